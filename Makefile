@@ -1,0 +1,63 @@
+# prunegrid. `make help` lists what there is.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# Memory that jobs may use together, in MB: as many run at once as fit.
+MEMORY ?= 5600
+# Where torch is taken from; empty is pip's own index (on Linux a CUDA build of several GB).
+# For a CPU build give the CPU index address of PyTorch's install page.
+TORCH_INDEX ?=
+STUDY ?= demo
+
+TORCH := $(shell sed -n 's/.*- \(torch==[^ ]*\).*/\1/p' envs/models.yaml)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+else
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.PHONY: help env demo test lint status format clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+env: $(STAMP) ## set up the pinned environment in .venv
+
+$(STAMP): requirements.lock pyproject.toml envs/models.yaml
+	@command -v $(PYTHON) >/dev/null || { echo "prunegrid needs Python 3.11 or newer; '$(PYTHON)' was not found. Install it, or name it: make env PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "prunegrid needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V 2>&1`. Name another: make env PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (pinned packages; some minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: env ## prune, tune and score a real small model; prints the table (20 minutes, no GPU, no hub)
+	$(BIN)/snakemake --cores $(CORES) --resources mem_mb=$(MEMORY) -- results/demo.parquet
+	@cat results/demo.md
+
+test: env ## all tests, offline
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup tests
+
+lint: env ## ruff, snakefmt, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: env ## format all code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+status: env ## done, running, failed and missing cells of STUDY=demo
+	@$(BIN)/prunegrid status $(STUDY)
+
+clean: ## remove every result and artifact
+	rm -rf results/* .snakemake

@@ -1,0 +1,252 @@
+"""Fine-tuning: the loss falls, non-zeros change, zeros stay, and the same seed gives the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import tiny
+import torch
+from torch.nn import functional as F
+
+from prunegrid import artifacts, attest, blocks, checkpoint, masked_lora, training
+from prunegrid.errors import PrunegridError
+from prunegrid.finetuning import full
+from prunegrid.stages import finetune
+
+PATTERNS = (None, "unstructured", "2:4")
+
+
+def tune(tmp_path, parent, strategy, name="out", **changes):
+    """Return (record, folder) of one finetune step."""
+    data = tmp_path / "data"
+    if not data.exists():
+        tiny.data(data)
+    out = tmp_path / name
+    out.mkdir()
+    settings = tiny.finetune(strategy, **changes)
+    record = finetune.run(settings, {"weights": parent, "data": data}, out, tiny.job())
+    tiny.finish(out, record["weights"])
+    return record, out
+
+
+def weights(folder):
+    """Return the prunable weights of a plain folder by name."""
+    model = checkpoint.read_model(folder)
+    return {name: blocks.oriented(m) for name, m in blocks.prunable(model).items()}
+
+
+@pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_learns_and_keeps_zeros(tmp_path, kind, pattern, strategy):
+    parent = tiny.artifact(tmp_path / "parent", kind, pattern)
+    rate = {"full": 3e-3, "lora": 2e-2}[strategy]
+    record, out = tune(tmp_path, parent, strategy, learning_rate=rate, epochs=4)
+    assert record["train"]["last_loss"] < 0.85 * record["train"]["first_loss"]
+    before, after = weights(parent), weights(out)
+    for name in before:
+        zeros = before[name] == 0
+        if pattern is not None:
+            assert torch.equal(zeros, after[name] == 0), name
+        moved = (before[name] != after[name])[~zeros].float().mean()
+        assert moved > 0.9, name
+    facts = record["weights"]
+    assert facts["pattern"] == pattern
+    assert facts["nm_valid"] is (True if pattern == "2:4" else None)
+    assert facts["sparsity_prunable"] == (0.5 if pattern else 0.0)
+    assert facts["adapter"] == ("merged" if strategy == "lora" else "none")
+    assert checkpoint.load(out).record == facts
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch, strategy):
+    """The planted fault: without the mask the zeros fill, and the record says so."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    monkeypatch.setattr(full, "masker", lambda model, masks: None)
+    wrap = masked_lora.wrap
+    monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
+    record, _ = tune(tmp_path, parent, strategy)
+    assert record["weights"]["nm_valid"] is False
+    assert record["weights"]["sparsity_prunable"] < 0.1
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
+def test_same_seed_same_bytes(tmp_path, strategy):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    _, one = tune(tmp_path, parent, strategy, "one", dropout=0.1, max_steps=3)
+    _, two = tune(tmp_path, parent, strategy, "two", dropout=0.1, max_steps=3)
+    for folder in (one, two):
+        (folder / artifacts.MANIFEST).unlink()
+    assert artifacts.list_files(one) == artifacts.list_files(two)
+
+
+def test_bfloat16_stays_bfloat16(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4", dtype=torch.bfloat16)
+    for strategy in ("full", "lora"):
+        record, _ = tune(tmp_path, parent, strategy, strategy, autocast=True)
+        assert record["weights"]["precision"] == "bfloat16"
+        assert record["weights"]["nm_valid"] is True
+        assert record["train"]["last_loss"] < record["train"]["first_loss"]
+
+
+def test_merged_equals_adapter(tmp_path):
+    model = tiny.model("llama")
+    tiny.prune_(model, "2:4")
+    masks = finetune.keep_masks(model, "2:4")
+    settings = tiny.finetune("lora")
+    wrapped = masked_lora.wrap(model, list(masks), masks, settings)
+    for layer in masked_lora.layers(wrapped).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+    ids = torch.randint(3, 40, (2, 9))
+    with torch.enable_grad():  # the training path
+        adapter = wrapped(input_ids=ids).logits.detach()
+    merged = masked_lora.merge(wrapped)(input_ids=ids).logits.detach()
+    assert torch.allclose(adapter, merged, atol=1e-4)
+    plain = tiny.model("llama")
+    tiny.prune_(plain, "2:4")
+    assert (plain(input_ids=ids).logits - merged).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_are_those_of_the_formula(masked, dropout):
+    """Against autograd over the plain expression; dropout with eval() so that both see one x."""
+    torch.manual_seed(0)
+    holder = torch.nn.ModuleDict({"inner": torch.nn.Linear(8, 6)})
+    mask = torch.rand(6, 8) > 0.5
+    config = masked_lora.LoraConfig(r=2, lora_alpha=4, lora_dropout=dropout)
+    layer = masked_lora.MaskedLinear(holder["inner"], "default", config, r=2, lora_alpha=4)
+    layer.kept = mask if masked else None
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    x = torch.randn(3, 5, 8, requires_grad=True)
+    layer.train(dropout == 0.0)
+    out = layer(x)
+    upstream = torch.randn_like(out)
+    found = torch.autograd.grad(out, (x, a, b), upstream)
+    product = 2.0 * b @ a * (mask if masked else 1)
+    plain = F.linear(x, holder["inner"].weight + product, holder["inner"].bias)
+    assert torch.allclose(out, plain, atol=1e-5)
+    expected = torch.autograd.grad(plain, (x, a, b), upstream)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
+def test_padding_changes_nothing(kind):
+    model = tiny.model(kind)
+    rows = [training.Example([3, 9, 8, 7], [5, 6, 1]), training.Example([3, 4], [9, 1])]
+    with torch.no_grad():
+        batch = training.summed_loss(model, *training.collate(rows, 0, "response", "cpu"))
+        alone = 0.0
+        for row in rows:
+            ids = torch.tensor([row.prompt + row.response])
+            logits = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1]
+            alone += F.cross_entropy(logits, torch.tensor(row.response), reduction="sum")
+    assert torch.allclose(batch, alone, rtol=1e-5)
+
+
+def test_accumulation_is_one_larger_batch(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    _, whole = tune(tmp_path, parent, "full", "whole", batch_size=8, max_steps=3)
+    _, parts = tune(tmp_path, parent, "full", "parts", batch_size=2, accumulate=4, max_steps=3)
+    one, two = weights(whole), weights(parts)
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_labels_are_placed_by_length():
+    """EOS is learned even where the pad token is EOS itself."""
+    rows = [training.Example([3, 4, 5], [6, 1]), training.Example([3], [1])]
+    inputs, labels = training.collate(rows, 1, "response", "cpu")
+    ignored = training.IGNORED
+    assert labels.tolist() == [[ignored] * 3 + [6, 1], [ignored] * 4 + [1]]
+    assert inputs["attention_mask"].tolist() == [[1] * 5, [0, 0, 0, 1, 1]]
+    _, everything = training.collate(rows, 1, "all", "cpu")
+    assert everything.tolist() == [[3, 4, 5, 6, 1], [ignored] * 3 + [3, 1]]
+
+
+def test_gradient_checkpointing_changes_no_weight(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    for strategy in ("full", "lora"):
+        made = [
+            tune(
+                tmp_path, parent, strategy, f"{strategy}{on}", max_steps=3,
+                gradient_checkpointing=on,
+            )[0]["weights"]
+            for on in (False, True)
+        ]  # fmt: skip
+        assert made[0]["sha256"] == made[1]["sha256"]
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_divergence_is_an_error(tmp_path, strategy):
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    with pytest.raises(PrunegridError, match="diverged.*lower finetune.learning_rate"):
+        tune(
+            tmp_path, parent, strategy, learning_rate=1e6, epochs=8, max_grad_norm=None,
+            schedule="constant",
+        )  # fmt: skip
+
+
+def test_nan_loss_is_an_error_at_once(tmp_path, monkeypatch):
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    real = training.summed_loss
+    monkeypatch.setattr(training, "summed_loss", lambda *a: real(*a) * float("nan"))
+    with pytest.raises(PrunegridError, match="diverged at step 1"):
+        tune(tmp_path, parent, "full")
+
+
+def test_shares_cut_are_counted(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    data = tiny.data(tmp_path / "data", rows=10, words=80)
+    record, out = tune(tmp_path, parent, "full", max_steps=1, prompt=tiny.prompt(max_words=79))
+    assert data.exists()
+    train = record["train"]
+    assert train["share_cut_words"] == 0.2 and train["share_cut_context"] == 1.0
+    story = artifacts.read_json(out / "finetune.json")
+    assert len(story["losses"]) == story["steps"] == 1
+    assert story["settings"]["strategy"] == "full"
+
+
+def test_unknown_target(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "opt")
+    with pytest.raises(PrunegridError, match="'dense'.*q_proj"):
+        tune(tmp_path, parent, "lora", targets=["q_proj", "dense"])
+
+
+def test_chosen_targets_only(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "opt")
+    _, out = tune(tmp_path, parent, "lora", targets=["q_proj"], max_steps=4)
+    before, after = weights(parent), weights(out)
+    for name in before:
+        assert torch.equal(before[name], after[name]) is (not name.endswith("q_proj")), name
+
+
+def test_missing_split(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "opt")
+    with pytest.raises(PrunegridError, match="no split 'trian'.*did you mean 'train'"):
+        tune(tmp_path, parent, "full", split="trian")
+
+
+def test_masker_on_both_layouts():
+    for kind in ("llama", "gpt2"):
+        model = tiny.model(kind)
+        tiny.prune_(model, "2:4")
+        masks = finetune.keep_masks(model, "2:4")
+        with torch.no_grad():
+            for module in blocks.prunable(model).values():
+                module.weight.add_(1.0)
+        full.masker(model, masks)()
+        linears = {n: blocks.oriented(m) for n, m in blocks.prunable(model).items()}
+        assert attest.sparsity_facts(linears, "2:4")["nm_valid"] is True
+        for name, mask in masks.items():
+            assert torch.equal(linears[name] != 0, mask)
+
+
+def test_swapped_parent_is_refused(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    other = tiny.artifact(tmp_path / "other", "llama")
+    (parent / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(PrunegridError, match="weights in memory"), contextlib.nullcontext():
+        tune(tmp_path, parent, "full")

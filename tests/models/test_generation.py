@@ -1,0 +1,159 @@
+"""Predictions: by attested weights, stopped at EOS, in the order asked for, whatever the batches."""
+
+from __future__ import annotations
+
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+from test_finetune import tune
+
+from prunegrid import checkpoint, generation, prompts
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.stages import predictions
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Return (weights, data) of a model that has learned to copy the first words and to stop."""
+    base = tmp_path_factory.mktemp("learned")
+    parent = tiny.artifact(base / "parent", "llama")
+    tiny.data(base / "data", rows=96)
+    _, out = tune(base, parent, "full", epochs=12, batch_size=16)
+    return out, base / "data"
+
+
+def predict(learned, out, **changes):
+    """Return (record, rows) of one predictions step."""
+    out.mkdir()
+    weights, data = learned
+    settings = tiny.generation(**changes)
+    record = predictions.run(settings, {"weights": weights, "data": data}, out, tiny.job())
+    return record, pq.read_table(out / "predictions.parquet").to_pylist()
+
+
+def test_rows_are_those_of_the_split(learned, tmp_path):
+    record, rows = predict(learned, tmp_path / "p", rows=17)
+    source = pq.read_table(learned[1] / "test.parquet").to_pylist()[:17]
+    assert [r["id"] for r in rows] == [r["id"] for r in source]
+    assert [r["reference"] for r in rows] == [r["summary"] for r in source]
+    assert list(rows[0]) == predictions.SCHEMA.names
+    assert record["rows"] == 17
+    assert record["weights"] == checkpoint.load(learned[0]).record
+    assert record["generated_tokens"] == sum(r["prediction_tokens"] for r in rows)
+    assert record["generate_seconds"] > 0
+
+
+def test_it_has_learned_to_stop(learned, tmp_path):
+    record, rows = predict(learned, tmp_path / "p", max_new_tokens=12)
+    assert record["share_hit_limit"] < 0.2
+    stopped = [r for r in rows if not r["hit_limit"]]
+    # Three words and the EOS, whose text is left out.
+    assert all(r["prediction_tokens"] == len(r["prediction"].split()) + 1 for r in stopped)
+    assert not any("</s>" in r["prediction"] or "<pad>" in r["prediction"] for r in rows)
+
+
+def test_batches_change_nothing(learned, tmp_path):
+    made = {size: predict(learned, tmp_path / f"{size}", batch_size=size)[1] for size in (1, 7, 64)}
+    assert made[1] == made[7] == made[64]
+
+
+@pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])
+def test_left_padding_is_no_padding(kind, tmp_path):
+    model, tokenizer = tiny.model(kind), tiny.tokenizer()
+    prompter = prompts.Prompter(tokenizer, tiny.prompt(), 64, "test")
+    documents = [" ".join(tiny.WORDS[i : i + 2 + 3 * i]) for i in range(6)]
+    asked = [prompter.prompt(d, 8, "row") for d in documents]
+    settings = tiny.generation(max_new_tokens=8)
+    made = [
+        generation.generate(
+            model, prompter, asked, settings | {"batch_size": size}, stops=[1], pad=0, device="cpu"
+        )[0]
+        for size in (1, 6)
+    ]
+    assert made[0] == made[1]
+
+
+def test_the_limit_is_noticed(learned, tmp_path):
+    record, rows = predict(learned, tmp_path / "p", max_new_tokens=2)
+    assert record["share_hit_limit"] == 1.0
+    assert all(r["prediction_tokens"] == 2 for r in rows)
+
+
+def test_dense_weights_in_place_of_pruned_fail(tmp_path):
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    tiny.data(tmp_path / "data")
+    shutil.copy(dense / "model.safetensors", pruned / "model.safetensors")
+    with pytest.raises(AttestationError, match="sha256"):
+        predict((pruned, tmp_path / "data"), tmp_path / "p")
+    assert list((tmp_path / "p").iterdir()) == []
+
+
+def test_nothing_is_generated_before_the_check(tmp_path, monkeypatch):
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    model = tiny.model("llama", seed=9)
+    model.save_pretrained(pruned)
+    monkeypatch.setattr(generation, "generate", lambda *a, **k: pytest.fail("it generated"))
+    with pytest.raises(AttestationError):
+        predict((pruned, tiny.data(tmp_path / "data")), tmp_path / "p")
+
+
+def test_cut_by_context_is_counted(learned, tmp_path):
+    tiny.data(tmp_path / "data", rows=5, words=90)
+    record, rows = predict((learned[0], tmp_path / "data"), tmp_path / "p", max_new_tokens=10)
+    assert record["share_cut_context"] == 1.0 and all(r["cut"] for r in rows)
+    assert max(r["prompt_tokens"] for r in rows) <= 54
+
+
+def test_legacy_cuts(learned, tmp_path):
+    _, rows = predict(learned, tmp_path / "p", reference_tokens=2, stop=["w1", "w2"])
+    assert all(len(r["reference"].split()) == 2 for r in rows)
+    assert not any("w1" in r["prediction"] or "w2" in r["prediction"] for r in rows)
+
+
+def test_sampling_is_seeded(learned, tmp_path):
+    sampled = {"do_sample": True, "temperature": 2.0, "max_new_tokens": 8}
+    one = predict(learned, tmp_path / "a", **sampled)[1]
+    two = predict(learned, tmp_path / "b", **sampled)[1]
+    greedy = predict(learned, tmp_path / "c", max_new_tokens=8)[1]
+    assert one == two != greedy
+
+
+def test_beams(learned, tmp_path):
+    _, rows = predict(learned, tmp_path / "p", num_beams=3, rows=4)
+    assert len(rows) == 4 and all(r["prediction"] for r in rows)
+
+
+def test_empty_document(learned, tmp_path):
+    tiny.data(tmp_path / "data", rows=3)
+    table = pq.read_table(tmp_path / "data" / "test.parquet").to_pylist()
+    table[1]["document"] = "  "
+    import pyarrow as pa
+
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "data" / "test.parquet")
+    with pytest.raises(PrunegridError, match="document of d1 is empty"):
+        predict((learned[0], tmp_path / "data"), tmp_path / "p")
+
+
+def test_the_models_own_generation_config_has_no_say(learned, tmp_path):
+    loaded = checkpoint.load(learned[0])
+    loaded.model.generation_config.repetition_penalty = 50.0
+    loaded.model.generation_config.max_new_tokens = 1
+    prompter = prompts.Prompter(loaded.tokenizer, tiny.prompt(), 64, "test")
+    asked = [prompter.prompt("w1 w2 w3 w4", 6, "row")]
+    found, _ = generation.generate(
+        loaded.model, prompter, asked, tiny.generation(), stops=[1], pad=0, device="cpu"
+    )
+    assert found[0].tokens > 1
+    assert loaded.model.generation_config.repetition_penalty in (None, 1.0)
+
+
+def test_until_stop():
+    assert generation.until_stop([5, 6, 1, 0, 0], {1}) == ([5, 6], True)
+    assert generation.until_stop([5, 6], {1}) == ([5, 6], False)
+    assert generation.cut_at(" a ### End b", ["### End"]) == "a"
+    batch = generation.batch_inputs([[4, 5], [6]], 0, "cpu")
+    assert torch.equal(batch["input_ids"], torch.tensor([[4, 5], [0, 6]]))

@@ -1,0 +1,109 @@
+"""The config: what is accepted, and that every fault is told at once, with place and remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prunegrid.config.load import ConfigError, read_files, validate
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return yaml.safe_load(DEFAULT.read_text())
+
+
+def check(raw, files=(DEFAULT,)):
+    return validate(raw, list(files), ROOT)
+
+
+def faults(raw):
+    with pytest.raises(ConfigError) as caught:
+        check(raw)
+    return caught.value.faults
+
+
+def changed(raw, *path_and_value):
+    *path, value = path_and_value
+    tree = copy.deepcopy(raw)
+    inner = tree
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return tree
+
+
+def test_the_shipped_config_is_valid(raw):
+    assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3_full", "table3_legacy"}
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "words"),
+    [
+        (("studdies", {}), ["config.yaml: studdies", "did you mean 'studies'"]),
+        (("prune", "wanda-50", "sparsity", 1.5), ["prune.wanda-50.sparsity", "1.5", "less than or equal to 1"]),
+        (("prune", "wanda-2of4", "pattern", "3:2"), ["prune.wanda-2of4", '"3:2"', "0 < N < M"]),
+        (("prune", "wanda-2of4", "pattern", 124), ["in quotes", '"2:4"']),
+        (("prune", "wanda-50", "spasity", 0.5), ["prune.wanda-50.spasity", "did you mean 'sparsity'"]),
+        (("prune", "wanda-50", "method", "wands"), ["prune.wanda-50.method", "did you mean 'wanda'"]),
+        (("prune", "wanda-50", "calibration", None), ["needs calibration"]),
+        (("prune", "magnitude-50", "calibration", "c4-128x2048"), ["not used by magnitude"]),
+        (("prune", "wanda-50", "calibration", "c4"), ["prune.wanda-50.calibration", "not in `calibration`"]),
+        (("finetune", "full", "rank", 8), ["strategy full does not use ['rank']"]),
+        (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
+        (("models", "opt-125m", "source", "hf:"), ["models.opt-125m.source", "expected hf:org/name"]),
+        (("models", "opt-125m", "source", "no/such/folder"), ["there is no file or folder"]),
+        (("studies", "demo", "grid", 0, "model", "smollm"), ["studies.demo", "did you mean 'smollm2-135m'"]),
+        (("studies", "demo", "grid", 0, "modell", "x"), ["did you mean 'model'"]),
+        (("studies", "demo", "evaluations", ["paper"]), ["did you mean 'papers'"]),
+        (("evaluations", "papers", "splits", ["tset"]), ["wants the split 'tset'", "did you mean 'test'"]),
+        (("evaluations", "papers", "metrics", ["rogue"]), ["did you mean 'rouge'"]),
+        (("evaluations", "papers", "baselines", {"x": {"method": "led"}}), ["did you mean 'lead'"]),
+        (("metrics", "rouge", "stemer", True), ["did you mean 'stemmer'"]),
+        (("metrics", "bertscore", "model", None), ["metrics.bertscore.model", "is missing"]),
+        (("datasets", "aclsum", "columns", {"document": "x"}), ["columns lacks ['summary']"]),
+        (("datasets", "aclsum", "prompt", "no place"), ["{document} exactly once"]),
+        (("device", "gpu"), ["config.yaml: device", "'gpu'"]),
+        (("threads", 0), ["config.yaml: threads"]),
+        (("generation", "greedy-96", "top_p", 0.5), ["do_sample"]),
+    ],
+)
+def test_a_fault_names_place_and_remedy(raw, path_and_value, words):
+    found = faults(changed(raw, *path_and_value))
+    assert any(all(word in fault for word in words) for fault in found), found
+
+
+def test_all_faults_are_told_at_once(raw):
+    broken = changed(raw, "prune", "wanda-50", "sparsity", 1.5)
+    broken["devise"] = "cpu"
+    broken["finetune"]["full"]["epochs"] = 0
+    broken["studies"]["demo"]["evaluations"] = ["nothing"]
+    found = "\n".join(faults(broken))
+    for word in ("wanda-50.sparsity", "devise", "finetune.full.epochs", "'nothing'"):
+        assert word in found
+
+
+def test_a_broken_profile_is_not_reported_again_by_its_users(raw):
+    found = faults(changed(raw, "prune", "wanda-50", "sparsity", 1.5))
+    assert len(found) == 1
+
+
+def test_a_fault_of_an_overlay_names_the_overlay(raw, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("prune:\n  w90: {method: wanda, sparsity: 2.0, calibration: c4-128x2048}\n")
+    files = [DEFAULT, mine]
+    with pytest.raises(ConfigError, match=r"mine\.yaml: prune\.w90\.sparsity"):
+        check(read_files(files), files)
+
+
+def test_overlays_merge_by_key_and_replace_lists(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed: 7\nstudies: {demo: {evaluations: [wikipedia-512]}}\n")
+    merged = read_files([DEFAULT, mine])
+    assert merged["seed"] == 7
+    assert merged["studies"]["demo"]["evaluations"] == ["wikipedia-512"]
+    assert merged["studies"]["demo"]["dataset"] == "aclsum"

@@ -1,0 +1,78 @@
+"""Device tokens: no two jobs hold the same one, and a dead holder frees it."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from prunegrid import devices
+from prunegrid.errors import PrunegridError
+
+
+def hold(folder, names, log, seconds):
+    with devices.claim_token(names, folder) as name:
+        with open(log, "a") as handle:
+            handle.write(f"+{name}\n")
+        time.sleep(seconds)
+        with open(log, "a") as handle:
+            handle.write(f"-{name}\n")
+
+
+def test_four_jobs_share_two_devices_and_never_one_at_once(tmp_path):
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    jobs = [
+        context.Process(target=hold, args=(tmp_path / "locks", ["0", "1"], log, 0.4))
+        for _ in range(4)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+        assert job.exitcode == 0
+    held, used = set(), []
+    for line in log.read_text().split():
+        if line[0] == "+":
+            assert line[1:] not in held
+            held.add(line[1:])
+            used.append(line[1:])
+        else:
+            held.remove(line[1:])
+    assert len(used) == 4 and set(used) == {"0", "1"}
+
+
+def test_a_killed_holder_frees_its_device(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    log = tmp_path / "log"
+    job = context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, 60))
+    job.start()
+    while not log.exists():
+        time.sleep(0.05)
+    os.kill(job.pid, signal.SIGKILL)
+    job.join()
+    with devices.claim_token(["0"], tmp_path / "locks") as name:
+        assert name == "0"
+
+
+def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(devices, "_visible_gpus", lambda: [])
+    with (
+        pytest.raises(PrunegridError, match="config.yaml: device.*set device: cpu"),
+        devices.claim_device("cuda"),
+    ):
+        pass
+
+
+def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5", "7"])
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    with devices.claim_device("cuda") as first, devices.claim_device("cuda") as second:
+        assert {first, second} == {"cuda:0", "cuda:1"}
+
+
+def test_cpu_needs_no_token():
+    with devices.claim_device("cpu") as device:
+        assert device == "cpu"

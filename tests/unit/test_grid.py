@@ -1,0 +1,116 @@
+"""From a study to its cells and their artifacts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prunegrid.config.load import ConfigError, validate
+from prunegrid.graph import Graph
+from prunegrid.grid import expand
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def config(**study):
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    base = {"dataset": "aclsum", "evaluations": ["papers"]}
+    raw["studies"] = {"s": base | study}
+    return validate(raw, [ROOT / "config.yaml"], ROOT)
+
+
+def names(**study):
+    return [
+        (c.model, c.names("prune"), c.names("finetune"), c.seed) for c in expand(config(**study), "s")
+    ]
+
+
+def test_a_grid_is_a_product():
+    found = names(grid={"model": "smollm2-135m", "prune": ["dense", "magnitude-50"], "finetune": ["none", "full"]})
+    assert len(found) == 4
+    assert ("smollm2-135m", "magnitude-50", "full", 0) in found
+
+
+def test_include_and_exclude():
+    grid = {"model": "smollm2-135m", "prune": ["dense", "magnitude-50"], "finetune": ["none", "full"]}
+    found = names(
+        grid=grid,
+        exclude=[{"prune": "dense", "finetune": ["full"]}],
+        include=[{"model": "smollm2-135m", "prune": "magnitude-2of4"}],
+    )
+    assert [(p, f) for _, p, f, _ in found] == [
+        ("dense", "none"),
+        ("magnitude-50", "none"),
+        ("magnitude-50", "full"),
+        ("magnitude-2of4", "none"),
+    ]
+
+
+def test_inline_products_vary_what_is_listed():
+    prune = {"method": ["magnitude", "wanda"], "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x320"}
+    with pytest.raises(ConfigError, match="not used by magnitude"):
+        names(grid={"model": "smollm2-135m", "prune": prune})
+    prune = {"method": "wanda", "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x320"}
+    found = names(grid={"model": "smollm2-135m", "prune": [prune, "dense"]})
+    assert [p for _, p, _, _ in found] == ["0.3", "0.5", "0.7", "dense"]
+
+
+def test_a_seed_that_reaches_nothing_is_no_replicate():
+    grid = {"model": "smollm2-135m", "prune": ["dense", "magnitude-50", "wiki-wanda-50"], "seed": [0, 1, 2]}
+    found = names(grid=grid)
+    assert [(p, s) for _, p, _, s in found] == [
+        ("dense", None),
+        ("magnitude-50", None),
+        ("wiki-wanda-50", 0),
+        ("wiki-wanda-50", 1),
+        ("wiki-wanda-50", 2),
+    ]
+
+
+def test_longer_chains_need_no_new_rule():
+    chain = [{"prune": "magnitude-50"}, {"finetune": "full"}, {"prune": "magnitude-2of4"}]
+    conf = config(grid={"model": "smollm2-135m", "steps": [chain]})
+    plan = Graph(conf, ROOT).plans("s")[0]
+    assert [node.stage for node in plan.chain] == ["model", "prune", "finetune", "prune"]
+    assert plan.chain[3].parents["weights"] is plan.chain[2]
+
+
+def test_shared_work_is_one_node():
+    conf = config(
+        grid={"model": "smollm2-135m", "prune": "wiki-wanda-50", "finetune": ["none", "full", "lora"]}
+    )
+    plans = Graph(conf, ROOT).plans("s")
+    assert len({id(plan.chain[1]) for plan in plans}) == 1
+    assert len({plan.chain[-1].key for plan in plans}) == 3
+
+
+def test_seeds_share_what_they_do_not_reach():
+    conf = config(
+        grid={"model": "smollm2-135m", "prune": "magnitude-50", "finetune": "full", "seed": [0, 1]}
+    )
+    first, second = Graph(conf, ROOT).plans("s")
+    assert first.chain[1] is second.chain[1]
+    assert first.chain[2].key != second.chain[2].key
+
+
+def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw["prune"]["again"] = dict(raw["prune"]["magnitude-50"])
+    raw["studies"] = {
+        "s": {
+            "dataset": "aclsum",
+            "evaluations": ["papers"],
+            "grid": {"model": "smollm2-135m", "prune": ["magnitude-50", "again"]},
+        }
+    }
+    conf = validate(raw, [ROOT / "config.yaml"], ROOT)
+    a, b = Graph(conf, ROOT).plans("s")
+    assert a.chain[1].key == b.chain[1].key
+
+
+def test_table3_has_the_fourteen_rows():
+    conf = validate(yaml.safe_load((ROOT / "config.yaml").read_text()), [ROOT / "config.yaml"], ROOT)
+    assert len(expand(conf, "table3")) == 14
+    assert len(expand(conf, "table3_legacy")) == 14
+    # dense/none, and magnitude/none, draw nothing: one cell each where the others have three seeds
+    assert len(expand(conf, "table3_full")) == 2 * (40 * 3 - 4 * 2)

@@ -1,0 +1,162 @@
+"""Metrics of the library against small oracles written here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunegrid import metric_modules
+from prunegrid.errors import PrunegridError
+from prunegrid.keys import LIBRARY, literals
+from prunegrid.scoring import score
+
+FILES = sorted((LIBRARY / "prunegrid" / "metrics").glob("[!_]*.py"))
+# Few words, so that texts share many of them.
+TEXTS = st.lists(st.sampled_from(["act", "bill", "tax", "farm", "the", "of"]), max_size=12).map(
+    " ".join
+)
+REFERENCES = TEXTS.filter(bool)
+
+
+@pytest.fixture(scope="module")
+def plain_rouge():
+    return metric_modules.load("rouge", {"stemmer": False})
+
+
+def values(metric: str, pairs: list[tuple[str, str]], **options) -> pd.DataFrame:
+    """Return the scores of (prediction, reference) pairs."""
+    frame = pd.DataFrame(pairs, columns=["prediction", "reference"])
+    frame["id"] = [f"e{number}" for number in range(len(pairs))]
+    return score(frame, {metric: options}).examples
+
+
+def f_measure(hits: int, predicted: int, wanted: int) -> float:
+    return 2 * hits / (predicted + wanted) if hits else 0.0
+
+
+def ngram_f(prediction: str, reference: str, size: int) -> float:
+    grams = [
+        Counter(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+        for words in (prediction.split(), reference.split())
+    ]
+    hits = sum((grams[0] & grams[1]).values())
+    return f_measure(hits, grams[0].total(), grams[1].total())
+
+
+def lcs_f(prediction: str, reference: str) -> float:
+    a, b = prediction.split(), reference.split()
+
+    @lru_cache(None)
+    def length(i: int, j: int) -> int:
+        if i == len(a) or j == len(b):
+            return 0
+        if a[i] == b[j]:
+            return 1 + length(i + 1, j + 1)
+        return max(length(i + 1, j), length(i, j + 1))
+
+    return f_measure(length(0, 0), len(a), len(b))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TEXTS, REFERENCES), min_size=1, max_size=4))
+def test_rouge_is_the_f_measure_of_ngrams_and_of_the_longest_common_subsequence(plain_rouge, pairs):
+    predictions, references = (list(side) for side in zip(*pairs, strict=True))
+    found = plain_rouge.evaluator.compute(
+        predictions=predictions, references=references, stemmer=False
+    )
+    for row, (prediction, reference) in enumerate(pairs):
+        assert found["rouge1"][row] == pytest.approx(ngram_f(prediction, reference, 1))
+        assert found["rouge2"][row] == pytest.approx(ngram_f(prediction, reference, 2))
+        assert found["rougeL"][row] == pytest.approx(lcs_f(prediction, reference))
+        # Of one sentence each, the union of subsequences is the subsequence.
+        assert found["rougeLsum"][row] == pytest.approx(found["rougeL"][row])
+
+
+def test_the_stemmer_is_on_by_default_and_joins_word_forms():
+    pair = [("farmers paying taxes", "farmer pays tax")]
+    assert values("rouge", pair)["rouge1"][0] == pytest.approx(1.0)
+    assert values("rouge", pair, stemmer=False)["rouge1"][0] == 0.0
+
+
+def test_rouge_lsum_takes_sentences_in_any_order_where_they_are_split():
+    pair = [("Taxes fall soon. Farms grow fast.", "Farms grow fast. Taxes fall soon.")]
+    split, whole = values("rouge", pair), values("rouge", pair, sentences="lines")
+    assert split["rougeLsum"][0] == 1.0
+    assert whole["rougeLsum"][0] == split["rougeL"][0] == whole["rougeL"][0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One act. Two acts! Three?", ["One act.", "Two acts!", "Three?"]),
+        ("See Sec. 5 of the U.S. Code. It ends.", ["See Sec. 5 of the U.S. Code.", "It ends."]),
+        ('He said "no." Then (he left.) Next', ['He said "no."', "Then (he left.)", "Next"]),
+        ("It pays 3.5 percent. and more", ["It pays 3.5 percent. and more"]),
+        ("a line\n\n another ", ["a line", "another"]),
+        (" \n ", []),
+        (". . .", [". . ."]),
+    ],
+)
+def test_sentences_are_split_by_the_documented_rule(plain_rouge, text, sentences):
+    assert plain_rouge.code.split_sentences(text) == sentences
+
+
+@given(st.text(alphabet="aB .!?\n\"'(U1", max_size=40))
+def test_splitting_loses_nothing_but_white_space(plain_rouge, text):
+    joined = "".join(plain_rouge.code.split_sentences(text))
+    assert "".join(joined.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [({"stemmer": "yes"}, "stemmer"), ({"sentences": "nltk"}, "sentences")]
+)
+def test_rouge_refuses_settings_that_it_does_not_know(option, named):
+    with pytest.raises(PrunegridError, match=f"rouge.*{named} is"):
+        values("rouge", [("a", "a")], **option)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=TEXTS)
+def test_rep4_is_the_share_of_4_grams_seen_before(text):
+    repeated = metric_modules.load("repetition", {}).code.repeated_share
+    words, seen, again = text.split(), [], 0
+    for start in range(len(words) - 3):
+        gram = words[start : start + 4]
+        again += gram in seen
+        seen.append(gram)
+    assert repeated(text) == (pytest.approx(again / len(seen)) if seen else None)
+
+
+def test_a_text_that_repeats_itself_is_told_from_one_that_does_not():
+    found = values("repetition", [("a b c d " * 8, "x"), ("a b c d e f", "x"), ("a b c", "x")])
+    assert found["rep4"][0] == pytest.approx(25 / 29)
+    assert found["rep4"][1] == 0.0
+    assert pd.isna(found["rep4"][2])
+
+
+def test_length_counts_words_and_flags_empty_predictions():
+    found = values("length", [("a b c", "x y"), (" \n", "x y"), ("a", "a")])
+    assert found["length_ratio"].tolist() == [1.5, 0.0, 1.0]
+    assert found["empty"].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_an_empty_prediction_has_a_rouge_of_zero():
+    found = values("rouge", [("", "the act"), ("...", "the act")])
+    assert (found[["rouge1", "rouge2", "rougeL", "rougeLsum"]] == 0.0).all(axis=None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_metric_declares_itself_in_literals(path):
+    declared = literals(path)
+    assert {"SETTINGS", "COLUMNS", "NEEDS_MODEL"} <= declared.keys()
+    metric = metric_modules.load(path.stem, {})
+    assert metric.code.COLUMNS == declared["COLUMNS"] != {}
+    assert declared["SETTINGS"] == metric.code.SETTINGS
+    assert all(
+        about["higher_is_better"] in (True, False, None) for about in metric.declared.values()
+    )

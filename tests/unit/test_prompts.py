@@ -1,0 +1,156 @@
+"""Prompts: cut where they say, EOS learned only after whole summaries, a pad that is never EOS."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from prunegrid import prompts
+from prunegrid.errors import PrunegridError
+
+TEMPLATE = "text : {document} summary :"
+
+
+def tokenizer(**roles):
+    entries = ["<pad>", "</s>", "<unk>", "text", "summary", ":", "END"]
+    entries += [f"w{i}" for i in range(40)]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(entries)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    roles = {"eos_token": "</s>", "unk_token": "<unk>"} | roles
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **roles)
+
+
+def prompter(positions=64, tok=None, **changes):
+    settings = {"template": TEMPLATE, "chat": False, "max_words": None, "max_tokens": None}
+    return prompts.Prompter(tok or tokenizer(), settings | changes, positions, "config: data.x")
+
+
+def words(count, start=0):
+    return " ".join(f"w{i % 40}" for i in range(start, start + count))
+
+
+@pytest.mark.parametrize(
+    "text,limit,expected",
+    [
+        ("a  b\n\nc d", 3, "a  b\n\nc"),
+        ("a b", 2, "a b"),
+        ("a b \n", 2, "a b \n"),
+        ("a b", 5, "a b"),
+        ("a b", None, "a b"),
+        ("  a b", 1, "  a"),
+    ],
+)
+def test_cut_words(text, limit, expected):
+    assert prompts.cut_words(text, limit) == expected
+
+
+def test_whole_document():
+    made = prompter().prompt(words(5), 10, "row")
+    assert made.ids == prompter().tokenizer(f"text : {words(5)} summary :")["input_ids"]
+    assert not made.cut
+
+
+def test_cut_by_words_then_by_context():
+    made = prompter(max_words=20).prompt(words(30), 10, "row")
+    assert len(made.ids) == 24 and made.cut_words and not made.cut_context
+    made = prompter(positions=30, max_words=25).prompt(words(30), 10, "row")
+    assert len(made.ids) == 20 and made.cut_words and made.cut_context
+    # The document's end is cut, the template stays whole.
+    assert prompter().tokenizer.decode(made.ids) == f"text : {words(16)} summary :"
+
+
+def test_legacy_cut_by_tokens():
+    made = prompter(max_tokens=4).prompt(words(9), 10, "row")
+    assert len(made.ids) == 8 and made.cut_words
+
+
+def test_no_limit():
+    assert len(prompter(positions=None).prompt(words(500), 10, "row").ids) == 504
+
+
+def test_template_without_room():
+    with pytest.raises(PrunegridError, match="no room for the document of row"):
+        prompter(positions=12).prompt(words(30), 10, "row")
+
+
+def test_empty_document():
+    with pytest.raises(PrunegridError, match="document of r7 is empty"):
+        prompter().prompt(" \n", 10, "r7")
+
+
+@pytest.mark.parametrize("template", ["no slot", "{document} {document}"])
+def test_template_needs_one_slot(template):
+    with pytest.raises(PrunegridError, match="expected once"):
+        prompter(template=template)
+
+
+def test_braces_are_text():
+    made = prompter(template="{text} {document} {}").prompt("w1 {document} {0}", 5, "row")
+    assert len(made.ids) == 5
+
+
+def test_eos_only_after_a_whole_summary():
+    plain = prompter()
+    ids, cut = plain.response("w1 w2 w3", None)
+    assert ids[-1] == 1 and len(ids) == 4 and not cut
+    ids, cut = plain.response("w1 w2 w3", 2)
+    assert len(ids) == 2 and 1 not in ids and cut
+    ids, cut = plain.response(words(100), None)
+    assert len(ids) == 31 and 1 not in ids and cut
+
+
+def test_end_stands_before_eos():
+    ids, cut = prompter(end=" END").response("w1", None)
+    assert prompter().tokenizer.convert_ids_to_tokens(ids) == ["w1", "END", "</s>"]
+    assert not cut
+
+
+def test_chat():
+    tok = tokenizer()
+    with pytest.raises(PrunegridError, match="no chat template"):
+        prompter(tok=tok, chat=True)
+    tok.chat_template = (
+        "{% for m in messages %}w1 {{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}w2{% endif %}"
+    )
+    made = prompter(tok=tok, chat=True).prompt("w9", 5, "row")
+    assert tok.decode(made.ids) == "w1 text : w9 summary : w2"
+
+
+def test_no_eos():
+    with pytest.raises(PrunegridError, match="no end-of-sequence token"):
+        prompter(tok=tokenizer(eos_token=None))
+
+
+def test_pad_is_the_tokenizers_own():
+    assert prompts.pad_token_id(tokenizer(pad_token="<pad>"), 47, [1]) == 0
+
+
+def test_pad_is_never_a_stop_token():
+    tok = tokenizer(pad_token="</s>")
+    tok.add_special_tokens({"additional_special_tokens": ["<turn>", "<spare>"]})
+    tok.chat_template = "<turn>{{ messages }}"
+    spare = tok.convert_tokens_to_ids("<spare>")
+    assert prompts.pad_token_id(tok, 64, [1]) == spare
+    # Where the model has no row for it, the unknown token serves.
+    assert prompts.pad_token_id(tok, 47, [1]) == 2
+    assert prompts.pad_token_id(tok, 64, [1, spare]) == 2
+
+
+def test_pad_without_any_special_token_left():
+    tok = tokenizer(unk_token=None, bos_token="</s>")
+    assert prompts.pad_token_id(tok, 47, [1]) == 0
+    assert prompts.pad_token_id(tok, 47, [0, 1]) == 2
+
+
+def test_pad_ignores_tokens_that_are_not_special():
+    tok = tokenizer()
+    tok.add_tokens([AddedToken("<word>", special=False)])
+    assert prompts.pad_token_id(tok, 64, [1]) == 2
+
+
+def test_prompt_digest():
+    one = {"template": TEMPLATE, "chat": False}
+    assert prompts.prompt_sha256(one) == prompts.prompt_sha256(dict(reversed(one.items())))
+    assert prompts.prompt_sha256(one) != prompts.prompt_sha256(one | {"chat": True})

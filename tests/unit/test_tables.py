@@ -1,0 +1,66 @@
+"""The table: its schema is documented, its keys unique, its files written whole."""
+
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+
+from prunegrid.tables import rows, schema
+from prunegrid.tables.plan import TABLE_ENV
+from prunegrid.tables.render import render_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_column_is_documented():
+    text = (ROOT / "docs/table.md").read_text()
+    for column in (*schema.COLUMNS, *schema.LONG):
+        assert f"| `{column.name}` | {column.dtype} | {column.meaning} |" in text, column.name
+
+
+def test_two_rows_of_one_key_are_refused():
+    row = {column.name: "x" for column in schema.KEYS}
+    schema.unique_key([row, row | {"seed": 1}])
+    with pytest.raises(ValueError, match="two rows have the key"):
+        schema.unique_key([row, dict(row)])
+
+
+def test_the_interval_of_a_mean_is_the_bootstrap_percentile():
+    values = numpy.array([0.0, 1.0] * 50)
+    low, high = rows._interval({"bootstrap_seed": 0}, values)
+    assert 0.38 < low < 0.42 and 0.58 < high < 0.62
+    assert rows._interval({"bootstrap_seed": 0}, values) == (low, high)
+    assert rows._interval({"bootstrap_seed": 0}, numpy.array([0.5])) == (0.5, 0.5)
+
+
+def test_the_conda_environments_pin_what_pip_installs():
+    from prunegrid.keys import read_pins
+
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if "==" in line and not line.startswith(" "):
+            name, _, version = line.partition("==")
+            locked[name.lower().replace("_", "-")] = version.split()[0]
+    for env in ("envs/models.yaml", str(TABLE_ENV)):
+        pins = read_pins(ROOT / env)
+        assert pins
+        for name, version in pins.items():
+            if name != "torch":  # it comes in several builds, so it is pinned without a hash
+                assert locked[name] == version, f"{env}: {name}"
+
+
+def test_the_lock_names_no_address():
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_a_failed_cell_is_shown_with_its_reason():
+    blank = {column.name: None for column in schema.COLUMNS}
+    wide = pandas.DataFrame(
+        [blank | {"model": "m", "prune": "p", "finetune": "f", "status": "failed", "reason": "too odd"}]
+    ).astype({column.name: column.dtype for column in schema.COLUMNS})
+    tall = pandas.DataFrame(columns=[column.name for column in schema.LONG]).astype(
+        {column.name: column.dtype for column in schema.LONG}
+    )
+    text = render_markdown({"title": "", "study": "s"}, wide, tall)
+    assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text

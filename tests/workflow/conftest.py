@@ -1,0 +1,20 @@
+"""One finished run of the tiny study, made once; every test works on copies of it."""
+
+import pytest
+from runs import Run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Run:
+    """The tiny study, run to its table."""
+    run = Run.fresh(tmp_path_factory.mktemp("tiny") / "run")
+    done = run.snakemake("results/tiny.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    return run
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests that share the finished run in one process."""
+    for item in items:
+        if "tests/workflow" in str(item.path):
+            item.add_marker(pytest.mark.xdist_group("workflow"))

@@ -1,0 +1,197 @@
+"""The tiny study end to end: the table, its attestation, failures, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+from runs import Run
+
+from prunegrid import artifacts
+from prunegrid.tables.schema import COLUMNS, KEYS
+
+MEASURED = ("seconds", "per_second", "peak_memory_bytes")
+
+
+def table(run: Run, study: str = "tiny") -> pandas.DataFrame:
+    return pandas.read_parquet(run.folder / f"results/{study}.parquet")
+
+
+def lasting(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the table without times and memory."""
+    return frame[[c for c in frame if not any(word in c for word in MEASURED)]]
+
+
+def test_the_table_is_whole(finished):
+    wide = table(finished)
+    assert len(wide) == 5
+    assert set(wide["status"]) == {"ok"}
+    assert not wide.duplicated(subset=[column.name for column in KEYS]).any()
+    assert [c for c in wide][: len(COLUMNS)] == [column.name for column in COLUMNS]
+    assert {str(wide[column.name].dtype).lower() for column in COLUMNS} <= {
+        "string",
+        "str",
+        "float64",
+        "int64",
+        "boolean",
+    }
+    for suffix in ("long.parquet", "csv", "md", "png", "manifest.json"):
+        assert (finished.folder / f"results/tiny.{suffix}").stat().st_size > 0
+
+
+def test_the_rows_say_what_was_measured(finished):
+    wide = table(finished).set_index(["prune", "finetune"])
+    dense = wide.loc[("dense", "none")]
+    wanda = wide.loc[("tiny-wanda-50", "none")]
+    lora = wide.loc[("tiny-wanda-50", "tiny-lora")]
+    qlora = wide.loc[("tiny-sparsegpt-2of4", "tiny-qlora")]
+    assert dense["sparsity_prunable"] < 0.01 and pandas.isna(dense["sparsity_target"])
+    assert wanda["sparsity_prunable"] == lora["sparsity_prunable"] == 0.5
+    assert wanda["weights_sha256"] != lora["weights_sha256"]
+    assert (lora["adapter"], qlora["adapter"]) == ("merged", "unmerged")
+    assert qlora["weight_precision"] == "nf4" and qlora["sparsity_target"] == 0.5
+    assert bool(qlora["nm_valid"]) and qlora["sparsity_effective"] >= 0.5
+    assert pandas.isna(wanda["nm_valid"])
+    assert dense["parameters"] == wanda["parameters"] == lora["parameters"] < qlora["parameters"]
+    assert wanda["nonzero_parameters"] < dense["nonzero_parameters"]
+    assert pandas.isna(dense["seed"]) and wanda["seed"] == 0
+    assert (wide["test_n"] == 6).all()
+    assert wide["test_rouge1"].between(0, 1).all()
+    assert (wide["tiny-ppl_ppl_32_nonoverlap"] > 1).all()
+    assert wide["decode_tokens_per_second"].gt(0).all()
+    assert wide["train_seconds"].notna().sum() == 3
+
+
+def test_the_long_table_holds_baselines_and_intervals(finished):
+    tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
+    assert set(tall["kind"]) == {"cell", "baseline"}
+    rouge = tall[tall["metric"] == "rouge1"]
+    assert (rouge["low"] <= rouge["value"]).all() and (rouge["value"] <= rouge["high"]).all()
+
+
+def test_verify_passes_on_what_was_run(finished):
+    done = finished.prunegrid("verify", "results/tiny.parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def reseal(folder: Path) -> None:
+    """Make a changed artifact's manifest fit its files again, as a careful forger would."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = artifacts.list_files(folder)
+    manifest["content"] = artifacts.content_digest(manifest["files"])
+    artifacts.write_json(folder / "manifest.json", manifest)
+
+
+def test_verify_names_forged_predictions_and_weights(finished, tmp_path):
+    run = finished.copy(tmp_path / "copy")
+    row = table(run).iloc[3]
+    folder = next(p.parent for p in run.folder.glob("results/artifacts/predictions/*/predictions.parquet"))
+    forged = pandas.read_parquet(folder / "predictions.parquet")
+    forged["prediction"] = forged["reference"]
+    forged.to_parquet(folder / "predictions.parquet")
+    reseal(folder)
+    weights = run.folder / row["artifact"] / "model.safetensors"
+    body = bytearray(weights.read_bytes())
+    body[-1] ^= 1
+    weights.write_bytes(body)
+    reseal(weights.parent)
+    done = run.prunegrid("verify", "results/tiny.parquet")
+    assert done.returncode == 1
+    assert "rouge1" in done.stdout
+    assert f"{row['artifact']}: weights hash to" in done.stdout
+
+
+def test_dense_weights_in_the_place_of_pruned_ones_fail_the_job(finished, tmp_path):
+    run = finished.copy(tmp_path / "copy")
+    wide = table(run).set_index(["prune", "finetune"])
+    dense = run.folder / wide.loc[("dense", "none"), "artifact"]
+    pruned = run.folder / wide.loc[("tiny-wanda-50", "none"), "artifact"]
+    (pruned / "model.safetensors").write_bytes((dense / "model.safetensors").read_bytes())
+    reseal(pruned)
+    for manifest in run.folder.glob("results/artifacts/predictions/*/manifest.json"):
+        body = json.loads(manifest.read_text())
+        if body["parents"]["weights"]["key"] == pruned.name:
+            manifest.unlink()
+    (run.folder / "results/tiny.parquet").unlink()
+    done = run.snakemake("results/tiny.parquet")
+    assert done.returncode == 1
+    assert "the weights in memory have sha256" in done.stdout
+    failed = table(run).set_index(["prune", "finetune"])
+    assert failed.loc[("tiny-wanda-50", "none"), "status"] == "failed"
+    assert "in memory" in failed.loc[("tiny-wanda-50", "none"), "reason"]
+    assert failed.loc[("dense", "none"), "status"] == "ok"
+
+
+def test_a_failed_cell_is_a_row_and_the_next_run_completes_the_table(finished, tmp_path):
+    run = finished.copy(tmp_path / "copy")
+
+    def break_one(tree):
+        tree["prune"]["odd"] = {"method": "magnitude", "pattern": "3:7"}
+        tree["studies"]["tiny"]["grid"].append({"model": "tiny-llama", "prune": "odd"})
+
+    run.configure(break_one)
+    done = run.snakemake("results/tiny.parquet")
+    assert done.returncode == 1
+    wide = table(run)
+    assert list(wide["status"]) == ["ok"] * 5 + ["failed"]
+    assert "7" in wide["reason"].iloc[-1] and "q_proj" in wide["reason"].iloc[-1]
+    assert "1 of 6 cells failed" in (run.folder / "results/tiny.md").read_text()
+    status = run.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
+    assert "5 done, 0 running, 1 failed, 0 missing" in status
+    run.configure(lambda tree: tree["prune"]["odd"].update(pattern="2:4"))
+    assert run.snakemake("results/tiny.parquet").returncode == 0
+    assert list(table(run)["status"]) == ["ok"] * 6
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def running(run: Run, stage: str) -> int | None:
+    for path in run.folder.glob(f"results/status/{stage}-*.json"):
+        try:
+            return json.loads(path.read_text())["pid"]
+        except (json.JSONDecodeError, KeyError, FileNotFoundError):
+            continue
+    return None
+
+
+@pytest.mark.parametrize("victim", ["job", "snakemake"])
+def test_a_kill_is_recovered_from_and_changes_nothing(tmp_path, victim):
+    """SIGKILL inside training; the same command (after --unlock) ends in the undisturbed table."""
+    calm, killed = Run.fresh(tmp_path / "calm"), Run.fresh(tmp_path / "killed")
+    assert calm.snakemake("results/one.parquet").returncode == 0
+    process = subprocess.Popen(
+        killed.command("results/one.parquet"),
+        cwd=killed.folder,
+        env=killed.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    job = wait_for(lambda: running(killed, "finetune"))
+    os.kill(job, signal.SIGKILL)
+    if victim == "snakemake":
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=120)
+    assert process.returncode != 0
+    assert not list(killed.folder.glob("results/artifacts/finetune/*/manifest.json"))
+    if victim == "snakemake":
+        assert killed.snakemake("--unlock").returncode == 0
+    done = killed.snakemake("results/one.parquet")
+    assert done.returncode == 0, done.stdout[-4000:]
+    pandas.testing.assert_frame_equal(
+        lasting(table(killed, "one")), lasting(table(calm, "one"))
+    )
+    assert not list(killed.folder.glob("results/artifacts/*/.*.tmp"))
+    assert not list(killed.folder.glob("results/status/finetune-*"))

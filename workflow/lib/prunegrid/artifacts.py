@@ -1,0 +1,187 @@
+"""Artifacts: folders that are whole or absent, each with a manifest that says what is inside.
+
+An artifact is `results/artifacts/<stage>/<key>/`: its files, and `manifest.json` with the SHA-256
+of each. It is written under another name beside its place and renamed as a whole, so a reader
+never meets half of one. `content` is one digest over all files; a child records its parents'
+content, so a chain of artifacts can be checked end to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prunegrid.errors import AttestationError, PrunegridError
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON that is the same for equal values: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to `path` by a temporary name and `os.replace`."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to `path` by a temporary name and `os.replace`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Return the parsed JSON file.
+
+    Raises:
+        AttestationError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AttestationError("the file is missing", where=str(path)) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AttestationError(
+            f"not readable as JSON ({error})",
+            where=str(path),
+            remedy=f"delete the folder {Path(path).parent} and run again",
+        ) from error
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {relative path: {bytes, sha256}} of every file below `folder` but the manifest."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST:
+            files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return files
+
+
+def content_digest(files: dict[str, dict[str, Any]]) -> str:
+    """Return one SHA-256 over the names and digests of an artifact's files."""
+    listing = {name: facts["sha256"] for name, facts in files.items()}
+    return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; on a clean exit it takes the place of `folder` as a whole.
+
+    On any error the half-written folder is removed and nothing stays at `folder`'s place that was
+    not there before.
+
+    Raises:
+        PrunegridError: the disk is full.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    aside.mkdir()
+    try:
+        yield aside
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise PrunegridError(
+                "no space left on the disk",
+                where=str(folder.parent),
+                remedy="free some space (or move results/ to a larger disk) and run again",
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Check that `needed` bytes fit on the disk that holds `folder`.
+
+    Raises:
+        PrunegridError: they do not.
+    """
+    folder = Path(folder)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise PrunegridError(
+            f"{free / 1e9:.2f} GB are free",
+            where=str(folder),
+            expected=f"at least {needed / 1e9:.2f} GB for the artifact to be written",
+            remedy="free some space (or move results/ to a larger disk) and run again",
+        )
+
+
+def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = True) -> dict:
+    """Return an artifact's manifest after checking it against its folder.
+
+    Args:
+        folder: the artifact.
+        key: the key that the reader expects; None accepts any.
+        check_files: re-hash every file (else only names and sizes are compared).
+
+    Raises:
+        AttestationError: manifest missing or broken, another key, a file missing, added or changed.
+    """
+    folder = Path(folder)
+    remedy = f"delete the folder {folder} and run again"
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not {"key", "files", "content"} <= manifest.keys():
+        raise AttestationError("not a manifest", where=str(folder / MANIFEST), remedy=remedy)
+    if key is not None and manifest["key"] != key:
+        raise AttestationError(
+            f"the artifact has the key {manifest['key']}",
+            where=str(folder / MANIFEST),
+            expected=key,
+            remedy=remedy,
+        )
+    found = (
+        list_files(folder)
+        if check_files
+        else {
+            p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size}
+            for p in folder.rglob("*")
+            if p.is_file() and p.name != MANIFEST
+        }
+    )
+    for name in sorted(manifest["files"].keys() | found.keys()):
+        recorded, actual = manifest["files"].get(name), found.get(name)
+        if recorded is None or actual is None:
+            fault = "was added to" if recorded is None else "is missing from"
+            raise AttestationError(
+                f"the file {name} {fault} the artifact", where=str(folder), remedy=remedy
+            )
+        if any(recorded[fact] != value for fact, value in actual.items()):
+            raise AttestationError(
+                f"the file {name} is not the one that the manifest records",
+                where=str(folder),
+                remedy=remedy,
+            )
+    if manifest["content"] != content_digest(manifest["files"]):
+        raise AttestationError("the manifest was changed", where=str(folder), remedy=remedy)
+    return manifest

@@ -1,0 +1,91 @@
+"""What a set of weights is, measured on the tensors themselves: digest, zeros, N:M validity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from prunegrid.errors import AttestationError
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """Return the hex SHA-256 over dtype, shape and bytes (row-major, little-endian) of a tensor."""
+    plain = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{plain.dtype} {list(plain.shape)} ".encode())
+    digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return one hex SHA-256 over all named tensors, whatever their order or file layout."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensor_sha256(tensors[name])}\n".encode())
+    return digest.hexdigest()
+
+
+def model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a model by their names in its saved files.
+
+    Of tied weights only the one that is saved is named; buffers that are not saved are left out.
+    """
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    return {name: value for name, value in model.state_dict().items() if name not in tied}
+
+
+def nm_violations(weight: Tensor, keep: int, group: int) -> int:
+    """Return how many groups of `group` consecutive input columns hold more than `keep` non-zeros.
+
+    Args:
+        weight: [d_out, d_in], input columns last.
+        keep: N of N:M.
+        group: M of N:M.
+    """
+    if weight.shape[1] % group:
+        return weight.shape[0] * -(-weight.shape[1] // group)
+    nonzero = (weight != 0).reshape(weight.shape[0], -1, group).sum(-1)
+    return int((nonzero > keep).sum())
+
+
+def sparsity_facts(linears: Mapping[str, Tensor], pattern: str | None) -> dict:
+    """Return the counts of zeros among prunable weights.
+
+    Args:
+        linears: prunable weights by name, each [d_out, d_in].
+        pattern: the pattern that the model was pruned to: "N:M", "unstructured" or None (dense).
+
+    Returns:
+        prunable_parameters, prunable_zeros, sparsity_prunable (a fraction), and nm_valid: whether
+        every group keeps at most N of M (None where the pattern is not N:M).
+    """
+    total = sum(w.numel() for w in linears.values())
+    zeros = sum(int((w == 0).sum()) for w in linears.values())
+    valid = None
+    if pattern and ":" in pattern:
+        keep, group = (int(part) for part in pattern.split(":"))
+        valid = all(nm_violations(w, keep, group) == 0 for w in linears.values())
+    return {
+        "prunable_parameters": total,
+        "prunable_zeros": zeros,
+        "sparsity_prunable": zeros / total if total else 0.0,
+        "nm_valid": valid,
+    }
+
+
+def require_same(measured: Mapping, recorded: Mapping, where: str) -> None:
+    """Check that what was measured on the tensors in memory is what the parent's record says.
+
+    Raises:
+        AttestationError: any fact of `measured` differs from `recorded`.
+    """
+    for fact, value in measured.items():
+        if recorded.get(fact) != value:
+            raise AttestationError(
+                f"the weights in memory have {fact} = {value}",
+                where=where,
+                expected=f"{recorded.get(fact)}, as its manifest records",
+                remedy="the artifact was swapped or damaged: delete it and run again",
+            )

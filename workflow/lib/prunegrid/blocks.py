@@ -1,0 +1,181 @@
+"""Where a model's blocks and their linears are, found by structure and never by model name.
+
+Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
+lists in `_no_split_modules` settle doubts). Prunable are the linears inside blocks; embeddings,
+the head, norms, biases and anything outside a block (OPT-350m's projections) are not.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.errors import PrunegridError
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A model's blocks in the order in which they run.
+
+    Attributes:
+        names: module names.
+        modules: the block modules.
+        linears: block name → full linear name → module.
+    """
+
+    names: list[str]
+    modules: list[nn.Module]
+    linears: dict[str, dict[str, nn.Module]]
+
+
+def find_blocks(model: nn.Module) -> Blocks:
+    """Return the blocks of a model and their linears.
+
+    Raises:
+        PrunegridError: no list of blocks, more than one, or weights in them that are not linears.
+    """
+    found = _repeated_lists(model)
+    hinted = set(getattr(model, "_no_split_modules", None) or ())
+    named = [
+        name for name, blocks in found.items() if all(type(b).__name__ in hinted for b in blocks)
+    ]
+    chosen = named or list(found)
+    where = type(model).__name__
+    if not chosen:
+        raise PrunegridError(
+            f"no blocks can be found; its lists of modules are {_listing(model) or 'none'}",
+            where=where,
+            expected="a ModuleList that repeats one class of block with linears inside",
+            remedy="use a transformer of the transformers library",
+        )
+    if len(chosen) > 1:
+        sizes = ", ".join(f"{name} ({len(found[name])} blocks)" for name in chosen)
+        raise PrunegridError(
+            f"more than one list of blocks was found: {sizes}",
+            where=where,
+            expected="one; encoder-decoder models are not supported yet",
+            remedy="use a decoder-only or encoder-only model",
+        )
+    parent = chosen[0]
+    modules = list(found[parent])
+    names = [f"{parent}.{index}" for index in range(len(modules))]
+    if len({id(module) for module in modules}) < len(modules):
+        raise PrunegridError(
+            "one block is used more than once",
+            where=f"{where}.{parent}",
+            expected="blocks with weights of their own",
+            remedy="this architecture is not supported",
+        )
+    linears = {
+        name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
+        for name, block in zip(names, modules, strict=True)
+    }
+    for name, block in zip(names, modules, strict=True):
+        _require_linear_weights(name, block, linears[name])
+    return Blocks(names, modules, linears)
+
+
+def prunable(model: nn.Module, *, include: tuple[str, ...] = ()) -> dict[str, nn.Module]:
+    """Return full name → linear for every prunable linear, in the order of the blocks.
+
+    Args:
+        model: as loaded by transformers.
+        include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
+
+    Raises:
+        PrunegridError: the blocks cannot be found, or a pattern of `include` names no linear.
+    """
+    chosen = {
+        name: linear
+        for linears in find_blocks(model).linears.values()
+        for name, linear in linears.items()
+    }
+    every = linears_of(model) if include else {}
+    for pattern in include:
+        matching = {name: every[name] for name in fnmatch.filter(every, pattern)}
+        if not matching:
+            raise PrunegridError(
+                f"include pattern '{pattern}' names no linear",
+                where=type(model).__name__,
+                expected=f"one of those outside the blocks: {sorted(set(every) - set(chosen))}",
+            )
+        chosen.update(matching)
+    return chosen
+
+
+def oriented(module: nn.Module) -> Tensor:
+    """Return a linear's weight as a detached view [d_out, d_in] that shares its memory.
+
+    GPT-2's Conv1D stores [d_in, d_out]: its view is the transpose.
+    """
+    weight = module.weight.detach()
+    return weight.t() if _is_conv1d(module) else weight
+
+
+def linears_of(module: nn.Module) -> dict[str, nn.Module]:
+    """Return name → linear (Linear or Conv1D with a 2-D weight) inside `module`, in its order."""
+    return {
+        name: child
+        for name, child in module.named_modules()
+        if name and (isinstance(child, nn.Linear) or _is_conv1d(child)) and child.weight.dim() == 2
+    }
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether it computes x @ W + b, with W [d_in, d_out], as transformers' Conv1D does."""
+    # By name, so that what only counts weights need not import all of transformers.
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def _repeated_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Return name → ModuleList whose children may be blocks; lists inside of those are left out."""
+    hinted = set(getattr(model, "_no_split_modules", None) or ())
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        if any(name.startswith(f"{outer}.") for outer in found):
+            continue
+        classes = {type(child).__name__ for child in module}
+        if (len(classes) == 1 or classes <= hinted) and all(linears_of(c) for c in module):
+            found[name] = module
+    return found
+
+
+def _listing(model: nn.Module) -> str:
+    return ", ".join(
+        f"{name} ({', '.join(sorted({type(child).__name__ for child in module}))})"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+    )
+
+
+def _require_linear_weights(name: str, block: nn.Module, linears: dict[str, nn.Module]) -> None:
+    """Check that most of a block's weights are in linears (fused expert tensors are not)."""
+    inside = {id(linear.weight) for linear in linears.values()}
+    matrices = {key: p for key, p in block.named_parameters() if p.dim() > 1}
+    other = {key: p.numel() for key, p in matrices.items() if id(p) not in inside}
+    if sum(other.values()) * 2 > sum(p.numel() for p in matrices.values()):
+        largest = sorted(other, key=other.__getitem__)[-3:]
+        raise PrunegridError(
+            f"most of the block's weights are not in linears: {', '.join(largest)}",
+            where=name,
+            expected="weights in nn.Linear or Conv1D",
+            remedy="this architecture is not supported",
+        )
+
+
+def first_tensor(output: Tensor | tuple) -> Tensor:
+    """Return the hidden states [batch, tokens, d] that a block gives, alone or first in a tuple."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple) and output and isinstance(output[0], torch.Tensor):
+        return output[0]
+    raise PrunegridError(
+        f"a block returns {type(output).__name__}",
+        expected="a tensor of hidden states, or a tuple that begins with one",
+        remedy="this architecture is not supported",
+    )

@@ -1,0 +1,334 @@
+"""Weights on disk and in memory: one way to load them, one way to save them, one record of both.
+
+A weights artifact is either a *plain* folder (config, safetensors, tokenizer, as any
+`from_pretrained` reads it) or a *quantized* folder (`base/`, `adapter/`, `masks.safetensors`; see
+`prunegrid.quantized`). The record of a checkpoint is measured on the tensors in memory, after
+loading, and can be compared with the record that its manifest holds: that comparison is what ties
+a score to the weights that produced it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from prunegrid import artifacts, blocks
+from prunegrid import attest as attestation
+from prunegrid.errors import PrunegridError
+
+log = logging.getLogger(__name__)
+
+QUANTIZED_PARTS = ("base", "adapter")
+
+
+@dataclass
+class Checkpoint:
+    """A loaded model with what was measured on it.
+
+    Attributes:
+        model: in eval mode, on its device.
+        tokenizer: None where the folder holds none.
+        tensors: every tensor that the model computes with, by its canonical name.
+        record: the WEIGHTS RECORD (see `measure`).
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    tensors: dict[str, Tensor] = field(repr=False)
+    record: dict
+
+
+def is_quantized(folder: Path) -> bool:
+    """Return whether the folder holds a quantized base with an adapter."""
+    return (Path(folder) / "base").is_dir()
+
+
+def load(folder: Path, device: str = "cpu", attest: bool = True) -> Checkpoint:
+    """Return the folder's checkpoint, measured in memory.
+
+    Args:
+        folder: a plain or a quantized weights artifact.
+        device: "cpu" or "cuda:0".
+        attest: compare what was measured with the record in the folder's manifest.
+
+    Raises:
+        AttestationError: the weights in memory are not the ones that the manifest records.
+        PrunegridError: a file is missing, truncated, or holds NaN or infinite weights.
+    """
+    folder = Path(folder)
+    manifest = folder / artifacts.MANIFEST
+    recorded = {}
+    if attest or manifest.exists():
+        recorded = artifacts.read_json(manifest).get("record", {}).get("weights", {})
+    pattern, adapter = recorded.get("pattern"), recorded.get("adapter", "none")
+    if is_quantized(folder):
+        checkpoint = _quantized_reader()(folder, device, pattern)
+    else:
+        checkpoint = read_plain(folder, device, pattern, adapter)
+    if attest:
+        attestation.require_same(checkpoint.record, recorded, str(folder))
+        log.info("%s: weights %s attested", folder, checkpoint.record["sha256"][:12])
+    return checkpoint
+
+
+def _quantized_reader() -> Callable[[Path, str, str | None], Checkpoint]:
+    """Return `quantized.read`, which the running stage must have imported itself.
+
+    An import here would put adapters into the import closure, and so into the cache key, of every
+    stage that only ever meets plain folders (model, calibration, prune).
+    """
+    module = sys.modules.get("prunegrid.quantized")
+    if module is None:
+        raise RuntimeError("a stage that may load quantized weights must import prunegrid.quantized")
+    return module.read
+
+
+def read_plain(folder: Path, device: str, pattern: str | None, adapter: str) -> Checkpoint:
+    """Return the checkpoint of a plain folder, with a record measured in memory."""
+    check_files(folder)
+    model = read_model(folder).to(device)
+    tensors = attestation.model_tensors(model)
+    record = measure_plain(model, tensors, pattern, adapter, file_bytes(folder), str(folder))
+    return Checkpoint(model, read_tokenizer(folder), tensors, record)
+
+
+def read_model(folder: Path) -> nn.Module:
+    """Return the model of a folder of config and safetensors, in eval mode on the CPU.
+
+    Raises:
+        PrunegridError: tensors are missing from the files, or of another shape than the config's.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    names = config.architectures or ["ForCausalLM"]
+    causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    family = AutoModelForCausalLM if causal else AutoModel
+    # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
+    model, found = family.from_pretrained(
+        folder,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if found.get(fault):
+            raise PrunegridError(
+                f"{fault.replace('_', ' ')}: {sorted(map(str, found[fault]))[:3]}",
+                where=str(folder),
+                expected="exactly the tensors that its config.json describes",
+                remedy="the folder is incomplete or of another model: make or download it again",
+            )
+    return model.eval()
+
+
+def read_tokenizer(folder: Path):
+    """Return the folder's tokenizer, or None where it holds none."""
+    from transformers import AutoTokenizer
+
+    if not (Path(folder) / "tokenizer_config.json").exists():
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    # How it was loaded is no fact of the tokenizer; saved again, it must be the same file.
+    for trace in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(trace, None)
+    return tokenizer
+
+
+def measure_plain(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    pattern: str | None,
+    adapter: str,
+    file_bytes: int,
+    where: str,
+) -> dict:
+    """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
+
+    Encoders (models without a causal head) have no prunable weights here: their counts are None.
+    """
+    parameters = dict(model.named_parameters())
+    causal = type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
+    linears = {}
+    if causal:
+        modules = blocks.prunable(model)
+        linears = {name: blocks.oriented(module).detach() for name, module in modules.items()}
+    total = sum(p.numel() for p in parameters.values())
+    nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
+    dtype = next((w.dtype for w in linears.values()), next(iter(parameters.values())).dtype)
+    return measure(
+        tensors,
+        linears if causal else None,
+        pattern=pattern,
+        precision=str(dtype).removeprefix("torch."),
+        adapter=adapter,
+        parameters=total,
+        nonzero=nonzero,
+        file_bytes=file_bytes,
+        where=where,
+    )
+
+
+def measure(
+    tensors: Mapping[str, Tensor],
+    linears: Mapping[str, Tensor] | None,
+    *,
+    pattern: str | None,
+    precision: str,
+    adapter: str,
+    parameters: int,
+    nonzero: int,
+    file_bytes: int,
+    where: str,
+    effective_zeros: int | None = None,
+) -> dict:
+    """Return the WEIGHTS RECORD: digest, counts and sparsity, all counted on the tensors given.
+
+    Args:
+        tensors: every tensor that the model computes with, by canonical name.
+        linears: prunable base weights (dequantized), each [d_out, d_in]; None for an encoder.
+        pattern: "unstructured", "N:M" or None, inherited from the pruning step.
+        parameters: logical count: packed weights once, adapters included, masks excluded.
+        effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.
+
+    Raises:
+        PrunegridError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PrunegridError(
+                f"the tensor {name} holds NaN or infinite values",
+                where=where,
+                expected="finite weights",
+                remedy="the model is broken: use another file or revision of it",
+            )
+    facts = dict.fromkeys(
+        ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
+    )
+    effective = None
+    if linears is not None:
+        facts = attestation.sparsity_facts(linears, pattern)
+        zeros = facts["prunable_zeros"] if effective_zeros is None else effective_zeros
+        effective = zeros / facts["prunable_parameters"] if facts["prunable_parameters"] else 0.0
+    return {
+        "sha256": attestation.weights_sha256(tensors),
+        "pattern": pattern,
+        "precision": precision,
+        "adapter": adapter,
+        "parameters": parameters,
+        "nonzero_parameters": nonzero,
+        **facts,
+        "sparsity_effective": effective,
+        "sparsity_model": 1 - nonzero / parameters,
+        "file_bytes": file_bytes,
+    }
+
+
+def save_plain(
+    model: nn.Module,
+    tokenizer: Any,
+    out: Path,
+    pattern: str | None,
+    adapter: str = "none",
+) -> dict:
+    """Return the WEIGHTS RECORD of the plain folder that was written, measured after reading it.
+
+    Args:
+        model: neither quantized nor wrapped by peft; on any device.
+        tokenizer: saved beside it; None saves none.
+        out: an existing folder.
+        pattern: what the model was pruned to: "unstructured", "N:M" or None.
+        adapter: "merged" where an adapter was merged into these weights.
+
+    Raises:
+        PrunegridError: the disk is too full, or the weights are not finite.
+    """
+    out = Path(out)
+    save_model(model, out)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(out)
+    return read_plain(out, "cpu", pattern, adapter).record
+
+
+def save_model(model: nn.Module, out: Path) -> None:
+    """Write config, generation config and safetensors of a model into `out`.
+
+    Raises:
+        PrunegridError: they do not fit on the disk.
+    """
+    size = sum(t.numel() * t.element_size() for t in attestation.model_tensors(model).values())
+    artifacts.require_space(out, size + 2**20)
+    try:
+        model.save_pretrained(out)
+    except SafetensorError as error:
+        if "space left" in str(error) or "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error), str(out)) from error
+        raise
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the weight files that loading the folder reads, in order of their names."""
+    folder = Path(folder)
+    places = [folder] + [folder / part for part in QUANTIZED_PARTS]
+    return [path for place in places for path in sorted(place.glob("*.safetensors"))]
+
+
+def file_bytes(folder: Path) -> int:
+    """Return the sum of the sizes of the folder's weight files, each counted once."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def check_files(folder: Path) -> None:
+    """Check that the folder holds whole safetensors files and a config.
+
+    Raises:
+        PrunegridError: one is missing or truncated.
+    """
+    files = weight_files(folder)
+    config = Path(folder) / ("base/config.json" if is_quantized(folder) else "config.json")
+    if not files or not config.exists():
+        raise PrunegridError(
+            "no safetensors file" if not files else f"no {config.name}",
+            where=str(folder),
+            expected="a model folder as save_pretrained writes it",
+            remedy="point to such a folder, or delete it and run again",
+        )
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise PrunegridError(
+                f"not a whole safetensors file ({error})",
+                where=str(path),
+                remedy="it was truncated or damaged: delete it and download or run again",
+            ) from error
+
+
+def file_weights_sha256(folder: Path) -> str:
+    """Return the weights digest computed from the files alone, without building a model.
+
+    It equals `record["sha256"]` of the same folder: the same names, dtypes, shapes and bytes.
+    """
+    check_files(folder)
+    folder, digests = Path(folder), {}
+    for path in weight_files(folder):
+        part = path.parent.name if path.parent != folder else ""
+        prefix = f"{part}/" if part else ("masks/" if is_quantized(folder) else "")
+        with safe_open(path, framework="pt") as handle:
+            for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
+                digests[prefix + name] = handle.get_tensor(name)
+    return attestation.weights_sha256(digests)

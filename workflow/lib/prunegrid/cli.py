@@ -1,0 +1,70 @@
+"""The command `prunegrid`: verify a table, show how far a study is."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+
+from prunegrid import __version__
+from prunegrid.errors import PrunegridError
+from prunegrid.keys import LIBRARY
+
+ROOT = LIBRARY.parent.parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog="prunegrid", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "verify",
+        help="hash, count and score again what a table names; exit 1 on any difference",
+    )
+    check.add_argument("table", type=Path, help="results/<study>.parquet")
+    state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
+    state.add_argument("study")
+    state.add_argument("--configfile", type=Path, action="append", default=[])
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return _verify(options) if options.command == "verify" else _status(options)
+    except PrunegridError as error:
+        print(f"prunegrid: {error}", file=sys.stderr)
+        return 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from prunegrid.verify import verify
+
+    if not options.table.is_file():
+        raise PrunegridError("there is no such table", where=str(options.table))
+    differences = verify(options.table)
+    for text in differences:
+        print(text)
+    verdict = f"{len(differences)} difference(s)" if differences else "verified: no difference"
+    print(f"{options.table}: {verdict}")
+    return 1 if differences else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from prunegrid.config.load import read_files, validate
+    from prunegrid.errors import nearest
+    from prunegrid.graph import Graph
+    from prunegrid.progress import cell_states
+
+    files = [ROOT / "config.yaml", *options.configfile]
+    config = validate(read_files(files), files, Path.cwd())
+    if options.study not in config.sections["studies"]:
+        hint = nearest(options.study, config.sections["studies"])
+        raise PrunegridError(f"there is no study '{options.study}'", remedy=hint)
+    states = cell_states(Graph(config, ROOT), options.study)
+    for cell, state, detail in states:
+        print(f"{state:8} {cell}{': ' + detail if detail else ''}")
+    counts = Counter(state for _, state, _ in states)
+    total = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "missing"))
+    print(f"{options.study}: {total}")
+    return 0

@@ -1,0 +1,1 @@
+"""The configuration: named profiles, studies over them, and their validation."""

@@ -1,0 +1,180 @@
+"""Validation of a whole config: all errors at once, each with its file, key and remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from prunegrid.config import profiles
+from prunegrid.config.references import check_references
+from prunegrid.errors import PrunegridError, nearest
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+class ConfigError(PrunegridError):
+    """Every fault of a config, one a line."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"the configuration has {len(faults)} error(s):\n{lines}")
+
+    def __reduce__(self):
+        return (type(self), (self.faults,))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A validated config.
+
+    Attributes:
+        seed, threads, device, dtype: the keys beside the sections.
+        sections: {section: {name: profile}}.
+        base: the folder that relative paths start from.
+    """
+
+    seed: int
+    threads: int
+    device: str
+    dtype: str
+    sections: dict[str, dict[str, Any]]
+    base: Path
+
+    def profile(self, section: str, name: str) -> Any:
+        """Return the named profile of a section."""
+        return self.sections[section][name]
+
+
+class Places:
+    """Tells which file a key comes from, for error messages."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.layers = [(path, _read(path)) for path in files]
+
+    def __call__(self, *keys: Any) -> str:
+        """Return `file: dotted.key`, with the last of the files that holds most of the path."""
+        best, depth = None, -1
+        for path, tree in self.layers:
+            level = 0
+            for key in keys:
+                if not isinstance(tree, Mapping) or key not in tree:
+                    break
+                tree, level = tree[key], level + 1
+            if level >= depth:
+                best, depth = path, level
+        dotted = ".".join(str(key) for key in keys)
+        return f"{best.name}: {dotted}" if best else dotted
+
+
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def read_files(files: list[Path]) -> dict[str, Any]:
+    """Return the files merged as Snakemake merges them: mappings by key, all else replaced."""
+    merged: dict[str, Any] = {}
+    for path in files:
+        try:
+            layer = _read(path)
+        except (OSError, yaml.YAMLError) as error:
+            raise PrunegridError(f"cannot be read ({error})", where=str(path)) from error
+        _merge(merged, layer)
+    return merged
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
+    """Return the validated config.
+
+    Args:
+        raw: the merged config as Snakemake holds it.
+        files: the files that it was merged from, first to last, to name the place of a fault.
+        base: the folder that relative paths start from.
+
+    Raises:
+        ConfigError: any fault; its text lists them all.
+    """
+    places = Places(files)
+    faults: list[str] = []
+    known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
+    for key in raw:
+        if key not in known:
+            faults.append(f"{places(key)} is not a key of the config; {nearest(key, known)}")
+    top = {key: raw[key] for key in profiles.Globals.model_fields if key in raw}
+    settings = _parsed(profiles.Globals, top, (), places, faults)
+    sections: dict[str, dict[str, Any]] = {}
+    for section, kind in profiles.SECTIONS.items():
+        sections[section] = _section(section, kind, raw.get(section, {}), places, faults)
+    config = Config(
+        **(settings or profiles.Globals()).model_dump(), sections=sections, base=Path(base)
+    )
+    faults += check_references(config, raw, places)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str]) -> dict:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        faults.append(f"{places(section)} must be a mapping of names to profiles")
+        return {}
+    found = {}
+    for name, body in raw.items():
+        if not isinstance(name, str) or not NAME.match(name):
+            faults.append(
+                f"{places(section, name)}: a name holds letters, digits, '.', '_' and '-' only, "
+                "and starts with a letter or digit"
+            )
+            continue
+        profile = _parsed(kind, body, (section, name), places, faults)
+        if profile is not None:
+            found[name] = profile
+    return found
+
+
+def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(body)
+    except ValidationError as error:
+        for item in error.errors():
+            faults.append(_sentence(kind, item, keys, places))
+    return None
+
+
+def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
+    """Return one fault in words; `item` is one of pydantic's error dicts."""
+    loc = tuple(part for part in item["loc"] if part not in ("texts", "perplexity"))
+    where = places(*keys, *loc)
+    if item["type"] == "extra_forbidden":
+        return f"{where} is not a key here; {nearest(loc[-1], _fields(kind, item))}"
+    if item["type"] == "missing":
+        return f"{where} is missing"
+    value = item.get("input")
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{where}: {message}"
+    shown = repr(value) if not isinstance(value, Mapping) else "a mapping"
+    return f"{where} is {shown}; {message[:1].lower()}{message[1:]}"
+
+
+def _fields(kind: Any, item: Mapping) -> list[str]:
+    if isinstance(kind, type):
+        return list(kind.model_fields)
+    tag = item["loc"][0]
+    return list((profiles.Perplexity if tag == "perplexity" else profiles.Texts).model_fields)

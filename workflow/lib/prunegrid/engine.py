@@ -1,0 +1,74 @@
+"""What prunegrid asks of Snakemake beyond its rules; the one place that touches its internals.
+
+Tested against the pinned Snakemake in `tests/workflow`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod, RerunTrigger
+
+
+def settle(workflow: Any) -> None:
+    """Do without conda where there is none: the jobs then run in the current environment."""
+    methods = workflow.deployment_settings.deployment_method
+    if DeploymentMethod.CONDA in methods and shutil.which("conda") is None:
+        logger.warning("No conda found: running in the current environment (see README, Environments).")
+        workflow.deployment_settings.deployment_method = frozenset(
+            methods - {DeploymentMethod.CONDA}
+        )
+
+
+def by_keys_only(workflow: Any) -> None:
+    """Make keys alone decide what runs, whatever profile is used.
+
+    Every artifact has its key in its path, and a table is compared with its key by
+    `prunegrid.tables.plan.is_stale`: Snakemake's own memory of parameters, code and environments
+    (which a clone does not have) must not decide anything beside them. Inputs are `ancient()` in
+    the rules, so times decide nothing either. To be called while the DAG is built: Snakemake sets
+    its DAG settings only after it has read the Snakefile.
+    """
+    workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+
+
+def force(workflow: Any, files: list[str]) -> None:
+    """Have the job of these files run, though they exist; to be called while the DAG is built."""
+    workflow.dag.forcefiles.update(files)
+
+
+def config_files(workflow: Any, default: Path) -> list[Path]:
+    """Return the files that the config was merged from, the default first."""
+    return [default, *(Path(p) for p in workflow.overwrite_configfiles if Path(p) != default)]
+
+
+def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> None:
+    """Write the tables of studies whose run failed: failed cells are rows with their reasons.
+
+    The tables are made by a job of their own, in the same environment as every table, by a nested
+    run; a table so made is out of date by its key, so the next run completes it.
+    """
+    if not studies or os.environ.get("PRUNEGRID_PARTIAL"):
+        return
+    uses_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as handle:
+        yaml.safe_dump(config, handle)
+        handle.flush()
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
+        command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
+        command += ["--use-conda"] if uses_conda else []
+        command += [f"results/status/{study}.partial" for study in studies]
+        environment = {**os.environ, "PRUNEGRID_PARTIAL": "1"}
+        done = subprocess.run(command, env=environment, check=False)
+    if done.returncode:
+        logger.error("The partial table could not be written.")
+    for study in studies:
+        logger.error(f"Some cells failed: results/{study}.md names them and says why.")

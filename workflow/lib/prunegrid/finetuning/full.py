@@ -1,0 +1,54 @@
+"""Full fine-tuning: every weight is trained, and the mask is applied again after every step.
+
+Gradient masks alone leak: Adam's moments and weight decay move what they hide. Weights are
+trained in float32 whatever the artifact's dtype is, and saved in the artifact's dtype.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid import blocks, checkpoint, training
+
+if TYPE_CHECKING:
+    from prunegrid.stages.finetune import Context
+
+
+def masker(model: nn.Module, masks: dict[str, Tensor]):
+    """Return a function that sets the masked weights of a model to zero, or None without masks.
+
+    Args:
+        masks: bool [d_out, d_in] by linear, True = kept.
+    """
+    if not masks:
+        return None
+    modules = blocks.prunable(model)
+    weights = [modules[name].weight for name in masks]
+    factors = []
+    for (name, mask), weight in zip(masks.items(), weights, strict=True):
+        # Conv1D keeps its weight as [d_in, d_out].
+        laid = mask.T if type(modules[name]).__name__ == "Conv1D" else mask
+        factors.append(laid.to(weight.device, weight.dtype).contiguous())
+
+    def apply() -> None:
+        with torch.no_grad():
+            torch._foreach_mul_(weights, factors)
+
+    return apply
+
+
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
+    """Return the training facts and the WEIGHTS RECORD of the plain folder written."""
+    parent = context.checkpoint
+    model = parent.model
+    dtype = model.dtype
+    model.float()
+    facts = context.train(model, after_step=masker(model, context.masks))
+    model.to(dtype)
+    record = checkpoint.save_plain(
+        model, parent.tokenizer, context.out, parent.record["pattern"], adapter="none"
+    )
+    return facts, record

@@ -1,0 +1,303 @@
+"""From cells to artifacts: the nodes of the grid, their keys, their paths.
+
+A node is one artifact to be made: a stage, its own slice of the config, its parents. Its key says
+everything that its bytes depend on; nodes of equal keys are one node, whoever asks for them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prunegrid import keys
+from prunegrid.config.load import Config
+from prunegrid.grid import Cell, expand
+from prunegrid.slices import Slices
+
+ARTIFACTS = Path("results/artifacts")
+ENV_FILE = Path("envs/models.yaml")
+
+# Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
+_TORCH = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+_TABLES = ("pandas", "pyarrow")
+STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "model": ((*_TORCH, "huggingface-hub", "gguf"), False),
+    "data": ((*_TABLES, "datasets", "huggingface-hub", "mwparserfromhell"), False),
+    "calibration": ((*_TORCH, *_TABLES), True),
+    "prune": (_TORCH, True),
+    "finetune": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "accelerate"), True),
+    "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
+    "baseline": (_TABLES, False),
+    "scores": ((*_TABLES, "evaluate", "rouge-score"), False),
+    "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
+    "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
+}
+SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate", "rouge-score", "bert-score"), True)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One artifact.
+
+    Attributes:
+        stage: a key of STAGES.
+        label: for people; not part of the key.
+        settings: the slice of the config that the step reads; plain builtins.
+        parents: role -> node.
+        code: digest of the code that runs.
+        pins: {package: version} of the packages that its bytes depend on.
+        threads: torch's threads.
+        device: "cpu" or "cuda".
+        key: what all of it comes to.
+    """
+
+    stage: str
+    label: str
+    settings: dict[str, Any]
+    parents: dict[str, Node]
+    code: str
+    pins: dict[str, str]
+    threads: int
+    device: str
+    key: str = field(default="")
+
+    @property
+    def path(self) -> Path:
+        """The artifact's folder."""
+        return ARTIFACTS / self.stage / self.key
+
+    @property
+    def manifest(self) -> str:
+        """The file that stands for the artifact in the workflow."""
+        return f"{self.path.as_posix()}/manifest.json"
+
+    @property
+    def status(self) -> Path:
+        """The record of a running or failed job."""
+        return Path("results/status") / f"{self.stage}-{self.key}.json"
+
+    def params(self) -> dict[str, Any]:
+        """Return all that its job needs, in plain builtins."""
+        return {
+            "stage": self.stage,
+            "key": self.key,
+            "label": self.label,
+            "path": self.path.as_posix(),
+            "scratch": f"results/scratch/{self.stage}-{self.key}",
+            "status": self.status.as_posix(),
+            "settings": self.settings,
+            "parents": {
+                role: {"path": p.path.as_posix(), "key": p.key, "stage": p.stage}
+                for role, p in self.parents.items()
+            },
+            "code": self.code,
+            "pins": self.pins,
+            "threads": self.threads,
+            "device": self.device,
+        }
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """The artifacts of one cell.
+
+    Attributes:
+        cell: the cell.
+        chain: the nodes that change its weights, in order: the model first.
+        data: the node of its data set.
+        texts: {split: (predictions, scores)}.
+        perplexities: {evaluation: node}.
+        efficiency: the node that times it, or None.
+    """
+
+    cell: Cell
+    chain: tuple[Node, ...]
+    data: Node
+    texts: dict[str, tuple[Node, Node]]
+    perplexities: dict[str, Node]
+    efficiency: Node | None
+
+    def nodes(self) -> list[Node]:
+        """Return all its nodes but shared inputs' own parents, parents before children."""
+        scored = [node for pair in self.texts.values() for node in pair]
+        timed = [self.efficiency] if self.efficiency else []
+        return [*self.chain, self.data, *scored, *self.perplexities.values(), *timed]
+
+
+class Graph:
+    """All nodes of a config, found by stage and key, made once.
+
+    Args:
+        config: the validated config.
+        root: the folder of the Snakefile, where `envs/` is.
+    """
+
+    def __init__(self, config: Config, root: Path) -> None:
+        self.config = config
+        self.pins = keys.read_pins(root / ENV_FILE)
+        self.slices = Slices(config)
+        self._nodes: dict[tuple[str, str], Node] = {}
+        self._built = False
+
+    def find(self, stage: str, key: str) -> Node:
+        """Return the node of a stage and key.
+
+        Raises:
+            KeyError: no study of the config holds it.
+        """
+        if (stage, key) not in self._nodes and not self._built:
+            for study in self.config.sections["studies"]:
+                self.plans(study)
+                self.baselines(study)
+            self._built = True
+        return self._nodes[stage, key]
+
+    def node(
+        self, stage: str, label: str, settings: dict, parents: dict[str, Node], roots: tuple = ()
+    ) -> Node:
+        """Return the node of these settings and parents, the same object for the same key."""
+        packages, threaded = STAGES[stage]
+        if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
+            packages, threaded = SCORES_WITH_MODEL
+        pins = {name: self.pins[name] for name in packages}
+        code = keys.code_digest((f"prunegrid.stages.{stage}", *roots))
+        identity = {
+            "stage": stage,
+            "settings": without_paths(settings),
+            "parents": {role: parent.key for role, parent in parents.items()},
+            "code": code,
+            "pins": pins,
+            "threads": self.config.threads if threaded else None,
+            "device": self.config.device if threaded else None,
+        }
+        key = keys.digest(identity)
+        if (stage, key) not in self._nodes:
+            device = self.config.device if threaded else "cpu"
+            self._nodes[stage, key] = Node(
+                stage, label, settings, parents, code, pins, self.config.threads, device, key
+            )
+        return self._nodes[stage, key]
+
+    @functools.cache  # noqa: B019 - one graph lives as long as the process
+    def model(self, name: str) -> Node:
+        """Return the node of a model as it was published."""
+        return self.node("model", f"model {name}", self.slices.model(name), {})
+
+    @functools.cache  # noqa: B019
+    def data(self, name: str) -> Node:
+        """Return the node of a data set."""
+        return self.node("data", f"data {name}", self.slices.data(name), {})
+
+    def chain(self, cell: Cell) -> tuple[Node, ...]:
+        """Return the nodes that change the cell's weights: the model, then each step that acts."""
+        chain = [self.model(cell.model)]
+        for step in cell.steps:
+            if step.idle:
+                continue
+            make = self._prune if step.kind == "prune" else self._finetune
+            chain.append(make(cell, step, chain[0], chain[-1]))
+        return tuple(chain)
+
+    def _prune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
+        parents = {"weights": weights}
+        if step.profile.calibration is not None:
+            parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
+        settings = self.slices.prune(step.profile, cell.seed)
+        label = f"{weights.label} > prune {step.name}".removeprefix("model ")
+        roots = (f"prunegrid.pruning.{step.profile.method}",)
+        return self.node("prune", label, settings, parents, roots)
+
+    def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
+        settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)
+        parents = {"weights": weights, "data": self.data(cell.dataset)}
+        label = f"{weights.label} > finetune {step.name}".removeprefix("model ")
+        roots = (f"prunegrid.finetuning.{step.profile.strategy}",)
+        return self.node("finetune", label, settings, parents, roots)
+
+    def calibration(self, name: str, model: Node, seed: int | None) -> Node:
+        """Return the node of calibration samples for a dense model."""
+        profile = self.config.profile("calibration", name)
+        parents = {"model": model, "data": self.data(profile.dataset)}
+        label = f"{model.label.removeprefix('model ')} > calibrate {name}"
+        return self.node("calibration", label, self.slices.calibration(name, seed), parents)
+
+    def plans(self, study_name: str) -> list[CellPlan]:
+        """Return the plan of every cell of a study."""
+        return [self.plan(study_name, cell) for cell in expand(self.config, study_name)]
+
+    def plan(self, study_name: str, cell: Cell) -> CellPlan:
+        """Return the artifacts of one cell of a study."""
+        study = self.config.profile("studies", study_name)
+        chain = self.chain(cell)
+        weights, data = chain[-1], self.data(cell.dataset)
+        label = weights.label.removeprefix("model ")
+        texts, perplexities = {}, {}
+        for name in study.evaluations:
+            evaluation = self.config.profile("evaluations", name)
+            if evaluation.kind == "perplexity":
+                parents = {"weights": weights, "data": self.data(evaluation.dataset)}
+                settings = self.slices.perplexity(name)
+                perplexities[name] = self.node("perplexity", f"{label} > {name}", settings, parents)
+                continue
+            for split in evaluation.splits:
+                settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
+                parents = {"weights": weights, "data": data}
+                made = self.node("predictions", f"{label} > generate {split}", settings, parents)
+                texts[split] = (made, self.scores(name, made))
+        efficiency = None
+        if study.efficiency:
+            settings = self.slices.efficiency(study.efficiency)
+            parents = {"weights": weights}
+            efficiency = self.node("efficiency", f"{label} > efficiency", settings, parents)
+        return CellPlan(cell, chain, data, texts, perplexities, efficiency)
+
+    def scores(self, evaluation_name: str, predictions: Node) -> Node:
+        """Return the node that scores predictions by the metrics of an evaluation."""
+        evaluation = self.config.profile("evaluations", evaluation_name)
+        settings, models, roots = self.slices.scores(evaluation.metrics)
+        parents = {"predictions": predictions}
+        parents |= {f"{metric}.model": self.model(name) for metric, name in models.items()}
+        label = predictions.label.replace("generate", "score")
+        return self.node("scores", label, settings, parents, roots)
+
+    def baselines(self, study_name: str) -> dict[tuple[str, str, str], tuple[Node, Node]]:
+        """Return {(data set, baseline, split): (predictions, scores)} of a study."""
+        study = self.config.profile("studies", study_name)
+        datasets = sorted({cell.dataset for cell in expand(self.config, study_name)})
+        found = {}
+        for name in study.evaluations:
+            evaluation = self.config.profile("evaluations", name)
+            for baseline in getattr(evaluation, "baselines", {}):
+                for dataset in datasets:
+                    for split in evaluation.splits:
+                        settings, roots = self.slices.baseline(name, baseline, split)
+                        label = f"{dataset} {baseline} > generate {split}"
+                        parents = {"data": self.data(dataset)}
+                        made = self.node("baseline", label, settings, parents, roots)
+                        found[dataset, baseline, split] = (made, self.scores(name, made))
+        return found
+
+    def study_nodes(self, study_name: str) -> dict[str, Node]:
+        """Return every node that a study's table reads, by the path of its manifest."""
+        nodes = [node for plan in self.plans(study_name) for node in plan.nodes()]
+        nodes += [node for pair in self.baselines(study_name).values() for node in pair]
+        todo, found = nodes, {}
+        while todo:
+            node = todo.pop()
+            if node.manifest not in found:
+                found[node.manifest] = node
+                todo.extend(node.parents.values())
+        return dict(sorted(found.items()))
+
+
+def without_paths(settings: Any) -> Any:
+    """Return settings without their `path` keys: where a file lies changes nothing that is made of it.
+
+    What it holds is in the key by its digest (a user's data) or as code (a user's metric).
+    """
+    if isinstance(settings, dict):
+        return {k: without_paths(v) for k, v in settings.items() if k != "path"}
+    return settings

@@ -1,0 +1,249 @@
+"""From a study's grid to its cells: a cell is a model, a data set, a list of steps and a seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from pydantic import ValidationError
+
+from prunegrid import modules
+from prunegrid.config import profiles
+from prunegrid.errors import nearest
+
+if TYPE_CHECKING:
+    from prunegrid.config.load import Config
+
+AXES = ("model", "dataset", "prune", "finetune", "steps", "seed")
+STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of a study: keys below `studies.<name>`, and a sentence without a subject."""
+
+    keys: tuple
+    text: str
+
+
+class GridError(Exception):
+    """All faults of one study's grid."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{f.keys} {f.text}" for f in faults))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step over a model.
+
+    Attributes:
+        kind: "prune" or "finetune".
+        name: the profile's name, or the one made for an inline profile.
+        profile: its settings.
+        inline: whether it stands in the grid itself.
+    """
+
+    kind: str
+    name: str
+    profile: Any
+    inline: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the step leaves its model as it is (dense, none)."""
+        return "dense" == getattr(self.profile, "method", "") or "none" == getattr(
+            self.profile, "strategy", ""
+        )
+
+    @property
+    def draws(self) -> bool:
+        """Whether the seed reaches the step: it samples, shuffles or initialises."""
+        if self.idle:
+            return False
+        if self.kind == "finetune":
+            return True
+        return self.profile.calibration is not None or modules.draws(self.profile.method)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a study's table.
+
+    Attributes:
+        model: name of a model profile.
+        dataset: name of the data set that it is tuned and evaluated on.
+        steps: what is done to the model, in order.
+        seed: the seed that reaches it; None where no step draws.
+    """
+
+    model: str
+    dataset: str
+    steps: tuple[Step, ...]
+    seed: int | None
+
+    def names(self, kind: str) -> str:
+        """Return the names of its steps of one kind, joined by '+'."""
+        return "+".join(step.name for step in self.steps if step.kind == kind)
+
+    def identity(self) -> tuple:
+        """Return what tells it from the other cells of its study."""
+        steps = tuple((step.kind, step.name) for step in self.steps)
+        return (self.model, self.dataset, steps, self.seed)
+
+
+def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = None) -> list[Cell]:
+    """Return the cells of a study, each once, in the order of its grid.
+
+    Args:
+        config: the validated profiles.
+        study_name: a name of `studies`.
+        known: the raw config; a name that stands there but is not valid is passed over silently,
+            since its own fault is reported already.
+
+    Raises:
+        GridError: unknown axes or names, or broken inline profiles.
+    """
+    study = config.sections["studies"][study_name]
+    expansion = _Expansion(config, study, known or {})
+    grids = study.grid if isinstance(study.grid, list) else [study.grid]
+    cells: dict[tuple, Cell] = {}
+    for place, grid in [(("grid",), g) for g in grids] + [(("include",), g) for g in study.include]:
+        for cell in expansion.cells(place, grid):
+            cells.setdefault(cell.identity(), cell)
+    for pattern in study.exclude:
+        expansion.check_pattern(pattern)
+    if expansion.faults:
+        raise GridError(expansion.faults)
+    return [c for c in cells.values() if not any(_matches(c, p) for p in study.exclude)]
+
+
+def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
+    facts = {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "prune": cell.names("prune"),
+        "finetune": cell.names("finetune"),
+        "seed": cell.seed,
+    }
+    return all(facts[key] in (v if isinstance(v, list) else [v]) for key, v in pattern.items())
+
+
+class _Expansion:
+    def __init__(self, config: Config, study: Any, known: Mapping[str, Any]) -> None:
+        self.config, self.study, self.known = config, study, known
+        self.faults: list[Fault] = []
+
+    def fault(self, keys: tuple, text: str) -> None:
+        self.faults.append(Fault(keys, text))
+
+    def check_pattern(self, pattern: Mapping[str, Any]) -> None:
+        for key in set(pattern) - {"model", "dataset", "prune", "finetune", "seed"}:
+            self.fault(("exclude", key), f"is not an axis; {nearest(key, AXES)}")
+
+    def cells(self, place: tuple, grid: Mapping[str, Any]) -> list[Cell]:
+        unknown = set(grid) - set(AXES)
+        for key in sorted(unknown):
+            self.fault((*place, key), f"is not an axis; {nearest(key, AXES)}")
+        if "model" not in grid:
+            self.fault((*place, "model"), "is missing")
+        if ("steps" in grid) == bool({"prune", "finetune"} & set(grid)):
+            self.fault(place, "needs either `prune` and `finetune`, or `steps`")
+        if unknown or "model" not in grid:
+            return []
+        models = self.plain(place, "models", "model", grid["model"])
+        datasets = self.plain(place, "datasets", "dataset", grid.get("dataset", self.study.dataset))
+        chains = self.chains(place, grid)
+        seeds = _listed(grid.get("seed", self.config.seed))
+        for seed in seeds:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
+        return [
+            Cell(model, dataset, chain, seed if self.draws(chain) else None)
+            for model, dataset, chain, seed in itertools.product(models, datasets, chains, seeds)
+        ]
+
+    def draws(self, chain: tuple[Step, ...]) -> bool:
+        sampled = False
+        for name in self.study.evaluations:
+            evaluation = self.config.sections["evaluations"].get(name)
+            generation = self.config.sections["generation"].get(
+                getattr(evaluation, "generation", None)
+            )
+            sampled |= bool(generation and generation.do_sample)
+        return sampled or any(step.draws for step in chain)
+
+    def plain(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
+        found = []
+        for name in _listed(value):
+            if isinstance(name, str) and name in self.config.sections[section]:
+                found.append(name)
+            elif name not in (self.known.get(section) or {}):
+                hint = nearest(name, self.config.sections[section])
+                self.fault((*place, axis), f"names '{name}', which is not in `{section}`; {hint}")
+        return found
+
+    def chains(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[Step, ...]]:
+        if "steps" not in grid:
+            prunes = self.steps(place, "prune", grid.get("prune", "dense"))
+            tunings = self.steps(place, "finetune", grid.get("finetune", "none"))
+            return [(prune, tune) for prune in prunes for tune in tunings]
+        chains = []
+        for chain in grid["steps"]:
+            steps: list[tuple[Step, ...]] = []
+            for entry in chain if isinstance(chain, list) else [chain]:
+                if not (isinstance(entry, Mapping) and len(entry) == 1 and set(entry) <= set(STEP_PROFILES)):
+                    self.fault((*place, "steps"), f"holds {entry!r}; expected {{prune: …}} or {{finetune: …}}")
+                    continue
+                kind, value = next(iter(entry.items()))
+                steps.append(tuple(self.steps(place, kind, value)))
+            chains.extend(itertools.product(*steps))
+        return chains
+
+    def steps(self, place: tuple, kind: str, value: Any) -> list[Step]:
+        found = []
+        for entry in _listed(value):
+            if isinstance(entry, Mapping):
+                found += self.inline(place, kind, entry)
+            elif isinstance(entry, str) and entry in self.config.sections[kind]:
+                found.append(Step(kind, entry, self.config.sections[kind][entry]))
+            elif entry not in (self.known.get(kind) or {}):
+                hint = nearest(entry, self.config.sections[kind])
+                self.fault((*place, kind), f"names '{entry}', which is not in `{kind}`; {hint}")
+        return found
+
+    def inline(self, place: tuple, kind: str, entry: Mapping[str, Any]) -> list[Step]:
+        """Return a step for every combination of the listed values of an inline profile."""
+        model = STEP_PROFILES[kind]
+        varied = [k for k, v in entry.items() if isinstance(v, list) and not _takes_list(model, k, v)]
+        fixed = {k: v for k, v in entry.items() if k not in varied}
+        found = []
+        for values in itertools.product(*(entry[k] for k in varied)):
+            body = {**fixed, **dict(zip(varied, values, strict=True))}
+            label = "-".join(str(v).replace(":", "of") for v in values) or "-".join(
+                str(v).replace(":", "of") for v in fixed.values() if not isinstance(v, (list, dict))
+            )
+            try:
+                found.append(Step(kind, label, model.model_validate(body), inline=True))
+            except ValidationError as error:
+                for item in error.errors():
+                    key = ".".join(str(part) for part in item["loc"])
+                    message = item["msg"].removeprefix("Value error, ")
+                    self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
+        return found
+
+
+def _listed(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _takes_list(model: Any, key: str, value: list) -> bool:
+    """Whether a list is one value of the field itself (and not a list of values to vary over)."""
+    field = model.model_fields.get(key)
+    if field is None or any(isinstance(item, list) for item in value):
+        return False
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return any(get_origin(kind) is list for kind in kinds)

@@ -1,0 +1,174 @@
+"""What the pruning methods know of a linear's input: mean squares by column, and the Hessian.
+
+With X [n_tokens, d_in] the calibration inputs of a linear:
+input norms = mean over tokens of x_j², float32 [d_in] (accumulated in float64);
+Hessian = (2/n) XᵀX, float32 [d_in, d_in] (accumulated in float32, one triangle, mirrored once).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.errors import PrunegridError
+
+# Columns a step of the triangular update; wider wastes work above the diagonal, narrower calls.
+PANEL = 256
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether a tensor holds neither NaN nor infinity, in one pass without a copy."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+
+
+@dataclass
+class InputStats:
+    """Statistics of one linear's input; linears that share an input share the object.
+
+    Attributes:
+        tokens: how many tokens were seen.
+        input_norms: float32 [d_in], mean over tokens of x_j²; None where it was not asked for.
+        hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it was not asked for.
+    """
+
+    tokens: int = 0
+    input_norms: Tensor | None = None
+    hessian: Tensor | None = None
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return `make()`, computed at the first call with `key` (for what depends on these only)."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+
+class Accumulator:
+    """Adds up one input's statistics, sample after sample.
+
+    Args:
+        needs: "input_norms" or "hessian" (which brings no norms).
+        width: d_in.
+        device: where the sums live.
+    """
+
+    def __init__(self, needs: str, width: int, device: torch.device | str = "cpu") -> None:
+        self.needs, self.tokens = needs, 0
+        self._squares = torch.zeros(width, dtype=torch.float64, device=device)
+        self._gram = torch.zeros(width, width, device=device) if needs == "hessian" else None
+
+    def add(self, inputs: Tensor, where: str) -> None:
+        """Add a sample's inputs [..., d_in] of any float dtype.
+
+        Raises:
+            PrunegridError: they hold NaN or infinity.
+        """
+        flat = inputs.detach().reshape(-1, inputs.shape[-1]).float()
+        squares = flat.square().sum(0)
+        if not torch.isfinite(squares).all():
+            raise PrunegridError(
+                "NaN or infinite input activations",
+                where=where,
+                remedy="the model is broken or its dtype too narrow: check its weights, or load "
+                "it in float32",
+            )
+        self.tokens += flat.shape[0]
+        self._squares += squares
+        if self._gram is not None:
+            for start in range(0, flat.shape[1], PANEL):
+                end = start + PANEL
+                self._gram[start:end, :end].addmm_(flat[:, start:end].t(), flat[:, :end])
+
+    def finish(self) -> InputStats:
+        """Return the statistics; the accumulator is spent."""
+        if self._gram is None:
+            return InputStats(self.tokens, (self._squares / max(self.tokens, 1)).float())
+        gram, self._gram = self._gram.tril_(), None
+        gram += gram.tril(-1).t()
+        return InputStats(self.tokens, hessian=gram.mul_(2 / max(self.tokens, 1)))
+
+
+class AllSeen(Exception):
+    """Every linear has its input: the rest of the forward pass is of no use."""
+
+
+class Collector:
+    """Statistics of the inputs of some linears while their model runs; a context manager.
+
+    Linears that are called with the very same tensor (q, k and v; gate and up) share their sums.
+    Where each linear is called once a pass, the pass ends with `AllSeen` at the last of them.
+
+    Args:
+        linears: full name → module.
+        needs: "input_norms" or "hessian".
+        device: where the sums live.
+    """
+
+    def __init__(
+        self, linears: Mapping[str, nn.Module], needs: str, device: torch.device | str = "cpu"
+    ) -> None:
+        self.linears, self.needs, self.device = linears, needs, device
+        self._sums: dict[str, Accumulator] = {}
+        self._leader: dict[str, str] = {}
+        self._recent: deque[tuple[Tensor, str]] = deque(maxlen=2)
+        self._called: list[str] = []
+        self._sample = 0
+
+    def __enter__(self) -> Collector:
+        self._handles = [
+            module.register_forward_pre_hook(functools.partial(self._see, name))
+            for name, module in self.linears.items()
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def run(self, sample: int, forward: Callable[[], Any]) -> None:
+        """Run one sample's `forward()` and add what the linears are given."""
+        self._sample, self._called = sample, []
+        self._recent.clear()
+        with contextlib.suppress(AllSeen):
+            forward()
+        self._recent.clear()
+
+    def _see(self, name: str, module: nn.Module, args: tuple) -> None:
+        inputs = args[0]
+        leader = next((who for seen, who in self._recent if seen is inputs), name)
+        if self._leader.setdefault(name, leader) != leader:
+            raise PrunegridError(
+                "the linear shares its input in some samples and not in others", where=name
+            )
+        if leader == name:
+            self._recent.append((inputs, name))
+            if name not in self._sums:
+                self._sums[name] = Accumulator(self.needs, inputs.shape[-1], self.device)
+            self._sums[name].add(inputs, f"{name}, calibration sample {self._sample}")
+        self._called.append(name)
+        # A linear that is called twice in a pass must be seen twice: no short cut then.
+        if len(self._called) == len(self.linears) == len(set(self._called)):
+            raise AllSeen
+
+    def finish(self) -> dict[str, InputStats]:
+        """Return full name → statistics.
+
+        Raises:
+            PrunegridError: a linear was never called.
+        """
+        for name in self.linears:
+            if name not in self._leader:
+                raise PrunegridError(
+                    "no calibration sample reaches the linear",
+                    where=name,
+                    remedy="use more or longer samples, or a method that needs none",
+                )
+        done = {name: sums.finish() for name, sums in self._sums.items()}
+        return {name: done[self._leader[name]] for name in self.linears}

@@ -1,0 +1,214 @@
+"""Running one step of the pipeline: checks, logging, threads, device, an artifact whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import re
+import resource
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prunegrid import artifacts
+from prunegrid.devices import claim_device
+from prunegrid.errors import PrunegridError
+
+log = logging.getLogger("prunegrid")
+
+
+class Job:
+    """What a step's `run` may ask of its surroundings.
+
+    Attributes:
+        device: "cpu" or "cuda:<i>".
+        scratch: a folder that outlives a killed job of the same key; removed on success.
+        where: a label of the step for error messages.
+        threads: torch's threads.
+    """
+
+    def __init__(self, node: Mapping[str, Any], scratch: Path, device: str = "cpu") -> None:
+        self.device, self.scratch, self.where = device, scratch, node["label"]
+        self.threads = node["threads"]
+        self._seed = node["settings"].get("seed")
+
+    def seed(self, purpose: str) -> int:
+        """Return the seed of one purpose, derived from the config's seed: 0 ≤ seed < 2^63.
+
+        Raises:
+            RuntimeError: the step was declared to draw nothing.
+        """
+        if self._seed is None:
+            raise RuntimeError(f"{self.where}: the step has no seed, so it must not draw ({purpose})")
+        digest = hashlib.sha256(f"{self._seed}:{purpose}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
+    """Make one artifact.
+
+    Args:
+        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label.
+        log_file: the log, beside standard error.
+
+    Raises:
+        SystemExit: with status 1 after any failure; the reason is in the log and in the status
+            record that the table reads.
+    """
+    configure_logging(log_file)
+    status = Path(node["status"])
+    started = time.monotonic()
+    artifacts.write_json(
+        status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    )
+    try:
+        with claim_device(node["device"]) as device:
+            _make(node, device, started)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, PrunegridError) else f"{type(error).__name__}: {error}"
+        artifacts.write_json(status, {"state": "failed", "reason": reason, "label": node["label"]})
+        if isinstance(error, PrunegridError):
+            log.error("%s", reason)
+        else:
+            log.exception("%s failed", node["label"])
+        raise SystemExit(1) from error
+    status.unlink(missing_ok=True)
+
+
+def _make(node: Mapping[str, Any], device: str, started: float) -> None:
+    check_pins(node["pins"])
+    folder, scratch = Path(node["path"]), Path(node["scratch"])
+    parents, manifests = {}, {}
+    for role, parent in node["parents"].items():
+        parents[role] = Path(parent["path"])
+        manifests[role] = artifacts.read_manifest(parents[role], parent["key"])
+    if "torch" in node["pins"]:
+        _settle_torch(node["threads"])
+    scratch.mkdir(parents=True, exist_ok=True)
+    log.info("%s: started (key %s)", node["label"], node["key"])
+    module = importlib.import_module(f"prunegrid.stages.{node['stage']}")
+    with artifacts.writing(folder) as out:
+        record = module.run(dict(node["settings"]), parents, out, Job(node, scratch, device))
+        seconds = time.monotonic() - started
+        _write_manifest(node, out, record, manifests, device, seconds)
+    shutil.rmtree(scratch, ignore_errors=True)
+    log.info("%s: done in %.1f s", node["label"], seconds)
+
+
+def _write_manifest(
+    node: Mapping[str, Any], out: Path, record: dict, parents: dict, device: str, seconds: float
+) -> None:
+    files = artifacts.list_files(out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    manifest = {
+        "manifest_version": artifacts.MANIFEST_VERSION,
+        "stage": node["stage"],
+        "key": node["key"],
+        "label": node["label"],
+        "settings": node["settings"],
+        "code": node["code"],
+        "pins": node["pins"],
+        "parents": {
+            role: {fact: parent[fact] for fact in ("key", "stage", "content")}
+            for role, parent in parents.items()
+        },
+        "lineage": _lineage(parents),
+        "threads": node["threads"],
+        "device": _device_name(device),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "versions": {name: metadata.version(name) for name in node["pins"]},
+        "seconds": round(seconds, 3),
+        "peak_memory_bytes": peak,
+        "files": files,
+        "content": artifacts.content_digest(files),
+        "record": record,
+    }
+    artifacts.write_json(out / artifacts.MANIFEST, manifest)
+
+
+def _lineage(parents: Mapping[str, dict]) -> list[dict]:
+    """Return what the steps before this one recorded, the model first.
+
+    It stands in every manifest, so that a table can be made when older artifacts are gone.
+    """
+    for role in ("weights", "model"):
+        if role in parents:
+            parent = parents[role]
+            facts = ("stage", "key", "content", "label", "record", "seconds", "peak_memory_bytes")
+            return [*parent["lineage"], {fact: parent[fact] for fact in facts}]
+    return []
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def _settle_torch(threads: int) -> None:
+    """Fix torch's threads: one and two threads give different bytes."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def check_pins(pins: Mapping[str, str]) -> None:
+    """Check that the installed packages are the ones that the artifact's key names.
+
+    Raises:
+        PrunegridError: one is missing or of another version (a local suffix such as +cpu apart).
+    """
+    wrong = []
+    for name, version in pins.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "not installed"
+        if found.partition("+")[0] != version:
+            wrong.append(f"{name} {found} (pinned: {version})")
+    if wrong:
+        raise PrunegridError(
+            f"the environment does not match its pins: {', '.join(wrong)}",
+            where="envs/",
+            remedy="run `make env` (or --use-conda), or change the pin in envs/*.yaml",
+        )
+
+
+def configure_logging(log_file: str | os.PathLike | None) -> None:
+    """Send one line an event to the log file and to standard error, secrets left out."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=handlers,
+        force=True,
+    )
+    for handler in handlers:
+        handler.addFilter(_without_secrets)
+    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+_SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}")
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    clean = _SECRET.sub("hf_***", text)
+    if clean != text:
+        record.msg, record.args = clean, ()
+    return True

@@ -1,0 +1,167 @@
+"""What an artifact's key is made of: canonical settings, the code that runs, the pins of its packages.
+
+A key is the SHA-256 (first 16 hex digits) over a step's own slice of the config, the digest of the
+code that it runs, the pinned versions of the packages that it calls, and its parents' keys. Nothing
+else enters it: not paths, names of profiles, times, comments, docstrings or formatting.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prunegrid.artifacts import canonical_json
+from prunegrid.errors import PrunegridError
+
+PACKAGE = "prunegrid"
+LIBRARY = Path(__file__).resolve().parent.parent
+KEY_LENGTH = 16
+
+# Fields that differ between Python releases or carry no meaning for what the code does.
+_IGNORED_FIELDS = {"kind", "type_comment", "type_ignores", "ctx"}
+
+
+def digest(value: Any) -> str:
+    """Return the key of a JSON-able value: 16 hex digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def code_digest(roots: Iterable[str | Path]) -> str:
+    """Return the digest of the code that runs when the root modules are called.
+
+    Args:
+        roots: module names of this package (`prunegrid.stages.prune`) or paths of Python files.
+            Every module of the package that a root imports, directly or not, counts; comments,
+            docstrings and formatting do not.
+    """
+    files: set[Path] = set()
+    for root in roots:
+        files |= _closure(root if isinstance(root, Path) else _module_file(root))
+    names = {_name(path): _file_digest(path) for path in files}
+    return digest(names)
+
+
+@functools.cache
+def _file_digest(path: Path) -> str:
+    shape = _shape(_parsed(path))
+    return hashlib.sha256(repr(shape).encode()).hexdigest()
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, OSError) as error:
+        raise PrunegridError(f"cannot be read as Python ({error})", where=str(path)) from error
+
+
+def _name(path: Path) -> str:
+    try:
+        return path.relative_to(LIBRARY).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _shape(node: Any) -> Any:
+    """Return nested tuples of an AST, free of docstrings, positions and empty fields."""
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if value is None and not isinstance(node, ast.Constant) or name in _IGNORED_FIELDS:
+            continue
+        if name == "body" and _has_docstring(node):
+            value = value[1:]
+        if value == []:
+            continue
+        fields.append((name, _shape(value)))
+    return (type(node).__name__, fields)
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+
+
+def _module_file(name: str) -> Path:
+    base = LIBRARY.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    raise PrunegridError(f"there is no module {name} in the library", where=str(LIBRARY))
+
+
+@functools.cache
+def _closure(path: Path) -> frozenset[Path]:
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        current = todo.pop()
+        if current not in found:
+            found.add(current)
+            todo.extend(_imports(current))
+    return frozenset(found)
+
+
+@functools.cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    names: set[str] = set()
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    files = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == PACKAGE:
+            for end in range(1, len(parts) + 1):
+                base = LIBRARY.joinpath(*parts[:end])
+                files |= {p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()}
+    return tuple(sorted(files))
+
+
+def literals(module: str | Path) -> dict[str, Any]:
+    """Return the module-level literal constants of a module without importing it.
+
+    Method and metric modules declare what they need and accept in such constants; reading them so
+    keeps heavy imports out of the start-up.
+    """
+    path = module if isinstance(module, Path) else _module_file(module)
+    found = {}
+    for node in _parsed(path).body:
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets = [node.target]
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id.isupper():
+                try:
+                    found[target.id] = ast.literal_eval(node.value)
+                except ValueError:
+                    continue
+    return found
+
+
+def read_pins(env_file: Path) -> dict[str, str]:
+    """Return {package: version} of the `name==version` pins in a conda environment file."""
+    spec = yaml.safe_load(Path(env_file).read_text(encoding="utf-8"))
+    pins = {}
+    for entry in spec["dependencies"]:
+        lines = entry["pip"] if isinstance(entry, Mapping) else [entry]
+        for line in lines:
+            name, _, version = line.partition("==")
+            if version:
+                pins[name.strip().lower().replace("_", "-")] = version.strip()
+    return pins

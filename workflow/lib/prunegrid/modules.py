@@ -1,0 +1,80 @@
+"""What can be named in a config by a file: pruning methods, metrics, baselines.
+
+A method or metric is found by the name of its file, so adding one edits no other file. What it
+needs and accepts is read from its literal constants without importing it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunegrid.errors import PrunegridError, nearest
+from prunegrid.keys import LIBRARY, literals
+
+_HERE = LIBRARY / "prunegrid"
+
+
+def _named(folder: Path, name: str, marker: str, what: str) -> Path:
+    """Return the file `folder/name.py` that declares `marker`."""
+    known = {p.stem: p for p in sorted(folder.glob("*.py")) if marker in literals(p)}
+    if name not in known:
+        raise PrunegridError(f"there is no {what} '{name}'", remedy=nearest(name, known))
+    return known[name]
+
+
+def method_facts(method: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS, DRAWS} of a pruning method.
+
+    Raises:
+        PrunegridError: there is no such method.
+    """
+    facts = literals(_named(_HERE / "pruning", method, "NEEDS", "pruning method"))
+    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts.get("SETTINGS", {}), "DRAWS": facts.get("DRAWS", False)}
+
+
+def draws(method: str) -> bool:
+    """Whether a pruning method draws random numbers of its own; False where it is unknown."""
+    try:
+        return method_facts(method)["DRAWS"]
+    except PrunegridError:
+        return False
+
+
+def metric_file(module: str, base: Path) -> Path | None:
+    """Return the file of a metric: one of the library's, or a user's by its path; None for `hf:`.
+
+    Raises:
+        PrunegridError: there is no such metric.
+    """
+    if module.startswith("hf:"):
+        return None
+    if module.endswith(".py") or "/" in module:
+        path = Path(module).expanduser()
+        path = path if path.is_absolute() else base / path
+        if not path.is_file():
+            raise PrunegridError(f"there is no file {path}", remedy="give the path of a .py file")
+        return path.resolve()
+    return _named(_HERE / "metrics", module, "COLUMNS", "metric")
+
+
+def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
+    """Return {SETTINGS, COLUMNS, NEEDS_MODEL} of a metric, None for one of the hub."""
+    path = metric_file(module, base)
+    if path is None:
+        return None
+    facts = literals(path)
+    return {
+        "SETTINGS": facts.get("SETTINGS", {}),
+        "COLUMNS": facts.get("COLUMNS", {}),
+        "NEEDS_MODEL": facts.get("NEEDS_MODEL", False),
+    }
+
+
+def baseline_facts(method: str) -> dict[str, Any]:
+    """Return {SETTINGS} of a baseline.
+
+    Raises:
+        PrunegridError: there is no such baseline.
+    """
+    return {"SETTINGS": literals(_named(_HERE / "baselines", method, "SETTINGS", "baseline"))["SETTINGS"]}

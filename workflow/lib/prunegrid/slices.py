@@ -1,0 +1,162 @@
+"""Each step's own slice of the config: exactly what it reads, in plain builtins, nothing more.
+
+What stands here enters a step's key, so a key that a step does not read must not stand here: it
+would rerun the step for nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunegrid import modules
+from prunegrid.config import profiles
+from prunegrid.config.load import Config
+from prunegrid.config.sources import format_of, parse_source
+from prunegrid.digests import path_digest
+
+
+class Slices:
+    """The slices of a config's profiles.
+
+    Args:
+        config: the validated config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def _source(self, profile: Any) -> dict[str, Any]:
+        source = parse_source(profile.source, self.config.base)
+        if source["kind"] == "hf":
+            source["revision"] = profile.revision or "main"
+        elif source["kind"] == "local":
+            source["digest"] = path_digest(Path(source["path"]))
+        return source
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Return the slice of a model: its source, the dtype, the task."""
+        profile = self.config.profile("models", name)
+        source = self._source(profile)
+        if source["kind"] == "pypi":
+            source |= {"file": profile.file, "sha256": profile.sha256}
+        elif source["kind"] == "random":
+            source |= {"config": profile.config, "seed": profile.seed}
+        elif source["kind"] == "hf" and profile.file:
+            source["file"] = profile.file
+        if profile.note:
+            source["note"] = profile.note
+        return {"source": source, "dtype": self.config.dtype, "task": profile.task}
+
+    def data(self, name: str) -> dict[str, Any]:
+        """Return the slice of a data set: its source, columns and splits; not its prompt."""
+        profile = self.config.profile("datasets", name)
+        source = self._source(profile)
+        for key in ("files", "sha256", "subset"):
+            if getattr(profile, key) is not None:
+                source[key] = getattr(profile, key)
+        form = profile.format
+        if form is None and source["kind"] != "hf":
+            files = profile.files or profile.source
+            form = format_of(next(iter(files.values())) if isinstance(files, dict) else files)
+        return {
+            "source": source,
+            "kind": profile.kind,
+            "format": form,
+            "columns": dict(profile.columns),
+            "splits": dict(profile.splits),
+        }
+
+    def prompt(self, dataset: str) -> dict[str, Any]:
+        """Return how a data set's documents become prompts."""
+        profile = self.config.profile("datasets", dataset)
+        return {
+            "template": profile.prompt,
+            "chat": profile.chat,
+            "end": profile.end,
+            "max_words": profile.max_words,
+            "max_tokens": profile.max_tokens,
+        }
+
+    def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
+        profile = self.config.profile("calibration", name)
+        return {**profile.model_dump(exclude={"dataset"}), "seed": self._seed(seed)}
+
+    def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a pruning step, the method's own settings filled in."""
+        facts = modules.method_facts(profile.method)
+        settings = {**facts["SETTINGS"], **profile.model_dump(exclude={"calibration"})}
+        if facts["DRAWS"]:
+            settings["seed"] = self._seed(seed)
+        return settings
+
+    def finetune(self, profile: profiles.Finetune, dataset: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a fine-tuning step, without the keys of other strategies."""
+        adapter = {"rank", "alpha", "dropout", "targets"}
+        quantized = {"quantization", "double_quant"}
+        unused = {"full": adapter | quantized, "lora": quantized}.get(profile.strategy, set())
+        return {
+            **profile.model_dump(exclude=unused),
+            "prompt": self.prompt(dataset),
+            "max_summary_tokens": self.config.profile("datasets", dataset).max_summary_tokens,
+            "seed": self._seed(seed),
+        }
+
+    def predictions(self, name: str, dataset: str, split: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of generation; the seed is in it only where tokens are sampled."""
+        evaluation = self.config.profile("evaluations", name)
+        generation = self.config.profile("generation", evaluation.generation)
+        settings = {
+            "split": split,
+            "rows": evaluation.rows,
+            "prompt": self.prompt(dataset),
+            **generation.model_dump(),
+        }
+        if generation.do_sample:
+            settings["seed"] = self._seed(seed)
+        return settings
+
+    def baseline(self, name: str, baseline: str, split: str) -> tuple[dict[str, Any], tuple]:
+        """Return the slice of a baseline and the module that makes it."""
+        evaluation = self.config.profile("evaluations", name)
+        profile = evaluation.baselines[baseline]
+        settings = {
+            "baseline": profile.method,
+            "words": profile.words,
+            "split": split,
+            "rows": evaluation.rows,
+        }
+        return settings, (f"prunegrid.baselines.{profile.method}",)
+
+    def scores(self, names: list[str]) -> tuple[dict[str, Any], dict[str, str], tuple]:
+        """Return (settings, {metric: model name}, files of the metrics) of a list of metrics."""
+        settings, models, roots = {}, {}, []
+        for name in names:
+            profile = self.config.profile("metrics", name)
+            path = modules.metric_file(profile.module, self.config.base)
+            facts = modules.metric_facts(profile.module, self.config.base) or {"SETTINGS": {}}
+            settings[name] = {**facts["SETTINGS"], **(profile.model_extra or {})}
+            settings[name]["module"] = profile.module if path is None else path.stem
+            if profile.model:
+                models[name] = profile.model
+            if path is not None:
+                settings[name]["path"] = str(path)
+                roots.append(path)
+        return {"metrics": settings}, models, tuple(roots)
+
+    def perplexity(self, name: str) -> dict[str, Any]:
+        """Return the slice of a perplexity."""
+        profile = self.config.profile("evaluations", name)
+        kind = self.config.profile("datasets", profile.dataset).kind
+        column = "text" if kind == "text" else "document"
+        return {**profile.model_dump(exclude={"kind", "dataset"}), "column": column}
+
+    def efficiency(self, name: str) -> dict[str, Any]:
+        """Return the slice of a timing."""
+        return self.config.profile("efficiency", name).model_dump()
+
+    def _seed(self, seed: int | None) -> int:
+        return self.config.seed if seed is None else seed
+
+

@@ -1,0 +1,198 @@
+"""A model out of a Hugging Face folder, with every tensor accounted for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegrid.errors import PrunegridError
+from prunegrid.sources import weights
+
+log = logging.getLogger(__name__)
+
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+
+
+def load(
+    folder: Path, names: Iterable[str], task: str, dtype: torch.dtype, where: str
+) -> tuple[nn.Module, Any, str | None]:
+    """Return (model in eval mode on the CPU, tokenizer, note) of a folder.
+
+    The tensors are read by `weights` and handed over by name: transformers never opens a weight
+    file here, so no pickle, adapter or remote code can come in by its own search.
+
+    Args:
+        folder: holds config.json, weights and tokenizer.
+        names: the files of the folder that count.
+        task: "causal-lm" or "encoder".
+        dtype: of the model that is returned.
+        where: label for errors.
+
+    Raises:
+        PrunegridError: the config is of another kind of model, or the tensors are not exactly
+            those that it describes.
+    """
+    config = read_config(folder, task, where)
+    layout = weights.choose(list(names), where)
+    tensors = weights.read(folder, layout)
+    with torch.device("meta"):
+        skeleton = family(task).from_config(config, trust_remote_code=False)
+    weights.check_tied(tensors, getattr(skeleton, "all_tied_weights_keys", None) or {}, where)
+    try:
+        model, found = type(skeleton).from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        )
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise PrunegridError(
+            f"the weights do not fit the config ({str(error).strip().splitlines()[0]})",
+            where=where,
+            expected="the tensors that its config.json describes",
+            remedy="the folder mixes two models, or is incomplete: download it again",
+        ) from error
+    note = account(model, found, task, where)
+    model.config.name_or_path = ""
+    set_generation(model, folder, where)
+    if layout.format == "pickled":
+        note = "; ".join(filter(None, ["converted from " + layout.file, note]))
+    return model.eval(), read_tokenizer(folder, where), note
+
+
+def family(task: str):
+    """Return transformers' auto class of a task."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    return AutoModelForCausalLM if task == "causal-lm" else AutoModel
+
+
+def read_config(folder: Path, task: str, where: str):
+    """Return the folder's config after checking that this program can use it.
+
+    Raises:
+        PrunegridError: missing, unreadable, of an unknown type, quantized, or not of the task.
+    """
+    from transformers import AutoConfig
+
+    path = Path(folder) / "config.json"
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except FileNotFoundError as error:
+        raise PrunegridError(
+            "there is no config.json",
+            where=where,
+            expected="a folder as save_pretrained writes it",
+            remedy="name such a folder, or a .gguf file",
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        needs_code = "auto_map" in path.read_text(encoding="utf-8", errors="replace")
+        raise PrunegridError(
+            f"config.json cannot be used ({str(error).strip().splitlines()[0]})",
+            where=where,
+            expected="a model type that transformers has",
+            remedy="models that bring their own code are not run: use another one"
+            if needs_code
+            else "check the file, or use another model",
+        ) from error
+    if "quantization_config" in plain:
+        raise PrunegridError(
+            "the model is already quantized",
+            where=where,
+            expected="float weights",
+            remedy="name the model that it was made from",
+        )
+    made_as = plain.get("architectures") or []
+    is_causal = any(str(name).endswith(CAUSAL) for name in made_as)
+    known = type(config) in family(task)._model_mapping
+    if not known or (task == "causal-lm" and made_as and not is_causal):
+        raise PrunegridError(
+            f"the model is a {', '.join(map(str, made_as)) or config.model_type}",
+            where=where,
+            expected="a causal language model" if task == "causal-lm" else "an encoder",
+            remedy="name another model",
+        )
+    return config
+
+
+def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
+    """Return a note on what the source has besides, after checking that nothing else is amiss.
+
+    For an encoder, a task head of the source is left out, and a pooler that the source lacks is
+    set to zero: no layer's output depends on either, and random numbers would not be repeatable.
+
+    Raises:
+        PrunegridError: tensors are missing, left over, or of another shape.
+    """
+    missing, extra = set(found["missing_keys"]), set(found["unexpected_keys"])
+    notes = []
+    if task == "encoder":
+        pooler = {name for name in missing if "pooler" in name.split(".")}
+        for name in pooler:
+            nn.init.zeros_(model.get_parameter(name))
+        if pooler:
+            notes.append("the source has no pooler: zeros stand in its place")
+        if extra:
+            notes.append("left out: " + ", ".join(sorted({name.split(".")[0] for name in extra})))
+        missing, extra = missing - pooler, set()
+    amiss = {
+        "missing": missing,
+        "left over": extra,
+        "of another shape": {str(item[0]) for item in found["mismatched_keys"]},
+    }
+    for fault, names in amiss.items():
+        if names:
+            listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+            raise PrunegridError(
+                f"{len(names)} tensors are {fault}: {listed}",
+                where=where,
+                expected="exactly the tensors that its config.json describes",
+                remedy="the folder is incomplete, or of another model: download it again",
+            )
+    return "; ".join(notes) or None
+
+
+def set_generation(model: nn.Module, folder: Path, where: str) -> None:
+    """Give the model the folder's generation_config.json, where it has one."""
+    from transformers import GenerationConfig
+
+    if not (Path(folder) / "generation_config.json").is_file() or not model.can_generate():
+        return
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise PrunegridError(
+            f"generation_config.json cannot be used ({str(error).strip().splitlines()[0]})",
+            where=where,
+            remedy="check the file",
+        ) from error
+
+
+def read_tokenizer(folder: Path, where: str, gguf_file: str | None = None):
+    """Return the folder's tokenizer, without the path that it came from.
+
+    Raises:
+        PrunegridError: there is none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    extra = {"gguf_file": gguf_file} if gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **extra
+        )
+    except Exception as error:  # tokenizers raises bare Exception
+        raise PrunegridError(
+            f"the tokenizer cannot be read ({str(error).strip().splitlines()[0]})",
+            where=where,
+            expected="tokenizer.json, or vocab.json with merges.txt, beside config.json",
+            remedy="add the model's tokenizer files to the folder",
+        ) from error
+    tokenizer.name_or_path = ""
+    for trace in ("is_local", "local_files_only"):  # of this call, not of the tokenizer
+        tokenizer.init_kwargs.pop(trace, None)
+    return tokenizer

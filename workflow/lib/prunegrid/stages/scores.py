@@ -1,0 +1,55 @@
+"""The step `scores`: metrics of stored predictions, example by example.
+
+Parents: predictions; `<metric name>.model` for each metric that needs a model.
+Files: scores.parquet (id, one float64 column a score; null where an example has none).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prunegrid import artifacts, scoring
+
+MODEL_ROLE = ".model"
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record: corpus means, counts, what was run; write scores.parquet to `out`.
+
+    Args:
+        settings: {"metrics": {name: settings}}, see `metric_modules.load`.
+        parents: the artifact folders, by role.
+        out: folder of the new artifact.
+        job: gives the device.
+
+    Raises:
+        PrunegridError: see `scoring.score`.
+    """
+    path = parents["predictions"] / "predictions.parquet"
+    predictions = pq.read_table(path).to_pandas()
+    models = {
+        role.removesuffix(MODEL_ROLE): folder
+        for role, folder in parents.items()
+        if role.endswith(MODEL_ROLE)
+    }
+    scores = scoring.score(predictions, settings["metrics"], models, job.device)
+    pq.write_table(_table(scores.examples), out / "scores.parquet")
+    return {
+        "summary": scores.summary,
+        "metrics": scores.facts,
+        "n": len(predictions),
+        "empty": scoring.count_empty(predictions),
+        "predictions_sha256": artifacts.file_sha256(path),
+    }
+
+
+def _table(examples: pd.DataFrame) -> pa.Table:
+    """Return the scores as a table of id (string) and float64 columns, NaN as null."""
+    arrays = {"id": pa.array(examples["id"].to_list(), pa.string())}
+    for column in examples.columns.drop("id"):
+        arrays[column] = pa.array(examples[column].to_numpy(), pa.float64(), from_pandas=True)
+    return pa.table(arrays)

@@ -1,0 +1,1 @@
+"""The results: one schema, rows from manifests, files for people and programs."""

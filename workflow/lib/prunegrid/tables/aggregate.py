@@ -1,0 +1,99 @@
+"""Making a study's table: rows from manifests, written as Parquet, CSV, Markdown and a plot."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow
+import pyarrow.parquet
+
+from prunegrid import __version__
+from prunegrid.artifacts import file_sha256, write_json
+from prunegrid.errors import PrunegridError
+from prunegrid.tables.plot import plot_quality
+from prunegrid.tables.render import render_markdown
+from prunegrid.tables.rows import baseline_rows, cell_rows
+from prunegrid.tables.schema import COLUMNS, LONG, SCHEMA_VERSION, Column, unique_key
+
+log = logging.getLogger("prunegrid")
+
+
+def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
+    """Write a study's table files below `folder`; return whether every cell is in it.
+
+    Args:
+        plan: `prunegrid.tables.plan.study_plan`.
+        folder: where `<study>.parquet` and its companions go.
+
+    Raises:
+        ValueError: two cells have the same key columns.
+    """
+    rows, long = [], []
+    for cell in plan["cells"]:
+        row, entries = cell_rows(plan, cell)
+        rows.append(row)
+        long += entries
+        log.info("%s: %s", _title(row), row["status"] if row["reason"] is None else row["reason"])
+    unique_key(rows)
+    complete = all(row["status"] == "ok" for row in rows)
+    for baseline in plan["baselines"]:
+        try:
+            long += baseline_rows(plan, baseline)
+        except PrunegridError as error:
+            complete = False
+            log.warning("baseline %s: %s", baseline["baseline"], error)
+    wide = _frame(rows, COLUMNS)
+    tall = _frame(long, LONG)
+    study = plan["study"]
+    about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
+    about |= {"complete": complete, "prunegrid": __version__}
+    writers: dict[str, Callable[[Path], None]] = {
+        "parquet": lambda path: _parquet(wide, path, about),
+        "long.parquet": lambda path: _parquet(tall, path, about),
+        "csv": lambda path: wide.to_csv(path, index=False),
+        "md": lambda path: path.write_text(render_markdown(plan, wide, tall), encoding="utf-8"),
+        "png": lambda path: plot_quality(plan, wide, tall, path),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {}
+    for suffix, write in writers.items():
+        digests[f"{study}.{suffix}"] = _place(folder / f"{study}.{suffix}", write)
+    plan = {key: value for key, value in plan.items() if key != "pins"}
+    write_json(folder / f"{study}.manifest.json", about | {"files": digests, "plan": plan})
+    return complete
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return " / ".join(str(row[key]) for key in ("model", "prune", "finetune", "seed"))
+
+
+def _place(path: Path, write: Callable[[Path], None]) -> str:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return file_sha256(path)
+
+
+def _frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:
+    """Return a frame with the schema's columns first, typed, and the measured ones after them."""
+    fixed = [column.name for column in columns]
+    extra = dict.fromkeys(key for row in rows for key in row if key not in fixed)
+    frame = pandas.DataFrame(rows, columns=[*fixed, *extra])
+    dtypes = {column.name: column.dtype for column in columns}
+    dtypes |= {name: "Int64" if name.endswith("_n") else "Float64" for name in extra}
+    return frame.astype(dtypes)
+
+
+def _parquet(frame: pandas.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    metadata = {f"prunegrid.{key}": str(value) for key, value in about.items()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    pyarrow.parquet.write_table(table, path)

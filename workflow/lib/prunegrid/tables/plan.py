@@ -1,0 +1,135 @@
+"""What a study's table will read, as plain builtins: made at start-up, passed to the job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunegrid import keys
+from prunegrid.artifacts import read_json
+from prunegrid.errors import AttestationError
+from prunegrid.graph import CellPlan, Graph, Node, without_paths
+
+TABLE_ENV = Path("envs/table.yaml")
+SUFFIXES = ("parquet", "long.parquet", "csv", "md", "png", "manifest.json")
+
+
+def outputs(study: str = "{study}") -> list[str]:
+    """Return the files of a study's table, the Parquet table first."""
+    return [f"results/{study}.{suffix}" for suffix in SUFFIXES]
+
+
+def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
+    """Return {study, key, cells, baselines, …}: all that the table's job needs."""
+    study = graph.config.profile("studies", study_name)
+    cells = [_cell(graph, study, plan) for plan in graph.plans(study_name)]
+    baselines = [
+        {
+            "dataset": dataset,
+            "baseline": baseline,
+            "split": split,
+            "predictions": _ref(made),
+            "scores": _ref(scores),
+        }
+        for (dataset, baseline, split), (made, scores) in graph.baselines(study_name).items()
+    ]
+    body = {
+        "study": study_name,
+        "title": study.title,
+        "cells": cells,
+        "baselines": baselines,
+        "bootstrap_seed": graph.config.seed,
+    }
+    code = keys.code_digest(("prunegrid.tables.aggregate",))
+    pins = keys.read_pins(root / TABLE_ENV)
+    identity = {"plan": _identity(body), "code": code, "pins": pins}
+    return {**body, "key": keys.digest(identity), "pins": pins}
+
+
+def leaves(graph: Graph, study_name: str) -> list[str]:
+    """Return the manifests that the table's rows are read from, each once."""
+    found = {}
+    for plan in graph.plans(study_name):
+        scored = [node for pair in plan.texts.values() for node in pair]
+        timed = [plan.efficiency] if plan.efficiency else []
+        for node in [*scored, *plan.perplexities.values(), *timed]:
+            found[node.manifest] = None
+    for pair in graph.baselines(study_name).values():
+        found |= {node.manifest: None for node in pair}
+    return list(found)
+
+
+def is_stale(plan: dict[str, Any]) -> bool:
+    """Whether a finished table exists that is not this plan's, or only a part of it."""
+    present = [Path(path).exists() for path in outputs(plan["study"])]
+    if not any(present):
+        return False
+    try:
+        manifest = read_json(Path(f"results/{plan['study']}.manifest.json"))
+    except AttestationError:
+        return True
+    return manifest.get("key") != plan["key"] or not manifest.get("complete")
+
+
+def _ref(node: Node) -> dict[str, str]:
+    return {
+        "path": node.path.as_posix(),
+        "key": node.key,
+        "stage": node.stage,
+        "label": node.label,
+        "status": node.status.as_posix(),
+    }
+
+
+def _identity(value: Any) -> Any:
+    """Return the plan without what does not change the table: places, labels of artifacts."""
+    if isinstance(value, list):
+        return [_identity(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            k: _identity(v)
+            for k, v in without_paths(value).items()
+            if not (k in ("label", "status") and "stage" in value)
+        }
+    return value
+
+
+def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
+    cell = plan.cell
+    prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
+    generations = {
+        graph.config.profile("evaluations", name).generation
+        for name in study.evaluations
+        if graph.config.profile("evaluations", name).kind == "texts"
+    }
+    unstructured = prune is not None and prune.profile.pattern == "unstructured"
+    target = None
+    if prune is not None:
+        target = prune.profile.sparsity if unstructured else _nm_sparsity(prune.profile.pattern)
+    return {
+        "columns": {
+            "model": cell.model,
+            "prune": cell.names("prune") or "dense",
+            "method": prune.profile.method if prune else "dense",
+            "pattern": prune.profile.pattern if prune else None,
+            "sparsity_target": target,
+            "calibration": prune.profile.calibration if prune else None,
+            "finetune": cell.names("finetune") or "none",
+            "dataset": cell.dataset,
+            "generation": "+".join(sorted(generations)) or None,
+            "seed": cell.seed,
+        },
+        "chain": [_ref(node) for node in plan.chain],
+        "data": _ref(plan.data),
+        "texts": {
+            split: {"predictions": _ref(made), "scores": _ref(scores)}
+            for split, (made, scores) in plan.texts.items()
+        },
+        "perplexities": {name: _ref(node) for name, node in plan.perplexities.items()},
+        "efficiency": _ref(plan.efficiency) if plan.efficiency else None,
+    }
+
+
+def _nm_sparsity(pattern: str) -> float:
+    keep, group = (int(part) for part in pattern.split(":"))
+    return 1 - keep / group

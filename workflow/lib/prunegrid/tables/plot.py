@@ -1,0 +1,81 @@
+"""Quality against measured sparsity, one point a cell, intervals drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402 - the backend must be chosen first
+
+# Okabe and Ito's palette, distinguishable with the common colour-vision deficiencies.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX*"
+PREFERRED = ("rougeLsum", "rouge1")
+
+
+def plot_quality(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path) -> None:
+    """Draw one panel a split: a metric over the measured sparsity, coloured by fine-tuning.
+
+    The metric is rougeLsum, or what the split has instead. Baselines are dashed lines.
+    """
+    panels = _panels(tall)
+    figure, axes = pyplot.subplots(1, len(panels) or 1, figsize=(6.4 * max(1, len(panels)), 4.2), squeeze=False)
+    for axis, (split, metric) in zip(axes[0], panels, strict=False):
+        _panel(axis, wide, tall, split, metric)
+    figure.suptitle(plan["title"] or plan["study"])
+    figure.tight_layout()
+    # Without the date and the library's version, equal tables give equal files.
+    figure.savefig(path, format="png", dpi=130, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _panels(tall: pandas.DataFrame) -> list[tuple[str, str]]:
+    found = {}
+    for split, metric in zip(tall["split"], tall["metric"], strict=True):
+        rank = PREFERRED.index(metric) if metric in PREFERRED else len(PREFERRED)
+        if split not in found or rank < found[split][0]:
+            found[split] = (rank, metric)
+    return [(split, metric) for split, (_, metric) in found.items()]
+
+
+def _panel(axis: Any, wide: pandas.DataFrame, tall: pandas.DataFrame, split: str, metric: str) -> None:
+    rows = tall[(tall["split"] == split) & (tall["metric"] == metric)]
+    cells = rows[rows["kind"] == "cell"].merge(
+        wide.drop_duplicates(subset=["model", "prune", "finetune", "dataset", "seed"])[
+            ["model", "prune", "finetune", "dataset", "seed", "sparsity_prunable"]
+        ],
+        on=["model", "prune", "finetune", "dataset", "seed"],
+        how="left",
+    )
+    tunings = list(dict.fromkeys(cells["finetune"]))
+    methods = list(dict.fromkeys(cells["method"]))
+    for (tuning, method), group in cells.groupby(["finetune", "method"], sort=False):
+        value = group["value"].astype(float)
+        # Seeded replicates and methods of one sparsity would hide each other: set them apart a little.
+        shift = 0.006 * (methods.index(method) - (len(methods) - 1) / 2)
+        errors = [value - group["low"].astype(float), group["high"].astype(float) - value]
+        axis.errorbar(
+            group["sparsity_prunable"].astype(float) + shift,
+            value,
+            yerr=errors if group["low"].notna().all() else None,
+            fmt=MARKERS[methods.index(method) % len(MARKERS)],
+            color=PALETTE[tunings.index(tuning) % len(PALETTE)],
+            capsize=3,
+            markersize=6,
+            label=f"{method} / {tuning}",
+        )
+    for index, (_, row) in enumerate(rows[rows["kind"] == "baseline"].iterrows()):
+        style = ("--", ":", "-.")[index % 3]
+        axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
+    if metric.startswith("ppl"):
+        axis.set_yscale("log")
+    axis.set_xlabel("sparsity of prunable weights (measured fraction)")
+    axis.set_ylabel(f"{metric} ({split})")
+    axis.grid(alpha=0.3)
+    if len(rows):
+        axis.legend(fontsize=7)

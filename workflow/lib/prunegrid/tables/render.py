@@ -1,0 +1,110 @@
+"""The table for people: Markdown, a caption that says what the numbers are and are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas
+from tabulate import tabulate
+
+_SHOWN = ("model", "prune", "finetune", "seed")
+
+
+def render_markdown(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
+    """Return the study's table as Markdown: cells, baselines, failures, caption."""
+    title = plan["title"] or plan["study"]
+    parts = [f"# {title}", _cells(wide, tall)]
+    baselines = tall[tall["kind"] == "baseline"]
+    if len(baselines):
+        parts += ["Baselines (no model; not cells):", _baselines(baselines)]
+    failed = wide[wide["status"] != "ok"]
+    if len(failed):
+        lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
+        parts += [f"{len(failed)} of {len(wide)} cells failed:", "\n".join(lines)]
+    parts.append(_caption(wide, tall))
+    return "\n\n".join(parts) + "\n"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return " / ".join(str(row[key]) for key in _SHOWN if not pandas.isna(row[key]))
+
+
+def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
+    """Return the (split, metric) pairs that a narrow table shows: the first few of each split."""
+    pairs = list(dict.fromkeys(zip(tall["split"], tall["metric"], strict=True)))
+    wanted = ("rouge1", "rouge2", "rougeLsum", "bertscore", "length_ratio", "rep4")
+    named = [pair for pair in pairs if pair[1] in wanted or pair[1].startswith("ppl")]
+    return named or pairs[:6]
+
+
+def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
+    pairs = headline(tall)
+    splits = {split for split, _ in pairs}
+    lines = []
+    for _, row in wide.iterrows():
+        line = {key: row[key] for key in _SHOWN}
+        line["sparsity"] = _number(row["sparsity_prunable"], ".4f")
+        line["effective"] = _number(row["sparsity_effective"], ".4f")
+        line["N:M"] = "" if pandas.isna(row["nm_valid"]) else f"{row['pattern']} {'ok' if row['nm_valid'] else 'BROKEN'}"
+        line["weights"] = "" if pandas.isna(row["weight_precision"]) else row["weight_precision"]
+        for split, metric in pairs:
+            name = metric if len(splits) == 1 else f"{split} {metric}"
+            line[name] = _number(row.get(f"{split}_{metric}"), ".2f" if metric.startswith("ppl") else ".3f")
+        line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
+        line["train s"] = _number(row["train_seconds"], ",.0f")
+        line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
+        line["sha256"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
+        line["status"] = row["status"]
+        lines.append({k: "" if v is None or v is pandas.NA else v for k, v in line.items()})
+    frame = pandas.DataFrame(lines)
+    empty = [name for name in frame if (frame[name].astype(str) == "").all()]
+    if (frame["status"] == "ok").all():
+        empty.append("status")
+    return _table(frame.drop(columns=empty))
+
+
+def _baselines(baselines: pandas.DataFrame) -> str:
+    lines: dict[tuple, dict] = {}
+    for _, row in baselines.iterrows():
+        line = lines.setdefault(
+            (row["name"], row["dataset"], row["split"]),
+            {"baseline": row["name"], "data": row["dataset"], "split": row["split"], "n": row["n"]},
+        )
+        line[row["metric"]] = _number(row["value"], ".3f")
+    return _table(pandas.DataFrame(list(lines.values())))
+
+
+def _table(frame: pandas.DataFrame) -> str:
+    return tabulate(frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
+
+
+def _number(value: Any, form: str, scale: float = 1.0) -> str:
+    return "" if value is None or pandas.isna(value) else format(value * scale, form)
+
+
+def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
+    """Return what the reader must know to read the table right."""
+    counts = tall.groupby("split")["n"].max()
+    items = ", ".join(f"{split}: n = {n}" for split, n in counts.items())
+    cells = tall[tall["kind"] == "cell"]
+    widths = ((cells["high"] - cells["low"]) / 2).groupby(cells["metric"]).median()
+    shown = [
+        f"{metric} ± {width:.3f}"
+        for metric, width in widths.items()
+        if metric in ("rouge1", "rougeLsum") and not pandas.isna(width)
+    ]
+    sentences = [
+        f"{items}." if items else "",
+        "Sparsity and N:M are counted on the tensors that produced the outputs, whose SHA-256 "
+        "begins with `sha256`.",
+    ]
+    if shown:
+        sentences.append(
+            f"Typical 95% intervals over documents: {', '.join(shown)} (each row's own are in the "
+            "long table); differences within them say nothing."
+        )
+    seeds = wide["seed"].dropna().unique()
+    if len(seeds) == 1:
+        sentences.append("One seed: the spread between seeds is not seen here.")
+    return " ".join(s for s in sentences if s)

@@ -1,0 +1,204 @@
+"""One row a cell, read from the manifests of its artifacts and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+
+from prunegrid.artifacts import canonical_json, read_manifest
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.status import read_state
+from prunegrid.tables.schema import COLUMNS
+
+RESAMPLES = 1000
+_WEIGHT_FACTS = (
+    "adapter",
+    "sparsity_prunable",
+    "nm_valid",
+    "sparsity_effective",
+    "sparsity_model",
+    "parameters",
+    "nonzero_parameters",
+    "file_bytes",
+)
+
+
+def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[dict]]:
+    """Return the row of one cell and its long rows; a failed cell's row has its reason."""
+    base = {column.name: None for column in COLUMNS}
+    base |= {"study": plan["study"], **cell["columns"]}
+    try:
+        manifests = _manifests(cell)
+        row = base | _measured(cell, manifests)
+        long = _scores(plan, cell, manifests, row)
+    except PrunegridError as error:
+        return base | {"status": "failed", "reason": str(error)}, []
+    for entry in long:
+        row[f"{entry['split']}_n"] = entry["n"]
+        row[f"{entry['split']}_{entry['metric']}"] = entry["value"]
+    return row | {"status": "ok", "reason": None}, long
+
+
+def baseline_rows(plan: dict[str, Any], baseline: dict[str, Any]) -> list[dict]:
+    """Return the long rows of one baseline on one split.
+
+    Raises:
+        PrunegridError: its artifacts are missing or broken.
+    """
+    scores = _open(baseline["scores"])
+    _open(baseline["predictions"])
+    about = {"study": plan["study"], "kind": "baseline", "name": baseline["baseline"]}
+    about |= {"dataset": baseline["dataset"]}
+    return _text_rows(plan, about, baseline["split"], baseline["scores"], scores)
+
+
+def _open(ref: dict[str, str]) -> dict:
+    """Return the manifest of an artifact, or raise with the reason for its absence."""
+    if not Path(ref["path"], "manifest.json").exists():
+        state = read_state(Path(ref["status"])) or {}
+        if state.get("state") == "failed":
+            raise PrunegridError(state["reason"], where=ref["label"])
+        raise PrunegridError("was not made", where=ref["label"])
+    return read_manifest(Path(ref["path"]), ref["key"])
+
+
+def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
+    """Return the manifests of a cell's leaves, by role; the first absence in the chain is raised."""
+    leaves = {f"{role}:{split}": ref for split, pair in cell["texts"].items() for role, ref in pair.items()}
+    leaves |= {f"perplexity:{name}": ref for name, ref in cell["perplexities"].items()}
+    if cell["efficiency"]:
+        leaves["efficiency:"] = cell["efficiency"]
+    missing = [ref for ref in leaves.values() if not Path(ref["path"], "manifest.json").exists()]
+    if missing:
+        for ref in [cell["data"], *cell["chain"], *missing]:
+            if (read_state(Path(ref["status"])) or {}).get("state") == "failed":
+                _open(ref)
+        for ref in [cell["data"], *cell["chain"], *missing]:
+            _open(ref)
+    return {role: _open(ref) for role, ref in leaves.items()}
+
+
+def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
+    """Return what was measured on the weights; every leaf must have seen the same ones."""
+    seen = {role: m["record"]["weights"] for role, m in manifests.items() if not role.startswith("scores:")}
+    first_role, weights = next(iter(seen.items()))
+    for role, other in seen.items():
+        if other != weights:
+            raise AttestationError(
+                f"{role.strip(':')} and {first_role.strip(':')} ran on different weights",
+                where=cell["chain"][-1]["path"],
+                remedy="delete this cell's artifacts and run again",
+            )
+    lead = manifests[first_role]
+    if lead["parents"]["weights"]["key"] != cell["chain"][-1]["key"]:
+        raise AttestationError("evaluated another artifact", where=cell["chain"][-1]["path"])
+    row = {fact: weights[fact] for fact in _WEIGHT_FACTS}
+    row |= {
+        "weights_sha256": weights["sha256"],
+        "artifact": cell["chain"][-1]["path"],
+        "weight_precision": weights["precision"],
+        "threads": lead["threads"],
+        "device": lead["device"],
+        "dtype": lead["lineage"][0]["record"]["weights"]["precision"],
+        "versions": canonical_json(lead["versions"]),
+        "lineage": canonical_json([[ref["stage"], ref["key"]] for ref in cell["chain"]]),
+    }
+    tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
+    if tuned:
+        row["train_tokens"] = sum(facts["tokens"] for facts in tuned)
+        row["train_seconds"] = sum(facts["train_seconds"] for facts in tuned)
+    return row | _generated(manifests) | _timed(manifests)
+
+
+def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
+    made = {role: m for role, m in sorted(manifests.items()) if role.startswith("predictions:")}
+    if not made:
+        return {}
+    contents = canonical_json({role: m["content"] for role, m in made.items()})
+    first = next(iter(made.values()))
+    return {
+        "generate_seconds": sum(m["record"]["generate_seconds"] for m in made.values()),
+        "data_sha256": first["parents"]["data"]["content"],
+        "prompt_sha256": first["record"]["prompt_sha256"],
+        "predictions_sha256": hashlib.sha256(contents.encode()).hexdigest(),
+    }
+
+
+def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
+    if "efficiency:" not in manifests:
+        return {}
+    record = manifests["efficiency:"]["record"]
+    return {
+        "prefill_tokens_per_second": record["prefill_tokens_per_second"]["median"],
+        "decode_tokens_per_second": record["decode_tokens_per_second"]["median"],
+        "peak_memory_bytes": record["peak_memory_bytes"],
+    }
+
+
+def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> list[dict]:
+    name = " / ".join(str(row[key]) for key in ("model", "prune", "finetune"))
+    about = {"study": plan["study"], "kind": "cell", "name": name}
+    about |= {key: row.get(key) for key in (*cell["columns"], "weight_precision")}
+    long = []
+    for split, pair in cell["texts"].items():
+        scores, made = manifests[f"scores:{split}"], manifests[f"predictions:{split}"]
+        if scores["parents"]["predictions"]["content"] != made["content"]:
+            raise AttestationError(
+                "the scores were computed from other predictions",
+                where=pair["scores"]["path"],
+                remedy="delete the folder and run again",
+            )
+        long += _text_rows(plan, about, split, pair["scores"], scores)
+    for evaluation, ref in cell["perplexities"].items():
+        record = manifests[f"perplexity:{evaluation}"]["record"]
+        low, high = _perplexity_interval(plan, Path(ref["path"], "windows.parquet"))
+        long.append(
+            about
+            | {"split": evaluation, "metric": record["metric"], "value": record["perplexity"]}
+            | {"low": low, "high": high, "n": record["windows"], "higher_is_better": False}
+        )
+    return long
+
+
+def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
+    items = pandas.read_parquet(Path(ref["path"], "scores.parquet"))
+    rows = []
+    for metric, summary in scores["record"]["summary"].items():
+        low = high = None
+        if metric in items and items[metric].notna().any():
+            low, high = _interval(plan, items[metric].dropna().to_numpy())
+        rows.append(
+            about
+            | {"split": split, "metric": metric, "value": summary["mean"], "n": summary["n"]}
+            | {"low": low, "high": high, "higher_is_better": summary["higher_is_better"]}
+        )
+    return rows
+
+
+def _resampled(plan: dict, n: int) -> numpy.ndarray:
+    generator = numpy.random.default_rng(plan["bootstrap_seed"])
+    return generator.integers(0, n, size=(RESAMPLES, n))
+
+
+def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean over items."""
+    means = values[_resampled(plan, len(values))].mean(axis=1)
+    low, high = numpy.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _perplexity_interval(plan: dict, path: Path) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the perplexity over windows."""
+    windows = pandas.read_parquet(path)
+    picks = _resampled(plan, len(windows))
+    loss, tokens = windows["loss"].to_numpy(), windows["tokens"].to_numpy()
+    nll = loss[picks].sum(axis=1) / tokens[picks].sum(axis=1)
+    low, high = numpy.quantile(nll, [0.025, 0.975])
+    return math.exp(low), math.exp(high)
+
+

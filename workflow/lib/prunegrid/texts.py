@@ -1,0 +1,60 @@
+"""Texts of a `data` artifact: one column of one split, in the order of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from prunegrid.errors import PrunegridError, nearest
+
+
+def read_texts(data: Path, split: str, column: str, where: str) -> list[str]:
+    """Return the texts of a column of `<split>.parquet`.
+
+    Args:
+        data: the artifact.
+        split: its name.
+        column: "text", "document" or another of its columns.
+        where: label for errors.
+
+    Raises:
+        PrunegridError: the split or the column is missing, or it holds no text.
+    """
+    path = Path(data) / f"{split}.parquet"
+    if not path.exists():
+        raise PrunegridError(
+            f"the data set has no split '{split}'",
+            where=where,
+            remedy=nearest(split, (p.stem for p in Path(data).glob("*.parquet"))),
+        )
+    columns = pq.read_schema(path).names
+    if column not in columns:
+        raise PrunegridError(
+            f"the split '{split}' has no column '{column}'",
+            where=where,
+            remedy=nearest(column, columns),
+        )
+    texts = [text for text in pq.read_table(path, columns=[column])[column].to_pylist() if text]
+    if not any(text.strip() for text in texts):
+        raise PrunegridError(
+            f"the column '{column}' of split '{split}' holds no text",
+            where=where,
+            remedy="use a data set with documents",
+        )
+    return texts
+
+
+def require_length(length: int, positions: int | None, what: str, where: str) -> None:
+    """Check that windows of `length` tokens fit the model's positions (None: no limit).
+
+    Raises:
+        PrunegridError: they do not.
+    """
+    if positions is not None and length > positions:
+        raise PrunegridError(
+            f"{what} is {length}",
+            where=where,
+            expected=f"at most the model's {positions} positions",
+            remedy=f"set {what} to {positions} or less",
+        )

@@ -1,0 +1,162 @@
+"""Checking a table against its artifacts: hashes, counts and scores, all computed again."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from prunegrid import checkpoint, scoring
+from prunegrid.artifacts import file_sha256, read_json, read_manifest
+from prunegrid.errors import PrunegridError
+
+log = logging.getLogger(__name__)
+
+WEIGHT_FACTS = (
+    "sparsity_prunable",
+    "sparsity_effective",
+    "sparsity_model",
+    "nm_valid",
+    "parameters",
+    "nonzero_parameters",
+    "file_bytes",
+    "adapter",
+)
+# Scores by a model go through float32 matrix products; the others are exact counts.
+TOLERANCE = {"exact": 1e-9, "model": 1e-4}
+
+
+def verify(table: Path) -> list[str]:
+    """Return every difference between a table and what its artifacts say; an empty list is a pass.
+
+    Args:
+        table: `results/<study>.parquet`. Artifacts are found from the working directory, as the
+            manifest beside the table names them.
+    """
+    manifest_path = table.with_name(table.name.removesuffix(".parquet") + ".manifest.json")
+    try:
+        manifest = read_json(manifest_path)
+    except PrunegridError as error:
+        return [str(error)]
+    differences = list(_files(table.parent, manifest))
+    if any(table.name in text for text in differences):
+        return differences
+    wide = pandas.read_parquet(table)
+    for cell in manifest["plan"]["cells"]:
+        row = _row(wide, cell)
+        if row is None:
+            differences.append(f"{table}: no row for {cell['columns']}")
+        elif row["status"] == "ok":
+            log.info("verifying %s", row["artifact"])
+            differences += _cell(cell, row)
+    for baseline in manifest["plan"]["baselines"]:
+        differences += _guarded(_scores, baseline["split"], baseline, None)
+    return differences
+
+
+def _files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{path}: the file is missing"
+        elif file_sha256(path) != digest:
+            yield f"{path}: not the file that the manifest records"
+
+
+def _row(wide: pandas.DataFrame, cell: Mapping[str, Any]) -> pandas.Series | None:
+    match = pandas.Series(True, index=wide.index)
+    for name, value in cell["columns"].items():
+        match &= wide[name].isna() if value is None else (wide[name] == value).fillna(False)
+    return wide[match].iloc[0] if match.sum() == 1 else None
+
+
+def _guarded(check: Any, *arguments: Any) -> list[str]:
+    try:
+        return list(check(*arguments))
+    except PrunegridError as error:
+        return [str(error)]
+
+
+def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
+    found = _guarded(_weights, cell, row)
+    for split, pair in cell["texts"].items():
+        found += _guarded(_scores, split, pair, row)
+        found += _guarded(_lineage, cell, pair["predictions"], row)
+    for name, ref in cell["perplexities"].items():
+        found += _guarded(_perplexity, name, ref, row)
+        found += _guarded(_lineage, cell, ref, row)
+    return found
+
+
+def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
+    """Hash the tensors in the files, then load them and count again."""
+    ref = cell["chain"][-1]
+    folder = Path(ref["path"])
+    read_manifest(folder, ref["key"])
+    digest = checkpoint.file_weights_sha256(folder)
+    if digest != row["weights_sha256"]:
+        yield f"{folder}: weights hash to {digest}, the row says {row['weights_sha256']}"
+    record = checkpoint.load(folder, attest=False).record
+    for fact in WEIGHT_FACTS:
+        told = None if pandas.isna(row[fact]) else row[fact]
+        if told != record[fact]:
+            yield f"{folder}: {fact} is {record[fact]}, the row says {told}"
+
+
+def _lineage(cell: Mapping[str, Any], ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
+    """Check that the outputs came from this artifact's bytes and these weights."""
+    manifest = read_manifest(Path(ref["path"]), ref["key"])
+    weights = read_manifest(Path(cell["chain"][-1]["path"]), check_files=False)
+    if manifest["parents"]["weights"]["content"] != weights["content"]:
+        yield f"{ref['path']}: made from other bytes than {cell['chain'][-1]['path']} holds now"
+    if manifest["record"]["weights"]["sha256"] != row["weights_sha256"]:
+        yield f"{ref['path']}: made by weights that the row does not name"
+
+
+def _scores(split: str, pair: Mapping[str, Any], row: pandas.Series | None) -> Iterator[str]:
+    """Score the stored predictions again and compare items and means."""
+    folder = Path(pair["scores"]["path"])
+    manifest = read_manifest(folder, pair["scores"]["key"])
+    read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
+    predictions = pandas.read_parquet(Path(pair["predictions"]["path"], "predictions.parquet"))
+    models = {
+        role.removesuffix(".model"): Path("results/artifacts/model", parent["key"])
+        for role, parent in manifest["parents"].items()
+        if role.endswith(".model")
+    }
+    scores = scoring.score(predictions, manifest["settings"]["metrics"], models)
+    stored = pandas.read_parquet(folder / "scores.parquet")
+    tolerance = TOLERANCE["model" if models else "exact"]
+    for metric, facts in scores.summary.items():
+        if metric in stored and not _close(scores.examples[metric], stored[metric], tolerance):
+            yield f"{folder}: {metric} of single items differs from the stored predictions' scores"
+        told = manifest["record"]["summary"][metric]["mean"]
+        shown = told if row is None else row[f"{split}_{metric}"]
+        for value in (told, shown):
+            if not _same(facts["mean"], value, tolerance):
+                yield f"{folder}: {metric} is {facts['mean']}, the table says {value}"
+                break
+
+
+def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
+    folder = Path(ref["path"])
+    record = read_manifest(folder, ref["key"])["record"]
+    windows = pandas.read_parquet(folder / "windows.parquet")
+    value = math.exp(windows["loss"].sum() / windows["tokens"].sum())
+    shown = row[f"{name}_{record['metric']}"]
+    if not _same(value, shown, TOLERANCE["exact"] * value):
+        yield f"{folder}: {record['metric']} is {value}, the table says {shown}"
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    if pandas.isna(a) or pandas.isna(b):
+        return bool(pandas.isna(a) and pandas.isna(b))
+    return abs(float(a) - float(b)) <= tolerance
+
+
+def _close(a: pandas.Series, b: pandas.Series, tolerance: float) -> bool:
+    return len(a) == len(b) and all(_same(x, y, tolerance) for x, y in zip(a, b, strict=True))

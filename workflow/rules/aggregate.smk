@@ -1,0 +1,80 @@
+"""
+The table of a study: one row a cell, from the manifests of its artifacts.
+
+REQUIRED INPUTS
+    predictions, scores, perplexities and timings of every cell, and of the baselines
+
+OUTPUTS
+    results/{study}.parquet        one row a cell (columns: docs/table.md)
+    results/{study}.long.parquet   cell x split x metric, with intervals, and the baselines
+    results/{study}.csv, .md, .png, .manifest.json
+"""
+from prunegrid.tables import plan as tables
+
+
+def table_inputs(wildcards):
+    """Return what the table reads; force it where the one at hand is not this config's.
+
+    A table knows its key, so neither a lost .snakemake nor a changed config leaves an old one
+    standing.
+    """
+    REQUESTED.add(wildcards.study)
+    engine.by_keys_only(workflow)
+    if tables.is_stale(table_plan(wildcards)):
+        engine.force(workflow, tables.outputs(wildcards.study))
+    return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
+
+
+def table_plan(wildcards):
+    """Return the plan of a study's table."""
+    return tables.study_plan(GRAPH, wildcards.study, ROOT)
+
+
+localrules:
+    aggregate,
+    partial,
+
+
+rule aggregate:
+    input:
+        table_inputs,
+    output:
+        table="results/{study}.parquet",
+        long="results/{study}.long.parquet",
+        csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
+        markdown="results/{study}.md",
+        plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),
+        manifest="results/{study}.manifest.json",
+    log:
+        "results/logs/aggregate/{study}.log",
+    benchmark:
+        "results/benchmarks/aggregate/{study}.tsv"
+    conda:
+        "../../envs/table.yaml"
+    params:
+        plan=table_plan,
+        partial=False,
+    message:
+        "aggregate: {wildcards.study}"
+    script:
+        "../scripts/aggregate.py"
+
+
+rule partial:
+    output:
+        temp("results/status/{study}.partial"),
+    log:
+        "results/logs/aggregate/{study}.partial.log",
+    conda:
+        "../../envs/table.yaml"
+    params:
+        plan=table_plan,
+        partial=True,
+    message:
+        "aggregate what there is of {wildcards.study}"
+    script:
+        "../scripts/aggregate.py"
+
+
+onerror:
+    engine.write_partial_tables(workflow, config, sorted(REQUESTED))

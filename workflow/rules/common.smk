@@ -1,0 +1,44 @@
+# What all rules share: the validated config, the graph of artifacts, how a rule finds its node.
+# No rules here.
+import os
+
+from prunegrid import engine
+from prunegrid.config.load import validate
+from prunegrid.errors import PrunegridError
+from prunegrid.graph import Graph
+
+engine.settle(workflow)
+try:
+    GRAPH = Graph(
+        validate(config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()), ROOT
+    )
+except PrunegridError as error:
+    # One clear text instead of a traceback through the Snakefile.
+    sys.exit(f"prunegrid: {error}")
+
+GPU = 1 if GRAPH.config.device == "cuda" else 0
+REQUESTED = set()  # studies whose table this run was asked for
+
+
+wildcard_constraints:
+    key="[0-9a-f]{16}",
+    study="|".join(GRAPH.config.sections["studies"]) or "none",
+
+
+def node(stage):
+    """Return a function from wildcards to the params of the node of this stage."""
+    return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+
+def parents(stage):
+    """Return a function from wildcards to the manifests that the node of this stage reads.
+
+    They are ancient: an artifact's key is in its path, so its time says nothing.
+    """
+
+    def manifests(wildcards):
+        engine.by_keys_only(workflow)
+        found = GRAPH.find(stage, wildcards.key).parents.values()
+        return [ancient(parent.manifest) for parent in found]
+
+    return manifests

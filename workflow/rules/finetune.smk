@@ -1,0 +1,34 @@
+"""
+A fine-tuned model whose zeros are the ones of its parent.
+
+REQUIRED INPUTS
+    weights  the pruned (or dense) model
+    data     the train split of the cell's data set
+
+OUTPUTS
+    results/artifacts/finetune/{key}/               a plain folder (full, lora), or base/ + adapter/ (qlora)
+    results/artifacts/finetune/{key}/finetune.json  loss by step, tokens, share of inputs cut
+"""
+
+
+rule finetune:
+    input:
+        parents("finetune"),
+    output:
+        "results/artifacts/finetune/{key}/manifest.json",
+    log:
+        "results/logs/finetune/{key}.log",
+    benchmark:
+        "results/benchmarks/finetune/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("finetune"),
+    threads: GRAPH.config.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        gpu=GPU,
+    message:
+        "finetune: {params.node[label]}"
+    script:
+        "../scripts/step.py"

@@ -1,0 +1,56 @@
+"""
+Predictions: what the attested weights answer, and the baselines that need no weights.
+
+REQUIRED INPUTS
+    weights  the evaluated artifact; digest and sparsity are measured in memory and compared
+    data     the split to summarise
+
+OUTPUTS
+    results/artifacts/predictions/{key}/predictions.parquet  id, reference, prediction, lengths
+    results/artifacts/baseline/{key}/predictions.parquet     the same columns
+"""
+
+
+rule generate:
+    input:
+        parents("predictions"),
+    output:
+        "results/artifacts/predictions/{key}/manifest.json",
+    log:
+        "results/logs/predictions/{key}.log",
+    benchmark:
+        "results/benchmarks/predictions/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("predictions"),
+    threads: GRAPH.config.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        gpu=GPU,
+    message:
+        "generate: {params.node[label]}"
+    script:
+        "../scripts/step.py"
+
+
+rule baseline:
+    input:
+        parents("baseline"),
+    output:
+        "results/artifacts/baseline/{key}/manifest.json",
+    log:
+        "results/logs/baseline/{key}.log",
+    benchmark:
+        "results/benchmarks/baseline/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("baseline"),
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
+    message:
+        "baseline: {params.node[label]}"
+    script:
+        "../scripts/step.py"

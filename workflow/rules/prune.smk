@@ -1,0 +1,34 @@
+"""
+A pruned model: plain Hugging Face folder with zeros where the mask says so.
+
+REQUIRED INPUTS
+    weights      the model, or the step before in the chain
+    calibration  results/artifacts/calibration/{key}/, for methods that need it
+
+OUTPUTS
+    results/artifacts/prune/{key}/            config, safetensors, tokenizer
+    results/artifacts/prune/{key}/prune.json  sparsity by linear
+"""
+
+
+rule prune:
+    input:
+        parents("prune"),
+    output:
+        "results/artifacts/prune/{key}/manifest.json",
+    log:
+        "results/logs/prune/{key}.log",
+    benchmark:
+        "results/benchmarks/prune/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("prune"),
+    threads: GRAPH.config.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 2500 * attempt,
+        gpu=GPU,
+    message:
+        "prune: {params.node[label]}"
+    script:
+        "../scripts/step.py"

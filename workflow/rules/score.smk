@@ -1,0 +1,57 @@
+"""
+Scores: of texts from the stored predictions, of a model from its perplexity.
+
+REQUIRED INPUTS
+    predictions     results/artifacts/predictions/{key}/ (or baseline)
+    <metric>.model  the model of a metric that has one (BERTScore)
+    weights, data   for perplexity
+
+OUTPUTS
+    results/artifacts/scores/{key}/scores.parquet       one row a document, one column a metric
+    results/artifacts/perplexity/{key}/windows.parquet  one row a window: tokens, loss
+"""
+
+
+rule score:
+    input:
+        parents("scores"),
+    output:
+        "results/artifacts/scores/{key}/manifest.json",
+    log:
+        "results/logs/scores/{key}.log",
+    benchmark:
+        "results/benchmarks/scores/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("scores"),
+    threads: GRAPH.config.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 1200 * attempt,
+    message:
+        "score: {params.node[label]}"
+    script:
+        "../scripts/step.py"
+
+
+rule perplexity:
+    input:
+        parents("perplexity"),
+    output:
+        "results/artifacts/perplexity/{key}/manifest.json",
+    log:
+        "results/logs/perplexity/{key}.log",
+    benchmark:
+        "results/benchmarks/perplexity/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    params:
+        node=node("perplexity"),
+    threads: GRAPH.config.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        gpu=GPU,
+    message:
+        "perplexity: {params.node[label]}"
+    script:
+        "../scripts/step.py"

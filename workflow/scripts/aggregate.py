@@ -1,0 +1,16 @@
+"""Write a study's table; with cells missing, only where that is asked for (a partial table)."""
+
+import sys
+from pathlib import Path
+
+from prunegrid.job import check_pins, configure_logging
+from prunegrid.tables.aggregate import aggregate
+
+configure_logging(snakemake.log[0])  # noqa: F821 - given by Snakemake
+plan = snakemake.params.plan  # noqa: F821
+check_pins(plan["pins"])
+complete = aggregate(plan)
+if snakemake.params.partial:  # noqa: F821
+    Path(snakemake.output[0]).touch()  # noqa: F821
+elif not complete:
+    sys.exit("some cells cannot stand in the table: see the log for each one's reason")
