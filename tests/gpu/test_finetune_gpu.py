@@ -1,4 +1,4 @@
-"""On CUDA: each strategy learns and keeps its zeros, and what was trained there loads on the CPU."""
+"""On CUDA: each strategy learns, keeps its zeros, and loads again on the CPU."""
 
 from __future__ import annotations
 

@@ -3,7 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 
 from prunegrid.blocks import find_blocks, oriented, prunable
 from prunegrid.errors import PrunegridError
@@ -27,20 +32,28 @@ CAUSAL = {
     "opt-125m": ("opt", {**OPT, "word_embed_proj_dim": 16}, 6),
     "opt-350m": ("opt", {**OPT, "word_embed_proj_dim": 8, "do_layer_norm_before": False}, 6),
     "llama": ("llama", {**GQA, "tie_word_embeddings": True}, 7),
-    "gpt2": ("gpt2", {"vocab_size": 64, "n_positions": 64, "n_embd": 16, "n_layer": 3, "n_head": 4}, 4),
+    "gpt2": (
+        "gpt2",
+        {"vocab_size": 64, "n_positions": 64, "n_embd": 16, "n_layer": 3, "n_head": 4},
+        4,
+    ),
     "gpt-neox": (
         "gpt_neox",
         {**SMALL, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32},
         4,
     ),
-    "qwen2": ("qwen2", {**GQA, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, 7),
+    "qwen2": (
+        "qwen2",
+        {**GQA, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+        7,
+    ),
     "olmo": ("olmo", GQA, 7),
 }
 BERT = {**SMALL, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32}
 
 
 def build(family, kind, config, seed=0):
-    """A random model with noise on its biases and norms, which hide faults when they are 0 and 1."""
+    """A random model with noise on biases and norms, which hide faults when they are 0 and 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = family.from_config(AutoConfig.for_model(kind, pad_token_id=1, **config))
@@ -70,7 +83,9 @@ def test_linears_of_all_blocks_and_nothing_else(case):
     every = dict(model.named_modules())
     assert all(every[name] is module for name, module in found.items())
     assert all(name.startswith(tuple(f"{b}." for b in blocks.names)) for name in found)
-    outside = [n for n in every if n.endswith(("lm_head", "embed_out", "project_in", "project_out"))]
+    outside = [
+        n for n in every if n.endswith(("lm_head", "embed_out", "project_in", "project_out"))
+    ]
     assert outside and not set(outside) & set(found)
     # Every matrix of a block belongs to a linear that was found.
     inside = {id(module.weight) for module in found.values()}
@@ -147,7 +162,9 @@ def test_sequential_is_what_the_papers_do(case, tokens):
     slow.load_state_dict(model.state_dict())
     prune_model(model, "wanda", Unstructured(0.5, "row"), tokens=tokens)
     for linears in find_blocks(slow).linears.values():
-        sums = {name: Accumulator("input_norms", oriented(m).shape[1]) for name, m in linears.items()}
+        sums = {
+            name: Accumulator("input_norms", oriented(m).shape[1]) for name, m in linears.items()
+        }
         handles = [
             module.register_forward_pre_hook(lambda _m, args, s=sums[name]: s.add(args[0], ""))
             for name, module in linears.items()
@@ -195,7 +212,14 @@ def test_encoder(tokens):
 
 
 def test_encoder_decoder_is_refused_with_what_was_found():
-    config = {"vocab_size": 64, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    config = {
+        "vocab_size": 64,
+        "d_model": 16,
+        "d_kv": 4,
+        "d_ff": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+    }
     model = build(AutoModelForSeq2SeqLM, "t5", config)
     with pytest.raises(PrunegridError, match=r"encoder\.block \(2 blocks\), decoder\.block"):
         find_blocks(model)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss falls, non-zeros change, zeros stay, and the same seed gives the same bytes."""
+"""Fine-tuning: the loss falls, non-zeros change, zeros stay, same seed means same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions: by attested weights, stopped at EOS, in the order asked for, whatever the batches."""
+"""Predictions: by attested weights, stopped at EOS, in order, whatever the batches."""
 
 from __future__ import annotations
 

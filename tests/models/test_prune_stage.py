@@ -88,7 +88,13 @@ WANDA = {
     "scope": None,
     "propagation": "sequential",
 }
-SPARSEGPT = {**WANDA, "method": "sparsegpt", "dampening": 0.01, "blocksize": 16, "mask_blocksize": None}
+SPARSEGPT = {
+    **WANDA,
+    "method": "sparsegpt",
+    "dampening": 0.01,
+    "blocksize": 16,
+    "mask_blocksize": None,
+}
 HALF = {"pattern": "unstructured", "sparsity": 0.5}
 
 
@@ -256,11 +262,17 @@ def test_prune_refuses(parents, calibrated, tmp_path, settings, calibration_give
 
 
 def test_dense_propagation_uses_the_norms_of_the_dense_model(parents, calibrated, tmp_path):
-    out = run_prune(tmp_path / "pruned", {**WANDA, "propagation": "dense"}, parents["model"], calibrated)
+    out = run_prune(
+        tmp_path / "pruned", {**WANDA, "propagation": "dense"}, parents["model"], calibrated
+    )
     tokens = load_file(calibrated / "tokens.safetensors")["tokens"]
     model = checkpoint.load(parents["model"]).model
     norms = dense_norms(model, tokens)
     pattern = prune.parse_pattern("2:4")
     prune_model(model, "wanda", pattern, norms=norms, propagation="dense")
     saved = checkpoint.load(out).tensors
-    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items() if name in saved)
+    assert all(
+        torch.equal(value, saved[name])
+        for name, value in model.state_dict().items()
+        if name in saved
+    )

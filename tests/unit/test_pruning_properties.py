@@ -21,7 +21,9 @@ def layer(seed, rows=12, columns=40, tokens=80):
     weight = torch.randn(rows, columns, generator=generator)
     inputs = torch.randn(tokens, columns, generator=generator)
     inputs *= torch.rand(columns, generator=generator) + 0.2
-    return weight, inputs @ (torch.eye(columns) + 0.1 * torch.randn(columns, columns, generator=generator))
+    return weight, inputs @ (
+        torch.eye(columns) + 0.1 * torch.randn(columns, columns, generator=generator)
+    )
 
 
 def slow_sparsegpt(weight, inputs, sparsity=None, nm=None, dampening=0.01, mask_blocksize=16):
@@ -104,7 +106,11 @@ def test_counts_shape_dtype_and_kept_weights(method, seed, pattern):
     found = prune_weight(weight, method, pattern, sparsity=sparsity, inputs=inputs, blocksize=16)
     assert torch.equal(weight, before)
     assert (found.shape, found.dtype) == (weight.shape, weight.dtype)
-    wanted = Unstructured(0.6, method_module(method).SCOPE) if sparsity else NM(*map(int, pattern.split(":")))
+    wanted = (
+        Unstructured(0.6, method_module(method).SCOPE)
+        if sparsity
+        else NM(*map(int, pattern.split(":")))
+    )
     assert int((found == 0).sum()) == zeros_asked(wanted, *weight.shape)
     if method != "sparsegpt":
         assert torch.equal(found[found != 0], weight[found != 0])
@@ -152,7 +158,10 @@ def test_identity_hessian_in_one_block_makes_sparsegpt_magnitude(seed, pattern):
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
 def test_a_loud_input_channel_is_kept_and_a_quiet_one_goes(method):
-    weight, inputs = torch.ones(4, 16), torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    weight, inputs = (
+        torch.ones(4, 16),
+        torch.randn(64, 16, generator=torch.Generator().manual_seed(1)),
+    )
     inputs[:, 5] *= 100
     inputs[:, 9] *= 0.01
     found = prune_weight(weight, method, "unstructured", sparsity=0.5, inputs=inputs)

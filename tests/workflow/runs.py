@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from synthetic import write_tiny_data
+from tiny_data import write_tiny_data
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests/tiny/config.yaml"

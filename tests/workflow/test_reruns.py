@@ -138,7 +138,7 @@ def test_changed_data_rerun_what_reads_them_and_a_touch_does_not(copy):
     notes = copy.folder / "notes.jsonl"
     os.utime(notes)
     assert copy.plan(TABLE) == {}
-    notes.write_text(notes.read_text().replace("committee", "assembly"))
+    notes.write_text(notes.read_text().replace("agency", "bureau"))
     plan = copy.plan(TABLE)
     assert plan["download_data"] == 1
     assert plan["finetune"] == 3

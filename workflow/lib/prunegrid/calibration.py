@@ -122,7 +122,9 @@ def dense_norms(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
         PrunegridError: activations hold NaN or infinity, or a linear is not reached.
     """
     linears = {
-        name: module for group in find_blocks(model).linears.values() for name, module in group.items()
+        name: module
+        for group in find_blocks(model).linears.values()
+        for name, module in group.items()
     }
     device = next(model.parameters()).device
     training = model.training

@@ -88,7 +88,9 @@ def _quantized_reader() -> Callable[[Path, str, str | None], Checkpoint]:
     """
     module = sys.modules.get("prunegrid.quantized")
     if module is None:
-        raise RuntimeError("a stage that may load quantized weights must import prunegrid.quantized")
+        raise RuntimeError(
+            "a stage that may load quantized weights must import prunegrid.quantized"
+        )
     return module.read
 
 

@@ -44,7 +44,7 @@ class InputStats:
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return `make()`, computed at the first call with `key` (for what depends on these only)."""
+        """Return `make()`, computed at the first call with `key`, from these statistics only."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]

@@ -199,7 +199,7 @@ def configure_logging(log_file: str | os.PathLike | None) -> None:
     )
     for handler in handlers:
         handler.addFilter(_without_secrets)
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
+    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -119,9 +119,7 @@ class Prompter:
         if not self.chat:
             return self.tokenizer(text)["input_ids"]
         turns = [{"role": "user", "content": text}]
-        text = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self.encode(text)
 
     def prompt(self, document: str, reserve: int, label: str) -> Prompt:
@@ -228,9 +226,9 @@ def pad_token_id(tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> int:
         stops: tokens that end a generation.
     """
     barred = set(stops) | {tokenizer.eos_token_id, tokenizer.bos_token_id}
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < vocabulary:
-        if tokenizer.pad_token_id not in set(stops) | {tokenizer.eos_token_id}:
-            return tokenizer.pad_token_id
+    own = tokenizer.pad_token_id
+    if own is not None and own < vocabulary and own not in {*stops, tokenizer.eos_token_id}:
+        return own
     named = {getattr(tokenizer, f"{role}_token_id", None) for role in ("unk", "sep", "cls", "mask")}
     template = getattr(tokenizer, "chat_template", None)
     template = template if isinstance(template, str) else ""

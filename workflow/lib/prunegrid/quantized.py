@@ -191,8 +191,8 @@ def measure(
         weight = dequantize(module)
         # Only zeros are counted, so one byte a weight is enough to keep.
         linears[name] = (weight != 0).to(torch.uint8).cpu()
-        effective += layers[name].effective_zeros(weight) if name in layers else int(
-            (weight == 0).sum()
+        effective += (
+            layers[name].effective_zeros(weight) if name in layers else int((weight == 0).sum())
         )
         parameters += weight.numel()
         nonzero += int(torch.count_nonzero(weight))

@@ -1,4 +1,4 @@
-"""What running a checkpoint costs: seconds of prefill and decoding, memory, counted on this machine.
+"""What running a checkpoint costs here: seconds of prefill and of decoding, and memory.
 
 Prefill is one forward pass over the prompts that fills the cache; decoding is the greedy loop of
 single tokens after it, for a fixed number of tokens (an EOS does not end it), so both have the
@@ -38,7 +38,9 @@ def once(model: nn.Module, ids: torch.Tensor, new_tokens: int, device: str) -> t
         synchronize(device)
         filled = time.perf_counter()
         for _ in range(new_tokens - 1):
-            out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True, **keep)
+            out = model(
+                input_ids=token, past_key_values=out.past_key_values, use_cache=True, **keep
+            )
             token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
     return filled - began, time.perf_counter() - filled

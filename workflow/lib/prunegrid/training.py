@@ -276,7 +276,9 @@ class _Guard:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             fault = f"loss {loss} and gradient norm {norm}"
         elif len(self.recent) == WATCHED_STEPS and mean > self.bound:
-            fault = f"a mean loss of {mean:.2f} over {WATCHED_STEPS} steps (chance {self.chance:.2f})"
+            fault = (
+                f"a mean loss of {mean:.2f} over {WATCHED_STEPS} steps (chance {self.chance:.2f})"
+            )
         if fault:
             raise PrunegridError(
                 f"training diverged at step {step + 1}: {fault}",

@@ -2,8 +2,8 @@
 
 Dettmers et al. 2023, arXiv 2305.14314: NF4, double quantization, adapters on all linears of a
 block. Deviations: the adapter's product is under the pruning mask (`prunegrid.masked_lora`); the
-weights that are not quantized stay in the artifact's dtype; no paged optimizer. On the CPU
-`cache_base` keeps the dequantized base in memory: the same numbers, faster, for 4 bytes a weight.
+weights that are not quantized stay in the artifact's dtype; no paged optimizer; the product is
+taken with the dequantized weight in the compute dtype, on CPU and CUDA alike.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from prunegrid.errors import PrunegridError, nearest
 if TYPE_CHECKING:
     import torch
 
+    from prunegrid.input_stats import InputStats
+
 
 def method_module(name: str) -> ModuleType:
     """Return the module of a pruning method.
@@ -90,7 +92,6 @@ def prune_weight(
     """
     import torch
 
-    from prunegrid.input_stats import Accumulator
     from prunegrid.patterns import parse_pattern, require_fit
 
     module = method_module(method)
@@ -102,18 +103,27 @@ def prune_weight(
         raise PrunegridError("weight holds NaN or infinity", expected="finite weights")
     wanted = parse_pattern(pattern, sparsity, scope or module.SCOPE)
     require_fit(wanted, weight.shape[1], "weight")
-    stats = None
-    if module.NEEDS != "nothing":
-        if inputs is None or inputs.dim() != 2 or inputs.shape[1] != weight.shape[1]:
-            raise PrunegridError(
-                f"inputs is {None if inputs is None else list(inputs.shape)}",
-                expected=f"[n_tokens, {weight.shape[1]}] for method {method}",
-            )
-        sums = Accumulator(module.NEEDS, weight.shape[1], weight.device)
-        sums.add(inputs, "inputs")
-        stats = sums.finish()
+    stats = _stats(module.NEEDS, method, weight, inputs)
     common = {"dampening": dampening, "blocksize": blocksize, "mask_blocksize": mask_blocksize}
     own = {key: value for key, value in common.items() if key in module.SETTINGS}
     own = method_settings(method, {**own, **settings})
     with torch.no_grad():
         return module.prune_linear(weight, stats, wanted, generator=generator, **own)[0]
+
+
+def _stats(
+    needs: str, method: str, weight: torch.Tensor, inputs: torch.Tensor | None
+) -> InputStats | None:
+    """Return the statistics of raw inputs [n_tokens, d_in], None where the method needs none."""
+    from prunegrid.input_stats import Accumulator
+
+    if needs == "nothing":
+        return None
+    if inputs is None or inputs.dim() != 2 or inputs.shape[1] != weight.shape[1]:
+        raise PrunegridError(
+            f"inputs is {None if inputs is None else list(inputs.shape)}",
+            expected=f"[n_tokens, {weight.shape[1]}] for method {method}",
+        )
+    sums = Accumulator(needs, weight.shape[1], weight.device)
+    sums.add(inputs, "inputs")
+    return sums.finish()

@@ -150,23 +150,37 @@ def prune_model(
     training = model.training
     model.eval()
     try:
-        if module.NEEDS == "nothing":
-            _each_block(blocks, pruner, lambda index: _without_inputs(blocks, index, pruner))
-        elif propagation == "dense":
-            stats = _dense_stats(blocks, method, module, norms)
-            _each_block(blocks, pruner, lambda index: _with(blocks, index, stats, pruner))
-        else:
-            if tokens is None or not len(tokens):
-                raise PrunegridError(
-                    f"method {method} needs calibration samples and there are none",
-                    remedy="name a calibration in the prune profile",
-                )
-            replay = Replay(model, blocks, tokens)
-            step = _sequential if propagation == "sequential" else _single_pass
-            _each_block(blocks, pruner, lambda index: step(replay, index, module.NEEDS, pruner))
+        step = _block_step(model, blocks, pruner, method, tokens, norms, propagation)
+        _each_block(blocks, pruner, step)
     finally:
         model.train(training)
     return pruner.report
+
+
+def _block_step(
+    model: nn.Module,
+    blocks: Blocks,
+    pruner: LinearPruner,
+    method: str,
+    tokens: Tensor | None,
+    norms: Mapping[str, Tensor] | None,
+    propagation: str,
+) -> Callable[[int], None]:
+    """Return what prunes the block of an index."""
+    needs = pruner.method.NEEDS
+    if needs == "nothing":
+        return lambda index: _without_inputs(blocks, index, pruner)
+    if propagation == "dense":
+        stats = _dense_stats(blocks, method, pruner.method, norms)
+        return lambda index: _with(blocks, index, stats, pruner)
+    if tokens is None or not len(tokens):
+        raise PrunegridError(
+            f"method {method} needs calibration samples and there are none",
+            remedy="name a calibration in the prune profile",
+        )
+    replay = Replay(model, blocks, tokens)
+    step = _sequential if propagation == "sequential" else _single_pass
+    return lambda index: step(replay, index, needs, pruner)
 
 
 def _require_weights(blocks: Blocks, pattern: Pattern) -> None:

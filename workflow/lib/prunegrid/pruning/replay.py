@@ -146,9 +146,7 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.shape == b.shape and torch.equal(a, b)
     if isinstance(a, dict):
-        return (
-            isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
-        )
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
     if isinstance(a, (tuple, list)):
         return (
             type(a) is type(b)
@@ -171,9 +169,7 @@ def _require_equal_forward(model: nn.Module, blocks: Blocks, window: Tensor) -> 
         outputs.append(first_tensor(output).clone())
         extras.append(len(output) - 1 if isinstance(output, tuple) else None)
 
-    handles = [
-        block.register_forward_hook(note) for block in blocks.modules
-    ]
+    handles = [block.register_forward_hook(note) for block in blocks.modules]
     try:
         model(window, use_cache=False)
     finally:

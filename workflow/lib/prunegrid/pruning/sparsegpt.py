@@ -2,10 +2,10 @@
 
 With H = (2/n) XᵀX + λI and U the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU), columns are visited from
 left to right. The score of w_ij is w_ij² / U_jj² (eq. 5 in its Cholesky form); a pruned weight's
-error (w_ij - 0) / U_jj is spread over the columns to its right by row j of U. Unstructured masks are
-chosen per block of `mask_blocksize` columns over all rows; N:M masks group by group, from the
+error (w_ij - 0) / U_jj is spread over the columns to its right by row j of U. Unstructured masks
+are chosen per block of `mask_blocksize` columns over all rows; N:M masks group by group, from the
 weights as updated so far. λ = dampening · mean(diag H). Inputs that were always zero ("dead") get
-H_jj = 1 and their weights go.
+H_jj = 1 and their weights go. Weights that are zero already may come back by an update.
 
 Deviations from the reference code: counts are exact (it drops one weight more a block); blocks'
 counts add up to exactly floor(sparsity · n) for the layer; where M does not divide `blocksize`, the

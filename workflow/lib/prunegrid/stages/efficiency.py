@@ -24,7 +24,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, peak memory, parameters, file bytes, threads."""
     require_sizes(settings, job.where)
     loaded = checkpoint.load(parents["weights"], job.device)
-    masked_lora.allow_cache(loaded.model, settings.get("cache_base", False))
+    masked_lora.allow_cache(loaded.model, settings.get("cache_dequantized", False))
     limit = prompts.max_positions(loaded.model)
     needed = settings["prompt_tokens"] + settings["new_tokens"]
     if limit is not None and needed > limit:

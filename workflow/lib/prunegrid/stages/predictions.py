@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
     loaded = checkpoint.load(parents["weights"], job.device)
-    masked_lora.allow_cache(loaded.model, settings.get("cache_base", False))
+    masked_lora.allow_cache(loaded.model, settings.get("cache_dequantized", False))
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = prompts.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)

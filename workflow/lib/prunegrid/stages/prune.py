@@ -1,4 +1,4 @@
-"""Stage `prune`: a checkpoint with its linears pruned, as a plain folder, and what was done to each.
+"""Stage `prune`: a checkpoint with its linears pruned, as a plain folder, and a report of each.
 
 Parents: weights, and calibration for methods that need inputs. Out: the model folder and
 `prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}.
@@ -42,13 +42,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     scope = settings.get("scope") or method.SCOPE
     pattern = parse_pattern(settings["pattern"], settings.get("sparsity"), scope)
     propagation = settings.get("propagation", "sequential")
+    _require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(method.NEEDS, propagation, parents, name, job.where)
-    if checkpoint.is_quantized(parents["weights"]):
-        raise PrunegridError(
-            "quantized weights with an adapter cannot be pruned",
-            where=job.where,
-            remedy="prune first and fine-tune with qlora afterwards, or fine-tune with lora or full",
-        )
     loaded = checkpoint.load(parents["weights"], job.device)
     began = time.perf_counter()
     report = prune_model(
@@ -79,6 +74,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         },
         "prune_seconds": round(seconds, 3),
     }
+
+
+def _require_plain(weights: Path, where: str) -> None:
+    if checkpoint.is_quantized(weights):
+        raise PrunegridError(
+            "quantized weights with an adapter cannot be pruned",
+            where=where,
+            remedy="prune first and run qlora afterwards, or fine-tune with lora or full",
+        )
 
 
 def _inputs(needs: str, propagation: str, parents: dict[str, Path], name: str, where: str):
