@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
 import tiny  # noqa: E402
 
-from prunegrid import checkpoint, masked_lora, quantized  # noqa: E402
+from prunegrid import evaluated, masked_lora, quantized  # noqa: E402
 from prunegrid.stages import efficiency, finetune, predictions  # noqa: E402
 
 pytestmark = [
@@ -43,7 +43,7 @@ def test_learns_and_keeps_zeros(tmp_path, strategy, kind, autocast):
     assert facts["nm_valid"] is True and facts["sparsity_effective"] >= 0.5
     assert train["peak_memory_bytes"] > 0
     for device in ("cpu", DEVICE):
-        assert checkpoint.load(out, device).record == facts
+        assert evaluated.load(out, device).record == facts
 
 
 @pytest.mark.parametrize("packing", ["nf4", "int8"])
@@ -58,7 +58,7 @@ def test_qlora(tmp_path, packing, checkpointing):
     ids = torch.randint(3, 40, (2, 9))
     logits = []
     for device in ("cpu", DEVICE):
-        model = checkpoint.load(out, device).model
+        model = evaluated.load(out, device).model
         with torch.no_grad():
             logits.append(model(input_ids=ids.to(device)).logits.cpu())
     assert torch.allclose(*logits, atol=1e-2)

@@ -10,7 +10,14 @@ from prunegrid import artifacts, timing
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import efficiency
 
-SETTINGS = {"warmup": 1, "repetitions": 5, "prompt_tokens": 7, "new_tokens": 4, "batch_size": 2}
+SETTINGS = {
+    "warmup": 1,
+    "repetitions": 5,
+    "prompt_tokens": 7,
+    "new_tokens": 4,
+    "batch_size": 2,
+    "cache_dequantized": False,
+}
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])

@@ -26,6 +26,7 @@ SETTINGS = {
     "window": 16,
     "stride": None,
     "max_windows": None,
+    "cache_dequantized": False,
 }
 
 

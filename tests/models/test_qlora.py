@@ -8,7 +8,7 @@ import tiny
 import torch
 from test_finetune import tune
 
-from prunegrid import blocks, checkpoint, masked_lora, quantized
+from prunegrid import blocks, checkpoint, evaluated, masked_lora, quantized
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import efficiency, predictions
 
@@ -26,11 +26,11 @@ def test_trains_and_keeps_zeros(tmp_path, kind, packing, pattern):
     assert train["last_loss"] < 0.85 * train["first_loss"]
     assert facts["precision"] == packing and facts["adapter"] == "unmerged"
     assert facts["sha256"] == checkpoint.file_weights_sha256(out)
-    loaded = checkpoint.load(out)
+    loaded = evaluated.load(out)
     assert loaded.record == facts
     assert facts["nm_valid"] is (True if pattern else None)
     adapter = sum(t.numel() for n, t in loaded.tensors.items() if n.startswith("adapter/"))
-    plain = checkpoint.load(parent)
+    plain = evaluated.load(parent)
     assert facts["parameters"] == plain.record["parameters"] + adapter
     if pattern:
         for name, module in blocks.prunable(plain.model).items():
@@ -59,14 +59,14 @@ def test_loads_again_with_the_same_outputs(tmp_path, monkeypatch):
     monkeypatch.setattr(quantized, "save", spy)
     _, out = tune(tmp_path, parent, "qlora")
     with torch.no_grad():
-        loaded = checkpoint.load(out)
+        loaded = evaluated.load(out)
         assert torch.equal(loaded.model(input_ids=ids).logits, seen["trained"])
         masked_lora.allow_cache(loaded.model, True)
         assert torch.equal(loaded.model(input_ids=ids).logits, seen["trained"])
         # Measuring after use finds the same tensors: nothing was repacked by running.
         parts = quantized.split_tensors(loaded.model)
     named = {f"{part}/{n}": t for part, ts in parts.items() for n, t in ts.items()}
-    assert all(torch.equal(named[n], t) for n, t in checkpoint.load(out).tensors.items())
+    assert all(torch.equal(named[n], t) for n, t in evaluated.load(out).tensors.items())
 
 
 def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_swapped_mask_fails(tmp_path):
     _, out = tune(tmp_path, parent, "qlora", max_steps=2)
     (out / quantized.MASKS).unlink()
     with pytest.raises(AttestationError, match="sha256"):
-        checkpoint.load(out)
+        evaluated.load(out)
 
 
 def test_no_second_tuning(tmp_path):

@@ -165,4 +165,5 @@ def generation(**changes) -> dict:
         "num_beams": 1,
         "stop": [],
         "reference_tokens": None,
+        "cache_dequantized": False,
     } | changes

@@ -21,18 +21,29 @@ def config(**study):
 
 def names(**study):
     return [
-        (c.model, c.names("prune"), c.names("finetune"), c.seed) for c in expand(config(**study), "s")
+        (c.model, c.names("prune"), c.names("finetune"), c.seed)
+        for c in expand(config(**study), "s")
     ]
 
 
 def test_a_grid_is_a_product():
-    found = names(grid={"model": "smollm2-135m", "prune": ["dense", "magnitude-50"], "finetune": ["none", "full"]})
+    found = names(
+        grid={
+            "model": "smollm2-135m",
+            "prune": ["dense", "magnitude-50"],
+            "finetune": ["none", "full"],
+        }
+    )
     assert len(found) == 4
     assert ("smollm2-135m", "magnitude-50", "full", 0) in found
 
 
 def test_include_and_exclude():
-    grid = {"model": "smollm2-135m", "prune": ["dense", "magnitude-50"], "finetune": ["none", "full"]}
+    grid = {
+        "model": "smollm2-135m",
+        "prune": ["dense", "magnitude-50"],
+        "finetune": ["none", "full"],
+    }
     found = names(
         grid=grid,
         exclude=[{"prune": "dense", "finetune": ["full"]}],
@@ -47,7 +58,11 @@ def test_include_and_exclude():
 
 
 def test_inline_products_vary_what_is_listed():
-    prune = {"method": ["magnitude", "wanda"], "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x320"}
+    prune = {
+        "method": ["magnitude", "wanda"],
+        "sparsity": [0.3, 0.5, 0.7],
+        "calibration": "wiki-16x320",
+    }
     with pytest.raises(ConfigError, match="not used by magnitude"):
         names(grid={"model": "smollm2-135m", "prune": prune})
     prune = {"method": "wanda", "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x320"}
@@ -56,7 +71,11 @@ def test_inline_products_vary_what_is_listed():
 
 
 def test_a_seed_that_reaches_nothing_is_no_replicate():
-    grid = {"model": "smollm2-135m", "prune": ["dense", "magnitude-50", "wiki-wanda-50"], "seed": [0, 1, 2]}
+    grid = {
+        "model": "smollm2-135m",
+        "prune": ["dense", "magnitude-50", "wiki-wanda-50"],
+        "seed": [0, 1, 2],
+    }
     found = names(grid=grid)
     assert [(p, s) for _, p, _, s in found] == [
         ("dense", None),
@@ -77,7 +96,11 @@ def test_longer_chains_need_no_new_rule():
 
 def test_shared_work_is_one_node():
     conf = config(
-        grid={"model": "smollm2-135m", "prune": "wiki-wanda-50", "finetune": ["none", "full", "lora"]}
+        grid={
+            "model": "smollm2-135m",
+            "prune": "wiki-wanda-50",
+            "finetune": ["none", "full", "lora"],
+        }
     )
     plans = Graph(conf, ROOT).plans("s")
     assert len({id(plan.chain[1]) for plan in plans}) == 1
@@ -109,7 +132,9 @@ def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
 
 
 def test_table3_has_the_fourteen_rows():
-    conf = validate(yaml.safe_load((ROOT / "config.yaml").read_text()), [ROOT / "config.yaml"], ROOT)
+    conf = validate(
+        yaml.safe_load((ROOT / "config.yaml").read_text()), [ROOT / "config.yaml"], ROOT
+    )
     assert len(expand(conf, "table3")) == 14
     assert len(expand(conf, "table3_legacy")) == 14
     # dense/none, and magnitude/none, draw nothing: one cell each where the others have three seeds

@@ -93,5 +93,7 @@ def test_literals_are_read_without_importing(tmp_path):
 
 def test_pins_are_read_from_an_environment_file(tmp_path):
     path = tmp_path / "env.yaml"
-    path.write_text("dependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - Huggingface_Hub==1.0  # x\n")
+    path.write_text(
+        "dependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - Huggingface_Hub==1.0  # x\n"
+    )
     assert keys.read_pins(path) == {"huggingface-hub": "1.0"}

@@ -57,7 +57,10 @@ def test_the_lock_names_no_address():
 def test_a_failed_cell_is_shown_with_its_reason():
     blank = {column.name: None for column in schema.COLUMNS}
     wide = pandas.DataFrame(
-        [blank | {"model": "m", "prune": "p", "finetune": "f", "status": "failed", "reason": "too odd"}]
+        [
+            blank
+            | {"model": "m", "prune": "p", "finetune": "f", "status": "failed", "reason": "too odd"}
+        ]
     ).astype({column.name: column.dtype for column in schema.COLUMNS})
     tall = pandas.DataFrame(columns=[column.name for column in schema.LONG]).astype(
         {column.name: column.dtype for column in schema.LONG}

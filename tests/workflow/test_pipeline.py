@@ -89,7 +89,9 @@ def reseal(folder: Path) -> None:
 def test_verify_names_forged_predictions_and_weights(finished, tmp_path):
     run = finished.copy(tmp_path / "copy")
     row = table(run).iloc[3]
-    folder = next(p.parent for p in run.folder.glob("results/artifacts/predictions/*/predictions.parquet"))
+    folder = next(
+        p.parent for p in run.folder.glob("results/artifacts/predictions/*/predictions.parquet")
+    )
     forged = pandas.read_parquet(folder / "predictions.parquet")
     forged["prediction"] = forged["reference"]
     forged.to_parquet(folder / "predictions.parquet")
@@ -190,8 +192,6 @@ def test_a_kill_is_recovered_from_and_changes_nothing(tmp_path, victim):
         assert killed.snakemake("--unlock").returncode == 0
     done = killed.snakemake("results/one.parquet")
     assert done.returncode == 0, done.stdout[-4000:]
-    pandas.testing.assert_frame_equal(
-        lasting(table(killed, "one")), lasting(table(calm, "one"))
-    )
+    pandas.testing.assert_frame_equal(lasting(table(killed, "one")), lasting(table(calm, "one")))
     assert not list(killed.folder.glob("results/artifacts/*/.*.tmp"))
     assert not list(killed.folder.glob("results/status/finetune-*"))

@@ -7,7 +7,14 @@ import pytest
 
 TABLE = "results/tiny.parquet"
 # What one cell runs from its fine-tuning on.
-FROM_FINETUNE = {"finetune": 1, "generate": 1, "score": 1, "perplexity": 1, "efficiency": 1, "aggregate": 1}
+FROM_FINETUNE = {
+    "finetune": 1,
+    "generate": 1,
+    "score": 1,
+    "perplexity": 1,
+    "efficiency": 1,
+    "aggregate": 1,
+}
 
 
 @pytest.fixture
@@ -99,9 +106,7 @@ def test_a_changed_sparsity_reruns_that_profile_only(copy):
 
 
 def test_a_changed_method_reruns_its_cells_only(editable):
-    editable.edit(
-        "workflow/lib/prunegrid/pruning/sparsegpt.py", "\nNEEDS", "\nANOTHER = 1\nNEEDS"
-    )
+    editable.edit("workflow/lib/prunegrid/pruning/sparsegpt.py", "\nNEEDS", "\nANOTHER = 1\nNEEDS")
     assert editable.plan(TABLE) == {"prune": 1, **FROM_FINETUNE}
 
 

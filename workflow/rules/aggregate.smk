@@ -9,25 +9,6 @@ OUTPUTS
     results/{study}.long.parquet   cell x split x metric, with intervals, and the baselines
     results/{study}.csv, .md, .png, .manifest.json
 """
-from prunegrid.tables import plan as tables
-
-
-def table_inputs(wildcards):
-    """Return what the table reads; force it where the one at hand is not this config's.
-
-    A table knows its key, so neither a lost .snakemake nor a changed config leaves an old one
-    standing.
-    """
-    REQUESTED.add(wildcards.study)
-    engine.by_keys_only(workflow)
-    if tables.is_stale(table_plan(wildcards)):
-        engine.force(workflow, tables.outputs(wildcards.study))
-    return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
-
-
-def table_plan(wildcards):
-    """Return the plan of a study's table."""
-    return tables.study_plan(GRAPH, wildcards.study, ROOT)
 
 
 localrules:

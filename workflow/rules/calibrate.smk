@@ -22,12 +22,12 @@ rule calibrate:
         "results/benchmarks/calibration/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("calibration"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         gpu=GPU,
+    params:
+        node=node("calibration"),
     message:
         "calibrate: {params.node[label]}"
     script:

@@ -6,11 +6,15 @@ from prunegrid import engine
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
 try:
     GRAPH = Graph(
-        validate(config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()), ROOT
+        validate(
+            config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()
+        ),
+        ROOT,
     )
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
@@ -42,3 +46,21 @@ def parents(stage):
         return [ancient(parent.manifest) for parent in found]
 
     return manifests
+
+
+def table_inputs(wildcards):
+    """Return what the table reads; force it where the one at hand is not this config's.
+
+    A table knows its key, so neither a lost .snakemake nor a changed config leaves an old one
+    standing.
+    """
+    REQUESTED.add(wildcards.study)
+    engine.by_keys_only(workflow)
+    if tables.is_stale(table_plan(wildcards)):
+        engine.force(workflow, tables.outputs(wildcards.study))
+    return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
+
+
+def table_plan(wildcards):
+    """Return the plan of a study's table."""
+    return tables.study_plan(GRAPH, wildcards.study, ROOT)

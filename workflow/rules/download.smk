@@ -20,10 +20,10 @@ rule download_model:
         "results/benchmarks/model/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("model"),
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
+    params:
+        node=node("model"),
     message:
         "download: {params.node[label]}"
     script:
@@ -39,10 +39,10 @@ rule download_data:
         "results/benchmarks/data/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("data"),
     resources:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
+    params:
+        node=node("data"),
     message:
         "download: {params.node[label]}"
     script:

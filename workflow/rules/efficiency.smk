@@ -20,13 +20,13 @@ rule efficiency:
         "results/benchmarks/efficiency/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("efficiency"),
     # All cores, so that nothing runs beside it; torch still uses the config's threads.
     threads: workflow.cores or GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         gpu=GPU,
+    params:
+        node=node("efficiency"),
     message:
         "efficiency: {params.node[label]}"
     script:

@@ -22,12 +22,12 @@ rule finetune:
         "results/benchmarks/finetune/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("finetune"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         gpu=GPU,
+    params:
+        node=node("finetune"),
     message:
         "finetune: {params.node[label]}"
     script:

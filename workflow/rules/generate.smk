@@ -22,12 +22,12 @@ rule generate:
         "results/benchmarks/predictions/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("predictions"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         gpu=GPU,
+    params:
+        node=node("predictions"),
     message:
         "generate: {params.node[label]}"
     script:
@@ -45,11 +45,11 @@ rule baseline:
         "results/benchmarks/baseline/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("baseline"),
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
+    params:
+        node=node("baseline"),
     message:
         "baseline: {params.node[label]}"
     script:

@@ -22,12 +22,12 @@ rule prune:
         "results/benchmarks/prune/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("prune"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2500 * attempt,
         gpu=GPU,
+    params:
+        node=node("prune"),
     message:
         "prune: {params.node[label]}"
     script:

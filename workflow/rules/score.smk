@@ -23,11 +23,11 @@ rule score:
         "results/benchmarks/scores/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("scores"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 1200 * attempt,
+    params:
+        node=node("scores"),
     message:
         "score: {params.node[label]}"
     script:
@@ -45,12 +45,12 @@ rule perplexity:
         "results/benchmarks/perplexity/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    params:
-        node=node("perplexity"),
     threads: GRAPH.config.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         gpu=GPU,
+    params:
+        node=node("perplexity"),
     message:
         "perplexity: {params.node[label]}"
     script:

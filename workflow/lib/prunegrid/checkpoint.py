@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,13 +51,19 @@ def is_quantized(folder: Path) -> bool:
     return (Path(folder) / "base").is_dir()
 
 
-def load(folder: Path, device: str = "cpu", attest: bool = True) -> Checkpoint:
+def load(
+    folder: Path,
+    device: str = "cpu",
+    attest: bool = True,
+    read: Callable[[Path, str, str | None, str], Checkpoint] | None = None,
+) -> Checkpoint:
     """Return the folder's checkpoint, measured in memory.
 
     Args:
-        folder: a plain or a quantized weights artifact.
+        folder: a weights artifact.
         device: "cpu" or "cuda:0".
         attest: compare what was measured with the record in the folder's manifest.
+        read: reads the folder; `read_plain` by default, `quantized.read` for a quantized one.
 
     Raises:
         AttestationError: the weights in memory are not the ones that the manifest records.
@@ -70,28 +75,11 @@ def load(folder: Path, device: str = "cpu", attest: bool = True) -> Checkpoint:
     if attest or manifest.exists():
         recorded = artifacts.read_json(manifest).get("record", {}).get("weights", {})
     pattern, adapter = recorded.get("pattern"), recorded.get("adapter", "none")
-    if is_quantized(folder):
-        checkpoint = _quantized_reader()(folder, device, pattern)
-    else:
-        checkpoint = read_plain(folder, device, pattern, adapter)
+    checkpoint = (read or read_plain)(folder, device, pattern, adapter)
     if attest:
         attestation.require_same(checkpoint.record, recorded, str(folder))
         log.info("%s: weights %s attested", folder, checkpoint.record["sha256"][:12])
     return checkpoint
-
-
-def _quantized_reader() -> Callable[[Path, str, str | None], Checkpoint]:
-    """Return `quantized.read`, which the running stage must have imported itself.
-
-    An import here would put adapters into the import closure, and so into the cache key, of every
-    stage that only ever meets plain folders (model, calibration, prune).
-    """
-    module = sys.modules.get("prunegrid.quantized")
-    if module is None:
-        raise RuntimeError(
-            "a stage that may load quantized weights must import prunegrid.quantized"
-        )
-    return module.read
 
 
 def read_plain(folder: Path, device: str, pattern: str | None, adapter: str) -> Checkpoint:

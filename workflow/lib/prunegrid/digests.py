@@ -1,4 +1,4 @@
-"""Digests of a user's own files, remembered so that a large file is hashed once, not at each start."""
+"""Digests of a user's own files, remembered so that a large file is hashed once."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ everything that its bytes depend on; nodes of equal keys are one node, whoever a
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -294,7 +293,7 @@ class Graph:
 
 
 def without_paths(settings: Any) -> Any:
-    """Return settings without their `path` keys: where a file lies changes nothing that is made of it.
+    """Return settings without their `path` keys: where a file lies changes no bytes.
 
     What it holds is in the key by its digest (a user's data) or as code (a user's metric).
     """

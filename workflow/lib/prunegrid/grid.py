@@ -55,8 +55,9 @@ class Step:
     @property
     def idle(self) -> bool:
         """Whether the step leaves its model as it is (dense, none)."""
-        return "dense" == getattr(self.profile, "method", "") or "none" == getattr(
-            self.profile, "strategy", ""
+        return (
+            getattr(self.profile, "method", "") == "dense"
+            or getattr(self.profile, "strategy", "") == "none"
         )
 
     @property
@@ -195,8 +196,15 @@ class _Expansion:
         for chain in grid["steps"]:
             steps: list[tuple[Step, ...]] = []
             for entry in chain if isinstance(chain, list) else [chain]:
-                if not (isinstance(entry, Mapping) and len(entry) == 1 and set(entry) <= set(STEP_PROFILES)):
-                    self.fault((*place, "steps"), f"holds {entry!r}; expected {{prune: …}} or {{finetune: …}}")
+                if not (
+                    isinstance(entry, Mapping)
+                    and len(entry) == 1
+                    and set(entry) <= set(STEP_PROFILES)
+                ):
+                    self.fault(
+                        (*place, "steps"),
+                        f"holds {entry!r}; expected {{prune: …}} or {{finetune: …}}",
+                    )
                     continue
                 kind, value = next(iter(entry.items()))
                 steps.append(tuple(self.steps(place, kind, value)))
@@ -218,7 +226,9 @@ class _Expansion:
     def inline(self, place: tuple, kind: str, entry: Mapping[str, Any]) -> list[Step]:
         """Return a step for every combination of the listed values of an inline profile."""
         model = STEP_PROFILES[kind]
-        varied = [k for k, v in entry.items() if isinstance(v, list) and not _takes_list(model, k, v)]
+        varied = [
+            k for k, v in entry.items() if isinstance(v, list) and not _takes_list(model, k, v)
+        ]
         fixed = {k: v for k, v in entry.items() if k not in varied}
         found = []
         for values in itertools.product(*(entry[k] for k in varied)):

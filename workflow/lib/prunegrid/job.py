@@ -1,4 +1,4 @@
-"""Running one step of the pipeline: checks, logging, threads, device, an artifact whole or absent."""
+"""Running one step: checks, logging, threads, device, an artifact whole or absent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Job:
             RuntimeError: the step was declared to draw nothing.
         """
         if self._seed is None:
-            raise RuntimeError(f"{self.where}: the step has no seed, so it must not draw ({purpose})")
+            raise RuntimeError(
+                f"{self.where}: the step has no seed, so it must not draw ({purpose})"
+            )
         digest = hashlib.sha256(f"{self._seed}:{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
@@ -72,7 +74,9 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
         with claim_device(node["device"]) as device:
             _make(node, device, started)
     except BaseException as error:
-        reason = str(error) if isinstance(error, PrunegridError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, PrunegridError) else f"{type(error).__name__}: {error}"
+        )
         artifacts.write_json(status, {"state": "failed", "reason": reason, "label": node["label"]})
         if isinstance(error, PrunegridError):
             log.error("%s", reason)

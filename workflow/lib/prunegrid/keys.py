@@ -1,4 +1,4 @@
-"""What an artifact's key is made of: canonical settings, the code that runs, the pins of its packages.
+"""What an artifact's key is made of: settings, the code that runs, the pins of its packages.
 
 A key is the SHA-256 (first 16 hex digits) over a step's own slice of the config, the digest of the
 code that it runs, the pinned versions of the packages that it calls, and its parents' keys. Nothing

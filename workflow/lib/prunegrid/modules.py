@@ -30,7 +30,11 @@ def method_facts(method: str) -> dict[str, Any]:
         PrunegridError: there is no such method.
     """
     facts = literals(_named(_HERE / "pruning", method, "NEEDS", "pruning method"))
-    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts.get("SETTINGS", {}), "DRAWS": facts.get("DRAWS", False)}
+    return {
+        "NEEDS": facts["NEEDS"],
+        "SETTINGS": facts.get("SETTINGS", {}),
+        "DRAWS": facts.get("DRAWS", False),
+    }
 
 
 def draws(method: str) -> bool:
@@ -77,4 +81,8 @@ def baseline_facts(method: str) -> dict[str, Any]:
     Raises:
         PrunegridError: there is no such baseline.
     """
-    return {"SETTINGS": literals(_named(_HERE / "baselines", method, "SETTINGS", "baseline"))["SETTINGS"]}
+    return {
+        "SETTINGS": literals(_named(_HERE / "baselines", method, "SETTINGS", "baseline"))[
+            "SETTINGS"
+        ]
+    }

@@ -122,11 +122,21 @@ def save(model: nn.Module, tokenizer, out: Path, pattern: str | None) -> dict:
     return read(out, "cpu", pattern).record
 
 
-def read(folder: Path, device: str, pattern: str | None) -> checkpoint.Checkpoint:
-    """Return the checkpoint of a quantized folder with its masked adapter, measured in memory."""
+def read(
+    folder: Path, device: str, pattern: str | None, adapter: str = "unmerged"
+) -> checkpoint.Checkpoint:
+    """Return the checkpoint of a quantized folder with its masked adapter, measured in memory.
+
+    Raises:
+        PrunegridError: the folder is not whole, or its record speaks of another kind of adapter.
+    """
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
+    if adapter != "unmerged":
+        raise PrunegridError(
+            f"its record says adapter: {adapter}", where=str(folder), expected="unmerged"
+        )
     checkpoint.check_files(folder)
     base, found = AutoModelForCausalLM.from_pretrained(
         folder / "base",

@@ -91,7 +91,9 @@ class Slices:
             settings["seed"] = self._seed(seed)
         return settings
 
-    def finetune(self, profile: profiles.Finetune, dataset: str, seed: int | None) -> dict[str, Any]:
+    def finetune(
+        self, profile: profiles.Finetune, dataset: str, seed: int | None
+    ) -> dict[str, Any]:
         """Return the slice of a fine-tuning step, without the keys of other strategies."""
         adapter = {"rank", "alpha", "dropout", "targets"}
         quantized = {"quantization", "double_quant"}
@@ -158,5 +160,3 @@ class Slices:
 
     def _seed(self, seed: int | None) -> int:
         return self.config.seed if seed is None else seed
-
-

@@ -12,7 +12,7 @@ from prunegrid.errors import AttestationError
 
 
 def read_state(status: Path) -> dict[str, Any] | None:
-    """Return a step's status record, None where it has none; a dead job is told from a running one."""
+    """Return a step's status record, None where it has none; a dead job counts as failed."""
     if not status.exists():
         return None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid import checkpoint, scoring
+from prunegrid import checkpoint, evaluated, scoring
 from prunegrid.artifacts import file_sha256, read_json, read_manifest
 from prunegrid.errors import PrunegridError
 
@@ -100,7 +100,7 @@ def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
     digest = checkpoint.file_weights_sha256(folder)
     if digest != row["weights_sha256"]:
         yield f"{folder}: weights hash to {digest}, the row says {row['weights_sha256']}"
-    record = checkpoint.load(folder, attest=False).record
+    record = evaluated.load(folder, attest=False).record
     for fact in WEIGHT_FACTS:
         told = None if pandas.isna(row[fact]) else row[fact]
         if told != record[fact]:

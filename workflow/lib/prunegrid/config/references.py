@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from prunegrid.config.load import Config
 
 
-def check_references(config: Config, raw: Mapping[str, Any], place: Callable[..., str]) -> list[str]:
+def check_references(
+    config: Config, raw: Mapping[str, Any], place: Callable[..., str]
+) -> list[str]:
     """Return the faults that a single profile cannot show, one sentence each.
 
     Args:
@@ -75,7 +77,9 @@ class _Check:
         files = dataset.files or dataset.source
         names = files.values() if isinstance(files, Mapping) else [files]
         if not all(format_of(file) for file in names):
-            self.add(("datasets", name, "format"), "is missing, and the file's ending does not tell")
+            self.add(
+                ("datasets", name, "format"), "is missing, and the file's ending does not tell"
+            )
 
     def split(self, section: str, name: str, dataset: str, key: str, split: str) -> None:
         profile = self.name((section, name, "dataset"), "datasets", dataset)
@@ -98,7 +102,9 @@ class _Check:
         if facts["NEEDS"] == "nothing" and prune.calibration is not None:
             self.add((*keys, "calibration"), f"is not used by {prune.method}; remove it")
         if facts["NEEDS"] != "nothing" and prune.calibration is None:
-            self.add((*keys, "calibration"), f"is missing: {prune.method} needs calibration samples")
+            self.add(
+                (*keys, "calibration"), f"is missing: {prune.method} needs calibration samples"
+            )
         self.name((*keys, "calibration"), "calibration", prune.calibration)
 
     def metric(self, name: str, metric: profiles.Metric) -> None:
@@ -141,9 +147,16 @@ class _Check:
         try:
             cells = expand(self.config, name, known=self.raw)
         except GridError as error:
-            self.faults += [f"{self.place(*keys, *fault.keys)} {fault.text}" for fault in error.faults]
+            self.faults += [
+                f"{self.place(*keys, *fault.keys)} {fault.text}" for fault in error.faults
+            ]
             return
-        inline = {s.name: s.profile for cell in cells for s in cell.steps if s.kind == "prune" and s.inline}
+        inline = {
+            s.name: s.profile
+            for cell in cells
+            for s in cell.steps
+            if s.kind == "prune" and s.inline
+        }
         for label, profile in inline.items():
             self.prune((*keys, f"grid (prune {label})"), profile)
         if not cells:

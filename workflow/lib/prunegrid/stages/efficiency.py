@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-# `quantized` is imported so that `checkpoint.load` may meet an unmerged adapter.
-from prunegrid import artifacts, checkpoint, masked_lora, prompts, quantized, timing  # noqa: F401
+from prunegrid import artifacts, evaluated, prompts, timing
 from prunegrid.errors import PrunegridError
 
 MEMORY = {
@@ -23,8 +22,7 @@ MEMORY = {
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, peak memory, parameters, file bytes, threads."""
     require_sizes(settings, job.where)
-    loaded = checkpoint.load(parents["weights"], job.device)
-    masked_lora.allow_cache(loaded.model, settings.get("cache_dequantized", False))
+    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
     limit = prompts.max_positions(loaded.model)
     needed = settings["prompt_tokens"] + settings["new_tokens"]
     if limit is not None and needed > limit:

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# `quantized` is imported so that `checkpoint.load` may meet an unmerged adapter.
-from prunegrid import checkpoint, masked_lora, quantized  # noqa: F401
+from prunegrid import evaluated
 from prunegrid.errors import PrunegridError
 from prunegrid.perplexity import metric_name, plan_windows, window_losses
 from prunegrid.texts import read_texts, require_length
@@ -38,8 +37,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = checkpoint.load(parents["weights"], job.device)
-    masked_lora.allow_cache(loaded.model, settings.get("cache_base", False))
+    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "perplexity needs a causal language model with its tokenizer",

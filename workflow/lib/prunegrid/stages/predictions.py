@@ -13,8 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# `quantized` is imported so that `checkpoint.load` may meet an unmerged adapter.
-from prunegrid import checkpoint, generation, masked_lora, prompts, quantized  # noqa: F401
+from prunegrid import evaluated, generation, prompts
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,7 @@ SCHEMA = pa.schema(
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    loaded = checkpoint.load(parents["weights"], job.device)
-    masked_lora.allow_cache(loaded.model, settings.get("cache_dequantized", False))
+    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = prompts.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)

@@ -18,13 +18,17 @@ MARKERS = "osD^vPX*"
 PREFERRED = ("rougeLsum", "rouge1")
 
 
-def plot_quality(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path) -> None:
+def plot_quality(
+    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path
+) -> None:
     """Draw one panel a split: a metric over the measured sparsity, coloured by fine-tuning.
 
     The metric is rougeLsum, or what the split has instead. Baselines are dashed lines.
     """
     panels = _panels(tall)
-    figure, axes = pyplot.subplots(1, len(panels) or 1, figsize=(6.4 * max(1, len(panels)), 4.2), squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(panels) or 1, figsize=(6.4 * max(1, len(panels)), 4.2), squeeze=False
+    )
     for axis, (split, metric) in zip(axes[0], panels, strict=False):
         _panel(axis, wide, tall, split, metric)
     figure.suptitle(plan["title"] or plan["study"])
@@ -43,7 +47,9 @@ def _panels(tall: pandas.DataFrame) -> list[tuple[str, str]]:
     return [(split, metric) for split, (_, metric) in found.items()]
 
 
-def _panel(axis: Any, wide: pandas.DataFrame, tall: pandas.DataFrame, split: str, metric: str) -> None:
+def _panel(
+    axis: Any, wide: pandas.DataFrame, tall: pandas.DataFrame, split: str, metric: str
+) -> None:
     rows = tall[(tall["split"] == split) & (tall["metric"] == metric)]
     cells = rows[rows["kind"] == "cell"].merge(
         wide.drop_duplicates(subset=["model", "prune", "finetune", "dataset", "seed"])[
@@ -56,7 +62,7 @@ def _panel(axis: Any, wide: pandas.DataFrame, tall: pandas.DataFrame, split: str
     methods = list(dict.fromkeys(cells["method"]))
     for (tuning, method), group in cells.groupby(["finetune", "method"], sort=False):
         value = group["value"].astype(float)
-        # Seeded replicates and methods of one sparsity would hide each other: set them apart a little.
+        # Methods of one sparsity would hide each other: set them apart a little.
         shift = 0.006 * (methods.index(method) - (len(methods) - 1) / 2)
         errors = [value - group["low"].astype(float), group["high"].astype(float) - value]
         axis.errorbar(

@@ -46,11 +46,17 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         line = {key: row[key] for key in _SHOWN}
         line["sparsity"] = _number(row["sparsity_prunable"], ".4f")
         line["effective"] = _number(row["sparsity_effective"], ".4f")
-        line["N:M"] = "" if pandas.isna(row["nm_valid"]) else f"{row['pattern']} {'ok' if row['nm_valid'] else 'BROKEN'}"
+        line["N:M"] = (
+            ""
+            if pandas.isna(row["nm_valid"])
+            else f"{row['pattern']} {'ok' if row['nm_valid'] else 'BROKEN'}"
+        )
         line["weights"] = "" if pandas.isna(row["weight_precision"]) else row["weight_precision"]
         for split, metric in pairs:
             name = metric if len(splits) == 1 else f"{split} {metric}"
-            line[name] = _number(row.get(f"{split}_{metric}"), ".2f" if metric.startswith("ppl") else ".3f")
+            line[name] = _number(
+                row.get(f"{split}_{metric}"), ".2f" if metric.startswith("ppl") else ".3f"
+            )
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
         line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
@@ -76,7 +82,9 @@ def _baselines(baselines: pandas.DataFrame) -> str:
 
 
 def _table(frame: pandas.DataFrame) -> str:
-    return tabulate(frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
+    return tabulate(
+        frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True
+    )
 
 
 def _number(value: Any, form: str, scale: float = 1.0) -> str:

@@ -68,8 +68,12 @@ def _open(ref: dict[str, str]) -> dict:
 
 
 def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
-    """Return the manifests of a cell's leaves, by role; the first absence in the chain is raised."""
-    leaves = {f"{role}:{split}": ref for split, pair in cell["texts"].items() for role, ref in pair.items()}
+    """Return the manifests of a cell's leaves by role; raise the first absence in its chain."""
+    leaves = {
+        f"{role}:{split}": ref
+        for split, pair in cell["texts"].items()
+        for role, ref in pair.items()
+    }
     leaves |= {f"perplexity:{name}": ref for name, ref in cell["perplexities"].items()}
     if cell["efficiency"]:
         leaves["efficiency:"] = cell["efficiency"]
@@ -85,7 +89,11 @@ def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
 
 def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
     """Return what was measured on the weights; every leaf must have seen the same ones."""
-    seen = {role: m["record"]["weights"] for role, m in manifests.items() if not role.startswith("scores:")}
+    seen = {
+        role: m["record"]["weights"]
+        for role, m in manifests.items()
+        if not role.startswith("scores:")
+    }
     first_role, weights = next(iter(seen.items()))
     for role, other in seen.items():
         if other != weights:
@@ -200,5 +208,3 @@ def _perplexity_interval(plan: dict, path: Path) -> tuple[float, float]:
     nll = loss[picks].sum(axis=1) / tokens[picks].sum(axis=1)
     low, high = numpy.quantile(nll, [0.025, 0.975])
     return math.exp(low), math.exp(high)
-
-

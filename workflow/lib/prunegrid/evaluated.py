@@ -1,0 +1,29 @@
+"""Loading what is evaluated: plain weights, or a quantized base with its adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prunegrid import checkpoint
+from prunegrid.checkpoint import Checkpoint
+
+
+def load(
+    folder: Path, device: str = "cpu", cache_dequantized: bool = False, attest: bool = True
+) -> Checkpoint:
+    """Return the checkpoint of any weights artifact, measured in memory (see `checkpoint.load`).
+
+    Quantization and adapters are imported only for folders that have them: they cost a second, and
+    stages that meet plain folders alone must not have them in their keys.
+
+    Args:
+        cache_dequantized: keep the sums of a quantized base and its adapter in memory: the same
+            numbers, about twice as fast a decoding on the CPU, for the memory of plain weights.
+    """
+    if not checkpoint.is_quantized(folder):
+        return checkpoint.load(folder, device, attest)
+    from prunegrid import masked_lora, quantized
+
+    loaded = checkpoint.load(folder, device, attest, read=quantized.read)
+    masked_lora.allow_cache(loaded.model, cache_dequantized)
+    return loaded
