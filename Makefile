@@ -19,7 +19,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test lint status format clean
+.PHONY: help env demo test lint status format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +58,11 @@ format: env ## format all code
 
 status: env ## done, running, failed and missing cells of STUDY=demo
 	@$(BIN)/prunegrid status $(STUDY)
+
+lock: env ## write requirements.lock again from what is installed in .venv (needs uv)
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v -i -E '^(torch|pip|nvidia-.*|triton|cuda-.*)[ =@]' > requirements.frozen
+	uv pip compile --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11 --output-file requirements.lock requirements.frozen
+	rm requirements.frozen
 
 clean: ## remove every result and artifact
 	rm -rf results/* .snakemake

@@ -50,7 +50,7 @@ def test_the_shipped_config_is_valid(raw):
             ["prune.wanda-50.sparsity", "1.5", "less than or equal to 1"],
         ),
         (("prune", "wanda-2of4", "pattern", "3:2"), ["prune.wanda-2of4", '"3:2"', "0 < N < M"]),
-        (("prune", "wanda-2of4", "pattern", 124), ["in quotes", '"2:4"']),
+        (("prune", "wanda-2of4", "pattern", 124), ["quote it", '"2:4"']),
         (
             ("prune", "wanda-50", "spasity", 0.5),
             ["prune.wanda-50.spasity", "did you mean 'sparsity'"],

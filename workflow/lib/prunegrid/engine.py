@@ -22,9 +22,8 @@ def settle(workflow: Any) -> None:
     """Do without conda where there is none: the jobs then run in the current environment."""
     methods = workflow.deployment_settings.deployment_method
     if DeploymentMethod.CONDA in methods and shutil.which("conda") is None:
-        logger.warning(
-            "No conda found: running in the current environment (see README, Environments)."
-        )
+        if workflow.is_main_process:
+            logger.warning("No conda found: running in the current environment (see README).")
         workflow.deployment_settings.deployment_method = frozenset(
             methods - {DeploymentMethod.CONDA}
         )

@@ -105,9 +105,7 @@ class Prune(Profile):
     def _quoted(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
             text = f"{value // 60}:{value % 60}"
-            raise ValueError(
-                f'YAML reads {text} as the number {value}: write it in quotes, "{text}"'
-            )
+            raise ValueError(f'YAML reads {text} as the number {value}: quote it, "{text}"')
         return value
 
     @model_validator(mode="after")

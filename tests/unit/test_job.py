@@ -1,0 +1,159 @@
+"""Running a step: artifacts whole or absent, reasons kept, secrets left out."""
+
+import json
+import logging
+import sys
+from importlib import metadata
+from types import ModuleType
+
+import pytest
+
+from prunegrid import artifacts, job
+from prunegrid.errors import PrunegridError
+from prunegrid.status import read_state
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    """A stage whose `run` the test sets."""
+    module = ModuleType("prunegrid.stages.pretend")
+    monkeypatch.setitem(sys.modules, "prunegrid.stages.pretend", module)
+    return module
+
+
+@pytest.fixture
+def node(tmp_path):
+    return {
+        "stage": "pretend",
+        "key": "a" * 16,
+        "label": "pretend step",
+        "path": str(tmp_path / "artifacts/pretend" / ("a" * 16)),
+        "scratch": str(tmp_path / "scratch"),
+        "status": str(tmp_path / "status.json"),
+        "settings": {"seed": 3},
+        "parents": {},
+        "code": "c",
+        "pins": {},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+def make_parent(tmp_path):
+    folder = tmp_path / "parent"
+    with artifacts.writing(folder) as out:
+        (out / "x").write_text("1")
+        files = artifacts.list_files(out)
+        artifacts.write_json(
+            out / "manifest.json",
+            {
+                "key": "p" * 16,
+                "stage": "model",
+                "label": "parent",
+                "seconds": 1,
+                "peak_memory_bytes": 1,
+                "files": files,
+                "content": artifacts.content_digest(files),
+                "lineage": [],
+                "record": {"fact": 1},
+            },
+        )
+    return folder
+
+
+def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
+    parent = make_parent(tmp_path)
+    node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
+
+    def run(settings, parents, out, job):
+        assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"
+        (job.scratch / "note").write_text("kept while running")
+        (out / "y").write_text((parents["weights"] / "x").read_text())
+        return {"seed": job.seed("one"), "other": job.seed("two")}
+
+    stage.run = run
+    job.run_step(node, tmp_path / "log")
+    manifest = artifacts.read_manifest(tmp_path / "artifacts/pretend" / ("a" * 16), "a" * 16)
+    assert manifest["record"]["seed"] != manifest["record"]["other"]
+    assert manifest["lineage"][0]["record"] == {"fact": 1}
+    assert manifest["parents"]["weights"]["content"] == artifacts.read_manifest(parent)["content"]
+    assert not (tmp_path / "scratch").exists() and not (tmp_path / "status.json").exists()
+    assert "done in" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("damage", ["changed", "other key"])
+def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node, damage):
+    parent = make_parent(tmp_path)
+    key = "q" * 16 if damage == "other key" else "p" * 16
+    if damage == "changed":
+        (parent / "x").write_text("2")
+    node["parents"] = {"weights": {"path": str(parent), "key": key, "stage": "model"}}
+    stage.run = lambda *a: pytest.fail("it ran")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert "run again" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_a_failure_leaves_its_reason_and_nothing_else(tmp_path, stage, node):
+    def run(settings, parents, out, job):
+        (out / "half").write_text("x")
+        raise PrunegridError("too odd", where="here", remedy="mend it")
+
+    stage.run = run
+    with pytest.raises(SystemExit) as caught:
+        job.run_step(node, tmp_path / "log")
+    assert caught.value.code == 1
+    assert read_state(tmp_path / "status.json") == {
+        "state": "failed",
+        "reason": "here: too odd; mend it",
+        "label": "pretend step",
+    }
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert list((tmp_path / "artifacts/pretend").iterdir()) == []
+
+
+def test_a_fault_of_the_program_keeps_its_traceback_in_the_log(tmp_path, stage, node):
+    stage.run = lambda *a: 1 / 0
+    with pytest.raises(SystemExit):
+        job.run_step(node, tmp_path / "log")
+    assert "Traceback" in (tmp_path / "log").read_text()
+    assert "ZeroDivisionError" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_a_dead_job_does_not_count_as_running(tmp_path):
+    import socket
+
+    path = tmp_path / "s.json"
+    artifacts.write_json(path, {"state": "running", "pid": 2**22 + 1, "host": socket.gethostname()})
+    assert read_state(path)["state"] == "failed"
+    artifacts.write_json(path, {"state": "running", "pid": 1, "host": "elsewhere"})
+    assert read_state(path)["state"] == "running"
+    assert read_state(tmp_path / "none") is None
+
+
+def test_a_step_without_a_seed_must_not_draw(node, tmp_path):
+    node["settings"] = {}
+    with pytest.raises(RuntimeError, match="must not draw"):
+        job.Job(node, tmp_path).seed("x")
+
+
+def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
+    one = job.Job(node, tmp_path).seed("x")
+    node["settings"] = {"seed": 4}
+    assert one != job.Job(node, tmp_path).seed("x")
+    assert 0 <= one < 2**63
+
+
+def test_another_version_than_the_pinned_one_stops_the_step():
+    job.check_pins({"pyarrow": metadata.version("pyarrow")})
+    with pytest.raises(PrunegridError, match=r"pyarrow .*pinned: 0\.0.*make env"):
+        job.check_pins({"pyarrow": "0.0"})
+    with pytest.raises(PrunegridError, match="not installed"):
+        job.check_pins({"no-such-package": "1"})
+
+
+def test_tokens_never_reach_a_log(tmp_path):
+    job.configure_logging(tmp_path / "log")
+    logging.getLogger("x").info("Authorization: Bearer %s", "hf_abcdefghijklmnop")
+    text = (tmp_path / "log").read_text()
+    assert "hf_abc" not in text and "hf_***" in text

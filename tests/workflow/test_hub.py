@@ -1,0 +1,89 @@
+"""The unmodified `table3` against a hub-shaped server on loopback: small models, the real names."""
+
+import subprocess
+import sys
+
+import hub_world
+import pandas
+import pytest
+from hub_server import hub_server
+from runs import ROOT, Run
+
+# Real sizes would take days here; the study, its models, methods and data sets stay as shipped.
+SMALLER = """
+calibration: {c4-128x2048: {samples: 2, length: 64}}
+finetune:
+  full: {rows: 8, epochs: 1}
+  qlora: {rows: 8, epochs: 1}
+datasets: {billsum: {max_words: 30}}
+evaluations: {bills: {rows: 3}}
+generation: {greedy-256: {max_new_tokens: 8}}
+efficiency: {thorough: {warmup: 1, repetitions: 2, prompt_tokens: 8, new_tokens: 4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+    with hub_server(hub_world.build(root / "hub", train=48, test=8, ca_test=6, texts=64)) as hub:
+        yield hub
+
+
+def environment(run, hub=None):
+    """The environment of a run with its own empty cache and the given hub, or none."""
+    place = {"HF_HOME": str(run.folder / "hf"), "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
+    endpoint = hub.url if hub else "http://127.0.0.1:9"
+    return {**place, "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+
+
+def fresh(folder):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(SMALLER)
+    return Run(folder)
+
+
+@pytest.mark.parametrize("command", ["-n", "--rulegraph"])
+def test_table3_can_be_looked_at_without_a_hub_a_gpu_or_conda(tmp_path, command):
+    run = Run(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "--use-conda", command]
+        + ["--snakefile", str(ROOT / "Snakefile"), "results/table3.parquet"],
+        cwd=tmp_path,
+        env=run.environment(**environment(run)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finetune" in done.stdout + done.stderr
+
+
+def test_without_a_hub_it_fails_at_once_and_says_what_to_do(tmp_path):
+    run = fresh(tmp_path / "run")
+    done = run.snakemake("results/table3.parquet", **environment(run))
+    assert done.returncode == 1
+    wide = pandas.read_parquet(run.folder / "results/table3.parquet")
+    assert set(wide["status"]) == {"failed"} and len(wide) == 14
+    assert wide["reason"].str.contains("hub").all()
+    assert not list(run.folder.glob("results/artifacts/*/*/manifest.json"))
+
+
+@pytest.mark.slow
+def test_the_unmodified_table3_runs_end_to_end(tmp_path, hub):
+    run = fresh(tmp_path / "run")
+    hub.cut("pytorch_model.bin", 1)
+    done = run.snakemake("results/table3.parquet", **environment(run, hub))
+    assert done.returncode == 0, done.stdout[-6000:]
+    wide = pandas.read_parquet(run.folder / "results/table3.parquet")
+    assert len(wide) == 14 and set(wide["status"]) == {"ok"}
+    assert set(wide["model"]) == {"opt-125m", "opt-350m"}
+    assert (wide["test_n"] == 3).all() and (wide["ca_test_n"] == 3).all()
+    assert wide["test_bertscore"].notna().any()
+    pruned = wide[wide["pattern"].notna()]
+    assert (pruned["sparsity_effective"] >= 0.5).all()
+    assert pruned.loc[pruned["pattern"] != "unstructured", "nm_valid"].all()
+    assert run.prunegrid("verify", "results/table3.parquet").returncode == 0
+    report = run.snakemake("--report", "report.html", "results/table3.parquet")
+    assert report.returncode == 0, report.stdout[-3000:]
+    assert "table3.png" in (run.folder / "report.html").read_text()
