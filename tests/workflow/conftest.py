@@ -11,10 +11,3 @@ def finished(tmp_path_factory) -> Run:
     done = run.snakemake("results/tiny.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     return run
-
-
-def pytest_collection_modifyitems(items):
-    """Keep the tests that share the finished run in one process."""
-    for item in items:
-        if "tests/workflow" in str(item.path):
-            item.add_marker(pytest.mark.xdist_group("workflow"))

@@ -56,7 +56,7 @@ class Run:
         """Return the command line of a Snakemake run with the folder's config."""
         base = [sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")]
         base += ["--workflow-profile", str(self.project / "profiles/default")]
-        return [*base, "--cores", "2", "--configfile", "config.yaml", *arguments]
+        return [*base, "--cores", "2", *arguments, "--configfile", "config.yaml"]
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end; its output is in stdout."""

@@ -66,7 +66,7 @@ def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> Non
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
         command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
         command += ["--use-conda"] if uses_conda else []
-        command += [f"results/status/{study}.partial" for study in studies]
+        command += ["--", *(f"results/status/{study}.partial" for study in studies)]
         environment = {**os.environ, "PRUNEGRID_PARTIAL": "1"}
         done = subprocess.run(command, env=environment, check=False)
     if done.returncode:

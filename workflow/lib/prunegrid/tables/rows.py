@@ -38,8 +38,10 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
         long = _scores(plan, cell, manifests, row)
     except PrunegridError as error:
         return base | {"status": "failed", "reason": str(error)}, []
+    for split in cell["texts"]:
+        row[f"{split}_n"] = manifests[f"predictions:{split}"]["record"]["rows"]
     for entry in long:
-        row[f"{entry['split']}_n"] = entry["n"]
+        row.setdefault(f"{entry['split']}_n", entry["n"])
         row[f"{entry['split']}_{entry['metric']}"] = entry["value"]
     return row | {"status": "ok", "reason": None}, long
 
