@@ -61,11 +61,11 @@ def test_inline_products_vary_what_is_listed():
     prune = {
         "method": ["magnitude", "wanda"],
         "sparsity": [0.3, 0.5, 0.7],
-        "calibration": "wiki-16x320",
+        "calibration": "wiki-16x256",
     }
     with pytest.raises(ConfigError, match="not used by magnitude"):
         names(grid={"model": "smollm2-135m", "prune": prune})
-    prune = {"method": "wanda", "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x320"}
+    prune = {"method": "wanda", "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x256"}
     found = names(grid={"model": "smollm2-135m", "prune": [prune, "dense"]})
     assert [p for _, p, _, _ in found] == ["0.3", "0.5", "0.7", "dense"]
 

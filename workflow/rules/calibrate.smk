@@ -24,7 +24,7 @@ rule calibrate:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory("calibration"),
         gpu=GPU,
     params:
         node=node("calibration"),

@@ -6,6 +6,7 @@ from prunegrid import engine
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.resources import memory_mb
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
@@ -32,6 +33,14 @@ wildcard_constraints:
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
     return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+
+def memory(stage):
+    """Return a function that estimates the memory of the node of this stage."""
+    # `input` makes Snakemake ask again once the weights exist whose size decides.
+    return lambda wildcards, input, attempt: memory_mb(
+        GRAPH.find(stage, wildcards.key), attempt
+    )
 
 
 def parents(stage):

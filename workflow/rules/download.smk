@@ -21,7 +21,7 @@ rule download_model:
     conda:
         "../../envs/models.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory("model"),
     params:
         node=node("model"),
     message:
@@ -40,7 +40,7 @@ rule download_data:
     conda:
         "../../envs/models.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        mem_mb=memory("data"),
     params:
         node=node("data"),
     message:

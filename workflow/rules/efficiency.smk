@@ -23,7 +23,7 @@ rule efficiency:
     # All cores, so that nothing runs beside it; torch still uses the config's threads.
     threads: workflow.cores or GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory("efficiency"),
         gpu=GPU,
     params:
         node=node("efficiency"),

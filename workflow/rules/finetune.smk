@@ -24,7 +24,7 @@ rule finetune:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        mem_mb=memory("finetune"),
         gpu=GPU,
     params:
         node=node("finetune"),

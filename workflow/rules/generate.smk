@@ -24,7 +24,7 @@ rule generate:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory("predictions"),
         gpu=GPU,
     params:
         node=node("predictions"),
@@ -47,7 +47,7 @@ rule baseline:
         "../../envs/models.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 500 * attempt,
+        mem_mb=memory("baseline"),
     params:
         node=node("baseline"),
     message:

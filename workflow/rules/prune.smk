@@ -24,7 +24,7 @@ rule prune:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2500 * attempt,
+        mem_mb=memory("prune"),
         gpu=GPU,
     params:
         node=node("prune"),

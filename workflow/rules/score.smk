@@ -25,7 +25,7 @@ rule score:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 1200 * attempt,
+        mem_mb=memory("scores"),
     params:
         node=node("scores"),
     message:
@@ -47,7 +47,7 @@ rule perplexity:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory("perplexity"),
         gpu=GPU,
     params:
         node=node("perplexity"),

@@ -1,0 +1,49 @@
+"""How much memory a step will need, estimated from the model's size before it runs.
+
+The estimate is a fixed part (Python, torch, transformers) and bytes a parameter by what the step
+holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients and
+two moments of full fine-tuning (12 more), activations of a training batch. The factors are measured
+peaks of SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches
+need more, so each retry asks for half as much again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prunegrid.graph import Node
+
+FIXED_MB = 800
+# Steps without weights among their parents.
+UNKNOWN_MB = {"model": 2200, "data": 700, "baseline": 400, "scores": 700}
+BYTES_A_PARAMETER = {
+    "calibration": 6,
+    "prune": 8,
+    "predictions": 8,
+    "perplexity": 8,
+    "efficiency": 8,
+    "scores": 6,
+    "full": 28,
+    "lora": 18,
+    "qlora": 15,
+}
+
+
+def memory_mb(node: Node, attempt: int = 1) -> int:
+    """Return the megabytes that a step is estimated to need.
+
+    Raises:
+        FileNotFoundError: the weights that it reads do not exist yet, so their size is unknown.
+    """
+    weights = [p for p in node.parents.values() if p.stage in ("model", "prune", "finetune")]
+    if not weights:
+        estimate = float(UNKNOWN_MB[node.stage])
+    else:
+        kind = node.settings["strategy"] if node.stage == "finetune" else node.stage
+        parameters = 0
+        for parent in weights:
+            manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
+            parameters += manifest["record"]["weights"]["parameters"]
+        estimate = FIXED_MB + parameters * BYTES_A_PARAMETER[kind] / 1e6
+    return int(estimate * (1 + (attempt - 1) / 2))
