@@ -9,12 +9,27 @@ import pandas
 from tabulate import tabulate
 
 _SHOWN = ("model", "prune", "finetune", "seed")
+# Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
+_HEADLINE = (
+    "rouge1",
+    "rouge2",
+    "rougeLsum",
+    "bertscore",
+    "bertscore_",
+    "rep4",
+    "length_ratio",
+    "ppl_",
+)
 
 
 def render_markdown(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     """Return the study's table as Markdown: cells, baselines, failures, caption."""
     title = plan["title"] or plan["study"]
-    parts = [f"# {title}", _cells(wide, tall)]
+    same = [name for name in ("model", "seed") if wide[name].nunique() == 1 and len(wide) > 1]
+    parts = [f"# {title}"]
+    if same:
+        parts.append(", ".join(f"{name}: {wide[name].dropna().iloc[0]}" for name in same))
+    parts.append(_cells(wide, tall, [name for name in _SHOWN if name not in same]))
     baselines = tall[tall["kind"] == "baseline"]
     if len(baselines):
         parts += ["Baselines (no model; not cells):", _baselines(baselines)]
@@ -31,19 +46,25 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
-    """Return the (split, metric) pairs that a narrow table shows: the first few of each split."""
+    """Return the (split, metric) pairs that a narrow table shows, split by split."""
     pairs = list(dict.fromkeys(zip(tall["split"], tall["metric"], strict=True)))
-    wanted = ("rouge1", "rouge2", "rougeLsum", "bertscore", "length_ratio", "rep4")
-    named = [pair for pair in pairs if pair[1] in wanted or pair[1].startswith("ppl")]
+    splits = list(dict.fromkeys(split for split, _ in pairs))
+    named = [
+        (split, metric)
+        for split in splits
+        for wanted in _HEADLINE
+        for _, metric in (pair for pair in pairs if pair[0] == split)
+        if metric == wanted or (wanted.endswith("_") and metric.startswith(wanted))
+    ]
     return named or pairs[:6]
 
 
-def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
+def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> str:
     pairs = headline(tall)
     splits = {split for split, _ in pairs}
     lines = []
     for _, row in wide.iterrows():
-        line = {key: row[key] for key in _SHOWN}
+        line = {key: row[key] for key in shown}
         line["sparsity"] = _number(row["sparsity_prunable"], ".4f")
         line["effective"] = _number(row["sparsity_effective"], ".4f")
         line["N:M"] = (
