@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from prunegrid import artifacts, attest, blocks, checkpoint, masked_lora, training
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import full
 from prunegrid.stages import finetune
 
@@ -61,14 +61,13 @@ def test_learns_and_keeps_zeros(tmp_path, kind, pattern, strategy):
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch, strategy):
-    """The planted fault: without the mask the zeros fill, and the record says so."""
+    """The planted fault: without the mask the zeros fill, and the step fails."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    monkeypatch.setattr(full, "masker", lambda model, masks: None)
+    monkeypatch.setattr(full, "masker", lambda model, masks: (None, None))
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
-    record, _ = tune(tmp_path, parent, strategy)
-    assert record["weights"]["nm_valid"] is False
-    assert record["weights"]["sparsity_prunable"] < 0.1
+    with pytest.raises(AttestationError, match="fine-tuning left sparsity_prunable at 0.0"):
+        tune(tmp_path, parent, strategy)
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
@@ -148,11 +147,51 @@ def test_padding_changes_nothing(kind):
 
 
 def test_accumulation_is_one_larger_batch(tmp_path):
+    """Responses of one to six words, and a short last step: a mean of means would differ."""
     parent = tiny.artifact(tmp_path / "parent", "llama")
-    _, whole = tune(tmp_path, parent, "full", "whole", batch_size=8, max_steps=3)
-    _, parts = tune(tmp_path, parent, "full", "parts", batch_size=2, accumulate=4, max_steps=3)
+    tiny.data(tmp_path / "data", uneven=True)
+    whole = {"rows": 21, "batch_size": 8}
+    parts = {"rows": 21, "batch_size": 2, "accumulate": 4}
+    _, whole = tune(tmp_path, parent, "full", "whole", **whole)
+    _, parts = tune(tmp_path, parent, "full", "parts", **parts)
     one, two = weights(whole), weights(parts)
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    factors = [training.rate_factor(step, 6, 2, "linear") for step in range(6)]
+    assert factors == pytest.approx([1 / 3, 2 / 3, 1, 3 / 4, 1 / 2, 1 / 4])
+    assert [training.rate_factor(s, 3, 0, "linear") for s in range(3)] == pytest.approx(
+        [1, 2 / 3, 1 / 3]
+    )
+    assert {training.rate_factor(s, 9, 0, "constant") for s in range(9)} == {1.0}
+
+
+def test_steps_and_batches_cover_each_epoch_once_in_a_new_order():
+    settings = {"batch_size": 2, "accumulate": 2, "epochs": 2, "max_steps": None}
+    assert training.plan(10, settings) == 6
+    assert training.plan(10, settings | {"max_steps": 4}) == 4
+    examples = [training.Example([i], [i]) for i in range(10)]
+    steps = [
+        [row.prompt[0] for rows in micro for row in rows]
+        for micro in training.batches(examples, settings, 6, seed=0)
+    ]
+    first, second = sum(steps[:3], []), sum(steps[3:], [])
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second
+    assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
+
+
+def test_masked_weights_do_not_count_in_the_clipped_norm():
+    model = tiny.model("llama")
+    tiny.prune_(model, "2:4")
+    masks = finetune.keep_masks(model, "2:4")
+    _, mask_gradients = full.masker(model, masks)
+    linears = blocks.prunable(model)
+    for module in linears.values():
+        module.weight.grad = torch.ones_like(module.weight)
+    mask_gradients()
+    for name, mask in masks.items():
+        assert torch.equal(linears[name].weight.grad != 0, mask)
 
 
 def test_labels_are_placed_by_length():
@@ -237,7 +276,7 @@ def test_masker_on_both_layouts():
         with torch.no_grad():
             for module in blocks.prunable(model).values():
                 module.weight.add_(1.0)
-        full.masker(model, masks)()
+        full.masker(model, masks)[0]()
         linears = {n: blocks.oriented(m) for n, m in blocks.prunable(model).items()}
         assert attest.sparsity_facts(linears, "2:4")["nm_valid"] is True
         for name, mask in masks.items():

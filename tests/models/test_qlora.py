@@ -45,7 +45,10 @@ def test_trains_and_keeps_zeros(tmp_path, kind, packing, pattern):
         assert not (out / "masks.safetensors").exists()
 
 
-def test_loads_again_with_the_same_outputs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("packing", ["nf4", "int8"])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "k_proj"]])
+def test_loads_again_with_the_same_outputs(tmp_path, monkeypatch, packing, targets):
+    """Also linears without an adapter compute alike in training, after it, and loaded again."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
     ids = torch.randint(3, 40, (2, 9))
     seen = {}
@@ -57,7 +60,7 @@ def test_loads_again_with_the_same_outputs(tmp_path, monkeypatch):
         return save(model, *rest)
 
     monkeypatch.setattr(quantized, "save", spy)
-    _, out = tune(tmp_path, parent, "qlora")
+    _, out = tune(tmp_path, parent, "qlora", quantization=packing, targets=targets)
     with torch.no_grad():
         loaded = evaluated.load(out)
         assert torch.equal(loaded.model(input_ids=ids).logits, seen["trained"])
@@ -73,8 +76,8 @@ def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
-    record, _ = tune(tmp_path, parent, "qlora")
-    assert record["weights"]["sparsity_effective"] < 0.1
+    with pytest.raises(AttestationError, match="fine-tuning left sparsity_effective at 0.0"):
+        tune(tmp_path, parent, "qlora")
 
 
 def test_swapped_mask_fails(tmp_path):

@@ -97,14 +97,19 @@ def finish(folder: Path, weights: dict) -> None:
     artifacts.write_json(folder / artifacts.MANIFEST, {"record": {"weights": weights}})
 
 
-def data(folder: Path, rows: int = 24, words: int = 12, seed: int = 0) -> Path:
-    """Return a data artifact: summaries are the first three words of their documents."""
+def data(
+    folder: Path, rows: int = 24, words: int = 12, seed: int = 0, uneven: bool = False
+) -> Path:
+    """Return a data artifact: summaries are the first words of their documents.
+
+    Three of them, or, where they are to be uneven, one to six.
+    """
     draw = random.Random(seed)
     folder.mkdir(parents=True)
     made = []
     for number in range(rows):
         document = [draw.choice(WORDS) for _ in range(words - number % 5)]
-        summary = " ".join(document[:3])
+        summary = " ".join(document[: 1 + number % 6 if uneven else 3])
         made.append({"id": f"d{number}", "document": " ".join(document), "summary": summary})
     for split in ("train", "test"):
         pq.write_table(pa.Table.from_pylist(made), folder / f"{split}.parquet")

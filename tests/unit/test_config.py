@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prunegrid.config import profiles
 from prunegrid.config.load import ConfigError, read_files, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,3 +129,27 @@ def test_overlays_merge_by_key_and_replace_lists(tmp_path):
     assert merged["seed"] == 7
     assert merged["studies"]["demo"]["evaluations"] == ["wikipedia-512"]
     assert merged["studies"]["demo"]["dataset"] == "aclsum"
+
+
+def test_two_evaluations_of_texts_on_one_split_are_refused(raw):
+    broken = copy.deepcopy(raw)
+    broken["evaluations"]["papers2"] = dict(broken["evaluations"]["papers"])
+    broken["studies"]["demo"]["evaluations"] = ["papers", "papers2"]
+    assert "both papers and papers2 are of the split 'test'" in "\n".join(faults(broken))
+
+
+def test_a_community_metric_needs_its_revision(raw):
+    broken = changed(raw, "metrics", "length", {"module": "hf:someone/thing"})
+    assert "metrics.length.revision is missing" in "\n".join(faults(broken))
+    broken["metrics"]["length"]["revision"] = "abc"
+    assert check(broken)
+
+
+def test_every_key_is_documented():
+    """Each field of each profile stands in docs/config.md, in code type."""
+    text = (ROOT / "docs/config.md").read_text()
+    for section, kind in profiles.SECTIONS.items():
+        kinds = [kind] if isinstance(kind, type) else [profiles.Texts, profiles.Perplexity]
+        for profile in kinds:
+            for key in profile.model_fields:
+                assert f"`{key}`" in text or f"{key}:" in text, f"{section}: {key}"

@@ -67,7 +67,7 @@ def test_inline_products_vary_what_is_listed():
         names(grid={"model": "smollm2-135m", "prune": prune})
     prune = {"method": "wanda", "sparsity": [0.3, 0.5, 0.7], "calibration": "wiki-16x256"}
     found = names(grid={"model": "smollm2-135m", "prune": [prune, "dense"]})
-    assert [p for _, p, _, _ in found] == ["0.3", "0.5", "0.7", "dense"]
+    assert [p for _, p, _, _ in found] == ["wanda-0.3", "wanda-0.5", "wanda-0.7", "dense"]
 
 
 def test_a_seed_that_reaches_nothing_is_no_replicate():

@@ -152,8 +152,16 @@ def test_another_version_than_the_pinned_one_stops_the_step():
         job.check_pins({"no-such-package": "1"})
 
 
-def test_tokens_never_reach_a_log(tmp_path):
-    job.configure_logging(tmp_path / "log")
-    logging.getLogger("x").info("Authorization: Bearer %s", "hf_abcdefghijklmnop")
-    text = (tmp_path / "log").read_text()
-    assert "hf_abc" not in text and "hf_***" in text
+def test_tokens_never_reach_a_log_or_a_reason(tmp_path, stage, node):
+    secret = "hf_abcdefghijklmnop"
+
+    def run(*arguments):
+        logging.getLogger("x").info("Authorization: Bearer %s", secret)
+        raise ValueError(f"no answer from https://me:pass@hub.example/{secret}")
+
+    stage.run = run
+    with pytest.raises(SystemExit):
+        job.run_step(node, tmp_path / "log")
+    for text in ((tmp_path / "log").read_text(), (tmp_path / "status.json").read_text()):
+        assert "hub.example" in text
+        assert secret not in text and "me:pass" not in text

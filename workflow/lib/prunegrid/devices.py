@@ -21,7 +21,8 @@ POLL_SECONDS = 0.2
 def claim_device(kind: str) -> Iterator[str]:
     """Yield a device for the time of a job: "cpu", or a "cuda:<i>" that no other job holds.
 
-    Under a scheduler that hands out devices itself (Slurm) the first visible one is taken.
+    Tokens go by the devices' UUIDs, which stay the same however a scheduler or
+    CUDA_VISIBLE_DEVICES numbers them.
 
     Args:
         kind: "cpu" or "cuda".
@@ -40,20 +41,17 @@ def claim_device(kind: str) -> Iterator[str]:
             expected="an NVIDIA GPU and a CUDA build of torch",
             remedy="set device: cpu, or run on a machine that has one",
         )
-    if "SLURM_JOB_ID" in os.environ:
-        yield "cuda:0"
-        return
     folder = Path(tempfile.gettempdir()) / f"prunegrid-devices-{os.getuid()}"
     with claim_token(visible, folder) as name:
         yield f"cuda:{visible.index(name)}"
 
 
 def _visible_gpus() -> list[str]:
+    """Return the UUIDs of the devices that torch sees, in its order."""
     import torch
 
     count = torch.cuda.device_count()
-    named = [n.strip() for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip()]
-    return named[:count] if named else [str(i) for i in range(count)]
+    return [str(torch.cuda.get_device_properties(i).uuid) for i in range(count)]
 
 
 @contextlib.contextmanager

@@ -141,8 +141,11 @@ def generate(
             new = out[:, inputs["input_ids"].shape[1] :].tolist()
             for i, ids in zip(picked, new, strict=True):
                 kept, stopped = until_stop(ids, ends)
-                text = cut_at(prompter.decode(kept), settings.get("stop"))
-                predictions[i] = Prediction(text, len(kept) + stopped, not stopped)
+                whole = prompter.decode(kept)
+                text = cut_at(whole, settings.get("stop"))
+                # A text that ended at a stop mark ended by itself, whatever came after it.
+                ended = stopped or text != whole
+                predictions[i] = Prediction(text, len(kept) + stopped, not ended)
             log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
     facts = {
         "generate_seconds": seconds,

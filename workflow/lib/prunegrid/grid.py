@@ -92,7 +92,7 @@ class Cell:
 
     def identity(self) -> tuple:
         """Return what tells it from the other cells of its study."""
-        steps = tuple((step.kind, step.name) for step in self.steps)
+        steps = tuple((step.kind, step.name, step.profile.model_dump_json()) for step in self.steps)
         return (self.model, self.dataset, steps, self.seed)
 
 
@@ -117,6 +117,8 @@ def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = No
             cells.setdefault(cell.identity(), cell)
     for pattern in study.exclude:
         expansion.check_pattern(pattern)
+        if not expansion.faults and not any(_matches(c, pattern) for c in cells.values()):
+            expansion.fault(("exclude",), f"{pattern} matches no cell")
     if expansion.faults:
         raise GridError(expansion.faults)
     return [c for c in cells.values() if not any(_matches(c, p) for p in study.exclude)]
@@ -137,13 +139,15 @@ class _Expansion:
     def __init__(self, config: Config, study: Any, known: Mapping[str, Any]) -> None:
         self.config, self.study, self.known = config, study, known
         self.faults: list[Fault] = []
+        self.named: dict[tuple[str, str], Any] = {}
 
     def fault(self, keys: tuple, text: str) -> None:
         self.faults.append(Fault(keys, text))
 
     def check_pattern(self, pattern: Mapping[str, Any]) -> None:
-        for key in set(pattern) - {"model", "dataset", "prune", "finetune", "seed"}:
-            self.fault(("exclude", key), f"is not an axis; {nearest(key, AXES)}")
+        known = {"model", "dataset", "prune", "finetune", "seed"}
+        for key in sorted(set(pattern) - known):
+            self.fault(("exclude", key), f"is not an axis; {nearest(key, known)}")
 
     def cells(self, place: tuple, grid: Mapping[str, Any]) -> list[Cell]:
         unknown = set(grid) - set(AXES)
@@ -162,10 +166,29 @@ class _Expansion:
         for seed in seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
+        self.check_names(place, chains)
         return [
             Cell(model, dataset, chain, seed if self.draws(chain) else None)
             for model, dataset, chain, seed in itertools.product(models, datasets, chains, seeds)
         ]
+
+    def check_names(self, place: tuple, chains: list[tuple[Step, ...]]) -> None:
+        """Record a fault where one name would stand for two profiles, or a chain cannot work."""
+        for step in (step for chain in chains for step in chain):
+            known = self.named.setdefault((step.kind, step.name), step.profile)
+            if known != step.profile:
+                text = f"gives two profiles the name '{step.name}'; name them in `{step.kind}`"
+                self.fault((*place, step.kind), text)
+        for chain in chains:
+            acting = [step for step in chain if not step.idle]
+            for before, after in itertools.pairwise(acting):
+                if getattr(before.profile, "strategy", "") == "qlora":
+                    text = f"has {after.name} after {before.name}: quantized weights are final"
+                    self.fault(place, text)
+            for step in acting[1:]:
+                if getattr(step.profile, "propagation", "") == "dense":
+                    text = f"has propagation: dense in {step.name}, which is not the first step"
+                    self.fault(place, text)
 
     def draws(self, chain: tuple[Step, ...]) -> bool:
         sampled = False
@@ -180,9 +203,11 @@ class _Expansion:
     def plain(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
         found = []
         for name in _listed(value):
-            if isinstance(name, str) and name in self.config.sections[section]:
+            if not isinstance(name, str):
+                self.fault((*place, axis), f"holds {name!r}; expected names of `{section}`")
+            elif name in self.config.sections[section]:
                 found.append(name)
-            elif name not in (self.known.get(section) or {}):
+            elif name not in _mapping(self.known.get(section)):
                 hint = nearest(name, self.config.sections[section])
                 self.fault((*place, axis), f"names '{name}', which is not in `{section}`; {hint}")
         return found
@@ -193,9 +218,13 @@ class _Expansion:
             tunings = self.steps(place, "finetune", grid.get("finetune", "none"))
             return [(prune, tune) for prune in prunes for tune in tunings]
         chains = []
-        for chain in grid["steps"]:
+        listed = grid["steps"]
+        if not isinstance(listed, list) or not all(isinstance(chain, list) for chain in listed):
+            self.fault((*place, "steps"), "must be a list of chains: [[{prune: …}, {finetune: …}]]")
+            return []
+        for chain in listed:
             steps: list[tuple[Step, ...]] = []
-            for entry in chain if isinstance(chain, list) else [chain]:
+            for entry in chain:
                 if not (
                     isinstance(entry, Mapping)
                     and len(entry) == 1
@@ -216,9 +245,11 @@ class _Expansion:
         for entry in _listed(value):
             if isinstance(entry, Mapping):
                 found += self.inline(place, kind, entry)
-            elif isinstance(entry, str) and entry in self.config.sections[kind]:
+            elif not isinstance(entry, str):
+                self.fault((*place, kind), f"holds {entry!r}; expected names of `{kind}`")
+            elif entry in self.config.sections[kind]:
                 found.append(Step(kind, entry, self.config.sections[kind][entry]))
-            elif entry not in (self.known.get(kind) or {}):
+            elif entry not in _mapping(self.known.get(kind)):
                 hint = nearest(entry, self.config.sections[kind])
                 self.fault((*place, kind), f"names '{entry}', which is not in `{kind}`; {hint}")
         return found
@@ -233,9 +264,9 @@ class _Expansion:
         found = []
         for values in itertools.product(*(entry[k] for k in varied)):
             body = {**fixed, **dict(zip(varied, values, strict=True))}
-            label = "-".join(str(v).replace(":", "of") for v in values) or "-".join(
-                str(v).replace(":", "of") for v in fixed.values() if not isinstance(v, (list, dict))
-            )
+            lead = "method" if kind == "prune" else "strategy"
+            said = [body.get(lead), *(body[k] for k in entry if k in varied and k != lead)]
+            label = "-".join(str(v).replace(":", "of").replace(" ", "") for v in said)
             try:
                 found.append(Step(kind, label, model.model_validate(body), inline=True))
             except ValidationError as error:
@@ -244,6 +275,10 @@ class _Expansion:
                     message = item["msg"].removeprefix("Value error, ")
                     self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
         return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _listed(value: Any) -> list:

@@ -74,11 +74,10 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
         with claim_device(node["device"]) as device:
             _make(node, device, started)
     except BaseException as error:
-        reason = (
-            str(error) if isinstance(error, PrunegridError) else f"{type(error).__name__}: {error}"
-        )
+        known = isinstance(error, PrunegridError)
+        reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
         artifacts.write_json(status, {"state": "failed", "reason": reason, "label": node["label"]})
-        if isinstance(error, PrunegridError):
+        if known:
             log.error("%s", reason)
         else:
             log.exception("%s failed", node["label"])
@@ -195,24 +194,28 @@ def configure_logging(log_file: str | os.PathLike | None) -> None:
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=handlers,
-        force=True,
-    )
     for handler in handlers:
-        handler.addFilter(_without_secrets)
+        handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}")
+_SECRETS = (
+    (re.compile(r"hf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
+)
 
 
-def _without_secrets(record: logging.LogRecord) -> bool:
-    text = record.getMessage()
-    clean = _SECRET.sub("hf_***", text)
-    if clean != text:
-        record.msg, record.args = clean, ()
-    return True
+def redact(text: str) -> str:
+    """Return the text without access tokens and passwords in addresses."""
+    for pattern, cover in _SECRETS:
+        text = pattern.sub(cover, text)
+    return text
+
+
+class _Redacting(logging.Formatter):
+    """A formatter that covers secrets in messages and tracebacks alike."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

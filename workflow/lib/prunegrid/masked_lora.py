@@ -147,14 +147,14 @@ class MaskedLinear(lora.layer.Linear):
         drops = self.training and not isinstance(dropout, nn.Identity)
         if self.kept is not None and not drops:
             return _MaskedProduct.apply(x, self.base_weight, a, b, self.kept, scale)
-        out = _FrozenProduct.apply(x, self.base_weight)
+        out = FrozenProduct.apply(x, self.base_weight)
         x = dropout(x)
         if self.kept is not None:
             return out + _MaskedProduct.apply(x, None, a, b, self.kept, scale)
         return out + F.linear(F.linear(x, a.to(dtype)), b.to(dtype)) * scale
 
 
-class _FrozenProduct(torch.autograd.Function):
+class FrozenProduct(torch.autograd.Function):
     """x Wᵀ with a frozen W that is formed again in backward, not kept."""
 
     @staticmethod

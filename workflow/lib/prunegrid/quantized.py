@@ -11,6 +11,7 @@ only the linears of the blocks are quantized.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
         local_files_only=True,
         use_safetensors=True,
     )
+    compute_dequantized(model)
     left = sorted(name for name in inside if not is_packed(model.get_submodule(name)))
     if left:
         raise PrunegridError(
@@ -68,6 +70,26 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
             expected="torch Linear or Conv1D layers in its blocks",
         )
     return model.eval()
+
+
+def compute_dequantized(model: nn.Module) -> None:
+    """Make every packed linear of a model multiply by its dequantized weight.
+
+    A linear without an adapter would otherwise run in bitsandbytes' own kernels: int8 activations
+    in inference but not in training, biases cast and weights repacked in place by a forward.
+    """
+    for module in model.modules():
+        if is_packed(module):
+            module.forward = functools.partial(_forward, module)
+
+
+def _forward(module: nn.Module, x: Tensor) -> Tensor:
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    x = x.to(dtype)
+    with torch.autocast(kind, enabled=False):
+        out = masked_lora.FrozenProduct.apply(x, functools.partial(dequantize, module))
+        return out if module.bias is None else out + module.bias.to(dtype)
 
 
 def is_packed(module: nn.Module) -> bool:
@@ -146,9 +168,11 @@ def read(
         use_safetensors=True,
         output_loading_info=True,
     )
-    if found["missing_keys"] or found["mismatched_keys"]:
+    compute_dequantized(base)
+    odd = [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]
+    if odd:
         raise PrunegridError(
-            f"tensors are missing or misshapen: {sorted(map(str, found['missing_keys']))[:3]}",
+            f"tensors are missing, misshapen or unexpected: {sorted(map(str, odd))[:3]}",
             where=str(folder / "base"),
             remedy="the folder is incomplete: delete it and run again",
         )

@@ -1,8 +1,8 @@
 """How much memory a step will need, estimated from the model's size before it runs.
 
 The estimate is a fixed part (Python, torch, transformers) and bytes a parameter by what the step
-holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients and
-two moments of full fine-tuning (12 more), activations of a training batch. The factors are measured
+holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients,
+two moments in full fine-tuning (12 more), activations of a training batch. Factors are measured
 on SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
 more, so each retry asks for half as much again.
 """

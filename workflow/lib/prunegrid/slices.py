@@ -124,8 +124,9 @@ class Slices:
         evaluation = self.config.profile("evaluations", name)
         profile = evaluation.baselines[baseline]
         settings = {
+            **modules.baseline_facts(profile.method)["SETTINGS"],
+            **(profile.model_extra or {}),
             "baseline": profile.method,
-            "words": profile.words,
             "split": split,
             "rows": evaluation.rows,
         }

@@ -35,7 +35,7 @@ def read_texts(data: Path, split: str, column: str, where: str) -> list[str]:
             where=where,
             remedy=nearest(column, columns),
         )
-    texts = [text for text in pq.read_table(path, columns=[column])[column].to_pylist() if text]
+    texts = pq.read_table(path, columns=[column])[column].to_pylist()
     if not any(text.strip() for text in texts):
         raise PrunegridError(
             f"the column '{column}' of split '{split}' holds no text",

@@ -171,6 +171,7 @@ def train(
     device: str,
     where: str,
     after_step: Callable[[], None] | None = None,
+    before_clip: Callable[[], None] | None = None,
 ) -> TrainFacts:
     """Train the parameters that require a gradient, in place.
 
@@ -179,6 +180,7 @@ def train(
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
         after_step: called after every optimizer step (it re-applies the masks).
+        before_clip: called when a step's gradients are whole (it masks them).
 
     Returns:
         losses, tokens, seconds and peak memory.
@@ -188,6 +190,13 @@ def train(
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     steps = plan(len(examples), settings)
+    if settings["warmup_steps"] >= steps:
+        log.warning(
+            "%s: %d warm-up steps of %d: the learning rate never reaches learning_rate",
+            where,
+            settings["warmup_steps"],
+            steps,
+        )
     optimizer = torch.optim.AdamW(
         trained,
         lr=settings["learning_rate"],
@@ -214,6 +223,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = settings["learning_rate"] * factor
             loss = _accumulate(model, micro, settings, pad, device, facts)
+            if before_clip is not None:
+                before_clip()
             norm = _clip(trained, settings["max_grad_norm"])
             guard.check(step, loss, norm)
             optimizer.step()

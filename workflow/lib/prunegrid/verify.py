@@ -13,19 +13,10 @@ import pandas
 from prunegrid import checkpoint, evaluated, scoring
 from prunegrid.artifacts import file_sha256, read_json, read_manifest
 from prunegrid.errors import PrunegridError
+from prunegrid.tables.rows import WEIGHT_FACTS
 
 log = logging.getLogger(__name__)
 
-WEIGHT_FACTS = (
-    "sparsity_prunable",
-    "sparsity_effective",
-    "sparsity_model",
-    "nm_valid",
-    "parameters",
-    "nonzero_parameters",
-    "file_bytes",
-    "adapter",
-)
 # Scores by a model go through float32 matrix products; the others are exact counts.
 TOLERANCE = {"exact": 1e-9, "model": 1e-4}
 

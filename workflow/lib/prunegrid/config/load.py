@@ -16,6 +16,8 @@ from prunegrid.config.references import check_references
 from prunegrid.errors import PrunegridError, nearest
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+# A dot would make one study's table another's long table.
+STUDY_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
 
 
 class ConfigError(PrunegridError):
@@ -136,10 +138,11 @@ def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str
         return {}
     found = {}
     for name, body in raw.items():
-        if not isinstance(name, str) or not NAME.match(name):
+        rule = STUDY_NAME if section == "studies" else NAME
+        if not isinstance(name, str) or not rule.match(name):
             faults.append(
-                f"{places(section, name)}: a name holds letters, digits, '.', '_' and '-' only, "
-                "and starts with a letter or digit"
+                f"{places(section, name)}: a name holds letters, digits, '_', '-' (and '.', but for "
+                "a study's), and starts with a letter or digit"
             )
             continue
         profile = _parsed(kind, body, (section, name), places, faults)

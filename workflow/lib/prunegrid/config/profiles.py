@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Rate = Annotated[float, Field(gt=0)]
 
 
 class Profile(BaseModel):
     """Base: unknown keys are errors, values are not coerced, instances do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Model(Profile):
@@ -56,7 +57,7 @@ class Dataset(Profile):
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
     kind: Literal["summaries", "text"] = "summaries"
     columns: dict[Literal["id", "document", "summary", "text"], str | list[str]]
-    splits: dict[str, str]
+    splits: dict[Name, str]
     prompt: str = "{document}\n\nSummary:\n"
     chat: bool = False
     end: str = ""
@@ -216,10 +217,11 @@ class Texts(Profile):
 
 
 class Baseline(Profile):
-    """A text without a model, scored beside the cells."""
+    """A text without a model, scored beside the cells; keys beyond these are its method's."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     method: str
-    words: Positive | None = None
 
 
 class Perplexity(Profile):

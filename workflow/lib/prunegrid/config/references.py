@@ -57,8 +57,10 @@ class _Check:
         """Return the named profile; record a fault where there is none."""
         if name is None:
             return None
-        if name not in (self.raw.get(section) or {}):
-            known = nearest(name, self.raw.get(section) or {})
+        raw = self.raw.get(section)
+        raw = raw if isinstance(raw, Mapping) else {}
+        if name not in raw:
+            known = nearest(name, raw)
             self.add(keys, f"is '{name}', which is not in `{section}`; {known}")
         return self.config.sections[section].get(name)
 
@@ -68,8 +70,17 @@ class _Check:
         except ValueError as error:
             self.add((section, name, "source"), f"is '{profile.source}': {error}")
             return
-        if profile.revision is not None and source["kind"] != "hf":
-            self.add((section, name, "revision"), "belongs to an hf: source, and only to it")
+        belongs = {
+            "revision": ("hf",),
+            "sha256": ("pypi",),
+            "subset": ("hf",),
+            "file": ("hf", "pypi"),
+        }
+        for key, kinds in belongs.items():
+            if getattr(profile, key, None) is not None and source["kind"] not in kinds:
+                self.add(
+                    (section, name, key), f"is not used by a {source['kind']} source; remove it"
+                )
 
     def format(self, name: str, dataset: profiles.Dataset) -> None:
         if dataset.format or dataset.source.startswith(("hf:", "random:")):
@@ -114,6 +125,8 @@ class _Check:
         except PrunegridError as error:
             self.add((*keys, "module"), f"is '{metric.module}': {error.what}; {error.remedy}")
             return
+        if facts is None and "/" in metric.module and "revision" not in (metric.model_extra or {}):
+            self.add((*keys, "revision"), "is missing: the code of a community's metric may change")
         if facts is not None:
             for key in metric.model_extra or {}:
                 if key not in facts["SETTINGS"]:
@@ -134,9 +147,14 @@ class _Check:
             self.name((*keys, "metrics"), "metrics", metric)
         for label, baseline in evaluation.baselines.items():
             try:
-                modules.baseline_facts(baseline.method)
+                facts = modules.baseline_facts(baseline.method)
             except PrunegridError as error:
                 self.add((*keys, "baselines", label), f"{error.what}; {error.remedy}")
+                continue
+            for key in baseline.model_extra or {}:
+                if key not in facts["SETTINGS"]:
+                    hint = nearest(key, facts["SETTINGS"])
+                    self.add((*keys, "baselines", label, key), f"is not its setting; {hint}")
 
     def study(self, name: str, study: profiles.Study) -> None:
         keys = ("studies", name)
@@ -144,6 +162,7 @@ class _Check:
         self.name((*keys, "efficiency"), "efficiency", study.efficiency)
         for evaluation in study.evaluations:
             self.name((*keys, "evaluations"), "evaluations", evaluation)
+        self._shared_splits(keys, study)
         try:
             cells = expand(self.config, name, known=self.raw)
         except GridError as error:
@@ -152,16 +171,46 @@ class _Check:
             ]
             return
         inline = {
-            s.name: s.profile
+            (step.name, step.profile.model_dump_json()): step
             for cell in cells
-            for s in cell.steps
-            if s.kind == "prune" and s.inline
+            for step in cell.steps
+            if step.kind == "prune" and step.inline
         }
-        for label, profile in inline.items():
-            self.prune((*keys, f"grid (prune {label})"), profile)
+        for step in inline.values():
+            self.prune((*keys, f"grid (prune {step.name})"), step.profile)
+        self._distinct_rows(keys, cells)
+        self._encoders(keys, cells)
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         self._splits(keys, study, cells)
+
+    def _distinct_rows(self, keys: tuple, cells: list) -> None:
+        """Chains of the same steps in another order would be rows of the same key columns."""
+        seen: set[tuple] = set()
+        for cell in cells:
+            row = (cell.model, cell.dataset, cell.names("prune"), cell.names("finetune"), cell.seed)
+            if row in seen:
+                self.add(
+                    (*keys, "grid"), f"has two cells that the table could not tell apart: {row}"
+                )
+            seen.add(row)
+
+    def _encoders(self, keys: tuple, cells: list) -> None:
+        for name in sorted({cell.model for cell in cells}):
+            if self.config.sections["models"][name].task != "causal-lm":
+                self.add((*keys, "grid"), f"has the model '{name}', whose task is not causal-lm")
+
+    def _shared_splits(self, keys: tuple, study: profiles.Study) -> None:
+        """Two evaluations of texts on one split would write to the same columns."""
+        seen: dict[str, str] = {}
+        for name in dict.fromkeys(study.evaluations):
+            profile = self.config.sections["evaluations"].get(name)
+            if isinstance(profile, profiles.Perplexity) and seen.setdefault(name, name) != name:
+                self.add((*keys, "evaluations"), f"{name} has the name of a split; rename it")
+            for split in getattr(self.config.sections["evaluations"].get(name), "splits", []):
+                if seen.setdefault(split, name) != name:
+                    fault = f"both {seen[split]} and {name} are of the split '{split}'"
+                    self.add((*keys, "evaluations"), f"{fault}; put them into two studies")
 
     def _splits(self, keys: tuple, study: profiles.Study, cells: list) -> None:
         for dataset in sorted({cell.dataset for cell in cells}):

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):
-    """Return a function that sets the masked weights of a model to zero, or None without masks.
+    """Return two functions that set masked weights, and their gradients, to zero; Nones without.
 
     Args:
         masks: bool [d_out, d_in] by linear, True = kept.
     """
     if not masks:
-        return None
+        return None, None
     modules = blocks.prunable(model)
     weights = [modules[name].weight for name in masks]
     factors = []
@@ -33,11 +33,18 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
         laid = mask.T if type(modules[name]).__name__ == "Conv1D" else mask
         factors.append(laid.to(weight.device, weight.dtype).contiguous())
 
-    def apply() -> None:
+    def mask_weights() -> None:
         with torch.no_grad():
             torch._foreach_mul_(weights, factors)
 
-    return apply
+    def mask_gradients() -> None:
+        # Else the norm that gradients are clipped to would count those of pruned weights.
+        torch._foreach_mul_(
+            [w.grad for w in weights if w.grad is not None],
+            [f for w, f in zip(weights, factors, strict=True) if w.grad is not None],
+        )
+
+    return mask_weights, mask_gradients
 
 
 def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
@@ -46,7 +53,8 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
     model = parent.model
     dtype = model.dtype
     model.float()
-    facts = context.train(model, after_step=masker(model, context.masks))
+    mask_weights, mask_gradients = masker(model, context.masks)
+    facts = context.train(model, after_step=mask_weights, before_clip=mask_gradients)
     model.to(dtype)
     record = checkpoint.save_plain(
         model, parent.tokenizer, context.out, parent.record["pattern"], adapter="none"

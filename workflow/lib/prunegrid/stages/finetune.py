@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid import artifacts, blocks, checkpoint, prompts, training
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -97,9 +97,12 @@ class Context:
             yield
 
     def train(
-        self, model: nn.Module, after_step: Callable[[], None] | None = None
+        self,
+        model: nn.Module,
+        after_step: Callable[[], None] | None = None,
+        before_clip: Callable[[], None] | None = None,
     ) -> training.TrainFacts:
-        """Return the facts of training `model` on this step's examples."""
+        """Return the facts of training `model` on this step's examples (see `training.train`)."""
         return training.train(
             model,
             self.examples,
@@ -109,6 +112,7 @@ class Context:
             device=self.device,
             where=self.where,
             after_step=after_step,
+            before_clip=before_clip,
         )
 
 
@@ -123,6 +127,29 @@ def keep_masks(model: nn.Module, pattern: str | None) -> dict[str, Tensor]:
         return {name: blocks.oriented(m) != 0 for name, m in blocks.prunable(model).items()}
 
 
+def require_kept(parent: dict, tuned: dict, where: str) -> None:
+    """Check that tuning has filled none of the parent's pruned places.
+
+    Args:
+        parent, tuned: WEIGHTS RECORDS; a parent that was not pruned keeps nothing.
+
+    Raises:
+        AttestationError: zeros were lost, or groups hold more than N of M.
+    """
+    if parent["pattern"] is None:
+        return
+    for fact in ("sparsity_prunable", "sparsity_effective"):
+        if tuned[fact] < parent["sparsity_prunable"]:
+            raise AttestationError(
+                f"fine-tuning left {fact} at {tuned[fact]:.6f}",
+                where=where,
+                expected=f"at least {parent['sparsity_prunable']:.6f}, as before it",
+                remedy="its masks were not kept: please report it",
+            )
+    if tuned["nm_valid"] is False:
+        raise AttestationError(f"fine-tuning broke the pattern {parent['pattern']}", where=where)
+
+
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
     if settings["strategy"] not in STRATEGIES:
@@ -131,7 +158,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         )
     context = Context(settings, parents, out, job)
     strategy = importlib.import_module(f"prunegrid.finetuning.{settings['strategy']}")
+    parent = context.checkpoint.record
     facts, record = strategy.tune(context, settings)
+    require_kept(parent, record, job.where)
     story = context.facts | {
         "steps": len(facts.losses),
         "tokens": facts.tokens,

@@ -16,7 +16,7 @@ from prunegrid.status import read_state
 from prunegrid.tables.schema import COLUMNS
 
 RESAMPLES = 1000
-_WEIGHT_FACTS = (
+WEIGHT_FACTS = (
     "adapter",
     "sparsity_prunable",
     "nm_valid",
@@ -107,7 +107,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     lead = manifests[first_role]
     if lead["parents"]["weights"]["key"] != cell["chain"][-1]["key"]:
         raise AttestationError("evaluated another artifact", where=cell["chain"][-1]["path"])
-    row = {fact: weights[fact] for fact in _WEIGHT_FACTS}
+    row = {fact: weights[fact] for fact in WEIGHT_FACTS}
     row |= {
         "weights_sha256": weights["sha256"],
         "artifact": cell["chain"][-1]["path"],
