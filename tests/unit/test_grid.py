@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph import Graph
+from prunegrid.graph import Graph, without_paths
 from prunegrid.grid import expand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,3 +139,61 @@ def test_table3_has_the_fourteen_rows():
     assert len(expand(conf, "table3_legacy")) == 14
     # dense/none, and magnitude/none, draw nothing: one cell each where the others have three seeds
     assert len(expand(conf, "table3_full")) == 2 * (40 * 3 - 4 * 2)
+
+
+def test_inline_profiles_of_two_methods_keep_all_their_cells():
+    tuned = {"strategy": ["lora", "qlora"], "rank": [8, 16]}
+    found = names(grid={"model": "smollm2-135m", "prune": "dense", "finetune": tuned})
+    assert sorted(f for _, _, f, _ in found) == ["lora-16", "lora-8", "qlora-16", "qlora-8"]
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (
+            {"prune": [{"method": "magnitude", "sparsity": s} for s in (0.3, 0.5)]},
+            "gives two profiles the name 'magnitude'",
+        ),
+        ({"steps": 5}, "must be a list of chains"),
+        ({"steps": [{"prune": "dense"}]}, "must be a list of chains"),
+        ({"prune": [["dense"]]}, "expected names of `prune`"),
+        ({"steps": [[{"finetune": "qlora"}, {"prune": "magnitude-50"}]]}, "after qlora"),
+        (
+            {
+                "steps": [
+                    [{"prune": "magnitude-50"}, {"finetune": "full"}],
+                    [{"finetune": "full"}, {"prune": "magnitude-50"}],
+                ]
+            },
+            "two cells that the table could not tell apart",
+        ),
+    ],
+)
+def test_a_grid_that_would_mislead_is_refused(study, words):
+    with pytest.raises(ConfigError, match=words):
+        names(grid={"model": "smollm2-135m", **study})
+
+
+def test_an_exclusion_that_matches_nothing_is_refused():
+    with pytest.raises(ConfigError, match="matches no cell"):
+        names(grid={"model": "smollm2-135m"}, exclude=[{"prune": "magnitud-50"}])
+
+
+def test_a_cell_depends_on_all_that_its_inputs_depend_on():
+    conf = config(grid={"model": "smollm2-135m", "prune": "wiki-wanda-50"})
+    stages = [node.stage for node in Graph(conf, ROOT).plans("s")[0].nodes()]
+    assert {"calibration", "data", "model", "prune", "predictions", "scores"} <= set(stages)
+    assert stages.index("calibration") < stages.index("prune") < stages.index("predictions")
+
+
+def test_where_a_file_lies_is_in_no_key_and_its_name_may_be_path():
+    settings = {
+        "source": {"kind": "local", "path": "/a", "digest": "1"},
+        "splits": {"path": "train"},
+        "metrics": {"path": {"module": "m", "path": "/b/m.py"}},
+    }
+    assert without_paths(settings) == {
+        "source": {"kind": "local", "digest": "1"},
+        "splits": {"path": "train"},
+        "metrics": {"path": {"module": "m"}},
+    }

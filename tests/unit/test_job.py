@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import sys
 from importlib import metadata
 from types import ModuleType
@@ -9,7 +11,9 @@ from types import ModuleType
 import pytest
 
 from prunegrid import artifacts, job
+from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
+from prunegrid.keys import code_digest
 from prunegrid.status import read_state
 
 
@@ -22,7 +26,8 @@ def stage(monkeypatch):
 
 
 @pytest.fixture
-def node(tmp_path):
+def node(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return {
         "stage": "pretend",
         "key": "a" * 16,
@@ -32,7 +37,8 @@ def node(tmp_path):
         "status": str(tmp_path / "status.json"),
         "settings": {"seed": 3},
         "parents": {},
-        "code": "c",
+        "roots": ["prunegrid.errors"],
+        "code": code_digest(["prunegrid.errors"]),
         "pins": {},
         "threads": 1,
         "device": "cpu",
@@ -118,6 +124,33 @@ def test_a_fault_of_the_program_keeps_its_traceback_in_the_log(tmp_path, stage, 
         job.run_step(node, tmp_path / "log")
     assert "Traceback" in (tmp_path / "log").read_text()
     assert "ZeroDivisionError" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_code_or_a_file_edited_during_a_run_stops_the_step(tmp_path, stage, node):
+    stage.run = lambda *a: {}
+    with pytest.raises(SystemExit):
+        job.run_step(node | {"code": "0" * 16})
+    assert "the code was changed" in read_state(tmp_path / "status.json")["reason"]
+    own = tmp_path / "own.jsonl"
+    own.write_text("1")
+    source = {"kind": "local", "path": str(own), "digest": path_digest(own)}
+    node["settings"] = {"source": source}
+    job.run_step(node)
+    own.write_text("2")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert "it was changed meanwhile" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_a_cancelled_job_says_so(tmp_path, stage, node):
+    stage.run = lambda *a: os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            job.run_step(node)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "told to stop" in read_state(tmp_path / "status.json")["reason"]
 
 
 def test_a_dead_job_does_not_count_as_running(tmp_path):

@@ -97,3 +97,20 @@ def test_pins_are_read_from_an_environment_file(tmp_path):
         "dependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - Huggingface_Hub==1.0  # x\n"
     )
     assert keys.read_pins(path) == {"huggingface-hub": "1.0"}
+
+
+def test_two_files_of_one_name_both_count(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(f"X = '{folder}'")
+    both = [tmp_path / "a/mine.py", tmp_path / "b/mine.py"]
+    assert keys.code_digest(both) == keys.code_digest(both[::-1])
+    assert keys.code_digest(both) != keys.code_digest(both[:1])
+
+
+def test_a_file_beside_a_metric_counts(tmp_path):
+    helper = tmp_path / "helper.py"
+    helper.write_text("X = 1")
+    one = digest_of(tmp_path, "from .helper import X")
+    helper.write_text("X = 2")
+    assert digest_of(tmp_path, "from .helper import X") != one

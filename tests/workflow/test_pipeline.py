@@ -171,11 +171,18 @@ def running(run: Run, stage: str) -> int | None:
     return None
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> Run:
+    """An undisturbed run of the study of one cell."""
+    run = Run.fresh(tmp_path_factory.mktemp("calm") / "run")
+    assert run.snakemake("results/one.parquet").returncode == 0
+    return run
+
+
 @pytest.mark.parametrize("victim", ["job", "snakemake"])
-def test_a_kill_is_recovered_from_and_changes_nothing(tmp_path, victim):
+def test_a_kill_is_recovered_from_and_changes_nothing(calm, tmp_path, victim):
     """SIGKILL inside training; the same command (after --unlock) ends in the undisturbed table."""
-    calm, killed = Run.fresh(tmp_path / "calm"), Run.fresh(tmp_path / "killed")
-    assert calm.snakemake("results/one.parquet").returncode == 0
+    killed = Run.fresh(tmp_path / "killed")
     process = subprocess.Popen(
         killed.command("results/one.parquet"),
         cwd=killed.folder,

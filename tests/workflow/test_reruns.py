@@ -85,6 +85,12 @@ def test_a_missing_intermediate_reruns_nothing(copy):
     assert copy.plan(TABLE) == {}
 
 
+def test_missing_scores_are_made_again_and_the_table_after_them(copy):
+    """What `delete the folder and run again` promises."""
+    shutil.rmtree(copy.folder / "results/artifacts/scores")
+    assert copy.plan(TABLE) == {"score": 6, "aggregate": 1}
+
+
 @pytest.mark.parametrize("memory", ["with", "without"])
 def test_a_changed_rank_reruns_that_profile_from_finetune_on_and_back_nothing(copy, memory):
     if memory == "without":

@@ -1,6 +1,6 @@
 # What all rules share: the validated config, the graph of artifacts, how a rule finds its node.
 # No rules here.
-import os
+import re
 
 from prunegrid import engine
 from prunegrid.config.load import validate
@@ -27,12 +27,17 @@ REQUESTED = set()  # studies whose table this run was asked for
 
 wildcard_constraints:
     key="[0-9a-f]{16}",
-    study="|".join(GRAPH.config.sections["studies"]) or "none",
+    study="|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none",
 
 
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
     return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+
+def gpus(stage, wildcards):
+    """Return how many devices the node of this stage takes."""
+    return int(GRAPH.find(stage, wildcards.key).device == "cuda")
 
 
 def memory(stage):

@@ -26,6 +26,7 @@ rule score:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("scores"),
+        gpu=lambda wildcards: gpus("scores", wildcards),
     params:
         node=node("scores"),
     message:

@@ -5,6 +5,7 @@ Tested against the pinned Snakemake in `tests/workflow`.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
@@ -61,7 +61,7 @@ def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> Non
         return
     uses_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as handle:
-        yaml.safe_dump(config, handle)
+        json.dump(config, handle)  # JSON is YAML, and knows every kind of mapping
         handle.flush()
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
         command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
@@ -69,7 +69,8 @@ def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> Non
         command += ["--", *(f"results/status/{study}.partial" for study in studies)]
         environment = {**os.environ, "PRUNEGRID_PARTIAL": "1"}
         done = subprocess.run(command, env=environment, check=False)
-    if done.returncode:
-        logger.error("The partial table could not be written.")
     for study in studies:
-        logger.error(f"Some cells failed: results/{study}.md names them and says why.")
+        if done.returncode:
+            logger.error(f"The partial table of {study} could not be written.")
+        else:
+            logger.error(f"Not all of {study} was made: results/{study}.md says what and why.")

@@ -46,7 +46,8 @@ class Node:
         label: for people; not part of the key.
         settings: the slice of the config that the step reads; plain builtins.
         parents: role -> node.
-        code: digest of the code that runs.
+        roots: modules and files whose import closures are the code that runs.
+        code: its digest.
         pins: {package: version} of the packages that its bytes depend on.
         threads: torch's threads.
         device: "cpu" or "cuda".
@@ -57,6 +58,7 @@ class Node:
     label: str
     settings: dict[str, Any]
     parents: dict[str, Node]
+    roots: tuple[str, ...]
     code: str
     pins: dict[str, str]
     threads: int
@@ -92,6 +94,7 @@ class Node:
                 role: {"path": p.path.as_posix(), "key": p.key, "stage": p.stage}
                 for role, p in self.parents.items()
             },
+            "roots": list(self.roots),
             "code": self.code,
             "pins": self.pins,
             "threads": self.threads,
@@ -119,11 +122,24 @@ class CellPlan:
     perplexities: dict[str, Node]
     efficiency: Node | None
 
-    def nodes(self) -> list[Node]:
-        """Return all its nodes but shared inputs' own parents, parents before children."""
+    def leaves(self) -> list[Node]:
+        """Return the nodes that its row is read from."""
         scored = [node for pair in self.texts.values() for node in pair]
         timed = [self.efficiency] if self.efficiency else []
-        return [*self.chain, self.data, *scored, *self.perplexities.values(), *timed]
+        return [*scored, *self.perplexities.values(), *timed]
+
+    def nodes(self) -> list[Node]:
+        """Return every node that it depends on, parents before children, its leaves last."""
+        found: dict[str, Node] = {}
+
+        def visit(node: Node) -> None:
+            for parent in node.parents.values():
+                visit(parent)
+            found.setdefault(node.manifest, node)
+
+        for leaf in self.leaves():
+            visit(leaf)
+        return list(found.values())
 
 
 class Graph:
@@ -162,7 +178,8 @@ class Graph:
         if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
             packages, threaded = SCORES_WITH_MODEL
         pins = {name: self.pins[name] for name in packages}
-        code = keys.code_digest((f"prunegrid.stages.{stage}", *roots))
+        roots = (f"prunegrid.stages.{stage}", "prunegrid.runtime", *roots)
+        code = keys.code_digest(roots)
         identity = {
             "stage": stage,
             "settings": without_paths(settings),
@@ -176,7 +193,16 @@ class Graph:
         if (stage, key) not in self._nodes:
             device = self.config.device if threaded else "cpu"
             self._nodes[stage, key] = Node(
-                stage, label, settings, parents, code, pins, self.config.threads, device, key
+                stage,
+                label,
+                settings,
+                parents,
+                tuple(str(root) for root in roots),
+                code,
+                pins,
+                self.config.threads,
+                device,
+                key,
             )
         return self._nodes[stage, key]
 
@@ -279,24 +305,18 @@ class Graph:
                         found[dataset, baseline, split] = (made, self.scores(name, made))
         return found
 
-    def study_nodes(self, study_name: str) -> dict[str, Node]:
-        """Return every node that a study's table reads, by the path of its manifest."""
-        nodes = [node for plan in self.plans(study_name) for node in plan.nodes()]
-        nodes += [node for pair in self.baselines(study_name).values() for node in pair]
-        todo, found = nodes, {}
-        while todo:
-            node = todo.pop()
-            if node.manifest not in found:
-                found[node.manifest] = node
-                todo.extend(node.parents.values())
-        return dict(sorted(found.items()))
 
+def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without the places of a user's files: where a file lies changes no bytes.
 
-def without_paths(settings: Any) -> Any:
-    """Return settings without their `path` keys: where a file lies changes no bytes.
-
-    What it holds is in the key by its digest (a user's data) or as code (a user's metric).
+    What it holds is in the key by its digest (data, models) or as code (metrics).
     """
-    if isinstance(settings, dict):
-        return {k: without_paths(v) for k, v in settings.items() if k != "path"}
-    return settings
+    kept = dict(settings)
+    if "source" in kept:
+        kept["source"] = {k: v for k, v in kept["source"].items() if k != "path"}
+    if "metrics" in kept:
+        kept["metrics"] = {
+            name: {k: v for k, v in metric.items() if k != "path"}
+            for name, metric in kept["metrics"].items()
+        }
+    return kept

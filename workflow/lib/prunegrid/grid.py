@@ -155,8 +155,8 @@ class _Expansion:
             self.fault((*place, key), f"is not an axis; {nearest(key, AXES)}")
         if "model" not in grid:
             self.fault((*place, "model"), "is missing")
-        if ("steps" in grid) == bool({"prune", "finetune"} & set(grid)):
-            self.fault(place, "needs either `prune` and `finetune`, or `steps`")
+        if "steps" in grid and {"prune", "finetune"} & set(grid):
+            self.fault(place, "has `steps`, and `prune` or `finetune` beside them")
         if unknown or "model" not in grid:
             return []
         models = self.plain(place, "models", "model", grid["model"])

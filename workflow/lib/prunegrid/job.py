@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib
 import logging
 import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -19,9 +20,13 @@ from typing import Any
 
 from prunegrid import artifacts
 from prunegrid.devices import claim_device
-from prunegrid.errors import PrunegridError
+from prunegrid.digests import path_digest
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.keys import code_digest
+from prunegrid.runtime import derived_seed, settle_torch
 
 log = logging.getLogger("prunegrid")
+_AGAIN = "run again: the artifact then gets the key of what is there now"
 
 
 class Job:
@@ -49,8 +54,7 @@ class Job:
             raise RuntimeError(
                 f"{self.where}: the step has no seed, so it must not draw ({purpose})"
             )
-        digest = hashlib.sha256(f"{self._seed}:{purpose}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
+        return derived_seed(self._seed, purpose)
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
@@ -67,42 +71,78 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     configure_logging(log_file)
     status = Path(node["status"])
     started = time.monotonic()
-    artifacts.write_json(
-        status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
-    )
+    signal.signal(signal.SIGTERM, _terminated)
     try:
+        artifacts.write_json(
+            status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+        )
         with claim_device(node["device"]) as device:
             _make(node, device, started)
     except BaseException as error:
         known = isinstance(error, PrunegridError)
         reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
-        artifacts.write_json(status, {"state": "failed", "reason": reason, "label": node["label"]})
         if known:
             log.error("%s", reason)
         else:
             log.exception("%s failed", node["label"])
+        with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
+            artifacts.write_json(
+                status, {"state": "failed", "reason": reason, "label": node["label"]}
+            )
         raise SystemExit(1) from error
     status.unlink(missing_ok=True)
 
 
+def _terminated(number: int, frame: Any) -> None:
+    raise PrunegridError("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
+
+
 def _make(node: Mapping[str, Any], device: str, started: float) -> None:
     check_pins(node["pins"])
+    check_code(node)
     folder, scratch = Path(node["path"]), Path(node["scratch"])
     parents, manifests = {}, {}
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
         manifests[role] = artifacts.read_manifest(parents[role], parent["key"])
     if "torch" in node["pins"]:
-        _settle_torch(node["threads"])
+        settle_torch(node["threads"])
     scratch.mkdir(parents=True, exist_ok=True)
     log.info("%s: started (key %s)", node["label"], node["key"])
     module = importlib.import_module(f"prunegrid.stages.{node['stage']}")
     with artifacts.writing(folder) as out:
         record = module.run(dict(node["settings"]), parents, out, Job(node, scratch, device))
+        check_source(node)
         seconds = time.monotonic() - started
         _write_manifest(node, out, record, manifests, device, seconds)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
+
+
+def check_code(node: Mapping[str, Any]) -> None:
+    """Check that the code is still the one that the key was made of.
+
+    A run can take days; an edit meanwhile must not put other bytes under a valid key.
+
+    Raises:
+        AttestationError: it was changed.
+    """
+    roots = [Path(root) if root.endswith(".py") else root for root in node["roots"]]
+    if code_digest(roots) != node["code"]:
+        raise AttestationError(
+            "the code was changed while the run went on", where=node["label"], remedy=_AGAIN
+        )
+
+
+def check_source(node: Mapping[str, Any]) -> None:
+    """Check that a user's own file or folder is still the one that the key was made of.
+
+    Raises:
+        AttestationError: it was changed.
+    """
+    source = node["settings"].get("source", {})
+    if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
+        raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)
 
 
 def _write_manifest(
@@ -155,15 +195,6 @@ def _device_name(device: str) -> str:
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def _settle_torch(threads: int) -> None:
-    """Fix torch's threads: one and two threads give different bytes."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def check_pins(pins: Mapping[str, str]) -> None:

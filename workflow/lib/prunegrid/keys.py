@@ -43,8 +43,7 @@ def code_digest(roots: Iterable[str | Path]) -> str:
     files: set[Path] = set()
     for root in roots:
         files |= _closure(root if isinstance(root, Path) else _module_file(root))
-    names = {_name(path): _file_digest(path) for path in files}
-    return digest(names)
+    return digest(sorted([_name(path), _file_digest(path)] for path in files))
 
 
 @functools.cache
@@ -114,13 +113,16 @@ def _closure(path: Path) -> frozenset[Path]:
 @functools.cache
 def _imports(path: Path) -> tuple[Path, ...]:
     names: set[str] = set()
+    siblings: set[str] = set()
     for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    files = set()
+        elif isinstance(node, ast.ImportFrom):  # a user's file beside the file of a metric
+            siblings |= {node.module or alias.name for alias in node.names}
+    files = {p for name in siblings if (p := path.parent / f"{name}.py").is_file()}
     for name in names:
         parts = name.split(".")
         if parts[0] == PACKAGE:

@@ -21,8 +21,7 @@ def cell_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
 
 
 def _state(plan: CellPlan) -> tuple[str, str]:
-    outcomes = [node for node in plan.nodes() if node not in plan.chain and node is not plan.data]
-    if all(Path(node.manifest).exists() for node in outcomes):
+    if all(Path(node.manifest).exists() for node in plan.leaves()):
         return "done", ""
     todo = [node for node in plan.nodes() if not Path(node.manifest).exists()]
     states = [(node, read_state(node.status) or {}) for node in todo]

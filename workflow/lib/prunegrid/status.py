@@ -13,15 +13,17 @@ from prunegrid.errors import AttestationError
 
 def read_state(status: Path) -> dict[str, Any] | None:
     """Return a step's status record, None where it has none; a dead job counts as failed."""
-    if not status.exists():
-        return None
     try:
         state = read_json(status)
     except AttestationError:
+        if not status.exists():
+            return None
         return {"state": "failed", "reason": "its status record cannot be read"}
     if state.get("state") == "running" and state.get("host") == socket.gethostname():
         try:
             os.kill(state["pid"], 0)
         except ProcessLookupError:
             return {"state": "failed", "reason": "the job was killed before it could say why"}
+        except PermissionError:  # another user's process: it lives
+            pass
     return state

@@ -141,8 +141,8 @@ def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str
         rule = STUDY_NAME if section == "studies" else NAME
         if not isinstance(name, str) or not rule.match(name):
             faults.append(
-                f"{places(section, name)}: a name holds letters, digits, '_', '-' (and '.', but for "
-                "a study's), and starts with a letter or digit"
+                f"{places(section, name)}: a name holds letters, digits, '_', '-' (and '.', but "
+                "for a study's), and starts with a letter or digit"
             )
             continue
         profile = _parsed(kind, body, (section, name), places, faults)

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from prunegrid import __version__
-from prunegrid.artifacts import file_sha256, write_json
+from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.tables.plot import plot_quality
 from prunegrid.tables.render import render_markdown
@@ -33,7 +33,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     Raises:
         ValueError: two cells have the same key columns.
     """
-    rows, long = [], []
+    rows, long, notes = [], [], []
     for cell in plan["cells"]:
         row, entries = cell_rows(plan, cell)
         rows.append(row)
@@ -46,17 +46,19 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             long += baseline_rows(plan, baseline)
         except PrunegridError as error:
             complete = False
-            log.warning("baseline %s: %s", baseline["baseline"], error)
+            notes.append(f"baseline {baseline['baseline']} ({baseline['split']}): {error}")
+            log.warning("%s", notes[-1])
     wide = _frame(rows, COLUMNS)
     tall = _frame(long, LONG)
     study = plan["study"]
     about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
     about |= {"complete": complete, "prunegrid": __version__}
+    text = render_markdown(plan, wide, tall, notes)
     writers: dict[str, Callable[[Path], None]] = {
         "parquet": lambda path: _parquet(wide, path, about),
         "long.parquet": lambda path: _parquet(tall, path, about),
         "csv": lambda path: wide.to_csv(path, index=False),
-        "md": lambda path: path.write_text(render_markdown(plan, wide, tall), encoding="utf-8"),
+        "md": lambda path: path.write_text(text, encoding="utf-8"),
         "png": lambda path: plot_quality(plan, wide, tall, path),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +66,21 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     for suffix, write in writers.items():
         digests[f"{study}.{suffix}"] = _place(folder / f"{study}.{suffix}", write)
     plan = {key: value for key, value in plan.items() if key != "pins"}
-    write_json(folder / f"{study}.manifest.json", about | {"files": digests, "plan": plan})
+    about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
+    write_json(folder / f"{study}.manifest.json", about)
     return complete
+
+
+def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return {manifest: content} of every artifact that rows were read from."""
+    refs = [
+        ref for cell in plan["cells"] for pair in cell["texts"].values() for ref in pair.values()
+    ]
+    refs += [ref for cell in plan["cells"] for ref in cell["perplexities"].values()]
+    refs += [cell["efficiency"] for cell in plan["cells"] if cell["efficiency"]]
+    refs += [baseline[role] for baseline in plan["baselines"] for role in ("predictions", "scores")]
+    manifests = [Path(ref["path"], MANIFEST) for ref in refs]
+    return {m.as_posix(): read_json(m)["content"] for m in manifests if m.exists()}
 
 
 def _title(row: Mapping[str, Any]) -> str:

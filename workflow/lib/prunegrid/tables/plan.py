@@ -8,10 +8,13 @@ from typing import Any
 from prunegrid import keys
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
-from prunegrid.graph import CellPlan, Graph, Node, without_paths
+from prunegrid.graph import CellPlan, Graph, Node
 
 TABLE_ENV = Path("envs/table.yaml")
 SUFFIXES = ("parquet", "long.parquet", "csv", "md", "png", "manifest.json")
+
+
+_REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
 def outputs(study: str = "{study}") -> list[str]:
@@ -50,17 +53,14 @@ def leaves(graph: Graph, study_name: str) -> list[str]:
     """Return the manifests that the table's rows are read from, each once."""
     found = {}
     for plan in graph.plans(study_name):
-        scored = [node for pair in plan.texts.values() for node in pair]
-        timed = [plan.efficiency] if plan.efficiency else []
-        for node in [*scored, *plan.perplexities.values(), *timed]:
-            found[node.manifest] = None
+        found |= {node.manifest: None for node in plan.leaves()}
     for pair in graph.baselines(study_name).values():
         found |= {node.manifest: None for node in pair}
     return list(found)
 
 
 def is_stale(plan: dict[str, Any]) -> bool:
-    """Whether a finished table exists that is not this plan's, or only a part of it."""
+    """Whether a table exists that is not this plan's, only a part of it, or of other artifacts."""
     present = [Path(path).exists() for path in outputs(plan["study"])]
     if not any(present):
         return False
@@ -68,7 +68,17 @@ def is_stale(plan: dict[str, Any]) -> bool:
         manifest = read_json(Path(f"results/{plan['study']}.manifest.json"))
     except AttestationError:
         return True
-    return manifest.get("key") != plan["key"] or not manifest.get("complete")
+    if manifest.get("key") != plan["key"] or not manifest.get("complete"):
+        return True
+    return any(_content(path) != content for path, content in manifest["leaves"].items())
+
+
+def _content(manifest: str) -> str | None:
+    """Return what an artifact holds, as its manifest says; None where it is gone or broken."""
+    try:
+        return read_json(Path(manifest)).get("content")
+    except (AttestationError, AttributeError):
+        return None
 
 
 def _ref(node: Node) -> dict[str, str]:
@@ -82,15 +92,13 @@ def _ref(node: Node) -> dict[str, str]:
 
 
 def _identity(value: Any) -> Any:
-    """Return the plan without what does not change the table: places, labels of artifacts."""
+    """Return the plan without what does not change the table: places and labels of artifacts."""
     if isinstance(value, list):
         return [_identity(item) for item in value]
     if isinstance(value, dict):
-        return {
-            k: _identity(v)
-            for k, v in without_paths(value).items()
-            if not (k in ("label", "status") and "stage" in value)
-        }
+        if value.keys() == _REF_FACTS:
+            return [value["stage"], value["key"]]
+        return {k: _identity(v) for k, v in value.items() if k != "ancestors"}
     return value
 
 
@@ -120,6 +128,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "seed": cell.seed,
         },
         "chain": [_ref(node) for node in plan.chain],
+        "ancestors": [_ref(node) for node in plan.nodes()],
         "data": _ref(plan.data),
         "texts": {
             split: {"predictions": _ref(made), "scores": _ref(scores)}

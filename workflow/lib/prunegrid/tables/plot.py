@@ -64,7 +64,11 @@ def _panel(
         value = group["value"].astype(float)
         # Methods of one sparsity would hide each other: set them apart a little.
         shift = 0.006 * (methods.index(method) - (len(methods) - 1) / 2)
-        errors = [value - group["low"].astype(float), group["high"].astype(float) - value]
+        # Rounding can put a bound of equal values beyond their mean.
+        errors = [
+            (value - group["low"].astype(float)).clip(lower=0),
+            (group["high"].astype(float) - value).clip(lower=0),
+        ]
         axis.errorbar(
             group["sparsity_prunable"].astype(float) + shift,
             value,
@@ -75,7 +79,9 @@ def _panel(
             markersize=6,
             label=f"{method} / {tuning}",
         )
-    for index, (_, row) in enumerate(rows[rows["kind"] == "baseline"].iterrows()):
+    for index, (_, row) in enumerate(
+        rows[(rows["kind"] == "baseline") & rows["value"].notna()].iterrows()
+    ):
         style = ("--", ":", "-.")[index % 3]
         axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
     if metric.startswith("ppl"):

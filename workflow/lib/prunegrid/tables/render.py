@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas
@@ -22,10 +22,15 @@ _HEADLINE = (
 )
 
 
-def render_markdown(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
+def render_markdown(
+    plan: Mapping[str, Any],
+    wide: pandas.DataFrame,
+    tall: pandas.DataFrame,
+    notes: Sequence[str] = (),
+) -> str:
     """Return the study's table as Markdown: cells, baselines, failures, caption."""
     title = plan["title"] or plan["study"]
-    same = [name for name in ("model", "seed") if wide[name].nunique() == 1 and len(wide) > 1]
+    same = [name for name in ("model",) if wide[name].nunique() == 1 and len(wide) > 1]
     parts = [f"# {title}"]
     if same:
         parts.append(", ".join(f"{name}: {wide[name].dropna().iloc[0]}" for name in same))
@@ -37,6 +42,7 @@ def render_markdown(plan: Mapping[str, Any], wide: pandas.DataFrame, tall: panda
     if len(failed):
         lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
         parts += [f"{len(failed)} of {len(wide)} cells failed:", "\n".join(lines)]
+    parts += [f"Not in the table: {note}" for note in notes]
     parts.append(_caption(wide, tall))
     return "\n\n".join(parts) + "\n"
 

@@ -81,11 +81,10 @@ def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
         leaves["efficiency:"] = cell["efficiency"]
     missing = [ref for ref in leaves.values() if not Path(ref["path"], "manifest.json").exists()]
     if missing:
-        for ref in [cell["data"], *cell["chain"], *missing]:
+        for ref in cell["ancestors"]:
             if (read_state(Path(ref["status"])) or {}).get("state") == "failed":
                 _open(ref)
-        for ref in [cell["data"], *cell["chain"], *missing]:
-            _open(ref)
+        _open(missing[0])
     return {role: _open(ref) for role, ref in leaves.items()}
 
 

@@ -1,0 +1,24 @@
+"""What every step runs under and its bytes depend on: derived seeds, torch's threads and precision.
+
+It is among the code of every step's key; `prunegrid.job`, which changes no bytes, is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return the seed of one purpose, 0 ≤ seed < 2^63: the first 8 bytes of SHA-256, halved."""
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def settle_torch(threads: int) -> None:
+    """Fix torch's threads (one and two threads give different bytes) and turn TF32 off."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
