@@ -307,13 +307,13 @@ class Graph:
 
 
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without the places of a user's files: where a file lies changes no bytes.
+    """Return settings without what changes no bytes: a note, and where a user's files lie.
 
     What it holds is in the key by its digest (data, models) or as code (metrics).
     """
     kept = dict(settings)
     if "source" in kept:
-        kept["source"] = {k: v for k, v in kept["source"].items() if k != "path"}
+        kept["source"] = {k: v for k, v in kept["source"].items() if k not in ("path", "note")}
     if "metrics" in kept:
         kept["metrics"] = {
             name: {k: v for k, v in metric.items() if k != "path"}

@@ -25,8 +25,8 @@ BYTES_A_PARAMETER = {
     "efficiency": 8,
     "scores": 6,
     "full": 28,
-    "lora": 18,
-    "qlora": 15,
+    "lora": 20,
+    "qlora": 20,
 }
 
 

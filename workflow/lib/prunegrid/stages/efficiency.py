@@ -6,6 +6,7 @@ measurement and differ from run to run.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -37,6 +38,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         **summary,
         "peak_memory_is": MEMORY[kind],
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(job.device) if kind == "cuda" else "cpu",
         "settings": settings,
     }

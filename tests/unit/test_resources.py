@@ -1,0 +1,41 @@
+"""Estimates of memory: they wait for the weights' size, and grow with each attempt."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from prunegrid.resources import memory_mb
+
+
+def node(stage, manifest=None, **settings):
+    parents = {}
+    if manifest is not None:
+        parents["weights"] = SimpleNamespace(stage="model", manifest=str(manifest), parents={})
+    return SimpleNamespace(stage=stage, settings=settings, parents=parents)
+
+
+def test_the_size_of_the_weights_decides(tmp_path):
+    sizes = {}
+    for parameters in (10**8, 10**9):
+        path = tmp_path / f"{parameters}.json"
+        path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
+        full = memory_mb(node("finetune", path, strategy="full"))
+        qlora = memory_mb(node("finetune", path, strategy="qlora"))
+        generate = memory_mb(node("predictions", path))
+        assert generate < qlora < full
+        # Full fine-tuning holds weights, gradients and two moments in float32.
+        assert full > 16 * parameters / 1e6
+        sizes[parameters] = full
+    assert sizes[10**9] > 5 * sizes[10**8]
+
+
+def test_without_the_weights_it_is_asked_again(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        memory_mb(node("prune", tmp_path / "none.json"))
+    assert caught.value.filename == str(tmp_path / "none.json")
+
+
+def test_a_retry_asks_for_half_as_much_again():
+    first, second, third = (memory_mb(node("data"), attempt) for attempt in (1, 2, 3))
+    assert (second, third) == (1.5 * first, 2 * first)
