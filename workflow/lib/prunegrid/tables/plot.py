@@ -53,7 +53,7 @@ def _panel(
     rows = tall[(tall["split"] == split) & (tall["metric"] == metric)]
     cells = rows[rows["kind"] == "cell"].merge(
         wide.drop_duplicates(subset=["model", "prune", "finetune", "dataset", "seed"])[
-            ["model", "prune", "finetune", "dataset", "seed", "sparsity_prunable"]
+            ["model", "prune", "finetune", "dataset", "seed", "sparsity_effective"]
         ],
         on=["model", "prune", "finetune", "dataset", "seed"],
         how="left",
@@ -70,7 +70,7 @@ def _panel(
             (group["high"].astype(float) - value).clip(lower=0),
         ]
         axis.errorbar(
-            group["sparsity_prunable"].astype(float) + shift,
+            group["sparsity_effective"].astype(float) + shift,
             value,
             yerr=errors if group["low"].notna().all() else None,
             fmt=MARKERS[methods.index(method) % len(MARKERS)],
@@ -86,7 +86,7 @@ def _panel(
         axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
     if metric.startswith("ppl"):
         axis.set_yscale("log")
-    axis.set_xlabel("sparsity of prunable weights (measured fraction)")
+    axis.set_xlabel("sparsity of prunable weights, base + adapter (measured)")
     axis.set_ylabel(f"{metric} ({split})")
     axis.grid(alpha=0.3)
     if len(rows):
