@@ -13,9 +13,9 @@ from transformers import (
 from prunegrid.blocks import find_blocks, oriented, prunable
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import Accumulator
-from prunegrid.patterns import NM, Unstructured
 from prunegrid.pruning import prune_weight
 from prunegrid.pruning.engine import prune_model
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.replay import Replay
 
 SMALL = {"vocab_size": 64, "max_position_embeddings": 64, "hidden_size": 16}
@@ -132,13 +132,13 @@ def test_weights_are_oriented_as_outputs_by_inputs(case, tokens):
         assert torch.allclose(output, expected, atol=1e-5), name
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt", "random"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt", "random"])
 @pytest.mark.parametrize("propagation", ["sequential", "single-pass"])
 @torch.no_grad()
 def test_pruned_in_the_right_orientation_and_only_there(case, tokens, method, propagation):
     model, _ = case
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    report = prune_model(model, method, NM(2, 4), tokens=tokens, propagation=propagation)
+    report = prune_model(model, Recipe(method, "2:4"), tokens=tokens, propagation=propagation)
     found = prunable(model)
     assert report.keys() == found.keys()
     for name, module in found.items():
@@ -160,7 +160,7 @@ def test_sequential_is_what_the_papers_do(case, tokens):
     kind = type(model)
     slow = kind(model.config).eval()
     slow.load_state_dict(model.state_dict())
-    prune_model(model, "wanda", Unstructured(0.5, "row"), tokens=tokens)
+    prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens)
     for linears in find_blocks(slow).linears.values():
         sums = {
             name: Accumulator("input_norms", oriented(m).shape[1]) for name, m in linears.items()
@@ -188,7 +188,7 @@ def test_single_pass_uses_the_inputs_that_pruned_linears_give(case, tokens):
     """Run on the finished model, each linear's inputs are those by which it was pruned."""
     model, _ = case
     dense = {name: oriented(m).clone() for name, m in prunable(model).items()}
-    prune_model(model, "wanda", Unstructured(0.5, "row"), tokens=tokens, propagation="single-pass")
+    prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens, propagation="single-pass")
     found = prunable(model)
     sums = {name: Accumulator("input_norms", w.shape[1]) for name, w in dense.items()}
     for name, module in found.items():
@@ -206,7 +206,7 @@ def test_single_pass_uses_the_inputs_that_pruned_linears_give(case, tokens):
 def test_encoder(tokens):
     model = build(AutoModelForMaskedLM, "bert", BERT)
     assert [len(v) for v in find_blocks(model).linears.values()] == [6] * 3
-    report = prune_model(model, "sparsegpt", NM(2, 4), tokens=tokens)
+    report = prune_model(model, Recipe("sparsegpt", "2:4"), tokens=tokens)
     assert len(report) == 18
     assert all(facts["sparsity"] == 0.5 for facts in report.values())
 
@@ -317,7 +317,7 @@ def test_nan_weights_are_named():
     model = build(AutoModelForCausalLM, *CAUSAL["llama"][:2])
     poison(model)
     with pytest.raises(PrunegridError, match=r"layers\.0\.self_attn\.q_proj.*NaN"):
-        prune_model(model, "magnitude", NM(2, 4))
+        prune_model(model, Recipe("magnitude", "2:4"))
 
 
 @pytest.mark.parametrize("propagation", ["sequential", "single-pass"])
@@ -328,10 +328,10 @@ def test_infinite_activations_are_named_with_their_sample(tokens, propagation):
     tokens = tokens.clamp(max=62)
     tokens[2, 10] = 63
     with pytest.raises(PrunegridError, match=r"q_proj, calibration sample 2.*NaN or infinite"):
-        prune_model(model, "wanda", NM(2, 4), tokens=tokens, propagation=propagation)
+        prune_model(model, Recipe("wanda", "2:4"), tokens=tokens, propagation=propagation)
 
 
 def test_a_width_that_m_does_not_divide_names_the_linear():
     model = build(AutoModelForCausalLM, *CAUSAL["llama"][:2])
     with pytest.raises(PrunegridError, match=r"layers\.0\.self_attn\.q_proj.*16 input columns"):
-        prune_model(model, "magnitude", NM(2, 5))
+        prune_model(model, Recipe("magnitude", "2:5"))

@@ -122,9 +122,35 @@ def test_sampling_is_seeded(learned, tmp_path):
     assert one == two != greedy
 
 
-def test_beams(learned, tmp_path):
-    _, rows = predict(learned, tmp_path / "p", num_beams=3, rows=4)
-    assert len(rows) == 4 and all(r["prediction"] for r in rows)
+def test_beams_find_the_likeliest_text(tmp_path):
+    """With as many beams as tokens two steps are searched in full: compared with brute force."""
+    folder = tiny.artifact(tmp_path / "parent", "llama")
+    loaded = checkpoint.load(folder)
+    prompter = prompts.Prompter(loaded.tokenizer, tiny.prompt(), 64, "test")
+    asked = [prompter.prompt("w1 w2 w3 w4", 6, "row"), prompter.prompt("w5 w2 w9", 6, "row")]
+    vocabulary = loaded.model.config.vocab_size
+
+    def written(beams):
+        settings = tiny.generation(num_beams=beams, max_new_tokens=2)
+        texts, _ = generation.generate(
+            loaded.model, prompter, asked, settings, stops=[1], pad=0, device="cpu"
+        )
+        return [one.text for one in texts]
+
+    best = []
+    for prompt in asked:
+        rows = torch.tensor([[*prompt.ids, token] for token in range(vocabulary)])
+        with torch.inference_mode():
+            logits = loaded.model(rows).logits.log_softmax(-1)
+        first, second = logits[0, -2], logits[:, -1]
+        # A text is scored by its mean token: one that stops at once has a single one.
+        scores = (first[:, None] + second) / 2
+        scores[1] = float("-inf")
+        assert scores.max() > first[1], "the likeliest text is empty: choose another prompt"
+        one, two = divmod(int(scores.argmax()), vocabulary)
+        best.append(prompter.decode([one] if two == 1 else [one, two]).strip())
+    assert written(vocabulary) == best
+    assert written(1) != best
 
 
 def test_empty_document(learned, tmp_path):

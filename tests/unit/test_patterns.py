@@ -1,5 +1,6 @@
 """Patterns: exact counts, the tie rule, and what is refused."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -56,8 +57,13 @@ def test_unstructured_counts_are_exact(scores, sparsity, scope):
     gone = ~keep_mask(scores, Unstructured(sparsity, scope))
     rows, columns = scores.shape
     if scope == "row":
-        count = math.floor(Fraction(str(sparsity)) * columns)
-        assert gone.sum(1).tolist() == [count] * rows
+        exact = Fraction(str(sparsity)) * columns
+        ends = [math.floor(exact * row) for row in range(rows + 1)]
+        counts = [after - before for before, after in itertools.pairwise(ends)]
+        assert gone.sum(1).tolist() == counts
+        assert max(counts) - min(counts) <= 1
+        expected = [by_sorting(row, c) for row, c in zip(scores.tolist(), counts, strict=True)]
+        assert gone.tolist() == expected
     else:
         flat = scores.flatten().tolist()
         count = math.floor(Fraction(str(sparsity)) * len(flat))

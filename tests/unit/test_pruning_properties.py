@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import Accumulator, Collector
 from prunegrid.patterns import NM, Unstructured, zeros_asked
-from prunegrid.pruning import method_module, method_settings, prune_weight, sparsegpt
+from prunegrid import obs
+from prunegrid.pruning import method_module, method_settings, prune_weight
 
-METHODS = ["magnitude", "wanda", "sparsegpt", "random"]
+METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
 # Derandomized: rounding can turn a near-tie of an unlucky draw, and a test must not fail by luck.
 few = settings(max_examples=10, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -263,7 +264,7 @@ def test_a_linear_that_no_sample_reaches_is_named():
 
 def test_singular_hessian_falls_back_and_says_so(caplog):
     hessian = torch.full((8, 8), 2.0)
-    factor, facts = sparsegpt._factor(hessian, 0.0)
+    factor, facts = obs._factor(hessian, 0.0)
     assert torch.isfinite(factor).all()
     assert facts["dampening"] > 0
     assert "float32 Cholesky failed with dampening 0" in facts["fallbacks"]
@@ -272,7 +273,7 @@ def test_singular_hessian_falls_back_and_says_so(caplog):
 
 def test_a_hessian_that_cannot_be_mended_is_refused():
     with pytest.raises(PrunegridError, match="not positive definite"):
-        sparsegpt._factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
+        obs._factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
 
 
 @pytest.mark.parametrize(

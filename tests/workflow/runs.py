@@ -54,8 +54,8 @@ class Run:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of a Snakemake run with the folder's config."""
+        # The profile is not named: Snakemake has to find `profiles/default` by itself.
         base = [sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")]
-        base += ["--workflow-profile", str(self.project / "profiles/default")]
         return [*base, "--cores", "2", *arguments, "--configfile", "config.yaml"]
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

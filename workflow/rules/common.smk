@@ -1,8 +1,9 @@
 # What all rules share: the validated config, the graph of artifacts, how a rule finds its node.
 # No rules here.
+import os
 import re
 
-from prunegrid import engine
+from prunegrid import companions, engine
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
@@ -22,7 +23,10 @@ except PrunegridError as error:
     sys.exit(f"prunegrid: {error}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
-REQUESTED = set()  # studies whose table this run was asked for
+# Studies whose table this run was asked for, in order; a cluster's jobs learn it from their parent.
+REQUESTED = [
+    name for name in os.environ.get("PRUNEGRID_STUDIES", "").split(",") if name
+]
 
 
 wildcard_constraints:
@@ -62,13 +66,28 @@ def parents(stage):
     return manifests
 
 
+def shared_parents(wildcards):
+    """Return the parents of a prune node, and the leader of its companions where it has one."""
+    found = parents("prune")(wildcards)
+    me = GRAPH.find("prune", wildcards.key)
+    first = companions.leader(GRAPH, me, REQUESTED)
+    return found if first is me else [*found, ancient(first.manifest)]
+
+
+def shared_node(wildcards):
+    """Return the params of a prune node, with the cells that it prunes beside its own."""
+    return companions.params(GRAPH, GRAPH.find("prune", wildcards.key), REQUESTED)
+
+
 def table_inputs(wildcards):
     """Return what the table reads; force it where the one at hand is not this config's.
 
     A table knows its key, so neither a lost .snakemake nor a changed config leaves an old one
     standing.
     """
-    REQUESTED.add(wildcards.study)
+    if wildcards.study not in REQUESTED:
+        REQUESTED.append(wildcards.study)
+        os.environ["PRUNEGRID_STUDIES"] = ",".join(REQUESTED)
     engine.by_keys_only(workflow)
     if tables.is_stale(table_plan(wildcards)):
         engine.force(workflow, tables.outputs(wildcards.study))

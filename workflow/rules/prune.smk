@@ -4,6 +4,7 @@ A pruned model: plain Hugging Face folder with zeros where the mask says so.
 REQUIRED INPUTS
     weights      the model, or the step before in the chain
     calibration  results/artifacts/calibration/{key}/, for methods that need it
+    a companion  that prunes this cell too, where both share a dense model's Hessians
 
 OUTPUTS
     results/artifacts/prune/{key}/            config, safetensors, tokenizer
@@ -13,7 +14,7 @@ OUTPUTS
 
 rule prune:
     input:
-        parents("prune"),
+        shared_parents,
     output:
         "results/artifacts/prune/{key}/manifest.json",
     log:
@@ -27,7 +28,7 @@ rule prune:
         mem_mb=memory("prune"),
         gpu=GPU,
     params:
-        node=node("prune"),
+        node=shared_node,
     message:
         "prune: {params.node[label]}"
     script:

@@ -232,8 +232,10 @@ class Graph:
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
-        roots = (f"prunegrid.pruning.{step.profile.method}",)
-        return self.node("prune", label, settings, parents, roots)
+        roots = [f"prunegrid.pruning.{step.profile.method}"]
+        roots += [f"prunegrid.updates.{step.profile.update}"] if step.profile.update else []
+        roots += [f"prunegrid.allocation.{step.profile.allocation}"]
+        return self.node("prune", label, settings, parents, tuple(roots))
 
     def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
         settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)

@@ -34,7 +34,7 @@ class InputStats:
 
     Attributes:
         tokens: how many tokens were seen.
-        input_norms: float32 [d_in], mean over tokens of x_j²; None where it was not asked for.
+        input_norms: float32 [d_in], mean over tokens of x_j².
         hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it was not asked for.
     """
 
@@ -54,7 +54,7 @@ class Accumulator:
     """Adds up one input's statistics, sample after sample.
 
     Args:
-        needs: "input_norms" or "hessian" (which brings no norms).
+        needs: "input_norms" or "hessian" (which brings the norms too).
         width: d_in.
         device: where the sums live.
     """
@@ -88,11 +88,12 @@ class Accumulator:
 
     def finish(self) -> InputStats:
         """Return the statistics; the accumulator is spent."""
+        norms = (self._squares / max(self.tokens, 1)).float()
         if self._gram is None:
-            return InputStats(self.tokens, (self._squares / max(self.tokens, 1)).float())
+            return InputStats(self.tokens, norms)
         gram, self._gram = self._gram.tril_(), None
         gram += gram.tril(-1).t()
-        return InputStats(self.tokens, hessian=gram.mul_(2 / max(self.tokens, 1)))
+        return InputStats(self.tokens, norms, gram.mul_(2 / max(self.tokens, 1)))
 
 
 class AllSeen(Exception):
@@ -103,7 +104,7 @@ class Collector:
     """Statistics of the inputs of some linears while their model runs; a context manager.
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share their sums.
-    Where each linear is called once a pass, the pass ends with `AllSeen` at the last of them.
+    Where each linear is called once a pass, the pass may end with `AllSeen` at the last of them.
 
     Args:
         linears: full name → module.
@@ -119,7 +120,7 @@ class Collector:
         self._leader: dict[str, str] = {}
         self._recent: deque[tuple[Tensor, str]] = deque(maxlen=2)
         self._called: list[str] = []
-        self._sample = 0
+        self._sample, self._whole = 0, False
 
     def __enter__(self) -> Collector:
         self._handles = [
@@ -132,13 +133,19 @@ class Collector:
         for handle in self._handles:
             handle.remove()
 
-    def run(self, sample: int, forward: Callable[[], Any]) -> None:
-        """Run one sample's `forward()` and add what the linears are given."""
-        self._sample, self._called = sample, []
+    def run(self, sample: int, forward: Callable[[], Any], *, whole: bool = False) -> Any:
+        """Run one sample's `forward()` and add what the linears are given.
+
+        Args:
+            whole: run to the end and return what `forward` does, and not stop once all is seen.
+        """
+        self._sample, self._called, self._whole = sample, [], whole
         self._recent.clear()
+        output = None
         with contextlib.suppress(AllSeen):
-            forward()
+            output = forward()
         self._recent.clear()
+        return output
 
     def _see(self, name: str, module: nn.Module, args: tuple) -> None:
         inputs = args[0]
@@ -154,6 +161,8 @@ class Collector:
             self._sums[name].add(inputs, f"{name}, calibration sample {self._sample}")
         self._called.append(name)
         # A linear that is called twice in a pass must be seen twice: no short cut then.
+        if self._whole:
+            return
         if len(self._called) == len(self.linears) == len(set(self._called)):
             raise AllSeen
 

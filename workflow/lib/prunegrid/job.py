@@ -37,11 +37,16 @@ class Job:
         scratch: a folder that outlives a killed job of the same key; removed on success.
         where: a label of the step for error messages.
         threads: torch's threads.
+        settings: the slice of the config.
+        together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
     def __init__(self, node: Mapping[str, Any], scratch: Path, device: str = "cpu") -> None:
         self.device, self.scratch, self.where = device, scratch, node["label"]
-        self.threads = node["threads"]
+        self.threads, self.settings = node["threads"], dict(node["settings"])
+        self.together = [
+            Job(other, Path(other["scratch"]), device) for other in node.get("together", [])
+        ]
         self._seed = node["settings"].get("seed")
 
     def seed(self, purpose: str) -> int:
@@ -230,6 +235,8 @@ def configure_logging(log_file: str | os.PathLike | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of faster kernels that are not installed; weights are multiplied dequantized here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 _SECRETS = (

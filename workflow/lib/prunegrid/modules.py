@@ -1,7 +1,7 @@
-"""What can be named in a config by a file: pruning methods, metrics, baselines.
+"""What can be named in a config by a file: pruning methods, updates, allocations, metrics, baselines.
 
-A method or metric is found by the name of its file, so adding one edits no other file. What it
-needs and accepts is read from its literal constants without importing it.
+Each is found by the name of its file, so adding one edits no other file. What it needs and accepts
+is read from its literal constants without importing it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _named(folder: Path, name: str, marker: str, what: str) -> Path:
 
 
 def method_facts(method: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS, DRAWS} of a pruning method.
+    """Return {NEEDS, SETTINGS, DRAWS, SCOPES, UPDATES} of a pruning method.
 
     Raises:
         PrunegridError: there is no such method.
@@ -34,7 +34,29 @@ def method_facts(method: str) -> dict[str, Any]:
         "NEEDS": facts["NEEDS"],
         "SETTINGS": facts.get("SETTINGS", {}),
         "DRAWS": facts.get("DRAWS", False),
+        "SCOPES": facts.get("SCOPES", ("row", "layer")),
+        "UPDATES": facts.get("UPDATES", False),
     }
+
+
+def update_facts(name: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS} of an update of the weights that stay.
+
+    Raises:
+        PrunegridError: there is no such update.
+    """
+    facts = literals(_named(_HERE / "updates", name, "NEEDS", "update"))
+    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
+
+
+def allocation_facts(name: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS} of a layer-wise allocation.
+
+    Raises:
+        PrunegridError: there is no such allocation.
+    """
+    facts = literals(_named(_HERE / "allocation", name, "NEEDS", "allocation"))
+    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
 
 
 def draws(method: str) -> bool:

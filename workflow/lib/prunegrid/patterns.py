@@ -1,9 +1,10 @@
 """Which weights of one linear go, given a score for each: exact counts, ties by a fixed rule.
 
-Counting rule: of n weights that are compared with each other, floor(sparsity × n) are pruned, with
-the sparsity read as the decimal that was written (0.29 of 100 is 29, not 28), so never more than
-asked. Tie rule: of equal scores the lowest flat index (row-major) is pruned first. A weight that
-is zero already goes before any other, whatever its score, so pruning again counts it.
+Counting rule: of a linear's n weights floor(sparsity × n) are pruned, with the sparsity read as the
+decimal that was written (0.29 of 100 is 29, not 28), so never more than asked. Rows that are pruned
+each by itself share that count as evenly as whole numbers can: they differ by one at most. Tie
+rule: of equal scores the lowest flat index (row-major) is pruned first. A weight that is zero
+already goes before any other, whatever its score, so pruning again counts it.
 
 N:M keeps N of every M consecutive input columns of a row, and prunes exactly M - N.
 """
@@ -31,11 +32,11 @@ class Unstructured:
     """Any position may go.
 
     Attributes:
-        sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1.
+        sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1; a Fraction where a count is to be exact.
         scope: which weights are compared with each other: a "row" or the whole "layer".
     """
 
-    sparsity: float
+    sparsity: float | Fraction
     scope: str = "layer"
 
     def __post_init__(self) -> None:
@@ -48,7 +49,10 @@ class Unstructured:
 
     def zeros_of(self, count: int) -> int:
         """Return floor(sparsity × count), with the sparsity taken as its decimal."""
-        return math.floor(Fraction(repr(float(self.sparsity))) * count)
+        exact = self.sparsity
+        if not isinstance(exact, Fraction):
+            exact = Fraction(repr(float(exact)))
+        return math.floor(exact * count)
 
     def zeros_between(self, start: int, end: int, unit: int = 1) -> int:
         """Return how many of the weights start…end of a run go, `unit` weights a step.
@@ -56,6 +60,11 @@ class Unstructured:
         Neighbouring parts add up exactly to what their union loses.
         """
         return self.zeros_of(end * unit) - self.zeros_of(start * unit)
+
+    def zeros_by_row(self, rows: int, columns: int) -> Tensor:
+        """Return how many weights each of `rows` rows loses, int64 [rows]."""
+        counts = [self.zeros_between(row, row + 1, columns) for row in range(rows)]
+        return torch.tensor(counts, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,6 @@ def zeros_asked(pattern: Pattern, rows: int, columns: int) -> int:
     """Return how many of [rows, columns] dense weights the pattern prunes."""
     if isinstance(pattern, NM):
         return rows * columns // pattern.group * (pattern.group - pattern.keep)
-    if pattern.scope == "row":
-        return rows * pattern.zeros_of(columns)
     return pattern.zeros_of(rows * columns)
 
 
@@ -144,7 +151,8 @@ def zeros_expected(pattern: Pattern, weight: Tensor) -> int:
     if isinstance(pattern, NM):
         held = zero.reshape(rows, -1, pattern.group).sum(-1)
         return int(held.clamp(min=pattern.group - pattern.keep).sum())
-    return int(zero.sum(1).clamp(min=pattern.zeros_of(columns)).sum())
+    asked = pattern.zeros_by_row(rows, columns).to(weight.device)
+    return int(torch.maximum(zero.sum(1), asked).sum())
 
 
 def count_zeros(weight: Tensor) -> int:
@@ -187,9 +195,21 @@ def keep_mask(scores: Tensor, pattern: Pattern) -> Tensor:
         gone = lowest_of_group(members, pattern.group - pattern.keep)
         return ~torch.stack(gone, 1).reshape(rows, columns)
     if pattern.scope == "row":
-        return ~lowest(scores, pattern.zeros_of(columns))
+        return ~lowest_by_row(scores, pattern.zeros_by_row(rows, columns))
     flat = scores.reshape(1, -1)
     return ~lowest(flat, pattern.zeros_of(flat.shape[1])).reshape(rows, columns)
+
+
+def lowest_by_row(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return the bool mask of each row's lowest scores, `counts` int64 [rows] of them."""
+    distinct = counts.unique().tolist()
+    if len(distinct) == 1:
+        return lowest(scores, distinct[0])
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    for count in distinct:
+        rows = (counts == count).nonzero()[:, 0].to(scores.device)
+        chosen[rows] = lowest(scores[rows], count)
+    return chosen
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:

@@ -87,6 +87,11 @@ class Slices:
         """Return the slice of a pruning step, the method's own settings filled in."""
         facts = modules.method_facts(profile.method)
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude={"calibration"})}
+        if profile.update:
+            known = modules.update_facts(profile.update)["SETTINGS"]
+            settings["update_settings"] = {**known, **profile.update_settings}
+        known = modules.allocation_facts(profile.allocation)["SETTINGS"]
+        settings["allocation_settings"] = {**known, **profile.allocation_settings}
         if facts["DRAWS"]:
             settings["seed"] = self._seed(seed)
         return settings

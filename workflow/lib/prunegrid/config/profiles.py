@@ -97,9 +97,13 @@ class Prune(Profile):
     method: str
     pattern: str = "unstructured"
     sparsity: Fraction | None = None
-    scope: Literal["row", "layer"] | None = None
+    scope: Literal["row", "layer", "model"] | None = None
     calibration: str | None = None
     propagation: Literal["sequential", "single-pass", "dense"] = "sequential"
+    update: str | None = None
+    update_settings: dict[str, Any] = {}
+    allocation: str = "uniform"
+    allocation_settings: dict[str, Any] = {}
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -116,9 +120,13 @@ class Prune(Profile):
             if extra:
                 raise ValueError(f"method dense prunes nothing; remove {sorted(extra)}")
             return self
+        if self.update is None and self.update_settings:
+            raise ValueError("`update_settings` belong to an `update`; name it or remove them")
         if self.pattern == "unstructured":
             if self.sparsity is None:
                 raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
+            if self.scope == "model" and self.allocation != "uniform":
+                raise ValueError("scope model ranks all linears together; remove `allocation`")
             return self
         keep, colon, group = self.pattern.partition(":")
         if not (colon and keep.isdigit() and group.isdigit()):
@@ -131,8 +139,9 @@ class Prune(Profile):
             )
         if self.sparsity is not None:
             raise ValueError(f"pattern {self.pattern} sets the sparsity itself; remove `sparsity`")
-        if self.scope is not None:
-            raise ValueError(f"pattern {self.pattern} has no scope; remove `scope`")
+        for key in ("scope", "allocation"):
+            if key in self.model_fields_set:
+                raise ValueError(f"pattern {self.pattern} has no {key}; remove `{key}`")
         return self
 
 

@@ -110,13 +110,33 @@ class _Check:
             if key not in facts["SETTINGS"]:
                 known = nearest(key, set(profiles.Prune.model_fields) | set(facts["SETTINGS"]))
                 self.add((*keys, key), f"is not a setting of {prune.method}; {known}")
-        if facts["NEEDS"] == "nothing" and prune.calibration is not None:
+        if prune.scope is not None and prune.scope not in facts["SCOPES"]:
+            known = " or ".join(facts["SCOPES"])
+            self.add((*keys, "scope"), f"is '{prune.scope}'; {prune.method} knows {known}")
+        needy = [prune.method] if facts["NEEDS"] != "nothing" else []
+        needy += self.part(keys, "update", prune.update, prune.update_settings)
+        needy += self.part(keys, "allocation", prune.allocation, prune.allocation_settings)
+        if not needy and prune.calibration is not None:
             self.add((*keys, "calibration"), f"is not used by {prune.method}; remove it")
-        if facts["NEEDS"] != "nothing" and prune.calibration is None:
-            self.add(
-                (*keys, "calibration"), f"is missing: {prune.method} needs calibration samples"
-            )
+        if needy and prune.calibration is None:
+            self.add((*keys, "calibration"), f"is missing: {needy[0]} needs calibration samples")
         self.name((*keys, "calibration"), "calibration", prune.calibration)
+
+    def part(self, keys: tuple, kind: str, name: str | None, settings: Mapping) -> list[str]:
+        """Check an update or allocation; return its name in a list where it needs calibration."""
+        if name is None:
+            return []
+        look = {"update": modules.update_facts, "allocation": modules.allocation_facts}[kind]
+        try:
+            facts = look(name)
+        except PrunegridError as error:
+            self.add((*keys, kind), f"is '{name}': {error.what}; {error.remedy}")
+            return []
+        for key in settings:
+            if key not in facts["SETTINGS"]:
+                known = nearest(key, facts["SETTINGS"])
+                self.add((*keys, f"{kind}_settings", key), f"is not a setting of {name}; {known}")
+        return [name] if facts["NEEDS"] != "nothing" else []
 
     def metric(self, name: str, metric: profiles.Metric) -> None:
         keys = ("metrics", name)

@@ -5,6 +5,8 @@ A method is one module of this package, found by its name, so that adding one ed
     NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
     SETTINGS  its own config settings with their defaults
     SCOPE     "row" | "layer": what an unstructured pattern compares by default
+    SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
+              scores(weight) -> float32 [d_out, d_in] that compare over linears
     DRAWS     True where it draws random numbers
     UPDATES   True where it changes the weights that stay
     prune_linear(weight, stats, pattern, *, generator=None, **settings) -> (weight, facts)
@@ -76,7 +78,7 @@ def prune_weight(
 
     Args:
         weight: [d_out, d_in], float.
-        method: name of a method ("magnitude", "wanda", "sparsegpt", "random").
+        method: name of a method ("magnitude", "wanda", "ria", "sparsegpt", "random").
         pattern: "unstructured" or "N:M" (N kept of every M consecutive input columns).
         sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1; for "unstructured".
         scope: "row" or "layer"; None is the method's default.

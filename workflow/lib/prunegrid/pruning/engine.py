@@ -1,42 +1,32 @@
-"""A whole model pruned, linear by linear, with what each method must know of its inputs.
+"""A whole model pruned, linear by linear, with what each recipe must know of its inputs.
 
 Propagation says which model a linear's inputs come from:
 `sequential` (the papers): per block, one pass of the unpruned block gives the statistics of all its
 linears, they are pruned, and the pruned block computes the next block's input.
 `single-pass`: each linear is pruned when its input first arrives, so its statistics are those of
 everything pruned before it, inside the block too; half the work, an approximation of the papers.
-`dense`: input norms of the dense model, measured once and shared by all cells of a grid.
+`dense`: statistics of the dense model, shared by all cells of a grid (`prunegrid.pruning.together`
+where they are Hessians; input norms are measured once by the calibration): an approximation.
 A method that needs no inputs gives the same result in each, and runs no forward pass.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from prunegrid.attest import nm_violations
 from prunegrid.blocks import Blocks, find_blocks, oriented
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.input_stats import Collector, InputStats, is_finite
-from prunegrid.patterns import (
-    NM,
-    Pattern,
-    count_zeros,
-    require_fit,
-    zeros_asked,
-    zeros_expected,
-)
-from prunegrid.pruning import method_module, method_settings
+from prunegrid.patterns import Pattern, require_fit
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
+from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
 log = logging.getLogger(__name__)
@@ -44,93 +34,24 @@ log = logging.getLogger(__name__)
 PROPAGATIONS = ("sequential", "single-pass", "dense")
 
 
-@dataclass
-class LinearPruner:
-    """Prunes single linears in place by one method and keeps the report.
-
-    Attributes:
-        report: full linear name → {zeros, shape, sparsity, and the method's facts}.
-    """
-
-    method: ModuleType
-    pattern: Pattern
-    settings: dict[str, Any]
-    seed: int
-    report: dict[str, dict[str, Any]]
-
-    def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
-        """Prune one linear in place and check its counts.
-
-        Raises:
-            PrunegridError: the result does not have the pattern.
-        """
-        weight = oriented(module)
-        generator = None
-        if self.method.DRAWS:
-            # A seed of its own by name: the order of the linears plays no part.
-            digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        pruned, facts = self.method.prune_linear(
-            weight, stats, self.pattern, generator=generator, **self.settings
-        )
-        zeros = count_zeros(pruned)
-        self._require_counts(name, weight, pruned, zeros, facts)
-        weight.copy_(pruned)
-        self.report[name] = {
-            "shape": list(pruned.shape),
-            "zeros": zeros,
-            "sparsity": zeros / pruned.numel(),
-            **facts,
-        }
-
-    def _require_counts(
-        self, name: str, before: Tensor, after: Tensor, zeros: int, facts: Mapping[str, Any]
-    ) -> None:
-        """Check the zeros of a pruned weight: exact, or for updates no fewer than asked."""
-        fault = ""
-        if not is_finite(after):
-            fault = "the pruned weight holds NaN or infinity"
-        elif isinstance(self.pattern, NM) and nm_violations(
-            after, self.pattern.keep, self.pattern.group
-        ):
-            fault = f"groups hold more than {self.pattern.keep} of {self.pattern.group} weights"
-        elif self.method.UPDATES:
-            # Beyond the count only weights that were zero, or whose input is, may be zero.
-            asked = zeros_asked(self.pattern, *after.shape)
-            spare = count_zeros(before) + facts.get("dead_inputs", 0) * len(after)
-            if not asked <= zeros <= asked + spare:
-                fault = f"{zeros} zeros where {asked} were asked for"
-        elif zeros != zeros_expected(self.pattern, before):
-            fault = f"{zeros} zeros where {zeros_expected(self.pattern, before)} were expected"
-        if fault:
-            raise PrunegridError(
-                fault, where=name, remedy="the method's result is wrong: please report it"
-            )
-
-
 @torch.no_grad()
 def prune_model(
     model: nn.Module,
-    method: str,
-    pattern: Pattern,
+    recipe: Recipe,
     *,
     tokens: Tensor | None = None,
     norms: Mapping[str, Tensor] | None = None,
     propagation: str = "sequential",
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Return the report of pruning all linears of all blocks of `model`, in place.
 
     Args:
         model: on its device, in any float dtype.
-        method: name of a pruning method.
-        pattern: what goes in each linear.
-        tokens: calibration windows, int64 [samples, length]; for sequential and single-pass.
-        norms: full linear name → float32 [d_in], mean x² of the dense model; for dense.
+        recipe: what is to be done.
+        tokens: calibration windows, int64 [samples, length].
+        norms: full linear name → float32 [d_in], mean x² of the dense model; for propagation
+            dense of recipes that need no more, and for allocations that need them.
         propagation: see the module.
-        settings: the method's own settings, over its defaults.
-        seed: for methods that draw.
 
     Returns:
         full linear name → {shape, zeros, sparsity, …}.
@@ -139,18 +60,17 @@ def prune_model(
         PrunegridError: NaN in weights or activations, a pattern that does not fit a linear, a
             model that is not understood, or inputs that are missing.
     """
-    module = method_module(method)
-    pruner = LinearPruner(module, pattern, method_settings(method, dict(settings or {})), seed, {})
     blocks = find_blocks(model)
     if propagation not in PROPAGATIONS:
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
         )
-    _require_weights(blocks, pattern)
+    require_weights(blocks, recipe.general_pattern)
+    pruner = Pruner(recipe, recipe.zeros(blocks, norms))
     training = model.training
     model.eval()
     try:
-        step = _block_step(model, blocks, pruner, method, tokens, norms, propagation)
+        step = _block_step(model, blocks, pruner, tokens, norms, propagation)
         _each_block(blocks, pruner, step)
     finally:
         model.train(training)
@@ -160,30 +80,38 @@ def prune_model(
 def _block_step(
     model: nn.Module,
     blocks: Blocks,
-    pruner: LinearPruner,
-    method: str,
+    pruner: Pruner,
     tokens: Tensor | None,
     norms: Mapping[str, Tensor] | None,
     propagation: str,
 ) -> Callable[[int], None]:
     """Return what prunes the block of an index."""
-    needs = pruner.method.NEEDS
+    needs = pruner.recipe.needs
     if needs == "nothing":
         return lambda index: _without_inputs(blocks, index, pruner)
-    if propagation == "dense":
-        stats = _dense_stats(blocks, method, pruner.method, norms)
+    if propagation == "dense" and needs == "input_norms":
+        stats = _stats_of_norms(blocks, norms)
         return lambda index: _with(blocks, index, stats, pruner)
-    if tokens is None or not len(tokens):
-        raise PrunegridError(
-            f"method {method} needs calibration samples and there are none",
-            remedy="name a calibration in the prune profile",
-        )
-    replay = Replay(model, blocks, tokens)
-    step = _sequential if propagation == "sequential" else _single_pass
+    replay = Replay(model, blocks, require_tokens(tokens, pruner.recipe))
+    step = {"sequential": _sequential, "single-pass": _single_pass, "dense": _dense}[propagation]
     return lambda index: step(replay, index, needs, pruner)
 
 
-def _require_weights(blocks: Blocks, pattern: Pattern) -> None:
+def require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
+    """Return the calibration windows.
+
+    Raises:
+        PrunegridError: there are none.
+    """
+    if tokens is None or not len(tokens):
+        raise PrunegridError(
+            f"method {recipe.method} needs calibration samples and there are none",
+            remedy="name a calibration in the prune profile",
+        )
+    return tokens
+
+
+def require_weights(blocks: Blocks, pattern: Pattern) -> None:
     """Check that every linear is finite and can have the pattern, before any work."""
     for linears in blocks.linears.values():
         for name, module in linears.items():
@@ -198,7 +126,7 @@ def _require_weights(blocks: Blocks, pattern: Pattern) -> None:
                 )
 
 
-def _each_block(blocks: Blocks, pruner: LinearPruner, step: Callable[[int], None]) -> None:
+def _each_block(blocks: Blocks, pruner: Pruner, step: Callable[[int], None]) -> None:
     """Run `step` on every block and log what came out of it."""
     for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
         started = time.perf_counter()
@@ -209,33 +137,46 @@ def _each_block(blocks: Blocks, pruner: LinearPruner, step: Callable[[int], None
         log.info("%s: sparsity %.6f, %.1f s", name, zeros / total, time.perf_counter() - started)
 
 
-def _without_inputs(blocks: Blocks, index: int, pruner: LinearPruner) -> None:
+def _without_inputs(blocks: Blocks, index: int, pruner: Pruner) -> None:
     for name, module in blocks.linears[blocks.names[index]].items():
         pruner(name, module, None)
 
 
-def _with(
-    blocks: Blocks, index: int, stats: Mapping[str, InputStats], pruner: LinearPruner
-) -> None:
+def _with(blocks: Blocks, index: int, stats: Mapping[str, InputStats], pruner: Pruner) -> None:
     for name, module in blocks.linears[blocks.names[index]].items():
         pruner(name, module, stats[name])
 
 
-def _sequential(replay: Replay, index: int, needs: str, pruner: LinearPruner) -> None:
+def _sequential(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
     """Prune one block by the statistics of its unpruned pass, then move all samples past it."""
-    blocks = replay.blocks
-    device = replay.hidden[0].device
-    samples = range(len(replay.hidden))
-    with Collector(blocks.linears[blocks.names[index]], needs, device) as collector:
+    blocks, samples = replay.blocks, range(len(replay.hidden))
+    with Collector(blocks.linears[blocks.names[index]], needs, replay.device) as collector:
         for sample in samples:
             collector.run(sample, lambda sample=sample: replay.run(index, sample))
     _with(blocks, index, collector.finish(), pruner)
-    if index + 1 < len(blocks.names):
+    if not replay.is_last(index):
         for sample in samples:
             replay.advance(index, sample, replay.run(index, sample))
 
 
-def _single_pass(replay: Replay, index: int, needs: str, pruner: LinearPruner) -> None:
+def _dense(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
+    """Prune one block by the statistics of the dense model, whose samples move on unpruned."""
+    _with(replay.blocks, index, dense_stats(replay, index, needs), pruner)
+
+
+def dense_stats(replay: Replay, index: int, needs: str) -> dict[str, InputStats]:
+    """Return full linear name → statistics of a block as it is, and move all samples past it."""
+    blocks, last = replay.blocks, replay.is_last(index)
+    with Collector(blocks.linears[blocks.names[index]], needs, replay.device) as collector:
+        for sample in range(len(replay.hidden)):
+            # One pass does both, as the block is not changed in between.
+            output = collector.run(sample, lambda s=sample: replay.run(index, s), whole=not last)
+            if not last:
+                replay.advance(index, sample, output)
+    return collector.finish()
+
+
+def _single_pass(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
     """Prune one block's linears as their inputs arrive, and move all samples past it."""
     blocks = replay.blocks
     outputs = prune_as_inputs_arrive(
@@ -243,25 +184,18 @@ def _single_pass(replay: Replay, index: int, needs: str, pruner: LinearPruner) -
         [lambda sample=sample: replay.run(index, sample) for sample in range(len(replay.hidden))],
         needs,
         pruner,
-        keep_outputs=index + 1 < len(blocks.names),
+        keep_outputs=not replay.is_last(index),
     )
     for sample, output in enumerate(outputs):
         replay.advance(index, sample, output)
 
 
-def _dense_stats(
-    blocks: Blocks, method: str, module: ModuleType, norms: Mapping[str, Tensor] | None
-) -> dict[str, InputStats]:
-    """Return full linear name → statistics of the dense model.
+def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, InputStats]:
+    """Return full linear name → statistics of the dense model, out of its input norms.
 
     Raises:
-        PrunegridError: the method needs more than norms, or they are missing or do not fit.
+        PrunegridError: they are missing or do not fit.
     """
-    if module.NEEDS != "input_norms":
-        raise PrunegridError(
-            f"propagation dense gives input norms, and method {method} needs the {module.NEEDS}",
-            remedy="use propagation sequential or single-pass",
-        )
     stats = {}
     for linears in blocks.linears.values():
         for name, linear in linears.items():

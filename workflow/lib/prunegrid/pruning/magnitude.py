@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 SCOPE = "layer"
+SCOPES = ("row", "layer", "model")
 DRAWS = False
 UPDATES = False
+
+
+def scores(weight: Tensor) -> Tensor:
+    """Return |W|, float32 [d_out, d_in]; for all linears of a model it ranks scope "model"."""
+    return weight.abs().float()
 
 
 def prune_linear(
@@ -34,4 +40,4 @@ def prune_linear(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weight [d_out, d_in] without its smallest entries, and no facts."""
     # Zeros have the lowest score already.
-    return apply_mask(weight, keep_mask(weight.abs().float(), pattern)), {}
+    return apply_mask(weight, keep_mask(scores(weight), pattern)), {}

@@ -69,6 +69,15 @@ class Replay:
             self.hidden.append(hidden)
             self._calls.append(calls)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the blocks run and statistics live."""
+        return self.hidden[0].device
+
+    def is_last(self, index: int) -> bool:
+        """Return whether no block comes after this one."""
+        return index + 1 == len(self.blocks.names)
+
     def run(self, index: int, sample: int) -> Tensor:
         """Return block `index`'s output for a sample, whose stored hidden states stay."""
         return self._calls[sample][index].run(self.blocks.modules[index], self.hidden[sample])

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import artifacts, checkpoint, shared_prune
 from prunegrid.errors import PrunegridError
-from prunegrid.patterns import Pattern, parse_pattern
-from prunegrid.pruning import method_module
 from prunegrid.pruning.engine import prune_model
+from prunegrid.pruning.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-# Keys of the step itself; all others are the method's own.
-_OF_STEP = {"method", "pattern", "sparsity", "scope", "propagation", "seed"}
+# Keys of the recipe and of the step itself; all others are the method's own.
+_OF_RECIPE = (
+    *("method", "pattern", "sparsity", "scope", "update", "update_settings", "allocation"),
+    "allocation_settings",
+)
+_OF_STEP = {*_OF_RECIPE, "propagation", "seed"}
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured after saving, and facts of the method and its inputs.
 
     Args:
-        settings: {method, pattern, sparsity, scope, propagation, and the method's own}.
+        settings: {method, pattern, sparsity, scope, update, update_settings, allocation,
+            allocation_settings, propagation, and the method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model}.
         out: folder of the new artifact.
         job: gives the device, and the seed to methods that draw.
@@ -37,42 +42,60 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
             calibration is missing, or the counts did not come out.
     """
-    name = settings["method"]
-    method = method_module(name)
-    scope = settings.get("scope") or method.SCOPE
-    pattern = parse_pattern(settings["pattern"], settings.get("sparsity"), scope)
+    prepared = shared_prune.adopt(job.scratch, out)
+    if prepared is not None:
+        return prepared
+    recipe = recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     _require_plain(parents["weights"], job.where)
-    tokens, norms = _inputs(method.NEEDS, propagation, parents, name, job.where)
+    tokens, norms = _inputs(recipe, parents, job.where)
     loaded = checkpoint.load(parents["weights"], job.device)
-    began = time.perf_counter()
-    report = prune_model(
-        loaded.model,
-        name,
-        pattern,
-        tokens=tokens,
-        norms=norms,
-        propagation=propagation,
-        settings={key: value for key, value in settings.items() if key not in _OF_STEP},
-        seed=job.seed("prune") if method.DRAWS else 0,
-    )
-    seconds = time.perf_counter() - began
-    artifacts.write_json(out / "prune.json", report)
-    weights = checkpoint.save_plain(
-        loaded.model.to("cpu"), loaded.tokenizer, out, pattern=settings["pattern"]
-    )
-    _require_zeros(weights, report, job.where)
-    return {
-        "weights": weights,
-        **_facts(settings, pattern, propagation if method.NEEDS != "nothing" else None),
-        "needs": method.NEEDS,
+    facts = {
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
+    }
+    if propagation == "dense" and recipe.needs == "hessian":
+        cells = [shared_prune.Cell(recipe, out, job.where)]
+        for other in job.together:
+            mine = recipe_of(other.settings, other)
+            cells.append(shared_prune.Cell(mine, shared_prune.place(other.scratch), other.where))
+
+        def finish(cell: shared_prune.Cell, report: dict, seconds: float) -> dict:
+            return _record(loaded, report, cell.recipe, cell.out, cell.where, propagation) | {
+                **facts,
+                "prune_seconds": round(seconds, 3),
+            }
+
+        return shared_prune.run(loaded.model, cells, tokens, norms, job.scratch, finish)
+    began = time.perf_counter()
+    report = prune_model(loaded.model, recipe, tokens=tokens, norms=norms, propagation=propagation)
+    seconds = time.perf_counter() - began
+    record = _record(loaded, report, recipe, out, job.where, propagation)
+    return record | facts | {"prune_seconds": round(seconds, 3)}
+
+
+def recipe_of(settings: dict, job) -> Recipe:
+    """Return what a step's settings ask for."""
+    named = {key: settings[key] for key in _OF_RECIPE if key in settings}
+    own = {key: value for key, value in settings.items() if key not in _OF_STEP}
+    recipe = Recipe(**named, settings=own)
+    return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
+
+
+def _record(loaded, report: dict, recipe: Recipe, out: Path, where: str, propagation: str) -> dict:
+    """Return what is recorded of a pruned model after writing it and its report to `out`."""
+    artifacts.write_json(out / "prune.json", report)
+    weights = checkpoint.save_plain(
+        loaded.model.to("cpu"), loaded.tokenizer, out, pattern=recipe.pattern
+    )
+    _require_zeros(weights, report, where)
+    return {
+        "weights": weights,
+        **_facts(recipe, propagation),
         "linears": len(report),
         "fallbacks": {
             linear: facts["fallbacks"] for linear, facts in report.items() if facts.get("fallbacks")
         },
-        "prune_seconds": round(seconds, 3),
     }
 
 
@@ -85,29 +108,32 @@ def _require_plain(weights: Path, where: str) -> None:
         )
 
 
-def _inputs(needs: str, propagation: str, parents: dict[str, Path], name: str, where: str):
-    """Return (tokens, norms), each None where the method and its propagation do not use it."""
-    if needs == "nothing":
+def _inputs(recipe: Recipe, parents: dict[str, Path], where: str):
+    """Return (tokens, norms of the dense model), both None where nothing needs a calibration."""
+    if recipe.needs == "nothing" and recipe.allocation_module.NEEDS == "nothing":
         return None, None
     if "calibration" not in parents:
         raise PrunegridError(
-            f"method {name} needs calibration samples",
+            f"method {recipe.method} needs calibration samples",
             where=where,
             remedy="name a calibration in its prune profile",
         )
     folder = parents["calibration"]
-    if propagation == "dense":
-        return None, load_file(folder / "input_norms.safetensors")
-    return load_file(folder / "tokens.safetensors")["tokens"], None
+    tokens = load_file(folder / "tokens.safetensors")["tokens"]
+    return tokens, load_file(folder / "input_norms.safetensors")
 
 
-def _facts(settings: dict, pattern: Pattern, propagation: str | None) -> dict:
+def _facts(recipe: Recipe, propagation: str) -> dict:
+    unstructured = recipe.pattern == "unstructured"
     return {
-        "method": settings["method"],
-        "pattern": settings["pattern"],
-        "sparsity": settings.get("sparsity"),
-        "scope": getattr(pattern, "scope", None),
-        "propagation": propagation,
+        "method": recipe.method,
+        "pattern": recipe.pattern,
+        "sparsity": recipe.sparsity,
+        "scope": (recipe.scope or recipe.module.SCOPE) if unstructured else None,
+        "update": recipe.update,
+        "allocation": recipe.allocation if unstructured else None,
+        "needs": recipe.needs,
+        "propagation": propagation if recipe.needs != "nothing" else None,
     }
 
 

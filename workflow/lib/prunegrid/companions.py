@@ -1,0 +1,57 @@
+"""Prune cells that share the Hessians of one dense model, and which of them does the work.
+
+With propagation dense the Hessians are the same for every cell of a model and calibration, and too
+large to be kept. So one job, the leader, prunes all cells of the run that are still missing, and
+leaves each one's folder prepared in its scratch; the others wait for the leader and adopt theirs.
+A cell whose prepared folder is not there prunes by itself: who leads changes no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prunegrid import modules
+from prunegrid.graph import Graph, Node
+
+
+def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:
+    """Return the missing nodes of the studies that share a dense model's Hessians with `node`.
+
+    In the order of the studies and their cells; empty where `node` shares none.
+    """
+    if not _shares(node):
+        return []
+    found: dict[str, Node] = {}
+    for study in studies:
+        for plan in graph.plans(study):
+            for other in plan.chain:
+                if other.stage == "prune" and _shares(other) and _parents(other) == _parents(node):
+                    found.setdefault(other.key, other)
+    return [other for other in found.values() if not Path(other.manifest).exists()]
+
+
+def leader(graph: Graph, node: Node, studies: Iterable[str]) -> Node:
+    """Return the node whose job prunes `node` too; `node` itself where it leads or is alone."""
+    missing = companions(graph, node, studies)
+    return missing[0] if node in missing else node
+
+
+def params(graph: Graph, node: Node, studies: Iterable[str]) -> dict:
+    """Return what the job of `node` needs, with the cells that it prunes beside its own."""
+    others = [other for other in companions(graph, node, studies) if other is not node]
+    led = others if leader(graph, node, studies) is node else []
+    return {**node.params(), "together": [other.params() for other in led]}
+
+
+def _shares(node: Node) -> bool:
+    if node.settings.get("propagation") != "dense":
+        return False
+    update = node.settings.get("update")
+    needs = [modules.method_facts(node.settings["method"])["NEEDS"]]
+    needs += [modules.update_facts(update)["NEEDS"]] if update else []
+    return "hessian" in needs
+
+
+def _parents(node: Node) -> dict[str, str]:
+    return {role: parent.key for role, parent in node.parents.items()}

@@ -1,0 +1,70 @@
+"""Several cells of a grid pruned at once, by the statistics of their dense model.
+
+The Hessians of a whole model are too large to be kept (0.5 GB for OPT-125m, and they grow with the
+square of the width), so the dense model is run block by block, and each block's Hessians serve all
+cells before the next block's take their place.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from prunegrid.blocks import find_blocks
+from prunegrid.pruning.engine import dense_stats, require_tokens, require_weights
+from prunegrid.pruning.recipe import NEEDS, Pruner, Recipe
+from prunegrid.pruning.replay import Replay
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def prune_together(
+    model: nn.Module,
+    recipes: Sequence[Recipe],
+    tokens: Tensor,
+    keep: Callable[[int, dict[str, Tensor]], None],
+    *,
+    norms: Mapping[str, Tensor] | None = None,
+) -> list[dict[str, dict[str, Any]]]:
+    """Return each recipe's report; the model itself is not changed.
+
+    Args:
+        model: on its device.
+        recipes: what is to be done, each to the dense model.
+        tokens: calibration windows, int64 [samples, length].
+        keep: is given a recipe's place and the pruned weights [d_out, d_in] of one block by full
+            linear name, block after block.
+        norms: mean x² of the dense model by full linear name, for allocations that need them.
+
+    Raises:
+        PrunegridError: as `prunegrid.pruning.engine.prune_model`.
+    """
+    blocks = find_blocks(model)
+    for recipe in recipes:
+        require_weights(blocks, recipe.general_pattern)
+    pruners = [Pruner(recipe, recipe.zeros(blocks, norms)) for recipe in recipes]
+    needs = max((recipe.needs for recipe in recipes), key=NEEDS.index)
+    training = model.training
+    model.eval()
+    try:
+        replay = Replay(model, blocks, require_tokens(tokens, recipes[0]))
+        for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
+            began = time.perf_counter()
+            stats = dense_stats(replay, index, needs)
+            measured = time.perf_counter() - began
+            for place, pruner in enumerate(pruners):
+                linears = blocks.linears[name]
+                keep(place, {n: pruner.pruned(n, m, stats[n]) for n, m in linears.items()})
+            seconds = time.perf_counter() - began
+            log.info("%s: %d cells, %.1f s (%.1f s of it statistics)", name, len(pruners), seconds,
+                     measured)  # fmt: skip
+    finally:
+        model.train(training)
+    return [pruner.report for pruner in pruners]
