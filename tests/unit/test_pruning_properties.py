@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prunegrid import obs
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import Accumulator, Collector
 from prunegrid.patterns import NM, Unstructured, zeros_asked
-from prunegrid import obs
 from prunegrid.pruning import method_module, method_settings, prune_weight
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]

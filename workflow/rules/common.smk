@@ -1,6 +1,5 @@
 # What all rules share: the validated config, the graph of artifacts, how a rule finds its node.
 # No rules here.
-import os
 import re
 
 from prunegrid import companions, engine
@@ -85,9 +84,7 @@ def table_inputs(wildcards):
     A table knows its key, so neither a lost .snakemake nor a changed config leaves an old one
     standing.
     """
-    if wildcards.study not in REQUESTED:
-        REQUESTED.append(wildcards.study)
-        os.environ["PRUNEGRID_STUDIES"] = ",".join(REQUESTED)
+    REQUESTED.add(wildcards.study)
     engine.by_keys_only(workflow)
     if tables.is_stale(table_plan(wildcards)):
         engine.force(workflow, tables.outputs(wildcards.study))

@@ -11,11 +11,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
+
+
+class Requested:
+    """The studies whose tables a run was asked for, in order.
+
+    Jobs on a cluster read the Snakefile again without knowing what was asked for, so they inherit
+    it from the process that submitted them.
+    """
+
+    VARIABLE = "PRUNEGRID_STUDIES"
+
+    def add(self, study: str) -> None:
+        """Note a study; twice is once."""
+        if study not in self:
+            os.environ[self.VARIABLE] = ",".join([*self, study])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name in os.environ.get(self.VARIABLE, "").split(",") if name)
 
 
 def settle(workflow: Any) -> None:

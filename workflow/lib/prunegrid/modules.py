@@ -1,4 +1,4 @@
-"""What can be named in a config by a file: pruning methods, updates, allocations, metrics, baselines.
+"""What a config names by a file: pruning methods, updates, allocations, metrics, baselines.
 
 Each is found by the name of its file, so adding one edits no other file. What it needs and accepts
 is read from its literal constants without importing it.

@@ -1,4 +1,4 @@
-"""What is to be done to a model: criterion, pattern, allocation and update, and to a linear by it."""
+"""What is to be done to a model (criterion, pattern, allocation, update), and a linear done so."""
 
 from __future__ import annotations
 
