@@ -22,10 +22,7 @@ except PrunegridError as error:
     sys.exit(f"prunegrid: {error}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
-# Studies whose table this run was asked for, in order; a cluster's jobs learn it from their parent.
-REQUESTED = [
-    name for name in os.environ.get("PRUNEGRID_STUDIES", "").split(",") if name
-]
+REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
 
 
 wildcard_constraints:
