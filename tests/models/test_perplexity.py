@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid import artifacts, checkpoint
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.perplexity import metric_name, plan_windows, window_losses
+from prunegrid.perplexity import metric_name, plan_rolling, plan_windows, window_losses
 from prunegrid.sources.tiny import byte_tokenizer
 from prunegrid.stages import perplexity
 
@@ -26,6 +26,7 @@ SETTINGS = {
     "window": 16,
     "stride": None,
     "max_windows": None,
+    "special_tokens": False,
     "cache_dequantized": False,
 }
 
@@ -139,7 +140,50 @@ def test_first_windows_only(parents, tmp_path):
 
 def test_the_name_says_the_protocol():
     assert metric_name("nonoverlap", 512, None) == "ppl_512_nonoverlap"
+    assert metric_name("nonoverlap", 2048, None) == "ppl_2048_nonoverlap"
     assert metric_name("stride", 512, 256) == "ppl_512_stride256"
+    assert metric_name("stride", 2048, 512) == "ppl_stride512"
+    assert metric_name("words", 2048, None) == "word_perplexity"
+    assert metric_name("words", 512, None) == "word_perplexity_512"
+
+
+@given(st.integers(2, 120), st.integers(1, 40))
+def test_rolling_windows_score_each_token_once_and_fit(count, window):
+    plan = plan_rolling(count, window)
+    scored = [i for part in plan for i in range(part.end - part.scored, part.end)]
+    assert scored == list(range(1, count))
+    assert all(0 < part.scored < part.end - part.start <= window + 1 for part in plan)
+    # All but the first are given as much context as fits.
+    assert all(part.end - part.start == window + 1 for part in plan[1:])
+
+
+def test_words_are_counted_whatever_the_tokenizer(parents, tmp_path):
+    settings = {**SETTINGS, "protocol": "words", "window": 20}
+    record = perplexity.run(settings, parents, tmp_path, Job())
+    tokenizer = checkpoint.load(parents["weights"]).tokenizer
+    losses = []
+    for text in TEXTS:
+        tokens = [
+            tokenizer.bos_token_id,
+            *tokenizer(text, add_special_tokens=False)["input_ids"],
+        ]
+        total, end = sum(token_losses(parents, tokens[:21])), min(21, len(tokens))
+        while end < len(tokens):
+            stop = min(end + 20, len(tokens))
+            total += sum(token_losses(parents, tokens[stop - 21 : stop])[-(stop - end) :])
+            end = stop
+        losses.append(total)
+    rows = pq.read_table(tmp_path / "windows.parquet").to_pydict()
+    assert rows["loss"] == pytest.approx(losses, rel=1e-5)
+    assert rows["units"] == [len(text.split()) for text in TEXTS]
+    words = sum(len(text.split()) for text in TEXTS)
+    assert record["perplexity"] == pytest.approx(math.exp(sum(losses) / words), rel=1e-5)
+    assert (record["metric"], record["unit"]) == ("word_perplexity_20", "word")
+
+
+def test_special_tokens_come_once_before_the_text(parents, tmp_path):
+    record = perplexity.run({**SETTINGS, "special_tokens": True}, parents, tmp_path, Job())
+    assert record["text_tokens"] == len(text_tokens(parents)) + 1
 
 
 @pytest.mark.parametrize(
@@ -150,7 +194,7 @@ def test_the_name_says_the_protocol():
         ({"split": "tset"}, "did you mean 'test'"),
         ({"column": "document"}, "no column 'document'"),
         ({"protocol": "stride", "stride": 16}, "stride < window"),
-        ({"protocol": "overlap"}, "nonoverlap or stride"),
+        ({"protocol": "overlap"}, "nonoverlap, stride or words"),
     ],
 )
 def test_refused(parents, tmp_path, change, said):

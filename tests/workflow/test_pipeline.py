@@ -42,7 +42,7 @@ def test_the_table_is_whole(finished):
         "int64",
         "boolean",
     }
-    for suffix in ("long.parquet", "csv", "md", "png", "manifest.json"):
+    for suffix in ("long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json"):
         assert (finished.folder / f"results/tiny.{suffix}").stat().st_size > 0
 
 
@@ -205,3 +205,47 @@ def test_a_kill_is_recovered_from_and_changes_nothing(calm, tmp_path, victim):
     pandas.testing.assert_frame_equal(lasting(table(killed, "one")), lasting(table(calm, "one")))
     assert not list(killed.folder.glob("results/artifacts/*/.*.tmp"))
     assert not list(killed.folder.glob("results/status/finetune-*"))
+
+
+def test_cells_share_the_hessians_of_their_dense_model(finished, tmp_path):
+    """One job prunes both, the other adopts its folder; alone each comes out the same."""
+    run = finished.copy(tmp_path / "run")
+    done = run.snakemake("results/shared.parquet")
+    assert done.returncode == 0, done.stdout[-3000:]
+    together = table(run, "shared")
+    assert set(together["propagation"]) == {"dense"}
+    assert together["nm_valid"].all()
+    logs = [path.read_text() for path in run.folder.glob("results/logs/prune/*.log")]
+    assert sum("adopted what the job of a companion prepared" in log for log in logs) == 1
+    assert sum("2 cells" in log for log in logs) == 1
+    assert not list(run.folder.glob("results/scratch/prune-*"))
+    alone = finished.copy(tmp_path / "alone")
+    for name in ("shared-2of4", "shared-4of8"):
+        done = alone.snakemake(f"results/{name}.parquet")
+        assert done.returncode == 0, done.stdout[-3000:]
+    logs = [path.read_text() for path in alone.folder.glob("results/logs/prune/*.log")]
+    assert not any("adopted" in log for log in logs)
+    single = pandas.concat([table(alone, "shared-2of4"), table(alone, "shared-4of8")])
+    assert sorted(single["weights_sha256"]) == sorted(together["weights_sha256"])
+    assert sorted(single["artifact"]) == sorted(together["artifact"])
+
+
+def test_a_known_value_that_has_drifted_fails_the_table(finished, tmp_path):
+    run = finished.copy(tmp_path / "run")
+    wide = table(run)
+    column = "tiny-ppl_ppl_32_nonoverlap"
+    true = float(wide.loc[wide["prune"] == "dense", column].iloc[0])
+    cells = {"prune": "dense", "finetune": "none"}
+    known = {"cells": cells, "column": column, "within": 0.01, "source": "an earlier run"}
+
+    def expect(value):
+        entry = {**known, "value": value}
+        run.configure(lambda tree: tree["studies"]["tiny"].update(expected=[entry]))
+        return run.snakemake("results/tiny.parquet")
+
+    assert expect(true).returncode == 0
+    assert "as expected" in (run.folder / "results/tiny.md").read_text()
+    done = expect(true * 1.5)
+    assert done.returncode == 1
+    assert "off by -33.3%" in done.stdout
+    assert "off by -33.3%, allowed ±1.0%" in (run.folder / "results/tiny.md").read_text()

@@ -13,4 +13,4 @@ complete = aggregate(plan)
 if snakemake.params.partial:  # noqa: F821
     Path(snakemake.output[0]).touch()  # noqa: F821
 elif not complete:
-    sys.exit("some cells cannot stand in the table: see the log for each one's reason")
+    sys.exit("cells are missing from the table, or values are not those expected: see the log")

@@ -24,7 +24,7 @@ def _named(folder: Path, name: str, marker: str, what: str) -> Path:
 
 
 def method_facts(method: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS, DRAWS, SCOPES, UPDATES} of a pruning method.
+    """Return {NEEDS, SETTINGS, DRAWS, SCOPE, SCOPES} of a pruning method.
 
     Raises:
         PrunegridError: there is no such method.
@@ -34,8 +34,8 @@ def method_facts(method: str) -> dict[str, Any]:
         "NEEDS": facts["NEEDS"],
         "SETTINGS": facts.get("SETTINGS", {}),
         "DRAWS": facts.get("DRAWS", False),
+        "SCOPE": facts["SCOPE"],
         "SCOPES": facts.get("SCOPES", ("row", "layer")),
-        "UPDATES": facts.get("UPDATES", False),
     }
 
 

@@ -1,15 +1,19 @@
 """Perplexity of a text under named protocols, window by window.
 
-`nonoverlap`: consecutive windows, each on its own, the remainder dropped; every token of a window
-but its first is scored. `stride`: windows begin every `stride` tokens, and each token is scored
-once, with as much context as its window holds; the last window may be shorter. No BOS is added.
-Perplexity = exp(sum of token losses / number of scored tokens), in nats.
+`nonoverlap` (the papers'): consecutive windows, each on its own, the remainder dropped; every token
+of a window but its first is scored. `stride`: windows begin every `stride` tokens, and each token
+is scored once, with as much context as its window holds; the last window may be shorter. For both
+perplexity = exp(sum of token losses / number of scored tokens), in nats.
+`words` (lm-evaluation-harness' word_perplexity and rolling windows): every document by itself,
+after a BOS (EOS where there is none), each token scored once; the sum is divided by the number of
+words, which are what white space separates, so models with other tokenizers can be compared.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +43,7 @@ def plan_windows(
         PrunegridError: the protocol is unknown, the stride does not fit, or the text is too short.
     """
     if protocol not in ("nonoverlap", "stride"):
-        raise PrunegridError(f"protocol is '{protocol}'", expected="nonoverlap or stride")
+        raise PrunegridError(f"protocol is '{protocol}'", expected="nonoverlap, stride or words")
     if window < 2 or (protocol == "stride" and not 1 <= (stride or 0) < window):
         raise PrunegridError(
             f"window is {window} and stride {stride}", expected="window ≥ 2 and 1 ≤ stride < window"
@@ -67,9 +71,41 @@ def plan_windows(
     return plan[:limit]
 
 
+def plan_rolling(count: int, window: int) -> list[Window]:
+    """Return the windows of a document of `count` tokens, the first of which is only context.
+
+    Every other token is scored once; all but the first window are filled up with context, and a
+    model is given `window` tokens at most (the last token of a window is scored, not given).
+    """
+    end = min(window + 1, count)
+    plan = [Window(0, end, end - 1)]
+    while end < count:
+        stop = min(end + window, count)
+        plan.append(Window(max(stop - window - 1, 0), stop, stop - end))
+        end = stop
+    return plan
+
+
+def count_words(text: str) -> int:
+    """Return the number of words of a text as lm-evaluation-harness counts them."""
+    return len(re.split(r"\s+", text))
+
+
+# The length of the papers' windows, which a name need not say.
+USUAL_WINDOW = 2048
+
+
 def metric_name(protocol: str, window: int, stride: int | None) -> str:
-    """Return the name that says the protocol: "ppl_512_nonoverlap", "ppl_512_stride256"."""
-    return f"ppl_{window}_{protocol if protocol == 'nonoverlap' else f'stride{stride}'}"
+    """Return the name that says the protocol, and the length where it is not the usual one.
+
+    "ppl_2048_nonoverlap", "ppl_512_nonoverlap", "ppl_stride512", "ppl_512_stride256",
+    "word_perplexity", "word_perplexity_512".
+    """
+    if protocol == "nonoverlap":
+        return f"ppl_{window}_nonoverlap"
+    if protocol == "words":
+        return "word_perplexity" + ("" if window == USUAL_WINDOW else f"_{window}")
+    return f"ppl_stride{stride}" if window == USUAL_WINDOW else f"ppl_{window}_stride{stride}"
 
 
 @torch.no_grad()
@@ -107,7 +143,7 @@ def window_losses(
 
 def _loss(model: nn.Module, part: Tensor, scored: int, can_cut: bool) -> Tensor:
     """Return the summed loss of the last `scored` tokens of `part`, float64."""
-    # The last position predicts nothing, so `scored` tokens need `scored` + 1 positions.
-    keep = {"logits_to_keep": scored + 1} if can_cut else {}
-    logits = model(part[None], use_cache=False, **keep).logits[0, -scored - 1 : -1]
+    # What the last token predicts is not scored, so it is not given.
+    keep = {"logits_to_keep": scored} if can_cut else {}
+    logits = model(part[None, :-1], use_cache=False, **keep).logits[0, -scored:]
     return functional.cross_entropy(logits.float(), part[-scored:], reduction="none").double().sum()

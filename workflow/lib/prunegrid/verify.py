@@ -137,7 +137,7 @@ def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterat
     folder = Path(ref["path"])
     record = read_manifest(folder, ref["key"])["record"]
     windows = pandas.read_parquet(folder / "windows.parquet")
-    value = math.exp(windows["loss"].sum() / windows["tokens"].sum())
+    value = math.exp(windows["loss"].sum() / windows["units"].sum())
     shown = row[f"{name}_{record['metric']}"]
     if not _same(value, shown, TOLERANCE["exact"] * value):
         yield f"{folder}: {record['metric']} is {value}, the table says {shown}"

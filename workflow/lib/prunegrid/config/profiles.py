@@ -239,16 +239,19 @@ class Perplexity(Profile):
     kind: Literal["perplexity"]
     dataset: str
     split: str
-    protocol: Literal["nonoverlap", "stride"] = "nonoverlap"
+    protocol: Literal["nonoverlap", "stride", "words"] = "nonoverlap"
     window: Annotated[int, Field(ge=2)] = 2048
     stride: Positive | None = None
     max_windows: Positive | None = None
+    special_tokens: bool = False
     cache_dequantized: bool = False
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Perplexity:
         if (self.protocol == "stride") != (self.stride is not None):
             raise ValueError("`stride` belongs to protocol: stride, and only to it")
+        if self.protocol == "words" and self.special_tokens:
+            raise ValueError("protocol words begins every document by itself; remove it")
         return self
 
 
@@ -263,6 +266,16 @@ class Efficiency(Profile):
     cache_dequantized: bool = False
 
 
+class Expected(Profile):
+    """A value that a study's cells are known to have; the table fails where they do not."""
+
+    cells: dict[str, Any]
+    column: str
+    value: float
+    within: Annotated[float, Field(gt=0)]
+    source: str
+
+
 class Study(Profile):
     """A grid of cells and what is measured on each."""
 
@@ -273,6 +286,7 @@ class Study(Profile):
     exclude: list[dict[str, Any]] = []
     evaluations: Annotated[list[str], Field(min_length=1)]
     efficiency: str | None = None
+    expected: list[Expected] = []
 
 
 Texts.model_rebuild()

@@ -1,6 +1,7 @@
 """Stage `perplexity`: a checkpoint's perplexity on a split's text, the loss of each window kept.
 
-Parents: weights, data. Out: `windows.parquet` (window, tokens, loss: the sum in nats). The weights
+Parents: weights, data. Out: `windows.parquet`: window (a document by protocol words), its scored
+tokens, loss (their sum in nats), units (what the sum is divided by: tokens, or words). The weights
 are measured after loading and compared with their manifest before the first window.
 """
 
@@ -15,19 +16,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid import evaluated
+from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import PrunegridError
-from prunegrid.perplexity import metric_name, plan_windows, window_losses
+from prunegrid.perplexity import (
+    count_words,
+    metric_name,
+    plan_rolling,
+    plan_windows,
+    window_losses,
+)
 from prunegrid.texts import read_texts, require_length
 
-SCHEMA = pa.schema([("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64())])
+# What stands between documents that are read as one text, as in the papers' drivers.
+SEPARATOR = "\n\n"
+
+SCHEMA = pa.schema(
+    [("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64()), ("units", pa.int64())]
+)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return the record {metric, perplexity, windows, tokens, text_tokens, tokens_sha256, weights}.
+    """Return the record {metric, perplexity, unit, windows, tokens, text_tokens, …, weights}.
 
     Args:
-        settings: {split, column, protocol, window, stride, max_windows, join}; `join` stands
-            between documents and is a blank line by default.
+        settings: {split, column, protocol, window, stride, max_windows, special_tokens}.
         parents: {"weights": a weights artifact of a causal model, "data": a data artifact}.
         out: folder of the new artifact.
         job: gives the device.
@@ -46,25 +58,66 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     require_length(window, positions, "window", job.where)
-    text = settings.get("join", "\n\n").join(texts)
-    tokens = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    try:
-        plan = plan_windows(len(tokens), protocol, window, stride, settings.get("max_windows"))
-    except PrunegridError as error:
-        raise PrunegridError(
-            error.what, where=job.where, expected=error.expected, remedy=error.remedy
-        ) from error
-    losses = window_losses(loaded.model, tokens, plan, job.where)
-    scored = [part.scored for part in plan]
-    columns = {"window": list(range(len(plan))), "tokens": scored, "loss": losses}
+    measure = _words if protocol == "words" else _windows
+    columns, tokens = measure(loaded, texts, settings, job.where)
+    columns = {"window": list(range(len(columns["loss"]))), **columns}
     pq.write_table(pa.table(columns, schema=SCHEMA), out / "windows.parquet")
-    mean = math.fsum(losses) / sum(scored)
+    mean = math.fsum(columns["loss"]) / sum(columns["units"])
     return {
         "metric": metric_name(protocol, window, stride),
         "perplexity": math.exp(mean),
-        "windows": len(plan),
-        "tokens": sum(scored),
+        "unit": "word" if protocol == "words" else "token",
+        "windows": len(columns["loss"]),
+        "tokens": sum(columns["tokens"]),
         "text_tokens": len(tokens),
         "tokens_sha256": hashlib.sha256(np.asarray(tokens, dtype="<i8").tobytes()).hexdigest(),
         "weights": loaded.record,
     }
+
+
+def _windows(
+    loaded: Checkpoint, texts: list[str], settings: dict, where: str
+) -> tuple[dict[str, list], list[int]]:
+    """Return the columns of a row a window, and the tokens of all texts as one."""
+    text = SEPARATOR.join(texts)
+    special = settings["special_tokens"]
+    tokens = loaded.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    try:
+        plan = plan_windows(
+            len(tokens),
+            settings["protocol"],
+            settings["window"],
+            settings.get("stride"),
+            settings.get("max_windows"),
+        )
+    except PrunegridError as error:
+        raise PrunegridError(
+            error.what, where=where, expected=error.expected, remedy=error.remedy
+        ) from error
+    scored = [part.scored for part in plan]
+    losses = window_losses(loaded.model, tokens, plan, where)
+    return {"tokens": scored, "loss": losses, "units": scored}, tokens
+
+
+def _words(
+    loaded: Checkpoint, texts: list[str], settings: dict, where: str
+) -> tuple[dict[str, list], list[int]]:
+    """Return the columns of a row a document, and the tokens of all documents."""
+    first = loaded.tokenizer.bos_token_id
+    first = loaded.tokenizer.eos_token_id if first is None else first
+    if first is None:
+        raise PrunegridError(
+            "the tokenizer has neither a BOS nor an EOS token to begin with", where=where
+        )
+    columns: dict[str, list] = {"tokens": [], "loss": [], "units": []}
+    every: list[int] = []
+    for text in [text for text in texts if text.strip()][: settings.get("max_windows")]:
+        tokens = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        plan = plan_rolling(len(tokens) + 1, settings["window"])
+        columns["loss"].append(
+            math.fsum(window_losses(loaded.model, [first, *tokens], plan, where))
+        )
+        columns["tokens"].append(len(tokens))
+        columns["units"].append(count_words(text))
+        every += tokens
+    return columns, every

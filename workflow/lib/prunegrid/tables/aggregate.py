@@ -15,16 +15,18 @@ import pyarrow.parquet
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
+from prunegrid.tables import expected
+from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import plot_quality
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
-from prunegrid.tables.schema import COLUMNS, LONG, SCHEMA_VERSION, Column, unique_key
+from prunegrid.tables.schema import COLUMNS, LONG, PAIRS, SCHEMA_VERSION, Column, unique_key
 
 log = logging.getLogger("prunegrid")
 
 
 def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
-    """Write a study's table files below `folder`; return whether every cell is in it.
+    """Write a study's table files below `folder`; return whether all is in it and as expected.
 
     Args:
         plan: `prunegrid.tables.plan.study_plan`.
@@ -48,15 +50,22 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             complete = False
             notes.append(f"baseline {baseline['baseline']} ({baseline['split']}): {error}")
             log.warning("%s", notes[-1])
-    wide = _frame(rows, COLUMNS)
-    tall = _frame(long, LONG)
+    wide, tall = _frame(rows, COLUMNS), _frame(long, LONG)
+    groups = collect(plan, rows)
+    pairs = _frame(pair_rows(plan, groups), PAIRS)
+    known = expected.compare(plan, wide)
+    for entry in known:
+        if entry["fault"]:
+            complete = False
+            log.error("%s: %s: %s", entry["cells"], entry["column"], entry["fault"])
     study = plan["study"]
     about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
     about |= {"complete": complete, "prunegrid": __version__}
-    text = render_markdown(plan, wide, tall, notes)
+    text = render_markdown(plan, wide, tall, groups=groups, expected=known, notes=notes)
     writers: dict[str, Callable[[Path], None]] = {
         "parquet": lambda path: _parquet(wide, path, about),
         "long.parquet": lambda path: _parquet(tall, path, about),
+        "pairs.parquet": lambda path: _parquet(pairs, path, about),
         "csv": lambda path: wide.to_csv(path, index=False),
         "md": lambda path: path.write_text(text, encoding="utf-8"),
         "png": lambda path: plot_quality(plan, wide, tall, path),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunegrid import keys
+from prunegrid import keys, modules
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph, Node
 
 TABLE_ENV = Path("envs/table.yaml")
-SUFFIXES = ("parquet", "long.parquet", "csv", "md", "png", "manifest.json")
+SUFFIXES = ("parquet", "long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json")
 
 
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
@@ -41,6 +41,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "title": study.title,
         "cells": cells,
         "baselines": baselines,
+        "expected": [entry.model_dump() for entry in study.expected],
         "bootstrap_seed": graph.config.seed,
     }
     code = keys.code_digest(("prunegrid.tables.aggregate",))
@@ -110,18 +111,11 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         for name in study.evaluations
         if graph.config.profile("evaluations", name).kind == "texts"
     }
-    unstructured = prune is not None and prune.profile.pattern == "unstructured"
-    target = None
-    if prune is not None:
-        target = prune.profile.sparsity if unstructured else _nm_sparsity(prune.profile.pattern)
     return {
         "columns": {
             "model": cell.model,
             "prune": cell.names("prune") or "dense",
-            "method": prune.profile.method if prune else "dense",
-            "pattern": prune.profile.pattern if prune else None,
-            "sparsity_target": target,
-            "calibration": prune.profile.calibration if prune else None,
+            **_prune_columns(prune.profile if prune else None),
             "finetune": cell.names("finetune") or "none",
             "dataset": cell.dataset,
             "generation": "+".join(sorted(generations)) or None,
@@ -136,6 +130,28 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         },
         "perplexities": {name: _ref(node) for name, node in plan.perplexities.items()},
         "efficiency": _ref(plan.efficiency) if plan.efficiency else None,
+    }
+
+
+def _prune_columns(profile: Any) -> dict[str, Any]:
+    """Return the columns that a prune profile fills; None is a dense cell."""
+    names = ("pattern", "sparsity_target", "calibration", "scope", "allocation", "update")
+    if profile is None:
+        return {"method": "dense", **dict.fromkeys((*names, "propagation"))}
+    facts = modules.method_facts(profile.method)
+    needy = facts["NEEDS"] != "nothing" or (
+        profile.update and modules.update_facts(profile.update)["NEEDS"] != "nothing"
+    )
+    unstructured = profile.pattern == "unstructured"
+    return {
+        "method": profile.method,
+        "pattern": profile.pattern,
+        "sparsity_target": profile.sparsity if unstructured else _nm_sparsity(profile.pattern),
+        "calibration": profile.calibration,
+        "scope": (profile.scope or facts["SCOPE"]) if unstructured else None,
+        "allocation": profile.allocation if unstructured else None,
+        "update": profile.update,
+        "propagation": profile.propagation if needy else None,
     }
 
 

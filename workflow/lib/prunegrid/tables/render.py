@@ -8,6 +8,8 @@ from typing import Any
 import pandas
 from tabulate import tabulate
 
+from prunegrid.tables.groups import Group
+
 _SHOWN = ("model", "prune", "finetune", "seed")
 # Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
 _HEADLINE = (
@@ -19,6 +21,8 @@ _HEADLINE = (
     "rep4",
     "length_ratio",
     "ppl_",
+    "word_perplexity",
+    "word_perplexity_",
 )
 
 
@@ -26,15 +30,22 @@ def render_markdown(
     plan: Mapping[str, Any],
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
+    *,
+    groups: Sequence[Group] = (),
+    expected: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """Return the study's table as Markdown: cells, baselines, failures, caption."""
+    """Return the study's table as Markdown: cells, seeds, baselines, failures, caption."""
     title = plan["title"] or plan["study"]
     same = [name for name in ("model",) if wide[name].nunique() == 1 and len(wide) > 1]
     parts = [f"# {title}"]
     if same:
         parts.append(", ".join(f"{name}: {wide[name].dropna().iloc[0]}" for name in same))
     parts.append(_cells(wide, tall, [name for name in _SHOWN if name not in same]))
+    if any(len(group.rows) > 1 for group in groups):
+        parts += ["Over seeds (mean ± standard deviation):", _seeds(groups, tall)]
+    if expected:
+        parts += ["Known values:", _expected(expected)]
     baselines = tall[tall["kind"] == "baseline"]
     if len(baselines):
         parts += ["Baselines (no model; not cells):", _baselines(baselines)]
@@ -49,6 +60,11 @@ def render_markdown(
 
 def _name(row: Mapping[str, Any]) -> str:
     return " / ".join(str(row[key]) for key in _SHOWN if not pandas.isna(row[key]))
+
+
+def is_perplexity(metric: str) -> bool:
+    """Return whether a metric's name is that of a perplexity."""
+    return metric.startswith(("ppl_", "word_perplexity"))
 
 
 def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
@@ -82,7 +98,7 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
         for split, metric in pairs:
             name = metric if len(splits) == 1 else f"{split} {metric}"
             line[name] = _number(
-                row.get(f"{split}_{metric}"), ".2f" if metric.startswith("ppl") else ".3f"
+                row.get(f"{split}_{metric}"), ".2f" if is_perplexity(metric) else ".3f"
             )
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
@@ -95,6 +111,39 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
     if (frame["status"] == "ok").all():
         empty.append("status")
     return _table(frame.drop(columns=empty))
+
+
+def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
+    """Return a row a group: how many seeds, and the headline metrics over them."""
+    pairs = [pair for pair in headline(tall) if any(pair in group.items for group in groups)]
+    lines = []
+    for group in groups:
+        line: dict[str, Any] = {"model": group.model, "cell": group.name, "seeds": len(group.rows)}
+        for split, metric in pairs:
+            text = ""
+            if (split, metric) in group.items:
+                form = ".2f" if is_perplexity(metric) else ".3f"
+                spread = group.spread((split, metric))
+                text = format(group.mean((split, metric)), form)
+                text += "" if spread is None else f" ± {spread:{form}}"
+            line[f"{split} {metric}"] = text
+        lines.append(line)
+    return _table(pandas.DataFrame(lines))
+
+
+def _expected(entries: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        {
+            "cells": entry["cells"],
+            "column": entry["column"],
+            "expected": f"{entry['expected']:g}",
+            "found": _number(entry["found"], ".2f"),
+            "source": entry["source"],
+            "verdict": entry["fault"] or "as expected",
+        }
+        for entry in entries
+    ]
+    return _table(pandas.DataFrame(lines))
 
 
 def _baselines(baselines: pandas.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,14 +190,15 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
     return rows
 
 
-def _resampled(plan: dict, n: int) -> numpy.ndarray:
+def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
+    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
     generator = numpy.random.default_rng(plan["bootstrap_seed"])
     return generator.integers(0, n, size=(RESAMPLES, n))
 
 
 def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean over items."""
-    means = values[_resampled(plan, len(values))].mean(axis=1)
+    means = values[resampled(plan, len(values))].mean(axis=1)
     low, high = numpy.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
@@ -204,8 +206,8 @@ def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
 def _perplexity_interval(plan: dict, path: Path) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the perplexity over windows."""
     windows = pandas.read_parquet(path)
-    picks = _resampled(plan, len(windows))
-    loss, tokens = windows["loss"].to_numpy(), windows["tokens"].to_numpy()
-    nll = loss[picks].sum(axis=1) / tokens[picks].sum(axis=1)
+    picks = resampled(plan, len(windows))
+    loss, units = windows["loss"].to_numpy(), windows["units"].to_numpy()
+    nll = loss[picks].sum(axis=1) / units[picks].sum(axis=1)
     low, high = numpy.quantile(nll, [0.025, 0.975])
     return math.exp(low), math.exp(high)

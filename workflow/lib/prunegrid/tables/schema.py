@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ KEYS = (
     Column("pattern", "string", "unstructured or N:M (N kept of M); null for dense"),
     Column("sparsity_target", "Float64", "asked fraction of zeros; null for dense"),
     Column("calibration", "string", "name of the calibration profile; null where none is used"),
+    Column("scope", "string", "row, layer or model: weights ranked together; null without"),
+    Column("allocation", "string", "how linears share the sparsity; null without"),
+    Column("update", "string", "what was done to the weights that stay, beside the method's own"),
+    Column("propagation", "string", "whose inputs the method saw; dense is an approximation"),
     Column("finetune", "string", "name of the fine-tune profile(s), joined by +"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
     Column("generation", "string", "name of the generation profile"),
@@ -69,11 +73,32 @@ LONG = (
     *KEYS[1:],
     Column("split", "string", "split, or the evaluation's name for perplexity"),
     Column("metric", "string", "name of the metric's column"),
-    Column("value", "Float64", "mean over items (perplexity: exp of the mean token loss)"),
+    Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
+)
+
+PAIRS = (
+    Column("study", "string", "name of the study"),
+    Column("model", "string", "name of the model profile"),
+    Column("dataset", "string", "data set that both were tuned and evaluated on"),
+    Column("split", "string", "split, or the evaluation's name for perplexity"),
+    Column("metric", "string", "name of the metric's column"),
+    Column("a", "string", "prune / finetune of one side, all its seeds together"),
+    Column("b", "string", "prune / finetune of the other"),
+    Column("n", "Int64", "items (documents or windows) that both were scored on"),
+    Column("seeds_a", "Int64", "cells of one side, one a seed"),
+    Column("seeds_b", "Int64", "cells of the other"),
+    Column("value_a", "Float64", "mean over seeds (perplexity: geometric)"),
+    Column("value_b", "Float64", "the same of the other"),
+    Column("spread_a", "Float64", "standard deviation over seeds; null for one"),
+    Column("spread_b", "Float64", "the same of the other"),
+    Column("effect", "string", "difference: a - b; ratio: a / b (perplexity)"),
+    Column("value", "Float64", "the effect"),
+    Column("low", "Float64", "2.5% of a seeded paired bootstrap over items"),
+    Column("high", "Float64", "97.5% of it"),
 )
 
 

@@ -1,0 +1,45 @@
+"""Values that a study's cells are known to have (published ones), compared with those measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas
+
+from prunegrid.errors import nearest
+
+
+def compare(plan: Mapping[str, Any], wide: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for every expected value: what was expected, found, how far off, and a fault.
+
+    The value found is the mean over the cells that match (seeds); `fault` is None where it lies
+    within the share `within` of the one expected.
+    """
+    rows = []
+    for entry in plan["expected"]:
+        chosen = wide[wide["status"] == "ok"]
+        for key, value in entry["cells"].items():
+            chosen = chosen[chosen[key].isin(value if isinstance(value, list) else [value])]
+        found, fault = None, None
+        if entry["column"] not in wide:
+            fault = f"no column {entry['column']}; {nearest(entry['column'], wide.columns)}"
+        elif chosen.empty or chosen[entry["column"]].isna().all():
+            fault = "no such cell was measured"
+        else:
+            found = float(chosen[entry["column"]].mean())
+            off = found / entry["value"] - 1
+            if abs(off) > entry["within"]:
+                fault = f"off by {off:+.1%}, allowed ±{entry['within']:.1%}"
+        rows.append(
+            {
+                "cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items()),
+                "column": entry["column"],
+                "expected": entry["value"],
+                "found": found,
+                "cells_found": len(chosen),
+                "source": entry["source"],
+                "fault": fault,
+            }
+        )
+    return rows

@@ -1,0 +1,156 @@
+"""Cells that differ by their seed alone, taken together; and such groups compared in pairs.
+
+The paired bootstrap draws the same items (documents, or windows of a text) for both sides, so what
+makes an item hard for both cancels out. Seeds are averaged before it: its interval says how much
+other items would move the effect; how much other seeds would is the spread beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+
+from prunegrid.artifacts import MANIFEST, read_json
+from prunegrid.tables.rows import resampled
+
+
+@dataclass
+class Group:
+    """The cells of one model, data set, prune and finetune, one a seed.
+
+    Attributes:
+        rows: their rows of the table.
+        items: (split, metric) → one frame a cell with `value` and `weight`, one row an item; a
+            score is Σ value / Σ weight over items.
+        logarithmic: the (split, metric) whose scores are exponents of a perplexity.
+    """
+
+    model: str
+    dataset: str
+    name: str
+    rows: list[dict] = field(default_factory=list)
+    items: dict[tuple[str, str], list[pandas.DataFrame]] = field(default_factory=dict)
+    logarithmic: set[tuple[str, str]] = field(default_factory=set)
+
+    def values(self, metric: tuple[str, str]) -> list[float]:
+        """Return the score of each seed (of a perplexity, itself and not its exponent)."""
+        found = [float(f["value"].sum() / f["weight"].sum()) for f in self.items[metric]]
+        return [float(numpy.exp(v)) for v in found] if metric in self.logarithmic else found
+
+    def mean(self, metric: tuple[str, str]) -> float:
+        """Return the mean over seeds (of perplexities the geometric mean)."""
+        if metric in self.logarithmic:
+            return statistics.geometric_mean(self.values(metric))
+        return statistics.fmean(self.values(metric))
+
+    def spread(self, metric: tuple[str, str]) -> float | None:
+        """Return the standard deviation over seeds, None for one."""
+        values = self.values(metric)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def draws(self, metric: tuple[str, str], picks: numpy.ndarray) -> numpy.ndarray:
+        """Return the mean score of all seeds for each of the drawn sets of items."""
+        frames = self.items[metric]
+        value = numpy.stack([f["value"].to_numpy()[picks].sum(axis=1) for f in frames])
+        weight = numpy.stack([f["weight"].to_numpy()[picks].sum(axis=1) for f in frames])
+        with numpy.errstate(invalid="ignore", divide="ignore"):
+            return (value / weight).mean(axis=0)
+
+
+def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
+    """Return the groups of a study's cells that are not failed, in the order of its rows.
+
+    Args:
+        rows: one a cell of the plan, in its order.
+    """
+    found: dict[tuple, Group] = {}
+    for cell, row in zip(plan["cells"], rows, strict=True):
+        if row["status"] != "ok":
+            continue
+        key = (row["model"], row["dataset"], f"{row['prune']} / {row['finetune']}")
+        group = found.setdefault(key, Group(*key))
+        group.rows.append(row)
+        for split, pair in cell["texts"].items():
+            items = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
+            # Metrics of a whole corpus have no items.
+            for metric in (m for m in items if f"{split}_{m}" in row):
+                group.items.setdefault((split, metric), []).append(_scores(items[metric]))
+        for evaluation, ref in cell["perplexities"].items():
+            windows = pandas.read_parquet(Path(ref["path"], "windows.parquet"))
+            frame = windows.rename(columns={"loss": "value", "units": "weight"})
+            key = (evaluation, read_json(Path(ref["path"], MANIFEST))["record"]["metric"])
+            group.items.setdefault(key, []).append(frame[["value", "weight"]])
+            group.logarithmic.add(key)
+    return list(found.values())
+
+
+def _scores(column: pandas.Series) -> pandas.DataFrame:
+    """Return the items of a metric of texts; one without a score has no weight."""
+    return pandas.DataFrame(
+        {"value": column.fillna(0).astype(float), "weight": column.notna().astype(float)}
+    )
+
+
+def pair_rows(plan: Mapping[str, Any], groups: Sequence[Group]) -> list[dict]:
+    """Return a row for every two groups of a model and data set, and every metric with items."""
+    return [
+        row
+        for (split, metric), some in _by_metric(groups)
+        for row in _compared(plan, split, metric, some)
+    ]
+
+
+def _by_metric(groups: Sequence[Group]) -> Iterator[tuple[tuple[str, str], list[Group]]]:
+    """Yield each metric with the groups of one model and data set that have the same items."""
+    for metric in dict.fromkeys(metric for group in groups for metric in group.items):
+        alike: dict[tuple, list[Group]] = {}
+        for group in groups:
+            if metric in group.items:
+                sizes = {len(frame) for frame in group.items[metric]}
+                if len(sizes) == 1:
+                    alike.setdefault((group.model, group.dataset, *sizes), []).append(group)
+        yield from ((metric, some) for some in alike.values())
+
+
+def _compared(
+    plan: Mapping[str, Any], split: str, metric: str, groups: Sequence[Group]
+) -> Iterator[dict]:
+    key = (split, metric)
+    count = len(groups[0].items[key][0])
+    picks = resampled(plan, count)
+    draws = {group.name: group.draws(key, picks) for group in groups}
+    for a, b in itertools.combinations(groups, 2):
+        ratio = key in a.logarithmic
+        effect = draws[a.name] - draws[b.name]
+        effect = effect[numpy.isfinite(effect)]
+        low, high = numpy.quantile(effect, [0.025, 0.975]) if len(effect) else (None, None)
+        value = a.mean(key) / b.mean(key) if ratio else a.mean(key) - b.mean(key)
+        if ratio:
+            low, high = float(numpy.exp(low)), float(numpy.exp(high))
+        yield {
+            "study": plan["study"],
+            "model": a.model,
+            "dataset": a.dataset,
+            "split": split,
+            "metric": metric,
+            "a": a.name,
+            "b": b.name,
+            "n": count,
+            "seeds_a": len(a.rows),
+            "seeds_b": len(b.rows),
+            "value_a": a.mean(key),
+            "value_b": b.mean(key),
+            "spread_a": a.spread(key),
+            "spread_b": b.spread(key),
+            "effect": "ratio" if ratio else "difference",
+            "value": value,
+            "low": low,
+            "high": high,
+        }
