@@ -6,7 +6,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
 )
 
@@ -202,26 +201,16 @@ def test_single_pass_uses_the_inputs_that_pruned_linears_give(case, tokens):
         assert same.float().mean() > 0.995, name
 
 
-@torch.no_grad()
-def test_encoder(tokens):
-    model = build(AutoModelForMaskedLM, "bert", BERT)
-    assert [len(v) for v in find_blocks(model).linears.values()] == [6] * 3
-    report = prune_model(model, Recipe("sparsegpt", "2:4"), tokens=tokens)
-    assert len(report) == 18
-    assert all(facts["sparsity"] == 0.5 for facts in report.values())
-
-
-def test_encoder_decoder_is_refused_with_what_was_found():
-    config = {
-        "vocab_size": 64,
-        "d_model": 16,
-        "d_kv": 4,
-        "d_ff": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-    }
+def test_two_lists_are_an_encoder_decoders_only():
+    config = {**SMALL, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
     model = build(AutoModelForSeq2SeqLM, "t5", config)
-    with pytest.raises(PrunegridError, match=r"encoder\.block \(2 blocks\), decoder\.block"):
+    assert len(find_blocks(model).names) == 4
+    model.config.is_encoder_decoder = False
+    with pytest.raises(PrunegridError, match=r"2 lists.*encoder\.block \(2 blocks\), decoder\.blo"):
+        find_blocks(model)
+    model.config.is_encoder_decoder = True
+    model.third = nn.ModuleList(model.encoder.block)
+    with pytest.raises(PrunegridError, match="3 lists.*third.*expected an encoder's and a decoder"):
         find_blocks(model)
 
 
@@ -259,7 +248,7 @@ def test_include_names_linears_outside_the_blocks():
 
 
 class Plain(nn.Module):
-    """A model of three linear blocks; `between` is what it does after each."""
+    """A model of linear blocks; `between` is what it does after each, given all outputs so far."""
 
     def __init__(self, between):
         super().__init__()
@@ -268,9 +257,11 @@ class Plain(nn.Module):
         self.between = between
 
     def forward(self, tokens, use_cache=False):
-        hidden = self.embed(tokens)
+        outputs = [self.embed(tokens)]
+        hidden = outputs[0]
         for layer in self.layers:
-            hidden = self.between(layer(hidden))
+            outputs.append(layer(hidden))
+            hidden = self.between(outputs)
         return hidden
 
 
@@ -282,17 +273,69 @@ class Doubling(nn.Sequential):
 
 
 @torch.no_grad()
-def test_a_model_that_does_more_than_run_its_blocks_is_refused(tokens):
-    honest = Plain(lambda hidden: hidden)
+def test_what_a_model_does_between_its_blocks_is_its_own_affair(tokens):
+    model = Plain(lambda outputs: outputs[-1] * 2 + outputs[0])
+    blocks = find_blocks(model)
+    replay = Replay(model, blocks, tokens)
+    for index in range(3):
+        for sample in range(len(tokens)):
+            replay.advance(index, sample, replay.run(index, sample))
+    ends = torch.cat(replay.hidden)
+    assert torch.allclose(ends * 2 + model.embed(tokens), model(tokens), atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_be_run_block_by_block_is_refused(tokens):
+    honest = Plain(lambda outputs: outputs[-1])
     Replay(honest, find_blocks(honest), tokens)
-    odd = Plain(lambda hidden: hidden * 2)
-    with pytest.raises(PrunegridError, match=r"layers\.1 gives something else"):
+    odd = Plain(lambda outputs: sum(outputs))
+    with pytest.raises(PrunegridError, match=r"layers\.2 gives something else"):
         Replay(odd, find_blocks(odd), tokens)
-    odd = Plain(lambda hidden: hidden)
+    odd = Plain(lambda outputs: outputs[-1])
     odd.layers[1] = Doubling(nn.Linear(8, 8))
     odd._no_split_modules = ["Sequential", "Doubling"]
     with pytest.raises(PrunegridError, match=r"layers\.1 changes its input in place"):
         Replay(odd, find_blocks(odd), tokens)
+
+
+class Remembering(nn.Module):
+    """A block that hands a second value on to the next one: `make` of its hidden states."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.linear, self.make = nn.Linear(8, 8), make
+
+    def forward(self, hidden, given=None):
+        given = self.make(hidden) if given is None else given
+        return self.linear(hidden) + given, given
+
+
+class Handing(nn.Module):
+    """A model whose blocks hand something on beside the hidden states, as T5's do."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.embed = nn.Embedding(64, 8)
+        self.layers = nn.ModuleList(Remembering(make) for _ in range(3))
+
+    def forward(self, tokens):
+        hidden, given = self.embed(tokens), None
+        for layer in self.layers:
+            hidden, given = layer(hidden, given)
+        return hidden
+
+
+@torch.no_grad()
+def test_blocks_may_hand_on_what_depends_on_positions_only(tokens):
+    model = Handing(lambda hidden: torch.arange(hidden.shape[1]).float()[None, :, None])
+    replay = Replay(model, find_blocks(model), tokens)
+    for index in range(3):
+        for sample in range(len(tokens)):
+            replay.advance(index, sample, replay.run(index, sample))
+    assert torch.allclose(torch.cat(replay.hidden), model(tokens))
+    model = Handing(lambda hidden: hidden)
+    with pytest.raises(PrunegridError, match=r"layers\.1 gives something else"):
+        Replay(model, find_blocks(model), tokens)
 
 
 @torch.no_grad()

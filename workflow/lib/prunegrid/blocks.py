@@ -1,8 +1,10 @@
 """Where a model's blocks and their linears are, found by structure and never by model name.
 
 Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
-lists in `_no_split_modules` settle doubts). Prunable are the linears inside blocks; embeddings,
-the head, norms, biases and anything outside a block (OPT-350m's projections) are not.
+lists in `_no_split_modules` settle doubts); an encoder-decoder has two such lists, and its blocks
+are the encoder's, then the decoder's. Prunable are the linears inside blocks, those of
+cross-attention too; embeddings (T5's of relative positions is inside a block), the head, norms,
+biases and anything outside a block (OPT-350m's projections) are not.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import is_encoder_decoder
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A model's blocks in the order in which they run.
+    """A model's blocks in the order in which they run, an encoder's before its decoder's.
 
     Attributes:
         names: module names.
@@ -35,47 +38,56 @@ def find_blocks(model: nn.Module) -> Blocks:
     """Return the blocks of a model and their linears.
 
     Raises:
-        PrunegridError: no list of blocks, more than one, or weights in them that are not linears.
+        PrunegridError: no list of blocks, more than the model's kind has (two for an
+            encoder-decoder, else one), or weights in them that are not linears.
     """
     found = _repeated_lists(model)
     hinted = set(getattr(model, "_no_split_modules", None) or ())
-    named = [
+    chosen = [
         name for name, blocks in found.items() if all(type(b).__name__ in hinted for b in blocks)
-    ]
-    chosen = named or list(found)
+    ] or list(found)
+    _require_understood(model, {name: found[name] for name in chosen})
+    named = {
+        f"{parent}.{index}": module
+        for parent in chosen
+        for index, module in enumerate(found[parent])
+    }
+    linears = {
+        name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
+        for name, block in named.items()
+    }
+    for name, block in named.items():
+        _require_linear_weights(name, block, linears[name])
+    return Blocks(list(named), list(named.values()), linears)
+
+
+def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> None:
+    """Check that there are as many lists of blocks as a model of its kind has, all different."""
     where = type(model).__name__
-    if not chosen:
+    if not lists:
         raise PrunegridError(
             f"no blocks can be found; its lists of modules are {_listing(model) or 'none'}",
             where=where,
             expected="a ModuleList that repeats one class of block with linears inside",
             remedy="use a transformer of the transformers library",
         )
-    if len(chosen) > 1:
-        sizes = ", ".join(f"{name} ({len(found[name])} blocks)" for name in chosen)
+    two = is_encoder_decoder(model)
+    if len(lists) > 1 + two:
+        sizes = ", ".join(f"{name} ({len(blocks)} blocks)" for name, blocks in lists.items())
         raise PrunegridError(
-            f"more than one list of blocks was found: {sizes}",
+            f"{len(lists)} lists of blocks were found: {sizes}",
             where=where,
-            expected="one; encoder-decoder models are not supported yet",
-            remedy="use a decoder-only or encoder-only model",
+            expected="an encoder's and a decoder's" if two else "one, as it is no encoder-decoder",
+            remedy="this architecture is not supported",
         )
-    parent = chosen[0]
-    modules = list(found[parent])
-    names = [f"{parent}.{index}" for index in range(len(modules))]
+    modules = [module for blocks in lists.values() for module in blocks]
     if len({id(module) for module in modules}) < len(modules):
         raise PrunegridError(
             "one block is used more than once",
-            where=f"{where}.{parent}",
+            where=f"{where}.{', '.join(lists)}",
             expected="blocks with weights of their own",
             remedy="this architecture is not supported",
         )
-    linears = {
-        name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
-        for name, block in zip(names, modules, strict=True)
-    }
-    for name, block in zip(names, modules, strict=True):
-        _require_linear_weights(name, block, linears[name])
-    return Blocks(names, modules, linears)
 
 
 def prunable(model: nn.Module, *, include: tuple[str, ...] = ()) -> dict[str, nn.Module]:

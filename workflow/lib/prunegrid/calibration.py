@@ -2,7 +2,8 @@
 
 Windows are drawn as the drivers of SparseGPT and Wanda draw them: a document at random, until one
 has more than `length` tokens; then one window of it at random. Special tokens are the tokenizer's
-own default, so a window at a document's start holds its BOS.
+own default, so a window at a document's start holds its BOS. How a model is given a window (an
+encoder-decoder gets it twice) is said in `prunegrid.forward`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.blocks import find_blocks
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import run_window
 from prunegrid.input_stats import Collector
 
 log = logging.getLogger(__name__)
@@ -132,7 +134,7 @@ def dense_norms(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
     try:
         with Collector(linears, "input_norms", device) as collector:
             for sample, window in enumerate(tqdm(tokens, desc="calibrate", disable=None)):
-                collector.run(sample, lambda w=window: model(w[None].to(device), use_cache=False))
+                collector.run(sample, lambda w=window: run_window(model, w[None].to(device)))
     finally:
         model.train(training)
     # Clones: linears that share an input share its norms, and files hold no shared memory.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from prunegrid import artifacts, blocks
 from prunegrid import attest as attestation
 from prunegrid.errors import PrunegridError
+from prunegrid.loading import is_of, of_task, read_model, read_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -91,53 +92,6 @@ def read_plain(folder: Path, device: str, pattern: str | None, adapter: str) -> 
     return Checkpoint(model, read_tokenizer(folder), tensors, record)
 
 
-def read_model(folder: Path) -> nn.Module:
-    """Return the model of a folder of config and safetensors, in eval mode on the CPU.
-
-    Raises:
-        PrunegridError: tensors are missing from the files, or of another shape than the config's.
-    """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    names = config.architectures or ["ForCausalLM"]
-    causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-    family = AutoModelForCausalLM if causal else AutoModel
-    # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
-    model, found = family.from_pretrained(
-        folder,
-        dtype="auto",
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if found.get(fault):
-            raise PrunegridError(
-                f"{fault.replace('_', ' ')}: {sorted(map(str, found[fault]))[:3]}",
-                where=str(folder),
-                expected="exactly the tensors that its config.json describes",
-                remedy="the folder is incomplete or of another model: make or download it again",
-            )
-    return model.eval()
-
-
-def read_tokenizer(folder: Path):
-    """Return the folder's tokenizer, or None where it holds none."""
-    from transformers import AutoTokenizer
-
-    if not (Path(folder) / "tokenizer_config.json").exists():
-        return None
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
-    # How it was loaded is no fact of the tokenizer; saved again, it must be the same file.
-    for trace in ("is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(trace, None)
-    return tokenizer
-
-
 def measure_plain(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -148,28 +102,39 @@ def measure_plain(
 ) -> dict:
     """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
 
-    Encoders (models without a causal head) have no prunable weights here: their counts are None.
+    Of a model that is no causal language model (a metric's encoder) the blocks need not be found:
+    its counts of prunable weights are None then.
+
+    Raises:
+        PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
     """
     parameters = dict(model.named_parameters())
-    causal = type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
-    linears = {}
-    if causal:
-        modules = blocks.prunable(model)
-        linears = {name: blocks.oriented(module).detach() for name, module in modules.items()}
+    linears = _linears(model)
     total = sum(p.numel() for p in parameters.values())
     nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
-    dtype = next((w.dtype for w in linears.values()), next(iter(parameters.values())).dtype)
+    weights = [*(linears or {}).values(), *parameters.values()]
     return measure(
         tensors,
-        linears if causal else None,
+        linears,
         pattern=pattern,
-        precision=str(dtype).removeprefix("torch."),
+        precision=str(weights[0].dtype).removeprefix("torch."),
         adapter=adapter,
         parameters=total,
         nonzero=nonzero,
         file_bytes=file_bytes,
         where=where,
     )
+
+
+def _linears(model: nn.Module) -> dict[str, Tensor] | None:
+    """Return full name → weight [d_out, d_in] of the prunable linears; None: no blocks to find."""
+    try:
+        modules = blocks.prunable(model)
+    except PrunegridError:
+        if is_of(of_task("causal-lm"), [type(model).__name__]):
+            raise
+        return None
+    return {name: blocks.oriented(module).detach() for name, module in modules.items()}
 
 
 def measure(
@@ -189,7 +154,7 @@ def measure(
 
     Args:
         tensors: every tensor that the model computes with, by canonical name.
-        linears: prunable base weights (dequantized), each [d_out, d_in]; None for an encoder.
+        linears: prunable base weights (dequantized), each [d_out, d_in]; None: not known.
         pattern: "unstructured", "N:M" or None, inherited from the pruning step.
         parameters: logical count: packed weights once, adapters included, masks excluded.
         effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.

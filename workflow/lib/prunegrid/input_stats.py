@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,15 @@ class Accumulator:
                 end = start + PANEL
                 self._gram[start:end, :end].addmm_(flat[:, start:end].t(), flat[:, :end])
 
+    def __add__(self, other: Accumulator) -> Accumulator:
+        """Return a new accumulator of what both have seen."""
+        both = Accumulator(self.needs, len(self._squares), self._squares.device)
+        both.tokens = self.tokens + other.tokens
+        both._squares = self._squares + other._squares
+        if self._gram is not None:
+            both._gram = self._gram + other._gram
+        return both
+
     def finish(self) -> InputStats:
         """Return the statistics; the accumulator is spent."""
         norms = (self._squares / max(self.tokens, 1)).float()
@@ -105,6 +115,7 @@ class Collector:
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share their sums.
     Where each linear is called once a pass, the pass may end with `AllSeen` at the last of them.
+    One that is called again in a pass (DeBERTa's q and k, for relative positions) is given both.
 
     Args:
         linears: full name → module.
@@ -116,9 +127,10 @@ class Collector:
         self, linears: Mapping[str, nn.Module], needs: str, device: torch.device | str = "cpu"
     ) -> None:
         self.linears, self.needs, self.device = linears, needs, device
-        self._sums: dict[str, Accumulator] = {}
-        self._leader: dict[str, str] = {}
-        self._recent: deque[tuple[Tensor, str]] = deque(maxlen=2)
+        # By linear and number of its call in a pass; the leader is the first of those that share.
+        self._sums: dict[tuple[str, int], Accumulator] = {}
+        self._leader: dict[tuple[str, int], tuple[str, int]] = {}
+        self._recent: deque[tuple[Tensor, tuple[str, int]]] = deque(maxlen=2)
         self._called: list[str] = []
         self._sample, self._whole = 0, False
 
@@ -148,17 +160,17 @@ class Collector:
         return output
 
     def _see(self, name: str, module: nn.Module, args: tuple) -> None:
-        inputs = args[0]
-        leader = next((who for seen, who in self._recent if seen is inputs), name)
-        if self._leader.setdefault(name, leader) != leader:
+        inputs, call = args[0], (name, self._called.count(name))
+        leader = next((who for seen, who in self._recent if seen is inputs), call)
+        if self._leader.setdefault(call, leader) != leader:
             raise PrunegridError(
                 "the linear shares its input in some samples and not in others", where=name
             )
-        if leader == name:
-            self._recent.append((inputs, name))
-            if name not in self._sums:
-                self._sums[name] = Accumulator(self.needs, inputs.shape[-1], self.device)
-            self._sums[name].add(inputs, f"{name}, calibration sample {self._sample}")
+        if leader == call:
+            self._recent.append((inputs, call))
+            if call not in self._sums:
+                self._sums[call] = Accumulator(self.needs, inputs.shape[-1], self.device)
+            self._sums[call].add(inputs, f"{name}, calibration sample {self._sample}")
         self._called.append(name)
         # A linear that is called twice in a pass must be seen twice: no short cut then.
         if self._whole:
@@ -172,12 +184,18 @@ class Collector:
         Raises:
             PrunegridError: a linear was never called.
         """
+        leaders: dict[str, tuple[tuple[str, int], ...]] = {}
         for name in self.linears:
-            if name not in self._leader:
+            calls = sorted(call for call in self._leader if call[0] == name)
+            if not calls:
                 raise PrunegridError(
                     "no calibration sample reaches the linear",
                     where=name,
                     remedy="use more or longer samples, or a method that needs none",
                 )
-        done = {name: sums.finish() for name, sums in self._sums.items()}
-        return {name: done[self._leader[name]] for name in self.linears}
+            leaders[name] = tuple(sorted(self._leader[call] for call in calls))
+        done: dict[tuple[tuple[str, int], ...], InputStats] = {}
+        # Those of several calls first: they are sums of others, which are spent by `finish`.
+        for group in sorted(set(leaders.values()), key=len, reverse=True):
+            done[group] = functools.reduce(operator.add, map(self._sums.get, group)).finish()
+        return {name: done[leaders[name]] for name in self.linears}

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, blocks, checkpoint, masked_lora
+from prunegrid import artifacts, attest, blocks, checkpoint, loading, masked_lora
 from prunegrid.errors import PrunegridError
 
 MASKS = "masks.safetensors"
@@ -36,7 +36,7 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    plain = checkpoint.read_model(folder)
+    plain = loading.read_model(folder)
     inside = set(blocks.prunable(plain))
     outside = sorted(
         name
@@ -184,7 +184,7 @@ def read(
     parts = split_tensors(model)
     tensors = {f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()}
     record = measure(model, tensors, pattern, checkpoint.file_bytes(folder), str(folder))
-    return checkpoint.Checkpoint(model, checkpoint.read_tokenizer(folder), tensors, record)
+    return checkpoint.Checkpoint(model, loading.read_tokenizer(folder), tensors, record)
 
 
 def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:

@@ -30,7 +30,7 @@ class Model(Profile):
     revision: str | None = None
     file: str | None = None
     sha256: str | None = None
-    task: Literal["causal-lm", "encoder"] = "causal-lm"
+    task: Literal["causal-lm", "seq2seq-lm", "masked-lm", "encoder"] = "causal-lm"
     config: dict[str, Any] | None = None
     seed: NonNegative = 0
     note: str | None = None

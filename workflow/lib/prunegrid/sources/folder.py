@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegrid import loading
 from prunegrid.errors import PrunegridError
 from prunegrid.sources import weights
 
 log = logging.getLogger(__name__)
-
-CAUSAL = ("ForCausalLM", "LMHeadModel")
 
 
 def load(
@@ -30,7 +29,7 @@ def load(
     Args:
         folder: holds config.json, weights and tokenizer.
         names: the files of the folder that count.
-        task: "causal-lm" or "encoder".
+        task: as `prunegrid.loading` lists them.
         dtype: of the model that is returned.
         where: label for errors.
 
@@ -42,7 +41,9 @@ def load(
     layout = weights.choose(list(names), where)
     tensors = weights.read(folder, layout)
     with torch.device("meta"):
-        skeleton = family(task).from_config(config, trust_remote_code=False)
+        skeleton = loading.auto_class(loading.of_task(task)).from_config(
+            config, trust_remote_code=False
+        )
     weights.check_tied(tensors, getattr(skeleton, "all_tied_weights_keys", None) or {}, where)
     try:
         model, found = type(skeleton).from_pretrained(
@@ -61,13 +62,6 @@ def load(
     if layout.format == "pickled":
         note = "; ".join(filter(None, ["converted from " + layout.file, note]))
     return model.eval(), read_tokenizer(folder, where), note
-
-
-def family(task: str):
-    """Return transformers' auto class of a task."""
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    return AutoModelForCausalLM if task == "causal-lm" else AutoModel
 
 
 def read_config(folder: Path, task: str, where: str):
@@ -107,13 +101,13 @@ def read_config(folder: Path, task: str, where: str):
             remedy="name the model that it was made from",
         )
     made_as = plain.get("architectures") or []
-    is_causal = any(str(name).endswith(CAUSAL) for name in made_as)
-    known = type(config) in family(task)._model_mapping
-    if not known or (task == "causal-lm" and made_as and not is_causal):
+    kind = loading.of_task(task)
+    known = type(config) in loading.auto_class(kind)._model_mapping
+    if not known or (made_as and not loading.is_of(kind, made_as)):
         raise PrunegridError(
             f"the model is a {', '.join(map(str, made_as)) or config.model_type}",
             where=where,
-            expected="a causal language model" if task == "causal-lm" else "an encoder",
+            expected=kind.title,
             remedy="name another model",
         )
     return config
@@ -122,8 +116,9 @@ def read_config(folder: Path, task: str, where: str):
 def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
     """Return a note on what the source has besides, after checking that nothing else is amiss.
 
-    For an encoder, a task head of the source is left out, and a pooler that the source lacks is
-    set to zero: no layer's output depends on either, and random numbers would not be repeatable.
+    For an encoder and a masked language model, heads of other tasks that the source has are left
+    out; for an encoder, a pooler that the source lacks is set to zero: no layer's output depends
+    on either, and random numbers would not be repeatable.
 
     Raises:
         PrunegridError: tensors are missing, left over, or of another shape.
@@ -136,9 +131,11 @@ def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
             nn.init.zeros_(model.get_parameter(name))
         if pooler:
             notes.append("the source has no pooler: zeros stand in its place")
+        missing -= pooler
+    if task in ("encoder", "masked-lm"):
         if extra:
             notes.append("left out: " + ", ".join(sorted({name.split(".")[0] for name in extra})))
-        missing, extra = missing - pooler, set()
+        extra = set()
     amiss = {
         "missing": missing,
         "left over": extra,

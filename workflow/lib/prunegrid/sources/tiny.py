@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegrid import loading
 from prunegrid.errors import PrunegridError
-from prunegrid.sources import folder as folders
 
 # The ids that OPT and RoBERTa give them, whose position tables depend on the pad id.
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -23,7 +23,7 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
 
     Args:
         source: config {model_type, …}, seed, and tokenizer {add_bos, chat_template, max_length}.
-        task: "causal-lm" or "encoder".
+        task: as `prunegrid.loading` lists them.
         dtype: of the weights.
         where: label for errors.
 
@@ -41,12 +41,17 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
             where=where,
             expected=f"at least {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIALS)} specials",
         )
-    settings = {"bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": EOS} | settings
+    roles = {"bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": EOS}
+    if task == "seq2seq-lm":
+        roles["decoder_start_token_id"] = BOS
+    settings = roles | settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(source.get("seed") or 0))
         try:
             config = AutoConfig.for_model(kind, **settings)
-            model = folders.family(task).from_config(config, dtype=torch.float32)
+            model = loading.auto_class(loading.of_task(task)).from_config(
+                config, dtype=torch.float32
+            )
         except Exception as error:  # transformers raises many kinds for a wrong config
             raise PrunegridError(
                 f"no model can be made of this config ({str(error).strip().splitlines()[0]})",
@@ -59,7 +64,7 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     tokenizer = byte_tokenizer(
         max_length=options.get("max_length") or longest,
         add_bos=bool(options.get("add_bos", False)),
-        encoder=task == "encoder",
+        encoder=task in ("encoder", "masked-lm"),
         chat_template=options.get("chat_template"),
     )
     return model.to(dtype).eval(), tokenizer

@@ -25,7 +25,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return {source: what it resolved to, weights: the WEIGHTS RECORD} after writing the model.
 
     Args:
-        settings: source, dtype ("float32" or "bfloat16"), task ("causal-lm" or "encoder").
+        settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.loading`).
         parents: none.
         out: an empty folder.
         job: its `where` labels errors.
@@ -46,7 +46,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         log.info("%s: resolved to %s", where, record["resolved"])
         if fetched.place.is_file():
             if task != "causal-lm":
-                raise PrunegridError("a GGUF file is no encoder", where=where)
+                raise PrunegridError(f"a GGUF file is no {task}", where=where)
             model, tokenizer, note = gguf.load(fetched.place, dtype, where)
         else:
             model, tokenizer, note = folder.load(fetched.place, fetched.names, task, dtype, where)

@@ -1,0 +1,51 @@
+"""How a model is run on a calibration window: by what its forward takes, never by its name.
+
+Decoders and encoders are given the window as it is. An encoder-decoder's encoder is given the
+window and its decoder the same window shifted right by one, its start token first: so both stacks
+see `length` tokens of the text, as in training on copies of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.errors import PrunegridError
+
+
+def run_window(model: nn.Module, window: Tensor) -> Any:
+    """Return what the model gives for int64 [1, length] tokens, computed without a cache.
+
+    Raises:
+        PrunegridError: an encoder-decoder does not say which token its decoder starts with.
+    """
+    taken = inspect.signature(model.forward).parameters
+    arguments: dict[str, Any] = {}
+    if "use_cache" in taken:
+        arguments["use_cache"] = False
+    if is_encoder_decoder(model) and "decoder_input_ids" in taken:
+        start = torch.full_like(window[:, :1], _start_token(model))
+        arguments["decoder_input_ids"] = torch.cat([start, window[:, :-1]], dim=1)
+    return model(window, **arguments)
+
+
+def is_encoder_decoder(model: nn.Module) -> bool:
+    """Return whether the model's config says that it has an encoder and a decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def _start_token(model: nn.Module) -> int:
+    for fact in ("decoder_start_token_id", "bos_token_id"):
+        for owner in (model.config, getattr(model, "generation_config", None)):
+            token = getattr(owner, fact, None)
+            if isinstance(token, int):
+                return token
+    raise PrunegridError(
+        "the decoder's first token is not known",
+        where=type(model).__name__,
+        expected="decoder_start_token_id in the model's config",
+        remedy="add it to config.json",
+    )
