@@ -1,7 +1,7 @@
 """The stages `calibration` and `prune` on a tiny model, through the files that they leave."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,9 @@ class Job:
     device: str = "cpu"
     where: str = "test"
     together: tuple = ()
+    memory: dict = field(
+        default_factory=lambda: {"model": "whole", "activations": "device", "chunk": 8}
+    )
 
     def seed(self, purpose):
         return len(purpose)

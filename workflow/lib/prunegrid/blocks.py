@@ -10,6 +10,7 @@ biases and anything outside a block (OPT-350m's projections) are not.
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -124,7 +125,12 @@ def oriented(module: nn.Module) -> Tensor:
     GPT-2's Conv1D stores [d_in, d_out]: its view is the transpose.
     """
     weight = module.weight.detach()
-    return weight.t() if _is_conv1d(module) else weight
+    return weight.t() if is_transposed(module) else weight
+
+
+def weights_in_memory(linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the weights [d_out, d_in] of linears that are in memory, by the same names."""
+    return {name: oriented(module) for name, module in linears.items()}
 
 
 def linears_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -132,11 +138,13 @@ def linears_of(module: nn.Module) -> dict[str, nn.Module]:
     return {
         name: child
         for name, child in module.named_modules()
-        if name and (isinstance(child, nn.Linear) or _is_conv1d(child)) and child.weight.dim() == 2
+        if name
+        and (isinstance(child, nn.Linear) or is_transposed(child))
+        and child.weight.dim() == 2
     }
 
 
-def _is_conv1d(module: nn.Module) -> bool:
+def is_transposed(module: nn.Module) -> bool:
     """Whether it computes x @ W + b, with W [d_in, d_out], as transformers' Conv1D does."""
     # By name, so that what only counts weights need not import all of transformers.
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from prunegrid.blocks import find_blocks
+from prunegrid.blocks import Blocks, find_blocks
 from prunegrid.errors import PrunegridError
 from prunegrid.forward import run_window
-from prunegrid.input_stats import Collector
+from prunegrid.input_stats import Collector, InputStats
+from prunegrid.pruning.dense import dense_stats
+from prunegrid.pruning.holding import WHOLE, Holding
+from prunegrid.pruning.replay import Replay
 
 log = logging.getLogger(__name__)
 
@@ -113,21 +116,21 @@ def _joined(
 
 
 @torch.no_grad()
-def dense_norms(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> dict[str, Tensor]:
     """Return full linear name → float32 [d_in], the mean of x_j² over all tokens, of `model` as is.
 
     Args:
         model: on its device.
         tokens: int64 [samples, length].
+        holding: how the model is held; a block at a time, all samples pass each block in turn.
 
     Raises:
         PrunegridError: activations hold NaN or infinity, or a linear is not reached.
     """
-    linears = {
-        name: module
-        for group in find_blocks(model).linears.values()
-        for name, module in group.items()
-    }
+    blocks = find_blocks(model)
+    if not holding.whole:
+        return _norms_by_block(model, blocks, tokens, holding)
+    linears = {n: module for group in blocks.linears.values() for n, module in group.items()}
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -137,5 +140,19 @@ def dense_norms(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
                 collector.run(sample, lambda w=window: run_window(model, w[None].to(device)))
     finally:
         model.train(training)
+    return _norms(collector.finish())
+
+
+def _norms(stats: Mapping[str, InputStats]) -> dict[str, Tensor]:
     # Clones: linears that share an input share its norms, and files hold no shared memory.
-    return {name: stats.input_norms.cpu().clone() for name, stats in collector.finish().items()}
+    return {name: found.input_norms.cpu().clone() for name, found in stats.items()}
+
+
+def _norms_by_block(
+    model: nn.Module, blocks: Blocks, tokens: Tensor, holding: Holding
+) -> dict[str, Tensor]:
+    replay, found = Replay(model, blocks, tokens, holding.storage), {}
+    for index in tqdm(range(len(blocks.names)), desc="calibrate", unit="block", disable=None):
+        with holding.resident(index):
+            found |= _norms(dense_stats(replay, index, "input_norms"))
+    return found

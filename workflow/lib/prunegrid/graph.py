@@ -51,6 +51,7 @@ class Node:
         pins: {package: version} of the packages that its bytes depend on.
         threads: torch's threads.
         device: "cpu" or "cuda".
+        memory: how models are held; not part of the key.
         key: what all of it comes to.
     """
 
@@ -63,6 +64,7 @@ class Node:
     pins: dict[str, str]
     threads: int
     device: str
+    memory: dict[str, Any]
     key: str = field(default="")
 
     @property
@@ -99,6 +101,7 @@ class Node:
             "pins": self.pins,
             "threads": self.threads,
             "device": self.device,
+            "memory": self.memory,
         }
 
 
@@ -202,6 +205,7 @@ class Graph:
                 pins,
                 self.config.threads,
                 device,
+                self.config.memory,
                 key,
             )
         return self._nodes[stage, key]

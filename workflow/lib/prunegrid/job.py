@@ -38,12 +38,14 @@ class Job:
         where: a label of the step for error messages.
         threads: torch's threads.
         settings: the slice of the config.
+        memory: how a model and its activations are held (`config.profiles.Memory`).
         together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
     def __init__(self, node: Mapping[str, Any], scratch: Path, device: str = "cpu") -> None:
         self.device, self.scratch, self.where = device, scratch, node["label"]
         self.threads, self.settings = node["threads"], dict(node["settings"])
+        self.memory: Mapping[str, Any] = node["memory"]
         self.together = [
             Job(other, Path(other["scratch"]), device) for other in node.get("together", [])
         ]

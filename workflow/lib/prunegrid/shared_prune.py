@@ -1,7 +1,7 @@
 """Cells that share a dense model's Hessians, pruned in one job and adopted by their own.
 
-The leader's job prunes all of them block by block, keeps each one's pruned blocks on disk, and
-writes its own artifact and, prepared in the scratch of their jobs, those of the others.
+The leader's job prunes all of them block by block and writes each one's blocks as they come: its
+own artifact's and, prepared in the scratch of their jobs, those of the others.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunegrid import artifacts
-from prunegrid.blocks import oriented, prunable
+from prunegrid.by_block import Dense
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.together import prune_together
 
@@ -58,55 +56,41 @@ def adopt(scratch: Path, out: Path) -> dict | None:
 
 
 def run(
-    model: nn.Module,
+    parent: Dense,
     cells: Sequence[Cell],
+    finish: Callable[[Cell, dict, dict, float], dict],
+    *,
     tokens: Tensor,
     norms: dict[str, Tensor],
-    scratch: Path,
-    finish: Callable[[Cell, dict, float], dict],
 ) -> dict:
     """Return the record of the first cell, after preparing the others.
 
     Args:
-        model: dense, on its device; holds the last cell's weights afterwards.
+        parent: the dense model; it is not changed.
         cells: the job's own first; the others' `out` are made here.
+        finish: given a cell, its report, its WEIGHTS RECORD and seconds, returns its record.
         tokens: calibration windows, int64 [samples, length].
         norms: mean x² of the dense model by full linear name.
-        scratch: where pruned blocks are kept meanwhile.
-        finish: writes a cell's artifact from the model as it then is; returns the record.
     """
     began = time.perf_counter()
-    kept = scratch / "blocks"
-    shutil.rmtree(kept, ignore_errors=True)
-    counts = [0] * len(cells)
-
-    def keep(number: int, weights: dict[str, Tensor]) -> None:
-        folder = kept / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Three digits sort for up to a thousand blocks; the order plays no part.
-        plain = {name: weight.cpu().contiguous() for name, weight in weights.items()}
-        save_file(plain, folder / f"{counts[number]:03}.safetensors")
-        counts[number] += 1
-
-    reports = prune_together(model, [cell.recipe for cell in cells], tokens, keep, norms=norms)
+    for cell in cells[1:]:
+        shutil.rmtree(cell.out, ignore_errors=True)
+        cell.out.mkdir(parents=True)
+    writers = [parent.writer(cell.out) for cell in cells]
+    reports = prune_together(
+        parent.model,
+        [cell.recipe for cell in cells],
+        tokens,
+        lambda number, block, weights: writers[number].add_block(block, weights),
+        norms=norms,
+        holding=parent.holding,
+    )
     seconds = (time.perf_counter() - began) / len(cells)
     records = []
-    for number, (cell, report) in enumerate(zip(cells, reports, strict=True)):
-        _load(model, kept / str(number))
-        if number:
-            shutil.rmtree(cell.out, ignore_errors=True)
-            cell.out.mkdir(parents=True)
-        records.append(finish(cell, report, seconds) | {"statistics_shared_by": len(cells)})
-        if number:
+    for cell, report, shards in zip(cells, reports, writers, strict=True):
+        weights = shards.finish(cell.recipe.pattern)
+        shared = {"statistics_shared_by": len(cells)}
+        records.append(finish(cell, report, weights, seconds) | shared)
+        if len(records) > 1:
             artifacts.write_json(cell.out / RECORD, records[-1])
-    shutil.rmtree(kept)
     return records[0]
-
-
-@torch.no_grad()
-def _load(model: nn.Module, folder: Path) -> None:
-    """Put a cell's pruned blocks into the model; every cell prunes the same linears."""
-    linears = prunable(model)
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, weight in load_file(path).items():
-            oriented(linears[name]).copy_(weight)

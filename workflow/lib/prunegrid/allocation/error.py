@@ -39,14 +39,16 @@ def allocate(
     """
     import torch
 
-    weights = {name: w for linears in blocks.values() for name, w in linears.items()}
-    sizes = torch.tensor([float(w.numel()) for w in weights.values()], dtype=torch.float64)
-    reached = []
-    for name, weight in weights.items():
+    names, counts, reached = [], [], []
+    # One linear at a time: a large model's weights are read from its files as they are asked for.
+    for name, weight in ((n, w) for linears in blocks.values() for n, w in linears.items()):
         errors = weight.float().square() * norms[name].to(weight.device)
         total = errors.double().sum().clamp(min=1e-300)
         # Far above the smallest float32, whose order would be lost.
         reached.append(histogram(errors / total.float() * 1e12).cumsum(0).double())
+        names.append(name)
+        counts.append(float(weight.numel()))
+    sizes = torch.tensor(counts, dtype=torch.float64)
     low, high = max(sparsity - shift, 0.0), min(sparsity + shift, 1.0)
     # [linears, bins]: the sparsity of each linear if it were cut above each bin.
     cut = (torch.stack(reached) / sizes[:, None]).clamp(low, high)
@@ -56,4 +58,4 @@ def allocate(
     start, end = (before * sizes).sum(), asked[place]
     part = ((target - start) / (end - start)).clamp(0, 1) if float(end) > float(start) else 0.0
     shares = before + (cut[:, place] - before) * part
-    return dict(zip(weights, shares.tolist(), strict=True))
+    return dict(zip(names, shares.tolist(), strict=True))

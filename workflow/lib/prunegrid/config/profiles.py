@@ -305,6 +305,14 @@ SECTIONS: dict[str, Any] = {
 }
 
 
+class Memory(Profile):
+    """How calibration and pruning use memory; it changes no number."""
+
+    model: Literal["whole", "by-block"] = "whole"
+    activations: Literal["device", "cpu", "disk"] = "device"
+    chunk: Positive = 8
+
+
 class Globals(Profile):
     """The keys beside the sections."""
 
@@ -312,3 +320,4 @@ class Globals(Profile):
     threads: Positive = 1
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    memory: Memory = Memory()

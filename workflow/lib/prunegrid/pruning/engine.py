@@ -21,10 +21,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from prunegrid.blocks import Blocks, find_blocks, oriented
+from prunegrid.blocks import Blocks, find_blocks, oriented, weights_in_memory
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.input_stats import Collector, InputStats, is_finite
 from prunegrid.patterns import Pattern, require_fit
+from prunegrid.pruning.boundary import Storage
+from prunegrid.pruning.dense import dense_stats
+from prunegrid.pruning.holding import WHOLE, Holding
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
@@ -42,6 +45,7 @@ def prune_model(
     tokens: Tensor | None = None,
     norms: Mapping[str, Tensor] | None = None,
     propagation: str = "sequential",
+    holding: Holding = WHOLE,
 ) -> dict[str, dict[str, Any]]:
     """Return the report of pruning all linears of all blocks of `model`, in place.
 
@@ -52,6 +56,7 @@ def prune_model(
         norms: full linear name → float32 [d_in], mean x² of the dense model; for propagation
             dense of recipes that need no more, and for allocations that need them.
         propagation: see the module.
+        holding: how the model is held in memory.
 
     Returns:
         full linear name → {shape, zeros, sparsity, …}.
@@ -65,13 +70,13 @@ def prune_model(
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
         )
-    require_weights(blocks, recipe.general_pattern)
-    pruner = Pruner(recipe, recipe.zeros(blocks, norms))
+    require_weights(blocks, recipe.general_pattern, holding)
+    pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
     training = model.training
     model.eval()
     try:
-        step = _block_step(model, blocks, pruner, tokens, norms, propagation)
-        _each_block(blocks, pruner, step)
+        step = _block_step(model, blocks, pruner, tokens, norms, propagation, holding.storage)
+        _each_block(blocks, pruner, step, holding)
     finally:
         model.train(training)
     return pruner.report
@@ -84,6 +89,7 @@ def _block_step(
     tokens: Tensor | None,
     norms: Mapping[str, Tensor] | None,
     propagation: str,
+    storage: Storage,
 ) -> Callable[[int], None]:
     """Return what prunes the block of an index."""
     needs = pruner.recipe.needs
@@ -92,7 +98,7 @@ def _block_step(
     if propagation == "dense" and needs == "input_norms":
         stats = _stats_of_norms(blocks, norms)
         return lambda index: _with(blocks, index, stats, pruner)
-    replay = Replay(model, blocks, require_tokens(tokens, pruner.recipe))
+    replay = Replay(model, blocks, require_tokens(tokens, pruner.recipe), storage)
     step = {"sequential": _sequential, "single-pass": _single_pass, "dense": _dense}[propagation]
     return lambda index: step(replay, index, needs, pruner)
 
@@ -111,13 +117,16 @@ def require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
     return tokens
 
 
-def require_weights(blocks: Blocks, pattern: Pattern) -> None:
-    """Check that every linear is finite and can have the pattern, before any work."""
+def require_weights(blocks: Blocks, pattern: Pattern, holding: Holding) -> None:
+    """Check that every linear is finite and can have the pattern, before any work.
+
+    A model that is not in memory was measured on its files, which finds NaN and infinity too.
+    """
     for linears in blocks.linears.values():
         for name, module in linears.items():
             weight = oriented(module)
             require_fit(pattern, weight.shape[1], name)
-            if not is_finite(weight):
+            if holding.whole and not is_finite(weight):
                 raise PrunegridError(
                     "the weight holds NaN or infinity",
                     where=name,
@@ -126,11 +135,16 @@ def require_weights(blocks: Blocks, pattern: Pattern) -> None:
                 )
 
 
-def _each_block(blocks: Blocks, pruner: Pruner, step: Callable[[int], None]) -> None:
-    """Run `step` on every block and log what came out of it."""
+def _each_block(
+    blocks: Blocks, pruner: Pruner, step: Callable[[int], None], holding: Holding
+) -> None:
+    """Run `step` on every block, hand on what it made and log it."""
     for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
         started = time.perf_counter()
-        step(index)
+        with holding.resident(index):
+            step(index)
+            if holding.done is not None:
+                holding.done(name, weights_in_memory(blocks.linears[name]))
         done = [pruner.report[linear] for linear in blocks.linears[name]]
         zeros = sum(facts["zeros"] for facts in done)
         total = sum(facts["shape"][0] * facts["shape"][1] for facts in done)
@@ -162,18 +176,6 @@ def _sequential(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
 def _dense(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
     """Prune one block by the statistics of the dense model, whose samples move on unpruned."""
     _with(replay.blocks, index, dense_stats(replay, index, needs), pruner)
-
-
-def dense_stats(replay: Replay, index: int, needs: str) -> dict[str, InputStats]:
-    """Return full linear name → statistics of a block as it is, and move all samples past it."""
-    blocks, last = replay.blocks, replay.is_last(index)
-    with Collector(blocks.linears[blocks.names[index]], needs, replay.device) as collector:
-        for sample in range(len(replay.hidden)):
-            # One pass does both, as the block is not changed in between.
-            output = collector.run(sample, lambda s=sample: replay.run(index, s), whole=not last)
-            if not last:
-                replay.advance(index, sample, output)
-    return collector.finish()
 
 
 def _single_pass(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import ModuleType
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunegrid.allocation.counts import exact_zeros, ranked_zeros
 from prunegrid.attest import nm_violations
-from prunegrid.blocks import Blocks, oriented
+from prunegrid.blocks import Blocks, oriented, weights_in_memory
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import InputStats, is_finite
 from prunegrid.patterns import (
@@ -97,11 +97,17 @@ class Recipe:
         # Compared over all linears, single ones get counts and are then ranked by themselves.
         return parse_pattern(self.pattern, self.sparsity, "layer" if scope == "model" else scope)
 
-    def zeros(self, blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, int]:
+    def zeros(
+        self,
+        blocks: Blocks,
+        norms: Mapping[str, Tensor] | None,
+        weights_of: Callable[[Mapping[str, nn.Module]], Mapping[str, Tensor]] = weights_in_memory,
+    ) -> dict[str, int]:
         """Return linear → how many weights it loses; {} for N:M, which says so itself.
 
         Args:
             norms: full linear name → mean x² of the dense model's inputs [d_in], or None.
+            weights_of: some linears → their weights [d_out, d_in] by the same names.
 
         Raises:
             PrunegridError: the allocation needs norms and there are none.
@@ -109,15 +115,11 @@ class Recipe:
         pattern = self.general_pattern
         if isinstance(pattern, NM):
             return {}
-        weights = {
-            block: {name: oriented(module) for name, module in linears.items()}
-            for block, linears in blocks.linears.items()
-        }
-        flat = {name: weight for linears in weights.values() for name, weight in linears.items()}
-        sizes = {name: weight.numel() for name, weight in flat.items()}
+        every = {name: m for linears in blocks.linears.values() for name, m in linears.items()}
+        sizes = {name: module.weight.numel() for name, module in every.items()}
         if self.scope == "model":
-            count = pattern.zeros_of(sum(sizes.values()))
-            return ranked_zeros(flat, lambda name: self.module.scores(flat[name]), count)
+            flat, count = weights_of(every), pattern.zeros_of(sum(sizes.values()))
+            return ranked_zeros(every, lambda name: self.module.scores(flat[name]), count)
         module = self.allocation_module
         if module.NEEDS != "nothing" and norms is None:
             raise PrunegridError(
@@ -125,6 +127,7 @@ class Recipe:
                 remedy="name a calibration in the prune profile",
             )
         settings = {**module.SETTINGS, **self.allocation_settings}
+        weights = {block: weights_of(linears) for block, linears in blocks.linears.items()}
         wanted = module.allocate(weights, self.sparsity, norms, **settings)
         return exact_zeros(wanted, sizes, self.sparsity)
 

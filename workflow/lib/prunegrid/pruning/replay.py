@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from prunegrid.blocks import Blocks
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import is_finite
+from prunegrid.pruning.boundary import ON_DEVICE, Boundary, Storage
 from prunegrid.pruning.trace import Call, observe, require_equal_forward, shared, trace
 
 PROBE_TOKENS = 8
@@ -35,17 +36,21 @@ class Replay:
         model: in eval mode, on its device.
         blocks: its blocks.
         tokens: int64 [samples, length].
+        storage: how the hidden states are held.
 
     Raises:
         PrunegridError: run by hand, the blocks do not give what the model gives.
     """
 
-    def __init__(self, model: nn.Module, blocks: Blocks, tokens: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, blocks: Blocks, tokens: Tensor, storage: Storage = ON_DEVICE
+    ) -> None:
         self.blocks = blocks
-        self.hidden: list[Tensor] = [torch.empty(0)] * len(tokens)
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
         self._model, self._tokens = model, tokens
-        self._device = next(model.parameters()).device
+        # Blocks that are not in memory have no device of their own.
+        self._device = next(p.device for p in model.parameters() if p.device.type != "meta")
+        self.hidden = Boundary(len(tokens), self._device, storage)
         probe = tokens[:1, :PROBE_TOKENS].to(self._device)
         runs, extras = require_equal_forward(model, blocks, probe)
         if any(isinstance(value, torch.Tensor) for more in extras for value in more or ()):

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from prunegrid.blocks import find_blocks
-from prunegrid.pruning.engine import dense_stats, require_tokens, require_weights
+from prunegrid.pruning.dense import dense_stats
+from prunegrid.pruning.engine import require_tokens, require_weights
+from prunegrid.pruning.holding import WHOLE, Holding
 from prunegrid.pruning.recipe import NEEDS, Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
@@ -29,9 +31,10 @@ def prune_together(
     model: nn.Module,
     recipes: Sequence[Recipe],
     tokens: Tensor,
-    keep: Callable[[int, dict[str, Tensor]], None],
+    keep: Callable[[int, str, dict[str, Tensor]], None],
     *,
     norms: Mapping[str, Tensor] | None = None,
+    holding: Holding = WHOLE,
 ) -> list[dict[str, dict[str, Any]]]:
     """Return each recipe's report; the model itself is not changed.
 
@@ -39,32 +42,35 @@ def prune_together(
         model: on its device.
         recipes: what is to be done, each to the dense model.
         tokens: calibration windows, int64 [samples, length].
-        keep: is given a recipe's place and the pruned weights [d_out, d_in] of one block by full
-            linear name, block after block.
+        keep: is given a recipe's place, a block's name, and the block's pruned weights
+            [d_out, d_in] by full linear name, block after block.
         norms: mean x² of the dense model by full linear name, for allocations that need them.
+        holding: how the model is held in memory.
 
     Raises:
         PrunegridError: as `prunegrid.pruning.engine.prune_model`.
     """
     blocks = find_blocks(model)
     for recipe in recipes:
-        require_weights(blocks, recipe.general_pattern)
-    pruners = [Pruner(recipe, recipe.zeros(blocks, norms)) for recipe in recipes]
+        require_weights(blocks, recipe.general_pattern, holding)
+    pruners = [Pruner(r, r.zeros(blocks, norms, holding.weights_of)) for r in recipes]
     needs = max((recipe.needs for recipe in recipes), key=NEEDS.index)
     training = model.training
     model.eval()
     try:
-        replay = Replay(model, blocks, require_tokens(tokens, recipes[0]))
+        replay = Replay(model, blocks, require_tokens(tokens, recipes[0]), holding.storage)
         for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
             began = time.perf_counter()
-            stats = dense_stats(replay, index, needs)
-            measured = time.perf_counter() - began
-            for place, pruner in enumerate(pruners):
-                linears = blocks.linears[name]
-                keep(place, {n: pruner.pruned(n, m, stats[n]) for n, m in linears.items()})
+            with holding.resident(index):
+                stats = dense_stats(replay, index, needs)
+                measured = time.perf_counter() - began
+                for place, pruner in enumerate(pruners):
+                    linears = blocks.linears[name]
+                    found = {n: pruner.pruned(n, m, stats[n]) for n, m in linears.items()}
+                    keep(place, name, found)
             seconds = time.perf_counter() - began
-            log.info("%s: %d cells, %.1f s (%.1f s of it statistics)", name, len(pruners), seconds,
-                     measured)  # fmt: skip
+            text = "%s: %d cells, %.1f s (%.1f s of it statistics)"
+            log.info(text, name, len(pruners), seconds, measured)
     finally:
         model.train(training)
     return [pruner.report for pruner in pruners]

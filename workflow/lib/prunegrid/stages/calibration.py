@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from prunegrid import checkpoint
+from prunegrid import by_block
 from prunegrid.attest import tensor_sha256
 from prunegrid.calibration import dense_norms, draw_windows
 from prunegrid.errors import PrunegridError
@@ -30,7 +30,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: no document is long enough, the model has no tokenizer, or is not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = checkpoint.load(parents["model"], job.device)
+    loaded = by_block.open_dense(parents["model"], job)
     if loaded.tokenizer is None:
         raise PrunegridError(
             "the model has no tokenizer", where=str(parents["model"]), remedy="use one that has"
@@ -48,7 +48,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         join=settings.get("join", False),
     )
     save_file({"tokens": tokens}, out / "tokens.safetensors")
-    save_file(dense_norms(loaded.model, tokens), out / "input_norms.safetensors")
+    save_file(dense_norms(loaded.model, tokens, loaded.holding), out / "input_norms.safetensors")
     return {
         "samples": len(tokens),
         "length": length,

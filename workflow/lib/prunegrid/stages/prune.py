@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from prunegrid import artifacts, checkpoint, shared_prune
+from prunegrid import artifacts, by_block, checkpoint, shared_prune
 from prunegrid.errors import PrunegridError
 from prunegrid.pruning.engine import prune_model
 from prunegrid.pruning.recipe import Recipe
@@ -36,7 +36,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             allocation_settings, propagation, and the method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model}.
         out: folder of the new artifact.
-        job: gives the device, and the seed to methods that draw.
+        job: gives the device, how memory is used, and the seed to methods that draw.
 
     Raises:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
@@ -49,29 +49,52 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     propagation = settings.get("propagation", "sequential")
     _require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(recipe, parents, job.where)
-    loaded = checkpoint.load(parents["weights"], job.device)
-    facts = {
-        "samples": None if tokens is None else len(tokens),
-        "length": None if tokens is None else tokens.shape[1],
-    }
+    parent = by_block.open_dense(parents["weights"], job)
+    inputs = {"tokens": tokens, "norms": norms}
+
+    def finish(cell: shared_prune.Cell, report: dict, weights: dict, seconds: float) -> dict:
+        artifacts.write_json(cell.out / "prune.json", report)
+        _require_zeros(weights, report, cell.where)
+        return {
+            "weights": weights,
+            **_facts(cell.recipe, propagation),
+            "linears": len(report),
+            "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
+            "samples": None if tokens is None else len(tokens),
+            "length": None if tokens is None else tokens.shape[1],
+            "prune_seconds": round(seconds, 3),
+        }
+
+    cell = shared_prune.Cell(recipe, out, job.where)
     if propagation == "dense" and recipe.needs == "hessian":
-        cells = [shared_prune.Cell(recipe, out, job.where)]
-        for other in job.together:
-            mine = recipe_of(other.settings, other)
-            cells.append(shared_prune.Cell(mine, shared_prune.place(other.scratch), other.where))
-
-        def finish(cell: shared_prune.Cell, report: dict, seconds: float) -> dict:
-            return _record(loaded, report, cell.recipe, cell.out, cell.where, propagation) | {
-                **facts,
-                "prune_seconds": round(seconds, 3),
-            }
-
-        return shared_prune.run(loaded.model, cells, tokens, norms, job.scratch, finish)
+        others = [
+            shared_prune.Cell(
+                recipe_of(other.settings, other), shared_prune.place(other.scratch), other.where
+            )
+            for other in job.together
+        ]
+        return shared_prune.run(parent, [cell, *others], finish, **inputs)
     began = time.perf_counter()
-    report = prune_model(loaded.model, recipe, tokens=tokens, norms=norms, propagation=propagation)
-    seconds = time.perf_counter() - began
-    record = _record(loaded, report, recipe, out, job.where, propagation)
-    return record | facts | {"prune_seconds": round(seconds, 3)}
+    report, weights = _alone(parent, recipe, out, propagation, inputs)
+    return finish(cell, report, weights, time.perf_counter() - began)
+
+
+def _alone(
+    parent: by_block.Dense, recipe: Recipe, out: Path, propagation: str, inputs: dict
+) -> tuple[dict, dict]:
+    """Return the report and the WEIGHTS RECORD of one pruned model, written to `out`."""
+    if parent.holding.whole:
+        holding = parent.holding
+        report = prune_model(
+            parent.model, recipe, **inputs, propagation=propagation, holding=holding
+        )
+        return report, checkpoint.save_plain(
+            parent.model.to("cpu"), parent.tokenizer, out, pattern=recipe.pattern
+        )
+    shards = parent.writer(out)
+    holding = replace(parent.holding, done=shards.add_block)
+    report = prune_model(parent.model, recipe, **inputs, propagation=propagation, holding=holding)
+    return report, shards.finish(recipe.pattern)
 
 
 def recipe_of(settings: dict, job) -> Recipe:
@@ -80,23 +103,6 @@ def recipe_of(settings: dict, job) -> Recipe:
     own = {key: value for key, value in settings.items() if key not in _OF_STEP}
     recipe = Recipe(**named, settings=own)
     return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
-
-
-def _record(loaded, report: dict, recipe: Recipe, out: Path, where: str, propagation: str) -> dict:
-    """Return what is recorded of a pruned model after writing it and its report to `out`."""
-    artifacts.write_json(out / "prune.json", report)
-    weights = checkpoint.save_plain(
-        loaded.model.to("cpu"), loaded.tokenizer, out, pattern=recipe.pattern
-    )
-    _require_zeros(weights, report, where)
-    return {
-        "weights": weights,
-        **_facts(recipe, propagation),
-        "linears": len(report),
-        "fallbacks": {
-            linear: facts["fallbacks"] for linear, facts in report.items() if facts.get("fallbacks")
-        },
-    }
 
 
 def _require_plain(weights: Path, where: str) -> None:
