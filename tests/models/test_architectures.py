@@ -147,6 +147,24 @@ def test_linears_of_cross_attention_share_the_encoders_statistics(kind, tokens):
             assert query is not key and out is not key
 
 
+@torch.no_grad()
+def test_a_linear_that_is_called_twice_has_the_statistics_of_both_calls(tokens):
+    """DeBERTa-v3 gives its q and k the relative positions as well."""
+    model, name = build("deberta-v3"), "deberta-v3"
+    linears = flat(linears_inside(model, name))
+    expected = inputs_of(model, linears, tokens)
+    walked = replay.Replay(model, blocks.find_blocks(model), tokens)
+    found = engine.dense_stats(walked, 0, "hessian")
+    for key, stats in found.items():
+        inputs = torch.cat(expected[key])
+        assert stats.tokens == len(inputs)
+        assert torch.allclose(stats.hessian, 2 / len(inputs) * inputs.t() @ inputs, rtol=1e-3)
+    query, key, value = (
+        found[f"encoder.layer.0.attention.self.{which}_proj"] for which in ("query", "key", "value")
+    )
+    assert query is key and value.tokens < key.tokens
+
+
 # Planted faults: each must be found by the check that is there for it.
 
 
