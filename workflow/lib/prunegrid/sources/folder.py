@@ -44,7 +44,8 @@ def load(
         skeleton = loading.auto_class(loading.of_task(task)).from_config(
             config, trust_remote_code=False
         )
-    weights.check_tied(tensors, getattr(skeleton, "all_tied_weights_keys", None) or {}, where)
+    if _says_what_is_tied(config):
+        weights.check_tied(tensors, getattr(skeleton, "all_tied_weights_keys", None) or {}, where)
     try:
         model, found = type(skeleton).from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
@@ -62,6 +63,15 @@ def load(
     if layout.format == "pickled":
         note = "; ".join(filter(None, ["converted from " + layout.file, note]))
     return model.eval(), read_tokenizer(folder, where), note
+
+
+def _says_what_is_tied(config) -> bool:
+    """Return whether `tie_word_embeddings: false` would count; T5's config always ties.
+
+    Where it would not, transformers ties weights that are equal in the files, and others not.
+    """
+    untied = type(config).from_dict({**config.to_dict(), "tie_word_embeddings": False})
+    return not untied.tie_word_embeddings
 
 
 def read_config(folder: Path, task: str, where: str):
