@@ -43,7 +43,7 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 	@cat results/demo.md
 
 test: env ## all tests, offline
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests
 
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

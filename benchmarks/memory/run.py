@@ -107,11 +107,10 @@ def write_model(folder: Path, shape: Shape) -> dict:
     rest |= {n: normal(shape.vocabulary, width) for n in ("model.embed_tokens.weight",)}
     rest["lm_head.weight"] = normal(shape.vocabulary, width)
     save_file(rest, folder / "model-rest.safetensors", {"format": "pt"})
-    places = {
-        name: path.name
-        for path in folder.glob("*.safetensors")
-        for name in safe_open(path, framework="pt").keys()
-    }
+    places = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as handle:
+            places |= dict.fromkeys(handle.keys(), path.name)
     artifacts.write_json(
         folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places}
     )

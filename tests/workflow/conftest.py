@@ -1,13 +1,21 @@
 """One finished run of the tiny study, made once; every test works on copies of it."""
 
 import pytest
+from filelock import FileLock
 from runs import Run
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Run:
-    """The tiny study, run to its table."""
-    run = Run.fresh(tmp_path_factory.mktemp("tiny") / "run")
-    done = run.snakemake("results/tiny.parquet")
-    assert done.returncode == 0, done.stdout[-6000:]
+def finished(tmp_path_factory, worker_id) -> Run:
+    """The tiny study, run to its table by the first process that asks; the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder of its own below the common one.
+    place = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{place}.lock"):
+        if (place / "whole").exists():
+            return Run(place / "run")
+        run = Run.fresh(place / "run")
+        done = run.snakemake("results/tiny.parquet")
+        assert done.returncode == 0, done.stdout[-6000:]
+        (place / "whole").touch()
     return run

@@ -14,9 +14,6 @@ from runs import Run
 from prunegrid import artifacts
 from prunegrid.tables.schema import COLUMNS, KEYS
 
-# Tests of a group run in one process: they share what its fixtures made.
-pytestmark = pytest.mark.xdist_group("tiny")
-
 MEASURED = ("seconds", "per_second", "peak_memory_bytes")
 
 

@@ -5,9 +5,6 @@ import shutil
 
 import pytest
 
-# Tests of a group run in one process: they share what its fixtures made.
-pytestmark = pytest.mark.xdist_group("tiny")
-
 TABLE = "results/tiny.parquet"
 # What one cell runs from its fine-tuning on.
 FROM_FINETUNE = {

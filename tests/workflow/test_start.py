@@ -5,10 +5,7 @@ import shutil
 import stat
 
 import pandas
-import pytest
 from runs import ROOT, Run
-
-pytestmark = pytest.mark.xdist_group("tiny")
 
 
 def test_a_broken_config_is_told_at_once_without_a_traceback(tmp_path):

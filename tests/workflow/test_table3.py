@@ -10,9 +10,6 @@ import pytest
 from hub_server import hub_server
 from runs import ROOT, Run
 
-# Tests of a group run in one process: they share what its fixtures made.
-pytestmark = pytest.mark.xdist_group("hub")
-
 # Real sizes would take days here; the study, its models, methods and data sets stay as shipped.
 SMALLER = """
 calibration: {c4-128x2048: {samples: 2, length: 64}}

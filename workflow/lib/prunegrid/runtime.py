@@ -18,6 +18,9 @@ def derived_seed(seed: int, purpose: str) -> int:
 def settle_torch(threads: int) -> None:
     """Fix torch's threads (one and two threads give different bytes) and turn TF32 off."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # bitsandbytes would have torch compile its fallbacks: seconds a job, and other bytes where
+    # there is a compiler.
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
     import torch
 
     torch.set_num_threads(threads)
