@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from prunegrid.errors import PrunegridError
+from prunegrid.input_stats import is_finite
 
 if TYPE_CHECKING:
     from prunegrid.input_stats import InputStats
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Columns whose errors are spread at once inside a block: small enough to stay in the caches.
 STRIP = 32
+# A triangle so small is inverted as it is.
+LEAF = 192
 LARGEST_DAMPENING = 10.0
 
 
@@ -52,28 +55,29 @@ def sweep(
         blocksize: columns whose errors are spread to the right at once.
         strip: columns whose errors are spread at once inside a block.
     """
-    width = columns.shape[0]
-    gone = torch.zeros(columns.shape, dtype=torch.bool, device=columns.device)
-    # The reciprocals as numbers: one transfer a layer, not one a column.
-    scale = (1 / factor.diagonal()).tolist()
+    width, diagonal = columns.shape[0], factor.diagonal()
     errors = torch.zeros_like(columns[:blocksize])
+    gone, chosen_at = errors, 0
     # Columns that are chosen together must all have the errors of those before them.
     outer = choice if blocksize % choice else blocksize
     inner = choice if strip % choice else strip
     for start, end in _cuts(0, width, blocksize, outer):
+        # By its own diagonal each row has a 1 there: an error takes its column to an exact 0.
+        rows = factor[start:end, start:] / diagonal[start:end, None]
         for first, last in _cuts(start, end, strip, inner):
             for column in range(first, last):
                 if column % choice == 0:
                     part = slice(column, min(column + choice, width))
-                    gone[part] = choose(columns[part], part)
-                values, error = columns[column], errors[column - start]
-                torch.mul(values, gone[column], out=error).mul_(scale[column])
-                values.masked_fill_(gone[column], 0)
-                columns[column + 1 : last].addr_(factor[column, column + 1 : last], error, alpha=-1)
+                    gone, chosen_at = choose(columns[part], part).to(columns.dtype), column
+                error, row = errors[column - start], rows[column - start]
+                torch.mul(columns[column], gone[column - chosen_at], out=error)
+                columns[column:last].addr_(row[column - start : last - start], error, alpha=-1)
             columns[last:end].addmm_(
-                factor[first:last, last:end].t(), errors[first - start : last - start], alpha=-1
+                rows[first - start : last - start, last - start : end - start].t(),
+                errors[first - start : last - start],
+                alpha=-1,
             )
-        columns[end:].addmm_(factor[start:end, end:].t(), errors[: end - start], alpha=-1)
+        columns[end:].addmm_(rows[:, end - start :].t(), errors[: end - start], alpha=-1)
 
 
 def _cuts(start: int, end: int, step: int, mask_step: int) -> list[tuple[int, int]]:
@@ -129,11 +133,42 @@ def _try_factor(
     lower, info = torch.linalg.cholesky_ex(damped.flip(0, 1))
     if int(info) != 0:
         return None
-    identity = torch.eye(len(dead), dtype=precision, device=hessian.device)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
-    factor = inverse.flip(0, 1).float().contiguous()
-    usable = torch.isfinite(factor).all() and (factor.diagonal() > 0).all()
+    factor = inverse_of_lower(lower).flip(0, 1).float()
+    usable = is_finite(factor) and (factor.diagonal() > 0).all()
     return factor if usable else None
+
+
+def inverse_of_lower(lower: Tensor) -> Tensor:
+    """Return the inverse of a lower triangular matrix, by halves.
+
+    A third of the work of solving for the identity, and nearly all of it matrix products.
+    """
+    inverse = torch.zeros_like(lower)
+    _invert_lower(lower, inverse)
+    return inverse
+
+
+def _invert_lower(lower: Tensor, inverse: Tensor) -> None:
+    """Write the inverse of `lower` into `inverse`, whose upper triangle is left as it is."""
+    width = len(lower)
+    if width <= LEAF:
+        identity = torch.eye(width, dtype=lower.dtype, device=lower.device)
+        inverse.copy_(torch.linalg.solve_triangular(lower, identity, upper=False))
+        return
+    half = width // 2
+    top, bottom = inverse[:half, :half], inverse[half:, half:]
+    _invert_lower(lower[:half, :half], top)
+    _invert_lower(lower[half:, half:], bottom)
+    corner = inverse[half:, :half]
+    # [[A, 0], [B, C]]⁻¹ = [[A⁻¹, 0], [-C⁻¹ B A⁻¹, C⁻¹]]; of a triangular factor the zero
+    # quarter is left out.
+    left, quarter, middle = lower[half:, :half], half // 2, (width - half) // 2
+    product = torch.empty_like(corner, memory_format=torch.contiguous_format)
+    torch.mm(bottom[:middle, :middle], left[:middle], out=product[:middle])
+    torch.mm(bottom[middle:], left, out=product[middle:])
+    corner[:, :quarter] = product @ top[:, :quarter]
+    corner[:, quarter:] = product[:, quarter:] @ top[quarter:, quarter:]
+    corner.neg_()
 
 
 def dampened(hessian: Tensor, dead: Tensor, dampening: float) -> Tensor:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -145,8 +144,9 @@ def zeros_expected(pattern: Pattern, weight: Tensor) -> int:
     More than `zeros_asked` only where a row, layer or group holds more zeros already.
     """
     rows, columns = weight.shape
-    if isinstance(pattern, Unstructured) and pattern.scope == "layer":
-        return max(count_zeros(weight), pattern.zeros_of(rows * columns))
+    held = count_zeros(weight)
+    if not held or (isinstance(pattern, Unstructured) and pattern.scope == "layer"):
+        return max(held, zeros_asked(pattern, rows, columns))
     zero = weight == 0
     if isinstance(pattern, NM):
         held = zero.reshape(rows, -1, pattern.group).sum(-1)
@@ -157,7 +157,10 @@ def zeros_expected(pattern: Pattern, weight: Tensor) -> int:
 
 def count_zeros(weight: Tensor) -> int:
     """Return how many entries of a tensor are zero."""
-    return weight.numel() - int(torch.count_nonzero(weight))
+    if weight.device.type != "cpu":
+        return weight.numel() - int(torch.count_nonzero(weight))
+    # numpy counts booleans seven times as fast as torch counts floats.
+    return int(np.count_nonzero((weight == 0).numpy()))
 
 
 def prune_lowest(weight: Tensor, scores: Tensor, pattern: Pattern) -> Tensor:
@@ -174,7 +177,10 @@ def prune_lowest(weight: Tensor, scores: Tensor, pattern: Pattern) -> Tensor:
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """Return a finite `weight` with 0 where `mask` is False, in its own dtype."""
-    # Three times as fast as torch.where on a CPU; adding 0 turns each -0 into 0.
+    # Three times as fast as torch.where on a CPU, numpy half as fast again where it knows the
+    # dtype; adding 0 turns each -0 into 0.
+    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        return torch.from_numpy(np.multiply(weight.detach().numpy(), mask.numpy())).add_(0)
     return (weight * mask).add_(0)
 
 
@@ -191,9 +197,8 @@ def keep_mask(scores: Tensor, pattern: Pattern) -> Tensor:
     rows, columns = scores.shape
     if isinstance(pattern, NM):
         require_fit(pattern, columns, "scores")
-        members = [m.contiguous() for m in scores.reshape(-1, pattern.group).unbind(1)]
-        gone = lowest_of_group(members, pattern.group - pattern.keep)
-        return ~torch.stack(gone, 1).reshape(rows, columns)
+        gone = lowest_of_group(_members(scores, pattern.group), pattern.group - pattern.keep)
+        return ~_interleaved(gone).reshape(rows, columns)
     if pattern.scope == "row":
         return ~lowest_by_row(scores, pattern.zeros_by_row(rows, columns))
     flat = scores.reshape(1, -1)
@@ -250,23 +255,57 @@ def _kth(scores: Tensor, count: int) -> Tensor:
     return scores.kthvalue(count, dim=1, keepdim=True).values
 
 
-def lowest_of_group(members: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return, for each of M members, in which of n groups it is among the `count` lowest.
+def lowest_of_group(members: Tensor, count: int) -> Tensor:
+    """Return which members of n groups of M are among the `count` lowest of their group.
 
-    Ties go by the first member. By comparing pairs: for small M far cheaper than sorting.
+    Ties go by the first member. By comparing: for small M far cheaper than sorting.
 
     Args:
-        members: M vectors [n] of float32 without NaN: the first of each group, the second, …
+        members: float32 [M, n] without NaN: the first of each group, the second, …
         count: 0 ≤ count ≤ M.
 
     Returns:
-        M bool vectors [n].
+        bool [M, n].
     """
-    if len(members) > 16:
-        return list(lowest(torch.stack(list(members), 1), count).unbind(1))
-    ranks = [torch.zeros_like(member, dtype=torch.uint8) for member in members]
-    for first, second in itertools.combinations(range(len(members)), 2):
+    size, groups = members.shape
+    if size > 16:
+        return lowest(members.t().contiguous(), count).t()
+    if size == 4 and count == 2:
+        gone = members <= _second_of_four(members)
+        # More than two are as low only where there are ties, which go by rank below.
+        if groups * 2 == (np.count_nonzero(gone.numpy()) if gone.is_cpu else int(gone.sum())):
+            return gone
+    ranks = torch.zeros(members.shape, dtype=torch.uint8, device=members.device)
+    for first, second in itertools.combinations(range(size), 2):
         before = members[first] <= members[second]
         ranks[second] += before
         ranks[first] += ~before
-    return [rank < count for rank in ranks]
+    return ranks < count
+
+
+def _second_of_four(members: Tensor) -> Tensor:
+    """Return the second lowest of [4, n], [n]."""
+    low = torch.minimum(members[:2], members[2:])
+    high = torch.maximum(members[:2], members[2:])
+    # The lower of one pair's higher and the other pair's, or the higher of both pairs' lower ones.
+    return torch.minimum(torch.maximum(low[0], low[1]), torch.minimum(high[0], high[1]))
+
+
+def _members(scores: Tensor, group: int) -> Tensor:
+    """Return [M, n] of scores whose rows hold groups of M one after another."""
+    members = scores.reshape(-1, group).t()
+    if members.is_cpu:
+        # torch takes five times as long to turn so narrow a matrix.
+        return torch.from_numpy(np.ascontiguousarray(members.numpy()))
+    return members.contiguous()
+
+
+def _interleaved(chosen: Tensor) -> Tensor:
+    """Return bool [n, M], contiguous, for [M, n]."""
+    if len(chosen) != 4:
+        return chosen.t().contiguous()
+    # Four bytes put into one word each: twice as fast as to write every fourth byte.
+    words = chosen[0].int()
+    for place in (1, 2, 3):
+        words |= chosen[place].int() << (8 * place)
+    return words.view(torch.bool)

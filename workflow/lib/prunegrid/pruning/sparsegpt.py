@@ -83,7 +83,7 @@ def _choose(columns: Tensor, diagonal: Tensor, pattern: Pattern, part: slice, wi
     """Return which weights of Wᵀ [columns, d_out] go, by |w| / U_jj (the order of w² / U_jj²)."""
     scores = (columns / diagonal[:, None]).abs()
     if isinstance(pattern, NM):
-        return torch.stack(lowest_of_group(scores.unbind(0), pattern.group - pattern.keep))
+        return lowest_of_group(scores, pattern.group - pattern.keep)
     scores = scores.t().contiguous()
     rows = scores.shape[0]
     if pattern.scope == "row":
