@@ -95,7 +95,7 @@ def test_what_a_model_does_between_its_blocks_is_its_own_affair(tokens):
     for index in range(3):
         for sample in range(len(tokens)):
             replay.advance(index, sample, replay.run(index, sample))
-    ends = torch.cat(replay.hidden)
+    ends = torch.cat(list(replay.hidden))
     assert torch.allclose(ends * 2 + model.embed(tokens), model(tokens), atol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_blocks_may_hand_on_what_depends_on_positions_only(tokens):
     for index in range(3):
         for sample in range(len(tokens)):
             replay.advance(index, sample, replay.run(index, sample))
-    assert torch.allclose(torch.cat(replay.hidden), model(tokens))
+    assert torch.allclose(torch.cat(list(replay.hidden)), model(tokens))
     model = Handing(lambda hidden: hidden)
     with pytest.raises(PrunegridError, match=r"layers\.1 gives something else"):
         Replay(model, find_blocks(model), tokens)

@@ -127,7 +127,7 @@ def test_beams_find_the_likeliest_text(tmp_path):
     folder = tiny.artifact(tmp_path / "parent", "llama")
     loaded = checkpoint.load(folder)
     prompter = prompts.Prompter(loaded.tokenizer, tiny.prompt(), 64, "test")
-    asked = [prompter.prompt("w1 w2 w3 w4", 6, "row"), prompter.prompt("w5 w2 w9", 6, "row")]
+    asked = [prompter.prompt(f"w{i} w{2 * i} w{39 - i}", 6, "row") for i in range(20)]
     vocabulary = loaded.model.config.vocab_size
 
     def written(beams):
@@ -146,7 +146,7 @@ def test_beams_find_the_likeliest_text(tmp_path):
         # A text is scored by its mean token: one that stops at once has a single one.
         scores = (first[:, None] + second) / 2
         scores[1] = float("-inf")
-        assert scores.max() > first[1], "the likeliest text is empty: choose another prompt"
+        assert scores.max() > first[1], "the likeliest text is empty: choose another model"
         one, two = divmod(int(scores.argmax()), vocabulary)
         best.append(prompter.decode([one] if two == 1 else [one, two]).strip())
     assert written(vocabulary) == best

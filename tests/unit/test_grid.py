@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph import Graph, without_paths
+from prunegrid.graph import Graph
 from prunegrid.grid import expand
+from prunegrid.nodes import without_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -41,6 +41,7 @@ def node(tmp_path, monkeypatch):
         "code": code_digest(["prunegrid.errors"]),
         "pins": {},
         "threads": 1,
+        "memory": {"model": "whole", "activations": "device", "chunk": 8},
         "device": "cpu",
     }
 

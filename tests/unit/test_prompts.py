@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from prunegrid import prompts
@@ -116,6 +116,36 @@ def test_chat():
     )
     made = prompter(tok=tok, chat=True).prompt("w9", 5, "row")
     assert tok.decode(made.ids) == "w1 text : w9 summary : w2"
+
+
+def with_template(text):
+    """A tokenizer that puts special tokens around every text, as Llama's and T5's do."""
+    made = tokenizer(bos_token="<s>")
+    made.add_special_tokens({"bos_token": "<s>"})
+    pairs = [(token, made.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=text, special_tokens=pairs
+    )
+    return made
+
+
+def test_a_bos_comes_first_and_once():
+    tok = with_template("<s> $A")
+    made = prompter(tok=tok)
+    ids = made.prompt(words(5), 10, "row").ids
+    assert ids[0] == tok.bos_token_id and ids.count(tok.bos_token_id) == 1
+    assert tok.bos_token_id not in made.response("w1 w2", None)[0]
+    # A chat template writes its own, and no second one is put before it.
+    tok.chat_template = "<s> {{ messages[0]['content'] }}"
+    ids = prompter(tok=tok, chat=True).prompt(words(5), 10, "row").ids
+    assert ids.count(tok.bos_token_id) == 1
+
+
+def test_a_tokenizer_that_ends_texts_does_not_end_the_prompt():
+    tok = with_template("<s> $A </s>")
+    ids = prompter(tok=tok).prompt(words(5), 10, "row").ids
+    assert ids[0] == tok.bos_token_id
+    assert tok.eos_token_id not in ids
 
 
 def test_no_eos():

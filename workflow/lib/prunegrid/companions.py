@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prunegrid import modules
-from prunegrid.graph import Graph, Node
+from prunegrid.graph import Graph
+from prunegrid.nodes import Node
 
 
 def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:

@@ -117,7 +117,9 @@ class Prompter:
         # Not str.format: documents and templates may hold other braces.
         text = self.template.replace(SLOT, document)
         if not self.chat:
-            return self.tokenizer(text)["input_ids"]
+            ids = self.tokenizer(text)["input_ids"]
+            # Some tokenizers end every text with EOS, after which there is nothing to say.
+            return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
         turns = [{"role": "user", "content": text}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self.encode(text)

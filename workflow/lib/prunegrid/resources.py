@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prunegrid.graph import Node
+from prunegrid.nodes import Node
 
 FIXED_MB = 800
 # Steps without weights among their parents.

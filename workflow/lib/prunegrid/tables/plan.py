@@ -8,7 +8,8 @@ from typing import Any
 from prunegrid import keys, modules
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
-from prunegrid.graph import CellPlan, Graph, Node
+from prunegrid.graph import CellPlan, Graph
+from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
 SUFFIXES = ("parquet", "long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json")

@@ -1,0 +1,51 @@
+"""The same seed gives the same bytes, in one process and in others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from test_finetune import tune
+
+from prunegrid import artifacts
+from prunegrid.keys import LIBRARY
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
+def test_same_seed_same_bytes(tmp_path, strategy):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    _, one = tune(tmp_path, parent, strategy, "one", dropout=0.1, max_steps=3)
+    _, two = tune(tmp_path, parent, strategy, "two", dropout=0.1, max_steps=3)
+    for folder in (one, two):
+        (folder / artifacts.MANIFEST).unlink()
+    assert artifacts.list_files(one) == artifacts.list_files(two)
+
+
+IN_A_PROCESS_OF_ITS_OWN = """
+import pathlib, sys, tiny, torch
+from test_finetune import tune
+torch.set_num_threads(1)
+place = pathlib.Path(sys.argv[1])
+parent = tiny.artifact(place / "parent", "llama", "2:4")
+record, _ = tune(place, parent, "qlora", dropout=0.1, max_steps=3)
+print("sha256", record["weights"]["sha256"])
+"""
+
+
+def test_same_seed_same_bytes_whatever_pythons_hash_seed(tmp_path):
+    here, found = Path(__file__).parent, set()
+    for number in ("1", "2"):
+        (tmp_path / number).mkdir()
+        paths = os.pathsep.join(str(p) for p in (here, here.parent, LIBRARY))
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, str(tmp_path / number)],
+            env={**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout.split("sha256")[-1].strip())
+    assert len(found) == 1 and len(found.pop()) == 64

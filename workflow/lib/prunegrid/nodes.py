@@ -1,0 +1,110 @@
+"""A node is one artifact to be made: a stage, its own slice of the config, its parents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ARTIFACTS = Path("results/artifacts")
+
+# Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
+_TORCH = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+_TABLES = ("pandas", "pyarrow")
+STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "model": ((*_TORCH, "huggingface-hub", "gguf"), False),
+    "data": ((*_TABLES, "datasets", "huggingface-hub", "mwparserfromhell"), False),
+    "calibration": ((*_TORCH, *_TABLES), True),
+    "prune": (_TORCH, True),
+    "finetune": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "accelerate"), True),
+    "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
+    "baseline": (_TABLES, False),
+    "scores": ((*_TABLES, "evaluate", "rouge-score"), False),
+    "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
+    "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
+}
+SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate", "rouge-score", "bert-score"), True)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One artifact.
+
+    Attributes:
+        stage: a key of STAGES.
+        label: for people; not part of the key.
+        settings: the slice of the config that the step reads; plain builtins.
+        parents: role -> node.
+        roots: modules and files whose import closures are the code that runs.
+        code: its digest.
+        pins: {package: version} of the packages that its bytes depend on.
+        threads: torch's threads.
+        device: "cpu" or "cuda".
+        memory: how models are held; not part of the key.
+        key: what all of it comes to.
+    """
+
+    stage: str
+    label: str
+    settings: dict[str, Any]
+    parents: dict[str, Node]
+    roots: tuple[str, ...]
+    code: str
+    pins: dict[str, str]
+    threads: int
+    device: str
+    memory: dict[str, Any]
+    key: str = field(default="")
+
+    @property
+    def path(self) -> Path:
+        """The artifact's folder."""
+        return ARTIFACTS / self.stage / self.key
+
+    @property
+    def manifest(self) -> str:
+        """The file that stands for the artifact in the workflow."""
+        return f"{self.path.as_posix()}/manifest.json"
+
+    @property
+    def status(self) -> Path:
+        """The record of a running or failed job."""
+        return Path("results/status") / f"{self.stage}-{self.key}.json"
+
+    def params(self) -> dict[str, Any]:
+        """Return all that its job needs, in plain builtins."""
+        return {
+            "stage": self.stage,
+            "key": self.key,
+            "label": self.label,
+            "path": self.path.as_posix(),
+            "scratch": f"results/scratch/{self.stage}-{self.key}",
+            "status": self.status.as_posix(),
+            "settings": self.settings,
+            "parents": {
+                role: {"path": p.path.as_posix(), "key": p.key, "stage": p.stage}
+                for role, p in self.parents.items()
+            },
+            "roots": list(self.roots),
+            "code": self.code,
+            "pins": self.pins,
+            "threads": self.threads,
+            "device": self.device,
+            "memory": self.memory,
+        }
+
+
+def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without what changes no bytes: a note, and where a user's files lie.
+
+    What it holds is in the key by its digest (data, models) or as code (metrics).
+    """
+    kept = dict(settings)
+    if "source" in kept:
+        kept["source"] = {k: v for k, v in kept["source"].items() if k not in ("path", "note")}
+    if "metrics" in kept:
+        kept["metrics"] = {
+            name: {k: v for k, v in metric.items() if k != "path"}
+            for name, metric in kept["metrics"].items()
+        }
+    return kept
