@@ -19,7 +19,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test lint status format lock clean
+.PHONY: help env demo test bench lint status format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,9 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 
 test: env ## all tests, offline
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests
+
+bench: env ## speed of pruning against llm-compressor
+	$(BIN)/python benchmarks/pruning/run.py
 
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

@@ -14,12 +14,14 @@ class Line:
         ours: "SIDE METHOD PATTERN HOW" of the side that is to be fast.
         other: of the side that it is compared with.
         target: the other's CPU seconds over ours, at least; None where none is set.
+        masks_equal: the fraction of weights that both must keep or drop alike; None: any.
     """
 
     name: str
     ours: str
     other: str
     target: float | None
+    masks_equal: float | None = None
 
 
 def _against_llm_compressor(method: str, pattern: str, target: float) -> Line:
@@ -28,6 +30,7 @@ def _against_llm_compressor(method: str, pattern: str, target: float) -> Line:
         f"prunegrid {method} {pattern} sequential",
         f"llm-compressor {method} {pattern} sequential",
         target,
+        0.99 if method == "wanda" else None,
     )
 
 

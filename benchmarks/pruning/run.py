@@ -41,6 +41,11 @@ def main() -> int:
                         done[work].append(_measure(folder, work))
         faults = [f for work, runs in done.items() for f in _faults(work, runs)]
         agreements = {line.name: _agreement(folder, line) for line in chosen}
+        faults += [
+            f"{line.name}: only {agreements[line.name]:.4%} of the masks are equal"
+            for line in chosen
+            if line.masks_equal and agreements[line.name] < line.masks_equal
+        ]
     text = table(chosen, done, rates, agreements)
     print(text)
     if asked.json:
@@ -93,7 +98,7 @@ def _faults(work: str, runs: list[dict[str, Any]]) -> list[str]:
     last, found = runs[-1], []
     if last["linears"] != subject.LINEARS:
         found.append(f"{work}: {last['linears']} linears and not {subject.LINEARS}")
-    # The papers' code counts one weight more for every block of columns that it compares.
+    # The papers' code drops one weight more for every block of columns that it compares.
     if abs(last["sparsity_lowest"] - 0.5) > 2e-3 or abs(last["sparsity_highest"] - 0.5) > 2e-3:
         found.append(f"{work}: sparsity {last['sparsity_lowest']}…{last['sparsity_highest']}")
     if last["broken_groups"]:
