@@ -22,11 +22,22 @@ from prunegrid.errors import PrunegridError
 
 # Columns a step of the triangular update; wider wastes work above the diagonal, narrower calls.
 PANEL = 256
+# Tokens whose squares are added up at once.
+ROWS = 64
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity, in one pass without a copy."""
     return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+
+
+def _sum_of_squares(flat: Tensor) -> Tensor:
+    """Return Σ x² over the tokens, [d_in], without a copy of all the squares."""
+    sums = torch.zeros_like(flat[:ROWS])
+    for start in range(0, len(flat), ROWS):
+        rows = flat[start : start + ROWS]
+        sums[: len(rows)].addcmul_(rows, rows)
+    return sums.sum(0)
 
 
 @dataclass
@@ -72,7 +83,7 @@ class Accumulator:
             PrunegridError: they hold NaN or infinity.
         """
         flat = inputs.detach().reshape(-1, inputs.shape[-1]).float()
-        squares = flat.square().sum(0)
+        squares = _sum_of_squares(flat)
         if not torch.isfinite(squares).all():
             raise PrunegridError(
                 "NaN or infinite input activations",

@@ -128,9 +128,10 @@ def _try_factor(
     hessian: Tensor, dead: Tensor, dampening: float, precision: torch.dtype
 ) -> Tensor | None:
     """Return U in float32, or None where the factorisation fails."""
-    damped = dampened(hessian.to(precision, copy=True), dead, dampening)
     # H = A Aᵀ with A upper is the flipped Cholesky of the flipped H; then U = A⁻¹.
-    lower, info = torch.linalg.cholesky_ex(damped.flip(0, 1))
+    damped = dampened(hessian.flip(0, 1).to(precision), dead.flip(0), dampening)
+    lower, info = torch.linalg.cholesky_ex(damped)
+    del damped
     if int(info) != 0:
         return None
     factor = inverse_of_lower(lower).flip(0, 1).float()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunegrid.patterns import Pattern, apply_mask, keep_mask
+from prunegrid.patterns import Pattern, prune_by_rows
 
 if TYPE_CHECKING:
     import torch
@@ -40,4 +40,4 @@ def prune_linear(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weight [d_out, d_in] without its smallest entries, and no facts."""
     # Zeros have the lowest score already.
-    return apply_mask(weight, keep_mask(scores(weight), pattern)), {}
+    return prune_by_rows(weight, scores, pattern), {}

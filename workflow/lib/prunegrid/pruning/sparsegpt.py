@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from prunegrid.errors import PrunegridError
+from prunegrid.lowest import lowest, lowest_by_row, lowest_of_group
 from prunegrid.obs import STRIP, factor_of, sweep
-from prunegrid.patterns import NM, Pattern, lowest, lowest_by_row, lowest_of_group
+from prunegrid.patterns import NM, Pattern
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunegrid.patterns import Pattern, prune_lowest
+from prunegrid.patterns import Pattern, prune_by_rows, zeros_first
 
 if TYPE_CHECKING:
     import torch
@@ -39,5 +39,9 @@ def prune_linear(
     Args:
         stats: its `input_norms` [d_in] are the mean squares of the inputs.
     """
-    scores = weight.abs().float() * stats.input_norms.to(weight.device).sqrt()
-    return prune_lowest(weight, scores, pattern), {}
+    norms = stats.input_norms.to(weight.device).sqrt()
+
+    def score(rows: Tensor) -> Tensor:
+        return zeros_first(rows, rows.abs().float() * norms)
+
+    return prune_by_rows(weight, score, pattern), {}
