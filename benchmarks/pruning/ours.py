@@ -75,7 +75,7 @@ def _five(model: nn.Module, tokens: Tensor, how: str) -> tuple[dict[str, float],
     if how == "together":
         kept: dict[str, Tensor] = {}
 
-        def keep(place: int, weights: dict[str, Tensor]) -> None:
+        def keep(place: int, _block: str, weights: dict[str, Tensor]) -> None:
             if place == len(FIVE) - 1:
                 kept.update(weights)
 
