@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import subject
 import torch
 
+from prunegrid.pruning.products import FastLinear
+
 TOKENS = subject.SAMPLES * subject.LENGTH
 D, F = subject.HIDDEN, subject.FFN
 # (d_in, d_out) of a block's linears, in the order in which they run.
@@ -45,10 +47,14 @@ def measured_rates() -> Rates:
     for d_in, d_out in shapes:
         x, weight = torch.randn(tokens, d_in), torch.randn(d_out, d_in)
         bias = torch.randn(d_out)
-        linear[d_in, d_out] = _rate(
-            lambda x=x, w=weight, b=bias: torch.nn.functional.linear(x, w, b),
-            2 * tokens * d_in * d_out,
-        )
+
+        def product(x=x, weight=weight, bias=bias) -> torch.Tensor:
+            return torch.nn.functional.linear(x, weight, bias)
+
+        flops = 2 * tokens * d_in * d_out
+        linear[d_in, d_out] = _rate(product, flops)
+        with torch.no_grad(), FastLinear():
+            linear[d_in, d_out] = max(linear[d_in, d_out], _rate(product, flops))
         columns, errors = torch.randn(d_in, d_out), torch.randn(STRIP, d_out)
         factor = torch.randn(STRIP, d_in)
         spread[d_in, d_out] = _rate(

@@ -21,6 +21,7 @@ from prunegrid.blocks import Blocks
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import is_finite
 from prunegrid.pruning.boundary import ON_DEVICE, Boundary, Storage
+from prunegrid.pruning.products import FastLinear
 from prunegrid.pruning.trace import Call, observe, require_equal_forward, shared, trace
 
 PROBE_TOKENS = 8
@@ -84,7 +85,8 @@ class Replay:
 
     def run(self, index: int, sample: int) -> Tensor:
         """Return block `index`'s output for a sample, whose stored hidden states stay."""
-        return self._calls[sample][index].run(self.blocks.modules[index], self.hidden[sample])
+        with FastLinear():
+            return self._calls[sample][index].run(self.blocks.modules[index], self.hidden[sample])
 
     def advance(self, index: int, sample: int, output: Tensor) -> None:
         """Store a sample's output of block `index` as the next block's input.
