@@ -60,6 +60,15 @@ configs:
 """
 
 
+WIKITEXT = """license: cc-by-sa-3.0
+configs:
+- config_name: wikitext-2-raw-v1
+  data_files:
+  - {split: test, path: wikitext-2-raw-v1/test-*}
+  - {split: train, path: wikitext-2-raw-v1/train-*}
+"""
+
+
 def build(root: Path, train: int = 48, test: int = 8, ca_test: int = 6, texts: int = 64) -> Path:
     """Return `root` after making every repository that the config's `table3` study asks for.
 
@@ -78,6 +87,7 @@ def build(root: Path, train: int = 48, test: int = 8, ca_test: int = 6, texts: i
     shutil.copytree(root / "models/FacebookAI/roberta-large", root / "models/roberta-large")
     billsum(root / "datasets/FiscalNote/billsum", train, test, ca_test)
     c4(root / "datasets/allenai/c4", texts)
+    wikitext(root / "datasets/Salesforce/wikitext")
     return root
 
 
@@ -186,6 +196,19 @@ def billsum(folder: Path, train: int, test: int, ca_test: int) -> None:
         path = folder / f"data/{split}-00000-of-00001.parquet"
         pyarrow.parquet.write_table(table, path)
     (folder / "README.md").write_text(f"---\n{BILLS}---\nSynthetic bills for tests.\n")
+
+
+def wikitext(folder: Path) -> None:
+    """Make a data set in WikiText-2's shape: a row a line, headings and empty lines among them."""
+    (folder / "wikitext-2-raw-v1").mkdir(parents=True)
+    for seed, split in enumerate(("test", "train")):
+        lines = []
+        for number, text in enumerate(synthetic.articles(6, seed=seed + 5)):
+            lines += ["", f" = Article {number} = \n", "", f" {text} \n"]
+        table = pyarrow.Table.from_pydict({"text": lines})
+        name = f"wikitext-2-raw-v1/{split}-00000-of-00001.parquet"
+        pyarrow.parquet.write_table(table, folder / name)
+    (folder / "README.md").write_text(f"---\n{WIKITEXT}---\nSynthetic articles for tests.\n")
 
 
 def c4(folder: Path, count: int) -> None:

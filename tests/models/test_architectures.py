@@ -98,7 +98,7 @@ def test_every_propagation_reaches_every_linear(name, tokens, how, method):
         check_pruned(model, name, tokens, Recipe(method, "2:4"), how)
 
 
-# DeBERTa-v3 calls its q and k twice, and single-pass knows a linear's first inputs only.
+# DeBERTa-v3 calls its q and k twice: see the next test.
 @pytest.mark.parametrize(
     "name", [n for n in ARCHITECTURES if n not in ("deberta-v3", "deberta-v3-masked")]
 )
@@ -116,6 +116,20 @@ def test_single_pass_uses_the_inputs_that_pruned_linears_give(name, tokens):
         worst = scores.argsort(dim=1, stable=True)[:, : scores.shape[1] // 2]
         same = (by_output(linears[key]) != 0) == torch.ones_like(scores).scatter(1, worst, 0).bool()
         assert same.float().mean() > 0.995, key
+
+
+@pytest.mark.parametrize("name", ["deberta-v3", "deberta-v3-masked"])
+@torch.no_grad()
+def test_a_block_that_calls_a_linear_twice_is_pruned_sequentially(name, tokens):
+    """So that what is known of the linear's inputs is all of them."""
+    pruned = {}
+    for how in ("single-pass", "sequential"):
+        model = build(name)
+        engine.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens, propagation=how)
+        pruned[how] = model.state_dict()
+    assert replay.Replay(model, blocks.find_blocks(model), tokens).repeating == {0, 1, 2}
+    for key, value in pruned["sequential"].items():
+        assert torch.equal(value, pruned["single-pass"][key]), key
 
 
 @torch.no_grad()

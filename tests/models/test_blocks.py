@@ -1,5 +1,7 @@
 """What is understood of a model's structure, and what is refused with what was found."""
 
+import copy
+
 import pytest
 import torch
 from architectures import build
@@ -7,6 +9,7 @@ from torch import nn
 
 from prunegrid.blocks import find_blocks, prunable
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import max_positions
 from prunegrid.pruning.engine import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.replay import Replay
@@ -14,6 +17,7 @@ from prunegrid.pruning.replay import Replay
 
 @pytest.fixture
 def tokens():
+    torch.manual_seed(0)  # of the models that the tests make by hand
     return torch.randint(2, 64, (4, 24), generator=torch.Generator().manual_seed(0))
 
 
@@ -147,7 +151,7 @@ def test_blocks_may_hand_on_what_depends_on_positions_only(tokens):
     for index in range(3):
         for sample in range(len(tokens)):
             replay.advance(index, sample, replay.run(index, sample))
-    assert torch.allclose(torch.cat(list(replay.hidden)), model(tokens))
+    assert torch.allclose(torch.cat(list(replay.hidden)), model(tokens), rtol=1e-4, atol=1e-5)
     model = Handing(lambda hidden: hidden)
     with pytest.raises(PrunegridError, match=r"layers\.1 gives something else"):
         Replay(model, find_blocks(model), tokens)
@@ -178,15 +182,68 @@ def test_nan_weights_are_named():
         prune_model(model, Recipe("magnitude", "2:4"))
 
 
-@pytest.mark.parametrize("propagation", ["sequential", "single-pass"])
-def test_infinite_activations_are_named_with_their_sample(tokens, propagation):
-    model = build("llama")
+FIRST = {
+    "llama": r"layers\.0\.self_attn\.q_proj",
+    "gpt2": r"h\.0\.attn\.c_attn",
+    "roberta": r"layer\.0\.attention\.self\.query",
+    "deberta-v3": r"layer\.0\.attention\.self\.query_proj",
+    "t5": r"encoder\.block\.0\.layer\.0\.SelfAttention\.q",
+    "m2m100": r"encoder\.layers\.0\.self_attn\.[kqv]_proj",
+}
+
+
+@pytest.mark.parametrize("propagation", ["sequential", "single-pass", "dense"])
+@pytest.mark.parametrize("name", FIRST)
+def test_infinite_activations_are_named_with_their_sample(tokens, name, propagation):
+    model = build(name)
     with torch.no_grad():
         model.get_input_embeddings().weight[63] = float("inf")
     tokens = tokens.clamp(max=62)
     tokens[2, 10] = 63
-    with pytest.raises(PrunegridError, match=r"q_proj, calibration sample 2.*NaN or infinite"):
-        prune_model(model, Recipe("wanda", "2:4"), tokens=tokens, propagation=propagation)
+    recipe = Recipe("sparsegpt" if propagation == "dense" else "wanda", "2:4")
+    said = rf"{FIRST[name]}, calibration sample 2.*NaN or infinite"
+    with pytest.raises(PrunegridError, match=said):
+        prune_model(model, recipe, tokens=tokens, propagation=propagation)
+
+
+def test_infinity_that_a_block_makes_is_named_by_block_and_sample(tokens):
+    """Finite weights, finite inputs of all its linears, and yet an overflow."""
+    model = build("m2m100")
+    with torch.no_grad():
+        model.model.encoder.layers[0].fc2.weight.fill_(3e38)
+    said = r"encoder\.layers\.0, calibration sample 0.*NaN or infinite activations"
+    said = said.replace(", cal", ".*cal")
+    for how in ("sequential", "single-pass"):
+        with pytest.raises(PrunegridError, match=said):
+            prune_model(copy.deepcopy(model), Recipe("ria", "2:4"), tokens=tokens, propagation=how)
+
+
+def test_layers_that_share_their_weights_are_refused_where_inputs_are_needed(tokens):
+    """ALBERT runs one block twelve times: no block's statistics are those of one place."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "embedding_size": 8, "num_attention_heads": 4}
+    config = transformers.AlbertConfig(
+        vocab_size=64, intermediate_size=32, num_hidden_layers=3, **sizes
+    )
+    model = transformers.AutoModelForMaskedLM.from_config(config).eval()
+    with pytest.raises(PrunegridError, match="1 blocks were called 3 times"):
+        prune_model(model, Recipe("wanda", "2:4"), tokens=tokens)
+    prune_model(model, Recipe("magnitude", "2:4"))
+    found = find_blocks(model)
+    zeros = [float((m.weight == 0).float().mean()) for m in prunable(model).values()]
+    assert len(found.names) == 1 and zeros == [0.5] * len(zeros)
+
+
+def test_positions_are_those_that_stand_for_tokens():
+    assert max_positions(build("roberta")) == 62  # its table has 64 rows, padding_idx 1
+    assert max_positions(build("bert")) == 64
+    assert max_positions(build("opt-125m")) == 64
+    assert max_positions(build("t5")) is None
+    with torch.no_grad():
+        build("roberta")(torch.full((1, 62), 5))
+        with pytest.raises((IndexError, RuntimeError)):
+            build("roberta")(torch.full((1, 63), 5))
 
 
 def test_a_width_that_m_does_not_divide_names_the_linear():

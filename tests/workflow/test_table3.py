@@ -43,12 +43,14 @@ def fresh(folder):
     return Run(folder)
 
 
-@pytest.mark.parametrize("command", ["-n", "--rulegraph"])
-def test_table3_can_be_looked_at_without_a_hub_a_gpu_or_conda(tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "target"), [("-n", "table3"), ("--rulegraph", "table3"), ("-n", "reproduce")]
+)
+def test_a_study_can_be_looked_at_without_a_hub_a_gpu_or_conda(tmp_path, command, target):
     run = Run(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", "--use-conda", command]
-        + ["--snakefile", str(ROOT / "Snakefile"), "results/table3.parquet"],
+        + ["--snakefile", str(ROOT / "Snakefile"), f"results/{target}.parquet"],
         cwd=tmp_path,
         env=run.environment(**environment(run)),
         capture_output=True,
@@ -57,7 +59,7 @@ def test_table3_can_be_looked_at_without_a_hub_a_gpu_or_conda(tmp_path, command)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "finetune" in done.stdout + done.stderr
+    assert {"table3": "finetune", "reproduce": "prune"}[target] in done.stdout + done.stderr
 
 
 def test_without_a_hub_it_fails_at_once_and_says_what_to_do(tmp_path):

@@ -37,6 +37,26 @@ def is_encoder_decoder(model: nn.Module) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
+def max_positions(model: nn.Module) -> int | None:
+    """Return how many tokens the model has positions for; None where its config sets no limit.
+
+    A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
+    rows stand for no token.
+    """
+    total = getattr(model.config, "max_position_embeddings", None)
+    if total is None:
+        return None
+    for name, module in model.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.num_embeddings == total
+            and module.padding_idx is not None
+        ):
+            return total - module.padding_idx - 1
+    return total
+
+
 def _start_token(model: nn.Module) -> int:
     for fact in ("decoder_start_token_id", "bos_token_id"):
         for owner in (model.config, getattr(model, "generation_config", None)):

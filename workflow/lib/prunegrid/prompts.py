@@ -59,11 +59,6 @@ def cut_words(text: str, limit: int | None) -> str:
     return text
 
 
-def max_positions(model: Any) -> int | None:
-    """Return how many tokens the model can attend to, or None where its config sets no limit."""
-    return getattr(model.config, "max_position_embeddings", None)
-
-
 class Prompter:
     """Builds prompts and responses for one tokenizer.
 

@@ -38,6 +38,8 @@ class Encoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        from prunegrid.forward import max_positions
+
         self.device, self.layer = device, layer
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, loading = AutoModel.from_pretrained(
@@ -57,14 +59,8 @@ class Encoder:
         self.model = model.eval().to(device)
         if self.tokenizer.num_special_tokens_to_add() != _SPECIAL_TOKENS:
             raise ValueError("the tokenizer does not put one token before and one behind a text")
-        self.limit = min(self.tokenizer.model_max_length, self._positions())
-
-    def _positions(self) -> int:
-        """Return how many tokens the model has positions for."""
-        total = getattr(self.model.config, "max_position_embeddings", None) or _NO_LIMIT
-        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        padding = getattr(table, "padding_idx", None)
-        return total if padding is None else total - padding - 1  # RoBERTa counts from there
+        positions = max_positions(model) or _NO_LIMIT
+        self.limit = min(self.tokenizer.model_max_length, positions)
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of a text, special tokens included, not cut."""

@@ -4,7 +4,8 @@ Propagation says which model a linear's inputs come from:
 `sequential` (the papers): per block, one pass of the unpruned block gives the statistics of all its
 linears, they are pruned, and the pruned block computes the next block's input.
 `single-pass`: each linear is pruned when its input first arrives, so its statistics are those of
-everything pruned before it, inside the block too; half the work, an approximation of the papers.
+everything pruned before it, inside the block too; half the work, an approximation of the papers
+(a block that calls a linear twice is pruned sequentially).
 `dense`: statistics of the dense model, shared by all cells of a grid (`prunegrid.pruning.together`
 where they are Hessians; input norms are measured once by the calibration): an approximation.
 A method that needs no inputs gives the same result in each, and runs no forward pass.
@@ -179,7 +180,14 @@ def _dense(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
 
 
 def _single_pass(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
-    """Prune one block's linears as their inputs arrive, and move all samples past it."""
+    """Prune one block's linears as their inputs arrive, and move all samples past it.
+
+    A linear that is called again (DeBERTa's q and k, for relative positions) would be pruned before
+    its second inputs are known: such a block is pruned as in `sequential`.
+    """
+    if index in replay.repeating:
+        _sequential(replay, index, needs, pruner)
+        return
     blocks = replay.blocks
     outputs = prune_as_inputs_arrive(
         blocks.linears[blocks.names[index]],

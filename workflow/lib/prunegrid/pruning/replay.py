@@ -32,6 +32,7 @@ class Replay:
 
     Attributes:
         hidden: one [1, tokens, d] tensor a sample, in the model's dtype.
+        repeating: indices of the blocks that call one of their linears more than once.
 
     Args:
         model: in eval mode, on its device.
@@ -53,7 +54,7 @@ class Replay:
         self._device = next(p.device for p in model.parameters() if p.device.type != "meta")
         self.hidden = Boundary(len(tokens), self._device, storage)
         probe = tokens[:1, :PROBE_TOKENS].to(self._device)
-        runs, extras = require_equal_forward(model, blocks, probe)
+        runs, extras, self.repeating = require_equal_forward(model, blocks, probe)
         if any(isinstance(value, torch.Tensor) for more in extras for value in more or ()):
             extras = [seen.extras for seen in observe(model, blocks, tokens[:1].to(self._device))]
         self._runs, self._extras = {run.start: run for run in runs}, extras

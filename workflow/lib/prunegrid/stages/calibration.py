@@ -14,6 +14,7 @@ from prunegrid import by_block
 from prunegrid.attest import tensor_sha256
 from prunegrid.calibration import dense_norms, draw_windows
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import max_positions
 from prunegrid.texts import read_texts, require_length
 
 
@@ -36,8 +37,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             "the model has no tokenizer", where=str(parents["model"]), remedy="use one that has"
         )
     length = settings["length"]
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    require_length(length, positions, "length", job.where)
+    require_length(length, max_positions(loaded.model), "length", job.where)
     tokens = draw_windows(
         texts,
         lambda text: loaded.tokenizer(text, verbose=False)["input_ids"],

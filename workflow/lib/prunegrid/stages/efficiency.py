@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, evaluated, prompts, timing
+from prunegrid import artifacts, evaluated, forward, timing
 from prunegrid.errors import PrunegridError
 
 MEMORY = {
@@ -24,7 +24,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, peak memory, parameters, file bytes, threads."""
     require_sizes(settings, job.where)
     loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
-    limit = prompts.max_positions(loaded.model)
+    limit = forward.max_positions(loaded.model)
     needed = settings["prompt_tokens"] + settings["new_tokens"]
     if limit is not None and needed > limit:
         raise PrunegridError(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks, checkpoint, prompts, training
+from prunegrid import artifacts, blocks, checkpoint, forward, prompts, training
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.rows import read_rows
 
@@ -45,7 +45,7 @@ class Context:
         self.masks = keep_masks(model, self.checkpoint.record["pattern"])
         self.pad = prompts.pad_of(self.checkpoint)
         self.facts: dict = {}
-        self.examples = self._examples(Path(parents["data"]), prompts.max_positions(model))
+        self.examples = self._examples(Path(parents["data"]), forward.max_positions(model))
 
     def _examples(self, data: Path, positions: int | None) -> list[training.Example]:
         settings = self.settings

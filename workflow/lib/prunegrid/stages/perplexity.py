@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from prunegrid import evaluated
 from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import max_positions
 from prunegrid.perplexity import (
     count_words,
     metric_name,
@@ -56,8 +57,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             where=str(parents["weights"]),
         )
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    require_length(window, positions, "window", job.where)
+    require_length(window, max_positions(loaded.model), "window", job.where)
     measure = _words if protocol == "words" else _windows
     columns, tokens = measure(loaded, texts, settings, job.where)
     columns = {"window": list(range(len(columns["loss"]))), **columns}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid import evaluated, generation, prompts
+from prunegrid import evaluated, forward, generation, prompts
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
     loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
-    positions = prompts.max_positions(loaded.model)
+    positions = forward.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)
     reserve = settings["max_new_tokens"]
     asked = [prompter.prompt(row["document"], reserve, row["id"]) for row in rows]
