@@ -66,6 +66,9 @@ def test_the_shipped_config_is_valid(raw):
             ("prune", "wanda-50", "calibration", "c4"),
             ["prune.wanda-50.calibration", "not in `calibration`"],
         ),
+        (("prune", "wanda-50", "biases", True), ["prune.wanda-50.biases", "cannot prune biases"]),
+        (("prune", "magnitude-2of4", "biases", True), ["prune.magnitude-2of4", "of weights"]),
+        (("prune", "magnitude-50", "include", "x"), ["prune.magnitude-50.include", "list"]),
         (("finetune", "full", "rank", 8), ["strategy full does not use ['rank']"]),
         (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
         (
@@ -97,6 +100,13 @@ def test_the_shipped_config_is_valid(raw):
 def test_a_fault_names_place_and_remedy(raw, path_and_value, words):
     found = faults(changed(raw, *path_and_value))
     assert any(all(word in fault for word in words) for fault in found), found
+
+
+def test_what_was_pruned_with_biases_cannot_be_tuned(raw):
+    broken = changed(
+        raw, "prune", "magnitude-2of4", {"method": "magnitude", "sparsity": 0.5, "biases": True}
+    )
+    assert any("demo.grid tunes (demo-qlora) what 'magnitude-2of4'" in f for f in faults(broken))
 
 
 def test_all_faults_are_told_at_once(raw):

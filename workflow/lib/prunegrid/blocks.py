@@ -10,14 +10,17 @@ biases and anything outside a block (OPT-350m's projections) are not.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from prunegrid.errors import PrunegridError
 from prunegrid.forward import is_encoder_decoder
+
+# The group of the linears outside the blocks that a profile includes.
+OUTSIDE = "(outside the blocks)"
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,30 @@ class Blocks:
         names: module names.
         modules: the block modules.
         linears: block name → full linear name → module.
+        outside: full linear name → module of the linears outside the blocks that were asked for.
     """
 
     names: list[str]
     modules: list[nn.Module]
     linears: dict[str, dict[str, nn.Module]]
+    outside: dict[str, nn.Module] = field(default_factory=dict)
+
+    def groups(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the linears by block, those outside under the name OUTSIDE, last."""
+        return {**self.linears, OUTSIDE: self.outside} if self.outside else dict(self.linears)
 
 
-def find_blocks(model: nn.Module) -> Blocks:
+def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
     """Return the blocks of a model and their linears.
+
+    Args:
+        model: as loaded by transformers.
+        include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
 
     Raises:
         PrunegridError: no list of blocks, more than the model's kind has (two for an
-            encoder-decoder, else one), or weights in them that are not linears.
+            encoder-decoder, else one), weights in them that are not linears, or a pattern of
+            `include` that names no linear outside.
     """
     found = _repeated_lists(model)
     hinted = set(getattr(model, "_no_split_modules", None) or ())
@@ -59,7 +73,34 @@ def find_blocks(model: nn.Module) -> Blocks:
     }
     for name, block in named.items():
         _require_linear_weights(name, block, linears[name])
-    return Blocks(list(named), list(named.values()), linears)
+    return Blocks(list(named), list(named.values()), linears, _outside(model, linears, include))
+
+
+def _outside(
+    model: nn.Module, linears: Mapping[str, Mapping[str, nn.Module]], include: Iterable[str]
+) -> dict[str, nn.Module]:
+    """Return full name → module of the linears outside the blocks that patterns name."""
+    inside = {name for group in linears.values() for name in group}
+    others = {n: m for n, m in linears_of(model).items() if n not in inside} if include else {}
+    chosen = set()
+    for pattern in include:
+        matching = fnmatch.filter(others, pattern)
+        if not matching:
+            raise PrunegridError(
+                f"include pattern '{pattern}' names no linear",
+                where=type(model).__name__,
+                expected=f"one of those outside the blocks: {sorted(others)}",
+            )
+        chosen.update(matching)
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    for name in chosen:
+        if embeddings is not None and others[name].weight is getattr(embeddings, "weight", None):
+            raise PrunegridError(
+                f"include names {name}, whose weight is that of the embeddings",
+                where=type(model).__name__,
+                remedy="leave it out: to prune it would prune the embeddings",
+            )
+    return {name: module for name, module in others.items() if name in chosen}
 
 
 def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> None:
@@ -91,32 +132,13 @@ def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> No
         )
 
 
-def prunable(model: nn.Module, *, include: tuple[str, ...] = ()) -> dict[str, nn.Module]:
+def prunable(model: nn.Module, *, include: Iterable[str] = ()) -> dict[str, nn.Module]:
     """Return full name → linear for every prunable linear, in the order of the blocks.
 
-    Args:
-        model: as loaded by transformers.
-        include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
-
-    Raises:
-        PrunegridError: the blocks cannot be found, or a pattern of `include` names no linear.
+    Args, Raises: see `find_blocks`.
     """
-    chosen = {
-        name: linear
-        for linears in find_blocks(model).linears.values()
-        for name, linear in linears.items()
-    }
-    every = linears_of(model) if include else {}
-    for pattern in include:
-        matching = {name: every[name] for name in fnmatch.filter(every, pattern)}
-        if not matching:
-            raise PrunegridError(
-                f"include pattern '{pattern}' names no linear",
-                where=type(model).__name__,
-                expected=f"one of those outside the blocks: {sorted(set(every) - set(chosen))}",
-            )
-        chosen.update(matching)
-    return chosen
+    groups = find_blocks(model, include=include).groups().values()
+    return {name: linear for linears in groups for name, linear in linears.items()}
 
 
 def oriented(module: nn.Module) -> Tensor:

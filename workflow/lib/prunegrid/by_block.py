@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prunegrid import artifacts, attest, checkpoint
-from prunegrid.blocks import find_blocks, is_transposed, prunable
+from prunegrid.blocks import find_blocks, is_transposed
+from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.loading import auto_class, kind_of, read_tokenizer
 from prunegrid.pruning.boundary import Storage
 from prunegrid.pruning.holding import Holding
@@ -49,20 +50,31 @@ class LazyTensors(Mapping[str, Tensor]):
 
 
 class _Linears(Mapping[str, Tensor]):
-    """The weights [d_out, d_in] of some linears, each read when it is asked for."""
+    """The weights [d_out, d_in] of some linears, each read when it is asked for.
 
-    def __init__(self, linears: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    With `biases` theirs too, [1, d_out], by the names that `Extent.tensors` gives them.
+    """
+
+    def __init__(
+        self,
+        linears: Mapping[str, nn.Module],
+        tensors: Mapping[str, Tensor],
+        biases: bool = False,
+    ) -> None:
         self._linears, self._tensors = linears, tensors
+        self._biases = [f"{n}.bias" for n in linears if f"{n}.bias" in tensors] if biases else []
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self._linears:
+            return self._tensors[name][None]
         weight = self._tensors[f"{name}.weight"]
         return weight.t() if is_transposed(self._linears[name]) else weight
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._linears)
+        return iter([*self._linears, *self._biases])
 
     def __len__(self) -> int:
-        return len(self._linears)
+        return len(self._linears) + len(self._biases)
 
 
 class ByBlock:
@@ -162,11 +174,22 @@ class ShardWriter:
         model: of its architecture; its weights are not looked at.
         tokenizer: saved beside it; None saves none.
         out: an existing folder.
+        extent: what counts as prunable.
     """
 
-    def __init__(self, source: Path, model: nn.Module, tokenizer: Any, out: Path) -> None:
+    def __init__(
+        self,
+        source: Path,
+        model: nn.Module,
+        tokenizer: Any,
+        out: Path,
+        extent: Extent = BLOCKS_ONLY,
+    ) -> None:
         self._tensors, self._model, self._tokenizer = LazyTensors(source), model, tokenizer
-        self._out, self._blocks = out, find_blocks(model)
+        self._out, self._extent = out, extent
+        blocks = find_blocks(model, include=extent.include)
+        # A shard a block, one for what was pruned outside of them, one for the rest.
+        self._total = len(blocks.names) + bool(blocks.outside) + 1
         self._places: dict[str, str] = {}
         self._shards = self._bytes = 0
 
@@ -174,11 +197,16 @@ class ShardWriter:
         """Write a block's shard.
 
         Args:
-            linears: the new weights [d_out, d_in] by full linear name; the others stay.
+            block: its name, or OUTSIDE.
+            linears: the new weights [d_out, d_in] by full linear name, and biases [1, d_out]; the
+                others stay.
         """
         tensors = {n: self._tensors[n] for n in self._tensors if n.startswith(f"{block}.")}
         for name, weight in linears.items():
-            flipped = is_transposed(self._blocks.linears[block][name])
+            if name.endswith(".bias"):
+                tensors[name] = weight[0]
+                continue
+            flipped = is_transposed(self._model.get_submodule(name))
             tensors[f"{name}.weight"] = weight.t() if flipped else weight
         self._add(tensors)
 
@@ -187,8 +215,7 @@ class ShardWriter:
         size = sum(value.numel() * value.element_size() for value in plain.values())
         artifacts.require_space(self._out, size + 2**20)
         self._shards += 1
-        total = len(self._blocks.names) + 1
-        file = f"model-{self._shards:05}-of-{total:05}.safetensors"
+        file = f"model-{self._shards:05}-of-{self._total:05}.safetensors"
         save_file(plain, self._out / file, {"format": "pt"})
         self._places |= dict.fromkeys(plain, file)
         self._bytes += size
@@ -209,17 +236,19 @@ class ShardWriter:
             self._model.generation_config.save_pretrained(self._out)
         if self._tokenizer is not None:
             self._tokenizer.save_pretrained(self._out)
-        return measure(self._model, self._out, pattern, adapter)
+        return measure(self._model, self._out, pattern, adapter, self._extent)
 
 
-def measure(model: nn.Module, folder: Path, pattern: str | None, adapter: str) -> dict:
+def measure(
+    model: nn.Module, folder: Path, pattern: str | None, adapter: str, extent: Extent
+) -> dict:
     """Return the WEIGHTS RECORD of a plain folder, measured on its files, a tensor at a time.
 
     Args:
         model: of the folder's architecture; its weights are not looked at.
     """
     tensors = LazyTensors(folder)
-    linears = _Linears(prunable(model), tensors)
+    linears = _Linears(extent.linears(model), tensors, extent.biases)
     total = nonzero = 0
     for name, parameter in model.named_parameters():
         total += parameter.numel()
@@ -235,6 +264,7 @@ def measure(model: nn.Module, folder: Path, pattern: str | None, adapter: str) -
         nonzero=nonzero,
         file_bytes=checkpoint.file_bytes(folder),
         where=str(folder),
+        extent=extent,
     )
 
 
@@ -255,9 +285,9 @@ class Dense:
     holding: Holding
     record: dict
 
-    def writer(self, out: Path) -> ShardWriter:
-        """Return a writer of a folder that differs from this one in its linears."""
-        return ShardWriter(self.folder, self.model, self.tokenizer, out)
+    def writer(self, out: Path, extent: Extent) -> ShardWriter:
+        """Return a writer of a folder that differs from this one in what `extent` says."""
+        return ShardWriter(self.folder, self.model, self.tokenizer, out, extent)
 
 
 def open_dense(folder: Path, job) -> Dense:
@@ -277,6 +307,7 @@ def open_dense(folder: Path, job) -> Dense:
         return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record)
     source = ByBlock(folder, job.device)
     recorded = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
-    record = measure(source.model, folder, recorded["pattern"], recorded["adapter"])
+    extent = Extent.of(recorded)
+    record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
     attest.require_same(record, recorded, str(folder))
     return Dense(folder, source.model, source.tokenizer, source.holding(storage), record)

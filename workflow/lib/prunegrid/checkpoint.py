@@ -20,9 +20,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks
+from prunegrid import artifacts
 from prunegrid import attest as attestation
 from prunegrid.errors import PrunegridError
+from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.loading import is_of, of_task, read_model, read_tokenizer
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def load(
     folder: Path,
     device: str = "cpu",
     attest: bool = True,
-    read: Callable[[Path, str, str | None, str], Checkpoint] | None = None,
+    read: Callable[[Path, str, str | None, str, Extent], Checkpoint] | None = None,
 ) -> Checkpoint:
     """Return the folder's checkpoint, measured in memory.
 
@@ -76,19 +77,26 @@ def load(
     if attest or manifest.exists():
         recorded = artifacts.read_json(manifest).get("record", {}).get("weights", {})
     pattern, adapter = recorded.get("pattern"), recorded.get("adapter", "none")
-    checkpoint = (read or read_plain)(folder, device, pattern, adapter)
+    checkpoint = (read or read_plain)(folder, device, pattern, adapter, Extent.of(recorded))
     if attest:
         attestation.require_same(checkpoint.record, recorded, str(folder))
         log.info("%s: weights %s attested", folder, checkpoint.record["sha256"][:12])
     return checkpoint
 
 
-def read_plain(folder: Path, device: str, pattern: str | None, adapter: str) -> Checkpoint:
+def read_plain(
+    folder: Path,
+    device: str,
+    pattern: str | None,
+    adapter: str,
+    extent: Extent = BLOCKS_ONLY,
+) -> Checkpoint:
     """Return the checkpoint of a plain folder, with a record measured in memory."""
     check_files(folder)
     model = read_model(folder).to(device)
     tensors = attestation.model_tensors(model)
-    record = measure_plain(model, tensors, pattern, adapter, file_bytes(folder), str(folder))
+    size = file_bytes(folder)
+    record = measure_plain(model, tensors, pattern, adapter, size, str(folder), extent)
     return Checkpoint(model, read_tokenizer(folder), tensors, record)
 
 
@@ -99,6 +107,7 @@ def measure_plain(
     adapter: str,
     file_bytes: int,
     where: str,
+    extent: Extent = BLOCKS_ONLY,
 ) -> dict:
     """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
 
@@ -109,7 +118,7 @@ def measure_plain(
         PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
     """
     parameters = dict(model.named_parameters())
-    linears = _linears(model)
+    linears = _linears(model, extent)
     total = sum(p.numel() for p in parameters.values())
     nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
     weights = [*(linears or {}).values(), *parameters.values()]
@@ -123,18 +132,19 @@ def measure_plain(
         nonzero=nonzero,
         file_bytes=file_bytes,
         where=where,
+        extent=extent,
     )
 
 
-def _linears(model: nn.Module) -> dict[str, Tensor] | None:
-    """Return full name → weight [d_out, d_in] of the prunable linears; None: no blocks to find."""
+def _linears(model: nn.Module, extent: Extent) -> dict[str, Tensor] | None:
+    """Return full name → prunable tensor [d_out, d_in]; None: no blocks to find."""
     try:
-        modules = blocks.prunable(model)
+        modules = extent.linears(model)
     except PrunegridError:
         if is_of(of_task("causal-lm"), [type(model).__name__]):
             raise
         return None
-    return {name: blocks.oriented(module).detach() for name, module in modules.items()}
+    return extent.tensors(modules)
 
 
 def measure(
@@ -149,6 +159,7 @@ def measure(
     file_bytes: int,
     where: str,
     effective_zeros: int | None = None,
+    extent: Extent = BLOCKS_ONLY,
 ) -> dict:
     """Return the WEIGHTS RECORD: digest, counts and sparsity, all counted on the tensors given.
 
@@ -158,6 +169,7 @@ def measure(
         pattern: "unstructured", "N:M" or None, inherited from the pruning step.
         parameters: logical count: packed weights once, adapters included, masks excluded.
         effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.
+        extent: what `linears` holds beside those of the blocks.
 
     Raises:
         PrunegridError: a tensor holds NaN or infinity.
@@ -181,6 +193,7 @@ def measure(
     return {
         "sha256": attestation.weights_sha256(tensors),
         "pattern": pattern,
+        **extent.record(),
         "precision": precision,
         "adapter": adapter,
         "parameters": parameters,
@@ -198,6 +211,7 @@ def save_plain(
     out: Path,
     pattern: str | None,
     adapter: str = "none",
+    extent: Extent = BLOCKS_ONLY,
 ) -> dict:
     """Return the WEIGHTS RECORD of the plain folder that was written, measured after reading it.
 
@@ -207,6 +221,7 @@ def save_plain(
         out: an existing folder.
         pattern: what the model was pruned to: "unstructured", "N:M" or None.
         adapter: "merged" where an adapter was merged into these weights.
+        extent: what counts as prunable.
 
     Raises:
         PrunegridError: the disk is too full, or the weights are not finite.
@@ -215,7 +230,7 @@ def save_plain(
     save_model(model, out)
     if tokenizer is not None:
         tokenizer.save_pretrained(out)
-    return read_plain(out, "cpu", pattern, adapter).record
+    return read_plain(out, "cpu", pattern, adapter, extent).record
 
 
 def save_model(model: nn.Module, out: Path) -> None:

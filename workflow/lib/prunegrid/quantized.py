@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prunegrid import artifacts, attest, blocks, checkpoint, loading, masked_lora
 from prunegrid.errors import PrunegridError
+from prunegrid.extent import BLOCKS_ONLY, Extent
 
 MASKS = "masks.safetensors"
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
@@ -145,7 +146,11 @@ def save(model: nn.Module, tokenizer, out: Path, pattern: str | None) -> dict:
 
 
 def read(
-    folder: Path, device: str, pattern: str | None, adapter: str = "unmerged"
+    folder: Path,
+    device: str,
+    pattern: str | None,
+    adapter: str = "unmerged",
+    extent: Extent = BLOCKS_ONLY,
 ) -> checkpoint.Checkpoint:
     """Return the checkpoint of a quantized folder with its masked adapter, measured in memory.
 

@@ -76,7 +76,7 @@ def run(
     for cell in cells[1:]:
         shutil.rmtree(cell.out, ignore_errors=True)
         cell.out.mkdir(parents=True)
-    writers = [parent.writer(cell.out) for cell in cells]
+    writers = [parent.writer(cell.out, cell.recipe.extent) for cell in cells]
     reports = prune_together(
         parent.model,
         [cell.recipe for cell in cells],

@@ -104,6 +104,8 @@ class Prune(Profile):
     update_settings: dict[str, Any] = {}
     allocation: str = "uniform"
     allocation_settings: dict[str, Any] = {}
+    include: list[str] = []
+    biases: bool = False
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -127,6 +129,8 @@ class Prune(Profile):
                 raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
             if self.scope == "model" and self.allocation != "uniform":
                 raise ValueError("scope model ranks all linears together; remove `allocation`")
+            if self.include and self.allocation != "uniform":
+                raise ValueError("`allocation` knows linears of blocks only; remove `include`")
             return self
         keep, colon, group = self.pattern.partition(":")
         if not (colon and keep.isdigit() and group.isdigit()):
@@ -137,6 +141,8 @@ class Prune(Profile):
             raise ValueError(
                 f'pattern is "{self.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
             )
+        if self.biases:
+            raise ValueError(f"pattern {self.pattern} is of weights; remove `biases`")
         if self.sparsity is not None:
             raise ValueError(f"pattern {self.pattern} sets the sparsity itself; remove `sparsity`")
         for key in ("scope", "allocation"):

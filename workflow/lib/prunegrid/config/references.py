@@ -120,6 +120,8 @@ class _Check:
             self.add((*keys, "calibration"), f"is not used by {prune.method}; remove it")
         if needy and prune.calibration is None:
             self.add((*keys, "calibration"), f"is missing: {needy[0]} needs calibration samples")
+        if prune.biases and facts["NEEDS"] != "nothing":
+            self.add((*keys, "biases"), f"{prune.method} cannot prune biases; remove it")
         self.name((*keys, "calibration"), "calibration", prune.calibration)
 
     def part(self, keys: tuple, kind: str, name: str | None, settings: Mapping) -> list[str]:
@@ -200,6 +202,7 @@ class _Check:
             self.prune((*keys, f"grid (prune {step.name})"), step.profile)
         self._distinct_rows(keys, cells)
         self._encoders(keys, cells)
+        self._biases(keys, cells)
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         self._splits(keys, study, cells)
@@ -214,6 +217,16 @@ class _Check:
                     (*keys, "grid"), f"has two cells that the table could not tell apart: {row}"
                 )
             seen.add(row)
+
+    def _biases(self, keys: tuple, cells: list) -> None:
+        """Tuning keeps the zeros of weights; those of biases it would fill."""
+        for cell in cells:
+            tuned = [s for s in cell.steps if s.kind == "finetune" and not s.idle]
+            pruned = [s for s in cell.steps if s.kind == "prune" and s.profile.biases]
+            if tuned and pruned:
+                fault = f"tunes ({tuned[0].name}) what '{pruned[0].name}' pruned with biases"
+                self.add((*keys, "grid"), f"{fault}; remove `biases` or the fine-tuning")
+                return
 
     def _encoders(self, keys: tuple, cells: list) -> None:
         for name in sorted({cell.model for cell in cells}):

@@ -22,14 +22,15 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from prunegrid.blocks import Blocks, find_blocks, oriented, weights_in_memory
+from prunegrid.blocks import OUTSIDE, Blocks, find_blocks, oriented
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.input_stats import Collector, InputStats, is_finite
-from prunegrid.patterns import Pattern, require_fit
+from prunegrid.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.boundary import Storage
 from prunegrid.pruning.dense import dense_stats
 from prunegrid.pruning.holding import WHOLE, Holding
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
+from prunegrid.pruning.outside import Outside
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
@@ -66,18 +67,24 @@ def prune_model(
         PrunegridError: NaN in weights or activations, a pattern that does not fit a linear, a
             model that is not understood, or inputs that are missing.
     """
-    blocks = find_blocks(model)
+    blocks = find_blocks(model, include=recipe.extent.include)
     if propagation not in PROPAGATIONS:
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
         )
     require_weights(blocks, recipe.general_pattern, holding)
+    require_extent(blocks, recipe, propagation, holding)
     pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
     training = model.training
     model.eval()
     try:
+        outside = Outside(model, blocks, pruner, tokens, propagation)
+        outside.first()
         step = _block_step(model, blocks, pruner, tokens, norms, propagation, holding.storage)
         _each_block(blocks, pruner, step, holding)
+        outside.last()
+        if blocks.outside and holding.done is not None:
+            holding.done(OUTSIDE, recipe.extent.tensors(blocks.outside))
     finally:
         model.train(training)
     return pruner.report
@@ -123,17 +130,40 @@ def require_weights(blocks: Blocks, pattern: Pattern, holding: Holding) -> None:
 
     A model that is not in memory was measured on its files, which finds NaN and infinity too.
     """
-    for linears in blocks.linears.values():
+    for linears in blocks.groups().values():
         for name, module in linears.items():
             weight = oriented(module)
             require_fit(pattern, weight.shape[1], name)
-            if holding.whole and not is_finite(weight):
+            if weight.device.type != "meta" and not is_finite(weight):
                 raise PrunegridError(
                     "the weight holds NaN or infinity",
                     where=name,
                     expected="finite weights",
                     remedy="the model is broken: use another file or revision of it",
                 )
+
+
+def require_extent(blocks: Blocks, recipe: Recipe, propagation: str, holding: Holding) -> None:
+    """Check that what is outside the blocks can be pruned so.
+
+    Raises:
+        PrunegridError: it cannot.
+    """
+    unfit = recipe.needs != "nothing" or isinstance(recipe.general_pattern, NM)
+    if recipe.extent.biases and unfit:
+        raise PrunegridError(
+            f"method {recipe.method} with pattern {recipe.pattern} cannot prune biases",
+            expected="an unstructured pattern, and a method and update that need no inputs",
+            remedy="remove `biases`",
+        )
+    # A block that is read from its file when the model calls it is not the pruned one.
+    needy = blocks.outside and recipe.needs != "nothing" and propagation != "dense"
+    if needy and not holding.whole:
+        raise PrunegridError(
+            f"{', '.join(blocks.outside)} need what all pruned blocks give, and the model is not "
+            "held whole",
+            remedy="set memory.model to whole, propagation to dense, or remove `include`",
+        )
 
 
 def _each_block(
@@ -145,7 +175,7 @@ def _each_block(
         with holding.resident(index):
             step(index)
             if holding.done is not None:
-                holding.done(name, weights_in_memory(blocks.linears[name]))
+                holding.done(name, pruner.recipe.extent.tensors(blocks.linears[name]))
         done = [pruner.report[linear] for linear in blocks.linears[name]]
         zeros = sum(facts["zeros"] for facts in done)
         total = sum(facts["shape"][0] * facts["shape"][1] for facts in done)

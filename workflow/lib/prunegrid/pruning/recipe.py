@@ -17,6 +17,7 @@ from prunegrid.allocation.counts import exact_zeros, ranked_zeros
 from prunegrid.attest import nm_violations
 from prunegrid.blocks import Blocks, oriented, weights_in_memory
 from prunegrid.errors import PrunegridError
+from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.input_stats import InputStats, is_finite
 from prunegrid.patterns import (
     NM,
@@ -47,6 +48,7 @@ class Recipe:
         allocation: name of an allocation (`prunegrid.allocation`), for "unstructured".
         allocation_settings: over the allocation's defaults.
         seed: for methods that draw.
+        extent: what is pruned beside the linears of the blocks.
     """
 
     method: str
@@ -59,6 +61,7 @@ class Recipe:
     allocation: str = "uniform"
     allocation_settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    extent: Extent = BLOCKS_ONLY
 
     @property
     def module(self) -> ModuleType:
@@ -115,7 +118,8 @@ class Recipe:
         pattern = self.general_pattern
         if isinstance(pattern, NM):
             return {}
-        every = {name: m for linears in blocks.linears.values() for name, m in linears.items()}
+        groups = blocks.groups()
+        every = {name: m for linears in groups.values() for name, m in linears.items()}
         sizes = {name: module.weight.numel() for name, module in every.items()}
         if self.scope == "model":
             flat, count = weights_of(every), pattern.zeros_of(sum(sizes.values()))
@@ -127,7 +131,7 @@ class Recipe:
                 remedy="name a calibration in the prune profile",
             )
         settings = {**module.SETTINGS, **self.allocation_settings}
-        weights = {block: weights_of(linears) for block, linears in blocks.linears.items()}
+        weights = {block: weights_of(linears) for block, linears in groups.items()}
         wanted = module.allocate(weights, self.sparsity, norms, **settings)
         return exact_zeros(wanted, sizes, self.sparsity)
 
@@ -153,6 +157,8 @@ class Pruner:
     def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
         """Prune one linear in place and check its counts (see `pruned`)."""
         oriented(module).copy_(self.pruned(name, module, stats))
+        if self.recipe.extent.biases and module.bias is not None:
+            module.bias.detach().copy_(self._pruned_bias(f"{name}.bias", module.bias.detach()))
 
     def pruned(self, name: str, module: nn.Module, stats: InputStats | None) -> Tensor:
         """Return one linear's pruned weight [d_out, d_in], its counts checked and reported.
@@ -170,15 +176,31 @@ class Pruner:
             kept = found != 0
             found, more = self.update.update_linear(weight, kept, stats, **settings)
             facts = {**facts, **more}
+        self._checked(name, weight, found, pattern, facts)
+        return found
+
+    def _pruned_bias(self, name: str, bias: Tensor) -> Tensor:
+        """Return a bias [d_out] pruned as a row of its own, checked and reported."""
+        row, pattern = bias[None], self.pattern
+        generator = self._generator(name)
+        found, facts = self.module.prune_linear(
+            row, None, pattern, generator=generator, **self.settings
+        )
+        self._checked(name, row, found, pattern, facts)
+        return found[0]
+
+    def _checked(
+        self, name: str, before: Tensor, found: Tensor, pattern: Pattern, facts: Mapping[str, Any]
+    ) -> None:
+        """Check and report what became of a weight."""
         zeros = count_zeros(found)
-        self._require_counts(name, weight, found, pattern, facts)
+        self._require_counts(name, before, found, pattern, facts)
         self.report[name] = {
             "shape": list(found.shape),
             "zeros": zeros,
             "sparsity": zeros / found.numel(),
             **facts,
         }
-        return found
 
     def _pattern_of(self, name: str, weight: Tensor) -> Pattern:
         if isinstance(self.pattern, NM):

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from prunegrid.blocks import find_blocks
+from prunegrid.blocks import OUTSIDE, find_blocks
 from prunegrid.pruning.dense import dense_stats
-from prunegrid.pruning.engine import require_tokens, require_weights
+from prunegrid.pruning.engine import require_extent, require_tokens, require_weights
 from prunegrid.pruning.holding import WHOLE, Holding
+from prunegrid.pruning.outside import stats_outside
 from prunegrid.pruning.recipe import NEEDS, Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
@@ -43,22 +44,32 @@ def prune_together(
         recipes: what is to be done, each to the dense model.
         tokens: calibration windows, int64 [samples, length].
         keep: is given a recipe's place, a block's name, and the block's pruned weights
-            [d_out, d_in] by full linear name, block after block.
+            [d_out, d_in] by full linear name, block after block; those of linears outside the
+            blocks first, under the name OUTSIDE.
         norms: mean x² of the dense model by full linear name, for allocations that need them.
         holding: how the model is held in memory.
 
     Raises:
         PrunegridError: as `prunegrid.pruning.engine.prune_model`.
     """
-    blocks = find_blocks(model)
-    for recipe in recipes:
-        require_weights(blocks, recipe.general_pattern, holding)
-    pruners = [Pruner(r, r.zeros(blocks, norms, holding.weights_of)) for r in recipes]
+    each = [find_blocks(model, include=recipe.extent.include) for recipe in recipes]
+    blocks = each[0]
+    pruners = []
+    for recipe, its in zip(recipes, each, strict=True):
+        require_weights(its, recipe.general_pattern, holding)
+        require_extent(its, recipe, "dense", holding)
+        pruners.append(Pruner(recipe, recipe.zeros(its, norms, holding.weights_of)))
     needs = max((recipe.needs for recipe in recipes), key=NEEDS.index)
     training = model.training
     model.eval()
     try:
-        replay = Replay(model, blocks, require_tokens(tokens, recipes[0]), holding.storage)
+        tokens = require_tokens(tokens, recipes[0])
+        for place, (pruner, its) in enumerate(zip(pruners, each, strict=True)):
+            if its.outside:
+                outside = stats_outside(model, its.outside, tokens, needs)
+                pruned = {n: pruner.pruned(n, m, outside[n]) for n, m in its.outside.items()}
+                keep(place, OUTSIDE, pruned)
+        replay = Replay(model, blocks, tokens, holding.storage)
         for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
             began = time.perf_counter()
             with holding.resident(index):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from prunegrid import artifacts, by_block, checkpoint, shared_prune
 from prunegrid.errors import PrunegridError
+from prunegrid.extent import Extent
 from prunegrid.pruning.engine import prune_model
 from prunegrid.pruning.recipe import Recipe
 
@@ -25,7 +26,7 @@ _OF_RECIPE = (
     *("method", "pattern", "sparsity", "scope", "update", "update_settings", "allocation"),
     "allocation_settings",
 )
-_OF_STEP = {*_OF_RECIPE, "propagation", "seed"}
+_OF_STEP = {*_OF_RECIPE, "propagation", "seed", "include", "biases"}
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -33,7 +34,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Args:
         settings: {method, pattern, sparsity, scope, update, update_settings, allocation,
-            allocation_settings, propagation, and the method's own}.
+            allocation_settings, propagation, include, biases, and the method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model}.
         out: folder of the new artifact.
         job: gives the device, how memory is used, and the seed to methods that draw.
@@ -89,9 +90,13 @@ def _alone(
             parent.model, recipe, **inputs, propagation=propagation, holding=holding
         )
         return report, checkpoint.save_plain(
-            parent.model.to("cpu"), parent.tokenizer, out, pattern=recipe.pattern
+            parent.model.to("cpu"),
+            parent.tokenizer,
+            out,
+            pattern=recipe.pattern,
+            extent=recipe.extent,
         )
-    shards = parent.writer(out)
+    shards = parent.writer(out, recipe.extent)
     holding = replace(parent.holding, done=shards.add_block)
     report = prune_model(parent.model, recipe, **inputs, propagation=propagation, holding=holding)
     return report, shards.finish(recipe.pattern)
@@ -101,7 +106,7 @@ def recipe_of(settings: dict, job) -> Recipe:
     """Return what a step's settings ask for."""
     named = {key: settings[key] for key in _OF_RECIPE if key in settings}
     own = {key: value for key, value in settings.items() if key not in _OF_STEP}
-    recipe = Recipe(**named, settings=own)
+    recipe = Recipe(**named, settings=own, extent=Extent.of(settings))
     return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
 
 
