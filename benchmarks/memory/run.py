@@ -75,6 +75,7 @@ def write_model(folder: Path, shape: Shape) -> dict:
     from transformers import AutoConfig
 
     from prunegrid import artifacts, by_block
+    from prunegrid.extent import BLOCKS_ONLY
 
     config = AutoConfig.for_model(
         "llama",
@@ -114,7 +115,8 @@ def write_model(folder: Path, shape: Shape) -> dict:
     artifacts.write_json(
         folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places}
     )
-    record = by_block.measure(by_block.ByBlock(folder, "cpu").model, folder, None, "none")
+    model = by_block.ByBlock(folder, "cpu").model
+    record = by_block.measure(model, folder, None, "none", BLOCKS_ONLY)
     artifacts.write_json(folder / "manifest.json", {"record": {"weights": record}})
     return record
 
