@@ -17,9 +17,10 @@ from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.tables import expected
 from prunegrid.tables.contrasts import contrast_rows
+from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import plot_quality
-from prunegrid.tables.render import render_markdown
+from prunegrid.tables.render import is_perplexity, render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
     COLUMNS,
@@ -62,6 +63,10 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     wide, tall = _frame(rows, COLUMNS), _frame(long, LONG)
     groups = collect(plan, rows)
     pairs = _frame(pair_rows(plan, groups), PAIRS)
+    faults, same = copied_rows(rows, _perplexities(long))
+    for fault in faults:
+        complete = False
+        log.error("%s", fault)
     contrasts = contrast_rows(plan, rows, tall)
     for contrast in (row for row in contrasts if row["reason"]):
         complete = False
@@ -72,11 +77,24 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             complete = False
             log.error("%s: %s: %s", entry["cells"], entry["column"], entry["fault"])
     text = render_markdown(
-        plan, wide, tall, groups=groups, expected=known, contrasts=contrasts, notes=notes
+        plan,
+        wide,
+        tall,
+        groups=groups,
+        expected=known,
+        contrasts=contrasts,
+        notes=notes,
+        doubts=faults + same,
     )
     frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
     _write(plan, frames, text, complete, folder)
     return complete
+
+
+def _perplexities(long: list[dict]) -> list[str]:
+    """Return the names of the columns that hold perplexities."""
+    named = (f"{row['split']}_{row['metric']}" for row in long if is_perplexity(row["metric"]))
+    return list(dict.fromkeys(named))
 
 
 def _write(

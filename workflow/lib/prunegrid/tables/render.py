@@ -35,6 +35,7 @@ def render_markdown(
     expected: Sequence[Mapping[str, Any]] = (),
     contrasts: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> str:
     """Return the study's table as Markdown: cells, seeds, baselines, failures, caption."""
     title = plan["title"] or plan["study"]
@@ -57,6 +58,7 @@ def render_markdown(
         lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
         parts += [f"{len(failed)} of {len(wide)} cells failed:", "\n".join(lines)]
     parts += [f"Not in the table: {note}" for note in notes]
+    parts += [f"Look again: {doubt}." for doubt in doubts]
     parts.append(_caption(wide, tall))
     return "\n\n".join(parts) + "\n"
 
@@ -259,6 +261,11 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         sentences.append(
             f"Typical 95% intervals over documents: {', '.join(shown)} (each row's own are in the "
             "long table); differences within them say nothing."
+        )
+    cut = int(wide["references_cut"].fillna(0).max() or 0) if len(wide) else 0
+    if cut:
+        sentences.append(
+            "References were cut before scoring (`references_cut`): these scores are no others'."
         )
     if _at_chance(tall):
         sentences.append("† not distinguishable from chance: such scores rank nothing.")

@@ -133,6 +133,7 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
     first = next(iter(made.values()))
     return {
         "generate_seconds": sum(m["record"]["generate_seconds"] for m in made.values()),
+        "references_cut": sum(m["record"]["references_cut"] for m in made.values()),
         "data_sha256": first["parents"]["data"]["content"],
         "prompt_sha256": first["record"]["prompt_sha256"],
         "predictions_sha256": hashlib.sha256(contents.encode()).hexdigest(),

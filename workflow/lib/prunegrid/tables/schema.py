@@ -49,6 +49,7 @@ FACTS = (
     Column("parameters", "Int64", "counted; packed 4-bit once, tied once, adapters included"),
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
+    Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
     Column("train_seconds", "Float64", "fine-tuning alone, all steps"),
     Column("generate_seconds", "Float64", "generation alone, all splits"),
