@@ -8,6 +8,7 @@ OUTPUTS
     results/{study}.parquet        one row a cell (columns: docs/table.md)
     results/{study}.long.parquet   cell x split x metric, with intervals, and the baselines
     results/{study}.pairs.parquet  cells of one seed or several compared with each other
+    results/{study}.contrasts.parquet   the contrasts that it declares, a verdict each
     results/{study}.csv, .md, .png, .manifest.json
 """
 
@@ -24,6 +25,7 @@ rule aggregate:
         table="results/{study}.parquet",
         long="results/{study}.long.parquet",
         pairs="results/{study}.pairs.parquet",
+        contrasts="results/{study}.contrasts.parquet",
         csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
         markdown="results/{study}.md",
         plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prunegrid import artifacts
 from prunegrid import attest as attestation
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.loading import is_of, of_task, read_model, read_tokenizer
 
@@ -173,8 +173,11 @@ def measure(
 
     Raises:
         PrunegridError: a tensor holds NaN or infinity.
+        AttestationError: `file_bytes` are not those of the tensors.
     """
+    held = 0
     for name, tensor in tensors.items():
+        held += tensor.numel() * tensor.element_size()
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PrunegridError(
                 f"the tensor {name} holds NaN or infinite values",
@@ -182,6 +185,7 @@ def measure(
                 expected="finite weights",
                 remedy="the model is broken: use another file or revision of it",
             )
+    _require_size(file_bytes, held, len(tensors), where)
     facts = dict.fromkeys(
         ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
     )
@@ -203,6 +207,22 @@ def measure(
         "sparsity_model": 1 - nonzero / parameters,
         "file_bytes": file_bytes,
     }
+
+
+def _require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
+    """Check that the files hold each tensor once, their headers apart.
+
+    Raises:
+        AttestationError: they are smaller or larger: a second copy (or a link to one) was counted.
+    """
+    # A safetensors header has a line of JSON a tensor, and padding.
+    if not held <= file_bytes <= held + 1024 * (tensors + 8):
+        raise AttestationError(
+            f"the weight files hold {file_bytes} bytes",
+            where=where,
+            expected=f"the {held} bytes of its tensors, each counted once, and headers",
+            remedy="there are two copies of some weights, or not all: delete it and run again",
+        )
 
 
 def save_plain(

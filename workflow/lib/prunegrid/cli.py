@@ -1,4 +1,4 @@
-"""The command `prunegrid`: verify a table, show how far a study is."""
+"""The command `prunegrid`: verify a table, show how far a study is, test published conclusions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
     state.add_argument("study")
     state.add_argument("--configfile", type=Path, action="append", default=[])
+    page = commands.add_parser(
+        "claims", help="test published conclusions on finished tables; write results/claims.md"
+    )
+    page.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _verify(options) if options.command == "verify" else _status(options)
+        commands = {"verify": _verify, "status": _status, "claims": _claims}
+        return commands[options.command](options)
     except PrunegridError as error:
         print(f"prunegrid: {error}", file=sys.stderr)
         return 1
@@ -48,6 +53,17 @@ def _verify(options: argparse.Namespace) -> int:
     verdict = f"{len(differences)} difference(s)" if differences else "verified: no difference"
     print(f"{options.table}: {verdict}")
     return 1 if differences else 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from prunegrid.claims import page
+
+    folder = Path("results")
+    outcomes = page.write(options.tables or page.find(folder), folder)
+    for outcome in outcomes:
+        print(f"{outcome.verdict:12} {outcome.claim.name}: {outcome.claim.says}")
+    print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}")
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:

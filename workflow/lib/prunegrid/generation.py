@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from prunegrid import clock
 from prunegrid.prompts import Prompt, Prompter
 from prunegrid.training import peak_memory, synchronize
 
@@ -134,7 +135,7 @@ def generate(
             inputs = batch_inputs([rows[i].ids for i in picked], pad, device)
             synchronize(device)
             began = time.perf_counter()
-            with torch.inference_mode():
+            with clock.running("generation"), torch.inference_mode():
                 out = model.generate(**inputs, generation_config=config)
             synchronize(device)
             seconds += time.perf_counter() - began

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from prunegrid import clock
 from prunegrid.errors import PrunegridError
 
 
@@ -98,6 +99,7 @@ def read_model(folder: Path) -> nn.Module:
     """
     from transformers import AutoConfig
 
+    clock.require_stopped("weights are read", str(folder))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
     model, found = auto_class(kind_of(config)).from_pretrained(

@@ -97,6 +97,21 @@ def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
     }
 
 
+def metric_columns(name: str, module: str, base: Path) -> dict[str, bool | None] | None:
+    """Return {column: higher is better} of a metric of the config; None for one of the hub.
+
+    Columns are named as `metric_modules.Metric` names them.
+    """
+    path, facts = metric_file(module, base), metric_facts(module, base)
+    if path is None or facts is None:
+        return None
+    found = {}
+    for key, about in facts["COLUMNS"].items():
+        column = key if name == path.stem else f"{name}_{key}"
+        found[name if key == path.stem else column] = about.get("higher_is_better")
+    return found
+
+
 def baseline_facts(method: str) -> dict[str, Any]:
     """Return {SETTINGS} of a baseline.
 

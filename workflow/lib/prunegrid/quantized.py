@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, blocks, checkpoint, loading, masked_lora
+from prunegrid import artifacts, attest, blocks, checkpoint, clock, loading, masked_lora
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
 
@@ -164,6 +164,7 @@ def read(
         raise PrunegridError(
             f"its record says adapter: {adapter}", where=str(folder), expected="unmerged"
         )
+    clock.require_stopped("weights are read", str(folder))
     checkpoint.check_files(folder)
     base, found = AutoModelForCausalLM.from_pretrained(
         folder / "base",

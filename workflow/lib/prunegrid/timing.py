@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from prunegrid import clock
 from prunegrid.training import forward_parameters, peak_memory, synchronize
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def once(model: nn.Module, ids: torch.Tensor, new_tokens: int, device: str) -> t
         ids: prompts [batch, prompt_tokens], without pads.
     """
     keep = {"logits_to_keep": 1} if "logits_to_keep" in forward_parameters(model) else {}
-    with torch.inference_mode():
+    with clock.running("efficiency"), torch.inference_mode():
         synchronize(device)
         began = time.perf_counter()
         out = model(input_ids=ids, use_cache=True, **keep)

@@ -282,6 +282,33 @@ class Expected(Profile):
     source: str
 
 
+class Side(Profile):
+    """One side of a contrast: the cells (that differ by their seeds alone) that have all of it."""
+
+    model: str | None = None
+    dataset: str | None = None
+    prune: str | None = None
+    finetune: str | None = None
+    seed: NonNegative | list[NonNegative] | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Side:
+        if not self.model_fields_set or None in self.model_dump(exclude_unset=True).values():
+            raise ValueError("name some of model, dataset, prune, finetune, seed")
+        return self
+
+
+class Contrast(Profile):
+    """Two cells of a study whose difference is tested, with a verdict on `a`."""
+
+    name: Name
+    a: Side
+    b: Side
+    split: str
+    metric: str | None = None
+    margin: Rate | None = None
+
+
 class Study(Profile):
     """A grid of cells and what is measured on each."""
 
@@ -293,6 +320,7 @@ class Study(Profile):
     evaluations: Annotated[list[str], Field(min_length=1)]
     efficiency: str | None = None
     expected: list[Expected] = []
+    contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
 
 
 Texts.model_rebuild()

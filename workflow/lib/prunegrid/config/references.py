@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import profiles
+from prunegrid.config import contrasts, profiles
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
@@ -206,6 +206,8 @@ class _Check:
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         self._splits(keys, study, cells)
+        for fault in contrasts.faults(self.config, study, cells, self.raw):
+            self.add((*keys, *fault.keys), fault.text)
 
     def _distinct_rows(self, keys: tuple, cells: list) -> None:
         """Chains of the same steps in another order would be rows of the same key columns."""

@@ -23,7 +23,7 @@ from huggingface_hub import HfApi, RepoCard, constants, hf_hub_download
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.file_download import repo_folder_name
 
-from prunegrid import artifacts
+from prunegrid import artifacts, clock
 from prunegrid.errors import PrunegridError
 from prunegrid.sources.fetched import check_member
 
@@ -121,6 +121,7 @@ def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
     Raises:
         PrunegridError: a file cannot be had, does not fit on the disk, or is not the hub's.
     """
+    clock.require_stopped("files are fetched", repo.where)
     names = list(names)
     offline = constants.is_offline_mode()
     cache = Path(constants.HF_HUB_CACHE)

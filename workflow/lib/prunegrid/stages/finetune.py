@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks, checkpoint, forward, prompts, training
+from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, training
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.rows import read_rows
 
@@ -103,17 +103,18 @@ class Context:
         before_clip: Callable[[], None] | None = None,
     ) -> training.TrainFacts:
         """Return the facts of training `model` on this step's examples (see `training.train`)."""
-        return training.train(
-            model,
-            self.examples,
-            self.settings,
-            pad=self.pad,
-            seed=self.seed,
-            device=self.device,
-            where=self.where,
-            after_step=after_step,
-            before_clip=before_clip,
-        )
+        with clock.running("training"):
+            return training.train(
+                model,
+                self.examples,
+                self.settings,
+                pad=self.pad,
+                seed=self.seed,
+                device=self.device,
+                where=self.where,
+                after_step=after_step,
+                before_clip=before_clip,
+            )
 
 
 def keep_masks(model: nn.Module, pattern: str | None) -> dict[str, Tensor]:

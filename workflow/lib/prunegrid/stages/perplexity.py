@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     return {
         "metric": metric_name(protocol, window, stride),
         "perplexity": math.exp(mean),
+        "chance": chance(loaded.model, columns),
         "unit": "word" if protocol == "words" else "token",
         "windows": len(columns["loss"]),
         "tokens": sum(columns["tokens"]),
@@ -73,6 +75,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "tokens_sha256": hashlib.sha256(np.asarray(tokens, dtype="<i8").tobytes()).hexdigest(),
         "weights": loaded.record,
     }
+
+
+def chance(model: Any, columns: dict[str, list]) -> float:
+    """Return the perplexity of a uniform guess: by tokens the number of them that can be chosen.
+
+    By words it is that to the power of tokens a word.
+    """
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    return math.exp(math.log(vocabulary) * sum(columns["tokens"]) / sum(columns["units"]))
 
 
 def _windows(

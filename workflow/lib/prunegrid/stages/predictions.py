@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid import evaluated, forward, generation, prompts
+from prunegrid.errors import AttestationError
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "hit_limit": [p.hit_limit for p in predictions],
         "cut": [p.cut for p in asked],
     }
+    require_whole(columns["reference"], rows, limit, job.where)
     pq.write_table(pa.table(columns, schema=SCHEMA), out / "predictions.parquet")
     count = len(rows)
     return {
@@ -68,9 +70,30 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "share_cut_words": sum(p.cut_words for p in asked) / count,
         "share_cut_context": sum(p.cut_context for p in asked) / count,
         "share_hit_limit": sum(p.hit_limit for p in predictions) / count,
+        "references_cut": sum(
+            made != row["summary"] for made, row in zip(columns["reference"], rows, strict=True)
+        ),
         "prompt_tokens": sum(len(p.ids) for p in asked),
         "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
         "eos_token_ids": stops,
         "pad_token_id": pad,
         **facts,
     }
+
+
+def require_whole(references: list[str], rows: list[dict], limit: int | None, where: str) -> None:
+    """Check that references are the data set's, unless the settings cut them.
+
+    Raises:
+        AttestationError: one was changed.
+    """
+    if limit is not None:
+        return
+    for reference, row in zip(references, rows, strict=True):
+        if reference != row["summary"]:
+            raise AttestationError(
+                f"the reference of {row['id']} is not the data set's",
+                where=where,
+                expected="whole references, where reference_tokens does not cut them",
+                remedy="a score against a cut reference is another score: please report it",
+            )

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from prunegrid import artifacts, by_block, checkpoint, shared_prune
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.pruning.engine import prune_model
 from prunegrid.pruning.recipe import Recipe
@@ -56,6 +56,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     def finish(cell: shared_prune.Cell, report: dict, weights: dict, seconds: float) -> dict:
         artifacts.write_json(cell.out / "prune.json", report)
         _require_zeros(weights, report, cell.where)
+        require_pattern(weights, cell.where)
         return {
             "weights": weights,
             **_facts(cell.recipe, propagation),
@@ -146,6 +147,21 @@ def _facts(recipe: Recipe, propagation: str) -> dict:
         "needs": recipe.needs,
         "propagation": propagation if recipe.needs != "nothing" else None,
     }
+
+
+def require_pattern(weights: dict, where: str) -> None:
+    """Check that every group of an N:M pattern keeps at most N of M.
+
+    Raises:
+        AttestationError: some keep more: the pattern is claimed, but not there.
+    """
+    if weights["nm_valid"] is False:
+        raise AttestationError(
+            f"groups of the pruned weights keep more than {weights['pattern']} says",
+            where=where,
+            expected=f"the pattern {weights['pattern']} in every linear",
+            remedy="the method broke its own pattern: please report it",
+        )
 
 
 def _require_zeros(weights: dict, report: dict[str, dict], where: str) -> None:

@@ -16,11 +16,21 @@ from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.tables import expected
+from prunegrid.tables.contrasts import contrast_rows
+from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import plot_quality
-from prunegrid.tables.render import render_markdown
+from prunegrid.tables.render import is_perplexity, render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
-from prunegrid.tables.schema import COLUMNS, LONG, PAIRS, SCHEMA_VERSION, Column, unique_key
+from prunegrid.tables.schema import (
+    COLUMNS,
+    CONTRASTS,
+    LONG,
+    PAIRS,
+    SCHEMA_VERSION,
+    Column,
+    unique_key,
+)
 
 log = logging.getLogger("prunegrid")
 
@@ -53,19 +63,57 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     wide, tall = _frame(rows, COLUMNS), _frame(long, LONG)
     groups = collect(plan, rows)
     pairs = _frame(pair_rows(plan, groups), PAIRS)
+    faults, same = copied_rows(rows, _perplexities(long))
+    for fault in faults:
+        complete = False
+        log.error("%s", fault)
+    contrasts = contrast_rows(plan, rows, tall)
+    for contrast in (row for row in contrasts if row["reason"]):
+        complete = False
+        log.error("%s", contrast["reason"])
     known = expected.compare(plan, wide)
     for entry in known:
         if entry["fault"]:
             complete = False
             log.error("%s: %s: %s", entry["cells"], entry["column"], entry["fault"])
+    text = render_markdown(
+        plan,
+        wide,
+        tall,
+        groups=groups,
+        expected=known,
+        contrasts=contrasts,
+        notes=notes,
+        doubts=faults + same,
+    )
+    frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
+    _write(plan, frames, text, complete, folder)
+    return complete
+
+
+def _perplexities(long: list[dict]) -> list[str]:
+    """Return the names of the columns that hold perplexities."""
+    named = (f"{row['split']}_{row['metric']}" for row in long if is_perplexity(row["metric"]))
+    return list(dict.fromkeys(named))
+
+
+def _write(
+    plan: Mapping[str, Any],
+    frames: Mapping[str, pandas.DataFrame],
+    text: str,
+    complete: bool,
+    folder: Path,
+) -> None:
+    """Write the files of a table, and the manifest that holds their digests last."""
     study = plan["study"]
     about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
     about |= {"complete": complete, "prunegrid": __version__}
-    text = render_markdown(plan, wide, tall, groups=groups, expected=known, notes=notes)
     writers: dict[str, Callable[[Path], None]] = {
-        "parquet": lambda path: _parquet(wide, path, about),
-        "long.parquet": lambda path: _parquet(tall, path, about),
-        "pairs.parquet": lambda path: _parquet(pairs, path, about),
+        f"{name}parquet": lambda path, frame=frame: _parquet(frame, path, about)
+        for name, frame in frames.items()
+    }
+    wide, tall = frames[""], frames["long."]
+    writers |= {
         "csv": lambda path: wide.to_csv(path, index=False),
         "md": lambda path: path.write_text(text, encoding="utf-8"),
         "png": lambda path: plot_quality(plan, wide, tall, path),
@@ -77,7 +125,6 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     plan = {key: value for key, value in plan.items() if key != "pins"}
     about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
     write_json(folder / f"{study}.manifest.json", about)
-    return complete
 
 
 def _contents(plan: Mapping[str, Any]) -> dict[str, str]:

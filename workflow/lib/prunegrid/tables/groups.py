@@ -7,6 +7,7 @@ other items would move the effect; how much other seeds would is the spread besi
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.artifacts import MANIFEST, read_json
+from prunegrid.artifacts import MANIFEST, canonical_json, read_json
 from prunegrid.tables.rows import resampled
 
 
@@ -30,6 +31,8 @@ class Group:
         items: (split, metric) → one frame a cell with `value` and `weight`, one row an item; a
             score is Σ value / Σ weight over items.
         logarithmic: the (split, metric) whose scores are exponents of a perplexity.
+        same: (split, metric) → digests of what its items are; cells whose items differ (other
+            documents, another tokenizer's windows) cannot be paired.
     """
 
     model: str
@@ -38,6 +41,12 @@ class Group:
     rows: list[dict] = field(default_factory=list)
     items: dict[tuple[str, str], list[pandas.DataFrame]] = field(default_factory=dict)
     logarithmic: set[tuple[str, str]] = field(default_factory=set)
+    same: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def add(self, metric: tuple[str, str], frame: pandas.DataFrame, items: str) -> None:
+        """Add a cell's items, and the digest of what they are."""
+        self.items.setdefault(metric, []).append(frame)
+        self.same.setdefault(metric, set()).add(items)
 
     def values(self, metric: tuple[str, str]) -> list[float]:
         """Return the score of each seed (of a perplexity, itself and not its exponent)."""
@@ -79,16 +88,25 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
         group.rows.append(row)
         for split, pair in cell["texts"].items():
             items = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
+            same = _digest(items["id"].astype(str).tolist())
             # Metrics of a whole corpus have no items.
             for metric in (m for m in items if f"{split}_{m}" in row):
-                group.items.setdefault((split, metric), []).append(_scores(items[metric]))
+                group.add((split, metric), _scores(items[metric]), same)
         for evaluation, ref in cell["perplexities"].items():
             windows = pandas.read_parquet(Path(ref["path"], "windows.parquet"))
             frame = windows.rename(columns={"loss": "value", "units": "weight"})
-            key = (evaluation, read_json(Path(ref["path"], MANIFEST))["record"]["metric"])
-            group.items.setdefault(key, []).append(frame[["value", "weight"]])
+            record = read_json(Path(ref["path"], MANIFEST))["record"]
+            key = (evaluation, record["metric"])
+            # A text's words are the same for every tokenizer, its windows of tokens are not.
+            text = None if record.get("unit") == "word" else record.get("tokens_sha256")
+            same = _digest([text, frame["weight"].tolist()])
+            group.add(key, frame[["value", "weight"]], same)
             group.logarithmic.add(key)
     return list(found.values())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _scores(column: pandas.Series) -> pandas.DataFrame:
@@ -112,10 +130,9 @@ def _by_metric(groups: Sequence[Group]) -> Iterator[tuple[tuple[str, str], list[
     for metric in dict.fromkeys(metric for group in groups for metric in group.items):
         alike: dict[tuple, list[Group]] = {}
         for group in groups:
-            if metric in group.items:
-                sizes = {len(frame) for frame in group.items[metric]}
-                if len(sizes) == 1:
-                    alike.setdefault((group.model, group.dataset, *sizes), []).append(group)
+            if len(group.same.get(metric, ())) == 1:
+                key = (group.model, group.dataset, *group.same[metric])
+                alike.setdefault(key, []).append(group)
         yield from ((metric, some) for some in alike.values())
 
 

@@ -12,8 +12,16 @@ from prunegrid.graph import CellPlan, Graph
 from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
-SUFFIXES = ("parquet", "long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json")
-
+SUFFIXES = (
+    "parquet",
+    "long.parquet",
+    "pairs.parquet",
+    "contrasts.parquet",
+    "csv",
+    "md",
+    "png",
+    "manifest.json",
+)
 
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
@@ -43,6 +51,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "cells": cells,
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
+        "contrasts": [_contrast(entry) for entry in study.contrasts],
         "bootstrap_seed": graph.config.seed,
     }
     code = keys.code_digest(("prunegrid.tables.aggregate",))
@@ -93,6 +102,11 @@ def _ref(node: Node) -> dict[str, str]:
     }
 
 
+def _contrast(entry: Any) -> dict[str, Any]:
+    sides = {name: getattr(entry, name).model_dump(exclude_unset=True) for name in ("a", "b")}
+    return entry.model_dump(exclude=set(sides)) | sides
+
+
 def _identity(value: Any) -> Any:
     """Return the plan without what does not change the table: places and labels of artifacts."""
     if isinstance(value, list):
@@ -107,6 +121,7 @@ def _identity(value: Any) -> Any:
 def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     cell = plan.cell
     prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
+    tuned = [s.profile for s in cell.steps if s.kind == "finetune" and not s.idle]
     generations = {
         graph.config.profile("evaluations", name).generation
         for name in study.evaluations
@@ -118,6 +133,8 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "prune": cell.names("prune") or "dense",
             **_prune_columns(prune.profile if prune else None),
             "finetune": cell.names("finetune") or "none",
+            "strategy": "+".join(profile.strategy for profile in tuned) or "none",
+            "loss_on": tuned[-1].loss_on if tuned else None,
             "dataset": cell.dataset,
             "generation": "+".join(sorted(generations)) or None,
             "seed": cell.seed,

@@ -33,7 +33,9 @@ def render_markdown(
     *,
     groups: Sequence[Group] = (),
     expected: Sequence[Mapping[str, Any]] = (),
+    contrasts: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> str:
     """Return the study's table as Markdown: cells, seeds, baselines, failures, caption."""
     title = plan["title"] or plan["study"]
@@ -44,6 +46,8 @@ def render_markdown(
     parts.append(_cells(wide, tall, [name for name in _SHOWN if name not in same]))
     if any(len(group.rows) > 1 for group in groups):
         parts += ["Over seeds (mean ± standard deviation):", _seeds(groups, tall)]
+    if contrasts:
+        parts += ["Declared contrasts (a against b):", _contrasts(contrasts), _tested(contrasts)]
     if expected:
         parts += ["Known values:", _expected(expected)]
     baselines = tall[tall["kind"] == "baseline"]
@@ -54,6 +58,7 @@ def render_markdown(
         lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
         parts += [f"{len(failed)} of {len(wide)} cells failed:", "\n".join(lines)]
     parts += [f"Not in the table: {note}" for note in notes]
+    parts += [f"Look again: {doubt}." for doubt in doubts]
     parts.append(_caption(wide, tall))
     return "\n\n".join(parts) + "\n"
 
@@ -84,6 +89,7 @@ def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
 def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> str:
     pairs = headline(tall)
     splits = {split for split, _ in pairs}
+    low = _at_chance(tall)
     lines = []
     for _, row in wide.iterrows():
         line = {key: row[key] for key in shown}
@@ -100,6 +106,7 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
             line[name] = _number(
                 row.get(f"{split}_{metric}"), ".2f" if is_perplexity(metric) else ".3f"
             )
+            line[name] += " †" if (*_cell_of(row), split, metric) in low else ""
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
         line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
@@ -111,6 +118,17 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
     if (frame["status"] == "ok").all():
         empty.append("status")
     return _table(frame.drop(columns=empty))
+
+
+def _cell_of(row: Mapping[str, Any]) -> tuple:
+    values = [row[key] for key in ("model", "dataset", "prune", "finetune", "seed")]
+    return tuple(None if pandas.isna(value) else value for value in values)
+
+
+def _at_chance(tall: pandas.DataFrame) -> set[tuple]:
+    """Return (cell, split, metric) of the scores that chance could have given."""
+    rows = tall[(tall["kind"] == "cell") & tall["at_chance"].fillna(False).astype(bool)]
+    return {(*_cell_of(row), row["split"], row["metric"]) for _, row in rows.iterrows()}
 
 
 def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
@@ -129,6 +147,62 @@ def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
             line[f"{split} {metric}"] = text
         lines.append(line)
     return _table(pandas.DataFrame(lines))
+
+
+def _contrasts(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        form = ".4f"
+        seeds = [
+            "" if row[f"spread_{side}"] is None else f"{row[f'spread_{side}']:.3g}" for side in "ab"
+        ]
+        named = [row["split"], row["metric"]]
+        line = {
+            "contrast": row["contrast"],
+            "a": row["a"] or "",
+            "b": row["b"] or "",
+            "metric": " ".join(part for part in named if part),
+            "n": "" if row["n"] is None else row["n"],
+            "effect": row["effect"] or "",
+            "value": _number(row["value"], form),
+            "95% interval": ""
+            if row["low"] is None
+            else f"{row['low']:{form}} … {row['high']:{form}}",
+            "standardized": _number(row["standardized"], ".2f"),
+            "detectable": _number(row["detectable"], form),
+            "p (Holm)": _number(row["p_holm"], ".4f"),
+            "margin": _number(row["margin"], "g"),
+            "± seeds a, b": ", ".join(seed for seed in seeds if seed),
+            "verdict": row["verdict"] if row["reason"] is None else f"— ({row['reason']})",
+        }
+        if row["verdict"] == "worse" and row["non_inferior"]:
+            line["verdict"] = "worse, by less than the margin"
+        lines.append(line)
+    frame = pandas.DataFrame(lines)
+    return _table(frame.drop(columns=[c for c in frame if (frame[c].astype(str) == "").all()]))
+
+
+def _tested(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the contrasts' numbers are, and what their n could have seen."""
+    tests = len(rows) + sum(row["margin"] is not None for row in rows)
+    seen = [
+        f"{row['contrast']}: n = {row['n']} would have shown "
+        + (
+            f"a ratio of {row['detectable']:.3f}"
+            if row["effect"] == "ratio"
+            else f"a difference of {row['detectable']:.3f}"
+        )
+        for row in rows
+        if row["detectable"] is not None
+    ]
+    text = (
+        f"Verdicts are on a, from paired sign flips over items, Holm's correction over {tests} "
+        "declared test(s), 5% two-sided; intervals are bootstrapped over items (other documents, "
+        "not other seeds: the spread over seeds stands beside them)."
+    )
+    if seen:
+        text += f" Smallest effects found with a power of 80%: {'; '.join(seen)}."
+    return text
 
 
 def _expected(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -188,6 +262,13 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
             f"Typical 95% intervals over documents: {', '.join(shown)} (each row's own are in the "
             "long table); differences within them say nothing."
         )
+    cut = int(wide["references_cut"].fillna(0).max() or 0) if len(wide) else 0
+    if cut:
+        sentences.append(
+            "References were cut before scoring (`references_cut`): these scores are no others'."
+        )
+    if _at_chance(tall):
+        sentences.append("† not distinguishable from chance: such scores rank nothing.")
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
         sentences.append("One seed: the spread between seeds is not seen here.")

@@ -133,6 +133,7 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
     first = next(iter(made.values()))
     return {
         "generate_seconds": sum(m["record"]["generate_seconds"] for m in made.values()),
+        "references_cut": sum(m["record"]["references_cut"] for m in made.values()),
         "data_sha256": first["parents"]["data"]["content"],
         "prompt_sha256": first["record"]["prompt_sha256"],
         "predictions_sha256": hashlib.sha256(contents.encode()).hexdigest(),
@@ -172,6 +173,7 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
             | {"split": evaluation, "metric": record["metric"], "value": record["perplexity"]}
             | {"low": low, "high": high, "n": record["windows"], "higher_is_better": False}
         )
+        long[-1] |= levels(long[-1], record)
     return long
 
 
@@ -187,7 +189,29 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
             | {"split": split, "metric": metric, "value": summary["mean"], "n": summary["n"]}
             | {"low": low, "high": high, "higher_is_better": summary["higher_is_better"]}
         )
+        rows[-1] |= levels(rows[-1], summary)
     return rows
+
+
+def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {chance, majority, at_chance} of a long row.
+
+    Args:
+        row: value, low, high and higher_is_better.
+        record: what the evaluation recorded of the metric; one that knows them gives `chance` and
+            `majority`, scores in the metric's own unit.
+
+    A score is at chance where its interval (without one, it itself) reaches the better of the two
+    levels, or is worse than both.
+    """
+    known = [record[name] for name in ("chance", "majority") if record.get(name) is not None]
+    found = {"chance": record.get("chance"), "majority": record.get("majority"), "at_chance": None}
+    upwards = row["higher_is_better"]
+    if known and upwards is not None and row["value"] is not None:
+        bound = row["low" if upwards else "high"]
+        bound = row["value"] if bound is None else bound
+        found["at_chance"] = bound <= max(known) if upwards else bound >= min(known)
+    return found
 
 
 def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:

@@ -29,6 +29,8 @@ KEYS = (
     Column("update", "string", "what was done to the weights that stay, beside the method's own"),
     Column("propagation", "string", "whose inputs the method saw; dense is an approximation"),
     Column("finetune", "string", "name of the fine-tune profile(s), joined by +"),
+    Column("strategy", "string", "their strategies, joined by +; none"),
+    Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
     Column("generation", "string", "name of the generation profile"),
     Column("weight_precision", "string", "float32, bfloat16, nf4 or int8, as loaded"),
@@ -47,6 +49,7 @@ FACTS = (
     Column("parameters", "Int64", "counted; packed 4-bit once, tied once, adapters included"),
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
+    Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
     Column("train_seconds", "Float64", "fine-tuning alone, all steps"),
     Column("generate_seconds", "Float64", "generation alone, all splits"),
@@ -78,6 +81,9 @@ LONG = (
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
+    Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
+    Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
+    Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
 )
 
 PAIRS = (
@@ -99,6 +105,38 @@ PAIRS = (
     Column("value", "Float64", "the effect"),
     Column("low", "Float64", "2.5% of a seeded paired bootstrap over items"),
     Column("high", "Float64", "97.5% of it"),
+)
+
+CONTRASTS = (
+    Column("study", "string", "name of the study"),
+    Column("contrast", "string", "its name in the config"),
+    Column("verdict", "string", "better, worse, non-inferior, not distinguishable at this n, …"),
+    Column("reason", "string", "why there is no verdict; null where there is one"),
+    Column("a", "string", "model / data / prune / finetune of one side"),
+    Column("b", "string", "the same of the other"),
+    Column("split", "string", "split, or the evaluation's name for perplexity"),
+    Column("metric", "string", "name of the metric's column"),
+    Column("n", "Int64", "items that both were scored on"),
+    Column("items", "Int64", "items that there are"),
+    Column("seeds_a", "Int64", "cells of one side, one a seed"),
+    Column("seeds_b", "Int64", "cells of the other"),
+    Column("value_a", "Float64", "mean over seeds (perplexity: geometric)"),
+    Column("value_b", "Float64", "the same of the other"),
+    Column("spread_a", "Float64", "standard deviation over seeds; null for one"),
+    Column("spread_b", "Float64", "the same of the other"),
+    Column("effect", "string", "difference: a - b; ratio: a / b (perplexity)"),
+    Column("value", "Float64", "the effect over the n items, seeds averaged"),
+    Column("low", "Float64", "lower end of its 95% bootstrap interval over items"),
+    Column("high", "Float64", "upper end of it"),
+    Column("standardized", "Float64", "effect (log of a ratio) / paired standard deviation"),
+    Column("detectable", "Float64", "smallest effect that n would have shown (80% power, 5%)"),
+    Column("p", "Float64", "two-sided, paired sign flips over items"),
+    Column("p_holm", "Float64", "Holm's, over all declared tests of the study"),
+    Column("margin", "Float64", "of non-inferiority, as the config has it; null without"),
+    Column("p_margin", "Float64", "twice the one-sided p that a is worse by the margin or more"),
+    Column("p_margin_holm", "Float64", "Holm's, over all declared tests of the study"),
+    Column("non_inferior", "boolean", "a is worse by less than the margin; null without one"),
+    Column("at_chance", "string", "sides not distinguishable from chance: none, a, b, both"),
 )
 
 

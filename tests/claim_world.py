@@ -1,0 +1,165 @@
+"""Made-up finished tables in which a given conclusion is borne out, contradicted, or left open."""
+
+from __future__ import annotations
+
+import math
+
+import pandas
+
+from prunegrid.claims.catalog import Claim
+from prunegrid.claims.finished import Finished, gather
+from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
+
+NAMES = {"ppl_*": "ppl_2048_nonoverlap", "acc*": "acc"}
+DENSE = {"method": "dense", "prune": "dense"} | dict.fromkeys(
+    ("pattern", "sparsity_target", "allocation", "propagation")
+)
+
+
+def facts(wanted: dict) -> dict:
+    """Return the columns of a cell that fits what a side of a conclusion wants."""
+    wanted = {k: v[0] if isinstance(v, tuple) else v for k, v in wanted.items()}
+    cell = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
+    cell |= {"allocation": "uniform", "propagation": "sequential", "strategy": "lora"}
+    cell |= {"loss_on": "response", "parameters": 1000}
+    again = "+again" if wanted.pop("iterative", False) else ""
+    if not wanted.pop("tuned", True):
+        cell |= {"strategy": "none", "loss_on": None}
+    dense = not wanted.pop("pruned", True)
+    cell |= wanted
+    cell["prune"] = f"{cell['method']}-{cell['pattern']}-{cell['sparsity_target']}{again}"
+    cell |= DENSE if dense else {}
+    return {"finetune": f"{cell['strategy']}-{cell['loss_on']}"} | cell
+
+
+class World:
+    """Rows of the three tables of one study."""
+
+    def __init__(self, study: str = "s") -> None:
+        self.study, self.wide, self.long, self.pairs = study, [], [], []
+
+    def cell(self, place: tuple[str, str], cell: dict) -> str:
+        """Add a cell; return its name."""
+        row = {column.name: None for column in COLUMNS} | cell
+        row |= {"study": self.study, "model": place[0], "dataset": place[1], "status": "ok"}
+        self.wide.append(row)
+        return f"{row['prune']} / {row['finetune']}"
+
+    def score(self, place, cell: dict, metric: str, split: str = "test", **values) -> None:
+        """Add a long row of a cell."""
+        row = {column.name: None for column in LONG} | {"study": self.study, "kind": "cell"}
+        row |= {"model": place[0], "dataset": place[1], "split": split, "metric": metric}
+        row |= {"prune": cell["prune"], "finetune": cell["finetune"], "n": 50, "value": 0.5}
+        row["higher_is_better"] = not metric.startswith(("ppl", "rep"))
+        self.long.append(row | values)
+
+    def pair(self, place, a: dict, b: dict, metric: str, better: float, error: float, **more):
+        """Add a pair whose side a is better by so much (of a perplexity: in nats)."""
+        names = [self.cell(place, side) for side in (a, b)]
+        split = more.pop("split", "test")
+        for side in (a, b):
+            self.score(place, side, metric, split)
+        ratio = metric.startswith("ppl")
+        raw = better if not metric.startswith(("ppl", "rep")) else -better
+        shown = math.exp if ratio else float
+        row = {column.name: None for column in PAIRS} | {"study": self.study, "split": split}
+        row |= {"model": place[0], "dataset": place[1], "metric": metric, "n": 50}
+        row |= {"a": names[0], "b": names[1], "seeds_a": 1, "seeds_b": 1, "value_a": 1.0}
+        row |= {"value_b": 1.0, "effect": "ratio" if ratio else "difference"}
+        low, high = raw - 1.96 * error, raw + 1.96 * error
+        row |= {"value": shown(raw), "low": shown(low), "high": shown(high)}
+        self.pairs.append(row | more)
+
+    def tables(self) -> Finished:
+        """Return the tables as read from files."""
+        made = []
+        for rows, columns in ((self.wide, COLUMNS), (self.long, LONG), (self.pairs, PAIRS)):
+            extra = {k for row in rows for k in row} - {c.name for c in columns}
+            assert not extra, extra
+            frame = pandas.DataFrame(rows, columns=[c.name for c in columns])
+            made.append(frame.astype({c.name: c.dtype for c in columns}))
+        return gather(*made)
+
+
+def places(claim: Claim, inside: bool) -> list[tuple[str, str]]:
+    """Return (model, data set) in or outside a claim's scope, two models where it has two."""
+    if not inside:
+        return [("smollm2-135m", "aclsum"), ("smollm2-360m", "aclsum")]
+    data = claim.datasets[0].replace("*", "wikitext-2")
+    return [(model, data) for model in (*claim.models, claim.models[0])[:2]]
+
+
+def metric_of(claim: Claim) -> str:
+    """Return a metric of a claim's scope."""
+    return NAMES.get(claim.metrics[0], claim.metrics[0])
+
+
+def bear(world: World, claim: Claim, speaks: str, inside: bool = True) -> World:
+    """Add evidence to a world that speaks for a claim, against it, or neither."""
+    {
+        "pair": _pair,
+        "same": _same,
+        "measure": _measure,
+        "both": _both,
+        "sensitivity": _sensitivity,
+        "chance": _chance,
+    }[claim.kind](world, claim, speaks, places(claim, inside))
+    return world
+
+
+def _bound(claim: Claim) -> float:
+    if metric_of(claim).startswith("ppl"):
+        return math.log(claim.settings.get("factor", 1.0))
+    return claim.settings.get("margin", 0.0)
+
+
+def _sides(claim: Claim) -> tuple[dict, dict]:
+    return facts(dict(claim.settings["a"])), facts(dict(claim.settings["b"]))
+
+
+def _pair(world, claim, speaks, where):
+    shift, error = {"for": (0.2, 0.01), "against": (-0.2, 0.01), "neither": (0.01, 1)}[speaks]
+    world.pair(where[0], *_sides(claim), metric_of(claim), _bound(claim) + shift, error)
+
+
+def _same(world, claim, speaks, where):
+    shift, error = {"for": (0, 1e-4), "against": (0.5, 0.01), "neither": (0, 1)}[speaks]
+    better = 0 if speaks == "for" else shift
+    world.pair(where[0], *_sides(claim), metric_of(claim), better, error)
+
+
+def _measure(world, claim, speaks, where):
+    settings = claim.settings
+    bound = settings.get("at_most", settings.get("at_least"))
+    factor = (1 + settings["tolerance"]) * 1.2
+    less = {"for": "at_most" in settings, "against": "at_least" in settings}
+    ratio = bound if speaks == "neither" else bound / factor if less[speaks] else bound * factor
+    for side, value in zip(_sides(claim), (1000 * ratio, 1000), strict=True):
+        world.cell(where[0], side | {settings["column"]: round(value)})
+
+
+def _both(world, claim, speaks, where):
+    a, b = facts({}), facts({"method": "magnitude"})
+    shift = {"for": 0.2, "against": -0.2, "neither": 0.0}[speaks]
+    world.pair(where[0], a, b, claim.settings["more"], -0.3, 0.01)
+    world.pair(where[0], a, b, metric_of(claim), shift, 0.01)
+
+
+def _sensitivity(world, claim, speaks, where):
+    pruned, dense = _sides(claim)
+    losses, error = {"for": (0.9, 0.2), "against": (0.2, 0.9), "neither": (0.5, 0.5)}[speaks], 0.01
+    if claim.settings["across"] == "task":
+        losses, error = {"for": (0.9, 0.2), "neither": (0.2, 0.3)}.get(speaks, (0.2, 0.2)), 0.01
+        where = [where[0], (where[0][0], f"{where[0][1]}-other")]
+    for place, loss, size in zip(where, losses, (1000, 2000), strict=True):
+        sides = (pruned | {"parameters": size}, dense | {"parameters": size})
+        world.pair(place, *sides, metric_of(claim), -loss, error)
+
+
+def _chance(world, claim, speaks, where):
+    pruned, dense = facts(dict(claim.settings["a"])), facts({"pruned": False})
+    low = {"for": (False, False), "against": (True, False), "neither": (True, True)}[speaks]
+    for side, at_chance in zip((pruned, dense), low, strict=True):
+        world.cell(where[0], side)
+        levels = {"chance": 0.25, "at_chance": at_chance, "low": 0.2, "high": 0.6}
+        world.score(where[0], side, metric_of(claim), **levels)

@@ -1,0 +1,196 @@
+"""Published conclusions: every one can hold, be refuted, stay open or be untested; scopes hold."""
+
+import math
+from dataclasses import replace
+
+import claim_world
+import pandas
+import pytest
+from claim_world import World, bear, facts, metric_of, places
+
+from prunegrid import cli
+from prunegrid.claims import page
+from prunegrid.claims.catalog import CLAIMS, SOURCES
+from prunegrid.claims.evidence import Comparison, decide, p_value
+from prunegrid.claims.kinds import KINDS
+from prunegrid.tables.schema import COLUMNS
+
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+WANDA = BY_NAME["wanda-over-magnitude"]
+
+
+def outcome(world, claim):
+    (found,) = page.judge(world.tables(), [claim])
+    return found
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+@pytest.mark.parametrize(
+    ("speaks", "verdict"),
+    [("for", "holds"), ("against", "refuted"), ("neither", "cannot tell")],
+)
+def test_every_claim_comes_out_every_way(claim, speaks, verdict):
+    found = outcome(bear(World(), claim, speaks), claim)
+    assert found.verdict == verdict
+    assert found.within and not found.elsewhere
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
+    found = outcome(bear(World(), claim, "against", inside=False), claim)
+    assert found.verdict == "not tested" and not found.within
+    text = page.markdown([found], [])
+    assert "**not tested.**" in text
+    assert "On smollm2-135m" in text and "*refuted*" in text
+    frame = page.rows([found])
+    assert frame["in_scope"].tolist() == [True, *[False] * (len(frame) - 1)]
+    assert set(frame["verdict"]) == {"not tested"} and len(frame) >= 2
+
+
+def test_the_catalog_is_consistent():
+    assert len(BY_NAME) == len(CLAIMS)
+    columns = {c.name for c in COLUMNS} | {"pruned", "tuned", "iterative"}
+    for claim in CLAIMS:
+        assert claim.kind in KINDS and claim.seen in SOURCES, claim.name
+        settings = claim.settings
+        used = {*settings.get("a", {}), *settings.get("b", {}), *settings.get("match", ())}
+        used |= {settings[key] for key in ("column",) if key in settings}
+        assert used <= columns, claim.name
+
+
+def comparison(support, p):
+    return Comparison("s", ("m",), "d", "t", "x", "a", "b", "difference", 0, None, None, support, p)
+
+
+@pytest.mark.parametrize(
+    ("found", "every", "some"),
+    [
+        ([], "not tested", "not tested"),
+        ([(1, 0.01)], "holds", "holds"),
+        ([(1, 0.01), (1, 0.2)], "cannot tell", "holds"),
+        # .04 is enough where all must agree, not where one of two decides.
+        ([(1, 0.04), (1, 0.04)], "holds", "cannot tell"),
+        ([(-1, 0.04), (1, 0.04)], "cannot tell", "cannot tell"),
+        ([(-1, 0.01), (1, 0.01)], "refuted", "holds"),
+        ([(-1, 0.04), (-1, 0.04)], "cannot tell", "refuted"),
+        ([(-1, 0.01), (1, 0.9)], "refuted", "cannot tell"),
+    ],
+)
+def test_quantifiers(found, every, some):
+    comparisons = [comparison(*one) for one in found]
+    assert decide(comparisons, "all") == every
+    assert decide(comparisons, "some") == some
+
+
+def test_p_values_are_those_of_the_interval():
+    assert p_value(1.96, 1.0) == pytest.approx(0.05, abs=1e-3)
+    assert p_value(-1.96, 1.0) == p_value(1.96, 1.0)
+    assert (p_value(0.0, 0.0), p_value(0.1, 0.0)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+def test_the_order_of_a_pair_changes_nothing(claim):
+    world = bear(World(), claim, "for")
+    before = page.rows([outcome(world, claim)])
+    for row in world.pairs:
+        for name in ("", "seeds_", "value_", "spread_"):
+            row[f"{name}a"], row[f"{name}b"] = row[f"{name}b"], row[f"{name}a"]
+        turn = (lambda x: 1 / x) if row["effect"] == "ratio" else (lambda x: -x)
+        row["value"], row["low"], row["high"] = map(turn, (row["value"], row["high"], row["low"]))
+    after = page.rows([outcome(world, claim)])
+    columns = ["claim", "verdict", "a", "b", "value", "support", "p"]
+    pandas.testing.assert_frame_equal(before[columns], after[columns])
+
+
+def test_a_difference_smaller_than_the_spread_over_seeds_decides_nothing():
+    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    for spread, verdict in ((0.01, "holds"), (0.5, "cannot tell")):
+        world = World()
+        seeds = {"seeds_a": 5, "seeds_b": 5, "spread_a": spread, "spread_b": spread}
+        world.pair(places(WANDA, True)[0], *sides, "rougeLsum", 0.1, 0.01, **seeds)
+        found = outcome(world, WANDA)
+        assert found.verdict == verdict and found.within[0].seeds == 5
+
+
+def test_the_interval_shown_is_that_of_the_pair():
+    world = bear(World(), BY_NAME["half-breaks"], "for")
+    one = outcome(world, BY_NAME["half-breaks"]).within[0]
+    low, high = (world.pairs[0][name] for name in ("low", "high"))
+    assert (one.low, one.high) == pytest.approx((low, high), rel=1e-3)
+    assert one.support == pytest.approx(-math.log(one.value) - math.log(2))
+
+
+def test_what_is_at_chance_is_no_evidence():
+    world = bear(World(), WANDA, "for")
+    for row in world.long:
+        row["at_chance"] = "wanda" in row["prune"]
+    found = outcome(world, WANDA)
+    assert found.verdict == "cannot tell"
+    assert found.within[0].note == "the better side is at chance"
+
+
+def test_failed_cells_and_variants_of_a_recipe_are_left_out():
+    world = bear(World(), WANDA, "for")
+    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    sides[0] |= {"prune": "other", "update": "least_squares"}
+    world.pair(places(WANDA, True)[0], *sides, "rougeLsum", -0.5, 0.01)
+    assert outcome(world, WANDA).verdict == "holds"
+    for row in world.wide:
+        row["status"] = "failed"
+    assert outcome(world, WANDA).verdict == "not tested"
+
+
+def test_another_metric_is_another_scope():
+    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    world = World()
+    world.pair(places(WANDA, True)[0], *sides, "ppl_512_nonoverlap", -0.5, 0.01)
+    found = outcome(world, WANDA)
+    assert found.verdict == "not tested"
+    assert list(found.elsewhere) == [("opt-125m", "billsum", "ppl_512_nonoverlap")]
+
+
+def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    assert cli.main(["claims"]) == 1
+    assert "there is no finished table" in capsys.readouterr().err
+    for study, speaks in (("one", "for"), ("two", "against")):
+        tables = bear(World(study), replace(WANDA), speaks).tables()
+        tables.wide.to_parquet(folder / f"{study}.parquet")
+        tables.long.to_parquet(folder / f"{study}.long.parquet")
+        tables.pairs.to_parquet(folder / f"{study}.pairs.parquet")
+    assert cli.main(["claims", "results/one.parquet"]) == 0
+    assert "holds        wanda-over-magnitude" in capsys.readouterr().out
+    assert cli.main(["claims"]) == 0
+    assert "refuted      wanda-over-magnitude" in capsys.readouterr().out
+    text = (folder / "claims.md").read_text()
+    assert "Studies: `one`, `two`." in text and "| two " in text
+    assert all(f"## {claim.name}" in text for claim in CLAIMS)
+    frame = pandas.read_parquet(folder / "claims.parquet")
+    assert set(frame["claim"]) == set(BY_NAME)
+    found = frame[frame["claim"] == "wanda-over-magnitude"]
+    assert found["speaks"].tolist() == ["for", "against"]
+    assert found["metric"].tolist() == [metric_of(WANDA)] * 2
+    first = (folder / "claims.parquet").read_bytes()
+    assert cli.main(["claims"]) == 0
+    assert (folder / "claims.parquet").read_bytes() == first
+    assert sorted(p.name for p in folder.glob("*claims*")) == ["claims.md", "claims.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("s.long.parquet", "is no study's table"), ("t.parquet", "there is no such table")],
+)
+def test_wrong_files_are_named(tmp_path, monkeypatch, capsys, name, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["claims", name]) == 1
+    assert words in capsys.readouterr().err and not (tmp_path / "results").exists()
+
+
+def test_tables_of_another_version_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tables = claim_world.bear(World(), WANDA, "for").tables()
+    tables.wide.drop(columns="strategy").to_parquet("s.parquet")
+    assert cli.main(["claims", "s.parquet"]) == 1
+    assert "it has no column strategy; it was made by another version" in capsys.readouterr().err

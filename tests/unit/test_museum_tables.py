@@ -1,0 +1,110 @@
+"""Museum of faults, the tables' wing: what public notebooks did to scores and rows."""
+
+from __future__ import annotations
+
+import pandas
+import pytest
+from museum import stopped_by
+
+from prunegrid import artifacts, job, scoring
+from prunegrid.tables import rows as table_rows
+from prunegrid.tables.copies import copied_rows
+from prunegrid.tables.schema import unique_key
+
+ROUGE = {"rouge": {"module": "rouge"}}
+
+
+def predictions(**columns):
+    plain = {"id": ["a", "b"], "reference": ["one two", "three"], "prediction": ["one", "three"]}
+    return pandas.DataFrame(plain | columns)
+
+
+@pytest.mark.parametrize("column", ["prediction", "reference"])
+def test_token_ids_in_the_place_of_texts(column):
+    with stopped_by(scoring._check_predictions, "not token ids"):
+        scoring.score(predictions(**{column: [[12, 40, 7], [3]]}), ROUGE)
+
+
+def test_an_example_counted_twice():
+    with stopped_by(scoring._check_predictions, "the id a occurs twice"):
+        scoring.score(predictions(id=["a", "a"]), ROUGE)
+
+
+def test_a_reference_that_was_cut_away():
+    with stopped_by(scoring._check_predictions, "the reference of b is empty"):
+        scoring.score(predictions(reference=["one", " "]), ROUGE)
+
+
+def row(model, sha, ppl, texts="t1", **more):
+    cell = {"model": model, "prune": "p", "finetune": "f", "dataset": "d", "seed": 0}
+    cell |= {"status": "ok", "weights_sha256": sha, "predictions_sha256": texts}
+    return cell | {"wiki_ppl": ppl} | more
+
+
+def test_a_copied_row():
+    """One model's numbers under another's name, to the last digit."""
+    measured = row("gpt2", "1" * 64, 121.41)
+    copy = row("olmo-1b", "2" * 64, 121.41, "t2")
+    faults, notes = copied_rows([measured, copy], ["wiki_ppl"])
+    assert len(faults) == 1 and "gpt2" in faults[0] and "olmo-1b" in faults[0]
+    assert notes == []
+    honest = row("olmo-1b", "2" * 64, 121.41000000000001, "t2")
+    assert copied_rows([measured, honest], ["wiki_ppl"]) == ([], [])
+    same = row("gpt2", "1" * 64, 121.41, finetune="again")
+    assert copied_rows([measured, same], ["wiki_ppl"]) == ([], [])
+    failed = copy | {"status": "failed"}
+    assert copied_rows([measured, failed], ["wiki_ppl"]) == ([], [])
+
+
+def test_the_same_texts_of_other_weights_are_noted():
+    found = copied_rows([row("m", "1", None), row("n", "2", None)], ["wiki_ppl"])
+    assert found[0] == [] and "wrote the same texts" in found[1][0]
+    silent = [row("m", "1", 3.0, None), row("n", "2", 4.0, None)]
+    assert copied_rows(silent, ["wiki_ppl"]) == ([], [])
+
+
+def test_a_row_twice():
+    with pytest.raises(ValueError, match="two rows have the key"):
+        unique_key([row("m", "1", 1.0), row("m", "2", 2.0)])
+
+
+def artifact(folder, key, **record):
+    """Write an artifact without files; return what a plan says of it."""
+    folder.mkdir()
+    manifest = {"key": key, "files": {}, "content": artifacts.content_digest({}), **record}
+    artifacts.write_json(folder / "manifest.json", manifest)
+    return {"path": str(folder), "key": key, "label": folder.name, "status": "none"}
+
+
+def test_an_artifact_copied_into_the_place_of_another(tmp_path):
+    other = artifact(tmp_path / "other", "1" * 16)
+    with stopped_by(artifacts.read_manifest, "the artifact has the key 1111"):
+        table_rows._open(other | {"key": "2" * 16})
+
+
+def cell(tmp_path, evaluated, seen):
+    """Return a cell whose two perplexities were taken on weights `seen`, of the key `evaluated`."""
+    refs = {}
+    for name, sha in seen.items():
+        record = {"weights": {"sha256": sha}, "metric": "ppl", "perplexity": 1.0, "windows": 1}
+        about = {"record": record, "parents": {"weights": {"key": evaluated}}, "lineage": []}
+        refs[name] = artifact(tmp_path / name, "k", **about)
+    chain = [{"path": "weights", "key": "pruned", "stage": "prune"}]
+    return {"texts": {}, "perplexities": refs, "efficiency": None, "chain": chain}
+
+
+def test_scores_of_other_weights_in_a_row(tmp_path):
+    made = cell(tmp_path, "pruned", {"one": "a", "two": "b"})
+    with stopped_by(table_rows._measured, "ran on different weights"):
+        table_rows._measured(made, table_rows._manifests(made))
+
+
+def test_a_row_scored_on_the_dense_model(tmp_path):
+    made = cell(tmp_path, "dense", {"one": "a"})
+    with stopped_by(table_rows._measured, "evaluated another artifact"):
+        table_rows._measured(made, table_rows._manifests(made))
+
+
+def test_versions_that_are_not_the_pinned_ones():
+    with stopped_by(job.check_pins, "does not match its pins: numpy"):
+        job.check_pins({"numpy": "0.0.1"})

@@ -1,0 +1,112 @@
+"""Finished tables of studies, as the tests of conclusions read them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from prunegrid.errors import PrunegridError
+from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Tables of one or more studies, one below the other.
+
+    Attributes:
+        cells: (study, model, dataset, "prune / finetune") → facts: the table's columns of the
+            first of its seeds, and pruned, tuned, iterative (pruned in more than one step).
+        wide, long, pairs: the tables; of `wide` and `long` the cells that did not fail.
+        low: (cell, split, metric) of scores at chance, of any of the cell's seeds.
+    """
+
+    cells: Mapping[tuple, Mapping[str, Any]]
+    wide: pandas.DataFrame
+    long: pandas.DataFrame
+    pairs: pandas.DataFrame
+    low: frozenset[tuple]
+
+    def upwards(self, study: str, split: str, metric: str) -> bool | None:
+        """Return whether more of a metric is better; None where neither is."""
+        rows = self.long[
+            (self.long["study"] == study)
+            & (self.long["split"] == split)
+            & (self.long["metric"] == metric)
+        ]
+        found = rows["higher_is_better"].dropna().unique()
+        return bool(found[0]) if len(found) == 1 else None
+
+
+def cell_key(row: Mapping[str, Any]) -> tuple:
+    """Return the key of a row's cell, all seeds together."""
+    return (row["study"], row["model"], row["dataset"], f"{row['prune']} / {row['finetune']}")
+
+
+def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFrame) -> Finished:
+    """Return tables (of any number of studies) with the facts of their cells."""
+    wide = wide[wide["status"] == "ok"]
+    long = long[long["kind"] == "cell"]
+    cells: dict[tuple, dict[str, Any]] = {}
+    for row in wide.to_dict("records"):
+        facts = {name: None if pandas.isna(value) else value for name, value in row.items()}
+        facts["pruned"] = facts["method"] != "dense"
+        facts["tuned"] = facts["strategy"] != "none"
+        facts["iterative"] = "+" in str(facts["prune"])
+        cells.setdefault(cell_key(row), facts)
+    chance = long[long["at_chance"].fillna(False).astype(bool)].to_dict("records")
+    low = frozenset((cell_key(row), row["split"], row["metric"]) for row in chance)
+    return Finished(cells, wide, long, pairs, low)
+
+
+def read(tables: Sequence[Path]) -> Finished:
+    """Return the tables of studies.
+
+    Args:
+        tables: `results/<study>.parquet`; those beside them are found by name.
+
+    Raises:
+        PrunegridError: one is missing, no table of a study, or of another version's columns.
+    """
+    frames: dict[str, list[pandas.DataFrame]] = {"": [], ".long": [], ".pairs": []}
+    wanted = {"": COLUMNS, ".long": LONG, ".pairs": PAIRS}
+    for table in tables:
+        stem = table.name.removesuffix(".parquet")
+        if "." in stem or table.suffix != ".parquet":
+            raise PrunegridError(
+                "is no study's table", where=str(table), expected="results/<study>.parquet"
+            )
+        for kind, columns in wanted.items():
+            path = table.with_name(f"{stem}{kind}.parquet")
+            if not path.is_file():
+                raise PrunegridError("there is no such table", where=str(path))
+            frame = pandas.read_parquet(path)
+            missing = [c.name for c in columns if c.name not in frame]
+            if missing:
+                raise PrunegridError(
+                    f"it has no column {missing[0]}",
+                    where=str(path),
+                    remedy=f"it was made by another version: run `snakemake {table}` again",
+                )
+            frames[kind].append(frame)
+    if not tables:
+        raise PrunegridError("there is no finished table", remedy="run a study first")
+    wide, long, pairs = (pandas.concat(some, ignore_index=True) for some in frames.values())
+    return gather(wide, long, pairs)
+
+
+def chosen(facts: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a cell's facts are those wanted: a value, or a tuple of them, a column."""
+    return facts is not None and all(
+        facts.get(name) in (value if isinstance(value, tuple) else (value,))
+        for name, value in wanted.items()
+    )
+
+
+def named(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a name fits one of the patterns (`ppl_*`)."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

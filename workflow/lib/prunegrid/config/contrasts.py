@@ -1,0 +1,120 @@
+"""Checks of the contrasts that a study declares: each side is one thing that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prunegrid import modules
+from prunegrid.config import profiles
+from prunegrid.errors import PrunegridError, nearest
+from prunegrid.grid import Cell, Fault
+
+if TYPE_CHECKING:
+    from prunegrid.config.load import Config
+
+
+# What a side may name, and the sections of the names.
+_SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetune": "finetune"}
+
+
+def faults(
+    config: Config, study: profiles.Study, cells: Sequence[Cell], raw: Mapping[str, Any]
+) -> Iterator[Fault]:
+    """Yield the faults of a study's contrasts.
+
+    Args:
+        cells: all of its grid.
+        raw: the unvalidated config: what names a broken profile of it has no fault of its own.
+    """
+    seen: set[str] = set()
+    for index, contrast in enumerate(study.contrasts):
+        keys = ("contrasts", index)
+        if contrast.name in seen:
+            yield Fault((*keys, "name"), f"is '{contrast.name}' a second time")
+        seen.add(contrast.name)
+        sides = {name: _chosen(getattr(contrast, name), cells) for name in ("a", "b")}
+        for name, chosen in sides.items():
+            groups = dict.fromkeys(_group(cell) for cell in chosen)
+            if len(groups) != 1 and not _broken(config, getattr(contrast, name), raw):
+                listing = "; ".join(groups) if groups else "no cell of the grid"
+                text = f"chooses {listing}; expected the cells of one prune and finetune"
+                yield Fault((*keys, name), text)
+        if sides["a"] and sides["a"] == sides["b"]:
+            yield Fault(keys, "has the same cells on both sides")
+        yield from _measure(config, study, contrast, keys)
+
+
+def _broken(config: Config, side: profiles.Side, raw: Mapping[str, Any]) -> bool:
+    """Whether a side names a profile that stands in the config but is not valid."""
+    for key, section in _SECTIONS.items():
+        written = raw.get(section)
+        written = set(written) if isinstance(written, Mapping) else set()
+        if set((getattr(side, key) or "").split("+")) & (written - set(config.sections[section])):
+            return True
+    return False
+
+
+def _facts(cell: Cell) -> dict[str, Any]:
+    return {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "prune": cell.names("prune") or "dense",
+        "finetune": cell.names("finetune") or "none",
+        "seed": cell.seed,
+    }
+
+
+def _group(cell: Cell) -> str:
+    return " / ".join(str(value) for key, value in _facts(cell).items() if key != "seed")
+
+
+def _chosen(side: profiles.Side, cells: Sequence[Cell]) -> list[Cell]:
+    wanted = side.model_dump(exclude_unset=True)
+    return [
+        cell
+        for cell in cells
+        if all(
+            _facts(cell)[key] in (value if isinstance(value, list) else [value])
+            for key, value in wanted.items()
+        )
+    ]
+
+
+def _measure(
+    config: Config, study: profiles.Study, contrast: profiles.Contrast, keys: tuple
+) -> Iterator[Fault]:
+    """Yield the faults of its split and metric."""
+    named = {name: config.sections["evaluations"].get(name) for name in study.evaluations}
+    texts = {s: p for p in named.values() if p and p.kind == "texts" for s in p.splits}
+    perplexities = [name for name, p in named.items() if p and p.kind == "perplexity"]
+    if contrast.split in perplexities or None in named.values():
+        return
+    if contrast.split not in texts:
+        known = nearest(contrast.split, [*texts, *perplexities])
+        yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {known}")
+        return
+    columns = _columns(config, texts[contrast.split])
+    if contrast.metric is None:
+        yield Fault((*keys, "metric"), "is missing: texts have several")
+    elif columns is not None and contrast.metric not in columns:
+        known = nearest(contrast.metric, columns)
+        yield Fault((*keys, "metric"), f"is '{contrast.metric}', which is not scored; {known}")
+    elif columns is not None and columns[contrast.metric] is None:
+        text = f"is {contrast.metric}, of which neither more nor less is better"
+        yield Fault((*keys, "metric"), text)
+
+
+def _columns(config: Config, evaluation: profiles.Texts) -> dict[str, bool | None] | None:
+    """Return {column: higher is better} of an evaluation; None where not all can be known."""
+    found: dict[str, bool | None] = {}
+    for name in evaluation.metrics:
+        profile = config.sections["metrics"].get(name)
+        try:
+            some = profile and modules.metric_columns(name, profile.module, config.base)
+        except PrunegridError:  # told already
+            return None
+        if some is None:
+            return None
+        found |= some
+    return found
