@@ -2,12 +2,15 @@
 The table of a study: one row a cell, from the manifests of its artifacts.
 
 REQUIRED INPUTS
-    predictions, scores, perplexities and timings of every cell, and of the baselines
+    predictions, scores, perplexities and timings of every cell, and of the controls
 
 OUTPUTS
     results/{study}.parquet        one row a cell (columns: docs/table.md)
-    results/{study}.long.parquet   cell x split x metric, with intervals, and the baselines
+    results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
     results/{study}.pairs.parquet  cells of one seed or several compared with each other
+    results/{study}.controls.parquet  each control against the best cell; metrics flagged
+    results/{study}.examples.parquet  one row an example: its label and scores
+    results/{study}.examples.md       a few documents with all that was made of them
     results/{study}.csv, .md, .png, .manifest.json
 """
 
@@ -24,6 +27,9 @@ rule aggregate:
         table="results/{study}.parquet",
         long="results/{study}.long.parquet",
         pairs="results/{study}.pairs.parquet",
+        controls="results/{study}.controls.parquet",
+        examples="results/{study}.examples.parquet",
+        page="results/{study}.examples.md",
         csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
         markdown="results/{study}.md",
         plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),

@@ -4,8 +4,8 @@ The classes are those that people assign by hand to outputs of broken models. `F
 a text gets the first label that applies, so a looped copy of the document's start is a loop.
 
 - blank: fewer than `blank_words` words.
-- loop: the share of repeated 4-grams is at least `loop_rep4`, or the longest span that stands at two
-  places has at least `loop_span` of the words (and four or more).
+- loop: the share of repeated 4-grams is at least `loop_rep4`, or the longest span that stands at
+  two places has at least `loop_span` of the words (and four or more).
 - header: at most `header_words` words, and every sentence looks like a heading: its small words are
   function words alone, or it says `may be cited as`.
 - copied_start: at least `copied_share` of the words lie in extractive fragments of `copied_run`
@@ -28,18 +28,6 @@ from collections.abc import Mapping
 from prunegrid.reading import fragments, mentions, repeats
 from prunegrid.reading.words import content_stems, split_sentences, words
 
-THRESHOLDS = {
-    "blank_words": 3,
-    "loop_rep4": 0.5,
-    "loop_span": 0.5,
-    "header_words": 25,
-    "copied_share": 0.8,
-    "copied_run": 8,
-    "start_words": 20,
-    "overlap": 0.3,
-    "name_precision": 0.5,
-    "least_names": 2,
-}
 FAULTS = (
     "blank",
     "loop",
@@ -65,7 +53,7 @@ def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, 
         text: the prediction.
         document: what it should summarize, whole.
         hit_limit: whether generation ended at its limit.
-        limits: THRESHOLDS, or others of the same keys.
+        limits: the thresholds, as the settings of `metrics/labels.py` name them.
     """
     said = words(text)
     if len(said) < limits["blank_words"]:

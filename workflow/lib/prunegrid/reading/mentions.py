@@ -68,9 +68,9 @@ def names(text: str) -> set[str]:
     """Return the distinct capitalised spans that do not begin a sentence, case-folded.
 
     A span is a run of words with capitals and nothing but white space between them; a possessive
-    ends it. The first word of a sentence is left out, since its capital says nothing, and so are citations, lines without
-    any small letter (headings) and `I`. Languages that write all nouns so, and scripts without
-    capitals, are not served.
+    ends it. The first word of a sentence is left out, since its capital says nothing, and so are
+    citations, lines without any small letter (headings) and `I`. Languages that write all nouns so,
+    and scripts without capitals, are not served.
     """
     found = set()
     for sentence in split_sentences(unicodedata.normalize("NFC", text)):

@@ -45,8 +45,8 @@ def _occurs_twice(words: Sequence[str], size: int) -> bool:
 def compression_ratio(text: str) -> float | None:
     """Return UTF-8 bytes of a text / bytes after zlib at its default level; None without text.
 
-    Short texts lie below 1, since zlib's own frame counts; English prose of 100 words lies near
-    1.6, loops far above 3.
+    Short texts lie below 1, since zlib's own frame counts; English prose of 60 to 200 words lies
+    between 1.5 and 2, a sentence said three times near 4.
     """
     body = text.strip().encode("utf-8", "surrogatepass")
     return len(body) / len(zlib.compress(body)) if body else None

@@ -15,12 +15,22 @@ import pyarrow.parquet
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
-from prunegrid.tables import expected
+from prunegrid.tables import examples, expected
+from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import plot_quality
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
-from prunegrid.tables.schema import COLUMNS, LONG, PAIRS, SCHEMA_VERSION, Column, unique_key
+from prunegrid.tables.schema import (
+    COLUMNS,
+    CONTROLS,
+    EXAMPLES,
+    LONG,
+    PAIRS,
+    SCHEMA_VERSION,
+    Column,
+    unique_key,
+)
 
 log = logging.getLogger("prunegrid")
 
@@ -48,11 +58,15 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             long += baseline_rows(plan, baseline)
         except PrunegridError as error:
             complete = False
-            notes.append(f"baseline {baseline['baseline']} ({baseline['split']}): {error}")
+            notes.append(f"control {baseline['baseline']} ({baseline['split']}): {error}")
             log.warning("%s", notes[-1])
-    wide, tall = _frame(rows, COLUMNS), _frame(long, LONG)
     groups = collect(plan, rows)
+    compared = control_rows(plan, groups, long)
+    wide, tall = _frame(rows, COLUMNS), _frame(flag(long, compared), LONG)
     pairs = _frame(pair_rows(plan, groups), PAIRS)
+    controls = _frame(compared, CONTROLS)
+    scored = examples.collect(plan, rows)
+    singles = _frame(examples.example_rows(plan, scored), EXAMPLES)
     known = expected.compare(plan, wide)
     for entry in known:
         if entry["fault"]:
@@ -61,11 +75,17 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     study = plan["study"]
     about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
     about |= {"complete": complete, "prunegrid": __version__}
-    text = render_markdown(plan, wide, tall, groups=groups, expected=known, notes=notes)
+    text = render_markdown(
+        plan, wide, tall, controls=controls, groups=groups, expected=known, notes=notes
+    )
+    page = examples.render(plan, scored)
     writers: dict[str, Callable[[Path], None]] = {
         "parquet": lambda path: _parquet(wide, path, about),
         "long.parquet": lambda path: _parquet(tall, path, about),
         "pairs.parquet": lambda path: _parquet(pairs, path, about),
+        "controls.parquet": lambda path: _parquet(controls, path, about),
+        "examples.parquet": lambda path: _parquet(singles, path, about),
+        "examples.md": lambda path: path.write_text(page, encoding="utf-8"),
         "csv": lambda path: wide.to_csv(path, index=False),
         "md": lambda path: path.write_text(text, encoding="utf-8"),
         "png": lambda path: plot_quality(plan, wide, tall, path),

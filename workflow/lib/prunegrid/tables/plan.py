@@ -12,7 +12,18 @@ from prunegrid.graph import CellPlan, Graph
 from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
-SUFFIXES = ("parquet", "long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json")
+SUFFIXES = (
+    "parquet",
+    "long.parquet",
+    "pairs.parquet",
+    "controls.parquet",
+    "examples.parquet",
+    "examples.md",
+    "csv",
+    "md",
+    "png",
+    "manifest.json",
+)
 
 
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
@@ -31,7 +42,9 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         {
             "dataset": dataset,
             "baseline": baseline,
+            "role": modules.baseline_facts(made.settings["baseline"])["ROLE"],
             "split": split,
+            "data": _ref(made.parents["data"]),
             "predictions": _ref(made),
             "scores": _ref(scores),
         }
