@@ -68,7 +68,7 @@ def test_the_rows_say_what_was_measured(finished):
 
 def test_the_long_table_holds_baselines_and_intervals(finished):
     tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
-    assert set(tall["kind"]) == {"cell", "baseline"}
+    assert set(tall["kind"]) == {"cell", "baseline", "oracle", "gaming"}
     rouge = tall[tall["metric"] == "rouge1"]
     assert (rouge["low"] <= rouge["value"]).all() and (rouge["value"] <= rouge["high"]).all()
 

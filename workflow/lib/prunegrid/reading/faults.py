@@ -9,7 +9,8 @@ a text gets the first label that applies, so a looped copy of the document's sta
 - header: at most `header_words` words, and every sentence looks like a heading: its small words are
   function words alone, or it says `may be cited as`.
 - copied_start: at least `copied_share` of the words lie in extractive fragments of `copied_run`
-  words or more, of which the first begins within the first `start_words` words of the document.
+  words or more (or the whole text is one), of which the first begins within the first
+  `start_words` words of the document.
 - copied: the same, from further on.
 - irrelevant: less than `overlap` of the distinct content stems stand in the document.
 - wrong_entity: at least `least_names` distinct names, of which less than `name_precision` stand in
@@ -100,7 +101,8 @@ def _heads(sentence: str) -> bool:
 
 def _copied(said: list[str], source: list[str], limits: Mapping[str, float]) -> str | None:
     """Return copied_start, copied, or None for a text of words of its own."""
-    long = [f for f in fragments.fragments(said, source) if f.length >= limits["copied_run"]]
+    run = min(limits["copied_run"], len(said))
+    long = [f for f in fragments.fragments(said, source) if f.length >= run]
     if not long or fragments.coverage(long, len(said)) < limits["copied_share"]:
         return None
     return "copied_start" if long[0].source < limits["start_words"] else "copied"

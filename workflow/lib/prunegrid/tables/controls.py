@@ -34,18 +34,20 @@ def control_rows(
         groups: its cells.
         long: the long rows of the controls; those of others are passed over.
     """
-    places = {(b["dataset"], b["baseline"], b["split"]): b["scores"] for b in plan["baselines"]}
+    known = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
     scores: dict[tuple, pandas.DataFrame] = {}
     rows = []
     for entry in long:
         key = (entry.get("dataset"), entry["name"], entry["split"])
-        if entry["kind"] == "cell" or key not in places:
+        if entry["kind"] == "cell" or key not in known:
             continue
         if key not in scores:
-            scores[key] = pandas.read_parquet(Path(places[key]["path"], "scores.parquet"))
+            scores[key] = pandas.read_parquet(Path(known[key]["scores"]["path"], "scores.parquet"))
         facts = ("study", "name", "dataset", "split", "metric", "value", "low", "high", "n")
         row = {fact: entry[fact] for fact in (*facts, "higher_is_better")}
-        rows.append({"role": entry["kind"], **row, **_against(plan, groups, row, scores[key])})
+        # Cells that were scored against cut references are not comparable.
+        rivals = [] if known[key]["cut_references"] else groups
+        rows.append({"role": entry["kind"], **row, **_against(plan, rivals, row, scores[key])})
     flags = _flags(rows)
     return [row | {"flagged": flags.get(_metric(row))} for row in rows]
 
