@@ -197,6 +197,25 @@ def test_jobs_load_metrics_in_parallel_without_torch_and_leave_nothing_behind(tm
     assert list(home.iterdir()) == list(temporary.iterdir()) == []
 
 
+def test_metrics_of_texts_and_controls_need_no_torch():
+    """What needs no model starts in a second, so it must not import torch."""
+    code = (
+        "import sys, importlib, pandas as pd; from prunegrid import modules, keys;"
+        "from prunegrid.scoring import score; from prunegrid.stages import baseline;"
+        "place = keys.LIBRARY / 'prunegrid';"
+        "names = [p.stem for p in sorted((place / 'metrics').glob('[!_]*.py'))"
+        " if not modules.metric_facts(p.stem, place)['NEEDS_MODEL']];"
+        "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act'],"
+        " 'document': ['the act pays'], 'template': ['{document}'], 'hit_limit': [False]});"
+        "s = score(f, {name: {} for name in names});"
+        "[importlib.import_module(f'prunegrid.baselines.{p.stem}')"
+        " for p in (place / 'baselines').glob('[!_]*.py')];"
+        "importlib.import_module('prunegrid.tables.aggregate');"
+        "print(len(s.summary) >= 20, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    assert output(python(code)).strip() == "True False False"
+
+
 def test_transformers_can_be_imported_after_scoring():
     code = (
         "import sys, pandas as pd; from prunegrid.scoring import score;"
