@@ -64,7 +64,7 @@ def test_lead_takes_the_first_words_of_each_document(data, tmp_path):
     assert table.schema.equals(predicted.SCHEMA)
     assert table["prediction"].to_pylist() == ["one two three", "five", "six seven eight"]
     assert table["reference"].to_pylist() == ["s1", "s2", "s3"]
-    assert table["prediction_tokens"].null_count == 3
+    assert all(table[column].null_count == 3 for column in predicted.GENERATED)
     assert record == {"rows": 3, "role": "baseline", "weights": None}
 
 

@@ -104,8 +104,14 @@ def rendered(controls):
 
 
 def test_controls_flags_and_labels_are_shown():
-    row = {"role": "gaming", "name": "echo", "split": "test", "metric": "rouge1", "beats": True}
-    row |= {"difference": 0.1, "difference_low": 0.02, "difference_high": 0.2, "flagged": True}
+    row = {"role": "gaming", "name": "echo", "split": "test", "metric": "rouge1", "dataset": "d"}
+    row |= {
+        "beats": True,
+        "difference": 0.1,
+        "difference_low": 0.02,
+        "difference_high": 0.2,
+        "flagged": True,
+    }
     text = rendered([row, row | {"name": "other", "difference": 0.05}])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "| role | control | data | split | n | rouge1 | rep4 |" in lines

@@ -22,6 +22,8 @@ SCHEMA = pa.schema(
         ("cut", pa.bool_()),
     ]
 )
+# What only generation can tell; null in the files of controls.
+GENERATED = ("prompt_tokens", "prediction_tokens", "hit_limit", "cut")
 
 
 def write(columns: Mapping[str, Sequence[Any]], folder: Path) -> None:

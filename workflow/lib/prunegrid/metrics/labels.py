@@ -64,7 +64,7 @@ class Labels(evaluate.Metric):
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
         rows = zip(predictions, document, hit_limit, strict=True)
-        found = [faults.first_fault(text, source, hit, limits) for text, source, hit in rows]
+        found = [faults.first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
         return {
             column: [float(label == column.removeprefix("label_")) for label in found]
             for column in COLUMNS

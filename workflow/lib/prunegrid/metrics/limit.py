@@ -1,7 +1,7 @@
 """Whether each prediction hit the limit of new tokens before it ended by itself.
 
 `hit_limit` comes from generation: no stop token and no stop mark within `max_new_tokens`. Controls,
-which no model wrote, never hit it.
+which no model wrote, have no score.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ class Limit(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, hit_limit):
-        return {"hit_limit": [float(hit) for hit in hit_limit]}
+        return {"hit_limit": [None if hit is None else float(hit) for hit in hit_limit]}

@@ -53,10 +53,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "id": rows["id"].to_list(),
         "reference": rows["summary"].to_list(),
         "prediction": texts,
-        "prompt_tokens": [None] * count,
-        "prediction_tokens": [None] * count,
-        "hit_limit": [False] * count,
-        "cut": [False] * count,
+        # Nothing was tokenized and nothing generated: no lengths, no limit, no cut.
+        **{column: [None] * count for column in predicted.GENERATED},
     }
     predicted.write(columns, out)
     return {"rows": count, "role": baseline.ROLE, "weights": None}

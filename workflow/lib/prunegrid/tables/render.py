@@ -178,10 +178,12 @@ def _flagged(controls: pandas.DataFrame) -> list[str]:
     """Return the line of metrics that a gaming control wins, each with the widest margin."""
     winners = controls[(controls["role"] == "gaming") & controls["beats"].fillna(False)]
     lines = []
-    for (split, metric), rows in winners.groupby(["split", "metric"], sort=False):
+    several = controls["dataset"].nunique() > 1
+    for (data, split, metric), rows in winners.groupby(["dataset", "split", "metric"], sort=False):
         row = rows.loc[rows["difference"].abs().idxmax()]
         bounds = f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
-        lines.append(f"{split} {metric} ({row['name']} {row['difference']:+.3f}, {bounds})")
+        place = f"{data} {split}" if several else split
+        lines.append(f"{place} {metric} ({row['name']} {row['difference']:+.3f}, {bounds})")
     if lines:
         told = "Flagged metrics, on which a gaming control beats the best cell (by, 95% paired "
         return [f"{told}interval); alone they say nothing: {'; '.join(lines)}."]
