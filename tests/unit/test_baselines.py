@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import random
+from collections import Counter
+from itertools import combinations
 from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid.baselines import lead
+from prunegrid import predicted
+from prunegrid.baselines import greedy_extract, lead, other_reference, shuffled_reference
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import LIBRARY, literals
+from prunegrid.modules import baseline_facts
+from prunegrid.reading.words import split_sentences, words
 from prunegrid.stages import baseline as stage
 
+PROMPT = {"template": "### In:\n{document}\n### Out:\n", "max_words": 2}
 FILES = sorted((LIBRARY / "prunegrid" / "baselines").glob("[!_]*.py"))
 
 
@@ -32,22 +39,33 @@ def data(tmp_path):
     return folder
 
 
+def references(count: int) -> pd.DataFrame:
+    """Return rows of documents and references of several words."""
+    draw = random.Random(0)
+    rows = [
+        {"id": f"e{i}", "summary": " ".join(f"w{draw.randrange(40)}" for _ in range(12))}
+        for i in range(count)
+    ]
+    return pd.DataFrame(rows).assign(document="Some text. Other text.")
+
+
 def run(data, tmp_path, name="out", **settings):
     out = tmp_path / name
     out.mkdir()
     settings = {"baseline": "lead", "split": "test", "rows": None, **settings}
-    record = stage.run(settings, {"data": data}, out, SimpleNamespace())
+    job = SimpleNamespace(seed=lambda purpose: settings["seed"])
+    record = stage.run(settings, {"data": data}, out, job)
     return record, out / "predictions.parquet"
 
 
 def test_lead_takes_the_first_words_of_each_document(data, tmp_path):
     record, path = run(data, tmp_path, words=3)
     table = pq.read_table(path)
-    assert table.schema.equals(stage.SCHEMA)
+    assert table.schema.equals(predicted.SCHEMA)
     assert table["prediction"].to_pylist() == ["one two three", "five", "six seven eight"]
     assert table["reference"].to_pylist() == ["s1", "s2", "s3"]
-    assert table["prediction_tokens"].null_count == 3
-    assert record == {"rows": 3, "weights": None}
+    assert all(table[column].null_count == 3 for column in predicted.GENERATED)
+    assert record == {"rows": 3, "role": "baseline", "weights": None}
 
 
 def test_the_file_has_the_same_bytes_again(data, tmp_path):
@@ -89,7 +107,111 @@ def test_unknown_names_and_bad_settings_are_errors(data, tmp_path, settings, mes
 def test_each_baseline_is_one_file_that_gives_a_text_a_row(path, data):
     rows = pd.read_parquet(data / "test.parquet")
     module = importlib.import_module(f"prunegrid.baselines.{path.stem}")
-    assert literals(path)["SETTINGS"] == module.SETTINGS
-    texts = module.predict(rows, module.SETTINGS, 0)
+    declared = literals(path)
+    assert declared["SETTINGS"] == module.SETTINGS
+    assert declared["ROLE"] == module.ROLE in ("baseline", "oracle", "gaming")
+    assert set(declared.get("READS", ())) <= {"prompt"}
+    texts = module.predict(rows, {**module.SETTINGS, "prompt": PROMPT}, 0)
+    assert texts == module.predict(rows, {**module.SETTINGS, "prompt": PROMPT}, 0)
+    drawn = [
+        module.predict(references(30), {**module.SETTINGS, "prompt": PROMPT}, s) for s in (0, 1)
+    ]
+    assert (drawn[0] != drawn[1]) == baseline_facts(path.stem)["DRAWS"]
     assert len(texts) == len(rows)
     assert all(isinstance(text, str) for text in texts)
+
+
+def test_a_derangement_gives_each_reference_to_another_row():
+    rows = references(17)
+    own = rows["summary"].to_list()
+    for seed in range(30):
+        found = other_reference.predict(rows, {}, seed)
+        assert sorted(found) == sorted(own)
+        assert all(text != mine for text, mine in zip(found, own, strict=True))
+    with pytest.raises(PrunegridError, match="no other document"):
+        other_reference.predict(rows.iloc[:1], {}, 0)
+
+
+def test_shuffled_words_are_the_references_own_whatever_the_other_rows():
+    rows = references(9)
+    found = shuffled_reference.predict(rows, {}, 4)
+    for text, mine in zip(found, rows["summary"], strict=True):
+        assert text != mine and Counter(text.split()) == Counter(mine.split())
+    assert shuffled_reference.predict(rows.iloc[3:5], {}, 4) == found[3:5]
+    one = rows.iloc[:1].assign(summary="alone")
+    assert shuffled_reference.predict(one, {}, 4) == ["alone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "text"),
+    [
+        ("half_reference", {}, "One two."),
+        ("half_reference", {"share": 1}, "One two. Three"),
+        ("repeated_sentence", {"times": 2}, "One two. One two."),
+        ("prompt_echo", {"prompt": PROMPT}, "### In:\none  two\n### Out:"),
+        ("prompt_echo", {"prompt": PROMPT, "words": 3}, "### In:\none"),
+    ],
+)
+def test_controls_write_what_they_say(data, tmp_path, name, settings, text):
+    frame = pd.read_parquet(data / "test.parquet").assign(summary="One two. Three")
+    frame.to_parquet(data / "test.parquet")
+    record, path = run(data, tmp_path, baseline=name, **settings)
+    assert pq.read_table(path)["prediction"][0].as_py() == text
+    assert record["role"] == baseline_facts(name)["ROLE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("half_reference", {"share": 0}, "share is 0"),
+        ("repeated_sentence", {"times": 1}, "times is 1"),
+        ("prompt_echo", {"prompt": PROMPT, "words": 0}, "words is 0"),
+        ("greedy_extract", {"sentences": 0}, "sentences is 0"),
+    ],
+)
+def test_controls_refuse_settings_that_make_no_sense(data, tmp_path, name, settings, message):
+    with pytest.raises(PrunegridError, match=message):
+        run(data, tmp_path, baseline=name, **settings)
+
+
+def overlap(sentences: list[str], reference: str) -> float:
+    """Return ROUGE-1 F + ROUGE-2 F by counting, bigrams within sentences."""
+    total = 0.0
+    for size in (1, 2):
+        grams = []
+        for parts in (sentences, split_sentences(reference)):
+            found = [words(part) for part in parts]
+            grams.append(
+                Counter(tuple(w[i : i + size]) for w in found for i in range(len(w) - size + 1))
+            )
+        hits, both = (grams[0] & grams[1]).total(), grams[0].total() + grams[1].total()
+        total += 2 * hits / both if both else 0.0
+    return total
+
+
+def test_the_greedy_oracle_takes_the_best_sentence_and_stops_where_none_helps():
+    draw, vocabulary = random.Random(1), [f"w{i}" for i in range(12)]
+    for _ in range(25):
+        parts = [" ".join(draw.choices(vocabulary, k=5)).capitalize() + "." for _ in range(5)]
+        reference = " ".join(draw.choices(vocabulary, k=9))
+        rows = pd.DataFrame({"document": [" ".join(parts)], "summary": [reference]})
+        one = greedy_extract.predict(rows, {"sentences": 1}, None)[0].splitlines()
+        many = greedy_extract.predict(rows, {"sentences": None}, None)[0].splitlines()
+        best = max(overlap([part], reference) for part in parts)
+        if best == 0:
+            assert one == many == []
+            continue
+        assert overlap(one, reference) == pytest.approx(best)
+        assert many == [part for part in parts if part in many]  # the document's order
+        reached = overlap(many, reference)
+        assert best <= reached + 1e-12
+        rest = [part for part in parts if part not in many]
+        assert all(overlap([*many, part], reference) <= reached + 1e-12 for part in rest)
+        every = [overlap(list(c), reference) for n in range(1, 6) for c in combinations(parts, n)]
+        assert reached <= max(every) + 1e-12
+        assert reached >= 0.8 * max(every)
+
+
+def test_a_document_without_the_references_words_gives_an_empty_extract():
+    rows = pd.DataFrame({"document": ["One two. Three."], "summary": ["x y"]})
+    assert greedy_extract.predict(rows, {"sentences": None}, None) == [""]

@@ -187,6 +187,44 @@ def test_a_cell_depends_on_all_that_its_inputs_depend_on():
     assert stages.index("calibration") < stages.index("prune") < stages.index("predictions")
 
 
+def scores_nodes(change):
+    """Return {label: scores node} of a study of one cell, its config changed."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    grid = {"model": "smollm2-135m"}
+    raw["studies"] = {"s": {"dataset": "aclsum", "evaluations": ["papers"], "grid": grid}}
+    change(raw)
+    graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+    found = {name: pair[1] for (_, name, _), pair in graph.baselines("s").items()}
+    return found | {"cell": graph.plans("s")[0].texts["test"][1]}
+
+
+def test_scores_depend_on_the_data_and_the_prompt_only_where_a_metric_reads_them():
+    def metrics(*names):
+        return lambda raw: raw["evaluations"]["papers"].update(metrics=list(names))
+
+    def prompted(raw):
+        raw["datasets"]["aclsum"]["prompt"] = "{document}\nTL;DR"
+
+    plain, copying = scores_nodes(metrics("length")), scores_nodes(metrics("copying"))
+    assert all(set(node.parents) == {"predictions"} for node in plain.values())
+    assert all(set(node.parents) == {"predictions", "data"} for node in copying.values())
+    assert plain["cell"].settings.keys() == {"metrics"}
+    assert copying["cell"].settings.keys() == {"metrics", "split"}
+    echo = scores_nodes(metrics("echo"))
+    assert echo["cell"].settings.keys() == {"metrics", "template"}
+    for names, reruns in (("copying", {"prompt-echo", "cell"}), ("echo", set(echo))):
+        before = scores_nodes(metrics(names))
+        after = scores_nodes(lambda raw, names=names: (metrics(names)(raw), prompted(raw)))
+        assert {label for label in before if before[label].key != after[label].key} == reruns
+
+
+def test_a_seed_reaches_the_controls_that_draw():
+    before = scores_nodes(lambda raw: None)
+    after = scores_nodes(lambda raw: raw.update(seed=7))
+    drawn = {label for label in before if before[label].key != after[label].key}
+    assert drawn == {"other-reference", "shuffled-reference"}
+
+
 def test_where_a_file_lies_is_in_no_key_and_its_name_may_be_path():
     settings = {
         "source": {"kind": "local", "path": "/a", "digest": "1"},

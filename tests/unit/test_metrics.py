@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prunegrid import metric_modules
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import LIBRARY, literals
+from prunegrid.modules import METRICS_READ
 from prunegrid.scoring import score
 
 FILES = sorted((LIBRARY / "prunegrid" / "metrics").glob("[!_]*.py"))
@@ -120,23 +121,73 @@ def test_rouge_refuses_settings_that_it_does_not_know(option, named):
         values("rouge", [("a", "a")], **option)
 
 
-@settings(max_examples=60, deadline=None)
-@given(text=TEXTS)
-def test_rep4_is_the_share_of_4_grams_seen_before(text):
-    repeated = metric_modules.load("repetition", {}).code.repeated_share
-    words, seen, again = text.split(), [], 0
-    for start in range(len(words) - 3):
-        gram = words[start : start + 4]
-        again += gram in seen
-        seen.append(gram)
-    assert repeated(text) == (pytest.approx(again / len(seen)) if seen else None)
-
-
 def test_a_text_that_repeats_itself_is_told_from_one_that_does_not():
     found = values("repetition", [("a b c d " * 8, "x"), ("a b c d e f", "x"), ("a b c", "x")])
     assert found["rep4"][0] == pytest.approx(25 / 29)
     assert found["rep4"][1] == 0.0
     assert pd.isna(found["rep4"][2])
+    assert found["rep2"].tolist() == [pytest.approx(27 / 31), 0.0, 0.0]
+    assert found["rep3"].tolist() == [pytest.approx(26 / 30), 0.0, 0.0]
+    assert found["longest_repeat"].tolist() == [28.0, 0.0, 0.0]
+    assert found["compression"][0] > 3 > found["compression"][1]
+
+
+def test_an_empty_text_and_one_word_have_the_scores_that_they_can_have():
+    found = with_prompt(["repetition", "copying", "faithfulness", "echo"], ["", "act", "é"])
+    scored = found.notna()
+    assert scored.loc[0].drop("id").sum() == 2  # longest_repeat and prompt_echo
+    assert found["longest_repeat"].tolist() == found["prompt_echo"].tolist() == [0.0, 0.0, 0.0]
+    assert scored["compression"].tolist() == scored["copy_density"].tolist() == [False, True, True]
+    assert found["copy_longest"].tolist()[1:] == [1.0, 0.0]
+    assert not scored[["rep2", "number_precision", "name_precision"]].any(axis=None)
+
+
+def with_prompt(metrics: list[str], predictions: list[str], **columns) -> pd.DataFrame:
+    """Return the scores of predictions with a document and a template beside them."""
+    frame = pd.DataFrame({"prediction": predictions, "reference": "r", "hit_limit": False})
+    frame["id"] = [f"e{number}" for number in range(len(predictions))]
+    frame["document"] = "The act pays 5 farmers. By Section 3 Ann Lee gets 7."
+    frame["template"] = "### Instruct: Say in few words what this says.\n{document}\n### Output:\n"
+    return score(frame.assign(**columns), {name: {} for name in metrics}).examples
+
+
+def test_copying_and_faithfulness_are_measured_against_the_document():
+    texts = ["The act pays 5 farmers", "An act pays Ann Lee, 8 or 7, by section 3", "x y"]
+    found = with_prompt(["copying", "faithfulness"], texts)
+    assert found["copy_coverage"].tolist() == [1.0, pytest.approx(8 / 11), 0.0]
+    assert found["copy_density"].tolist() == [5.0, pytest.approx((4 + 4 + 1 + 9) / 11), 0.0]
+    assert found["copy_longest"].tolist() == [5.0, 3.0, 0.0]
+    assert found["number_precision"].tolist()[:2] == [1.0, pytest.approx(2 / 3)]
+    assert found["name_precision"][1] == found["citation_precision"][1] == 1.0
+    assert found.loc[2, ["number_precision", "name_precision"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "echo"),
+    [
+        ("### Output: the act", 1.0),
+        ("It pays. ### Submit", 1.0),
+        ("say in few words what", 1.0),
+        ("say in few words", 0.0),
+        ("The act pays. Output: none", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_an_echo_is_a_marker_or_five_words_of_the_template(text, echo):
+    assert with_prompt(["echo"], [text])["prompt_echo"][0] == echo
+
+
+def test_a_line_of_plain_words_is_no_marker():
+    template = "Summary\n{document}\nGist:"
+    found = with_prompt(["echo"], ["A Summary", "Gist: it pays"], template=template)
+    assert found["prompt_echo"].tolist() == [0.0, 1.0]
+
+
+def test_the_limit_is_what_generation_said():
+    found = with_prompt(["limit"], ["a", "b", "c"], hit_limit=[True, False, None])
+    assert found["hit_limit"].tolist()[:2] == [1.0, 0.0]
+    assert pd.isna(found["hit_limit"][2])
+    assert with_prompt(["labels"], ["a b c"], hit_limit=None)["label_none"][0] == 1.0
 
 
 def test_length_counts_words_and_flags_empty_predictions():
@@ -160,3 +211,5 @@ def test_each_metric_declares_itself_in_literals(path):
     assert all(
         about["higher_is_better"] in (True, False, None) for about in metric.declared.values()
     )
+    reads = set(declared.get("READS", ()))
+    assert reads == set(metric.evaluator._feature_names()) & METRICS_READ

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid import scoring
+from prunegrid import predicted, scoring
 from prunegrid.errors import PrunegridError
 from prunegrid.scoring import score
 from prunegrid.stages import scores as stage
@@ -197,6 +197,25 @@ def test_jobs_load_metrics_in_parallel_without_torch_and_leave_nothing_behind(tm
     assert list(home.iterdir()) == list(temporary.iterdir()) == []
 
 
+def test_metrics_of_texts_and_controls_need_no_torch():
+    """What needs no model starts in a second, so it must not import torch."""
+    code = (
+        "import sys, importlib, pandas as pd; from prunegrid import modules, keys;"
+        "from prunegrid.scoring import score; from prunegrid.stages import baseline;"
+        "place = keys.LIBRARY / 'prunegrid';"
+        "names = [p.stem for p in sorted((place / 'metrics').glob('[!_]*.py'))"
+        " if not modules.metric_facts(p.stem, place)['NEEDS_MODEL']];"
+        "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act'],"
+        " 'document': ['the act pays'], 'template': ['{document}'], 'hit_limit': [False]});"
+        "s = score(f, {name: {} for name in names});"
+        "[importlib.import_module(f'prunegrid.baselines.{p.stem}')"
+        " for p in (place / 'baselines').glob('[!_]*.py')];"
+        "importlib.import_module('prunegrid.tables.aggregate');"
+        "print(len(s.summary) >= 20, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    assert output(python(code)).strip() == "True False False"
+
+
 def test_transformers_can_be_imported_after_scoring():
     code = (
         "import sys, pandas as pd; from prunegrid.scoring import score;"
@@ -363,6 +382,37 @@ def test_a_folder_in_the_way_of_a_hub_metric_is_told(frame, tmp_path, monkeypatc
         score(frame, {"bleu": {"module": "hf:bleu"}})
 
 
+def test_the_stage_joins_the_documents_by_id(frame, tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "data").mkdir()
+    predicted.write(
+        {**frame.to_dict("list"), "prompt_tokens": [1] * 3, "prediction_tokens": [1] * 3,
+         "cut": [False] * 3}, tmp_path / "predictions",
+    )  # fmt: skip
+    documents = {"c": "a b c d", "a": "the act", "z": "other", "b": "y"}
+    data = pd.DataFrame(
+        {"id": list(documents), "document": list(documents.values()), "summary": "s"}
+    )
+    data.to_parquet(tmp_path / "data" / "test.parquet")
+    settings = {"metrics": {"copying": {}}, "split": "test", "template": "{document}"}
+    parents = {"predictions": tmp_path / "predictions", "data": tmp_path / "data"}
+    joined = stage.read_inputs(settings, parents)
+    assert joined["document"].tolist() == ["the act", "y", "a b c d"]
+    assert set(joined["template"]) == {"{document}"}
+    out = tmp_path / "out"
+    out.mkdir()
+    stage.run(settings, parents, out, SimpleNamespace(device="cpu"))
+    assert pq.read_table(out / "scores.parquet")["copy_longest"].to_pylist() == [2.0, None, 4.0]
+    data[data["id"] != "b"].to_parquet(tmp_path / "data" / "test.parquet")
+    with pytest.raises(PrunegridError, match="no row b, which was predicted"):
+        stage.read_inputs(settings, parents)
+
+
+def test_a_metric_that_wants_the_document_must_say_so(frame):
+    with pytest.raises(PrunegridError, match="wants 'document'.*READS"):
+        score(frame, {"copying": {}})
+
+
 def test_the_stage_writes_the_same_bytes_with_nulls(frame, tmp_path):
     (tmp_path / "predictions").mkdir()
     frame.to_parquet(tmp_path / "predictions" / "predictions.parquet")
@@ -377,7 +427,7 @@ def test_the_stage_writes_the_same_bytes_with_nulls(frame, tmp_path):
         assert [path.name for path in out.iterdir()] == ["scores.parquet"]
     assert files[0] == files[1]
     table = pq.read_table(tmp_path / "out0" / "scores.parquet")
-    assert [str(field.type) for field in table.schema] == ["string"] + ["double"] * 5
+    assert [str(field.type) for field in table.schema] == ["string"] + ["double"] * 9
     assert table["rep4"].null_count == 2
     assert table["id"].to_pylist() == ["a", "b", "c"]
     assert (record["n"], record["empty"]) == (3, 1)

@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from prunegrid.tables import rows, schema
-from prunegrid.tables.plan import TABLE_ENV
+from prunegrid.tables.plan import TABLE_ENV, outputs
 from prunegrid.tables.render import render_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_column_is_documented():
     text = (ROOT / "docs/table.md").read_text()
-    for column in (*schema.COLUMNS, *schema.LONG, *schema.PAIRS):
+    for column in (
+        *schema.COLUMNS,
+        *schema.LONG,
+        *schema.PAIRS,
+        *schema.CONTROLS,
+        *schema.EXAMPLES,
+    ):
         assert f"| `{column.name}` | {column.dtype} | {column.meaning} |" in text, column.name
 
 
@@ -67,3 +73,52 @@ def test_a_failed_cell_is_shown_with_its_reason():
     )
     text = render_markdown({"title": "", "study": "s"}, wide, tall)
     assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text
+
+
+def test_the_rule_declares_every_file_of_a_table():
+    rule = (ROOT / "workflow/rules/aggregate.smk").read_text()
+    for path in outputs():
+        assert f'="{path}"' in rule or f'report("{path}"' in rule, path
+
+
+def frame(columns, rows):
+    """Return rows as a frame of the schema, what they lack null."""
+    blank = {column.name: None for column in columns}
+    return pandas.DataFrame([blank | row for row in rows], columns=list(blank)).astype(
+        {column.name: column.dtype for column in columns}
+    )
+
+
+def rendered(controls):
+    cell = {"model": "m", "prune": "p", "finetune": "f", "status": "ok"}
+    metrics = {"rouge1": 0.5, "rep4": 0.1, "label_loop": 0.25, "label_none": 0.75}
+    about = {"split": "test", "dataset": "d", "n": 8}
+    long = [
+        {**about, "kind": kind, "name": name, "metric": metric, "value": value}
+        for kind, name in (("cell", "m / p / f"), ("gaming", "echo"))
+        for metric, value in metrics.items()
+    ]
+    known = frame(schema.CONTROLS, controls)
+    wide, tall = frame(schema.COLUMNS, [cell]), frame(schema.LONG, long)
+    return render_markdown({"title": "", "study": "s"}, wide, tall, controls=known)
+
+
+def test_controls_flags_and_labels_are_shown():
+    row = {"role": "gaming", "name": "echo", "split": "test", "metric": "rouge1", "dataset": "d"}
+    row |= {
+        "beats": True,
+        "difference": 0.1,
+        "difference_low": 0.02,
+        "difference_high": 0.2,
+        "flagged": True,
+    }
+    text = rendered([row, row | {"name": "other", "difference": 0.05}])
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "| role | control | data | split | n | rouge1 | rep4 |" in lines
+    assert "| gaming | echo | d | test | 8 | 0.500 | 0.100 |" in lines
+    assert "alone they say nothing: test rouge1 (echo +0.100, +0.020 to +0.200)." in text
+    assert "| outputs of | seed | split | loop | none |" in lines
+    assert "| m / p / f | | test | 0.25 | 0.75 |" in lines
+    calm = rendered([row | {"beats": False, "flagged": False}])
+    assert "No metric is flagged" in calm and "alone they say nothing" not in calm
+    assert "flagged" not in rendered([row | {"beats": None, "flagged": None}])

@@ -12,7 +12,8 @@ import pytest
 from runs import Run
 
 from prunegrid import artifacts
-from prunegrid.tables.schema import COLUMNS, KEYS
+from prunegrid.tables.plan import outputs
+from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 
 MEASURED = ("seconds", "per_second", "peak_memory_bytes")
 
@@ -39,8 +40,8 @@ def test_the_table_is_whole(finished):
         "int64",
         "boolean",
     }
-    for suffix in ("long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json"):
-        assert (finished.folder / f"results/tiny.{suffix}").stat().st_size > 0
+    for path in outputs("tiny"):
+        assert (finished.folder / path).stat().st_size > 0
 
 
 def test_the_rows_say_what_was_measured(finished):
@@ -68,9 +69,31 @@ def test_the_rows_say_what_was_measured(finished):
 
 def test_the_long_table_holds_baselines_and_intervals(finished):
     tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
-    assert set(tall["kind"]) == {"cell", "baseline"}
+    assert set(tall["kind"]) == {"cell", "baseline", "oracle", "gaming"}
     rouge = tall[tall["metric"] == "rouge1"]
     assert (rouge["low"] <= rouge["value"]).all() and (rouge["value"] <= rouge["high"]).all()
+
+
+def test_controls_and_examples_stand_beside_the_cells(finished):
+    controls = pandas.read_parquet(finished.folder / "results/tiny.controls.parquet")
+    assert [c for c in controls] == [column.name for column in CONTROLS]
+    assert set(controls["role"]) == {"baseline", "oracle", "gaming"}
+    # Random models say nothing, so shuffled references win.
+    shuffled = controls[controls["name"] == "shuffled-reference"].set_index("metric")
+    assert shuffled.loc["rouge1", "value"] == 1 and bool(shuffled.loc["rouge1", "flagged"])
+    assert not {"lead-5", "shuffled-reference"} & set(table(finished)["prune"])
+    singles = pandas.read_parquet(finished.folder / "results/tiny.examples.parquet")
+    assert len(singles) == 6 * (5 + 3) and singles["label"].notna().all()
+    wide = table(finished)
+    rates = wide[[c for c in wide if c.startswith("test_label_")]]
+    assert (rates.sum(axis=1) - 1).abs().max() < 1e-9
+    page = (finished.folder / "results/tiny.examples.md").read_text()
+    assert page.count("**greedy-extract** (oracle): label copied") == 4
+    text = (finished.folder / "results/tiny.md").read_text()
+    assert "Flagged metrics" in text and "test rouge1 (shuffled-reference" in text
+    status = finished.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
+    assert "done     control shuffled-reference / tiny-notes / test" in status
+    assert "controls: 3 of 3 done" in status
 
 
 def test_verify_passes_on_what_was_run(finished):

@@ -2,13 +2,16 @@
 The table of a study: one row a cell, from the manifests of its artifacts.
 
 REQUIRED INPUTS
-    predictions, scores, perplexities and timings of every cell, and of the baselines
+    predictions, scores, perplexities and timings of every cell, and of the controls
 
 OUTPUTS
     results/{study}.parquet        one row a cell (columns: docs/table.md)
-    results/{study}.long.parquet   cell x split x metric, with intervals, and the baselines
+    results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
     results/{study}.pairs.parquet  cells of one seed or several compared with each other
     results/{study}.contrasts.parquet   the contrasts that it declares, a verdict each
+    results/{study}.controls.parquet  each control against the best cell; metrics flagged
+    results/{study}.examples.parquet  one row an example: its label and scores
+    results/{study}.examples.md       a few documents with all that was made of them
     results/{study}.csv, .md, .png, .manifest.json
 """
 
@@ -26,6 +29,9 @@ rule aggregate:
         long="results/{study}.long.parquet",
         pairs="results/{study}.pairs.parquet",
         contrasts="results/{study}.contrasts.parquet",
+        controls="results/{study}.controls.parquet",
+        examples="results/{study}.examples.parquet",
+        page="results/{study}.examples.md",
         csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
         markdown="results/{study}.md",
         plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),

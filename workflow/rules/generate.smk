@@ -1,5 +1,5 @@
 """
-Predictions: what the attested weights answer, and the baselines that need no weights.
+Predictions: what the attested weights answer, and the controls that need no weights.
 
 REQUIRED INPUTS
     weights  the evaluated artifact; digest and sparsity are measured in memory and compared

@@ -3,6 +3,7 @@ Scores: of texts from the stored predictions, of a model from its perplexity.
 
 REQUIRED INPUTS
     predictions     results/artifacts/predictions/{key}/ (or baseline)
+    data            where a metric reads the documents
     <metric>.model  the model of a metric that has one (BERTScore)
     weights, data   for perplexity
 

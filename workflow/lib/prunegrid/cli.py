@@ -70,17 +70,21 @@ def _status(options: argparse.Namespace) -> int:
     from prunegrid.config.load import read_files, validate
     from prunegrid.errors import nearest
     from prunegrid.graph import Graph
-    from prunegrid.progress import cell_states
+    from prunegrid.progress import cell_states, control_states
 
     files = [ROOT / "config.yaml", *options.configfile]
     config = validate(read_files(files), files, Path.cwd())
     if options.study not in config.sections["studies"]:
         hint = nearest(options.study, config.sections["studies"])
         raise PrunegridError(f"there is no study '{options.study}'", remedy=hint)
-    states = cell_states(Graph(config, ROOT), options.study)
-    for cell, state, detail in states:
-        print(f"{state:8} {cell}{': ' + detail if detail else ''}")
+    graph = Graph(config, ROOT)
+    states, controls = cell_states(graph, options.study), control_states(graph, options.study)
+    for name, state, detail in [*states, *controls]:
+        print(f"{state:8} {name}{': ' + detail if detail else ''}")
     counts = Counter(state for _, state, _ in states)
     total = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "missing"))
     print(f"{options.study}: {total}")
+    if controls:
+        made = sum(state == "done" for _, state, _ in controls)
+        print(f"controls: {made} of {len(controls)} done")
     return 0

@@ -192,7 +192,7 @@ class Graph:
                 settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
                 parents = {"weights": weights, "data": data}
                 made = self.node("predictions", f"{label} > generate {split}", settings, parents)
-                texts[split] = (made, self.scores(name, made))
+                texts[split] = (made, self.scores(name, made, cell.dataset, split))
         efficiency = None
         if study.efficiency:
             settings = self.slices.efficiency(study.efficiency)
@@ -200,11 +200,12 @@ class Graph:
             efficiency = self.node("efficiency", f"{label} > efficiency", settings, parents)
         return CellPlan(cell, chain, data, texts, perplexities, efficiency)
 
-    def scores(self, evaluation_name: str, predictions: Node) -> Node:
+    def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""
         evaluation = self.config.profile("evaluations", evaluation_name)
-        settings, models, roots = self.slices.scores(evaluation.metrics)
+        settings, models, roots = self.slices.scores(evaluation.metrics, dataset, split)
         parents = {"predictions": predictions}
+        parents |= {"data": self.data(dataset)} if "split" in settings else {}
         parents |= {f"{metric}.model": self.model(name) for metric, name in models.items()}
         label = predictions.label.replace("generate", "score")
         return self.node("scores", label, settings, parents, roots)
@@ -219,9 +220,10 @@ class Graph:
             for baseline in getattr(evaluation, "baselines", {}):
                 for dataset in datasets:
                     for split in evaluation.splits:
-                        settings, roots = self.slices.baseline(name, baseline, split)
+                        settings, roots = self.slices.baseline(name, baseline, dataset, split)
                         label = f"{dataset} {baseline} > generate {split}"
                         parents = {"data": self.data(dataset)}
                         made = self.node("baseline", label, settings, parents, roots)
-                        found[dataset, baseline, split] = (made, self.scores(name, made))
+                        scores = self.scores(name, made, dataset, split)
+                        found[dataset, baseline, split] = (made, scores)
         return found

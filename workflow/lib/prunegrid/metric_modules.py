@@ -2,9 +2,10 @@
 
 A metric file declares, beside its `evaluate.Metric` class, literal constants: `SETTINGS` (its
 settings and their defaults), `COLUMNS` (its scores, each with `higher_is_better`), `NEEDS_MODEL`,
-and optionally `PACKAGES` (distributions whose versions are recorded). A module without `COLUMNS`
-(any of the hub's) is taken to give numbers of the whole corpus, unless the setting `columns` says
-which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
+and optionally `PACKAGES` (distributions whose versions are recorded) and `READS` ("document", the
+prompt's "template": columns that stand beside the predictions where it says so). A module without
+`COLUMNS` (any of the hub's) is taken to give numbers of the whole corpus, unless the setting
+`columns` says which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Metric(NamedTuple):
                     f"the metric wants '{feature}'",
                     where=self.where,
                     expected=f"one of the columns of the predictions: {list(predictions)}",
+                    remedy='write READS = ("document",) (or "template") in its file to have that',
                 )
             inputs[feature] = predictions[column].to_list()
         needs_model = getattr(self.code, "NEEDS_MODEL", False)

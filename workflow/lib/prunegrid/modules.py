@@ -13,6 +13,8 @@ from prunegrid.errors import PrunegridError, nearest
 from prunegrid.keys import LIBRARY, literals
 
 _HERE = LIBRARY / "prunegrid"
+# What a metric may read beside prediction and reference, by its READS.
+METRICS_READ = {"document", "template"}
 
 
 def _named(folder: Path, name: str, marker: str, what: str) -> Path:
@@ -85,7 +87,7 @@ def metric_file(module: str, base: Path) -> Path | None:
 
 
 def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
-    """Return {SETTINGS, COLUMNS, NEEDS_MODEL} of a metric, None for one of the hub."""
+    """Return {SETTINGS, COLUMNS, NEEDS_MODEL, READS} of a metric, None for one of the hub."""
     path = metric_file(module, base)
     if path is None:
         return None
@@ -94,6 +96,7 @@ def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
         "SETTINGS": facts.get("SETTINGS", {}),
         "COLUMNS": facts.get("COLUMNS", {}),
         "NEEDS_MODEL": facts.get("NEEDS_MODEL", False),
+        "READS": facts.get("READS", ()),
     }
 
 
@@ -113,13 +116,15 @@ def metric_columns(name: str, module: str, base: Path) -> dict[str, bool | None]
 
 
 def baseline_facts(method: str) -> dict[str, Any]:
-    """Return {SETTINGS} of a baseline.
+    """Return {ROLE, SETTINGS, DRAWS, READS} of a baseline.
 
     Raises:
         PrunegridError: there is no such baseline.
     """
+    facts = literals(_named(_HERE / "baselines", method, "ROLE", "baseline"))
     return {
-        "SETTINGS": literals(_named(_HERE / "baselines", method, "SETTINGS", "baseline"))[
-            "SETTINGS"
-        ]
+        "ROLE": facts["ROLE"],
+        "SETTINGS": facts.get("SETTINGS", {}),
+        "DRAWS": facts.get("DRAWS", False),
+        "READS": facts.get("READS", ()),
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from prunegrid.graph import CellPlan, Graph
+from prunegrid.graph import Graph
+from prunegrid.nodes import Node
 from prunegrid.status import read_state
 
 
@@ -16,14 +18,23 @@ def cell_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
         name = " / ".join((cell.model, cell.names("prune"), cell.names("finetune")))
         if cell.seed is not None:
             name += f" / seed {cell.seed}"
-        found.append((name, *_state(plan)))
+        found.append((name, *_state(plan.leaves(), plan.nodes())))
     return found
 
 
-def _state(plan: CellPlan) -> tuple[str, str]:
-    if all(Path(node.manifest).exists() for node in plan.leaves()):
+def control_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
+    """Return (control, state, detail) of each control on each split, as `cell_states` does."""
+    return [
+        (f"control {name} / {dataset} / {split}", *_state(pair, [pair[0].parents["data"], *pair]))
+        for (dataset, name, split), pair in graph.baselines(study).items()
+    ]
+
+
+def _state(leaves: Sequence[Node], nodes: Sequence[Node]) -> tuple[str, str]:
+    """Return the state of what is read from `leaves` and made by `nodes`."""
+    if all(Path(node.manifest).exists() for node in leaves):
         return "done", ""
-    todo = [node for node in plan.nodes() if not Path(node.manifest).exists()]
+    todo = [node for node in nodes if not Path(node.manifest).exists()]
     states = [(node, read_state(node.status) or {}) for node in todo]
     for node, state in states:
         if state.get("state") == "failed":
@@ -31,5 +42,4 @@ def _state(plan: CellPlan) -> tuple[str, str]:
     for node, state in states:
         if state.get("state") == "running":
             return "running", node.label
-    done = len(plan.nodes()) - len(todo)
-    return "missing", f"{done} of {len(plan.nodes())} steps done"
+    return "missing", f"{len(nodes) - len(todo)} of {len(nodes)} steps done"

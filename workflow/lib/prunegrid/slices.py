@@ -124,34 +124,55 @@ class Slices:
             settings["seed"] = self._seed(seed)
         return settings
 
-    def baseline(self, name: str, baseline: str, split: str) -> tuple[dict[str, Any], tuple]:
-        """Return the slice of a baseline and the module that makes it."""
+    def baseline(
+        self, name: str, baseline: str, dataset: str, split: str
+    ) -> tuple[dict[str, Any], tuple]:
+        """Return the slice of a baseline and the module that makes it.
+
+        The prompt is in it only where the baseline reads it, the seed only where it draws.
+        """
         evaluation = self.config.profile("evaluations", name)
         profile = evaluation.baselines[baseline]
+        facts = modules.baseline_facts(profile.method)
         settings = {
-            **modules.baseline_facts(profile.method)["SETTINGS"],
+            **facts["SETTINGS"],
             **(profile.model_extra or {}),
             "baseline": profile.method,
             "split": split,
             "rows": evaluation.rows,
         }
+        if "prompt" in facts["READS"]:
+            settings["prompt"] = self.prompt(dataset)
+        if facts["DRAWS"]:
+            settings["seed"] = self.config.seed
         return settings, (f"prunegrid.baselines.{profile.method}",)
 
-    def scores(self, names: list[str]) -> tuple[dict[str, Any], dict[str, str], tuple]:
-        """Return (settings, {metric: model name}, files of the metrics) of a list of metrics."""
-        settings, models, roots = {}, {}, []
+    def scores(
+        self, names: list[str], dataset: str, split: str
+    ) -> tuple[dict[str, Any], dict[str, str], tuple]:
+        """Return (settings, {metric: model name}, files of the metrics) of a list of metrics.
+
+        The split is in it only where a metric reads the documents, and the prompt's template only
+        where one reads that.
+        """
+        settings, models, roots, reads = {}, {}, [], set()
         for name in names:
             profile = self.config.profile("metrics", name)
             path = modules.metric_file(profile.module, self.config.base)
-            facts = modules.metric_facts(profile.module, self.config.base) or {"SETTINGS": {}}
-            settings[name] = {**facts["SETTINGS"], **(profile.model_extra or {})}
+            facts = modules.metric_facts(profile.module, self.config.base) or {}
+            reads |= set(facts.get("READS", ()))
+            settings[name] = {**facts.get("SETTINGS", {}), **(profile.model_extra or {})}
             settings[name]["module"] = profile.module if path is None else path.stem
             if profile.model:
                 models[name] = profile.model
             if path is not None:
                 settings[name]["path"] = str(path)
                 roots.append(path)
-        return {"metrics": settings}, models, tuple(roots)
+        read: dict[str, Any] = {"split": split} if "document" in reads else {}
+        if "template" in reads:
+            prompt = self.prompt(dataset)
+            read["template"] = f"{prompt['template']}\n{prompt['end']}"
+        return {"metrics": settings, **read}, models, tuple(roots)
 
     def perplexity(self, name: str) -> dict[str, Any]:
         """Return the slice of a perplexity."""

@@ -13,6 +13,8 @@ import pandas
 from prunegrid import checkpoint, evaluated, scoring
 from prunegrid.artifacts import file_sha256, read_json, read_manifest
 from prunegrid.errors import PrunegridError
+from prunegrid.nodes import ARTIFACTS
+from prunegrid.stages.scores import MODEL_ROLE, read_inputs
 from prunegrid.tables.rows import WEIGHT_FACTS
 
 log = logging.getLogger(__name__)
@@ -113,12 +115,18 @@ def _scores(split: str, pair: Mapping[str, Any], row: pandas.Series | None) -> I
     folder = Path(pair["scores"]["path"])
     manifest = read_manifest(folder, pair["scores"]["key"])
     read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
-    predictions = pandas.read_parquet(Path(pair["predictions"]["path"], "predictions.parquet"))
-    models = {
-        role.removesuffix(".model"): Path("results/artifacts/model", parent["key"])
+    parents = {
+        role: ARTIFACTS / parent["stage"] / parent["key"]
         for role, parent in manifest["parents"].items()
-        if role.endswith(".model")
     }
+    models = {
+        role.removesuffix(MODEL_ROLE): place
+        for role, place in parents.items()
+        if role.endswith(MODEL_ROLE)
+    }
+    if "data" in parents:
+        read_manifest(parents["data"], manifest["parents"]["data"]["key"])
+    predictions = read_inputs(manifest["settings"], parents)
     scores = scoring.score(predictions, manifest["settings"]["metrics"], models)
     stored = pandas.read_parquet(folder / "scores.parquet")
     tolerance = TOLERANCE["model" if models else "exact"]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from prunegrid.errors import PrunegridError
 
+ROLE = "baseline"
 SETTINGS = {"words": 64}
 
 

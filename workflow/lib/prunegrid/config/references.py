@@ -157,6 +157,9 @@ class _Check:
             if facts["NEEDS_MODEL"] != (metric.model is not None):
                 fault = "is missing" if metric.model is None else "is not used"
                 self.add((*keys, "model"), f"{fault}: see the metric {metric.module}")
+            for read in sorted(set(facts["READS"]) - modules.METRICS_READ):
+                known = nearest(read, modules.METRICS_READ)
+                self.add((*keys, "module"), f"has READS that name '{read}'; {known}")
         self.name((*keys, "model"), "models", metric.model)
 
     def evaluation(self, name: str, evaluation: Any) -> None:

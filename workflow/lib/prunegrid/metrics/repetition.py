@@ -1,31 +1,34 @@
-"""How much each prediction repeats itself: the share of its word 4-grams that occurred before.
+"""How much each prediction repeats itself, in words between white space, lower-cased.
 
-rep4 = 1 - (distinct 4-grams / 4-grams), "seq-rep-4" of Welleck et al. (2020), "Neural text
-generation with unlikelihood training"; words are lower-cased and split at white space, where the
-paper counts tokens. A text of fewer than four words has no 4-gram and no score (null).
+rep2, rep3, rep4: the share of word n-grams that occurred before ("seq-rep-n" of Welleck et al.,
+2020, "Neural text generation with unlikelihood training", where tokens are counted); a text with no
+n-gram has no score. longest_repeat: words of the longest span that stands at two places, which may
+overlap. compression: bytes of the text / bytes after zlib; an empty text has no score, and another
+build of zlib may count a few bytes more or less (its version is in the record).
 """
 
 from __future__ import annotations
 
+import zlib
+
 import datasets
 import evaluate
 
+from prunegrid.reading import repeats
+
 SETTINGS: dict = {}
-COLUMNS = {"rep4": {"higher_is_better": False}}
+COLUMNS = {
+    "rep2": {"higher_is_better": False},
+    "rep3": {"higher_is_better": False},
+    "rep4": {"higher_is_better": False},
+    "longest_repeat": {"higher_is_better": False},
+    "compression": {"higher_is_better": None},
+}
 NEEDS_MODEL = False
-
-_SIZE = 4
-
-
-def repeated_share(text: str) -> float | None:
-    """Return the share of repeated word 4-grams in [0, 1), None where there is no 4-gram."""
-    words = text.lower().split()
-    grams = list(zip(*(words[start:] for start in range(_SIZE)), strict=False))
-    return (len(grams) - len(set(grams))) / len(grams) if grams else None
 
 
 class Repetition(evaluate.Metric):
-    """Repeated 4-grams per example."""
+    """Repeated n-grams, the longest repeated span and the compression ratio per example."""
 
     def _info(self):
         return evaluate.MetricInfo(
@@ -37,4 +40,12 @@ class Repetition(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        return {"rep4": [repeated_share(text) for text in predictions]}
+        found = [text.lower().split() for text in predictions]
+        shares = {
+            f"rep{n}": [repeats.repeated_share(words, n) for words in found] for n in (2, 3, 4)
+        }
+        return shares | {
+            "longest_repeat": [float(repeats.longest_repeat(words)) for words in found],
+            "compression": [repeats.compression_ratio(text) for text in predictions],
+            "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        }

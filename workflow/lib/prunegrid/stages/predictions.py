@@ -1,8 +1,7 @@
 """Stage `predictions`: summaries that a checkpoint writes for a split, by attested weights.
 
-Parents: weights, data. Out: `predictions.parquet` with id, reference, prediction, prompt_tokens,
-prediction_tokens, hit_limit, cut. The weights are measured in this process after loading and
-compared with their manifest before the first token.
+Parents: weights, data. Out: `predictions.parquet` (`predicted.SCHEMA`). The weights are measured in
+this process after loading and compared with their manifest before the first token.
 """
 
 from __future__ import annotations
@@ -10,26 +9,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from prunegrid import evaluated, forward, generation, prompts
+from prunegrid import evaluated, forward, generation, predicted, prompts
 from prunegrid.errors import AttestationError
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("reference", pa.string()),
-        ("prediction", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("prediction_tokens", pa.int64()),
-        ("hit_limit", pa.bool_()),
-        ("cut", pa.bool_()),
-    ]
-)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -62,7 +46,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "cut": [p.cut for p in asked],
     }
     require_whole(columns["reference"], rows, limit, job.where)
-    pq.write_table(pa.table(columns, schema=SCHEMA), out / "predictions.parquet")
+    predicted.write(columns, out)
     count = len(rows)
     return {
         "weights": loaded.record,

@@ -1,6 +1,7 @@
 """The step `scores`: metrics of stored predictions, example by example.
 
-Parents: predictions; `<metric name>.model` for each metric that needs a model.
+Parents: predictions; data, where a metric reads the documents; `<metric name>.model` for each
+metric that needs a model.
 Files: scores.parquet (id, one float64 column a score; null where an example has none).
 """
 
@@ -12,7 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid import artifacts, scoring
+from prunegrid import artifacts, predicted, scoring
+from prunegrid.errors import AttestationError
+from prunegrid.rows import read_rows
 
 MODEL_ROLE = ".model"
 
@@ -21,16 +24,17 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: corpus means, counts, what was run; write scores.parquet to `out`.
 
     Args:
-        settings: {"metrics": {name: settings}}, see `metric_modules.load`.
+        settings: {"metrics": {name: settings}}, see `metric_modules.load`; "split" where a metric
+            reads the documents, "template" where one reads the prompt.
         parents: the artifact folders, by role.
         out: folder of the new artifact.
         job: gives the device.
 
     Raises:
-        PrunegridError: see `scoring.score`.
+        PrunegridError: see `scoring.score` and `read_inputs`.
     """
-    path = parents["predictions"] / "predictions.parquet"
-    predictions = pq.read_table(path).to_pandas()
+    path = parents["predictions"] / predicted.NAME
+    predictions = read_inputs(settings, parents)
     models = {
         role.removesuffix(MODEL_ROLE): folder
         for role, folder in parents.items()
@@ -45,6 +49,29 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "empty": scoring.count_empty(predictions),
         "predictions_sha256": artifacts.file_sha256(path),
     }
+
+
+def read_inputs(settings: dict, parents: dict[str, Path]) -> pd.DataFrame:
+    """Return the predictions with what else their metrics read: document, template (str columns).
+
+    Raises:
+        AttestationError: a prediction is of a document that the data do not hold.
+    """
+    predictions = predicted.read(parents["predictions"])
+    if "split" in settings:
+        rows = read_rows(parents["data"], settings["split"], None, "scores")
+        documents = {row["id"]: row["document"] for row in rows}
+        for identifier in predictions["id"]:
+            if identifier not in documents:
+                raise AttestationError(
+                    f"the split '{settings['split']}' has no row {identifier}, which was predicted",
+                    where=str(parents["data"]),
+                    remedy="delete the predictions and run again",
+                )
+        predictions["document"] = [documents[identifier] for identifier in predictions["id"]]
+    if "template" in settings:
+        predictions["template"] = settings["template"]
+    return predictions
 
 
 def _table(examples: pd.DataFrame) -> pa.Table:

@@ -15,8 +15,9 @@ import pyarrow.parquet
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
-from prunegrid.tables import expected
+from prunegrid.tables import examples, expected
 from prunegrid.tables.contrasts import contrast_rows
+from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import plot_quality
@@ -25,6 +26,8 @@ from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
     COLUMNS,
     CONTRASTS,
+    CONTROLS,
+    EXAMPLES,
     LONG,
     PAIRS,
     SCHEMA_VERSION,
@@ -58,10 +61,11 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             long += baseline_rows(plan, baseline)
         except PrunegridError as error:
             complete = False
-            notes.append(f"baseline {baseline['baseline']} ({baseline['split']}): {error}")
+            notes.append(f"control {baseline['baseline']} ({baseline['split']}): {error}")
             log.warning("%s", notes[-1])
-    wide, tall = _frame(rows, COLUMNS), _frame(long, LONG)
     groups = collect(plan, rows)
+    compared = control_rows(plan, groups, long)
+    wide, tall = _frame(rows, COLUMNS), _frame(flag(long, compared), LONG)
     pairs = _frame(pair_rows(plan, groups), PAIRS)
     faults, same = copied_rows(rows, _perplexities(long))
     for fault in faults:
@@ -71,6 +75,9 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     for contrast in (row for row in contrasts if row["reason"]):
         complete = False
         log.error("%s", contrast["reason"])
+    controls = _frame(compared, CONTROLS)
+    scored = examples.collect(plan, rows)
+    singles = _frame(examples.example_rows(plan, scored), EXAMPLES)
     known = expected.compare(plan, wide)
     for entry in known:
         if entry["fault"]:
@@ -83,11 +90,14 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         groups=groups,
         expected=known,
         contrasts=contrasts,
+        controls=controls,
         notes=notes,
         doubts=faults + same,
     )
     frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
-    _write(plan, frames, text, complete, folder)
+    frames |= {"controls.": controls, "examples.": singles}
+    pages = {"md": text, "examples.md": examples.render(plan, scored)}
+    _write(plan, frames, pages, complete, folder)
     return complete
 
 
@@ -100,7 +110,7 @@ def _perplexities(long: list[dict]) -> list[str]:
 def _write(
     plan: Mapping[str, Any],
     frames: Mapping[str, pandas.DataFrame],
-    text: str,
+    pages: Mapping[str, str],
     complete: bool,
     folder: Path,
 ) -> None:
@@ -114,8 +124,11 @@ def _write(
     }
     wide, tall = frames[""], frames["long."]
     writers |= {
+        name: lambda path, text=text: path.write_text(text, encoding="utf-8")
+        for name, text in pages.items()
+    }
+    writers |= {
         "csv": lambda path: wide.to_csv(path, index=False),
-        "md": lambda path: path.write_text(text, encoding="utf-8"),
         "png": lambda path: plot_quality(plan, wide, tall, path),
     }
     folder.mkdir(parents=True, exist_ok=True)

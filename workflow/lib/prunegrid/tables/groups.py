@@ -28,8 +28,8 @@ class Group:
 
     Attributes:
         rows: their rows of the table.
-        items: (split, metric) → one frame a cell with `value` and `weight`, one row an item; a
-            score is Σ value / Σ weight over items.
+        items: (split, metric) → one frame a cell with `value` and `weight`, one row an item (of
+            texts, indexed by the document's id); a score is Σ value / Σ weight over items.
         logarithmic: the (split, metric) whose scores are exponents of a perplexity.
         same: (split, metric) → digests of what its items are; cells whose items differ (other
             documents, another tokenizer's windows) cannot be paired.
@@ -89,9 +89,8 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
         for split, pair in cell["texts"].items():
             items = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
             same = _digest(items["id"].astype(str).tolist())
-            # Metrics of a whole corpus have no items.
             for metric in (m for m in items if f"{split}_{m}" in row):
-                group.add((split, metric), _scores(items[metric]), same)
+                group.add((split, metric), scored_items(items, metric), same)
         for evaluation, ref in cell["perplexities"].items():
             windows = pandas.read_parquet(Path(ref["path"], "windows.parquet"))
             frame = windows.rename(columns={"loss": "value", "units": "weight"})
@@ -102,6 +101,13 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
             same = _digest([text, frame["weight"].tolist()])
             group.add(key, frame[["value", "weight"]], same)
             group.logarithmic.add(key)
+    for group in found.values():
+        # Metrics of a whole corpus have no items, and a silent cell may have no scored one.
+        group.items = {
+            key: frames
+            for key, frames in group.items.items()
+            if all(frame["weight"].sum() > 0 for frame in frames)
+        }
     return list(found.values())
 
 
@@ -109,8 +115,9 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _scores(column: pandas.Series) -> pandas.DataFrame:
-    """Return the items of a metric of texts; one without a score has no weight."""
+def scored_items(scores: pandas.DataFrame, metric: str) -> pandas.DataFrame:
+    """Return the items of a metric of texts by id; one without a score has no weight."""
+    column = scores.set_index("id")[metric]
     return pandas.DataFrame(
         {"value": column.fillna(0).astype(float), "weight": column.notna().astype(float)}
     )

@@ -17,11 +17,15 @@ SUFFIXES = (
     "long.parquet",
     "pairs.parquet",
     "contrasts.parquet",
+    "controls.parquet",
+    "examples.parquet",
+    "examples.md",
     "csv",
     "md",
     "png",
     "manifest.json",
 )
+
 
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
@@ -39,7 +43,10 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         {
             "dataset": dataset,
             "baseline": baseline,
+            "role": modules.baseline_facts(made.settings["baseline"])["ROLE"],
             "split": split,
+            "data": _ref(made.parents["data"]),
+            "cut_references": _cuts_references(graph, study, split),
             "predictions": _ref(made),
             "scores": _ref(scores),
         }
@@ -58,6 +65,16 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
     pins = keys.read_pins(root / TABLE_ENV)
     identity = {"plan": _identity(body), "code": code, "pins": pins}
     return {**body, "key": keys.digest(identity), "pins": pins}
+
+
+def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
+    """Whether the cells of a split are scored against cut references; controls never are."""
+    found = (graph.config.profile("evaluations", name) for name in study.evaluations)
+    return any(
+        graph.config.profile("generation", evaluation.generation).reference_tokens is not None
+        for evaluation in found
+        if evaluation.kind == "texts" and split in evaluation.splits
+    )
 
 
 def leaves(graph: Graph, study_name: str) -> list[str]:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from prunegrid.tables.groups import Group
 
+LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
 # Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
 _HEADLINE = (
@@ -31,13 +32,14 @@ def render_markdown(
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     *,
+    controls: pandas.DataFrame | None = None,
     groups: Sequence[Group] = (),
     expected: Sequence[Mapping[str, Any]] = (),
     contrasts: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     doubts: Sequence[str] = (),
 ) -> str:
-    """Return the study's table as Markdown: cells, seeds, baselines, failures, caption."""
+    """Return the study's table as Markdown: cells, seeds, controls, failures, caption."""
     title = plan["title"] or plan["study"]
     same = [name for name in ("model",) if wide[name].nunique() == 1 and len(wide) > 1]
     parts = [f"# {title}"]
@@ -50,9 +52,13 @@ def render_markdown(
         parts += ["Declared contrasts (a against b):", _contrasts(contrasts), _tested(contrasts)]
     if expected:
         parts += ["Known values:", _expected(expected)]
-    baselines = tall[tall["kind"] == "baseline"]
-    if len(baselines):
-        parts += ["Baselines (no model; not cells):", _baselines(baselines)]
+    shown = tall[tall["kind"] != "cell"]
+    if len(shown):
+        parts += ["Controls (no model; not cells):", _controls(shown, headline(tall))]
+    if controls is not None:
+        parts += _flagged(controls)
+    if tall["metric"].str.startswith(LABEL).any():
+        parts += ["Labels, by rules, as shares of the outputs (docs/metrics.md):", _labels(tall)]
     failed = wide[wide["status"] != "ok"]
     if len(failed):
         lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
@@ -79,11 +85,19 @@ def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
     named = [
         (split, metric)
         for split in splits
-        for wanted in _HEADLINE
-        for _, metric in (pair for pair in pairs if pair[0] == split)
-        if metric == wanted or (wanted.endswith("_") and metric.startswith(wanted))
+        for metric in headline_of([metric for place, metric in pairs if place == split])
     ]
     return named or pairs[:6]
+
+
+def headline_of(metrics: Sequence[str]) -> list[str]:
+    """Return those of the metrics that a narrow table shows, in its order."""
+    return [
+        metric
+        for wanted in _HEADLINE
+        for metric in metrics
+        if metric == wanted or (wanted.endswith("_") and metric.startswith(wanted))
+    ]
 
 
 def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> str:
@@ -220,14 +234,48 @@ def _expected(entries: Sequence[Mapping[str, Any]]) -> str:
     return _table(pandas.DataFrame(lines))
 
 
-def _baselines(baselines: pandas.DataFrame) -> str:
+def _controls(controls: pandas.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
+    """Return a row for every control and split: its role, and the headline metrics."""
     lines: dict[tuple, dict] = {}
-    for _, row in baselines.iterrows():
-        line = lines.setdefault(
-            (row["name"], row["dataset"], row["split"]),
-            {"baseline": row["name"], "data": row["dataset"], "split": row["split"], "n": row["n"]},
-        )
-        line[row["metric"]] = _number(row["value"], ".3f")
+    for _, row in controls.iterrows():
+        about = {"role": row["kind"], "control": row["name"], "data": row["dataset"]}
+        about |= {"split": row["split"], "n": row["n"]}
+        line = lines.setdefault((row["name"], row["dataset"], row["split"]), about)
+        line["n"] = max(line["n"], row["n"])  # not all documents have every score
+        if (row["split"], row["metric"]) in pairs:
+            line[row["metric"]] = _number(row["value"], ".3f")
+    frame = pandas.DataFrame(list(lines.values()))
+    return _table(frame.astype(object).where(frame.notna(), ""))
+
+
+def _flagged(controls: pandas.DataFrame) -> list[str]:
+    """Return the line of metrics that a gaming control wins, each with the widest margin."""
+    winners = controls[(controls["role"] == "gaming") & controls["beats"].fillna(False)]
+    lines = []
+    several = controls["dataset"].nunique() > 1
+    for (data, split, metric), rows in winners.groupby(["dataset", "split", "metric"], sort=False):
+        row = rows.loc[rows["difference"].abs().idxmax()]
+        bounds = f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        place = f"{data} {split}" if several else split
+        lines.append(f"{place} {metric} ({row['name']} {row['difference']:+.3f}, {bounds})")
+    if lines:
+        told = "Flagged metrics, on which a gaming control beats the best cell (by, 95% paired "
+        return [f"{told}interval); alone they say nothing: {'; '.join(lines)}."]
+    if controls["flagged"].notna().any():
+        return ["No metric is flagged: no gaming control beats the best cell on any."]
+    return []
+
+
+def _labels(tall: pandas.DataFrame) -> str:
+    """Return a row for every cell, control and split: the share of each label."""
+    rows = tall[tall["metric"].str.startswith(LABEL)]
+    lines: dict[tuple, dict] = {}
+    for _, row in rows.iterrows():
+        seed = "" if pandas.isna(row["seed"]) else row["seed"]
+        about = {"outputs of": row["name"], "seed": seed, "split": row["split"]}
+        key = (row["kind"], row["name"], row["dataset"], seed, row["split"])
+        line = lines.setdefault(key, about)
+        line[row["metric"].removeprefix(LABEL)] = _number(row["value"], ".2f")
     return _table(pandas.DataFrame(list(lines.values())))
 
 

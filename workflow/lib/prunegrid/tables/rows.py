@@ -48,14 +48,14 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
 
 
 def baseline_rows(plan: dict[str, Any], baseline: dict[str, Any]) -> list[dict]:
-    """Return the long rows of one baseline on one split.
+    """Return the long rows of one control on one split.
 
     Raises:
         PrunegridError: its artifacts are missing or broken.
     """
     scores = _open(baseline["scores"])
     _open(baseline["predictions"])
-    about = {"study": plan["study"], "kind": "baseline", "name": baseline["baseline"]}
+    about = {"study": plan["study"], "kind": baseline["role"], "name": baseline["baseline"]}
     about |= {"dataset": baseline["dataset"]}
     return _text_rows(plan, about, baseline["split"], baseline["scores"], scores)
 

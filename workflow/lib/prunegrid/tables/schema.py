@@ -71,8 +71,8 @@ COLUMNS = KEYS + FACTS + PROVENANCE
 
 LONG = (
     Column("study", "string", "name of the study"),
-    Column("kind", "string", "cell or baseline"),
-    Column("name", "string", "model / prune / finetune, or the baseline's name"),
+    Column("kind", "string", "cell, or a control's role: baseline, oracle or gaming"),
+    Column("name", "string", "model / prune / finetune, or the control's name"),
     *KEYS[1:],
     Column("split", "string", "split, or the evaluation's name for perplexity"),
     Column("metric", "string", "name of the metric's column"),
@@ -84,6 +84,43 @@ LONG = (
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
+    Column(
+        "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
+    ),
+)
+
+CONTROLS = (
+    Column("study", "string", "name of the study"),
+    Column("role", "string", "baseline, oracle or gaming"),
+    Column("name", "string", "the control's name"),
+    Column("dataset", "string", "data set of the documents"),
+    Column("split", "string", "split"),
+    Column("metric", "string", "name of the metric's column"),
+    Column("value", "Float64", "mean over items"),
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
+    Column("high", "Float64", "97.5% of it"),
+    Column("n", "Int64", "items"),
+    Column("higher_is_better", "boolean", "direction; null where neither is"),
+    Column("best", "string", "model / prune / finetune of the best cell, all its seeds together"),
+    Column("best_value", "Float64", "its mean over items and seeds"),
+    Column("difference", "Float64", "value - best_value"),
+    Column("difference_low", "Float64", "2.5% of a seeded paired bootstrap over items"),
+    Column("difference_high", "Float64", "97.5% of it"),
+    Column("beats", "boolean", "better than the best cell, and the paired interval holds no 0"),
+    Column(
+        "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
+    ),
+)
+
+EXAMPLES = (
+    Column("study", "string", "name of the study"),
+    Column("kind", "string", "cell, or a control's role: baseline, oracle or gaming"),
+    Column("name", "string", "model / prune / finetune, or the control's name"),
+    Column("dataset", "string", "data set of the documents"),
+    Column("seed", "Int64", "seed of the cell"),
+    Column("split", "string", "split"),
+    Column("id", "string", "id of the document"),
+    Column("label", "string", "first fault by the metric labels; none; null without that metric"),
 )
 
 PAIRS = (

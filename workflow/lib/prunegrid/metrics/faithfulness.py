@@ -1,0 +1,46 @@
+"""The share of what each prediction names that its document names too, without another model.
+
+number_precision, name_precision, citation_precision: of the distinct numbers, names (capitalised
+spans that do not begin a sentence) and section citations of the prediction, the share that stands
+in the whole document. A prediction that names none has no score, so `n` says over how many the mean
+is. See `prunegrid.reading.mentions` for the rules and what they miss.
+
+Precision alone: a text that says nothing, or copies, has no fault here. A right number in a wrong
+place counts as right; a right one in another form (`2.5 million` for `2,500,000`) as wrong.
+"""
+
+from __future__ import annotations
+
+import datasets
+import evaluate
+
+from prunegrid.reading import mentions
+
+SETTINGS: dict = {}
+COLUMNS = {
+    "number_precision": {"higher_is_better": True},
+    "name_precision": {"higher_is_better": True},
+    "citation_precision": {"higher_is_better": True},
+}
+NEEDS_MODEL = False
+READS = ("document",)
+
+
+class Faithfulness(evaluate.Metric):
+    """Precision of numbers, names and citations per example."""
+
+    def _info(self):
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation="",
+            features=datasets.Features({"predictions": text, "references": text, "document": text}),
+        )
+
+    def _compute(self, predictions, references, document):
+        pairs = list(zip(predictions, document, strict=True))
+        return {
+            "number_precision": [mentions.number_precision(*pair) for pair in pairs],
+            "name_precision": [mentions.name_precision(*pair) for pair in pairs],
+            "citation_precision": [mentions.citation_precision(*pair) for pair in pairs],
+        }

@@ -1,0 +1,187 @@
+"""Single examples: the scores and the label of each, and a page of the same documents side by side.
+
+The page shows a few documents of each split, drawn by the seed, with what every cell (of several
+seeds the first) and every control made of them. It is for reading: no number of the table comes
+from it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow.parquet
+
+from prunegrid import predicted
+from prunegrid.artifacts import MANIFEST
+from prunegrid.tables.render import LABEL, headline_of
+
+DOCUMENTS = 4  # of each data set and split
+DOCUMENT_WORDS = 120
+OUTPUT_WORDS = 160
+
+
+@dataclass
+class Scored:
+    """The scores of one cell or control on one split.
+
+    Attributes:
+        kind: cell, or a control's role.
+        name: model / prune / finetune, or the control's name.
+        dataset: of the documents.
+        seed: of the cell.
+        split: of the documents.
+        scores: one row an example: id and a column a score.
+        predictions: folder of the artifact with the texts.
+        data: folder of the artifact with the documents.
+    """
+
+    kind: str
+    name: str
+    dataset: str
+    seed: int | None
+    split: str
+    scores: pandas.DataFrame
+    predictions: Path
+    data: Path
+
+
+def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    """Return what was scored on each split: the cells that are not failed, then the controls.
+
+    Args:
+        rows: one a cell of the plan, in its order.
+    """
+    found = []
+    for cell, row in zip(plan["cells"], rows, strict=True):
+        name = " / ".join(str(row[key]) for key in ("model", "prune", "finetune"))
+        for split, pair in cell["texts"].items() if row["status"] == "ok" else ():
+            about = ("cell", name, row["dataset"], row["seed"], split)
+            found.append(_scored(about, pair, cell["data"]))
+    for control in plan["baselines"]:
+        # The scores of a control that failed are missing; the table's notes say so.
+        if Path(control["scores"]["path"], MANIFEST).exists():
+            about = (control["role"], control["baseline"], control["dataset"], None)
+            found.append(_scored((*about, control["split"]), control, control["data"]))
+    return found
+
+
+def _scored(about: tuple, pair: Mapping[str, Any], data: Mapping[str, str]) -> Scored:
+    scores = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
+    return Scored(*about, scores, Path(pair["predictions"]["path"]), Path(data["path"]))
+
+
+def labels(scores: pandas.DataFrame) -> pandas.Series:
+    """Return the label of each example by its `label_…` columns; None where there are none."""
+    columns = [column for column in scores if column.startswith(LABEL)]
+    if not columns:
+        return pandas.Series([None] * len(scores), index=scores.index, dtype=object)
+    return scores[columns].idxmax(axis=1).str.removeprefix(LABEL)
+
+
+def example_rows(plan: Mapping[str, Any], scored: Sequence[Scored]) -> list[dict]:
+    """Return a row for every example of every cell and control: its label and its scores."""
+    rows = []
+    for entry in scored:
+        about = {"study": plan["study"], "kind": entry.kind, "name": entry.name}
+        about |= {"dataset": entry.dataset, "seed": entry.seed, "split": entry.split}
+        kept = [
+            c for c in entry.scores if not c.startswith(LABEL) and entry.scores[c].notna().any()
+        ]
+        named = entry.scores[kept].assign(label=labels(entry.scores))
+        rows += [about | row for row in named.to_dict("records")]
+    return rows
+
+
+def render(plan: Mapping[str, Any], scored: Sequence[Scored]) -> str:
+    """Return the page as Markdown."""
+    parts = [f"# {plan['title'] or plan['study']}: examples"]
+    parts.append(
+        f"At most {DOCUMENTS} documents of each split, drawn by the seed, and what every cell (of "
+        "several seeds the first) and every control made of them. Labels come from rules (see "
+        "docs/metrics.md): `none` says that no rule found a fault."
+    )
+    for dataset, split in dict.fromkeys((entry.dataset, entry.split) for entry in scored):
+        chosen = _first_seeds(
+            entry for entry in scored if (entry.dataset, entry.split) == (dataset, split)
+        )
+        parts += _split_page(plan, dataset, split, chosen)
+    return "\n\n".join(parts) + "\n"
+
+
+def _first_seeds(entries: Iterator[Scored]) -> list[Scored]:
+    found: dict[tuple, Scored] = {}
+    for entry in entries:
+        found.setdefault((entry.kind, entry.name), entry)
+    return list(found.values())
+
+
+def _split_page(
+    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
+) -> Iterator[str]:
+    ids = draw_documents(plan, dataset, split, scored)
+    documents = _documents(scored[0].data, split, ids)
+    texts = [predicted.read(entry.predictions, ids).set_index("id") for entry in scored]
+    scores = [entry.scores.assign(label=labels(entry.scores)).set_index("id") for entry in scored]
+    for identifier in ids:
+        yield f"## {dataset}, {split}: {_inline(identifier)}"
+        yield "**Document**" + ("" if identifier in documents else " (its artifact is gone)")
+        yield _quoted(documents.get(identifier, ""), DOCUMENT_WORDS)
+        yield "**Reference**"
+        reference = next(
+            text["reference"][identifier] for text in texts if identifier in text.index
+        )
+        yield _quoted(reference, OUTPUT_WORDS)
+        for entry, text, score in zip(scored, texts, scores, strict=True):
+            if identifier in text.index:
+                yield _title(entry, score.loc[identifier])
+                yield _quoted(text["prediction"][identifier], OUTPUT_WORDS)
+
+
+def draw_documents(
+    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
+) -> list[str]:
+    """Return the ids of the documents that are shown, in their order; the same for equal ids."""
+    ids = list(dict.fromkeys(i for entry in scored for i in entry.scores["id"]))
+    draw = random.Random(f"{plan['bootstrap_seed']} examples {dataset} {split}")
+    chosen = set(draw.sample(sorted(ids), min(DOCUMENTS, len(ids))))
+    return [identifier for identifier in ids if identifier in chosen]
+
+
+def _documents(data: Path, split: str, ids: Sequence[str]) -> dict[str, str]:
+    """Return {id: document}; {} where the data artifact is gone."""
+    path = data / f"{split}.parquet"
+    if not path.exists():
+        return {}
+    chosen = [("id", "in", list(ids))]
+    rows = pyarrow.parquet.read_table(path, columns=["id", "document"], filters=chosen).to_pylist()
+    return {row["id"]: row["document"] for row in rows}
+
+
+def _title(entry: Scored, scores: pandas.Series) -> str:
+    shown = [
+        f"{metric} {scores[metric]:.3f}"
+        for metric in headline_of(list(scores.index))
+        if not pandas.isna(scores[metric])
+    ]
+    label = [] if scores["label"] is None else [f"label {scores['label']}"]
+    return f"**{entry.name}** ({entry.kind}): " + ", ".join([*label, *shown])
+
+
+def _quoted(text: str, limit: int) -> str:
+    """Return a text in a fence that it cannot end, cut after `limit` words; what is cut is said."""
+    words = list(re.finditer(r"\S+", text))
+    if len(words) > limit:
+        text = f"{text[: words[limit - 1].end()]} [… {len(words) - limit} more words]"
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * max(3, *(length + 1 for length in runs), 3)
+    return f"{fence}text\n{text.strip() or '(nothing)'}\n{fence}"
+
+
+def _inline(text: str) -> str:
+    return text.replace("`", "'").replace("\n", " ")
