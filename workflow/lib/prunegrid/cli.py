@@ -1,4 +1,4 @@
-"""The command `prunegrid`: verify a table, show how far a study is."""
+"""The command `prunegrid`: verify a table, show how far a study is, pack and unpack weights."""
 
 from __future__ import annotations
 
@@ -28,11 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
     state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
     state.add_argument("study")
     state.add_argument("--configfile", type=Path, action="append", default=[])
+    small = commands.add_parser("pack", help="write a pruned model folder without its zeros")
+    small.add_argument("folder", type=Path, help="config, safetensors, tokenizer")
+    small.add_argument("out", type=Path, help="a folder that does not exist")
+    plain = commands.add_parser("unpack", help="write the model folder that was packed")
+    plain.add_argument("source", type=Path, help="a packed folder, or a file in it")
+    plain.add_argument("out", type=Path, help="a folder that does not exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _verify(options) if options.command == "verify" else _status(options)
-    except PrunegridError as error:
+        return _COMMANDS[options.command](options)
+    except (PrunegridError, OSError) as error:
         print(f"prunegrid: {error}", file=sys.stderr)
         return 1
 
@@ -68,3 +74,24 @@ def _status(options: argparse.Namespace) -> int:
     total = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "missing"))
     print(f"{options.study}: {total}")
     return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from prunegrid.packing.folder import pack
+
+    facts = pack(options.folder, options.out)
+    forms = ", ".join(f"{number} {form}" for form, number in facts["packed_as"].items())
+    share = facts["bytes"] / facts["dense_bytes"]
+    print(f"{options.out}: {facts['bytes'] / 1e6:,.1f} MB, {share:.1%} of the dense weights")
+    print(f"tensors: {forms}; weights {facts['weights_sha256']}")
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from prunegrid.packing.folder import unpack
+
+    print(f"{options.out}: weights {unpack(options.source, options.out)['weights_sha256']}")
+    return 0
+
+
+_COMMANDS = {"verify": _verify, "status": _status, "pack": _pack, "unpack": _unpack}
