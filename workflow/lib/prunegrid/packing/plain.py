@@ -42,7 +42,8 @@ def of(loaded: Checkpoint) -> Plain:
 
 
 def _merged(model: torch.nn.Module) -> Plain:
-    """Return the tensors of a quantized base with its adapter; the model stays as it is."""
+    """Return the tensors of a quantized base with its adapter, which stay as they are."""
+    model.eval()  # drops sums that were kept for generation
     packed = {
         name.replace(".base_layer", ""): module
         for name, module in model.get_base_model().named_modules()

@@ -101,8 +101,10 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
                 row.get(f"{split}_{metric}"), ".2f" if is_perplexity(metric) else ".3f"
             )
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
+        line["packed MB"] = _number(row["bytes_packed"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
         line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
+        line["vs dense"] = _ratio(row, "decode_speed_vs_dense")
         line["sha256"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
         line["status"] = row["status"]
         lines.append({k: "" if v is None or v is pandas.NA else v for k, v in line.items()})
@@ -167,6 +169,12 @@ def _number(value: Any, form: str, scale: float = 1.0) -> str:
     return "" if value is None or pandas.isna(value) else format(value * scale, form)
 
 
+def _ratio(row: Mapping[str, Any], name: str) -> str:
+    """Return a ratio with its interval, where it has one."""
+    low, high = (_number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
+    return _number(row[name], ".2f") + (f" ({low} to {high})" if low else "")
+
+
 def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     """Return what the reader must know to read the table right."""
     counts = tall.groupby("split")["n"].max()
@@ -187,6 +195,11 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         sentences.append(
             f"Typical 95% intervals over documents: {', '.join(shown)} (each row's own are in the "
             "long table); differences within them say nothing."
+        )
+    if wide["decode_speed_vs_dense"].notna().any():
+        sentences.append(
+            "`vs dense` is the decoding speed over that of the untouched model (above 1: faster); "
+            "its interval is over repetitions in one process."
         )
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
