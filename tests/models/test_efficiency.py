@@ -17,6 +17,7 @@ SETTINGS = {
     "new_tokens": 4,
     "batch_size": 2,
     "cache_dequantized": False,
+    "sizes": False,
 }
 
 

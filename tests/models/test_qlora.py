@@ -103,10 +103,16 @@ def test_generates_and_is_timed(tmp_path):
     found = predictions.run(tiny.generation(rows=4), parents, tmp_path / "p", tiny.job())
     assert found["weights"] == record["weights"]
     settings = {"warmup": 0, "repetitions": 1, "prompt_tokens": 4, "new_tokens": 2, "batch_size": 1}
-    settings["cache_dequantized"] = True
+    settings |= {"cache_dequantized": True, "sizes": True}
     (tmp_path / "e").mkdir()
     timed = efficiency.run(settings, {"weights": out}, tmp_path / "e", tiny.job())
     assert timed["file_bytes"] == sum(p.stat().st_size for p in out.rglob("*.safetensors"))
+    # The adapter is merged for it, so that it is no larger than what was tuned.
+    sizes = timed["sizes"]["bytes"]
+    assert abs(sizes["dense_float32"] - (parent / "model.safetensors").stat().st_size) < 128
+    assert timed["sizes"]["packed_as"]["nm"] == 14
+    assert sizes["entropy_bound"] < sizes["packed"] < 0.8 * sizes["dense_float32"]
+    assert [p.name for p in (tmp_path / "e").iterdir()] == ["efficiency.json"]
 
 
 def test_masks_pack():

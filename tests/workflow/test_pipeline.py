@@ -15,7 +15,7 @@ from prunegrid import artifacts
 from prunegrid.tables.plan import outputs
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 
-MEASURED = ("seconds", "per_second", "peak_memory_bytes")
+MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
 
 
 def table(run: Run, study: str = "tiny") -> pandas.DataFrame:
@@ -65,6 +65,13 @@ def test_the_rows_say_what_was_measured(finished):
     assert (wide["tiny-ppl_ppl_32_nonoverlap"] > 1).all()
     assert wide["decode_tokens_per_second"].gt(0).all()
     assert wide["train_seconds"].notna().sum() == 3
+    assert sorted(wide["decode_speed_vs_dense"].notna()) == [False] + [True] * 4
+    assert pandas.isna(dense["decode_speed_vs_dense"])
+    assert (wide["energy_method"].notna() & wide["sparse_kernel_linears"].isna()).all()
+    assert (wide["bytes_entropy_bound"] <= wide["bytes_packed"]).all()
+    assert (wide["bytes_dense_float32"] == dense["bytes_dense_float32"]).all()
+    assert wanda["bytes_packed"] < dense["bytes_packed"]
+    assert qlora["bytes_packed"] < wanda["bytes_packed"]
 
 
 def test_the_long_table_holds_baselines_and_intervals(finished):

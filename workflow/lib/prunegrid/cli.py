@@ -1,4 +1,4 @@
-"""The command `prunegrid`: verify a table, show how far a study is, test published conclusions."""
+"""The command `prunegrid`: verify a table, status of a study, claims, packed weights."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
         "claims", help="test published conclusions on finished tables; write results/claims.md"
     )
     page.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
+    small = commands.add_parser("pack", help="write a pruned model folder without its zeros")
+    small.add_argument("folder", type=Path, help="config, safetensors, tokenizer")
+    small.add_argument("out", type=Path, help="a folder that does not exist")
+    plain = commands.add_parser("unpack", help="write the model folder that was packed")
+    plain.add_argument("source", type=Path, help="a packed folder, or a file in it")
+    plain.add_argument("out", type=Path, help="a folder that does not exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        commands = {"verify": _verify, "status": _status, "claims": _claims}
-        return commands[options.command](options)
-    except PrunegridError as error:
+        return _COMMANDS[options.command](options)
+    except (PrunegridError, OSError) as error:
         print(f"prunegrid: {error}", file=sys.stderr)
         return 1
 
@@ -88,3 +93,30 @@ def _status(options: argparse.Namespace) -> int:
         made = sum(state == "done" for _, state, _ in controls)
         print(f"controls: {made} of {len(controls)} done")
     return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from prunegrid.packing.folder import pack
+
+    facts = pack(options.folder, options.out)
+    forms = ", ".join(f"{number} {form}" for form, number in facts["packed_as"].items())
+    share = facts["bytes"] / facts["dense_bytes"]
+    print(f"{options.out}: {facts['bytes'] / 1e6:,.1f} MB, {share:.1%} of the dense weights")
+    print(f"tensors: {forms}; weights {facts['weights_sha256']}")
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from prunegrid.packing.folder import unpack
+
+    print(f"{options.out}: weights {unpack(options.source, options.out)['weights_sha256']}")
+    return 0
+
+
+_COMMANDS = {
+    "verify": _verify,
+    "status": _status,
+    "claims": _claims,
+    "pack": _pack,
+    "unpack": _unpack,
+}

@@ -22,7 +22,7 @@ BYTES_A_PARAMETER = {
     "prune": 8,
     "predictions": 8,
     "perplexity": 8,
-    "efficiency": 8,
+    "efficiency": 10,
     "scores": 6,
     "full": 28,
     "lora": 20,

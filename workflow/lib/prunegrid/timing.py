@@ -1,4 +1,4 @@
-"""What running a checkpoint costs here: seconds of prefill and of decoding, and memory.
+"""What running a checkpoint costs here: seconds of prefill and of decoding, memory, energy.
 
 Prefill is one forward pass over the prompts that fills the cache; decoding is the greedy loop of
 single tokens after it, for a fixed number of tokens (an EOS does not end it), so both have the
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from prunegrid import clock
+from prunegrid import clock, energy
 from prunegrid.training import forward_parameters, peak_memory, synchronize
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def quartiles(values: list[float]) -> dict[str, float]:
 
 
 def measure(model: nn.Module, settings: dict, device: str) -> tuple[dict, dict]:
-    """Return the summary and the raw repetitions of a checkpoint's speed and memory.
+    """Return the summary and the raw repetitions of a checkpoint's speed, memory and energy.
 
     Args:
         model: on `device`, in eval mode.
@@ -64,7 +64,9 @@ def measure(model: nn.Module, settings: dict, device: str) -> tuple[dict, dict]:
 
     Returns:
         {prefill_seconds, prefill_tokens_per_second, decode_tokens_per_second: {median, q1, q3},
-        peak_memory_bytes}, and {prefill_seconds: [...], decode_seconds: [...]}.
+        peak_memory_bytes, energy_joules, energy_method}, and the seconds of every repetition:
+        {prefill_seconds: [...], decode_seconds: [...]}. The joules are those of one repetition, on
+        average, None where they cannot be measured (see `prunegrid.energy`).
     """
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     batch, length, new = (settings[k] for k in ("batch_size", "prompt_tokens", "new_tokens"))
@@ -74,18 +76,23 @@ def measure(model: nn.Module, settings: dict, device: str) -> tuple[dict, dict]:
     ids = torch.randint(rows, (batch, length), generator=generator).to(device)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    prefill, decode = [], []
+    prefill, decode, joules, meter = [], [], [], energy.meter(device)
     total = settings["warmup"] + settings["repetitions"]
     for turn in tqdm(range(total), disable=None, unit="run"):
+        if turn == settings["warmup"]:
+            joules.append(meter.joules())
         first, rest = once(model, ids, new, device)
         log.info("run %d of %d: prefill %.3f s, decode %.3f s", turn + 1, total, first, rest)
         if turn >= settings["warmup"]:
             prefill.append(first)
             decode.append(rest)
+            joules.append(meter.joules())
     summary = {
         "prefill_seconds": quartiles(prefill),
         "prefill_tokens_per_second": quartiles([batch * length / s for s in prefill]),
         "decode_tokens_per_second": quartiles([batch * (new - 1) / s for s in decode]),
         "peak_memory_bytes": peak_memory(device),
+        "energy_joules": None if None in joules else (joules[-1] - joules[0]) / len(decode),
+        "energy_method": meter.method,
     }
     return summary, {"prefill_seconds": prefill, "decode_seconds": decode}

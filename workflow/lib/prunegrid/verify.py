@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prunegrid import checkpoint, evaluated, scoring
 from prunegrid.artifacts import file_sha256, read_json, read_manifest
 from prunegrid.errors import PrunegridError
 from prunegrid.nodes import ARTIFACTS
+from prunegrid.packing import plain, sizes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
 from prunegrid.tables.rows import WEIGHT_FACTS
 
@@ -86,18 +88,25 @@ def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
 
 
 def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
-    """Hash the tensors in the files, then load them and count again."""
+    """Hash the tensors in the files, then load them, count and measure their sizes again."""
     ref = cell["chain"][-1]
     folder = Path(ref["path"])
     read_manifest(folder, ref["key"])
     digest = checkpoint.file_weights_sha256(folder)
     if digest != row["weights_sha256"]:
         yield f"{folder}: weights hash to {digest}, the row says {row['weights_sha256']}"
-    record = evaluated.load(folder, attest=False).record
+    loaded = evaluated.load(folder, attest=False)
+    record = loaded.record
     for fact in WEIGHT_FACTS:
         told = None if pandas.isna(row[fact]) else row[fact]
         if told != record[fact]:
             yield f"{folder}: {fact} is {record[fact]}, the row says {told}"
+    if not pandas.isna(row["bytes_packed"]):
+        place = Path(tempfile.gettempdir())
+        found = sizes.measure(plain.of(loaded), record["pattern"], place, str(folder))["bytes"]
+        for form, size in found.items():
+            if size != row[f"bytes_{form}"]:
+                yield f"{folder}: {form} takes {size} bytes, the row says {row[f'bytes_{form}']}"
 
 
 def _lineage(cell: Mapping[str, Any], ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:

@@ -262,7 +262,7 @@ class Perplexity(Profile):
 
 
 class Efficiency(Profile):
-    """How time and memory are measured."""
+    """How time and memory are measured, and whether sizes on disk are."""
 
     warmup: NonNegative = 10
     repetitions: Positive = 30
@@ -270,6 +270,7 @@ class Efficiency(Profile):
     new_tokens: Annotated[int, Field(ge=2)] = 32
     batch_size: Positive = 1
     cache_dequantized: bool = False
+    sizes: bool = False
 
 
 class Expected(Profile):

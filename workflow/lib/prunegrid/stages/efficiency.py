@@ -1,7 +1,8 @@
 """Stage `efficiency`: speed, memory and size of a checkpoint, in this job's own fresh process.
 
 Parent: weights. Out: `efficiency.json` with every repetition: the one artifact whose bytes are a
-measurement and differ from run to run.
+measurement and differ from run to run. Sizes on disk (`sizes: true`) are taken last, so that they
+are in no time and in no peak of memory; the files that they are measured on are removed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, evaluated, forward, timing
+from prunegrid import artifacts, evaluated, forward, sparse_kernels, timing
 from prunegrid.errors import PrunegridError
+from prunegrid.packing import plain, sizes
 
 MEMORY = {
     "cpu": "largest resident size of the whole process, loading and attestation included",
@@ -21,7 +23,7 @@ MEMORY = {
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return the record: medians and quartiles, peak memory, parameters, file bytes, threads."""
+    """Return the record: medians and quartiles, peak memory, energy, sizes, threads."""
     require_sizes(settings, job.where)
     loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
     limit = forward.max_positions(loaded.model)
@@ -33,6 +35,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             expected=f"at most the model's {limit} positions",
         )
     summary, raw = timing.measure(loaded.model, settings, job.device)
+    sparse, sparse_raw = _sparse(loaded.model, settings, job.device)
+    sized = None
+    if settings["sizes"]:
+        pattern = loaded.record["pattern"]
+        sized = sizes.measure(plain.of(loaded), pattern, out, job.where)
     kind = "cuda" if job.device.startswith("cuda") else "cpu"
     facts = {
         **summary,
@@ -41,8 +48,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(job.device) if kind == "cuda" else "cpu",
         "settings": settings,
+        "sparse_kernels": sparse,
+        "sizes": sized,
     }
-    artifacts.write_json(out / "efficiency.json", {**facts, "repetitions": raw})
+    repetitions = {"repetitions": raw, "sparse_kernel_repetitions": sparse_raw}
+    artifacts.write_json(out / "efficiency.json", {**facts, **repetitions})
     weights = loaded.record
     return {
         "weights": weights,
@@ -51,6 +61,21 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "file_bytes": weights["file_bytes"],
         **facts,
     }
+
+
+def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict | None, dict | None]:
+    """Return {linears, prefill_…, decode_tokens_per_second} of sparse kernels, and repetitions.
+
+    Nones where the device has none; without speeds where no linear is fit for them.
+    """
+    if not sparse_kernels.allowed(device):
+        return None, None
+    with sparse_kernels.running(model, device) as linears:
+        if not linears:
+            return {"linears": 0}, None
+        summary, raw = timing.measure(model, settings, device)
+    speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
+    return {"linears": linears, **{name: summary[name] for name in speeds}}, raw
 
 
 def require_sizes(settings: dict, where: str) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
-from prunegrid.tables import examples, expected
+from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
@@ -55,6 +55,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         long += entries
         log.info("%s: %s", _title(row), row["status"] if row["reason"] is None else row["reason"])
     unique_key(rows)
+    speed.add_ratios(plan, rows)
     complete = all(row["status"] == "ok" for row in rows)
     for baseline in plan["baselines"]:
         try:

@@ -122,8 +122,10 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
             )
             line[name] += " †" if (*_cell_of(row), split, metric) in low else ""
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
+        line["packed MB"] = _number(row["bytes_packed"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
         line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
+        line["vs dense"] = _ratio(row, "decode_speed_vs_dense")
         line["sha256"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
         line["status"] = row["status"]
         lines.append({k: "" if v is None or v is pandas.NA else v for k, v in line.items()})
@@ -289,6 +291,12 @@ def _number(value: Any, form: str, scale: float = 1.0) -> str:
     return "" if value is None or pandas.isna(value) else format(value * scale, form)
 
 
+def _ratio(row: Mapping[str, Any], name: str) -> str:
+    """Return a ratio with its interval, where it has one."""
+    low, high = (_number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
+    return _number(row[name], ".2f") + (f" ({low} to {high})" if low else "")
+
+
 def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     """Return what the reader must know to read the table right."""
     counts = tall.groupby("split")["n"].max()
@@ -317,6 +325,11 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         )
     if _at_chance(tall):
         sentences.append("† not distinguishable from chance: such scores rank nothing.")
+    if wide["decode_speed_vs_dense"].notna().any():
+        sentences.append(
+            "`vs dense` is the decoding speed over that of the untouched model (above 1: faster); "
+            "its interval is over repetitions in one process."
+        )
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
         sentences.append("One seed: the spread between seeds is not seen here.")

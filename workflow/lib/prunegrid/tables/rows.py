@@ -144,10 +144,17 @@ def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
     if "efficiency:" not in manifests:
         return {}
     record = manifests["efficiency:"]["record"]
+    sparse, sized = record["sparse_kernels"] or {}, record["sizes"] or {}
+    speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
     return {
         "prefill_tokens_per_second": record["prefill_tokens_per_second"]["median"],
         "decode_tokens_per_second": record["decode_tokens_per_second"]["median"],
         "peak_memory_bytes": record["peak_memory_bytes"],
+        "sparse_kernel_linears": sparse.get("linears"),
+        **{f"sparse_kernel_{name}": sparse[name]["median"] for name in speeds if name in sparse},
+        "energy_joules_estimate": record["energy_joules"],
+        "energy_method": record["energy_method"],
+        **{f"bytes_{form}": size for form, size in sized.get("bytes", {}).items()},
     }
 
 

@@ -56,6 +56,26 @@ FACTS = (
     Column("prefill_tokens_per_second", "Float64", "median over repetitions"),
     Column("decode_tokens_per_second", "Float64", "median over repetitions"),
     Column("peak_memory_bytes", "Int64", "of the efficiency run, a fresh process"),
+    Column(
+        "prefill_speed_vs_dense", "Float64", "ratio to the untouched model's; above 1 is faster"
+    ),
+    Column("prefill_speed_vs_dense_low", "Float64", "2.5% of a bootstrap over repetitions"),
+    Column("prefill_speed_vs_dense_high", "Float64", "97.5% of it"),
+    Column("decode_speed_vs_dense", "Float64", "ratio to the untouched model's; above 1 is faster"),
+    Column("decode_speed_vs_dense_low", "Float64", "2.5% of a bootstrap over repetitions"),
+    Column("decode_speed_vs_dense_high", "Float64", "97.5% of it"),
+    Column("sparse_kernel_linears", "Int64", "linears that ran in 2:4 kernels; null without CUDA"),
+    Column("sparse_kernel_prefill_tokens_per_second", "Float64", "with them; null where none ran"),
+    Column("sparse_kernel_decode_tokens_per_second", "Float64", "with them; null where none ran"),
+    Column("energy_joules_estimate", "Float64", "one repetition; an estimate, not to be ranked on"),
+    Column("energy_method", "string", "rapl-packages, nvml-device, or none (then no number)"),
+    Column("bytes_dense_float32", "Int64", "the whole checkpoint written in float32"),
+    Column("bytes_dense_bfloat16", "Int64", "the same in bfloat16"),
+    Column("bytes_nf4", "Int64", "prunable weights in NF4, the rest as stored"),
+    Column("bytes_int8", "Int64", "prunable weights in int8, the rest as stored"),
+    Column("bytes_packed", "Int64", "without its zeros, bit for bit, in the stored dtype"),
+    Column("bytes_packed_bfloat16", "Int64", "without its zeros in bfloat16"),
+    Column("bytes_entropy_bound", "Int64", "least for places and values, in the stored dtype"),
 )
 PROVENANCE = (
     Column("threads", "Int64", "torch's threads"),

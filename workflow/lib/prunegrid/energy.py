@@ -1,0 +1,93 @@
+"""Joules that a stretch of work took, by the machine's own counters where it has any.
+
+An estimate, and of different things: `rapl-packages` is what all CPU packages drew (Linux's
+powercap counters, readable by root alone on most machines; memory and fans are not in it, but all
+that ran beside the work is), `nvml-device` what the one GPU drew (its total energy counter, where
+the package pynvml is installed; the CPU is not in it). Where there is neither, the method is
+`none` and there is no number: nothing is inferred from operations or nameplates.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+class Meter:
+    """Counters of joules, added up from the time it is made.
+
+    Args:
+        method: "rapl-packages", "nvml-device" or "none".
+        read: returns the counters; None for a meter that measures nothing.
+        ranges: what each counter runs over at; empty for those that never do.
+    """
+
+    def __init__(
+        self,
+        method: str = "none",
+        read: Callable[[], list[float]] | None = None,
+        ranges: list[float] | None = None,
+    ) -> None:
+        self.method, self._read, self._ranges = method, read, ranges
+        self._last = read() if read else []
+        self._total = 0.0
+
+    def joules(self) -> float | None:
+        """Return the joules so far; None where nothing can be read (any more).
+
+        To be called more often than the counters run over: RAPL's do in some 20 minutes.
+        """
+        if self._read is None:
+            return None
+        try:
+            now = self._read()
+            for i, (value, before) in enumerate(zip(now, self._last, strict=True)):
+                over = self._ranges[i] if value < before and self._ranges else 0.0
+                if value + over < before:
+                    raise ValueError("a counter ran backwards")
+                self._total += value - before + over
+        except Exception as error:  # a counter's fault must not fail what is measured
+            log.warning("energy cannot be read any more (%s)", error)
+            self.method, self._read = "none", None
+            return None
+        self._last = now
+        return self._total
+
+
+def meter(device: str) -> Meter:
+    """Return the meter of a device ("cpu", "cuda:0"), of the method "none" where there is none."""
+    try:
+        return _nvml(device) if device.startswith("cuda") else _rapl()
+    except Exception as error:  # no driver, no right to read: no number
+        log.info("no energy counter (%s)", error)
+        return Meter()
+
+
+def _rapl() -> Meter:
+    # `intel-rapl:0` is a package, `intel-rapl:0:0` a part of it; AMD's have the same names.
+    places = [p for p in sorted(POWERCAP.glob("intel-rapl:*")) if p.name.count(":") == 1]
+    packages = [p for p in places if (p / "name").read_text().startswith("package-")]
+    if not packages:
+        return Meter()
+    ranges = [_joules(p / "max_energy_range_uj") for p in packages]
+    return Meter("rapl-packages", lambda: [_joules(p / "energy_uj") for p in packages], ranges)
+
+
+def _joules(path: Path) -> float:
+    return int(path.read_text()) / 1e6
+
+
+def _nvml(device: str) -> Meter:
+    import pynvml
+    import torch
+
+    pynvml.nvmlInit()
+    # By its UUID, as CUDA_VISIBLE_DEVICES renumbers devices for torch alone.
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    return Meter("nvml-device", lambda: [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3])

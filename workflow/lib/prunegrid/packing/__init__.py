@@ -1,0 +1,1 @@
+"""Weights on disk without their zeros, bit for bit, and how small they are."""
