@@ -5,10 +5,10 @@ Three signs, each of which no sound run shows:
 1. The loss or the gradient's norm is not finite.
 2. The mean loss of the last 5 steps is above twice the larger of chance (ln of the vocabulary,
    nats) and the first loss.
-3. The mean loss of the last 20 steps is above 1.5 times the first loss and more than half of the
-   way from it to chance: the model has lost what it had, and stays there. A loss that falls slowly,
-   or not at all, stays near its first value; and the mean of 20 noisy batches does not lie half of
-   the way to chance where their first one happened to be an easy one.
+3. Each of the last 30 losses is above 1.5 times the first one, and more than half of the way from
+   it to chance: the model has lost what it had, and stays there. A loss that falls slowly, or not at
+   all, stays near its first value; and of 30 noisy batches one is easy again, as the first may have
+   been.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prunegrid.errors import PrunegridError
 
 # Steps over which a loss far above chance, or one that has risen far, is called divergence.
 WATCHED_STEPS = 5
-RISEN_STEPS = 20
+RISEN_STEPS = 30
 
 
 class Diverged(PrunegridError):
@@ -76,15 +76,11 @@ class Guard:
         if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
             return f"loss {losses[-1]} and gradient norm {norm}"
         chance = f"(chance {self.chance:.2f}, the first {first:.2f})"
-        mean = _mean_of_last(losses, WATCHED_STEPS)
-        if mean > 2 * max(self.chance, first):
+        mean = sum(losses[-WATCHED_STEPS:]) / WATCHED_STEPS
+        if len(losses) >= WATCHED_STEPS and mean > 2 * max(self.chance, first):
             return f"a mean loss of {mean:.2f} over {WATCHED_STEPS} steps {chance}"
-        mean = _mean_of_last(losses, RISEN_STEPS)
-        if mean > max(1.5 * first, (first + self.chance) / 2):
-            return f"a mean loss that rose to {mean:.2f} over {RISEN_STEPS} steps {chance}"
+        lowest = min(losses[-RISEN_STEPS:])
+        bound = max(1.5 * first, (first + self.chance) / 2)
+        if len(losses) > RISEN_STEPS and lowest > bound:
+            return f"{RISEN_STEPS} losses in a row that rose to {lowest:.2f} and above {chance}"
         return ""
-
-
-def _mean_of_last(losses: Sequence[float], count: int) -> float:
-    """Return the mean of the last `count` losses; minus infinity where there are fewer."""
-    return sum(losses[-count:]) / count if len(losses) >= count else -math.inf
