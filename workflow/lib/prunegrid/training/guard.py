@@ -6,9 +6,9 @@ Three signs, each of which no sound run shows:
 2. The mean loss of the last 5 steps is above twice the larger of chance (ln of the vocabulary,
    nats) and the first loss.
 3. Each of the last 30 losses is above 1.5 times the first one, and more than half of the way from
-   it to chance: the model has lost what it had, and stays there. A loss that falls slowly, or not at
-   all, stays near its first value; and of 30 noisy batches one is easy again, as the first may have
-   been.
+   it to chance: the model has lost what it had, and stays there. A loss that falls slowly, or not
+   at all, stays near its first value; and of 30 noisy batches one is easy again, as the first may
+   have been.
 """
 
 from __future__ import annotations
