@@ -13,6 +13,7 @@ from prunegrid import artifacts, attest, blocks, checkpoint, evaluated, masked_l
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import full
 from prunegrid.stages import finetune
+from prunegrid.training import loop
 
 PATTERNS = (None, "unstructured", "2:4")
 
@@ -168,9 +169,10 @@ def test_the_learning_rate_warms_up_and_decays():
 
 def test_steps_and_batches_cover_each_epoch_once_in_a_new_order():
     settings = {"batch_size": 2, "accumulate": 2, "epochs": 2, "max_steps": None}
-    assert training.plan(10, settings) == 6
-    assert training.plan(10, settings | {"max_steps": 4}) == 4
+    settings["token_budget"] = None
     examples = [training.Example([i], [i]) for i in range(10)]
+    assert training.plan(examples, settings, seed=0) == 6
+    assert training.plan(examples, settings | {"max_steps": 4}, seed=0) == 4
     steps = [
         [row.prompt[0] for rows in micro for row in rows]
         for micro in training.batches(examples, settings, 6, seed=0)
@@ -229,8 +231,8 @@ def test_divergence_is_an_error(tmp_path, strategy):
 
 def test_nan_loss_is_an_error_at_once(tmp_path, monkeypatch):
     parent = tiny.artifact(tmp_path / "parent", "llama")
-    real = training.summed_loss
-    monkeypatch.setattr(training, "summed_loss", lambda *a: real(*a) * float("nan"))
+    real = loop.summed_loss
+    monkeypatch.setattr(loop, "summed_loss", lambda *a: real(*a) * float("nan"))
     with pytest.raises(PrunegridError, match="diverged at step 1"):
         tune(tmp_path, parent, "full")
 

@@ -116,9 +116,17 @@ def data(
     return folder
 
 
-def job(device: str = "cpu", seed: int = 3) -> SimpleNamespace:
+def job(
+    device: str = "cpu", seed: int = 3, scratch: Path | None = None, every_s: float | None = None
+) -> SimpleNamespace:
     """Return what a stage may ask of its surroundings."""
-    return SimpleNamespace(device=device, where="test", scratch=None, seed=lambda purpose: seed)
+    return SimpleNamespace(
+        device=device,
+        where="test",
+        scratch=scratch,
+        training={"checkpoint_every_s": every_s},
+        seed=lambda purpose: seed,
+    )
 
 
 def prompt(**changes) -> dict:
@@ -133,9 +141,15 @@ def finetune(strategy: str, **changes) -> dict:
         "strategy": strategy,
         "split": "train",
         "rows": None,
+        "dev_split": None,
+        "dev_rows": None,
+        "evaluate_every": None,
+        "patience": None,
         "epochs": 2,
         "max_steps": None,
+        "token_budget": None,
         "learning_rate": 3e-3,
+        "learning_rates": None,
         "batch_size": 4,
         "accumulate": 1,
         "warmup_steps": 1,

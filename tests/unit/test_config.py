@@ -8,6 +8,7 @@ import yaml
 
 from prunegrid.config import profiles
 from prunegrid.config.load import ConfigError, read_files, validate
+from prunegrid.config.sources import overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -93,6 +94,16 @@ def test_the_shipped_config_is_valid(raw):
         (("datasets", "aclsum", "columns", {"document": "x"}), ["columns lacks ['summary']"]),
         (("datasets", "aclsum", "prompt", "no place"), ["{document} exactly once"]),
         (("device", "gpu"), ["config.yaml: device", "'gpu'"]),
+        (("finetune", "full", "patience", 2), ["`patience` needs `evaluate_every`"]),
+        (("finetune", "full", "evaluate_every", 2), ["`evaluate_every` needs `dev_split`"]),
+        (("finetune", "full", "token_budget", 10), ["takes the place of `epochs`"]),
+        (("finetune", "full", "dev_split", "train"), ["dev_split is 'train', which is learned"]),
+        (("finetune", "full", "learning_rates", [1e-4, 1e-3]), ["needs `dev_split`"]),
+        (
+            ("finetune", "x", {"strategy": "full", "dev_split": "dev", "learning_rates": [1e-4]}),
+            ["finetune.x", "at least two"],
+        ),
+        (("training", {"checkpoint_every": 3}), ["training.checkpoint_every is not a key here"]),
         (("threads", 0), ["config.yaml: threads"]),
         (("generation", "greedy-96", "top_p", 0.5), ["do_sample"]),
     ],
@@ -155,9 +166,55 @@ def test_a_community_metric_needs_its_revision(raw):
     assert check(broken)
 
 
+def tuned(raw, dev_split, **splits):
+    raw = changed(raw, "finetune", "demo-full", "dev_split", dev_split)
+    raw["datasets"]["aclsum"]["splits"].update(splits)
+    return raw
+
+
+def test_development_data_are_never_evaluated(raw):
+    assert check(tuned(raw, "dev"))
+    place = "config.yaml: studies.demo.finetune (demo-full)"
+    found = faults(tuned(raw, "test"))
+    assert len(found) == 1 and place in found[0]
+    assert "development split 'test'" in found[0] and "evaluation 'papers'" in found[0]
+    (found,) = faults(tuned(raw, "some", some="test[:20%]"))
+    assert place in found and "'some'" in found and "shares rows with 'test'" in found
+    (found,) = faults(tuned(raw, "dve"))
+    assert "wants the split 'dve'" in found and "did you mean 'dev'" in found
+
+
+def test_a_text_that_is_scored_is_no_development_data(raw):
+    raw = tuned(raw, "dev")
+    raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "aclsum", "split": "dev"}
+    raw["studies"]["demo"]["evaluations"] = ["papers", "seen"]
+    (found,) = faults(raw)
+    assert "development split 'dev'" in found and "evaluation 'seen'" in found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("train", "train", True),
+        ("train", "test", False),
+        ("train[:90%]", "train", True),
+        ("train[:90%]", "train[90%:]", False),
+        ("train[:90%]", "train[80%:95%]", True),
+        ("all[100:200]", "all[200:]", False),
+        ("all[100:200]", "all[199:]", True),
+        ("all[100:200]", "test[100:200]", False),
+        ("all[:10]", "all[50%:]", False),  # not known without the number of rows
+        ("all[-10:]", "all[:5]", False),
+    ],
+)
+def test_splits_that_share_rows(one, other, shared):
+    assert overlap(one, other) is overlap(other, one) is shared
+
+
 def test_every_key_is_documented():
     """Each field of each profile stands in docs/config.md, in code type."""
     text = (ROOT / "docs/config.md").read_text()
+    assert all(f"`{key}`" in text for key in profiles.Training.model_fields)
     for section, kind in profiles.SECTIONS.items():
         kinds = [kind] if isinstance(kind, type) else [profiles.Texts, profiles.Perplexity]
         for profile in kinds:

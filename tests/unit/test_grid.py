@@ -142,6 +142,27 @@ def test_table3_has_the_fourteen_rows():
     assert len(expand(conf, "table3_full")) == 2 * (40 * 3 - 4 * 2)
 
 
+def test_learning_rates_are_tried_and_a_listed_learning_rate_is_varied():
+    tuned = {"strategy": ["full", "lora"], "dev_split": "dev", "learning_rates": [1e-4, 1e-3]}
+    found = names(grid={"model": "smollm2-135m", "prune": "dense", "finetune": tuned})
+    assert [f for _, _, f, _ in found] == ["full", "lora"]
+    tuned = {"strategy": "full", "learning_rate": [1e-4, 1e-3]}
+    found = names(grid={"model": "smollm2-135m", "prune": "dense", "finetune": tuned})
+    assert [f for _, _, f, _ in found] == ["full-0.0001", "full-0.001"]
+
+
+def test_how_often_training_saves_its_state_is_in_no_key():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    keys = set()
+    for every_s in (0, 300.0, None):
+        raw["training"] = {"checkpoint_every_s": every_s}
+        graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+        (node,) = {plan.chain[-1] for plan in graph.plans("demo") if "full" in str(plan.cell)}
+        assert node.params()["training"] == {"checkpoint_every_s": every_s}
+        keys.add(node.key)
+    assert len(keys) == 1
+
+
 def test_inline_profiles_of_two_methods_keep_all_their_cells():
     tuned = {"strategy": ["lora", "qlora"], "rank": [8, 16]}
     found = names(grid={"model": "smollm2-135m", "prune": "dense", "finetune": tuned})

@@ -42,6 +42,7 @@ def node(tmp_path, monkeypatch):
         "pins": {},
         "threads": 1,
         "memory": {"model": "whole", "activations": "device", "chunk": 8},
+        "training": {"checkpoint_every_s": None},
         "device": "cpu",
     }
 

@@ -24,6 +24,10 @@ def test_the_size_of_the_weights_decides(tmp_path):
         qlora = memory_mb(node("finetune", path, strategy="qlora"))
         generate = memory_mb(node("predictions", path))
         assert generate < qlora < full
+        tries = {"strategy": "full", "learning_rates": [1e-4, 1e-3], "evaluate_every": 2}
+        tried = memory_mb(node("finetune", path, **tries))
+        # What they start from, the best of them, and the best step of each.
+        assert tried - full == pytest.approx(3 * 4 * parameters / 1e6, abs=1)
         # Full fine-tuning holds weights, gradients and two moments in float32.
         assert full > 16 * parameters / 1e6
         sizes[parameters] = full

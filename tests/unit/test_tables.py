@@ -60,6 +60,30 @@ def test_the_lock_names_no_address():
     assert "://" not in (ROOT / "requirements.lock").read_text()
 
 
+def test_a_chain_costs_what_its_fine_tunings_cost():
+    first = {
+        "learning_rate": 1e-3,
+        "runs": 3,
+        "steps": 10,
+        "tokens": 900,
+        "train_seconds": 2.0,
+        "peak_memory_bytes": 70,
+        "dev_loss": 2.5,
+    }
+    last = first | {"learning_rate": 1e-4, "runs": 1, "peak_memory_bytes": 60, "dev_loss": None}
+    assert rows._trained([first, last]) == {
+        "learning_rate": 1e-4,
+        "train_runs": 4,
+        "train_steps": 20,
+        "train_tokens": 1800,
+        "train_seconds": 4.0,
+        "train_peak_memory_bytes": 70,
+        "dev_loss": None,
+    }
+    assert set(rows._trained([first])) <= {column.name for column in schema.COLUMNS}
+    assert rows._trained([]) == {}
+
+
 def test_a_failed_cell_is_shown_with_its_reason():
     blank = {column.name: None for column in schema.COLUMNS}
     wide = pandas.DataFrame(

@@ -121,6 +121,7 @@ class Graph:
                 self.config.threads,
                 device,
                 self.config.memory,
+                self.config.training,
                 key,
             )
         return self._nodes[stage, key]

@@ -39,6 +39,7 @@ class Job:
         threads: torch's threads.
         settings: the slice of the config.
         memory: how a model and its activations are held (`config.profiles.Memory`).
+        training: how often training saves its state (`config.profiles.Training`).
         together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
@@ -46,6 +47,7 @@ class Job:
         self.device, self.scratch, self.where = device, scratch, node["label"]
         self.threads, self.settings = node["threads"], dict(node["settings"])
         self.memory: Mapping[str, Any] = node["memory"]
+        self.training: Mapping[str, Any] = node["training"]
         self.together = [
             Job(other, Path(other["scratch"]), device) for other in node.get("together", [])
         ]

@@ -41,6 +41,7 @@ class Node:
         threads: torch's threads.
         device: "cpu" or "cuda".
         memory: how models are held; not part of the key.
+        training: how often training saves its state; not part of the key.
         key: what all of it comes to.
     """
 
@@ -54,6 +55,7 @@ class Node:
     threads: int
     device: str
     memory: dict[str, Any]
+    training: dict[str, Any]
     key: str = field(default="")
 
     @property
@@ -91,6 +93,7 @@ class Node:
             "threads": self.threads,
             "device": self.device,
             "memory": self.memory,
+            "training": self.training,
         }
 
 

@@ -45,5 +45,16 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
         for parent in weights:
             manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
             parameters += manifest["record"]["weights"]["parameters"]
-        estimate = FIXED_MB + parameters * BYTES_A_PARAMETER[kind] / 1e6
+        each = BYTES_A_PARAMETER[kind] + 4 * _copies(node.settings)
+        estimate = FIXED_MB + parameters * each / 1e6
     return int(estimate * (1 + (attempt - 1) / 2))
+
+
+def _copies(settings: dict) -> int:
+    """Return how many copies of all weights in float32 a fine-tuning keeps beside the model.
+
+    Those that learning rates are tried from and the best of them; the best by development loss.
+    """
+    if settings.get("strategy") != "full":
+        return 0
+    return 2 * bool(settings.get("learning_rates")) + bool(settings.get("evaluate_every"))

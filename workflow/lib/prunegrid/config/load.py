@@ -37,7 +37,7 @@ class Config:
     """A validated config.
 
     Attributes:
-        seed, threads, device, dtype, memory: the keys beside the sections.
+        seed, threads, device, dtype, memory, training: the keys beside the sections.
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
     """
@@ -47,6 +47,7 @@ class Config:
     device: str
     dtype: str
     memory: dict[str, Any]
+    training: dict[str, Any]
     sections: dict[str, dict[str, Any]]
     base: Path
 

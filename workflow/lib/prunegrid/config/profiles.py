@@ -157,9 +157,15 @@ class Finetune(Profile):
     strategy: Literal["none", "full", "lora", "qlora"]
     split: str = "train"
     rows: Positive | None = None
+    dev_split: str | None = None
+    dev_rows: Positive | None = None
+    evaluate_every: Positive | None = None
+    patience: Positive | None = None
     epochs: Positive = 1
     max_steps: Positive | None = None
+    token_budget: Positive | None = None
     learning_rate: Rate = 1e-4
+    learning_rates: list[Rate] | None = None
     batch_size: Positive = 4
     accumulate: Positive = 1
     warmup_steps: NonNegative = 0
@@ -187,6 +193,29 @@ class Finetune(Profile):
         }[self.strategy] & self.model_fields_set
         if idle:
             raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Finetune:
+        needs = {
+            "dev_rows": "dev_split",
+            "evaluate_every": "dev_split",
+            "patience": "evaluate_every",
+            "learning_rates": "dev_split",
+        }
+        for key, needed in needs.items():
+            if getattr(self, key) is not None and getattr(self, needed) is None:
+                raise ValueError(f"`{key}` needs `{needed}`; add it or remove `{key}`")
+        if self.dev_split == self.split:
+            raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
+        given = self.model_fields_set
+        if self.token_budget is not None and {"epochs", "max_steps"} & given:
+            raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")
+        if self.learning_rates is not None:
+            if "learning_rate" in given:
+                raise ValueError("give `learning_rate`, or `learning_rates` to choose from")
+            if len(set(self.learning_rates)) < max(2, len(self.learning_rates)):
+                raise ValueError("`learning_rates` lists at least two, each once, to choose from")
         return self
 
 
@@ -348,6 +377,12 @@ class Memory(Profile):
     chunk: Positive = 8
 
 
+class Training(Profile):
+    """How a training run guards against being killed; it changes no number."""
+
+    checkpoint_every_s: Annotated[float, Field(ge=0)] | None = 300.0
+
+
 class Globals(Profile):
     """The keys beside the sections."""
 
@@ -356,3 +391,4 @@ class Globals(Profile):
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = Memory()
+    training: Training = Training()

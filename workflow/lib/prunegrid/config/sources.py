@@ -9,6 +9,7 @@ from typing import Any
 _HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
 _PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$")
 FORMS = "hf:org/name, pypi:dist==version, random:, or a path of a file or folder"
+_SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>\d*)(?P<b>%?)\])?$")
 SUFFIXES = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
@@ -52,3 +53,30 @@ def format_of(name: str) -> str | None:
     """Return the data format that a file name's ending stands for, None where unknown."""
     stem = name.removesuffix(".gz")
     return SUFFIXES.get(Path(stem).suffix.lower())
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two splits of a data set are known to share rows, by their expressions alone.
+
+    Args:
+        one, other: as in `splits` of a data set: `train`, `train[:90%]`, `all[100:200]`. Slices
+            from the end, or one in rows and one in percent, are not compared.
+    """
+    found = [_SLICE.match(one), _SLICE.match(other)]
+    if one == other:
+        return bool(one)
+    if not all(found) or found[0]["split"] != found[1]["split"]:
+        return False
+    units = {
+        match[unit]
+        for match in found
+        for unit, end in (("a", "first"), ("b", "last"))
+        if match[end]
+    }
+    if len(units) > 1:
+        return False
+    (first, last), (start, end) = (
+        (int(match["first"] or 0), int(match["last"]) if match["last"] else float("inf"))
+        for match in found
+    )
+    return max(first, start) < min(last, end)

@@ -1,12 +1,14 @@
 """Stage `finetune`: trains a checkpoint on the summaries of a data set, keeping its zeros.
 
 Parents: weights (a plain folder), data. Out: a plain folder (full, lora) or a quantized folder
-(qlora), and `finetune.json`: losses, tokens, steps, shares cut, settings.
+(qlora), and `finetune.json`: losses, learning rates and development losses by step, the learning
+rates that were tried, tokens, shares cut, settings.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import logging
 from collections.abc import Callable, Iterator
@@ -45,30 +47,66 @@ class Context:
         self.masks = keep_masks(model, self.checkpoint.record["pattern"])
         self.pad = prompts.pad_of(self.checkpoint)
         self.facts: dict = {}
-        self.examples = self._examples(Path(parents["data"]), forward.max_positions(model))
+        self.examples: list[training.Example] = []
+        self.dev: list[training.Example] = []
+        self._read_examples(Path(parents["data"]), forward.max_positions(model))
+        self.store = self._store(job)
 
-    def _examples(self, data: Path, positions: int | None) -> list[training.Example]:
+    def _read_examples(self, data: Path, positions: int | None) -> None:
+        """Read the rows to learn from and, where the settings name a split, those held out."""
         settings = self.settings
         prompter = prompts.Prompter(
             self.checkpoint.tokenizer, settings["prompt"], positions, self.where
         )
         rows = read_rows(data, settings["split"], settings["rows"], self.where)
+        self.examples, shares = self._tokenized(rows, prompter)
+        self.facts |= shares | {
+            "rows": len(rows),
+            "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
+            "pad_token_id": self.pad,
+        }
+        if settings["dev_split"] is None:
+            return
+        rows = read_rows(data, settings["dev_split"], settings["dev_rows"], self.where)
+        self.dev, _ = self._tokenized(rows, prompter)
+        learned = {tuple(row.prompt) for row in self.examples}
+        known = sum(tuple(row.prompt) in learned for row in self.dev)
+        if known:
+            log.warning(
+                "%s: %d of %d development rows are learned too", self.where, known, len(rows)
+            )
+        self.facts |= {"dev_rows": len(rows), "dev_rows_learned": known}
+
+    def _tokenized(
+        self, rows: list[dict], prompter: prompts.Prompter
+    ) -> tuple[list[training.Example], dict]:
+        """Return rows as examples, and the shares of them that were cut."""
         examples, words, context, summaries = [], 0, 0, 0
         for row in rows:
-            response, cut = prompter.response(row["summary"], settings.get("max_summary_tokens"))
+            limit = self.settings.get("max_summary_tokens")
+            response, cut = prompter.response(row["summary"], limit)
             prompt = prompter.prompt(row["document"], len(response), row["id"])
             examples.append(training.Example(prompt.ids, response))
             words, context = words + prompt.cut_words, context + prompt.cut_context
             summaries += cut
-        self.facts |= {
-            "rows": len(rows),
+        return examples, {
             "share_cut_words": words / len(rows),
             "share_cut_context": context / len(rows),
             "share_cut_summaries": summaries / len(rows),
-            "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
-            "pad_token_id": self.pad,
         }
-        return examples
+
+    def _store(self, job) -> training.Store | None:
+        """Return where training keeps its state for a job that is run again.
+
+        The scratch folder is that of the artifact's key; the identity guards against a copied one.
+        """
+        every_s = job.training["checkpoint_every_s"]
+        if every_s is None:
+            return None
+        tokens = [sum(len(row) for row in rows) for rows in (self.examples, self.dev)]
+        parts = [self.settings, self.seed, self.checkpoint.record["sha256"], tokens]
+        identity = hashlib.sha256(artifacts.canonical_json(parts).encode()).hexdigest()
+        return training.Store(Path(job.scratch) / "training", every_s, identity)
 
     def targets(self) -> list[str]:
         """Return the names of the linears that get an adapter.
@@ -112,8 +150,10 @@ class Context:
                 seed=self.seed,
                 device=self.device,
                 where=self.where,
+                dev=self.dev,
                 after_step=after_step,
                 before_clip=before_clip,
+                store=self.store,
             )
 
 
@@ -162,21 +202,23 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     parent = context.checkpoint.record
     facts, record = strategy.tune(context, settings)
     require_kept(parent, record, job.where)
-    story = context.facts | {
-        "steps": len(facts.losses),
-        "tokens": facts.tokens,
-        "scored_tokens": facts.scored_tokens,
-        "losses": facts.losses,
-        "settings": settings,
-    }
+    story = context.facts | facts.curves() | {"tries": facts.tries, "settings": settings}
     artifacts.write_json(out / "finetune.json", story)
     log.info("%s: loss %.4f → %.4f", job.where, facts.losses[0], facts.losses[-1])
-    timing = {
+    return {"weights": record, "train": _summary(story, facts)}
+
+
+def _summary(story: dict, facts: training.TrainFacts) -> dict:
+    """Return what the manifest tells of training: the story without its curves, and the times."""
+    skipped = ("losses", "rates", "dev_losses", "tries", "settings")
+    return {name: value for name, value in story.items() if name not in skipped} | {
+        "first_loss": facts.losses[0],
+        "last_loss": facts.losses[-1],
+        "first_dev_loss": facts.dev_losses[0][1] if facts.dev_losses else None,
+        "runs": len(facts.tries) or 1,
         "train_seconds": facts.seconds,
+        "dev_seconds": facts.dev_seconds,
         "tokens_per_second": facts.tokens / facts.seconds if facts.seconds else None,
         "peak_memory_bytes": facts.peak_memory_bytes,
+        "resumed_at": facts.resumed_at,
     }
-    skipped = ("losses", "settings")
-    train = {name: value for name, value in story.items() if name not in skipped}
-    train |= {"first_loss": facts.losses[0], "last_loss": facts.losses[-1], **timing}
-    return {"weights": record, "train": train}

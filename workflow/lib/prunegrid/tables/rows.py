@@ -119,10 +119,22 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
         "lineage": canonical_json([[ref["stage"], ref["key"]] for ref in cell["chain"]]),
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
-    if tuned:
-        row["train_tokens"] = sum(facts["tokens"] for facts in tuned)
-        row["train_seconds"] = sum(facts["train_seconds"] for facts in tuned)
-    return row | _generated(manifests) | _timed(manifests)
+    return row | _trained(tuned) | _generated(manifests) | _timed(manifests)
+
+
+def _trained(tuned: list[dict]) -> dict[str, Any]:
+    """Return what the fine-tunings of a chain cost, and how the last one was chosen."""
+    if not tuned:
+        return {}
+    return {
+        "learning_rate": tuned[-1]["learning_rate"],
+        "train_runs": sum(facts["runs"] for facts in tuned),
+        "train_steps": sum(facts["steps"] for facts in tuned),
+        "train_tokens": sum(facts["tokens"] for facts in tuned),
+        "train_seconds": sum(facts["train_seconds"] for facts in tuned),
+        "train_peak_memory_bytes": max(facts["peak_memory_bytes"] for facts in tuned),
+        "dev_loss": tuned[-1]["dev_loss"],
+    }
 
 
 def _generated(manifests: dict[str, dict]) -> dict[str, Any]:

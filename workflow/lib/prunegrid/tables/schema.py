@@ -50,8 +50,15 @@ FACTS = (
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
+    Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
+    Column(
+        "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
+    ),
+    Column("train_steps", "Int64", "optimizer steps, all fine-tunings"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
     Column("train_seconds", "Float64", "fine-tuning alone, all steps"),
+    Column("train_peak_memory_bytes", "Int64", "the largest of all fine-tunings, loading included"),
+    Column("dev_loss", "Float64", "of the last fine-tuning's weights, nats a token; null without"),
     Column("generate_seconds", "Float64", "generation alone, all splits"),
     Column("prefill_tokens_per_second", "Float64", "median over repetitions"),
     Column("decode_tokens_per_second", "Float64", "median over repetitions"),

@@ -1,0 +1,27 @@
+"""Training: what a step learns from, its loss, the loop, its checkpoints, the choice of a rate."""
+
+from prunegrid.training.examples import IGNORED, Example, batches, collate, plan, positions
+from prunegrid.training.facts import TrainFacts, peak_memory, synchronize
+from prunegrid.training.guard import Diverged
+from prunegrid.training.loss import mean_loss, summed_loss
+from prunegrid.training.schedule import rate_factor
+from prunegrid.training.search import train
+from prunegrid.training.store import Store
+
+__all__ = [
+    "IGNORED",
+    "Diverged",
+    "Example",
+    "Store",
+    "TrainFacts",
+    "batches",
+    "collate",
+    "mean_loss",
+    "peak_memory",
+    "plan",
+    "positions",
+    "rate_factor",
+    "summed_loss",
+    "synchronize",
+    "train",
+]

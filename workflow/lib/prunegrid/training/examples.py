@@ -1,0 +1,102 @@
+"""What a step learns from: rows of token ids, their order, their batches.
+
+Batches are padded on the left to their longest row, with positions counted from the attention
+mask, so that all responses end in the last column and logits are computed for those columns only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenized training row: a prompt and the response to learn."""
+
+    prompt: list[int]
+    response: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+def collate(
+    rows: list[Example], pad: int, loss_on: str, device: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return model inputs and labels, each [batch, longest row], padded on the left.
+
+    Labels are IGNORED on pads and, with loss_on "response", on prompts: placed by length, never
+    by token id, so an EOS is learned whatever the pad token is.
+    """
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED)
+    for line, row in enumerate(rows):
+        tokens = torch.tensor(row.prompt + row.response)
+        start = width - len(tokens)
+        ids[line, start:], mask[line, start:] = tokens, 1
+        scored = start if loss_on == "all" else width - len(row.response)
+        labels[line, scored:] = ids[line, scored:]
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions(mask)}
+    return {name: t.to(device) for name, t in inputs.items()}, labels.to(device)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Return position ids that count the unmasked tokens of each row; 0 on pads."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def scored(labels: Tensor) -> int:
+    """Return how many tokens of a batch have a loss; the first column is never predicted."""
+    return int((labels[:, 1:] != IGNORED).sum())
+
+
+def plan(examples: list[Example], settings: dict, seed: int) -> int:
+    """Return the number of optimizer steps.
+
+    With a token budget it is that of the step which reaches it, in the very order of `batches`:
+    the rows go round as often as it takes.
+
+    Args:
+        settings: batch_size, accumulate, and epochs with max_steps, or token_budget.
+        seed: of the order of rows.
+    """
+    per_step = settings["batch_size"] * settings["accumulate"]
+    if settings["token_budget"] is None:
+        steps = math.ceil(len(examples) / per_step) * settings["epochs"]
+        return steps if settings["max_steps"] is None else min(steps, settings["max_steps"])
+    seen = 0
+    for step, rows in enumerate(_orders(len(examples), per_step, seed), start=1):
+        seen += sum(len(examples[i]) for i in rows)
+        if seen >= settings["token_budget"]:
+            return step
+    raise AssertionError("the order of rows has no end")
+
+
+def batches(
+    examples: list[Example], settings: dict, steps: int, seed: int
+) -> Iterator[list[list[Example]]]:
+    """Yield the micro-batches of each optimizer step; every epoch is shuffled anew."""
+    size = settings["batch_size"]
+    orders = _orders(len(examples), size * settings["accumulate"], seed)
+    for chosen in itertools.islice(orders, steps):
+        rows = [examples[i] for i in chosen]
+        yield [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _orders(count: int, per_step: int, seed: int) -> Iterator[list[int]]:
+    """Yield the rows of each optimizer step without end; an epoch's last step may be short."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(count, generator=generator).tolist()
+        for start in range(0, count, per_step):
+            yield order[start : start + per_step]

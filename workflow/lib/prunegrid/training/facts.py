@@ -1,0 +1,94 @@
+"""What a training run did, and how its time and memory are measured."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class TrainFacts:
+    """What a training run did; plain numbers, so that a checkpoint can hold them as JSON.
+
+    Attributes:
+        learning_rate: the peak of its schedule.
+        losses: mean loss (nats) over the scored tokens, for each optimizer step.
+        rates: the learning rate of each step.
+        tokens: tokens seen, pads left out.
+        scored_tokens: tokens with a loss.
+        dev_losses: (steps done, mean loss on the development rows), the untouched weights first.
+        seconds: wall time of the steps, evaluations and checkpoints left out.
+        dev_seconds: wall time of the evaluations on development rows.
+        peak_memory_bytes: largest resident (CPU) or allocated (CUDA) memory.
+        resumed_at: the steps at which a killed run was taken up again.
+        tries: where several learning rates were tried, what became of each.
+    """
+
+    learning_rate: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    tokens: int = 0
+    scored_tokens: int = 0
+    dev_losses: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+    dev_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    resumed_at: list[int] = field(default_factory=list)
+    tries: list[dict] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that were made."""
+        return len(self.losses)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(steps done, dev loss) of the best trained weights, the first of equals; None without.
+
+        The untouched weights do not count: what is saved was trained.
+        """
+        trained = self.dev_losses[1:]
+        if not trained:
+            return None
+        step, loss = min(trained, key=lambda entry: entry[1])
+        return int(step), loss
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are kept: the best by dev loss, else the last."""
+        return self.best[0] if self.best else self.steps
+
+    def worse_for(self) -> int:
+        """Return how many evaluations in a row have not improved on the best one."""
+        if self.best is None:
+            return 0
+        return sum(step > self.best[0] for step, _ in self.dev_losses)
+
+    def curves(self) -> dict:
+        """Return what the artifact tells of the run: the same for the same bytes, no times."""
+        return {
+            "learning_rate": self.learning_rate,
+            "steps": self.steps,
+            "kept_step": self.kept_step,
+            "tokens": self.tokens,
+            "scored_tokens": self.scored_tokens,
+            "losses": self.losses,
+            "rates": self.rates,
+            "dev_losses": self.dev_losses,
+            "dev_loss": self.best[1] if self.best else None,
+        }
+
+
+def peak_memory(device: str) -> int:
+    """Return the peak memory in bytes: allocated on CUDA, the process's resident size on CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def synchronize(device: str) -> None:
+    """Wait for the accelerator, so that a clock read next is true."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -1,0 +1,273 @@
+"""The training loop: one optimizer, one schedule, one learning rate, from start to end.
+
+Loss = summed cross entropy over the scored tokens of an optimizer step, divided by their number
+(so accumulation changes nothing but rounding). A run that was killed is taken up at its last
+checkpoint: weights, optimizer state, random state, losses and counters are restored, the order of
+rows is drawn again up to there, and on a CPU the bytes are those of a run that was never killed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from prunegrid.training.examples import Example, batches, collate, plan, scored
+from prunegrid.training.facts import TrainFacts, peak_memory, synchronize
+from prunegrid.training.guard import Guard
+from prunegrid.training.loss import casting, inner, mean_loss, summed_loss
+from prunegrid.training.schedule import rate_factor
+from prunegrid.training.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on what: the same for every learning rate that is tried.
+
+    Attributes:
+        model: on `device`; its trainable weights in float32.
+        examples, dev: rows to learn from, and rows held out (none: nothing is evaluated).
+        settings: of the finetune step.
+        seed: of the order of rows and of dropout.
+        after_step: called after every optimizer step (it re-applies the masks).
+        before_clip: called when a step's gradients are whole (it masks them).
+        store: where the state of a run under way is kept; None keeps none.
+    """
+
+    model: nn.Module
+    examples: list[Example]
+    dev: list[Example]
+    settings: dict
+    pad: int
+    seed: int
+    device: str
+    where: str
+    after_step: Callable[[], None] | None
+    before_clip: Callable[[], None] | None
+    store: Store | None
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Return the weights that are trained, by name; tied ones once."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+def snapshot(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of weights in main memory."""
+    return {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+
+
+def restore(weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Set weights to the values of a snapshot of them, in place."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(kept[name])
+
+
+class Loop:
+    """One run at one learning rate.
+
+    Args:
+        rate: the peak of the schedule.
+        name: of the run in the task's store.
+    """
+
+    def __init__(self, task: Task, rate: float, name: str) -> None:
+        self.task, self.name = task, name
+        self.weights = task.weights()
+        self.steps = plan(task.examples, task.settings, task.seed)
+        self.facts = TrainFacts(learning_rate=rate)
+        self.guard = Guard(
+            inner(task.model).get_input_embeddings().num_embeddings, rate, task.where
+        )
+        self.best: dict[str, Tensor] = {}
+        self.optimizer = torch.optim.AdamW(
+            list(self.weights.values()),
+            lr=rate,
+            weight_decay=task.settings["weight_decay"],
+            fused=True,
+        )
+        # A run that diverged before this one has left its gradients.
+        self.optimizer.zero_grad(set_to_none=True)
+        if task.after_step is not None:
+            self.optimizer.register_step_post_hook(lambda *_: task.after_step())
+
+    def run(self) -> TrainFacts:
+        """Return what the run did; the weights are then those of its `kept_step`.
+
+        Raises:
+            Diverged: see `prunegrid.training.guard`.
+        """
+        task = self.task
+        devices = [task.device] if task.device.startswith("cuda") else []
+        task.model.train()
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(task.seed)
+            if not self._resume():
+                self._train()
+                if self.best:
+                    restore(self.weights, self.best)
+        peak = peak_memory(task.device)
+        self.facts.peak_memory_bytes = max(self.facts.peak_memory_bytes, peak)
+        task.model.eval()
+        return self.facts
+
+    def _train(self) -> None:
+        task, facts = self.task, self.facts
+        first = facts.steps
+        plan_of_steps = batches(task.examples, task.settings, self.steps, task.seed)
+        if task.dev and not first:
+            self._evaluate()
+        bar = tqdm(total=self.steps, initial=first, disable=None, unit="step", desc=self.name)
+        with bar:
+            for micro in itertools.islice(plan_of_steps, first, None):
+                synchronize(task.device)
+                began = time.perf_counter()
+                self._step(micro)
+                synchronize(task.device)
+                facts.seconds += time.perf_counter() - began
+                self._tell()
+                bar.update()
+                last = facts.steps == self.steps
+                if task.dev and (last or self._evaluates()):
+                    self._evaluate()
+                if last or self._has_stopped():
+                    break
+                if task.store is not None and task.store.due():
+                    self._save()
+
+    def _step(self, micro: list[list[Example]]) -> None:
+        """Make one optimizer step."""
+        settings, facts = self.task.settings, self.facts
+        warmup, schedule = settings["warmup_steps"], settings["schedule"]
+        rate = facts.learning_rate * rate_factor(facts.steps, self.steps, warmup, schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._accumulate(micro)
+        if self.task.before_clip is not None:
+            self.task.before_clip()
+        norm = self._clip()
+        facts.losses.append(loss)
+        facts.rates.append(rate)
+        self.guard.check(facts.losses, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _accumulate(self, micro: list[list[Example]]) -> float:
+        """Add the gradients of one optimizer step; return its mean loss."""
+        task, device = self.task, self.task.device
+        ready = [collate(rows, task.pad, task.settings["loss_on"], device) for rows in micro]
+        count = sum(scored(labels) for _, labels in ready)
+        total = torch.zeros((), device=device)
+        for inputs, labels in ready:
+            with casting(task.settings, device):
+                loss = summed_loss(task.model, inputs, labels) / count
+            loss.backward()
+            total += loss.detach()
+        self.facts.tokens += sum(len(row) for rows in micro for row in rows)
+        self.facts.scored_tokens += count
+        return float(total)
+
+    def _clip(self) -> float:
+        """Return the gradient's norm, having scaled the gradient down to its limit."""
+        limit = self.task.settings["max_grad_norm"]
+        bound = math.inf if limit is None else limit
+        return float(nn.utils.clip_grad_norm_(list(self.weights.values()), bound, foreach=True))
+
+    def _tell(self) -> None:
+        """Write the line of a step, with the time that is left at the pace so far."""
+        facts = self.facts
+        left = facts.seconds / facts.steps * (self.steps - facts.steps)
+        log.info(
+            "%s: step %d of %d: loss %.4f, learning rate %.3g, %s left",
+            self.name,
+            facts.steps,
+            self.steps,
+            facts.losses[-1],
+            facts.rates[-1],
+            datetime.timedelta(seconds=round(left)),
+        )
+
+    def _evaluates(self) -> bool:
+        every = self.task.settings["evaluate_every"]
+        return every is not None and self.facts.steps % every == 0
+
+    def _evaluate(self) -> None:
+        """Measure the development loss, and keep a copy of the weights where it is the best."""
+        task, facts = self.task, self.facts
+        began = time.perf_counter()
+        loss = mean_loss(task.model, task.dev, task.settings, task.pad, task.device)
+        facts.dev_seconds += time.perf_counter() - began
+        self.guard.check_dev(facts.steps, loss)
+        facts.dev_losses.append([facts.steps, loss])
+        log.info("%s: after step %d: development loss %.4f", self.name, facts.steps, loss)
+        if facts.steps and facts.kept_step == facts.steps:
+            # Of the last step no copy is needed.
+            self.best = {} if facts.steps == self.steps else snapshot(self.weights)
+
+    def _has_stopped(self) -> bool:
+        patience = self.task.settings["patience"]
+        if patience is None or self.facts.worse_for() < patience:
+            return False
+        log.info(
+            "%s: stopped early at step %d: %d evaluations without a better development loss",
+            self.name,
+            self.facts.steps,
+            patience,
+        )
+        return True
+
+    def _save(self) -> None:
+        """Save all that the run's further course depends on."""
+        tensors = {f"weight/{name}": p for name, p in self.weights.items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for name, parameter in self.weights.items():
+            state = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.task.device.startswith("cuda"):
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.task.device)
+        self.facts.peak_memory_bytes = peak_memory(self.task.device)
+        self.task.store.save(self.name, tensors, asdict(self.facts))
+
+    def finish(self) -> None:
+        """Save the weights that the run ended with, so that a job run again need not train them."""
+        if self.task.store is not None:
+            kept = {f"kept/{name}": p for name, p in self.weights.items()}
+            self.task.store.save(self.name, kept, asdict(self.facts))
+
+    def _resume(self) -> bool:
+        """Take up what the store holds of this run; return whether that is its end."""
+        found = self.task.store.load(self.name) if self.task.store is not None else None
+        if found is None:
+            return False
+        tensors, facts = found
+        self.facts = TrainFacts(**facts)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for path, tensor in tensors.items():
+            part, _, name = path.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        if "kept" in parts:
+            restore(self.weights, parts["kept"])
+            return True
+        self.facts.resumed_at.append(self.facts.steps)
+        log.info("%s: goes on after step %d of %d", self.name, self.facts.steps, self.steps)
+        restore(self.weights, parts["weight"])
+        self.best = {name: tensor.clone() for name, tensor in parts.get("best", {}).items()}
+        for path, tensor in parts["optimizer"].items():
+            key, _, name = path.partition("/")
+            parameter = self.weights[name]
+            self.optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"], self.task.device)
+        return False

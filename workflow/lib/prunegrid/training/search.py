@@ -1,0 +1,130 @@
+"""Training at one learning rate, or at several of which the development rows choose one."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from prunegrid.training.examples import Example, plan
+from prunegrid.training.facts import TrainFacts
+from prunegrid.training.guard import Diverged
+from prunegrid.training.loop import Loop, Task, restore, snapshot
+from prunegrid.training.loss import inner
+from prunegrid.training.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    model: nn.Module,
+    examples: list[Example],
+    settings: dict,
+    *,
+    pad: int,
+    seed: int,
+    device: str,
+    where: str,
+    dev: Sequence[Example] = (),
+    after_step: Callable[[], None] | None = None,
+    before_clip: Callable[[], None] | None = None,
+    store: Store | None = None,
+) -> TrainFacts:
+    """Train the parameters that require a gradient, in place.
+
+    With `settings["learning_rates"]` each is tried from the same weights, on the same rows in the
+    same order, for the same number of steps; the weights of the one with the lowest development
+    loss are those that stay. One that diverges is out; it does not fail the step.
+
+    Args:
+        model: on `device`; its trainable weights in float32.
+        settings: of the finetune step.
+        seed: of the order of rows and of dropout.
+        dev: rows whose loss chooses weights and rates; none: the last weights stay.
+        after_step: called after every optimizer step (it re-applies the masks).
+        before_clip: called when a step's gradients are whole (it masks them).
+        store: keeps the state of a run under way for a job that is run again.
+
+    Returns:
+        the facts of the run whose weights stay; `tries` has those of all.
+
+    Raises:
+        PrunegridError: the loss or the gradient is not finite, or the loss diverges.
+    """
+    task = Task(
+        model,
+        examples,
+        list(dev),
+        settings,
+        pad,
+        seed,
+        device,
+        where,
+        after_step,
+        before_clip,
+        store,
+    )
+    steps = plan(examples, settings, seed)
+    if settings["warmup_steps"] >= steps:
+        log.warning(
+            "%s: %d warm-up steps of %d: the learning rate never reaches learning_rate",
+            where,
+            settings["warmup_steps"],
+            steps,
+        )
+    if settings["gradient_checkpointing"]:
+        inner(model).activation_checkpointing_enable({"use_reentrant": False})
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    if settings["learning_rates"]:
+        facts = _search(task)
+    else:
+        facts = Loop(task, settings["learning_rate"], "training").run()
+    if facts.best and facts.best[1] >= facts.dev_losses[0][1]:
+        log.warning(
+            "%s: training did not lower the development loss: %.4f before it, %.4f at best",
+            where,
+            facts.dev_losses[0][1],
+            facts.best[1],
+        )
+    return facts
+
+
+def _finite(curves: dict) -> dict:
+    """Return the curves of a run that diverged: JSON has no NaN, and no weights are kept."""
+    losses = [loss if math.isfinite(loss) else None for loss in curves["losses"]]
+    return curves | {"losses": losses, "kept_step": None, "dev_loss": None}
+
+
+def _search(task: Task) -> TrainFacts:
+    """Return the facts of the best of several learning rates, whose weights are then set."""
+    weights = task.weights()
+    start = snapshot(weights)
+    kept, kept_weights, tries = None, start, []
+    rates = task.settings["learning_rates"]
+    for number, rate in enumerate(rates, start=1):
+        restore(weights, start)
+        loop = Loop(task, rate, f"learning-rate-{number}-of-{len(rates)}")
+        try:
+            facts = loop.run()
+        except Diverged as error:
+            log.warning("learning rate %g is out: %s", rate, error.what)
+            tries.append(_finite(loop.facts.curves()) | {"diverged": error.what})
+            continue
+        loop.finish()
+        tries.append(facts.curves() | {"diverged": None})
+        if kept is None or facts.best[1] < kept.best[1]:
+            kept, kept_weights = facts, snapshot(weights)
+    if kept is None:
+        raise Diverged(
+            f"training diverged at every one of the learning rates {rates}",
+            where=task.where,
+            remedy="add lower ones to finetune.learning_rates",
+        )
+    restore(weights, kept_weights)
+    log.info("%s: learning rate %g is kept", task.where, kept.learning_rate)
+    kept.tries = tries
+    return kept
