@@ -118,7 +118,10 @@ def data(
 
 def job(device: str = "cpu", seed: int = 3) -> SimpleNamespace:
     """Return what a stage may ask of its surroundings."""
-    return SimpleNamespace(device=device, where="test", scratch=None, seed=lambda purpose: seed)
+    memory = {"model": "whole", "activations": "device", "chunk": 8}
+    return SimpleNamespace(
+        device=device, where="test", scratch=None, memory=memory, seed=lambda purpose: seed
+    )
 
 
 def prompt(**changes) -> dict:
@@ -145,6 +148,8 @@ def finetune(strategy: str, **changes) -> dict:
         "autocast": False,
         "loss_on": "response",
         "gradient_checkpointing": False,
+        "sparsity": "keep",
+        "adapter": {"lora": "merged", "qlora": "unmerged"}.get(strategy),
         "rank": 4,
         "alpha": 8,
         "dropout": 0.0,

@@ -16,6 +16,10 @@ from prunegrid import blocks, checkpoint, training
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
 
+TRAINS = True
+KEYS = ("sparsity",)
+MEMORY = 28
+
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):
     """Return two functions that set masked weights, and their gradients, to zero; Nones without.
@@ -47,8 +51,8 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
     return mask_weights, mask_gradients
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
-    """Return the training facts and the WEIGHTS RECORD of the plain folder written."""
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the plain folder written, read back."""
     parent = context.checkpoint
     model = parent.model
     dtype = model.dtype
@@ -56,7 +60,6 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
     mask_weights, mask_gradients = masker(model, context.masks)
     facts = context.train(model, after_step=mask_weights, before_clip=mask_gradients)
     model.to(dtype)
-    record = checkpoint.save_plain(
+    return facts, checkpoint.write_plain(
         model, parent.tokenizer, context.out, parent.record["pattern"], adapter="none"
     )
-    return facts, record

@@ -17,6 +17,9 @@ from prunegrid.status import read_state
 from prunegrid.tables.schema import COLUMNS
 
 RESAMPLES = 1000
+# Which zeros a step promises to keep (`prunegrid.kept`), the weakest first.
+PROMISES = ("none", "base", "all")
+MERGE_LOSSES = ("merge_loss_before", "merge_loss_after")
 WEIGHT_FACTS = (
     "adapter",
     "sparsity_prunable",
@@ -122,7 +125,28 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     if tuned:
         row["train_tokens"] = sum(facts["tokens"] for facts in tuned)
         row["train_seconds"] = sum(facts["train_seconds"] for facts in tuned)
+    row |= recovered(lead["lineage"])
     return row | _generated(manifests) | _timed(manifests)
+
+
+def recovered(lineage: list[dict]) -> dict[str, Any]:
+    """Return what the steps after the last pruning did to its zeros, and what merging cost.
+
+    The promise is the weakest of these steps, the filled places those of the last.
+    """
+    found: dict[str, Any] = {}
+    for step in lineage:
+        facts = step["record"].get("train") or step["record"].get("transform") or {}
+        promise = facts.get("zeros_promised")
+        if step["stage"] == "prune":
+            found = {}
+        elif promise is not None:
+            before = found.get("zeros_promised", promise)
+            found["zeros_promised"] = min(before, promise, key=PROMISES.index)
+            found["zeros_filled"] = facts["zeros_filled"]
+        merge = {key: facts[key] for key in MERGE_LOSSES if key in facts}
+        found |= merge
+    return found
 
 
 def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
