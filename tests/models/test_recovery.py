@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
 from test_finetune import tune, weights
 
 from prunegrid import (
@@ -19,7 +20,7 @@ from prunegrid import (
     quantized,
 )
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import full, norms, quantize
+from prunegrid.finetuning import full, norms, quantize, reconstruct
 from prunegrid.stages import finetune, transform
 
 PATTERNS = ("unstructured", "2:4", "4:8")
@@ -65,8 +66,6 @@ def places(folder):
 @pytest.mark.parametrize("way", WAYS)
 def test_zeros_stay_and_non_zeros_change(tmp_path, kind, pattern, way):
     strategy, settings, keeps = WAYS[way]
-    if (kind, settings.get("quantization")) == ("gpt2", "int8"):
-        pytest.skip("bitsandbytes packs no Conv1D as int8")
     parent = tiny.artifact(tmp_path / "parent", kind, pattern)
     rate = RATE.get(strategy, 2e-2)
     record, out = tune(tmp_path, parent, strategy, learning_rate=rate, **settings)
@@ -82,8 +81,8 @@ def test_zeros_stay_and_non_zeros_change(tmp_path, kind, pattern, way):
         assert not base[~mask].any(), name
         if keeps == "all":
             assert not both[~mask].any(), name
-        if not packed:
-            assert base[mask].all() or strategy == "qlora", name
+        if not packed:  # NF4 rounds small weights to zero, a float does not
+            assert base[mask].all(), name
         moved = (both[mask] != before[name][mask]).float().mean()
         assert moved == 0 if strategy == "norms" else moved > 0.8, name
     expected = 0.5 if keeps == "all" else 0.0
@@ -173,7 +172,7 @@ def test_merging_qlora_costs_what_is_recorded(tmp_path, packing):
         tmp_path, parent, "qlora", "merged", adapter="merged", targets=targets, **named
     )
     train = merged["train"]
-    assert beside["train"]["losses" if False else "last_loss"] == train["last_loss"]
+    assert beside["train"]["last_loss"] == train["last_loss"]
     assert train["merge_loss_before"] < train["first_loss"]
     # Coarse codes round the product: NF4 more than int8, and neither for nothing.
     cost = abs(train["merge_loss_after"] - train["merge_loss_before"])
@@ -221,8 +220,6 @@ def test_norms_of_a_model_without_any():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "nf4"])
 def test_any_precision_keeps_the_zeros(tmp_path, kind, precision):
-    if (kind, precision) == ("gpt2", "int8"):
-        pytest.skip("bitsandbytes packs no Conv1D as int8")
     parent = tiny.artifact(tmp_path / "parent", kind, "2:4")
     settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
     record, out = change(tmp_path, parent, **settings)
@@ -266,6 +263,103 @@ def test_free_and_kept_masks_are_counted():
         kept.count_filled(masks, [("b", base, both)])
     with pytest.raises(AttestationError, match="are gone"):
         kept.count_filled(masks, [])
+
+
+def calibration(folder, samples=8, length=16):
+    """Return a calibration artifact of random windows."""
+    folder.mkdir()
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randint(3, 40, (samples, length), generator=draw)
+    save_file({"tokens": tokens}, folder / "tokens.safetensors")
+    return folder
+
+
+REFIT = {"strategy": "reconstruct"} | reconstruct.SETTINGS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_reconstruction_comes_nearer_to_the_dense_model(tmp_path, kind, pattern):
+    """On held-out tokens too; zeros stay; each linear's own error falls."""
+    dense = tiny.artifact(tmp_path / "dense", kind)
+    pruned = tiny.artifact(tmp_path / "pruned", kind, pattern)
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c", 32)}
+    record, out = change(tmp_path, pruned, parents=parents, **REFIT)
+    facts = record["transform"]
+    assert facts["zeros_promised"] == "all" and facts["zeros_filled"] == 0
+    assert facts["tokens"] == 32 * 16 and facts["error_after"] < 0.9 * facts["error_before"]
+    story = artifacts.read_json(out / "transform.json")["linears"]
+    before, after = weights(pruned), weights(out)
+    assert set(story) == set(before)
+    for name, mask in masks_of(pruned).items():
+        assert story[name]["error_after"] <= story[name]["error_before"], name
+        assert not after[name][~mask].any() and after[name][mask].all(), name
+        assert (after[name] != before[name])[mask].float().mean() > 0.9, name
+    ids = torch.randint(3, 40, (16, 16), generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        wanted, was, now = (
+            checkpoint.read_model(f)(input_ids=ids).logits for f in (dense, pruned, out)
+        )
+    assert (now - wanted).square().mean() < 0.9 * (was - wanted).square().mean()
+
+
+def test_reconstruction_of_a_dense_model_changes_nothing(tmp_path):
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    record, out = change(tmp_path, dense, parents=parents, **REFIT)
+    assert record["weights"]["sha256"] == checkpoint.load(dense).record["sha256"]
+    assert record["transform"]["zeros_promised"] is None
+
+
+def test_reconstruction_wants_the_same_architecture(tmp_path):
+    parents = {
+        "dense": tiny.artifact(tmp_path / "dense", "opt"),
+        "calibration": calibration(tmp_path / "c"),
+    }
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    with pytest.raises(PrunegridError, match="of another architecture"):
+        change(tmp_path, pruned, parents=parents, **REFIT)
+
+
+def test_refitting_is_least_squares():
+    """Against torch's own, row by row over the kept columns, λ as rows of their own."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 8, generator=draw)
+    y = x + 0.3 * torch.randn(60, 8, generator=draw)
+    dense = torch.randn(5, 8, generator=draw)
+    kept = torch.rand(5, 8, generator=draw) > 0.5
+    kept[0], kept[1] = False, True
+    pruned, scale = dense * kept, 2 / 60
+    gram = scale * y.T @ y
+    new, facts = reconstruct.refit_linear(
+        pruned, kept, gram, dense @ (scale * x.T @ y), float(scale * (x @ dense.T).square().sum()),
+        dampening=0.1, iterations=200, tolerance=1e-7,
+    )  # fmt: skip
+    pull = (0.1 * gram.diagonal().mean() / scale).sqrt()
+    for row in range(5):
+        columns = kept[row].nonzero()[:, 0]
+        assert not new[row][~kept[row]].any()
+        if not len(columns):
+            continue
+        left = torch.cat([y[:, columns], pull * torch.eye(len(columns))])
+        right = torch.cat([x @ dense[row], pull * pruned[row, columns]])
+        expected = torch.linalg.lstsq(left, right).solution
+        assert torch.allclose(new[row, columns], expected, atol=1e-4)
+    for key, weight in (("error_before", pruned), ("error_after", new)):
+        plain = (y @ weight.T - x @ dense.T).square().sum() / (x @ dense.T).square().sum()
+        assert facts[key] == pytest.approx(float(plain), rel=1e-3)
+
+
+def test_a_refit_without_its_mask_is_seen(tmp_path, monkeypatch):
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    real = reconstruct.refit
+    monkeypatch.setattr(
+        reconstruct, "refit", lambda m, d, t, masks, *rest, **n: real(m, d, t, {}, *rest, **n)
+    )
+    with pytest.raises(AttestationError, match="pruned places"):
+        change(tmp_path, pruned, parents=parents, **REFIT)
 
 
 # --- planted faults: each must fail its job ---------------------------------------------------

@@ -67,3 +67,25 @@ def test_a_failed_cell_is_shown_with_its_reason():
     )
     text = render_markdown({"title": "", "study": "s"}, wide, tall)
     assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text
+
+
+def test_zeros_are_told_of_the_steps_after_the_last_pruning():
+    def step(stage, **facts):
+        return {"stage": stage, "record": {{"finetune": "train"}.get(stage, stage): facts}}
+
+    free = step("finetune", zeros_promised="none", zeros_filled=7)
+    kept = step("finetune", zeros_promised="all", zeros_filled=0, merge_loss_before=1.0)
+    packed = step("transform", zeros_promised="all", zeros_filled=0)
+    dense = step("finetune", zeros_promised=None, zeros_filled=None)
+    model, prune = {"stage": "model", "record": {}}, step("prune")
+    assert rows.recovered([model, dense]) == {}
+    assert rows.recovered([model, prune]) == {}
+    assert rows.recovered([model, prune, free, packed]) == {
+        "zeros_promised": "none",
+        "zeros_filled": 7,
+    }
+    assert rows.recovered([model, prune, free, prune, kept, packed]) == {
+        "zeros_promised": "all",
+        "zeros_filled": 0,
+        "merge_loss_before": 1.0,
+    }

@@ -132,7 +132,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
 def recovered(lineage: list[dict]) -> dict[str, Any]:
     """Return what the steps after the last pruning did to its zeros, and what merging cost.
 
-    The promise is the weakest of these steps, the filled places those of the last.
+    The promise is the weakest of these steps, the filled places are those of all of them.
     """
     found: dict[str, Any] = {}
     for step in lineage:
@@ -143,9 +143,8 @@ def recovered(lineage: list[dict]) -> dict[str, Any]:
         elif promise is not None:
             before = found.get("zeros_promised", promise)
             found["zeros_promised"] = min(before, promise, key=PROMISES.index)
-            found["zeros_filled"] = facts["zeros_filled"]
-        merge = {key: facts[key] for key in MERGE_LOSSES if key in facts}
-        found |= merge
+            found["zeros_filled"] = found.get("zeros_filled", 0) + facts["zeros_filled"]
+        found |= {key: facts[key] for key in MERGE_LOSSES if key in facts}
     return found
 
 

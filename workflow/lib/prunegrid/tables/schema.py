@@ -23,7 +23,9 @@ KEYS = (
     Column("method", "string", "pruning method of the last prune step; dense"),
     Column("pattern", "string", "unstructured or N:M (N kept of M); null for dense"),
     Column("sparsity_target", "Float64", "asked fraction of zeros; null for dense"),
-    Column("calibration", "string", "name of the calibration profile; null where none is used"),
+    Column(
+        "calibration", "string", "name of the calibration profile(s), joined by +; null without"
+    ),
     Column("scope", "string", "row, layer or model: weights ranked together; null without"),
     Column("allocation", "string", "how linears share the sparsity; null without"),
     Column("update", "string", "what was done to the weights that stay, beside the method's own"),
