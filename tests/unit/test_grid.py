@@ -185,7 +185,7 @@ def test_what_is_refitted_has_its_dense_weights_and_calibration():
     assert cells[0]["columns"]["calibration"] == "wiki-16x256"
 
 
-def test_code_of_training_is_not_in_the_key_of_a_step_without(monkeypatch):
+def test_code_of_training_is_not_in_the_key_of_a_step_without():
     """An edit of the training loop reruns no quantizing, and one of QLoRA no full tuning."""
     closure = {
         name: {

@@ -23,9 +23,7 @@ KEYS = (
     Column("method", "string", "pruning method of the last prune step; dense"),
     Column("pattern", "string", "unstructured or N:M (N kept of M); null for dense"),
     Column("sparsity_target", "Float64", "asked fraction of zeros; null for dense"),
-    Column(
-        "calibration", "string", "name of the calibration profile(s), joined by +; null without"
-    ),
+    Column("calibration", "string", "names of the calibration profiles, joined by +; null without"),
     Column("scope", "string", "row, layer or model: weights ranked together; null without"),
     Column("allocation", "string", "how linears share the sparsity; null without"),
     Column("update", "string", "what was done to the weights that stay, beside the method's own"),
