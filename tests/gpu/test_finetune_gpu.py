@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
 import tiny  # noqa: E402
 
-from prunegrid import evaluated, masked_lora, quantized  # noqa: E402
+from prunegrid import evaluated, masked_lora, parts  # noqa: E402
 from prunegrid.stages import efficiency, finetune, predictions  # noqa: E402
 
 pytestmark = [
@@ -62,7 +62,7 @@ def test_qlora(tmp_path, packing, checkpointing):
         with torch.no_grad():
             logits.append(model(input_ids=ids.to(device)).logits.cpu())
     assert torch.allclose(*logits, atol=1e-2)
-    assert set(masked_lora.layers(model)) and quantized.split_tensors(model)["masks"]
+    assert set(masked_lora.layers(model)) and parts.split_tensors(model)["masks"]
 
 
 def test_generates_and_is_timed(tmp_path):

@@ -12,12 +12,18 @@ from test_finetune import tune
 from prunegrid import artifacts
 from prunegrid.keys import LIBRARY
 
+WAYS = [
+    ("full", {}), ("norms", {}), ("lora", {}), ("lora", {"adapter": "unmerged"}),
+    ("qlora", {}), ("qlora", {"adapter": "merged"}),
+]  # fmt: skip
 
-@pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
-def test_same_seed_same_bytes(tmp_path, strategy):
+
+@pytest.mark.parametrize("strategy,settings", WAYS)
+def test_same_seed_same_bytes(tmp_path, strategy, settings):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    _, one = tune(tmp_path, parent, strategy, "one", dropout=0.1, max_steps=3)
-    _, two = tune(tmp_path, parent, strategy, "two", dropout=0.1, max_steps=3)
+    settings = settings | {"dropout": 0.1, "max_steps": 3}
+    _, one = tune(tmp_path, parent, strategy, "one", **settings)
+    _, two = tune(tmp_path, parent, strategy, "two", **settings)
     for folder in (one, two):
         (folder / artifacts.MANIFEST).unlink()
     assert artifacts.list_files(one) == artifacts.list_files(two)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from test_efficiency import SETTINGS
 from test_finetune import tune
 
-from prunegrid import blocks, evaluated, masked_lora, quantized
+from prunegrid import blocks, evaluated, masked_lora
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.packing import container, forms, plain, sizes
 from prunegrid.stages import efficiency

@@ -124,6 +124,7 @@ def job(
         device=device,
         where="test",
         scratch=scratch,
+        memory={"model": "whole", "activations": "device", "chunk": 8},
         training={"checkpoint_every_s": every_s},
         seed=lambda purpose: seed,
     )
@@ -159,6 +160,8 @@ def finetune(strategy: str, **changes) -> dict:
         "autocast": False,
         "loss_on": "response",
         "gradient_checkpointing": False,
+        "sparsity": "keep",
+        "adapter": {"lora": "merged", "qlora": "unmerged"}.get(strategy),
         "rank": 4,
         "alpha": 8,
         "dropout": 0.0,

@@ -71,6 +71,32 @@ def test_the_shipped_config_is_valid(raw):
         (("prune", "magnitude-2of4", "biases", True), ["prune.magnitude-2of4", "of weights"]),
         (("prune", "magnitude-50", "include", "x"), ["prune.magnitude-50.include", "list"]),
         (("finetune", "full", "rank", 8), ["strategy full does not use ['rank']"]),
+        (
+            ("finetune", "full", "strategy", "ful"),
+            ["finetune.full.strategy", "did you mean 'full'"],
+        ),
+        (("finetune", "full", "epoch", 2), ["finetune.full.epoch", "did you mean 'epochs'"]),
+        (("finetune", "full", "sparsity", "fre"), ["finetune.full.sparsity", "'fre'"]),
+        (("finetune", "nf4", "learning_rate", 1.0), ["quantize does not use ['learning_rate']"]),
+        (("finetune", "nf4", "precision", None), ["finetune.nf4", "needs `precision`"]),
+        (("finetune", "int8", "double_quant", True), ["int8 does not use `double_quant`"]),
+        (("finetune", "demo-norms", "sparsity", "keep"), ["norms does not use ['sparsity']"]),
+        (
+            ("finetune", "demo-lora-unmasked", "sparsity", "free"),
+            ["adapter unmasked and sparsity: free exclude each other"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "calibration", "wiki"),
+            ["finetune.wiki-reconstruct.calibration", "not in `calibration`"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "dampning", 0.1),
+            ["wiki-reconstruct.dampning", "did you mean 'dampening'"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "iterations", 0.5),
+            ["wiki-reconstruct.iterations is 0.5", "one like 50"],
+        ),
         (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
         (
             ("models", "opt-125m", "source", "hf:"),

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prunegrid import keys
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.graph import Graph
 from prunegrid.grid import expand
 from prunegrid.nodes import without_paths
+from prunegrid.tables.plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -169,6 +171,55 @@ def test_inline_profiles_of_two_methods_keep_all_their_cells():
     assert sorted(f for _, _, f, _ in found) == ["lora-16", "lora-8", "qlora-16", "qlora-8"]
 
 
+def test_precision_is_an_axis_of_its_own():
+    """{dense, pruned} x {tuned or not} x precisions: one cell each, named by what acts."""
+    axes = [
+        {"prune": ["dense", "magnitude-2of4"]},
+        {"finetune": ["none", "full"]},
+        {"finetune": ["none", "bfloat16", "nf4"]},
+    ]
+    conf = config(grid={"model": "smollm2-135m", "steps": [axes]})
+    plans = {
+        (p.cell.names("prune"), p.cell.names("finetune")): p for p in Graph(conf, ROOT).plans("s")
+    }
+    assert len(plans) == 12
+    stages = [node.stage for node in plans["magnitude-2of4", "full+nf4"].chain]
+    assert stages == ["model", "prune", "finetune", "transform"]
+    chain = plans["dense", "nf4"].chain
+    assert [node.stage for node in chain] == ["model", "transform"]
+    assert chain[1].settings == {"strategy": "quantize", "precision": "nf4", "double_quant": True}
+    assert "data" not in chain[1].parents
+    assert plans["dense", "none"].cell.seed is None is plans["dense", "nf4"].cell.seed
+    assert plans["dense", "full+nf4"].cell.seed == 0
+
+
+def test_what_is_refitted_has_its_dense_weights_and_calibration():
+    steps = [[{"finetune": "full"}, {"prune": "wiki-wanda-2of4"}, {"finetune": "wiki-reconstruct"}]]
+    conf = config(grid={"model": "smollm2-135m", "steps": steps})
+    graph = Graph(conf, ROOT)
+    model, tuned, pruned, refitted = graph.plans("s")[0].chain
+    parents = refitted.parents
+    assert refitted.stage == "transform" and parents["weights"] is pruned
+    assert parents["dense"] is tuned and parents["calibration"] is pruned.parents["calibration"]
+    assert "calibration" not in refitted.settings and refitted.settings["dampening"] == 0.01
+    cells = study_plan(graph, "s", ROOT)["cells"]
+    assert cells[0]["columns"]["calibration"] == "wiki-16x256"
+
+
+def test_code_of_training_is_not_in_the_key_of_a_step_without():
+    """An edit of the training loop reruns no quantizing, and one of QLoRA no full tuning."""
+    closure = {
+        name: {
+            path.stem
+            for root in (f"prunegrid.stages.{stage}", f"prunegrid.finetuning.{name}")
+            for path in keys._closure(keys._module_file(root))
+        }
+        for stage, name in (("transform", "quantize"), ("finetune", "full"))
+    }
+    assert "training" in closure["full"] and "training" not in closure["quantize"]
+    assert "quantized" in closure["quantize"] and "quantized" not in closure["full"]
+
+
 @pytest.mark.parametrize(
     ("study", "words"),
     [
@@ -180,6 +231,23 @@ def test_inline_profiles_of_two_methods_keep_all_their_cells():
         ({"steps": [{"prune": "dense"}]}, "must be a list of chains"),
         ({"prune": [["dense"]]}, "expected names of `prune`"),
         ({"steps": [[{"finetune": "qlora"}, {"prune": "magnitude-50"}]]}, "after qlora"),
+        ({"steps": [[{"finetune": "nf4"}, {"finetune": "full"}]]}, "full after nf4"),
+        (
+            {"steps": [[{"finetune": "demo-lora-unmasked"}, {"finetune": "nf4"}]]},
+            "nf4 after demo-lora-unmasked",
+        ),
+        (
+            {
+                "steps": [
+                    [
+                        {"prune": "magnitude-50"},
+                        {"finetune": "full"},
+                        {"finetune": "wiki-reconstruct"},
+                    ]
+                ]
+            },
+            "must come right after pruning",
+        ),
         (
             {
                 "steps": [

@@ -146,3 +146,25 @@ def test_controls_flags_and_labels_are_shown():
     calm = rendered([row | {"beats": False, "flagged": False}])
     assert "No metric is flagged" in calm and "alone they say nothing" not in calm
     assert "flagged" not in rendered([row | {"beats": None, "flagged": None}])
+
+
+def test_zeros_are_told_of_the_steps_after_the_last_pruning():
+    def step(stage, **facts):
+        return {"stage": stage, "record": {{"finetune": "train"}.get(stage, stage): facts}}
+
+    free = step("finetune", zeros_promised="none", zeros_filled=7)
+    kept = step("finetune", zeros_promised="all", zeros_filled=0, merge_loss_before=1.0)
+    packed = step("transform", zeros_promised="all", zeros_filled=0)
+    dense = step("finetune", zeros_promised=None, zeros_filled=None)
+    model, prune = {"stage": "model", "record": {}}, step("prune")
+    assert rows.recovered([model, dense]) == {}
+    assert rows.recovered([model, prune]) == {}
+    assert rows.recovered([model, prune, free, packed]) == {
+        "zeros_promised": "none",
+        "zeros_filled": 7,
+    }
+    assert rows.recovered([model, prune, free, prune, kept, packed]) == {
+        "zeros_promised": "all",
+        "zeros_filled": 0,
+        "merge_loss_before": 1.0,
+    }

@@ -6,7 +6,7 @@ REQUIRED INPUTS
     data     the train split of the cell's data set
 
 OUTPUTS
-    results/artifacts/finetune/{key}/               a plain folder (full, lora), or base/ + adapter/ (qlora)
+    results/artifacts/finetune/{key}/               a plain folder, or base/ and where it is not merged adapter/
     results/artifacts/finetune/{key}/finetune.json  loss by step, tokens, share of inputs cut
 """
 

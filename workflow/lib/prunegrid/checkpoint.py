@@ -1,8 +1,8 @@
 """Weights on disk and in memory: one way to load them, one way to save them, one record of both.
 
 A weights artifact is either a *plain* folder (config, safetensors, tokenizer, as any
-`from_pretrained` reads it) or a *quantized* folder (`base/`, `adapter/`, `masks.safetensors`; see
-`prunegrid.quantized`). The record of a checkpoint is measured on the tensors in memory, after
+`from_pretrained` reads it) or a folder *in parts* (packed weights, or an adapter beside its base;
+see `prunegrid.parts`). The record of a checkpoint is measured on the tensors in memory, after
 loading, and can be compared with the record that its manifest holds: that comparison is what ties
 a score to the weights that produced it.
 """
@@ -10,8 +10,9 @@ a score to the weights that produced it.
 from __future__ import annotations
 
 import errno
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from prunegrid.loading import is_of, of_task, read_model, read_tokenizer
 
 log = logging.getLogger(__name__)
 
-QUANTIZED_PARTS = ("base", "adapter")
+PARTS = ("base", "adapter")
 
 
 @dataclass
@@ -40,17 +41,41 @@ class Checkpoint:
         tokenizer: None where the folder holds none.
         tensors: every tensor that the model computes with, by its canonical name.
         record: the WEIGHTS RECORD (see `measure`).
+        weights: gives (name, base weight, base and adapter summed), each [d_out, d_in], of every
+            prunable linear.
     """
 
     model: nn.Module
     tokenizer: Any
     tensors: dict[str, Tensor] = field(repr=False)
     record: dict
+    weights: Callable[[], Iterator[tuple[str, Tensor, Tensor]]] = field(repr=False)
 
 
-def is_quantized(folder: Path) -> bool:
-    """Return whether the folder holds a quantized base with an adapter."""
+def plain_weights(model: nn.Module, extent: Extent) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the prunable tensors of a plain model as `Checkpoint.weights` does."""
+    for name, weight in extent.tensors(extent.linears(model)).items():
+        yield name, weight, weight
+
+
+def is_in_parts(folder: Path) -> bool:
+    """Return whether the folder holds packed weights, or an adapter beside its base."""
     return (Path(folder) / "base").is_dir()
+
+
+def require_plain(folder: Path, where: str) -> None:
+    """Check that a step that changes weights is given plain ones.
+
+    Raises:
+        PrunegridError: they are packed, or have an adapter beside them.
+    """
+    if is_in_parts(folder):
+        raise PrunegridError(
+            "the weights are packed, or have an adapter beside them",
+            where=where,
+            expected="plain weights",
+            remedy="put steps that end in such weights last in the chain",
+        )
 
 
 def load(
@@ -65,7 +90,7 @@ def load(
         folder: a weights artifact.
         device: "cpu" or "cuda:0".
         attest: compare what was measured with the record in the folder's manifest.
-        read: reads the folder; `read_plain` by default, `quantized.read` for a quantized one.
+        read: reads the folder; `read_plain` by default, `parts.read` for one in parts.
 
     Raises:
         AttestationError: the weights in memory are not the ones that the manifest records.
@@ -97,7 +122,8 @@ def read_plain(
     tensors = attestation.model_tensors(model)
     size = file_bytes(folder)
     record = measure_plain(model, tensors, pattern, adapter, size, str(folder), extent)
-    return Checkpoint(model, read_tokenizer(folder), tensors, record)
+    weights = functools.partial(plain_weights, model, extent)
+    return Checkpoint(model, read_tokenizer(folder), tensors, record, weights)
 
 
 def measure_plain(
@@ -233,7 +259,19 @@ def save_plain(
     adapter: str = "none",
     extent: Extent = BLOCKS_ONLY,
 ) -> dict:
-    """Return the WEIGHTS RECORD of the plain folder that was written, measured after reading it.
+    """Return the WEIGHTS RECORD of the plain folder that was written (see `write_plain`)."""
+    return write_plain(model, tokenizer, out, pattern, adapter, extent).record
+
+
+def write_plain(
+    model: nn.Module,
+    tokenizer: Any,
+    out: Path,
+    pattern: str | None,
+    adapter: str = "none",
+    extent: Extent = BLOCKS_ONLY,
+) -> Checkpoint:
+    """Return the checkpoint of the plain folder that was written, read back and measured.
 
     Args:
         model: neither quantized nor wrapped by peft; on any device.
@@ -250,7 +288,7 @@ def save_plain(
     save_model(model, out)
     if tokenizer is not None:
         tokenizer.save_pretrained(out)
-    return read_plain(out, "cpu", pattern, adapter, extent).record
+    return read_plain(out, "cpu", pattern, adapter, extent)
 
 
 def save_model(model: nn.Module, out: Path) -> None:
@@ -272,7 +310,7 @@ def save_model(model: nn.Module, out: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files that loading the folder reads, in order of their names."""
     folder = Path(folder)
-    places = [folder] + [folder / part for part in QUANTIZED_PARTS]
+    places = [folder] + [folder / part for part in PARTS]
     return [path for place in places for path in sorted(place.glob("*.safetensors"))]
 
 
@@ -288,7 +326,7 @@ def check_files(folder: Path) -> None:
         PrunegridError: one is missing or truncated.
     """
     files = weight_files(folder)
-    config = Path(folder) / ("base/config.json" if is_quantized(folder) else "config.json")
+    config = Path(folder) / ("base/config.json" if is_in_parts(folder) else "config.json")
     if not files or not config.exists():
         raise PrunegridError(
             "no safetensors file" if not files else f"no {config.name}",
@@ -317,7 +355,7 @@ def file_weights_sha256(folder: Path) -> str:
     folder, digests = Path(folder), {}
     for path in weight_files(folder):
         part = path.parent.name if path.parent != folder else ""
-        prefix = f"{part}/" if part else ("masks/" if is_quantized(folder) else "")
+        prefix = f"{part}/" if part else ("masks/" if is_in_parts(folder) else "")
         with safe_open(path, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
                 digests[prefix + name] = handle.get_tensor(name)

@@ -1,4 +1,4 @@
-"""Loading what is evaluated: plain weights, or a quantized base with its adapter."""
+"""Loading what is evaluated: plain weights, packed ones, or a base with its adapter."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def load(
     stages that meet plain folders alone must not have them in their keys.
 
     Args:
-        cache_dequantized: keep the sums of a quantized base and its adapter in memory: the same
+        cache_dequantized: keep the sums of a base and its adapter in memory: the same
             numbers, about twice as fast a decoding on the CPU, for the memory of plain weights.
     """
-    if not checkpoint.is_quantized(folder):
+    if not checkpoint.is_in_parts(folder):
         return checkpoint.load(folder, device, attest)
-    from prunegrid import masked_lora, quantized
+    from prunegrid import masked_lora, parts, quantized
 
-    loaded = checkpoint.load(folder, device, attest, read=quantized.read)
+    loaded = checkpoint.load(folder, device, attest, read=parts.read)
     masked_lora.allow_cache(loaded.model, cache_dequantized)
+    quantized.allow_cache(loaded.model, cache_dequantized)
     return loaded

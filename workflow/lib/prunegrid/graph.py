@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunegrid import keys
+from prunegrid import keys, modules
 from prunegrid.config.load import Config
 from prunegrid.grid import Cell, expand
 from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, without_paths
@@ -159,10 +159,17 @@ class Graph:
 
     def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
         settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)
-        parents = {"weights": weights, "data": self.data(cell.dataset)}
-        label = f"{weights.label} > finetune {step.name}".removeprefix("model ")
+        parents = {"weights": weights}
+        trains = modules.strategy_facts(step.profile.strategy)["TRAINS"]
+        if trains:
+            parents["data"] = self.data(cell.dataset)
+        if step.profile.calibration is not None:
+            parents["dense"] = _before_pruning(weights)
+            parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
+        stage = "finetune" if trains else "transform"
+        label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
         roots = (f"prunegrid.finetuning.{step.profile.strategy}",)
-        return self.node("finetune", label, settings, parents, roots)
+        return self.node(stage, label, settings, parents, roots)
 
     def calibration(self, name: str, model: Node, seed: int | None) -> Node:
         """Return the node of calibration samples for a dense model."""
@@ -228,3 +235,10 @@ class Graph:
                         scores = self.scores(name, made, dataset, split)
                         found[dataset, baseline, split] = (made, scores)
         return found
+
+
+def _before_pruning(weights: Node) -> Node:
+    """Return the weights that the last prune steps were given; the weights themselves without."""
+    while weights.stage == "prune":
+        weights = weights.parents["weights"]
+    return weights

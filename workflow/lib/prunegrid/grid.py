@@ -66,7 +66,8 @@ class Step:
         if self.idle:
             return False
         if self.kind == "finetune":
-            return True
+            trains = modules.strategy_facts(self.profile.strategy)["TRAINS"]
+            return trains or self.profile.calibration is not None
         return self.profile.calibration is not None or modules.draws(self.profile.method)
 
 
@@ -87,8 +88,10 @@ class Cell:
     seed: int | None
 
     def names(self, kind: str) -> str:
-        """Return the names of its steps of one kind, joined by '+'."""
-        return "+".join(step.name for step in self.steps if step.kind == kind)
+        """Return the names of its steps of one kind, joined by '+', idle ones left out."""
+        steps = [step for step in self.steps if step.kind == kind]
+        acting = [step for step in steps if not step.idle]
+        return "+".join(step.name for step in acting or steps[:1])
 
     def identity(self) -> tuple:
         """Return what tells it from the other cells of its study."""
@@ -182,8 +185,11 @@ class _Expansion:
         for chain in chains:
             acting = [step for step in chain if not step.idle]
             for before, after in itertools.pairwise(acting):
-                if getattr(before.profile, "strategy", "") == "qlora":
-                    text = f"has {after.name} after {before.name}: quantized weights are final"
+                if before.kind == "finetune" and not before.profile.plain:
+                    text = f"has {after.name} after {before.name}, which ends in weights that are "
+                    self.fault(place, text + "final: packed, or with an adapter beside them")
+                if before.kind == "finetune" and _needs_dense(after):
+                    text = f"has {after.name} after {before.name}; it must come right after pruning"
                     self.fault(place, text)
             for step in acting[1:]:
                 if getattr(step.profile, "propagation", "") == "dense":
@@ -275,6 +281,11 @@ class _Expansion:
                     message = item["msg"].removeprefix("Value error, ")
                     self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
         return found
+
+
+def _needs_dense(step: Step) -> bool:
+    """Whether a step refits pruned weights to what they were before."""
+    return step.kind == "finetune" and step.profile.calibration is not None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

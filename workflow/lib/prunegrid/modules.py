@@ -1,4 +1,4 @@
-"""What a config names by a file: pruning methods, updates, allocations, metrics, baselines.
+"""What a config names by a file: pruning methods, strategies, updates, allocations, metrics, …
 
 Each is found by the name of its file, so adding one edits no other file. What it needs and accepts
 is read from its literal constants without importing it.
@@ -59,6 +59,23 @@ def allocation_facts(name: str) -> dict[str, Any]:
     """
     facts = literals(_named(_HERE / "allocation", name, "NEEDS", "allocation"))
     return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
+
+
+def strategy_facts(name: str) -> dict[str, Any]:
+    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY} of a fine-tuning strategy.
+
+    Raises:
+        PrunegridError: there is no such strategy.
+    """
+    facts = literals(_named(_HERE / "finetuning", name, "TRAINS", "strategy"))
+    return {
+        "TRAINS": facts["TRAINS"],
+        "KEYS": facts["KEYS"],
+        "SETTINGS": facts.get("SETTINGS", {}),
+        "ADAPTERS": facts.get("ADAPTERS", ()),
+        "PLAIN": facts.get("PLAIN", {}),
+        "MEMORY": facts["MEMORY"],
+    }
 
 
 def draws(method: str) -> bool:

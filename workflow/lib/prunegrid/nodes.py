@@ -17,6 +17,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "calibration": ((*_TORCH, *_TABLES), True),
     "prune": (_TORCH, True),
     "finetune": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "accelerate"), True),
+    "transform": ((*_TORCH, "bitsandbytes", "accelerate"), True),
     "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "baseline": (_TABLES, False),
     "scores": ((*_TABLES, "evaluate", "rouge-score"), False),

@@ -1,8 +1,6 @@
-"""Quantized bases with a masked adapter: quantize, dequantize, save, read and measure them.
+"""Packed weights, NF4 or int8 of bitsandbytes: quantize, dequantize, compute with them.
 
-A quantized folder holds `base/` (bitsandbytes NF4 or int8 weights as `save_pretrained` writes
-them), `adapter/` (LoRA matrices), `masks.safetensors` (one packed bit for each base weight, only
-where the parent was pruned) and the tokenizer's files. NF4 and int8 keep every zero exactly zero.
+NF4 and int8 keep every zero exactly zero. How they are stored is said in `prunegrid.parts`.
 
 Deviations from QLoRA and LLM.int8(): a linear's product is taken with its dequantized weight in
 the compute dtype, so int8 is a precision of the weights only (activations are not quantized); and
@@ -12,19 +10,17 @@ only the linears of the blocks are quantized.
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, blocks, checkpoint, clock, loading, masked_lora
+from prunegrid import blocks, checkpoint, loading, masked_lora
 from prunegrid.errors import PrunegridError
-from prunegrid.extent import BLOCKS_ONLY, Extent
 
-MASKS = "masks.safetensors"
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
 
 
@@ -82,6 +78,15 @@ def compute_dequantized(model: nn.Module) -> None:
     for module in model.modules():
         if is_packed(module):
             module.forward = functools.partial(_forward, module)
+            module.cached_weight = {}
+
+
+def allow_cache(model: nn.Module, allowed: bool) -> None:
+    """Let packed linears without an adapter keep their dequantized weights in inference."""
+    for module in model.modules():
+        if is_packed(module):
+            module.cached_weight = {}
+            module.keeps_weight = allowed
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
@@ -89,8 +94,17 @@ def _forward(module: nn.Module, x: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     x = x.to(dtype)
     with torch.autocast(kind, enabled=False):
-        out = masked_lora.FrozenProduct.apply(x, functools.partial(dequantize, module))
+        out = masked_lora.FrozenProduct.apply(x, functools.partial(_weight, module, dtype))
         return out if module.bias is None else out + module.bias.to(dtype)
+
+
+def _weight(module: nn.Module, dtype: torch.dtype) -> Tensor:
+    """Return a packed linear's weight, kept from the last pass where that is allowed."""
+    if not getattr(module, "keeps_weight", False) or torch.is_grad_enabled():
+        return dequantize(module)
+    if dtype not in module.cached_weight:
+        module.cached_weight = {dtype: dequantize(module).to(dtype)}
+    return module.cached_weight[dtype]
 
 
 def is_packed(module: nn.Module) -> bool:
@@ -121,135 +135,27 @@ def unpack_mask(packed: Tensor, d_in: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=d_in)).bool()
 
 
-def save(model: nn.Module, tokenizer, out: Path, pattern: str | None) -> dict:
-    """Return the WEIGHTS RECORD of the quantized folder written, measured after reading it back.
+@torch.no_grad()
+def quantize_again(
+    folder: Path, weights: Mapping[str, Tensor], scratch: Path, device: str, settings: dict
+) -> nn.Module:
+    """Return the model of a plain folder with some linears replaced, then quantized.
+
+    The linears that are not named are quantized from the folder's own weights.
 
     Args:
-        model: a peft model whose base is quantized and whose adapters are `MaskedLinear`.
+        weights: the new weights [d_out, d_in] by linear.
+        scratch: a folder to be made and removed: quantizing reads files.
+        settings: quantization, double_quant.
     """
-    out = Path(out)
-    parts = split_tensors(model)
-    size = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
-    artifacts.require_space(out, size + 2**20)
-    (out / "adapter").mkdir()
-    adapter = {name: t.cpu().contiguous() for name, t in parts["adapter"].items()}
-    save_file(adapter, out / "adapter" / "adapter_model.safetensors", {"format": "pt"})
-    masked_lora.write_config(model, out / "adapter")
-    if parts["masks"]:
-        save_file(parts["masks"], out / MASKS)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(out)
-    # The base is saved without its wrappers; the caller's model is of no use after this.
-    base = masked_lora.unwrap(model)
-    base.save_pretrained(out / "base")
-    return read(out, "cpu", pattern).record
-
-
-def read(
-    folder: Path,
-    device: str,
-    pattern: str | None,
-    adapter: str = "unmerged",
-    extent: Extent = BLOCKS_ONLY,
-) -> checkpoint.Checkpoint:
-    """Return the checkpoint of a quantized folder with its masked adapter, measured in memory.
-
-    Raises:
-        PrunegridError: the folder is not whole, or its record speaks of another kind of adapter.
-    """
-    from transformers import AutoModelForCausalLM
-
-    folder = Path(folder)
-    if adapter != "unmerged":
-        raise PrunegridError(
-            f"its record says adapter: {adapter}", where=str(folder), expected="unmerged"
-        )
-    clock.require_stopped("weights are read", str(folder))
-    checkpoint.check_files(folder)
-    base, found = AutoModelForCausalLM.from_pretrained(
-        folder / "base",
-        device_map={"": device},
-        dtype="auto",
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    compute_dequantized(base)
-    odd = [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]
-    if odd:
-        raise PrunegridError(
-            f"tensors are missing, misshapen or unexpected: {sorted(map(str, odd))[:3]}",
-            where=str(folder / "base"),
-            remedy="the folder is incomplete: delete it and run again",
-        )
-    masks = {}
-    if (folder / MASKS).exists():
-        for name, packed in load_file(folder / MASKS).items():
-            masks[name] = unpack_mask(packed, base.get_submodule(name).in_features)
-    model = masked_lora.read(base, folder / "adapter", masks).eval()
-    parts = split_tensors(model)
-    tensors = {f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()}
-    record = measure(model, tensors, pattern, checkpoint.file_bytes(folder), str(folder))
-    return checkpoint.Checkpoint(model, loading.read_tokenizer(folder), tensors, record)
-
-
-def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Return {"base", "adapter", "masks"}: the tensors in memory by their names in the files."""
-    parts: dict[str, dict[str, Tensor]] = {"base": {}, "adapter": {}, "masks": {}}
-    inner = model.get_base_model()
-    for name, value in attest.model_tensors(inner).items():
-        if ".lora_" in name:
-            # The adapter's own name ("default") does not stand in the files.
-            plain = name.replace(f".{masked_lora.ADAPTER}.", ".")
-            parts["adapter"][masked_lora.PREFIX + plain] = value
-        else:
-            parts["base"][name.replace(".base_layer.", ".")] = value
-    for name, layer in masked_lora.layers(model).items():
-        if layer.kept is not None:
-            parts["masks"][name] = pack_mask(layer.kept)
-    return parts
-
-
-def measure(
-    model: nn.Module,
-    tensors: Mapping[str, Tensor],
-    pattern: str | None,
-    file_bytes: int,
-    where: str,
-) -> dict:
-    """Return the WEIGHTS RECORD of a quantized base with a masked, unmerged adapter."""
-    layers, linears, effective = masked_lora.layers(model), {}, 0
-    packed = {
-        name.replace(".base_layer", ""): module
-        for name, module in model.get_base_model().named_modules()
-        if is_packed(module)
-    }
-    if not packed:
-        raise PrunegridError("no quantized linear", where=where)
-    parameters = nonzero = 0
-    for name, module in packed.items():
-        weight = dequantize(module)
-        # Only zeros are counted, so one byte a weight is enough to keep.
-        linears[name] = (weight != 0).to(torch.uint8).cpu()
-        effective += (
-            layers[name].effective_zeros(weight) if name in layers else int((weight == 0).sum())
-        )
-        parameters += weight.numel()
-        nonzero += int(torch.count_nonzero(weight))
-    inside = {id(module.weight) for module in packed.values()}
-    for parameter in model.parameters():
-        if id(parameter) not in inside:
-            parameters += parameter.numel()
-            nonzero += int(torch.count_nonzero(parameter))
-    return checkpoint.measure(
-        tensors,
-        linears,
-        pattern=pattern,
-        precision=PACKED[type(next(iter(packed.values()))).__name__],
-        adapter="unmerged",
-        parameters=parameters,
-        nonzero=nonzero,
-        file_bytes=file_bytes,
-        where=where,
-        effective_zeros=effective,
-    )
+    plain = loading.read_model(folder)
+    linears = blocks.prunable(plain)
+    for name, weight in weights.items():
+        blocks.oriented(linears[name]).copy_(weight)
+    scratch.mkdir()
+    try:
+        checkpoint.save_model(plain, scratch)
+        del plain, linears
+        return quantize(scratch, device, settings["quantization"], settings["double_quant"])
+    finally:
+        shutil.rmtree(scratch)

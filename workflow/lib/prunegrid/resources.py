@@ -4,7 +4,7 @@ The estimate is a fixed part (Python, torch, transformers) and bytes a parameter
 holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients,
 two moments in full fine-tuning (12 more), activations of a training batch. Factors are measured
 on SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
-more, so each retry asks for half as much again.
+more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from prunegrid import modules
 from prunegrid.nodes import Node
 
 FIXED_MB = 800
@@ -24,10 +25,8 @@ BYTES_A_PARAMETER = {
     "perplexity": 8,
     "efficiency": 10,
     "scores": 6,
-    "full": 28,
-    "lora": 20,
-    "qlora": 20,
 }
+WEIGHTS = ("model", "prune", "finetune", "transform")
 
 
 def memory_mb(node: Node, attempt: int = 1) -> int:
@@ -36,17 +35,20 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: the weights that it reads do not exist yet, so their size is unknown.
     """
-    weights = [p for p in node.parents.values() if p.stage in ("model", "prune", "finetune")]
+    weights = [p for p in node.parents.values() if p.stage in WEIGHTS]
     if not weights:
         estimate = float(UNKNOWN_MB[node.stage])
     else:
-        kind = node.settings["strategy"] if node.stage == "finetune" else node.stage
+        if node.stage in ("finetune", "transform"):
+            needed = modules.strategy_facts(node.settings["strategy"])["MEMORY"]
+        else:
+            needed = BYTES_A_PARAMETER[node.stage]
         parameters = 0
         for parent in weights:
             manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
             parameters += manifest["record"]["weights"]["parameters"]
-        each = BYTES_A_PARAMETER[kind] + 4 * _copies(node.settings)
-        estimate = FIXED_MB + parameters * each / 1e6
+        copies = 4 * _copies(node.settings)
+        estimate = FIXED_MB + parameters * (needed + copies) / 1e6
     return int(estimate * (1 + (attempt - 1) / 2))
 
 

@@ -100,11 +100,15 @@ class Slices:
         self, profile: profiles.Finetune, dataset: str, seed: int | None
     ) -> dict[str, Any]:
         """Return the slice of a fine-tuning step, without the keys of other strategies."""
-        adapter = {"rank", "alpha", "dropout", "targets"}
-        quantized = {"quantization", "double_quant"}
-        unused = {"full": adapter | quantized, "lora": quantized}.get(profile.strategy, set())
+        facts = modules.strategy_facts(profile.strategy)
+        unused = profile.unused() | {"calibration"}
+        settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
+        if "adapter" in settings:
+            settings["adapter"] = profile.way
+        if not facts["TRAINS"]:
+            return settings
         return {
-            **profile.model_dump(exclude=unused),
+            **settings,
             "prompt": self.prompt(dataset),
             "max_summary_tokens": self.config.profile("datasets", dataset).max_summary_tokens,
             "seed": self._seed(seed),

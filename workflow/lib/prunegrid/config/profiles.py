@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from prunegrid import modules
+from prunegrid.errors import PrunegridError
+
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -151,10 +154,18 @@ class Prune(Profile):
         return self
 
 
-class Finetune(Profile):
-    """A fine-tuning step."""
+# Keys that only some strategies use, which say so in KEYS; all others are of training.
+OF_STRATEGY = frozenset(
+    ("sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant")
+) | {"precision", "calibration"}
 
-    strategy: Literal["none", "full", "lora", "qlora"]
+
+class Finetune(Profile):
+    """A fine-tuning step; keys beyond these are settings of its strategy."""
+
+    model_config = ConfigDict(extra="allow")
+
+    strategy: str
     split: str = "train"
     rows: Positive | None = None
     dev_split: str | None = None
@@ -175,24 +186,59 @@ class Finetune(Profile):
     autocast: bool = False
     loss_on: Literal["response", "all"] = "response"
     gradient_checkpointing: bool = False
+    sparsity: Literal["keep", "free"] = "keep"
+    adapter: Literal["merged", "unmerged", "unmasked", "masked-after"] | None = None
     rank: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Literal["all-linear"] | list[str] = "all-linear"
     quantization: Literal["nf4", "int8"] = "nf4"
     double_quant: bool = True
+    precision: Literal["nf4", "int8", "bfloat16", "float32"] | None = None
+    calibration: str | None = None
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            modules.strategy_facts(value)
+        except PrunegridError as error:
+            raise ValueError(f"{error.what}; {error.remedy}") from error
+        return value
+
+    def unused(self) -> set[str]:
+        """Return the keys that its strategy does not use."""
+        facts, fields = modules.strategy_facts(self.strategy), set(type(self).model_fields)
+        training = fields - OF_STRATEGY if facts["TRAINS"] else set()
+        return fields - training - {"strategy", *facts["KEYS"]}
+
+    @property
+    def way(self) -> str | None:
+        """What becomes of its adapter: `adapter`, or the strategy's first; None without one."""
+        return self.adapter or next(iter(modules.strategy_facts(self.strategy)["ADAPTERS"]), None)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it ends in plain weights, which further steps can take."""
+        said = modules.strategy_facts(self.strategy)["PLAIN"]
+        values = {"adapter": self.way, "precision": self.precision}
+        return all(values[key] in allowed for key, allowed in said.items())
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> Finetune:
-        adapter = {"rank", "alpha", "dropout", "targets"}
-        idle = {
-            "none": set(type(self).model_fields) - {"strategy"},
-            "full": adapter | {"quantization", "double_quant"},
-            "lora": {"quantization", "double_quant"},
-            "qlora": set(),
-        }[self.strategy] & self.model_fields_set
+        facts = modules.strategy_facts(self.strategy)
+        idle = self.unused() & self.model_fields_set
         if idle:
             raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+        for key in {"precision", "calibration"} & set(facts["KEYS"]):
+            if getattr(self, key) is None:
+                raise ValueError(f"strategy {self.strategy} needs `{key}`")
+        if self.sparsity == "free" and self.way in ("unmasked", "masked-after"):
+            raise ValueError(f"adapter {self.way} and sparsity: free exclude each other")
+        if self.precision in ("bfloat16", "float32", "int8") and "double_quant" in (
+            self.model_fields_set
+        ):
+            raise ValueError(f"precision {self.precision} does not use `double_quant`; remove it")
         return self
 
     @model_validator(mode="after")

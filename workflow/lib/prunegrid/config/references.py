@@ -36,6 +36,8 @@ def check_references(
         check.split("calibration", name, calibration.dataset, "split", calibration.split)
     for name, prune in config.sections["prune"].items():
         check.prune(("prune", name), prune)
+    for name, finetune in config.sections["finetune"].items():
+        check.finetune(("finetune", name), finetune)
     for name, metric in config.sections["metrics"].items():
         check.metric(name, metric)
     for name, evaluation in config.sections["evaluations"].items():
@@ -140,6 +142,16 @@ class _Check:
                 self.add((*keys, f"{kind}_settings", key), f"is not a setting of {name}; {known}")
         return [name] if facts["NEEDS"] != "nothing" else []
 
+    def finetune(self, keys: tuple, finetune: profiles.Finetune) -> None:
+        known = modules.strategy_facts(finetune.strategy)["SETTINGS"]
+        for key, value in (finetune.model_extra or {}).items():
+            if key not in known:
+                hint = nearest(key, set(profiles.Finetune.model_fields) | set(known))
+                self.add((*keys, key), f"is not a key here; {hint}")
+            elif isinstance(value, bool) or not isinstance(value, (type(known[key]), int)):
+                self.add((*keys, key), f"is {value!r}; expected one like {known[key]!r}")
+        self.name((*keys, "calibration"), "calibration", finetune.calibration)
+
     def metric(self, name: str, metric: profiles.Metric) -> None:
         keys = ("metrics", name)
         try:
@@ -199,10 +211,11 @@ class _Check:
             (step.name, step.profile.model_dump_json()): step
             for cell in cells
             for step in cell.steps
-            if step.kind == "prune" and step.inline
+            if step.inline
         }
         for step in inline.values():
-            self.prune((*keys, f"grid (prune {step.name})"), step.profile)
+            look = {"prune": self.prune, "finetune": self.finetune}[step.kind]
+            look((*keys, f"grid ({step.kind} {step.name})"), step.profile)
         self._distinct_rows(keys, cells)
         self._held_out(keys, study, cells)
         self._encoders(keys, cells)
@@ -293,7 +306,8 @@ class _Check:
                 for cell in cells
                 if cell.dataset == dataset
                 for step in cell.steps
-                if step.kind == "finetune" and step.profile.strategy != "none"
+                if step.kind == "finetune"
+                and modules.strategy_facts(step.profile.strategy)["TRAINS"]
             }
             wanted |= {
                 (f"finetune ({step.name})", step.profile.dev_split)

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from prunegrid import blocks, checkpoint, training
+from prunegrid import checkpoint, training
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
+
+TRAINS = True
+KEYS = ("sparsity",)
+MEMORY = 28
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):
@@ -25,7 +29,7 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
     """
     if not masks:
         return None, None
-    modules = blocks.prunable(model)
+    modules = {name: model.get_submodule(name) for name in masks}
     weights = [modules[name].weight for name in masks]
     factors = []
     for (name, mask), weight in zip(masks.items(), weights, strict=True):
@@ -47,8 +51,8 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
     return mask_weights, mask_gradients
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
-    """Return the training facts and the WEIGHTS RECORD of the plain folder written."""
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the plain folder written, read back."""
     parent = context.checkpoint
     model = parent.model
     dtype = model.dtype
@@ -56,7 +60,11 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
     mask_weights, mask_gradients = masker(model, context.masks)
     facts = context.train(model, after_step=mask_weights, before_clip=mask_gradients)
     model.to(dtype)
-    record = checkpoint.save_plain(
-        model, parent.tokenizer, context.out, parent.record["pattern"], adapter="none"
+    return facts, checkpoint.write_plain(
+        model,
+        parent.tokenizer,
+        context.out,
+        parent.record["pattern"],
+        adapter="none",
+        extent=context.extent,
     )
-    return facts, record

@@ -1,4 +1,9 @@
-"""LoRA with its product under the mask, merged into a plain folder at the end."""
+"""LoRA: an adapter trained over frozen weights, then merged or kept beside them.
+
+By default the product is under the pruning mask from the first step on and merged into a plain
+folder (`prunegrid.masked_lora`; PERP, Zimmer et al. 2023, arXiv 2312.15230, calls it MaskLoRA). The
+other ways of `adapter` are said in `prunegrid.adapters`.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +12,51 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from prunegrid import checkpoint, masked_lora, training
+from prunegrid import adapters, checkpoint, masked_lora, parts, training
 from prunegrid.errors import PrunegridError
+from prunegrid.finetuning import full
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
+
+TRAINS = True
+KEYS = ("sparsity", "adapter", "rank", "alpha", "dropout", "targets")
+ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
+PLAIN = {"adapter": ("merged", "masked-after")}
+MEMORY = 20
 
 # Largest difference of logits between adapter and merged model, as a share of the largest logit.
 MERGE_TOLERANCE = 1e-3
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
-    """Return the training facts and the WEIGHTS RECORD of the merged plain folder written.
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the folder written, read back.
 
     Raises:
         PrunegridError: the merged model computes something else than base + adapter.
     """
-    parent = context.checkpoint
-    dtype = parent.model.dtype
+    parent, way = context.checkpoint, settings["adapter"]
+    dtype, pattern = parent.model.dtype, parent.record["pattern"]
     parent.model.float()
-    with context.seeded():
-        model = masked_lora.wrap(parent.model, context.targets(), context.masks, settings)
-    facts = context.train(model)
-    before = probe(model, context)
+    model, facts = adapters.train(context, parent.model, context.targets(), settings)
+    if way in adapters.BESIDE:
+        return facts, parts.save(
+            model, parent.tokenizer, context.out, pattern, dtype=dtype, extent=context.extent
+        )
+    before, loss = probe(model, context), adapters.tuning_loss(model, context)
     merged = masked_lora.merge(model)
-    after = probe(merged, context)
+    if way == "merged":
+        _require_same(before, probe(merged, context), context)
+    elif context.masks:
+        full.masker(merged, context.masks)[0]()
+    merged.to(dtype)
+    adapters.record_merge(context, loss, adapters.tuning_loss(merged, context))
+    return facts, checkpoint.write_plain(
+        merged, parent.tokenizer, context.out, pattern, adapter="merged", extent=context.extent
+    )
+
+
+def _require_same(before: torch.Tensor, after: torch.Tensor, context: Context) -> None:
     difference = float((before - after).abs().max() / before.abs().max().clamp(min=1e-6))
     if not difference <= MERGE_TOLERANCE:
         raise PrunegridError(
@@ -40,11 +65,6 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
             expected=f"at most {MERGE_TOLERANCE}",
         )
     context.facts["merge_difference"] = difference
-    merged.to(dtype)
-    record = checkpoint.save_plain(
-        merged, parent.tokenizer, context.out, parent.record["pattern"], adapter="merged"
-    )
-    return facts, record
 
 
 def probe(model: nn.Module, context: Context) -> torch.Tensor:

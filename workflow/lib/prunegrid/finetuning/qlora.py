@@ -1,9 +1,13 @@
-"""QLoRA: masked adapters over an NF4 (or int8) base, saved unmerged.
+"""QLoRA: adapters over an NF4 (or int8) base, kept beside it or merged and quantized again.
 
 Dettmers et al. 2023, arXiv 2305.14314: NF4, double quantization, adapters on all linears of a
 block. Deviations: the adapter's product is under the pruning mask (`prunegrid.masked_lora`); the
 weights that are not quantized stay in the artifact's dtype; no paged optimizer; the product is
 taken with the dequantized weight in the compute dtype, on CPU and CUDA alike.
+
+Merged, the dequantized base and the product are summed, under the mask, and quantized again. The
+grid of NF4 (a scale for 64 weights) rounds the product: what that costs is measured as the loss of
+the tuning rows before and after. Linears without an adapter keep their base's very codes.
 """
 
 from __future__ import annotations
@@ -11,28 +15,59 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
-from prunegrid import masked_lora, quantized, training
+from prunegrid import adapters, checkpoint, masked_lora, parts, quantized, training
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
 
+TRAINS = True
+# fmt: off
+KEYS = (
+    "sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant",
+)
+# fmt: on
+ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
+PLAIN = {"adapter": ()}
+MEMORY = 20
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, dict]:
-    """Return the training facts and the WEIGHTS RECORD of the quantized folder written."""
-    parent = context.checkpoint
+
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the folder of packed weights written, read back."""
+    parent, way = context.checkpoint, settings["adapter"]
     tokenizer, pattern = parent.tokenizer, parent.record["pattern"]
-    masks, names = context.masks, context.targets()
+    names = context.targets()
     # The plain model was attested and gave the masks; the base is quantized from its files.
     context.checkpoint = None
     del parent
     base = quantized.quantize(
         context.folder, context.device, settings["quantization"], settings["double_quant"]
     )
-    with context.seeded():
-        model = masked_lora.wrap(base, names, masks, settings)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
-    facts = context.train(model)
-    return facts, quantized.save(model, tokenizer, context.out, pattern)
+    model, facts = adapters.train(context, base, names, settings)
+    if way in adapters.BESIDE:
+        return facts, parts.save(model, tokenizer, context.out, pattern, extent=context.extent)
+    loss = adapters.tuning_loss(model, context)
+    packed = quantized.quantize_again(
+        context.folder,
+        summed(model, context.masks),
+        context.out / "summed",
+        context.device,
+        settings,
+    )
+    adapters.record_merge(context, loss, adapters.tuning_loss(packed, context))
+    return facts, parts.save(
+        packed, tokenizer, context.out, pattern, adapter="merged", extent=context.extent
+    )
+
+
+@torch.no_grad()
+def summed(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return base + product of every adapted linear under its mask, [d_out, d_in] on the CPU."""
+    sums = {}
+    for name, layer in masked_lora.layers(model).items():
+        weight = layer.base_weight().float() + layer.delta().float()
+        if masks:
+            weight.mul_(masks[name].to(weight.device))
+        sums[name] = weight.cpu()
+    return sums

@@ -77,7 +77,7 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     _require_folder(folder)
-    if checkpoint.is_quantized(folder):
+    if checkpoint.is_in_parts(folder):
         raise PrunegridError(
             "its base is quantized, with an adapter beside it",
             where=str(folder),

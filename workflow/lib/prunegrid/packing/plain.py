@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from prunegrid import blocks, masked_lora, quantized
+from prunegrid import blocks
 from prunegrid.checkpoint import Checkpoint
+from prunegrid.extent import Extent
 
 
 @dataclass(frozen=True)
@@ -27,37 +27,23 @@ class Plain:
 def of(loaded: Checkpoint) -> Plain:
     """Return the tensors of a checkpoint.
 
-    Of a quantized base with its masked adapter a linear's weight is the sum that it multiplies
-    with, dequantized base + mask ∘ (α/r) B A as [d_out, d_in], in the dtype of the weights that are
-    not quantized: memory for all of them is taken. Else the model's own memory is shared.
+    Of a base in code (NF4, int8), or with an adapter beside it, a prunable linear's weight is the
+    sum that it multiplies with, base + adapter as [d_out, d_in], in the dtype of the weights that
+    are not packed: memory for all of them is taken. Else the model's own memory is shared.
     """
-    if loaded.record["adapter"] == "unmerged":
-        return _merged(loaded.model)
-    linears = {
-        f"{name}.weight": blocks.is_transposed(module)
-        for name, module in blocks.prunable(loaded.model).items()
-    }
-    tensors = {name: tensor.detach().cpu() for name, tensor in loaded.tensors.items()}
-    return Plain(tensors, linears)
-
-
-def _merged(model: torch.nn.Module) -> Plain:
-    """Return the tensors of a quantized base with its adapter, which stay as they are."""
-    model.eval()  # drops sums that were kept for generation
-    packed = {
-        name.replace(".base_layer", ""): module
-        for name, module in model.get_base_model().named_modules()
-        if quantized.is_packed(module)
-    }
-    code = tuple(f"{name}.{part}" for name in packed for part in ("weight", "SCB"))
-    base = quantized.split_tensors(model)["base"]
+    held = loaded.tensors
+    if not any(name.startswith("base/") for name in held):
+        extent = Extent.of(loaded.record)
+        linears = {
+            f"{name}.weight": blocks.is_transposed(module)
+            for name, module in extent.linears(loaded.model).items()
+        }
+        return Plain({name: tensor.detach().cpu() for name, tensor in held.items()}, linears)
+    loaded.model.eval()  # drops sums that were kept for generation
+    sums = {name: total for name, _, total in loaded.weights()}
+    code = tuple(f"{name}.{part}" for name in sums for part in ("weight", "SCB"))
+    base = {n.removeprefix("base/"): t for n, t in held.items() if n.startswith("base/")}
     tensors = {n: t.detach().cpu() for n, t in base.items() if not n.startswith(code)}
     dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
-    layers = masked_lora.layers(model)
-    with torch.no_grad():
-        for name, module in packed.items():
-            weight = quantized.dequantize(module)
-            if name in layers:
-                weight = weight + layers[name].delta()
-            tensors[f"{name}.weight"] = weight.to(dtype).cpu()
-    return Plain(tensors, dict.fromkeys((f"{name}.weight" for name in packed), False))
+    tensors |= {f"{name}.weight": total.to(dtype).cpu() for name, total in sums.items()}
+    return Plain(tensors, dict.fromkeys((f"{name}.weight" for name in sums), False))

@@ -1,8 +1,8 @@
 """Stage `finetune`: trains a checkpoint on the summaries of a data set, keeping its zeros.
 
-Parents: weights (a plain folder), data. Out: a plain folder (full, lora) or a quantized folder
-(qlora), and `finetune.json`: losses, learning rates and development losses by step, the learning
-rates that were tried, tokens, shares cut, settings.
+Parents: weights (a plain folder), data. Out: a plain folder or one in parts (packed weights, an
+adapter beside its base), and `finetune.json`: losses, learning rates and development losses by
+step, the learning rates that were tried, tokens, shares cut, settings.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, training
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.errors import PrunegridError
+from prunegrid.extent import Extent
+from prunegrid.kept import keep_masks, promised, require_kept
 from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
 
-STRATEGIES = ("full", "lora", "qlora")
-
 
 class Context:
-    """What a strategy works with: the attested parent, its masks, the examples, the loop."""
+    """What a strategy works with: the attested parent, its masks, the examples, the loop.
+
+    Attributes:
+        masks: what the strategy is to keep, True = kept; {} where sparsity is free.
+        pruned: the parent's masks, kept or not.
+        extent: what counts as prunable.
+    """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
         self.settings, self.out, self.where = settings, out, job.where
         self.device: str = job.device
         self.seed: int = job.seed("finetune")
         self.folder = Path(parents["weights"])
-        if checkpoint.is_quantized(self.folder):
-            raise PrunegridError(
-                "the weights are quantized with an unmerged adapter",
-                where=self.where,
-                expected="plain weights to fine-tune",
-                remedy="put full or lora fine-tuning before qlora in the chain",
-            )
+        checkpoint.require_plain(self.folder, self.where)
         self.checkpoint = checkpoint.load(self.folder, self.device)
         model = self.checkpoint.model
         self.names = list(blocks.prunable(model))
-        self.masks = keep_masks(model, self.checkpoint.record["pattern"])
+        self.extent = Extent.of(self.checkpoint.record)
+        self.pruned = keep_masks(model, self.checkpoint.record["pattern"], self.extent)
+        self.masks = self.pruned if promised(settings) != "none" else {}
         self.pad = prompts.pad_of(self.checkpoint)
         self.facts: dict = {}
         self.examples: list[training.Example] = []
@@ -157,51 +159,13 @@ class Context:
             )
 
 
-def keep_masks(model: nn.Module, pattern: str | None) -> dict[str, Tensor]:
-    """Return the mask (True = kept) of each prunable weight, bool [d_out, d_in]; {} for dense.
-
-    A dense model's few zeros are weights like any other: only what was pruned is kept at zero.
-    """
-    if pattern is None:
-        return {}
-    with torch.no_grad():
-        return {name: blocks.oriented(m) != 0 for name, m in blocks.prunable(model).items()}
-
-
-def require_kept(parent: dict, tuned: dict, where: str) -> None:
-    """Check that tuning has filled none of the parent's pruned places.
-
-    Args:
-        parent, tuned: WEIGHTS RECORDS; a parent that was not pruned keeps nothing.
-
-    Raises:
-        AttestationError: zeros were lost, or groups hold more than N of M.
-    """
-    if parent["pattern"] is None:
-        return
-    for fact in ("sparsity_prunable", "sparsity_effective"):
-        if tuned[fact] < parent["sparsity_prunable"]:
-            raise AttestationError(
-                f"fine-tuning left {fact} at {tuned[fact]:.6f}",
-                where=where,
-                expected=f"at least {parent['sparsity_prunable']:.6f}, as before it",
-                remedy="its masks were not kept: please report it",
-            )
-    if tuned["nm_valid"] is False:
-        raise AttestationError(f"fine-tuning broke the pattern {parent['pattern']}", where=where)
-
-
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
-    if settings["strategy"] not in STRATEGIES:
-        raise PrunegridError(
-            f"unknown strategy {settings['strategy']!r}", where=job.where, expected=str(STRATEGIES)
-        )
     context = Context(settings, parents, out, job)
     strategy = importlib.import_module(f"prunegrid.finetuning.{settings['strategy']}")
-    parent = context.checkpoint.record
-    facts, record = strategy.tune(context, settings)
-    require_kept(parent, record, job.where)
+    facts, saved = strategy.tune(context, settings)
+    record = saved.record
+    context.facts |= require_kept(context.pruned, saved, settings, job.where)
     story = context.facts | facts.curves() | {"tries": facts.tries, "settings": settings}
     artifacts.write_json(out / "finetune.json", story)
     log.info("%s: loss %.4f → %.4f", job.where, facts.losses[0], facts.losses[-1])

@@ -48,7 +48,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         return prepared
     recipe = recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
-    _require_plain(parents["weights"], job.where)
+    checkpoint.require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(recipe, parents, job.where)
     parent = by_block.open_dense(parents["weights"], job)
     inputs = {"tokens": tokens, "norms": norms}
@@ -109,15 +109,6 @@ def recipe_of(settings: dict, job) -> Recipe:
     own = {key: value for key, value in settings.items() if key not in _OF_STEP}
     recipe = Recipe(**named, settings=own, extent=Extent.of(settings))
     return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
-
-
-def _require_plain(weights: Path, where: str) -> None:
-    if checkpoint.is_quantized(weights):
-        raise PrunegridError(
-            "quantized weights with an adapter cannot be pruned",
-            where=where,
-            remedy="prune first and run qlora afterwards, or fine-tune with lora or full",
-        )
 
 
 def _inputs(recipe: Recipe, parents: dict[str, Path], where: str):

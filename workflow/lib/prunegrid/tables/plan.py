@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "model": cell.model,
             "prune": cell.names("prune") or "dense",
             **_prune_columns(prune.profile if prune else None),
+            "calibration": _calibrations(cell.steps),
             "finetune": cell.names("finetune") or "none",
             "strategy": "+".join(profile.strategy for profile in tuned) or "none",
             "loss_on": tuned[-1].loss_on if tuned else None,
@@ -168,9 +170,17 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     }
 
 
+def _calibrations(steps: Iterable[Any]) -> str | None:
+    """Return the calibration of the last pruning, and of what refits its weights, joined by '+'."""
+    acting = [step for step in steps if not step.idle]
+    last = max((i for i, step in enumerate(acting) if step.kind == "prune"), default=0)
+    names = [getattr(step.profile, "calibration", None) for step in acting[last:]]
+    return "+".join(dict.fromkeys(filter(None, names))) or None
+
+
 def _prune_columns(profile: Any) -> dict[str, Any]:
     """Return the columns that a prune profile fills; None is a dense cell."""
-    names = ("pattern", "sparsity_target", "calibration", "scope", "allocation", "update")
+    names = ("pattern", "sparsity_target", "scope", "allocation", "update")
     if profile is None:
         return {"method": "dense", **dict.fromkeys((*names, "propagation"))}
     facts = modules.method_facts(profile.method)
@@ -182,7 +192,6 @@ def _prune_columns(profile: Any) -> dict[str, Any]:
         "method": profile.method,
         "pattern": profile.pattern,
         "sparsity_target": profile.sparsity if unstructured else _nm_sparsity(profile.pattern),
-        "calibration": profile.calibration,
         "scope": (profile.scope or facts["SCOPE"]) if unstructured else None,
         "allocation": profile.allocation if unstructured else None,
         "update": profile.update,

@@ -17,6 +17,9 @@ from prunegrid.status import read_state
 from prunegrid.tables.schema import COLUMNS
 
 RESAMPLES = 1000
+# Which zeros a step promises to keep (`prunegrid.kept`), the weakest first.
+PROMISES = ("none", "base", "all")
+MERGE_LOSSES = ("merge_loss_before", "merge_loss_after")
 WEIGHT_FACTS = (
     "adapter",
     "sparsity_prunable",
@@ -119,7 +122,8 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
         "lineage": canonical_json([[ref["stage"], ref["key"]] for ref in cell["chain"]]),
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
-    return row | _trained(tuned) | _generated(manifests) | _timed(manifests)
+    row |= _trained(tuned) | recovered(lead["lineage"])
+    return row | _generated(manifests) | _timed(manifests)
 
 
 def _trained(tuned: list[dict]) -> dict[str, Any]:
@@ -135,6 +139,25 @@ def _trained(tuned: list[dict]) -> dict[str, Any]:
         "train_peak_memory_bytes": max(facts["peak_memory_bytes"] for facts in tuned),
         "dev_loss": tuned[-1]["dev_loss"],
     }
+
+
+def recovered(lineage: list[dict]) -> dict[str, Any]:
+    """Return what the steps after the last pruning did to its zeros, and what merging cost.
+
+    The promise is the weakest of these steps, the filled places are those of all of them.
+    """
+    found: dict[str, Any] = {}
+    for step in lineage:
+        facts = step["record"].get("train") or step["record"].get("transform") or {}
+        promise = facts.get("zeros_promised")
+        if step["stage"] == "prune":
+            found = {}
+        elif promise is not None:
+            before = found.get("zeros_promised", promise)
+            found["zeros_promised"] = min(before, promise, key=PROMISES.index)
+            found["zeros_filled"] = found.get("zeros_filled", 0) + facts["zeros_filled"]
+        found |= {key: facts[key] for key in MERGE_LOSSES if key in facts}
+    return found
 
 
 def _generated(manifests: dict[str, dict]) -> dict[str, Any]:

@@ -51,6 +51,29 @@ def update_linear(
     solution = dense * mask
     # Minus half the gradient, where the mask lets it act: what is left to be made up for.
     residual = ((dense - solution) @ hessian).mul_(mask)
+    solution, facts = conjugate_gradients(
+        solution, residual, hessian, mask, iterations=iterations, tolerance=tolerance
+    )
+    return (solution * mask).to(weight.dtype), {"dampening": dampening} | facts
+
+
+def conjugate_gradients(
+    solution: Tensor,
+    residual: Tensor,
+    hessian: Tensor,
+    mask: Tensor,
+    *,
+    iterations: int,
+    tolerance: float,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return (the solution of (s H)∘M = b∘M for every row, {iterations, residual}).
+
+    Args:
+        solution: where it starts, float32 [d_out, d_in], zero where the mask is.
+        residual: b - s H there, under the mask.
+        hessian: symmetric and positive definite, float32 [d_in, d_in].
+        mask: 1.0 = kept, 0.0 = pruned.
+    """
     scale = hessian.diagonal()
     start = residual.norm()
     reached, taken = 1.0, 0
@@ -66,8 +89,7 @@ def update_linear(
         before, energy = energy, (residual * scaled).sum(1, keepdim=True)
         direction = scaled + _ratio(energy, before) * direction
         reached, taken = float(residual.norm() / start), taken + 1
-    facts = {"dampening": dampening, "iterations": taken, "residual": reached if taken else 0.0}
-    return (solution * mask).to(weight.dtype), facts
+    return solution, {"iterations": taken, "residual": reached if taken else 0.0}
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

@@ -1,0 +1,478 @@
+"""Recovery: whatever a strategy does, zeros are the mask's at each stage, and non-zeros change."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+from test_finetune import tune, weights
+
+from prunegrid import (
+    adapters,
+    artifacts,
+    blocks,
+    checkpoint,
+    evaluated,
+    kept,
+    masked_lora,
+    parts,
+    quantized,
+)
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.finetuning import full, norms, quantize, reconstruct
+from prunegrid.stages import finetune, transform
+
+PATTERNS = ("unstructured", "2:4", "4:8")
+KINDS = ("opt", "llama", "gpt2")
+RATE = {"full": 3e-3, "norms": 3e-2}
+# (strategy, its other settings, where the zeros are kept)
+WAYS = {
+    "full": ("full", {}, "all"),
+    "norms": ("norms", {}, "all"),
+    "lora": ("lora", {}, "all"),
+    "lora-unmerged": ("lora", {"adapter": "unmerged"}, "all"),
+    "lora-unmasked": ("lora", {"adapter": "unmasked"}, "base"),
+    "lora-after": ("lora", {"adapter": "masked-after"}, "all"),
+    "qlora": ("qlora", {}, "all"),
+    "qlora-merged": ("qlora", {"adapter": "merged"}, "all"),
+    "qlora-after": ("qlora", {"adapter": "masked-after"}, "all"),
+    "qlora-int8-merged": ("qlora", {"adapter": "merged", "quantization": "int8"}, "all"),
+}
+
+
+def change(tmp_path, parent, name="out", parents=None, **settings):
+    """Return (record, folder) of one transform step."""
+    out = tmp_path / name
+    out.mkdir()
+    record = transform.run(settings, {"weights": parent, **(parents or {})}, out, tiny.job())
+    tiny.finish(out, record["weights"])
+    return record, out
+
+
+def masks_of(parent):
+    """Return where a plain folder's prunable weights are not zero."""
+    return {name: weight != 0 for name, weight in weights(parent).items()}
+
+
+def places(folder):
+    """Return {name: (base, base + adapter)} of any folder's prunable weights, copied."""
+    loaded = evaluated.load(folder)
+    return {name: (base.clone(), both.clone()) for name, base, both in loaded.weights()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("way", WAYS)
+def test_zeros_stay_and_non_zeros_change(tmp_path, kind, pattern, way):
+    strategy, settings, keeps = WAYS[way]
+    parent = tiny.artifact(tmp_path / "parent", kind, pattern)
+    rate = RATE.get(strategy, 2e-2)
+    record, out = tune(tmp_path, parent, strategy, learning_rate=rate, **settings)
+    train, facts = record["train"], record["weights"]
+    assert train["last_loss"] < train["first_loss"]
+    assert train["zeros_promised"] == keeps and train["zeros_filled_base"] == 0
+    assert (train["zeros_filled"] == 0) is (keeps == "all")
+    assert facts["nm_valid"] is (True if ":" in pattern else None)
+    before, after, masks = weights(parent), places(out), masks_of(parent)
+    packed = strategy == "qlora"
+    for name, mask in masks.items():
+        base, both = after[name]
+        assert not base[~mask].any(), name
+        if keeps == "all":
+            assert not both[~mask].any(), name
+        if not packed:  # NF4 rounds small weights to zero, a float does not
+            assert base[mask].all(), name
+        moved = (both[mask] != before[name][mask]).float().mean()
+        assert moved == 0 if strategy == "norms" else moved > 0.8, name
+    expected = 0.5 if keeps == "all" else 0.0
+    assert facts["sparsity_effective"] == pytest.approx(expected, abs=0.06)
+    assert facts["sparsity_prunable"] >= 0.5
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
+def test_free_sparsity_is_a_control(tmp_path, strategy):
+    """Zeros fill, the job does not fail, and its record says that sparsity was free."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    record, out = tune(tmp_path, parent, strategy, sparsity="free", learning_rate=1e-2)
+    train, facts = record["train"], record["weights"]
+    assert train["zeros_promised"] == "none" and train["zeros_filled"] > 1000
+    assert facts["sparsity_effective"] < 0.1
+    assert facts["nm_valid"] is (strategy == "qlora")  # its base keeps them
+    assert evaluated.load(out).record == facts
+    assert artifacts.read_json(out / "finetune.json")["settings"]["sparsity"] == "free"
+    assert not (out / parts.MASKS).exists()
+
+
+def test_free_sparsity_can_be_tuned_on(tmp_path):
+    """What lost its pattern on purpose may be tuned again, with what it has left kept."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    _, free = tune(tmp_path, parent, "full", "free", sparsity="free", max_steps=1)
+    record, _ = tune(tmp_path, free, "full", "again", max_steps=1)
+    assert record["weights"]["nm_valid"] is False and record["train"]["zeros_filled"] == 0
+
+
+def test_dense_promises_nothing(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    record, _ = tune(tmp_path, parent, "full", max_steps=1)
+    assert record["train"]["zeros_promised"] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_merged_equals_unmerged(tmp_path, kind, pattern):
+    """The plain folder of masked LoRA computes what base, adapter and masks do, to rounding."""
+    parent = tiny.artifact(tmp_path / "parent", kind, pattern)
+    made = {
+        way: tune(tmp_path, parent, "lora", way, adapter=way, learning_rate=2e-2, epochs=1)[1]
+        for way in ("merged", "unmerged")
+    }
+    ids = torch.randint(3, 40, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        merged, unmerged, untuned = (
+            evaluated.load(folder).model(input_ids=ids).logits
+            for folder in (made["merged"], made["unmerged"], parent)
+        )
+    assert (merged - unmerged).abs().max() < 1e-4 * unmerged.abs().max()
+    assert (merged - untuned).abs().max() > 1e-2 * unmerged.abs().max()
+    one, two = places(made["merged"]), places(made["unmerged"])
+    for name in one:
+        assert torch.equal(one[name][1] == 0, two[name][1] == 0)
+
+
+def test_unmerged_base_is_the_parent(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4", dtype=torch.bfloat16)
+    record, out = tune(tmp_path, parent, "lora", adapter="unmasked", max_steps=2)
+    before = weights(parent)
+    assert all(torch.equal(base, before[name]) for name, (base, _) in places(out).items())
+    assert record["weights"]["precision"] == "bfloat16"
+    assert record["weights"]["adapter"] == "unmerged"
+    assert record["weights"]["sha256"] == checkpoint.file_weights_sha256(out)
+
+
+def test_masked_after_costs_loss(tmp_path):
+    """Masking only at the end throws away a part of what was trained; the record says how much."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    losses = {}
+    for way in ("merged", "masked-after"):
+        train = tune(tmp_path, parent, "lora", way, adapter=way, epochs=4, learning_rate=2e-2)[0][
+            "train"
+        ]
+        losses[way] = train["merge_loss_after"] - train["merge_loss_before"]
+    assert abs(losses["merged"]) < 1e-4 < 0.05 < losses["masked-after"]
+
+
+@pytest.mark.parametrize("packing", ["nf4", "int8"])
+def test_merging_qlora_costs_what_is_recorded(tmp_path, packing):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    named = {"quantization": packing, "learning_rate": 2e-2, "epochs": 4}
+    targets = ["q_proj", "up_proj"]
+    beside, one = tune(tmp_path, parent, "qlora", "beside", targets=targets, **named)
+    merged, two = tune(
+        tmp_path, parent, "qlora", "merged", adapter="merged", targets=targets, **named
+    )
+    train = merged["train"]
+    assert beside["train"]["last_loss"] == train["last_loss"]
+    assert train["merge_loss_before"] < train["first_loss"]
+    # Coarse codes round the product: NF4 more than int8, and neither for nothing.
+    cost = abs(train["merge_loss_after"] - train["merge_loss_before"])
+    assert 0 < cost < {"nf4": 0.5, "int8": 0.05}[packing]
+    assert merged["weights"]["adapter"] == "merged"
+    assert merged["weights"]["precision"] == packing
+    assert not (two / "adapter").exists() and not (two / "summed").exists()
+    before, after = places(one), places(two)
+    for name in before:
+        touched = name.endswith(tuple(targets))
+        assert torch.equal(before[name][0], after[name][0]) is not touched, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_trains_vectors_alone(tmp_path, kind):
+    parent = tiny.artifact(tmp_path / "parent", kind, "2:4", dtype=torch.bfloat16)
+    record, out = tune(tmp_path, parent, "norms", learning_rate=1e-1)
+    before = dict(checkpoint.read_model(parent).named_parameters())
+    after = dict(checkpoint.read_model(out).named_parameters())
+    count = 0
+    for name, parameter in before.items():
+        same = torch.equal(parameter, after[name])
+        assert same if parameter.dim() > 1 else not same, name
+        count += parameter.numel() if parameter.dim() <= 1 else 0
+    assert record["train"]["trained_parameters"] == count
+    assert record["weights"]["precision"] == "bfloat16"
+
+
+def test_norms_takes_no_gradient_of_a_matrix():
+    model = tiny.model("opt")
+    names = norms.choose(model, "test")
+    model(input_ids=torch.randint(3, 40, (1, 5))).logits.sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) is (name in names) is (parameter.dim() == 1), name
+    assert any(name.endswith("fc1.bias") for name in names)
+    assert any("layer_norm.weight" in name for name in names)
+
+
+def test_norms_of_a_model_without_any():
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 4, bias=False)})
+    with pytest.raises(PrunegridError, match="neither biases nor norms.*use strategy lora"):
+        norms.choose(model, "test")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "nf4"])
+def test_any_precision_keeps_the_zeros(tmp_path, kind, precision):
+    parent = tiny.artifact(tmp_path / "parent", kind, "2:4")
+    settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
+    record, out = change(tmp_path, parent, **settings)
+    facts = record["weights"]
+    assert facts["precision"] == precision and facts["nm_valid"] is True
+    assert facts["adapter"] == "none"
+    assert record["transform"]["zeros_filled"] == 0
+    before, masks = weights(parent), masks_of(parent)
+    worst = {"float32": 0, "bfloat16": 2**-8, "int8": 1 / 127, "nf4": 0.2}[precision]
+    for name, (base, both) in places(out).items():
+        assert torch.equal(base, both) and not base[~masks[name]].any()
+        assert (base.float() - before[name]).abs().max() <= worst * before[name].abs().max()
+    assert evaluated.load(out).record == facts
+    assert facts["sha256"] == checkpoint.file_weights_sha256(out)
+    assert evaluated.load(parent).record["parameters"] == facts["parameters"]
+
+
+def test_a_tuned_model_in_another_precision(tmp_path):
+    """{pruned} x {tuned} x {nf4}: the adapter that was merged before stays in the record."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    _, tuned = tune(tmp_path, parent, "lora", max_steps=2)
+    settings = {"strategy": "quantize", "precision": "nf4", "double_quant": True}
+    record, out = change(tmp_path, tuned, "packed", **settings)
+    assert record["weights"]["adapter"] == "merged" and record["weights"]["nm_valid"] is True
+    ids = torch.randint(3, 40, (2, 9))
+    with torch.no_grad():
+        plain = evaluated.load(out).model(input_ids=ids).logits
+        cached = evaluated.load(out, cache_dequantized=True).model
+        for _ in range(2):
+            assert torch.equal(cached(input_ids=ids).logits, plain)
+    with pytest.raises(PrunegridError, match="expected plain weights"):
+        change(tmp_path, out, "again", **settings)
+
+
+def test_free_and_kept_masks_are_counted():
+    masks = {"a": torch.tensor([[True, False], [False, True]])}
+    base = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    both = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    assert kept.count_filled(masks, [("a", base, both)]) == (0, 1)
+    with pytest.raises(AttestationError, match="is not one of those"):
+        kept.count_filled(masks, [("b", base, both)])
+    with pytest.raises(AttestationError, match="are gone"):
+        kept.count_filled(masks, [])
+
+
+def calibration(folder, samples=8, length=16):
+    """Return a calibration artifact of random windows."""
+    folder.mkdir()
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randint(3, 40, (samples, length), generator=draw)
+    save_file({"tokens": tokens}, folder / "tokens.safetensors")
+    return folder
+
+
+REFIT = {"strategy": "reconstruct"} | reconstruct.SETTINGS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_reconstruction_comes_nearer_to_the_dense_model(tmp_path, kind, pattern):
+    """On held-out tokens too; zeros stay; each linear's own error falls."""
+    dense = tiny.artifact(tmp_path / "dense", kind)
+    pruned = tiny.artifact(tmp_path / "pruned", kind, pattern)
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c", 32)}
+    record, out = change(tmp_path, pruned, parents=parents, **REFIT)
+    facts = record["transform"]
+    assert facts["zeros_promised"] == "all" and facts["zeros_filled"] == 0
+    assert facts["tokens"] == 32 * 16 and facts["error_after"] < 0.9 * facts["error_before"]
+    story = artifacts.read_json(out / "transform.json")["linears"]
+    before, after = weights(pruned), weights(out)
+    assert set(story) == set(before)
+    for name, mask in masks_of(pruned).items():
+        assert story[name]["error_after"] <= story[name]["error_before"], name
+        assert not after[name][~mask].any() and after[name][mask].all(), name
+        assert (after[name] != before[name])[mask].float().mean() > 0.9, name
+    ids = torch.randint(3, 40, (16, 16), generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        wanted, was, now = (
+            checkpoint.read_model(f)(input_ids=ids).logits for f in (dense, pruned, out)
+        )
+    assert (now - wanted).square().mean() < 0.9 * (was - wanted).square().mean()
+
+
+def test_reconstruction_of_a_dense_model_changes_nothing(tmp_path):
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    record, out = change(tmp_path, dense, parents=parents, **REFIT)
+    assert record["weights"]["sha256"] == checkpoint.load(dense).record["sha256"]
+    assert record["transform"]["zeros_promised"] is None
+
+
+def test_reconstruction_wants_the_same_architecture(tmp_path):
+    parents = {
+        "dense": tiny.artifact(tmp_path / "dense", "opt"),
+        "calibration": calibration(tmp_path / "c"),
+    }
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    with pytest.raises(PrunegridError, match="of another architecture"):
+        change(tmp_path, pruned, parents=parents, **REFIT)
+
+
+def test_refitting_is_least_squares():
+    """Against torch's own, row by row over the kept columns, λ as rows of their own."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 8, generator=draw)
+    y = x + 0.3 * torch.randn(60, 8, generator=draw)
+    dense = torch.randn(5, 8, generator=draw)
+    kept = torch.rand(5, 8, generator=draw) > 0.5
+    kept[0], kept[1] = False, True
+    pruned, scale = dense * kept, 2 / 60
+    gram = scale * y.T @ y
+    new, facts = reconstruct.refit_linear(
+        pruned, kept, gram, dense @ (scale * x.T @ y), float(scale * (x @ dense.T).square().sum()),
+        dampening=0.1, iterations=200, tolerance=1e-7,
+    )  # fmt: skip
+    pull = (0.1 * gram.diagonal().mean() / scale).sqrt()
+    for row in range(5):
+        columns = kept[row].nonzero()[:, 0]
+        assert not new[row][~kept[row]].any()
+        if not len(columns):
+            continue
+        left = torch.cat([y[:, columns], pull * torch.eye(len(columns))])
+        right = torch.cat([x @ dense[row], pull * pruned[row, columns]])
+        expected = torch.linalg.lstsq(left, right).solution
+        assert torch.allclose(new[row, columns], expected, atol=1e-4)
+    for key, weight in (("error_before", pruned), ("error_after", new)):
+        plain = (y @ weight.T - x @ dense.T).square().sum() / (x @ dense.T).square().sum()
+        assert facts[key] == pytest.approx(float(plain), rel=1e-3)
+
+
+def test_a_refit_without_its_mask_is_seen(tmp_path, monkeypatch):
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    real = reconstruct.refit
+    monkeypatch.setattr(
+        reconstruct, "refit", lambda m, d, t, masks, *rest, **n: real(m, d, t, {}, *rest, **n)
+    )
+    with pytest.raises(AttestationError, match="pruned places"):
+        change(tmp_path, pruned, parents=parents, **REFIT)
+
+
+# --- planted faults: each must fail its job ---------------------------------------------------
+
+
+def test_a_moved_zero_is_seen(tmp_path, monkeypatch):
+    """As many zeros as before, but one elsewhere: counts alone would not tell."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "unstructured")
+    real = checkpoint.write_plain
+
+    def planted(model, *rest, **named):
+        weight = blocks.oriented(next(iter(blocks.prunable(model).values())))
+        zero, other = (weight == 0).nonzero()[0], weight.nonzero()[0]
+        weight[tuple(zero)], weight[tuple(other)] = weight[tuple(other)].clone(), 0.0
+        return real(model, *rest, **named)
+
+    monkeypatch.setattr(checkpoint, "write_plain", planted)
+    with pytest.raises(AttestationError, match="filled 1 of .* pruned places"):
+        tune(tmp_path, parent, "full", max_steps=1)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_mask_forgotten_after_one_step_is_seen(tmp_path, monkeypatch, pattern):
+    parent = tiny.artifact(tmp_path / "parent", "llama", pattern)
+    real = full.masker
+
+    def planted(model, masks):
+        weights, gradients = real(model, masks)
+        calls = []
+
+        def once():
+            calls.append(1)
+            if len(calls) != 3:
+                weights()
+
+        return once, None
+
+    monkeypatch.setattr(full, "masker", planted)
+    with pytest.raises(AttestationError, match="pruned places"):
+        tune(tmp_path, parent, "full", max_steps=3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_merge_without_its_mask_is_seen(tmp_path, monkeypatch, kind):
+    parent = tiny.artifact(tmp_path / "parent", kind, "2:4")
+    real = masked_lora.merge
+
+    def planted(model):
+        for layer in masked_lora.layers(model).values():
+            layer.kept = None
+        return real(model)
+
+    monkeypatch.setattr(masked_lora, "merge", planted)
+    # The probe sees it first: the merged model computes something else.
+    with pytest.raises(PrunegridError, match="merging the adapter changed the logits"):
+        tune(tmp_path, parent, "lora", "probed", max_steps=4, learning_rate=2e-2)
+    monkeypatch.setattr("prunegrid.finetuning.lora.MERGE_TOLERANCE", float("inf"))
+    with pytest.raises(AttestationError, match="pruned places"):
+        tune(tmp_path, parent, "lora", "kept", max_steps=4, learning_rate=2e-2)
+
+
+def test_masking_forgotten_at_the_end_is_seen(tmp_path, monkeypatch):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    monkeypatch.setattr(full, "masker", lambda model, masks: (lambda: None, None))
+    with pytest.raises(AttestationError, match="pruned places"):
+        tune(tmp_path, parent, "lora", adapter="masked-after", max_steps=2)
+
+
+def test_codes_that_fill_zeros_are_seen(tmp_path, monkeypatch):
+    """A quantizer whose grid has no zero (as one with an offset) fails quantizing and merging."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    real = quantized.dequantize
+    monkeypatch.setattr(quantized, "dequantize", lambda module: real(module) + 1e-3)
+    settings = {"strategy": "quantize", "precision": "nf4", "double_quant": True}
+    with pytest.raises(AttestationError, match="pruned places"):
+        change(tmp_path, parent, **settings)
+    with pytest.raises(AttestationError, match="pruned places"):
+        tune(tmp_path, parent, "qlora", "merged", adapter="merged", max_steps=1)
+
+
+def test_summing_without_the_mask_is_seen(tmp_path, monkeypatch):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    wrap = masked_lora.wrap
+    monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
+    real = finetune.importlib.import_module("prunegrid.finetuning.qlora").summed
+    monkeypatch.setattr("prunegrid.finetuning.qlora.summed", lambda m, masks: real(m, {}))
+    with pytest.raises(AttestationError, match="pruned places"):
+        tune(tmp_path, parent, "qlora", adapter="merged", max_steps=4, learning_rate=2e-2)
+
+
+def test_swapped_masks_are_refused_on_loading(tmp_path):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    _, out = tune(tmp_path, parent, "lora", adapter="unmerged", max_steps=2)
+    (out / parts.MASKS).unlink()
+    with pytest.raises(AttestationError, match="sha256"):
+        evaluated.load(out)
+
+
+def test_the_loss_of_tuning_rows_is_the_plain_mean(tmp_path):
+    """Against every row by itself, whatever the batch."""
+    parent = tiny.artifact(tmp_path / "parent", "llama")
+    data = tiny.data(tmp_path / "data", rows=7, uneven=True)
+    settings = tiny.finetune("lora", batch_size=3)
+    parents = {"weights": parent, "data": data}
+    context = finetune.Context(settings, parents, tmp_path, tiny.job())
+    model, total, count = context.checkpoint.model, 0.0, 0
+    for row in context.examples:
+        ids = torch.tensor([row.prompt + row.response])
+        logits = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1)
+        total -= float(logits[range(len(row.response)), row.response].sum().detach())
+        count += len(row.response)
+    assert adapters.tuning_loss(model, context) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_strategies_say_when_they_end_in_plain_weights():
+    assert quantize.PLAIN == {"precision": ("bfloat16", "float32")}
