@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from test_efficiency import SETTINGS
 from test_finetune import tune
 
-from prunegrid import blocks, evaluated, masked_lora
+from prunegrid import blocks, evaluated, masked_lora, parts
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.packing import container, forms, plain, sizes
 from prunegrid.stages import efficiency
@@ -98,7 +98,7 @@ def test_a_quantized_base_is_merged_with_its_adapter(tmp_path, packing, kind):
     assert not model.load_state_dict(merged.tensors, strict=False).unexpected_keys
     with torch.no_grad():
         assert torch.allclose(model(ids).logits, logits, atol=1e-4)
-    assert masked_lora.layers(loaded.model) and quantized.split_tensors(loaded.model)["masks"]
+    assert masked_lora.layers(loaded.model) and parts.split_tensors(loaded.model)["masks"]
 
 
 @pytest.mark.parametrize("fault", ["value", "sign", "place", "tensor", "dtype"])

@@ -195,6 +195,7 @@ def test_a_community_metric_needs_its_revision(raw):
 def tuned(raw, dev_split, **splits):
     raw = changed(raw, "finetune", "demo-full", "dev_split", dev_split)
     raw["datasets"]["aclsum"]["splits"].update(splits)
+    raw["studies"] = {"demo": raw["studies"]["demo"]}
     return raw
 
 

@@ -210,7 +210,7 @@ def test_code_of_training_is_not_in_the_key_of_a_step_without():
     """An edit of the training loop reruns no quantizing, and one of QLoRA no full tuning."""
     closure = {
         name: {
-            path.stem
+            path.parent.name if path.name == "__init__.py" else path.stem
             for root in (f"prunegrid.stages.{stage}", f"prunegrid.finetuning.{name}")
             for path in keys._closure(keys._module_file(root))
         }

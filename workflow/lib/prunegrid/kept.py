@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.errors import AttestationError
-from prunegrid.extent import Extent
+from prunegrid.extent import BLOCKS_ONLY, Extent
 
 if TYPE_CHECKING:
     from prunegrid.checkpoint import Checkpoint
 
 
-def keep_masks(model: nn.Module, pattern: str | None, extent: Extent) -> dict[str, Tensor]:
+def keep_masks(
+    model: nn.Module, pattern: str | None, extent: Extent = BLOCKS_ONLY
+) -> dict[str, Tensor]:
     """Return the mask (True = kept) of each prunable weight, bool [d_out, d_in]; {} for dense.
 
     A dense model's few zeros are weights like any other: only what was pruned is kept at zero.
