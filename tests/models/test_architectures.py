@@ -225,8 +225,8 @@ def test_a_skipped_linear_of_cross_attention_is_found(monkeypatch, tokens, name,
 def test_a_block_left_out_is_found(monkeypatch, tokens, name, left_out):
     whole = blocks.find_blocks
 
-    def without(model):
-        found = whole(model)
+    def without(model, **named):
+        found = whole(model, **named)
         names = [n for n in found.names if n != found.names[left_out]]
         modules = [m for m in found.modules if m is not found.modules[left_out]]
         return dataclasses.replace(

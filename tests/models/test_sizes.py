@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -132,11 +137,27 @@ def test_a_writer_that_loses_something_fails_the_job(tmp_path, monkeypatch, faul
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_what_sizes_need_is_not_in_memory_while_it_is_measured():
+    """The peak of a plain row must hold no adapters' and no quantizers' libraries."""
+    code = (
+        "import sys, prunegrid.stages.efficiency; print({'peft', 'bitsandbytes'} & {*sys.modules})"
+    )
+    library = Path(sizes.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(library)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_sizes_come_after_what_is_timed(tmp_path, monkeypatch):
     """No time and no peak of memory has them in it; without the setting nothing is written."""
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
     order = []
-    for module, name in ((efficiency.timing, "measure"), (efficiency.sizes, "measure")):
+    for module, name in ((efficiency.timing, "measure"), (sizes, "measure")):
         inner = getattr(module, name)
 
         def spy(*arguments, _inner=inner, _name=module.__name__):

@@ -64,8 +64,7 @@ class _Stored(Mapping[str, Tensor]):
 def pack(folder: Path, out: Path) -> dict[str, Any]:
     """Write a plain model folder without its zeros; return {weights_sha256, bytes, dense_bytes}.
 
-    The packed weights are in memory at once. What was written is read
-    back and compared.
+    The packed weights are in memory at once. What was written is read back and compared.
 
     Args:
         folder: config, safetensors, tokenizer; with a manifest where it is an artifact.

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, evaluated, forward, sparse_kernels, timing
+from prunegrid import artifacts, checkpoint, evaluated, forward, sparse_kernels, timing
 from prunegrid.errors import PrunegridError
-from prunegrid.packing import plain, sizes
 
 MEMORY = {
     "cpu": "largest resident size of the whole process, loading and attestation included",
@@ -36,10 +35,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         )
     summary, raw = timing.measure(loaded.model, settings, job.device)
     sparse, sparse_raw = _sparse(loaded.model, settings, job.device)
-    sized = None
-    if settings["sizes"]:
-        pattern = loaded.record["pattern"]
-        sized = sizes.measure(plain.of(loaded), pattern, out, job.where)
+    sized = _sizes(loaded, out, job.where) if settings["sizes"] else None
     kind = "cuda" if job.device.startswith("cuda") else "cpu"
     facts = {
         **summary,
@@ -61,6 +57,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "file_bytes": weights["file_bytes"],
         **facts,
     }
+
+
+def _sizes(loaded: checkpoint.Checkpoint, out: Path, where: str) -> dict:
+    """Return the bytes of the checkpoint in several forms (see `prunegrid.packing.sizes`)."""
+    # Not before: what they import would be in the peak of memory of every row.
+    from prunegrid.packing import plain, sizes
+
+    return sizes.measure(plain.of(loaded), loaded.record["pattern"], out, where)
 
 
 def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict | None, dict | None]:

@@ -328,7 +328,8 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     if wide["decode_speed_vs_dense"].notna().any():
         sentences.append(
             "`vs dense` is the decoding speed over that of the untouched model (above 1: faster); "
-            "its interval is over repetitions in one process."
+            "its interval is over repetitions in one process, and blind to what differs from one "
+            "process to the next."
         )
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
