@@ -12,6 +12,7 @@ import pytest
 from runs import Run
 
 from prunegrid import artifacts
+from prunegrid.tables.plan import SUFFIXES
 from prunegrid.tables.schema import COLUMNS, KEYS
 
 MEASURED = ("seconds", "per_second", "peak_memory_bytes")
@@ -39,7 +40,7 @@ def test_the_table_is_whole(finished):
         "int64",
         "boolean",
     }
-    for suffix in ("long.parquet", "pairs.parquet", "csv", "md", "png", "manifest.json"):
+    for suffix in SUFFIXES:
         assert (finished.folder / f"results/tiny.{suffix}").stat().st_size > 0
 
 
@@ -71,6 +72,21 @@ def test_the_long_table_holds_baselines_and_intervals(finished):
     assert set(tall["kind"]) == {"cell", "baseline"}
     rouge = tall[tall["metric"] == "rouge1"]
     assert (rouge["low"] <= rouge["value"]).all() and (rouge["value"] <= rouge["high"]).all()
+
+
+def test_the_contrasts_have_verdicts_and_the_conclusions_a_page(finished, tmp_path):
+    found = pandas.read_parquet(finished.folder / "results/tiny.contrasts.parquet")
+    assert found["contrast"].tolist() == ["tuned", "texts"] and found["reason"].isna().all()
+    assert found["n"].tolist() == [4, 6]
+    assert set(found["verdict"]) <= {
+        "better", "worse", "non-inferior", "not distinguishable at this n", "not ranked: at chance",
+    }  # fmt: skip
+    assert "Declared contrasts" in (finished.folder / "results/tiny.md").read_text()
+    tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
+    assert (tall.loc[tall["split"] == "tiny-ppl", "chance"] > 2).all()
+    run = finished.copy(tmp_path / "copy")
+    assert run.prunegrid("claims").returncode == 0
+    assert "On tiny-llama / tiny-notes" in (run.folder / "results/claims.md").read_text()
 
 
 def test_verify_passes_on_what_was_run(finished):
