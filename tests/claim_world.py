@@ -6,7 +6,7 @@ import math
 
 import pandas
 
-from prunegrid.claims.catalog import Claim
+from prunegrid.claims.claim import Claim
 from prunegrid.claims.finished import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 

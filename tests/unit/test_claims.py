@@ -10,7 +10,8 @@ from claim_world import World, bear, facts, metric_of, places
 
 from prunegrid import cli
 from prunegrid.claims import page
-from prunegrid.claims.catalog import CLAIMS, SOURCES
+from prunegrid.claims.catalog import CLAIMS
+from prunegrid.claims.claim import SOURCES
 from prunegrid.claims.evidence import Comparison, decide, p_value
 from prunegrid.claims.kinds import KINDS
 from prunegrid.tables.schema import COLUMNS

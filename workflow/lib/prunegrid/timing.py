@@ -17,7 +17,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from prunegrid import clock, energy
-from prunegrid.training import forward_parameters, peak_memory, synchronize
+from prunegrid.training import peak_memory, synchronize
+from prunegrid.training.loss import forward_parameters
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import pandas
 from tabulate import tabulate
 
 from prunegrid.artifacts import write_text
-from prunegrid.claims.catalog import CLAIMS, QUALITY, SOURCES, Claim
+from prunegrid.claims.catalog import CLAIMS
+from prunegrid.claims.claim import QUALITY, SOURCES, Claim
 from prunegrid.claims.evidence import Comparison, decide
 from prunegrid.claims.finished import Finished, named, read
 from prunegrid.claims.kinds import KINDS
@@ -149,11 +150,15 @@ def _first(some: Sequence[Comparison]) -> list[str]:
     if len(some) != 1:
         return []
     line = _line(some[0])
-    return [f"{line['a']} against {line['b']}: {line['effect']} {line['95% interval']}".rstrip()]
+    text = f"{line['a']} against {line['b']}: {line['effect']} {line['95% interval']}".rstrip()
+    return [text, some[0].note] if some[0].note else [text]
 
 
 def _line(one: Comparison) -> dict[str, Any]:
-    bounds = "" if one.low is None or one.high is None else f"{one.low:.4g} … {one.high:.4g}"
+    # Adding zero turns -0 into 0.
+    bounds = (
+        "" if one.low is None or one.high is None else f"{one.low + 0:.4g} … {one.high + 0:.4g}"
+    )
     return {
         "study": one.study,
         "model": " and ".join(one.models),
@@ -161,7 +166,7 @@ def _line(one: Comparison) -> dict[str, Any]:
         "metric": one.metric,
         "a": one.a,
         "b": one.b,
-        "effect": f"{one.effect} {one.value:.4g}",
+        "effect": f"{one.effect} {one.value + 0:.4g}",
         "95% interval": bounds,
         "n": "" if one.n is None else one.n,
         "seeds": "" if one.seeds is None else one.seeds,
