@@ -21,7 +21,7 @@ from prunegrid import (
 )
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import full, norms, quantize, reconstruct
-from prunegrid.stages import finetune, transform
+from prunegrid.stages import finetune, predictions, transform
 
 PATTERNS = ("unstructured", "2:4", "4:8")
 KINDS = ("opt", "llama", "gpt2")
@@ -252,6 +252,61 @@ def test_a_tuned_model_in_another_precision(tmp_path):
             assert torch.equal(cached(input_ids=ids).logits, plain)
     with pytest.raises(PrunegridError, match="expected plain weights"):
         change(tmp_path, out, "again", **settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_zeros_are_the_same_through_a_long_chain(tmp_path, kind, pattern):
+    """Refitted, tuned in three ways, cast, and packed: the mask is the same after each step."""
+    dense = tiny.artifact(tmp_path / "dense", kind)
+    folder = tiny.artifact(tmp_path / "pruned", kind, pattern)
+    masks = masks_of(folder)
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    _, folder = change(tmp_path, folder, "refitted", parents, **REFIT)
+    for strategy in ("full", "norms", "lora"):
+        assert all(torch.equal(mask, masks[n]) for n, mask in masks_of(folder).items())
+        _, folder = tune(tmp_path, folder, strategy, strategy, max_steps=2)
+    for precision in ("bfloat16", "float32", "nf4"):
+        assert all(torch.equal(mask, masks[n]) for n, mask in masks_of(folder).items())
+        settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
+        record, folder = change(tmp_path, folder, precision, **settings)
+    assert record["transform"]["zeros_filled"] == 0
+    for name, (base, both) in places(folder).items():
+        assert torch.equal(base, both) and not base[~masks[name]].any(), name
+
+
+def test_a_transform_gives_the_same_bytes_again(tmp_path):
+    dense = tiny.artifact(tmp_path / "dense", "llama")
+    pruned = tiny.artifact(tmp_path / "pruned", "llama", "2:4")
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "c")}
+    packing = {"strategy": "quantize", "precision": "nf4", "double_quant": True}
+    for settings in (REFIT, packing):
+        made = [
+            change(tmp_path, pruned, f"{settings['strategy']}{n}", parents, **settings)[1]
+            for n in range(2)
+        ]
+        for folder in made:
+            (folder / artifacts.MANIFEST).unlink()
+            story = artifacts.read_json(folder / "transform.json")
+            assert not any("seconds" in key for key in story)
+        assert artifacts.list_files(made[0]) == artifacts.list_files(made[1])
+
+
+@pytest.mark.parametrize("way", ["lora-unmerged", "lora-unmasked", "qlora-merged", "packed"])
+def test_every_kind_of_folder_generates(tmp_path, way):
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    tiny.data(tmp_path / "data")
+    if way == "packed":
+        settings = {"strategy": "quantize", "precision": "int8", "double_quant": True}
+        record, out = change(tmp_path, parent, **settings)
+    else:
+        strategy, settings, _ = WAYS[way]
+        record, out = tune(tmp_path, parent, strategy, max_steps=2, **settings)
+    (tmp_path / "p").mkdir()
+    parents = {"weights": out, "data": tmp_path / "data"}
+    settings = tiny.generation(rows=4, cache_dequantized=True)
+    found = predictions.run(settings, parents, tmp_path / "p", tiny.job())
+    assert found["weights"] == record["weights"] and found["rows"] == 4
 
 
 def test_free_and_kept_masks_are_counted():

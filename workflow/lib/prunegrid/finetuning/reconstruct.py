@@ -20,7 +20,6 @@ Both models are held whole, whatever `memory.model` says. The hidden states foll
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,7 +54,6 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     dense = checkpoint.load(context.parents["dense"], context.device)
     tokens = load_file(context.parents["calibration"] / "tokens.safetensors")["tokens"]
     storage = Storage(memory["activations"], memory["chunk"], context.job.scratch)
-    began = time.perf_counter()
     own = {name: settings[name] for name in SETTINGS}
     context.story = refit(
         parent.model, dense.model, tokens, context.masks, context.where, storage, **own
@@ -63,7 +61,6 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     errors = [(f["error_before"], f["error_after"]) for f in context.story.values()]
     context.facts |= {
         "tokens": tokens.numel(),
-        "refit_seconds": round(time.perf_counter() - began, 3),
         "error_before": sum(before for before, _ in errors) / len(errors),
         "error_after": sum(after for _, after in errors) / len(errors),
     }
