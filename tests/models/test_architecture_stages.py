@@ -112,6 +112,7 @@ def test_an_encoder_whose_blocks_cannot_be_found_has_no_counts(tmp_path):
     encoder.other = nn.ModuleList([nn.Sequential(nn.Linear(4, 4))])
     encoder._no_split_modules = []
     tensors = dict(encoder.state_dict())
-    record = checkpoint.measure_plain(encoder, tensors, None, "none", 0, "here")
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    record = checkpoint.measure_plain(encoder, tensors, None, "none", size, "here")
     assert record["prunable_parameters"] is record["sparsity_prunable"] is None
     assert record["parameters"] > 0

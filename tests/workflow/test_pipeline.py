@@ -12,13 +12,8 @@ import pytest
 from runs import Run
 
 from prunegrid import artifacts
-<<<<<<< HEAD
 from prunegrid.tables.plan import outputs
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
-=======
-from prunegrid.tables.plan import SUFFIXES
-from prunegrid.tables.schema import COLUMNS, KEYS
->>>>>>> verdicts
 
 MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
 
@@ -45,13 +40,8 @@ def test_the_table_is_whole(finished):
         "int64",
         "boolean",
     }
-<<<<<<< HEAD
     for path in outputs("tiny"):
         assert (finished.folder / path).stat().st_size > 0
-=======
-    for suffix in SUFFIXES:
-        assert (finished.folder / f"results/tiny.{suffix}").stat().st_size > 0
->>>>>>> verdicts
 
 
 def test_the_rows_say_what_was_measured(finished):
@@ -91,7 +81,6 @@ def test_the_long_table_holds_baselines_and_intervals(finished):
     assert (rouge["low"] <= rouge["value"]).all() and (rouge["value"] <= rouge["high"]).all()
 
 
-<<<<<<< HEAD
 def test_controls_and_examples_stand_beside_the_cells(finished):
     controls = pandas.read_parquet(finished.folder / "results/tiny.controls.parquet")
     assert [c for c in controls] == [column.name for column in CONTROLS]
@@ -112,7 +101,8 @@ def test_controls_and_examples_stand_beside_the_cells(finished):
     status = finished.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
     assert "done     control shuffled-reference / tiny-notes / test" in status
     assert "controls: 3 of 3 done" in status
-=======
+
+
 def test_the_contrasts_have_verdicts_and_the_conclusions_a_page(finished, tmp_path):
     found = pandas.read_parquet(finished.folder / "results/tiny.contrasts.parquet")
     assert found["contrast"].tolist() == ["tuned", "texts"] and found["reason"].isna().all()
@@ -126,7 +116,6 @@ def test_the_contrasts_have_verdicts_and_the_conclusions_a_page(finished, tmp_pa
     run = finished.copy(tmp_path / "copy")
     assert run.prunegrid("claims").returncode == 0
     assert "On tiny-llama / tiny-notes" in (run.folder / "results/claims.md").read_text()
->>>>>>> verdicts
 
 
 def test_verify_passes_on_what_was_run(finished):
