@@ -101,7 +101,7 @@ def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
         told = None if pandas.isna(row[fact]) else row[fact]
         if told != record[fact]:
             yield f"{folder}: {fact} is {record[fact]}, the row says {told}"
-    if not pandas.isna(row["bytes_packed"]):
+    if not pandas.isna(row.get("bytes_packed")):
         place = Path(tempfile.gettempdir())
         found = sizes.measure(plain.of(loaded), record["pattern"], place, str(folder))["bytes"]
         for form, size in found.items():
