@@ -10,7 +10,6 @@ from prunegrid import keys, modules
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
-from prunegrid.modules import strategy_facts
 from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
@@ -141,7 +140,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     cell = plan.cell
     prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
     tuned = [s.profile for s in cell.steps if s.kind == "finetune" and not s.idle]
-    trained = [p for p in tuned if strategy_facts(p.strategy)["TRAINS"]]
+    trained = [p for p in tuned if modules.strategy_facts(p.strategy)["TRAINS"]]
     generations = {
         graph.config.profile("evaluations", name).generation
         for name in study.evaluations
