@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from prunegrid.training import forward_parameters, peak_memory, synchronize
+from prunegrid.forward import forward_parameters
+from prunegrid.meters import peak_memory, synchronize
 
 log = logging.getLogger(__name__)
 
