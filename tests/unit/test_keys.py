@@ -74,6 +74,13 @@ def test_stage_code_does_not_reach_the_config():
         assert not bad, f"{path.stem} imports {bad}"
 
 
+def test_an_edit_of_training_reruns_fine_tuning_only():
+    for path in (keys.LIBRARY / "prunegrid/stages").glob("*.py"):
+        closure = {p.relative_to(keys.LIBRARY).as_posix() for p in keys._closure(path)}
+        trains = any(name.startswith("prunegrid/training/") for name in closure)
+        assert trains == (path.stem == "finetune"), path.stem
+
+
 def test_one_method_does_not_reach_another():
     closure = keys._closure(keys._module_file("prunegrid.stages.prune"))
     reached = {path.stem for path in closure if path.parent.name == "pruning"}

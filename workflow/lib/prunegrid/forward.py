@@ -69,3 +69,13 @@ def _start_token(model: nn.Module) -> int:
         expected="decoder_start_token_id in the model's config",
         remedy="add it to config.json",
     )
+
+
+def forward_parameters(model: nn.Module) -> set[str]:
+    """Return the names that the model's forward takes (of the base model below an adapter)."""
+    return set(inspect.signature(inner(model).forward).parameters)
+
+
+def inner(model: nn.Module) -> Any:
+    """Return the transformers model below an adapter's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -13,8 +13,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from prunegrid import clock
+from prunegrid.meters import peak_memory, synchronize
 from prunegrid.prompts import Prompt, Prompter
-from prunegrid.training import peak_memory, synchronize
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from prunegrid import clock, energy
+from prunegrid.forward import forward_parameters
+from prunegrid.meters import peak_memory, synchronize
 from prunegrid.training import peak_memory, synchronize
 from prunegrid.training.loss import forward_parameters
 

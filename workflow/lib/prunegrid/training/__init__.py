@@ -1,7 +1,7 @@
 """Training: what a step learns from, its loss, the loop, its checkpoints, the choice of a rate."""
 
 from prunegrid.training.examples import IGNORED, Example, batches, collate, plan, positions
-from prunegrid.training.facts import TrainFacts, peak_memory, synchronize
+from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Diverged
 from prunegrid.training.loss import mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
@@ -17,11 +17,9 @@ __all__ = [
     "batches",
     "collate",
     "mean_loss",
-    "peak_memory",
     "plan",
     "positions",
     "rate_factor",
     "summed_loss",
-    "synchronize",
     "train",
 ]

@@ -1,11 +1,8 @@
-"""What a training run did, and how its time and memory are measured."""
+"""What a training run did."""
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass, field
-
-import torch
 
 
 @dataclass
@@ -79,16 +76,3 @@ class TrainFacts:
             "dev_losses": self.dev_losses,
             "dev_loss": self.best[1] if self.best else None,
         }
-
-
-def peak_memory(device: str) -> int:
-    """Return the peak memory in bytes: allocated on CUDA, the process's resident size on CPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def synchronize(device: str) -> None:
-    """Wait for the accelerator, so that a clock read next is true."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

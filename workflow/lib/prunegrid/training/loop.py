@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from prunegrid.forward import inner
+from prunegrid.meters import peak_memory, synchronize
 from prunegrid.training.examples import Example, batches, collate, plan, scored
-from prunegrid.training.facts import TrainFacts, peak_memory, synchronize
+from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Guard
-from prunegrid.training.loss import casting, inner, mean_loss, summed_loss
+from prunegrid.training.loss import casting, mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.store import Store
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunegrid.forward import forward_parameters
 from prunegrid.training.examples import IGNORED, Example, collate, scored
 
 
@@ -54,13 +53,3 @@ def casting(settings: dict, device: str) -> AbstractContextManager:
     if not settings["autocast"]:
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)
-
-
-def forward_parameters(model: nn.Module) -> set[str]:
-    """Return the names that the model's forward takes (of the base model below an adapter)."""
-    return set(inspect.signature(inner(model).forward).parameters)
-
-
-def inner(model: nn.Module) -> Any:
-    """Return the transformers model below an adapter's wrapper."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

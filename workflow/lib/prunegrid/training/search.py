@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from prunegrid.forward import inner
 from prunegrid.training.examples import Example, plan
 from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Diverged
 from prunegrid.training.loop import Loop, Task, restore, snapshot
-from prunegrid.training.loss import inner
 from prunegrid.training.store import Store
 
 log = logging.getLogger(__name__)
