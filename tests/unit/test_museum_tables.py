@@ -58,7 +58,10 @@ def test_a_copied_row():
 
 def test_the_same_texts_of_other_weights_are_noted():
     found = copied_rows([row("m", "1", None), row("n", "2", None)], ["wiki_ppl"])
-    assert found[0] == [] and "wrote the same texts" in found[1][0]
+    assert found == (
+        [],
+        ["2 sets of weights wrote the same texts (m / p / f / d / 0; n / p / f / d / 0)"],
+    )
     silent = [row("m", "1", 3.0, None), row("n", "2", 4.0, None)]
     assert copied_rows(silent, ["wiki_ppl"]) == ([], [])
 
