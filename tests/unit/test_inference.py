@@ -131,4 +131,10 @@ def test_what_is_called_detectable_is_found_in_four_of_five():
     samples = generator.normal(least, sd, size=(4000, n))
     t = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(n))
     assert 0.77 <= (numpy.abs(t) > 2.0687).mean() <= 0.83
-    assert detectable(None, 1) is None
+    assert detectable(None, 1) is None and detectable(0.0, 24) is None
+
+
+def test_what_the_test_cannot_reach_is_not_called_detectable():
+    for n in range(2, 9):
+        reachable = sign_flip_p(ONE(n), 0) <= 0.05
+        assert (detectable(1.0, n) is not None) is reachable is (n > 5)

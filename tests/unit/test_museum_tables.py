@@ -7,9 +7,10 @@ import pytest
 from museum import stopped_by
 
 from prunegrid import artifacts, job, scoring
+from prunegrid.tables import aggregate
 from prunegrid.tables import rows as table_rows
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.schema import unique_key
+from prunegrid.tables.schema import COLUMNS, LONG, unique_key
 
 ROUGE = {"rouge": {"module": "rouge"}}
 
@@ -56,9 +57,36 @@ def test_a_copied_row():
     assert copied_rows([measured, failed], ["wiki_ppl"]) == ([], [])
 
 
+@pytest.mark.parametrize("second", [121.41, 121.42])
+def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second):
+    made = {"gpt2": ("1" * 64, 121.41), "olmo-1b": ("2" * 64, second)}
+
+    def cell_rows(plan, cell):
+        sha, ppl = made[cell["name"]]
+        base = {column.name: None for column in COLUMNS}
+        found = base | row(cell["name"], sha, ppl, None, wiki_ppl_16_nonoverlap=ppl)
+        found.pop("wiki_ppl")
+        long = {column.name: found.get(column.name) for column in LONG}
+        long |= {"kind": "cell", "split": "wiki", "metric": "ppl_16_nonoverlap", "value": ppl}
+        return found, [long]
+
+    monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
+    monkeypatch.setattr(aggregate, "plot_quality", lambda *_: _[-1].write_bytes(b""))
+    empty = {"texts": {}, "perplexities": {}, "efficiency": None}
+    plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
+    plan |= {"cells": [{"name": name, **empty} for name in made]}
+    plan |= dict.fromkeys(("baselines", "expected", "contrasts"), [])
+    whole = second != 121.41
+    assert aggregate.aggregate(plan, tmp_path) is whole
+    assert ("a copy" in (tmp_path / "s.md").read_text()) is not whole
+
+
 def test_the_same_texts_of_other_weights_are_noted():
     found = copied_rows([row("m", "1", None), row("n", "2", None)], ["wiki_ppl"])
-    assert found[0] == [] and "wrote the same texts" in found[1][0]
+    assert found == (
+        [],
+        ["2 sets of weights wrote the same texts (m / p / f / d / 0; n / p / f / d / 0)"],
+    )
     silent = [row("m", "1", 3.0, None), row("n", "2", 4.0, None)]
     assert copied_rows(silent, ["wiki_ppl"]) == ([], [])
 

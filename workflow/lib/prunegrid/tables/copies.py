@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def copied_rows(
         rows: of a table; those that failed are passed over.
         perplexities: names of the columns that hold perplexities.
     """
-    faults, notes = [], []
+    faults = []
     measured = [row for row in rows if row["status"] == "ok"]
     for one, two in itertools.combinations(measured, 2):
         if one["weights_sha256"] == two["weights_sha256"]:
@@ -30,8 +31,15 @@ def copied_rows(
         shared = [c for c in perplexities if one.get(c) is not None and two.get(c) is not None]
         if shared and all(one[column] == two[column] for column in shared):
             faults.append(f"{names} have other weights and the same {', '.join(shared)}: a copy")
-        elif one["predictions_sha256"] == two["predictions_sha256"] is not None:
-            notes.append(f"{names} have other weights and wrote the same texts")
+    alike: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in measured:
+        if row["predictions_sha256"] is not None:
+            alike[row["predictions_sha256"]].setdefault(row["weights_sha256"], _name(row))
+    notes = [
+        f"{len(some)} sets of weights wrote the same texts ({'; '.join(some.values())})"
+        for some in alike.values()
+        if len(some) > 1
+    ]
     return faults, notes
 
 

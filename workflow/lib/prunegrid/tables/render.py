@@ -201,16 +201,12 @@ def _contrasts(rows: Sequence[Mapping[str, Any]]) -> str:
 def _tested(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what the contrasts' numbers are, and what their n could have seen."""
     tests = len(rows) + sum(row["margin"] is not None for row in rows)
-    seen = [
-        f"{row['contrast']}: n = {row['n']} would have shown "
-        + (
-            f"a ratio of {row['detectable']:.3f}"
-            if row["effect"] == "ratio"
-            else f"a difference of {row['detectable']:.3f}"
-        )
-        for row in rows
-        if row["detectable"] is not None
-    ]
+    seen = []
+    for row in (row for row in rows if row["n"] is not None):
+        said = "could not have shown any"
+        if row["detectable"] is not None:
+            said = f"would have shown a {row['effect']} of {row['detectable']:.3f}"
+        seen.append(f"{row['contrast']}: n = {row['n']} {said}")
     text = (
         f"Verdicts are on a, from paired sign flips over items, Holm's correction over {tests} "
         "declared test(s), 5% two-sided; intervals are bootstrapped over items (other documents, "
