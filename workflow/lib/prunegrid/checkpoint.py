@@ -258,9 +258,11 @@ def save_plain(
     pattern: str | None,
     adapter: str = "none",
     extent: Extent = BLOCKS_ONLY,
+    *,
+    spent: bool = False,
 ) -> dict:
     """Return the WEIGHTS RECORD of the plain folder that was written (see `write_plain`)."""
-    return write_plain(model, tokenizer, out, pattern, adapter, extent).record
+    return write_plain(model, tokenizer, out, pattern, adapter, extent, spent=spent).record
 
 
 def write_plain(
@@ -270,6 +272,8 @@ def write_plain(
     pattern: str | None,
     adapter: str = "none",
     extent: Extent = BLOCKS_ONLY,
+    *,
+    spent: bool = False,
 ) -> Checkpoint:
     """Return the checkpoint of the plain folder that was written, read back and measured.
 
@@ -280,6 +284,8 @@ def write_plain(
         pattern: what the model was pruned to: "unstructured", "N:M" or None.
         adapter: "merged" where an adapter was merged into these weights.
         extent: what counts as prunable.
+        spent: the model is of no use after this: its memory is given back before the folder is
+            read, so that two models are never held.
 
     Raises:
         PrunegridError: the disk is too full, or the weights are not finite.
@@ -288,6 +294,8 @@ def write_plain(
     save_model(model, out)
     if tokenizer is not None:
         tokenizer.save_pretrained(out)
+    if spent:
+        model.to("meta")
     return read_plain(out, "cpu", pattern, adapter, extent)
 
 

@@ -19,8 +19,6 @@ from tqdm.auto import tqdm
 from prunegrid import clock, energy
 from prunegrid.forward import forward_parameters
 from prunegrid.meters import peak_memory, synchronize
-from prunegrid.training import peak_memory, synchronize
-from prunegrid.training.loss import forward_parameters
 
 log = logging.getLogger(__name__)
 

@@ -96,6 +96,7 @@ def _alone(
             out,
             pattern=recipe.pattern,
             extent=recipe.extent,
+            spent=True,
         )
     shards = parent.writer(out, recipe.extent)
     holding = replace(parent.holding, done=shards.add_block)
