@@ -134,6 +134,7 @@ def test_a_renamed_profile_rewrites_the_table_only(copy):
         tree["finetune"]["renamed"] = tree["finetune"].pop("tiny-lora")
         tree["studies"]["tiny"]["grid"][1]["finetune"] = ["none", "renamed"]
         tree["studies"]["one"]["grid"]["finetune"] = "renamed"
+        tree["studies"]["tiny"]["contrasts"][1]["a"] = {"finetune": "renamed"}
 
     copy.configure(rename)
     assert copy.plan(TABLE) == {"aggregate": 1}
