@@ -117,3 +117,20 @@ def test_known_values_are_compared(made):
     assert "off by -2.0%" in far["fault"]
     assert "no column wiki_ppl" in unknown["fault"] and column in unknown["fault"]
     assert failed["fault"] == "no such cell was measured"
+
+
+def test_a_silent_cell_is_compared_by_what_it_has_a_score_for(made, tmp_path):
+    """A cell whose every output is empty has no repetition: its other metrics are paired still."""
+    plan, rows = made
+    for name in ("wNone", "w0", "w1", "denseNone"):
+        path = tmp_path / f"s{name}" / "scores.parquet"
+        if path.exists():
+            frame = pandas.read_parquet(path)
+            frame["rep2"] = numpy.nan if name == "denseNone" else 0.5
+            frame.to_parquet(path)
+    for row in rows:
+        row["test_rep2"] = None if row["prune"] == "dense" else 0.5
+    groups = collect(plan, rows)
+    assert [("test", "rep2") in group.items for group in groups] == [False, True]
+    found = pair_rows(plan, groups)
+    assert {row["metric"] for row in found} == {"ppl_16_nonoverlap", "rouge1"}

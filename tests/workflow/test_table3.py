@@ -19,7 +19,7 @@ finetune:
 datasets: {billsum: {max_words: 30}}
 evaluations: {bills: {rows: 3}}
 generation: {greedy-256: {max_new_tokens: 8}}
-efficiency: {thorough: {warmup: 1, repetitions: 2, prompt_tokens: 8, new_tokens: 4}}
+efficiency: {thorough: {warmup: 1, repetitions: 2, prompt_tokens: 8, new_tokens: 4, sizes: false}}
 """
 
 

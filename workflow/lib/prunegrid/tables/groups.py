@@ -108,6 +108,7 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
             for key, frames in group.items.items()
             if all(frame["weight"].sum() > 0 for frame in frames)
         }
+        group.same = {key: group.same[key] for key in group.items}
     return list(found.values())
 
 
