@@ -80,9 +80,9 @@ def test_the_shipped_config_is_valid(raw):
         (("finetune", "nf4", "learning_rate", 1.0), ["quantize does not use ['learning_rate']"]),
         (("finetune", "nf4", "precision", None), ["finetune.nf4", "needs `precision`"]),
         (("finetune", "int8", "double_quant", True), ["int8 does not use `double_quant`"]),
-        (("finetune", "demo-norms", "sparsity", "keep"), ["norms does not use ['sparsity']"]),
+        (("finetune", "equal-norms", "sparsity", "keep"), ["norms does not use ['sparsity']"]),
         (
-            ("finetune", "demo-lora-unmasked", "sparsity", "free"),
+            ("finetune", "equal-lora-unmasked", "sparsity", "free"),
             ["adapter unmasked and sparsity: free exclude each other"],
         ),
         (

@@ -233,8 +233,8 @@ def test_code_of_training_is_not_in_the_key_of_a_step_without():
         ({"steps": [[{"finetune": "qlora"}, {"prune": "magnitude-50"}]]}, "after qlora"),
         ({"steps": [[{"finetune": "nf4"}, {"finetune": "full"}]]}, "full after nf4"),
         (
-            {"steps": [[{"finetune": "demo-lora-unmasked"}, {"finetune": "nf4"}]]},
-            "nf4 after demo-lora-unmasked",
+            {"steps": [[{"finetune": "equal-lora-unmasked"}, {"finetune": "nf4"}]]},
+            "nf4 after equal-lora-unmasked",
         ),
         (
             {
