@@ -1,5 +1,6 @@
 """What a profile adds to the linears of blocks: projections outside of them, and biases."""
 
+import gc
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from test_by_block import BY_BLOCK
 from test_prune_stage import SAMPLES, SPARSEGPT, WANDA, Job, record_of, write_artifact, write_model
 from test_prune_stage import parents as parents  # a fixture
 from torch.nn.utils import prune as torch_prune
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTForCausalLM
 
 from prunegrid import blocks, checkpoint
 from prunegrid.attest import nm_violations
@@ -171,6 +172,28 @@ def test_a_record_that_forgets_the_extent_is_noticed(tmp_path, opt):
     path.write_text(json.dumps(manifest))
     with pytest.raises(AttestationError):
         checkpoint.load(out)
+
+
+def test_without_calibration_samples_it_says_so():
+    with pytest.raises(PrunegridError, match="needs calibration samples"):
+        prune_model(build("opt-350m"), Recipe("wanda", "2:4", extent=PROJECTIONS))
+
+
+def test_a_pruned_model_is_let_go_before_its_folder_is_read(tmp_path, opt, monkeypatch):
+    """Two models at once would be the step's peak."""
+    held = []
+    read = checkpoint.read_model
+
+    def look(folder):
+        models = [o for o in gc.get_objects() if type(o) is OPTForCausalLM]
+        inside = (p for m in models for p in m.parameters() if p.device.type != "meta")
+        held.append(sum(p.numel() for p in inside))
+        return read(folder)
+
+    monkeypatch.setattr(checkpoint, "read_model", look)
+    gc.collect()
+    run(tmp_path, opt, CASES[2])
+    assert len(held) == 2 and held[1] <= held[0]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ def is_encoder_decoder(model: nn.Module) -> bool:
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model is: of one whose blocks are not in memory, where the rest of it is."""
+    return next(p.device for p in model.parameters() if p.device.type != "meta")
+
+
 def max_positions(model: nn.Module) -> int | None:
     """Return how many tokens the model has positions for; None where its config sets no limit.
 

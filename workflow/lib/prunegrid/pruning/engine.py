@@ -75,6 +75,8 @@ def prune_model(
     require_weights(blocks, recipe.general_pattern, holding)
     require_extent(blocks, recipe, propagation, holding)
     pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
+    if blocks.outside and recipe.needs != "nothing":
+        tokens = require_tokens(tokens, recipe)
     training = model.training
     model.eval()
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunegrid.blocks import Blocks
 from prunegrid.errors import PrunegridError
-from prunegrid.forward import run_window
+from prunegrid.forward import device_of, run_window
 from prunegrid.input_stats import Collector, InputStats
 from prunegrid.pruning.recipe import Pruner
 from prunegrid.pruning.replay import PROBE_TOKENS
@@ -24,7 +24,7 @@ def stats_outside(
     model: nn.Module, linears: Mapping[str, nn.Module], tokens: Tensor, needs: str
 ) -> dict[str, InputStats]:
     """Return full linear name → statistics of its inputs in the model as it is now."""
-    device = next(p.device for p in model.parameters() if p.device.type != "meta")
+    device = device_of(model)
     with Collector(linears, needs, device) as collector:
         for sample, window in enumerate(tokens):
             collector.run(sample, lambda w=window: run_window(model, w[None].to(device)))
@@ -46,8 +46,7 @@ def before_and_behind(
         for name, module in named.items()
     ]
     try:
-        device = next(p.device for p in model.parameters() if p.device.type != "meta")
-        run_window(model, tokens[:1, :PROBE_TOKENS].to(device))
+        run_window(model, tokens[:1, :PROBE_TOKENS].to(device_of(model)))
     finally:
         for handle in handles:
             handle.remove()
@@ -74,13 +73,13 @@ class Outside:
         blocks: its blocks and the linears outside.
         pruner: prunes each.
         tokens: calibration windows, int64 [samples, length]; None for methods that need none.
-        propagation: see `prunegrid.pruning.engine`.
+        how: the propagation, see `prunegrid.pruning.engine`.
     """
 
     def __init__(
         self, model: nn.Module, blocks: Blocks, pruner: Pruner, tokens: Tensor | None, how: str
     ) -> None:
-        self._model, self._pruner, self._tokens, self._how = model, pruner, tokens, how
+        self._model, self._pruner, self._tokens = model, pruner, tokens
         self._needs = pruner.recipe.needs
         self._first: dict[str, nn.Module] = {}
         self._last = blocks.outside

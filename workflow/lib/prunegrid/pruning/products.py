@@ -2,7 +2,7 @@
 
 torch's `linear` in float32 takes MKL, which reaches its rate on the processors of its own maker
 only: on an AMD EPYC (Zen 4) oneDNN, which torch brings too, does the products of OPT-125m's linears
-in 0.75 to 0.9 of the time (benchmarks/pruning). Both are float32 throughout and differ by rounding.
+in 0.75 to 0.9 of the time. Both are float32 throughout and differ by rounding.
 """
 
 from __future__ import annotations

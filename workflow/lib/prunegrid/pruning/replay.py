@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from prunegrid.blocks import Blocks
 from prunegrid.errors import PrunegridError
+from prunegrid.forward import device_of
 from prunegrid.input_stats import is_finite
 from prunegrid.pruning.boundary import ON_DEVICE, Boundary, Storage
 from prunegrid.pruning.products import FastLinear
@@ -50,8 +51,7 @@ class Replay:
         self.blocks = blocks
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
         self._model, self._tokens = model, tokens
-        # Blocks that are not in memory have no device of their own.
-        self._device = next(p.device for p in model.parameters() if p.device.type != "meta")
+        self._device = device_of(model)
         self.hidden = Boundary(len(tokens), self._device, storage)
         probe = tokens[:1, :PROBE_TOKENS].to(self._device)
         runs, extras, self.repeating = require_equal_forward(model, blocks, probe)

@@ -64,9 +64,10 @@ def prune_together(
     model.eval()
     try:
         tokens = require_tokens(tokens, recipes[0])
+        included = {name: module for its in each for name, module in its.outside.items()}
+        outside = stats_outside(model, included, tokens, needs) if included else {}
         for place, (pruner, its) in enumerate(zip(pruners, each, strict=True)):
             if its.outside:
-                outside = stats_outside(model, its.outside, tokens, needs)
                 pruned = {n: pruner.pruned(n, m, outside[n]) for n, m in its.outside.items()}
                 keep(place, OUTSIDE, pruned)
         replay = Replay(model, blocks, tokens, holding.storage)
