@@ -135,7 +135,7 @@ def check_pruned(model: nn.Module, name: str, tokens: Tensor, recipe: Recipe, ho
 
 def check_saved(model: nn.Module, name: str, tokens: Tensor, folder: Path) -> None:
     """Unmodified transformers loads what is saved: the same class, tensors, zeros and ties."""
-    record = checkpoint.save_plain(model, None, folder, pattern="2:4")
+    record = checkpoint.write_plain(model, None, folder, pattern="2:4").record
     auto = getattr(transformers, ARCHITECTURES[name].auto)
     loaded, found = auto.from_pretrained(folder, dtype="auto", output_loading_info=True)
     assert not found["missing_keys"] and not found["unexpected_keys"]

@@ -11,7 +11,7 @@ from test_prune_stage import SAMPLES, WANDA, Job, record_of, run_prune, write_ar
 from torch import nn
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, BertConfig, BertModel
 
-from prunegrid import checkpoint, loading
+from prunegrid import checkpoint, loading, weights_record
 from prunegrid.errors import PrunegridError
 from prunegrid.sources import folder
 from prunegrid.stages import calibration, model
@@ -107,12 +107,12 @@ def test_an_encoder_whose_blocks_cannot_be_found_has_no_counts(tmp_path):
         intermediate_size=32,
     )  # fmt: skip
     encoder = BertModel(config).eval()
-    record = checkpoint.save_plain(encoder, None, tmp_path, pattern=None)
+    record = checkpoint.write_plain(encoder, None, tmp_path, pattern=None).record
     assert record["prunable_parameters"] == 2 * (4 * 16 * 16 + 2 * 16 * 32)
     encoder.other = nn.ModuleList([nn.Sequential(nn.Linear(4, 4))])
     encoder._no_split_modules = []
     tensors = dict(encoder.state_dict())
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    record = checkpoint.measure_plain(encoder, tensors, None, "none", size, "here")
+    record = weights_record.measure_plain(encoder, tensors, None, "none", size, "here")
     assert record["prunable_parameters"] is record["sparsity_prunable"] is None
     assert record["parameters"] > 0

@@ -55,7 +55,7 @@ def test_broken_nm_is_seen(tmp_path):
     with torch.no_grad():
         next(iter(blocks.prunable(model).values())).weight[0, :4] = 1.0
     (tmp_path / "m").mkdir()
-    assert checkpoint.save_plain(model, None, tmp_path / "m", "2:4")["nm_valid"] is False
+    assert checkpoint.write_plain(model, None, tmp_path / "m", "2:4").record["nm_valid"] is False
 
 
 def test_swapped_weights_fail(tmp_path):
@@ -101,7 +101,7 @@ def test_no_weights(tmp_path):
 def test_full_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(PrunegridError, match="are free"):
-        checkpoint.save_plain(tiny.model("llama"), None, tmp_path, None)
+        checkpoint.write_plain(tiny.model("llama"), None, tmp_path, None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,7 +111,7 @@ def test_same_weights_same_bytes(tmp_path):
     assert artifacts.list_files(one) == artifacts.list_files(two)
     again = checkpoint.load(one)
     (tmp_path / "c").mkdir()
-    checkpoint.save_plain(again.model, again.tokenizer, tmp_path / "c", None)
+    checkpoint.write_plain(again.model, again.tokenizer, tmp_path / "c", None)
     assert artifacts.list_files(tmp_path / "c") == artifacts.list_files(one)
 
 

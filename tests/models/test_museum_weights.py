@@ -21,7 +21,8 @@ from prunegrid import (
     masked_lora,
     perplexity,
     verify,
-)  # fmt: skip
+    weights_record,
+)
 from prunegrid.finetuning import full
 from prunegrid.sources import wheel
 from prunegrid.stages import efficiency, finetune, predictions, prune
@@ -109,7 +110,7 @@ def half_of_each_row(parent, recipe, out, propagation, inputs):
         name: {"zeros": int((finetune.blocks.oriented(m) == 0).sum())}
         for name, m in finetune.blocks.prunable(parent.model).items()
     }
-    return zeros, checkpoint.save_plain(parent.model, parent.tokenizer, out, recipe.pattern)
+    return zeros, checkpoint.write_plain(parent.model, parent.tokenizer, out, recipe.pattern).record
 
 
 def prune_job(tmp_path):
@@ -125,7 +126,7 @@ def test_sizes_counted_twice(tmp_path):
     once = checkpoint.file_bytes(folder)
     (folder / "model-copy.safetensors").symlink_to(folder / "model.safetensors")
     assert checkpoint.file_bytes(folder) == 2 * once
-    with stopped_by(checkpoint._require_size, "each counted once"):
+    with stopped_by(weights_record._require_size, "each counted once"):
         checkpoint.load(folder, attest=False)
 
 
@@ -254,8 +255,8 @@ def test_weights_that_overflowed(tmp_path):
     model = tiny.model("llama")
     with torch.no_grad():
         model.model.norm.weight[0] = float("inf")
-    with stopped_by(checkpoint.measure, "NaN or infinite"):
-        checkpoint.save_plain(model, None, tmp_path, None)
+    with stopped_by(weights_record.measure, "NaN or infinite"):
+        checkpoint.write_plain(model, None, tmp_path, None)
 
 
 def test_a_perplexity_of_infinite_losses():

@@ -60,7 +60,7 @@ def parents(request, tmp_path_factory):
     weights, data = folder / "weights", folder / "data"
     weights.mkdir()
     data.mkdir()
-    record = checkpoint.save_plain(model, tokenizer, weights, pattern=None)
+    record = checkpoint.write_plain(model, tokenizer, weights, pattern=None).record
     artifacts.write_json(weights / "manifest.json", {"record": {"weights": record}})
     ids = [str(i) for i in range(len(TEXTS))]
     pq.write_table(pa.table({"id": ids, "text": TEXTS}), data / "test.parquet")

@@ -67,7 +67,8 @@ def tiny_model(dtype=torch.float32, **changes):
 def write_model(folder, model):
     tokenizer = byte_tokenizer(max_length=128, add_bos=False, encoder=False)
     return write_artifact(
-        folder, lambda out: {"weights": checkpoint.save_plain(model, tokenizer, out, pattern=None)}
+        folder,
+        lambda out: {"weights": checkpoint.write_plain(model, tokenizer, out, pattern=None).record},
     )
 
 

@@ -88,7 +88,7 @@ def artifact(folder: Path, kind: str, pattern: str | None = None, **named) -> Pa
     made = model(kind, **named)
     prune_(made, pattern)
     folder.mkdir(parents=True)
-    finish(folder, checkpoint.save_plain(made, tokenizer(), folder, pattern))
+    finish(folder, checkpoint.write_plain(made, tokenizer(), folder, pattern).record)
     return folder
 
 

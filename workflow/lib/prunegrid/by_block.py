@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, checkpoint
+from prunegrid import artifacts, attest, checkpoint, weights_record
 from prunegrid.blocks import find_blocks, is_transposed
 from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.loading import auto_class, kind_of, read_tokenizer
@@ -254,7 +254,7 @@ def measure(
         total += parameter.numel()
         nonzero += int(torch.count_nonzero(tensors[name]))
     precision = linears[next(iter(linears))].dtype
-    return checkpoint.measure(
+    return weights_record.measure(
         tensors,
         linears,
         pattern=pattern,

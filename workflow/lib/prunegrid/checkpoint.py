@@ -1,4 +1,4 @@
-"""Weights on disk and in memory: one way to load them, one way to save them, one record of both.
+"""Weights on disk and in memory: one way to load them, one way to save them.
 
 A weights artifact is either a *plain* folder (config, safetensors, tokenizer, as any
 `from_pretrained` reads it) or a folder *in parts* (packed weights, or an adapter beside its base;
@@ -12,20 +12,19 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from prunegrid import artifacts
+from prunegrid import artifacts, weights_record
 from prunegrid import attest as attestation
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.errors import PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
-from prunegrid.loading import is_of, of_task, read_model, read_tokenizer
+from prunegrid.loading import read_model, read_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Checkpoint:
         model: in eval mode, on its device.
         tokenizer: None where the folder holds none.
         tensors: every tensor that the model computes with, by its canonical name.
-        record: the WEIGHTS RECORD (see `measure`).
+        record: the WEIGHTS RECORD (see `prunegrid.weights_record`).
         weights: gives (name, base weight, base and adapter summed), each [d_out, d_in], of every
             prunable linear.
     """
@@ -121,148 +120,11 @@ def read_plain(
     model = read_model(folder).to(device)
     tensors = attestation.model_tensors(model)
     size = file_bytes(folder)
-    record = measure_plain(model, tensors, pattern, adapter, size, str(folder), extent)
+    record = weights_record.measure_plain(
+        model, tensors, pattern, adapter, size, str(folder), extent
+    )
     weights = functools.partial(plain_weights, model, extent)
     return Checkpoint(model, read_tokenizer(folder), tensors, record, weights)
-
-
-def measure_plain(
-    model: nn.Module,
-    tensors: Mapping[str, Tensor],
-    pattern: str | None,
-    adapter: str,
-    file_bytes: int,
-    where: str,
-    extent: Extent = BLOCKS_ONLY,
-) -> dict:
-    """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
-
-    Of a model that is no causal language model (a metric's encoder) the blocks need not be found:
-    its counts of prunable weights are None then.
-
-    Raises:
-        PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
-    """
-    parameters = dict(model.named_parameters())
-    linears = _linears(model, extent)
-    total = sum(p.numel() for p in parameters.values())
-    nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
-    weights = [*(linears or {}).values(), *parameters.values()]
-    return measure(
-        tensors,
-        linears,
-        pattern=pattern,
-        precision=str(weights[0].dtype).removeprefix("torch."),
-        adapter=adapter,
-        parameters=total,
-        nonzero=nonzero,
-        file_bytes=file_bytes,
-        where=where,
-        extent=extent,
-    )
-
-
-def _linears(model: nn.Module, extent: Extent) -> dict[str, Tensor] | None:
-    """Return full name → prunable tensor [d_out, d_in]; None: no blocks to find."""
-    try:
-        modules = extent.linears(model)
-    except PrunegridError:
-        if is_of(of_task("causal-lm"), [type(model).__name__]):
-            raise
-        return None
-    return extent.tensors(modules)
-
-
-def measure(
-    tensors: Mapping[str, Tensor],
-    linears: Mapping[str, Tensor] | None,
-    *,
-    pattern: str | None,
-    precision: str,
-    adapter: str,
-    parameters: int,
-    nonzero: int,
-    file_bytes: int,
-    where: str,
-    effective_zeros: int | None = None,
-    extent: Extent = BLOCKS_ONLY,
-) -> dict:
-    """Return the WEIGHTS RECORD: digest, counts and sparsity, all counted on the tensors given.
-
-    Args:
-        tensors: every tensor that the model computes with, by canonical name.
-        linears: prunable base weights (dequantized), each [d_out, d_in]; None: not known.
-        pattern: "unstructured", "N:M" or None, inherited from the pruning step.
-        parameters: logical count: packed weights once, adapters included, masks excluded.
-        effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.
-        extent: what `linears` holds beside those of the blocks.
-
-    Raises:
-        PrunegridError: a tensor holds NaN or infinity.
-        AttestationError: `file_bytes` are not those of the tensors.
-    """
-    held = 0
-    for name, tensor in tensors.items():
-        held += tensor.numel() * tensor.element_size()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise PrunegridError(
-                f"the tensor {name} holds NaN or infinite values",
-                where=where,
-                expected="finite weights",
-                remedy="the model is broken: use another file or revision of it",
-            )
-    _require_size(file_bytes, held, len(tensors), where)
-    facts = dict.fromkeys(
-        ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
-    )
-    effective = None
-    if linears is not None:
-        facts = attestation.sparsity_facts(linears, pattern)
-        zeros = facts["prunable_zeros"] if effective_zeros is None else effective_zeros
-        effective = zeros / facts["prunable_parameters"] if facts["prunable_parameters"] else 0.0
-    return {
-        "sha256": attestation.weights_sha256(tensors),
-        "pattern": pattern,
-        **extent.record(),
-        "precision": precision,
-        "adapter": adapter,
-        "parameters": parameters,
-        "nonzero_parameters": nonzero,
-        **facts,
-        "sparsity_effective": effective,
-        "sparsity_model": 1 - nonzero / parameters,
-        "file_bytes": file_bytes,
-    }
-
-
-def _require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
-    """Check that the files hold each tensor once, their headers apart.
-
-    Raises:
-        AttestationError: they are smaller or larger: a second copy (or a link to one) was counted.
-    """
-    # A safetensors header has a line of JSON a tensor, and padding.
-    if not held <= file_bytes <= held + 1024 * (tensors + 8):
-        raise AttestationError(
-            f"the weight files hold {file_bytes} bytes",
-            where=where,
-            expected=f"the {held} bytes of its tensors, each counted once, and headers",
-            remedy="there are two copies of some weights, or not all: delete it and run again",
-        )
-
-
-def save_plain(
-    model: nn.Module,
-    tokenizer: Any,
-    out: Path,
-    pattern: str | None,
-    adapter: str = "none",
-    extent: Extent = BLOCKS_ONLY,
-    *,
-    spent: bool = False,
-) -> dict:
-    """Return the WEIGHTS RECORD of the plain folder that was written (see `write_plain`)."""
-    return write_plain(model, tokenizer, out, pattern, adapter, extent, spent=spent).record
 
 
 def write_plain(

@@ -17,7 +17,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, blocks, checkpoint, clock, loading, masked_lora, quantized
+from prunegrid import (
+    artifacts,
+    attest,
+    blocks,
+    checkpoint,
+    clock,
+    loading,
+    masked_lora,
+    quantized,
+    weights_record,
+)
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
 
@@ -217,7 +227,7 @@ def measure(
         if id(parameter) not in inside:
             parameters += parameter.numel()
             nonzero += int(torch.count_nonzero(parameter))
-    return checkpoint.measure(
+    return weights_record.measure(
         tensors,
         linears,
         pattern=pattern,

@@ -51,7 +51,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         else:
             model, tokenizer, note = folder.load(fetched.place, fetched.names, task, dtype, where)
     record["note"] = "; ".join(filter(None, [source.get("note"), note])) or None
-    measured = checkpoint.save_plain(model, tokenizer, out, pattern=None)
+    measured = checkpoint.write_plain(model, tokenizer, out, pattern=None).record
     return {"source": record, "weights": measured}
 
 

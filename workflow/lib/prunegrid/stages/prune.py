@@ -90,14 +90,14 @@ def _alone(
         report = prune_model(
             parent.model, recipe, **inputs, propagation=propagation, holding=holding
         )
-        return report, checkpoint.save_plain(
+        return report, checkpoint.write_plain(
             parent.model.to("cpu"),
             parent.tokenizer,
             out,
             pattern=recipe.pattern,
             extent=recipe.extent,
             spent=True,
-        )
+        ).record
     shards = parent.writer(out, recipe.extent)
     holding = replace(parent.holding, done=shards.add_block)
     report = prune_model(parent.model, recipe, **inputs, propagation=propagation, holding=holding)
