@@ -1,0 +1,184 @@
+"""The profiles of the steps that change weights: pruning and fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from prunegrid import modules
+from prunegrid.config.profile import Fraction, NonNegative, Positive, Profile, Rate
+from prunegrid.errors import PrunegridError
+
+
+class Prune(Profile):
+    """A pruning step; keys beyond these are settings of its method."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    method: str
+    pattern: str = "unstructured"
+    sparsity: Fraction | None = None
+    scope: Literal["row", "layer", "model"] | None = None
+    calibration: str | None = None
+    propagation: Literal["sequential", "single-pass", "dense"] = "sequential"
+    update: str | None = None
+    update_settings: dict[str, Any] = {}
+    allocation: str = "uniform"
+    allocation_settings: dict[str, Any] = {}
+    include: list[str] = []
+    biases: bool = False
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _quoted(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            text = f"{value // 60}:{value % 60}"
+            raise ValueError(f'YAML reads {text} as the number {value}: quote it, "{text}"')
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Prune:
+        if self.method == "dense":
+            extra = self.model_fields_set - {"method"} | set(self.model_extra or {})
+            if extra:
+                raise ValueError(f"method dense prunes nothing; remove {sorted(extra)}")
+            return self
+        if self.update is None and self.update_settings:
+            raise ValueError("`update_settings` belong to an `update`; name it or remove them")
+        if self.pattern == "unstructured":
+            if self.sparsity is None:
+                raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
+            if self.scope == "model" and self.allocation != "uniform":
+                raise ValueError("scope model ranks all linears together; remove `allocation`")
+            if self.include and self.allocation != "uniform":
+                raise ValueError("`allocation` knows linears of blocks only; remove `include`")
+            return self
+        keep, colon, group = self.pattern.partition(":")
+        if not (colon and keep.isdigit() and group.isdigit()):
+            raise ValueError(
+                f'pattern is "{self.pattern}"; expected "unstructured" or "N:M", as in "2:4"'
+            )
+        if not 0 < int(keep) < int(group):
+            raise ValueError(
+                f'pattern is "{self.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
+            )
+        if self.biases:
+            raise ValueError(f"pattern {self.pattern} is of weights; remove `biases`")
+        if self.sparsity is not None:
+            raise ValueError(f"pattern {self.pattern} sets the sparsity itself; remove `sparsity`")
+        for key in ("scope", "allocation"):
+            if key in self.model_fields_set:
+                raise ValueError(f"pattern {self.pattern} has no {key}; remove `{key}`")
+        return self
+
+
+# Keys that only some strategies use, which say so in KEYS; all others are of training.
+OF_STRATEGY = frozenset(
+    ("sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant")
+) | {"precision", "calibration"}
+
+
+class Finetune(Profile):
+    """A fine-tuning step; keys beyond these are settings of its strategy."""
+
+    model_config = ConfigDict(extra="allow")
+
+    strategy: str
+    split: str = "train"
+    rows: Positive | None = None
+    dev_split: str | None = None
+    dev_rows: Positive | None = None
+    evaluate_every: Positive | None = None
+    patience: Positive | None = None
+    epochs: Positive = 1
+    max_steps: Positive | None = None
+    token_budget: Positive | None = None
+    learning_rate: Rate = 1e-4
+    learning_rates: list[Rate] | None = None
+    batch_size: Positive = 4
+    accumulate: Positive = 1
+    warmup_steps: NonNegative = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["linear", "constant"] = "linear"
+    max_grad_norm: Rate = 1.0
+    autocast: bool = False
+    loss_on: Literal["response", "all"] = "response"
+    gradient_checkpointing: bool = False
+    sparsity: Literal["keep", "free"] = "keep"
+    adapter: Literal["merged", "unmerged", "unmasked", "masked-after"] | None = None
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    quantization: Literal["nf4", "int8"] = "nf4"
+    double_quant: bool = True
+    precision: Literal["nf4", "int8", "bfloat16", "float32"] | None = None
+    calibration: str | None = None
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            modules.strategy_facts(value)
+        except PrunegridError as error:
+            raise ValueError(f"{error.what}; {error.remedy}") from error
+        return value
+
+    def unused(self) -> set[str]:
+        """Return the keys that its strategy does not use."""
+        facts, fields = modules.strategy_facts(self.strategy), set(type(self).model_fields)
+        training = fields - OF_STRATEGY if facts["TRAINS"] else set()
+        return fields - training - {"strategy", *facts["KEYS"]}
+
+    @property
+    def way(self) -> str | None:
+        """What becomes of its adapter: `adapter`, or the strategy's first; None without one."""
+        return self.adapter or next(iter(modules.strategy_facts(self.strategy)["ADAPTERS"]), None)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it ends in plain weights, which further steps can take."""
+        said = modules.strategy_facts(self.strategy)["PLAIN"]
+        values = {"adapter": self.way, "precision": self.precision}
+        return all(values[key] in allowed for key, allowed in said.items())
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> Finetune:
+        facts = modules.strategy_facts(self.strategy)
+        idle = self.unused() & self.model_fields_set
+        if idle:
+            raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+        for key in {"precision", "calibration"} & set(facts["KEYS"]):
+            if getattr(self, key) is None:
+                raise ValueError(f"strategy {self.strategy} needs `{key}`")
+        if self.sparsity == "free" and self.way in ("unmasked", "masked-after"):
+            raise ValueError(f"adapter {self.way} and sparsity: free exclude each other")
+        if self.precision in ("bfloat16", "float32", "int8") and "double_quant" in (
+            self.model_fields_set
+        ):
+            raise ValueError(f"precision {self.precision} does not use `double_quant`; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Finetune:
+        needs = {
+            "dev_rows": "dev_split",
+            "evaluate_every": "dev_split",
+            "patience": "evaluate_every",
+            "learning_rates": "dev_split",
+        }
+        for key, needed in needs.items():
+            if getattr(self, key) is not None and getattr(self, needed) is None:
+                raise ValueError(f"`{key}` needs `{needed}`; add it or remove `{key}`")
+        if self.dev_split == self.split:
+            raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
+        given = self.model_fields_set
+        if self.token_budget is not None and {"epochs", "max_steps"} & given:
+            raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")
+        if self.learning_rates is not None:
+            if "learning_rate" in given:
+                raise ValueError("give `learning_rate`, or `learning_rates` to choose from")
+            if len(set(self.learning_rates)) < max(2, len(self.learning_rates)):
+                raise ValueError("`learning_rates` lists at least two, each once, to choose from")
+        return self
