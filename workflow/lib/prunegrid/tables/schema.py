@@ -100,6 +100,26 @@ PROVENANCE = (
 )
 COLUMNS = KEYS + FACTS + PROVENANCE
 
+# What several tables say in the same words.
+_SCORE = (
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
+    Column("high", "Float64", "97.5% of it"),
+    Column("n", "Int64", "items"),
+    Column("higher_is_better", "boolean", "direction; null where neither is"),
+)
+_FLAGGED = Column(
+    "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
+)
+_SIDES = (
+    Column("seeds_a", "Int64", "cells of one side, one a seed"),
+    Column("seeds_b", "Int64", "cells of the other"),
+    Column("value_a", "Float64", "mean over seeds (perplexity: geometric)"),
+    Column("value_b", "Float64", "the same of the other"),
+    Column("spread_a", "Float64", "standard deviation over seeds; null for one"),
+    Column("spread_b", "Float64", "the same of the other"),
+    Column("effect", "string", "difference: a - b; ratio: a / b (perplexity)"),
+)
+
 LONG = (
     Column("study", "string", "name of the study"),
     Column("kind", "string", "cell, or a control's role: baseline, oracle or gaming"),
@@ -108,16 +128,11 @@ LONG = (
     Column("split", "string", "split, or the evaluation's name for perplexity"),
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
-    Column("high", "Float64", "97.5% of it"),
-    Column("n", "Int64", "items"),
-    Column("higher_is_better", "boolean", "direction; null where neither is"),
+    *_SCORE,
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
-    Column(
-        "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
-    ),
+    _FLAGGED,
 )
 
 CONTROLS = (
@@ -128,19 +143,14 @@ CONTROLS = (
     Column("split", "string", "split"),
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items"),
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
-    Column("high", "Float64", "97.5% of it"),
-    Column("n", "Int64", "items"),
-    Column("higher_is_better", "boolean", "direction; null where neither is"),
+    *_SCORE,
     Column("best", "string", "model / prune / finetune of the best cell, all its seeds together"),
     Column("best_value", "Float64", "its mean over items and seeds"),
     Column("difference", "Float64", "value - best_value"),
     Column("difference_low", "Float64", "2.5% of a seeded paired bootstrap over items"),
     Column("difference_high", "Float64", "97.5% of it"),
     Column("beats", "boolean", "better than the best cell, and the paired interval holds no 0"),
-    Column(
-        "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
-    ),
+    _FLAGGED,
 )
 
 EXAMPLES = (
@@ -163,13 +173,7 @@ PAIRS = (
     Column("a", "string", "prune / finetune of one side, all its seeds together"),
     Column("b", "string", "prune / finetune of the other"),
     Column("n", "Int64", "items (documents or windows) that both were scored on"),
-    Column("seeds_a", "Int64", "cells of one side, one a seed"),
-    Column("seeds_b", "Int64", "cells of the other"),
-    Column("value_a", "Float64", "mean over seeds (perplexity: geometric)"),
-    Column("value_b", "Float64", "the same of the other"),
-    Column("spread_a", "Float64", "standard deviation over seeds; null for one"),
-    Column("spread_b", "Float64", "the same of the other"),
-    Column("effect", "string", "difference: a - b; ratio: a / b (perplexity)"),
+    *_SIDES,
     Column("value", "Float64", "the effect"),
     Column("low", "Float64", "2.5% of a seeded paired bootstrap over items"),
     Column("high", "Float64", "97.5% of it"),
@@ -186,13 +190,7 @@ CONTRASTS = (
     Column("metric", "string", "name of the metric's column"),
     Column("n", "Int64", "items that both were scored on"),
     Column("items", "Int64", "items that there are"),
-    Column("seeds_a", "Int64", "cells of one side, one a seed"),
-    Column("seeds_b", "Int64", "cells of the other"),
-    Column("value_a", "Float64", "mean over seeds (perplexity: geometric)"),
-    Column("value_b", "Float64", "the same of the other"),
-    Column("spread_a", "Float64", "standard deviation over seeds; null for one"),
-    Column("spread_b", "Float64", "the same of the other"),
-    Column("effect", "string", "difference: a - b; ratio: a / b (perplexity)"),
+    *_SIDES,
     Column("value", "Float64", "the effect over the n items, seeds averaged"),
     Column("low", "Float64", "lower end of its 95% bootstrap interval over items"),
     Column("high", "Float64", "upper end of it"),
