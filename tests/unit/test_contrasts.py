@@ -163,6 +163,24 @@ def test_only_the_same_items_are_paired(tmp_path):
         assert "not scored on the same items" in row["reason"]
 
 
+def test_equal_ids_of_two_data_sets_are_not_the_same_items(world):
+    """Ids may be numbers of rows, which every data set has."""
+    for row in world.rows:
+        row["data_sha256"] = "one" if row["prune"] == "dense" else "another"
+    row = world.verdicts(pair("dense", "same", **ROUGE))[0]
+    assert row["verdict"] == "not measured"
+    assert "not scored on the same items" in row["reason"]
+
+
+def test_a_seed_is_judged_by_its_own_level_of_chance(world):
+    for row in world.tall:
+        row["at_chance"] = row["prune"] == "w" and row["seed"] == 0
+    chosen = {**pair("w", "dense", **ROUGE), "a": {"prune": "w", "seed": 1}}
+    assert world.verdicts(chosen)[0]["at_chance"] == "none"
+    chosen["a"] = {"prune": "w", "seed": 0}
+    assert world.verdicts(chosen)[0]["at_chance"] == "a"
+
+
 def test_items_without_a_score_on_one_side_are_left_out(world):
     path = world.folder / "t0/scores.parquet"
     frame = pandas.read_parquet(path)

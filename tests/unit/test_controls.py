@@ -102,8 +102,9 @@ def test_a_control_is_compared_with_the_best_cell_of_all_models_on_the_same_docu
     assert row["best_value"] == pytest.approx((seeds[0].mean() + seeds[1].mean()) / 2)
     assert row["difference"] == pytest.approx(own.mean() - row["best_value"])
     effects = []
-    for picks in resampled(plan, N):
-        drawn = [numpy.nanmean(column.to_numpy()[picks]) for column in (own, *seeds)]
+    scored = [column.dropna().to_numpy() for column in (own, *seeds)]  # document 3 has no score
+    for picks in resampled(plan, N - 1):
+        drawn = [column[picks].mean() for column in scored]
         effects.append(drawn[0] - (drawn[1] + drawn[2]) / 2)
     bounds = numpy.quantile(effects, [0.025, 0.975])
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(bounds))
@@ -150,6 +151,17 @@ def test_other_documents_or_cut_references_are_not_compared(made):
     path = plan["baselines"][0]["scores"]["path"] / "scores.parquet"
     pandas.read_parquet(path).iloc[::-1].to_parquet(path)
     assert compared(made)["lead", "rouge1"]["best"] is None
+
+
+def test_a_cell_that_is_nearly_silent_is_no_rival(made):
+    """The one thing that it says is without repetition: it must not keep the flag down."""
+    plan, rows, _ = made
+    path = plan["cells"][0]["texts"]["test"]["scores"]["path"] / "scores.parquet"
+    frame = pandas.read_parquet(path)
+    frame["rep4"] = [-9.0] + [numpy.nan] * (N - 1)
+    frame.to_parquet(path)
+    found = compared(made)["other", "rep4"]
+    assert found["best"] == "n / w / none" and found["flagged"]
 
 
 def test_the_long_rows_of_cells_and_controls_get_the_flag(made):
@@ -206,6 +218,15 @@ def test_a_page_can_be_made_when_the_documents_are_gone(made):
     plan, rows, _ = made
     (plan["cells"][0]["data"]["path"] / "test.parquet").unlink()
     assert "(its artifact is gone)" in examples.render(plan, examples.collect(plan, rows))
+
+
+def test_a_control_that_is_broken_withholds_no_page(made):
+    """The table tells it in its notes; the page is of the others."""
+    plan, rows, _ = made
+    (plan["baselines"][1]["predictions"]["path"] / predicted.NAME).unlink()
+    whole = [b for b in plan["baselines"] if b["baseline"] != "echo"]
+    page = examples.render(plan, examples.collect({**plan, "baselines": whole}, rows))
+    assert "**lead**" in page and "**echo**" not in page
 
 
 def test_a_text_cannot_end_its_fence():

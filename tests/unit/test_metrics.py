@@ -187,7 +187,8 @@ def test_the_limit_is_what_generation_said():
     found = with_prompt(["limit"], ["a", "b", "c"], hit_limit=[True, False, None])
     assert found["hit_limit"].tolist()[:2] == [1.0, 0.0]
     assert pd.isna(found["hit_limit"][2])
-    assert with_prompt(["labels"], ["a b c"], hit_limit=None)["label_none"][0] == 1.0
+    found = with_prompt(["labels"], ["a b c"], hit_limit=None)
+    assert found["label_none"][0] == 1.0 and pd.isna(found["label_cut_off"][0])
 
 
 def test_length_counts_words_and_flags_empty_predictions():

@@ -18,6 +18,7 @@ def test_every_column_is_documented():
     for column in (
         *schema.COLUMNS,
         *schema.LONG,
+        *schema.CONTRASTS,
         *schema.PAIRS,
         *schema.CONTROLS,
         *schema.EXAMPLES,
@@ -141,8 +142,8 @@ def test_controls_flags_and_labels_are_shown():
     assert "| role | control | data | split | n | rouge1 | rep4 |" in lines
     assert "| gaming | echo | d | test | 8 | 0.500 | 0.100 |" in lines
     assert "alone they say nothing: test rouge1 (echo +0.100, +0.020 to +0.200)." in text
-    assert "| outputs of | seed | split | loop | none |" in lines
-    assert "| m / p / f | | test | 0.25 | 0.75 |" in lines
+    assert "| outputs of | data | seed | split | loop | none |" in lines
+    assert "| m / p / f | d | | test | 0.25 | 0.75 |" in lines
     calm = rendered([row | {"beats": False, "flagged": False}])
     assert "No metric is flagged" in calm and "alone they say nothing" not in calm
     assert "flagged" not in rendered([row | {"beats": None, "flagged": None}])

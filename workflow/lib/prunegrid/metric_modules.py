@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from prunegrid import modules
 from prunegrid.errors import PrunegridError, nearest
 
 log = logging.getLogger(__name__)
@@ -118,10 +119,7 @@ class Metric(NamedTuple):
         return columns, {key: _detail(results[key]) for key in sorted(rest)}
 
     def _column(self, key: str) -> str:
-        if key == self.stem:
-            return self.name  # bertscore of a metric named bertscore_minilm is bertscore_minilm
-        own = self.name == self.stem and hasattr(self.code, "COLUMNS")
-        return key if own else f"{self.name}_{key}"
+        return modules.column_name(self.name, self.stem, key, hasattr(self.code, "COLUMNS"))
 
     def facts(self) -> dict[str, Any]:
         """Return the module, the SHA-256 of the code that ran, and the versions under it."""

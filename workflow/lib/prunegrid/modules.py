@@ -120,16 +120,29 @@ def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
 def metric_columns(name: str, module: str, base: Path) -> dict[str, bool | None] | None:
     """Return {column: higher is better} of a metric of the config; None for one of the hub.
 
-    Columns are named as `metric_modules.Metric` names them.
+    Columns are named as those that are scored are.
     """
     path, facts = metric_file(module, base), metric_facts(module, base)
     if path is None or facts is None:
         return None
-    found = {}
-    for key, about in facts["COLUMNS"].items():
-        column = key if name == path.stem else f"{name}_{key}"
-        found[name if key == path.stem else column] = about.get("higher_is_better")
-    return found
+    return {
+        column_name(name, path.stem, key): about.get("higher_is_better")
+        for key, about in facts["COLUMNS"].items()
+    }
+
+
+def column_name(name: str, stem: str, key: str, declared: bool = True) -> str:
+    """Return the table's column of a metric's own column `key`.
+
+    Args:
+        name: of the metric in the config.
+        stem: of its module's file.
+        key: that the module returns.
+        declared: whether the module declares its columns.
+    """
+    if key == stem:
+        return name  # bertscore of a metric named bertscore_minilm is bertscore_minilm
+    return key if name == stem and declared else f"{name}_{key}"
 
 
 def baseline_facts(method: str) -> dict[str, Any]:
@@ -141,7 +154,7 @@ def baseline_facts(method: str) -> dict[str, Any]:
     facts = literals(_named(_HERE / "baselines", method, "ROLE", "baseline"))
     return {
         "ROLE": facts["ROLE"],
-        "SETTINGS": facts.get("SETTINGS", {}),
+        "SETTINGS": facts["SETTINGS"],
         "DRAWS": facts.get("DRAWS", False),
         "READS": facts.get("READS", ()),
     }

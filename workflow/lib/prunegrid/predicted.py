@@ -34,4 +34,5 @@ def write(columns: Mapping[str, Sequence[Any]], folder: Path) -> None:
 def read(folder: Path, ids: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the predictions of an artifact, in the order of its file; only those of `ids`."""
     chosen = None if ids is None else [("id", "in", list(ids))]
-    return pq.read_table(folder / NAME, filters=chosen).to_pandas()
+    # Integers stay so, and their nulls None, in the files of controls too.
+    return pq.read_table(folder / NAME, filters=chosen).to_pandas(integer_object_nulls=True)

@@ -146,7 +146,8 @@ class Slices:
             "rows": evaluation.rows,
         }
         if "prompt" in facts["READS"]:
-            settings["prompt"] = self.prompt(dataset)
+            prompt = self.prompt(dataset)
+            settings["prompt"] = {key: prompt[key] for key in ("template", "max_words")}
         if facts["DRAWS"]:
             settings["seed"] = self.config.seed
         return settings, (f"prunegrid.baselines.{profile.method}",)

@@ -48,8 +48,10 @@ def verify(table: Path) -> list[str]:
         elif row["status"] == "ok":
             log.info("verifying %s", row["artifact"])
             differences += _cell(cell, row)
+    long = pandas.read_parquet(table.with_suffix(".long.parquet"))
     for baseline in manifest["plan"]["baselines"]:
-        differences += _guarded(_scores, baseline["split"], baseline, None)
+        shown = _of_control(long, baseline)
+        differences += _guarded(_scores, baseline["split"], baseline, shown)
     return differences
 
 
@@ -119,8 +121,19 @@ def _lineage(cell: Mapping[str, Any], ref: Mapping[str, str], row: pandas.Series
         yield f"{ref['path']}: made by weights that the row does not name"
 
 
-def _scores(split: str, pair: Mapping[str, Any], row: pandas.Series | None) -> Iterator[str]:
-    """Score the stored predictions again and compare items and means."""
+def _of_control(long: pandas.DataFrame, baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the long table shows of a control, by the names of a row's columns."""
+    rows = long[
+        (long["kind"] == baseline["role"])
+        & (long["name"] == baseline["baseline"])
+        & (long["dataset"] == baseline["dataset"])
+        & (long["split"] == baseline["split"])
+    ]
+    return {f"{row['split']}_{row['metric']}": row["value"] for _, row in rows.iterrows()}
+
+
+def _scores(split: str, pair: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
+    """Score the stored predictions again and compare items and means with what is shown."""
     folder = Path(pair["scores"]["path"])
     manifest = read_manifest(folder, pair["scores"]["key"])
     read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
@@ -139,12 +152,15 @@ def _scores(split: str, pair: Mapping[str, Any], row: pandas.Series | None) -> I
     scores = scoring.score(predictions, manifest["settings"]["metrics"], models)
     stored = pandas.read_parquet(folder / "scores.parquet")
     tolerance = TOLERANCE["model" if models else "exact"]
+    recorded = manifest["record"]["summary"]
+    if scores.summary.keys() != recorded.keys():
+        changed = sorted(scores.summary.keys() ^ recorded.keys())
+        yield f"{folder}: was scored by other code: {', '.join(changed)} are not in both"
+        return
     for metric, facts in scores.summary.items():
         if metric in stored and not _close(scores.examples[metric], stored[metric], tolerance):
             yield f"{folder}: {metric} of single items differs from the stored predictions' scores"
-        told = manifest["record"]["summary"][metric]["mean"]
-        shown = told if row is None else row[f"{split}_{metric}"]
-        for value in (told, shown):
+        for value in (recorded[metric]["mean"], row.get(f"{split}_{metric}")):
             if not _same(facts["mean"], value, tolerance):
                 yield f"{folder}: {metric} is {facts['mean']}, the table says {value}"
                 break

@@ -15,6 +15,8 @@ from __future__ import annotations
 import datasets
 import evaluate
 
+from prunegrid.prompts import SLOT
+
 SETTINGS = {"run": 5}
 COLUMNS = {"prompt_echo": {"higher_is_better": False}}
 NEEDS_MODEL = False
@@ -26,7 +28,7 @@ _LEAST_MARKS = 3
 def pieces(template: str, run: int) -> set[tuple[str, ...]]:
     """Return the word sequences, case-folded, that betray a template."""
     found = set()
-    for line in template.replace("{document}", "\n").splitlines():
+    for line in template.replace(SLOT, "\n").splitlines():
         said = line.casefold().split()
         if len(said) >= run:
             found |= {tuple(said[i : i + run]) for i in range(len(said) - run + 1)}

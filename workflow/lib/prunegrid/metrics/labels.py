@@ -66,6 +66,10 @@ class Labels(evaluate.Metric):
         rows = zip(predictions, document, hit_limit, strict=True)
         found = [faults.first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
         return {
-            column: [float(label == column.removeprefix("label_")) for label in found]
+            column: [
+                # What was not generated cannot have been cut off: no score is not "it was not".
+                None if column == "label_cut_off" and hit is None else float(label == column[6:])
+                for label, hit in zip(found, hit_limit, strict=True)
+            ]
             for column in COLUMNS
         }

@@ -20,7 +20,7 @@ _OF_STEP = {"baseline", "split", "rows", "seed", "prompt"}
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return the record {rows, role, weights: None}; write predictions.parquet to `out`.
+    """Return the record {rows, weights: None}; write predictions.parquet to `out`.
 
     Args:
         settings: {"baseline": name of a file in `baselines`, "split", "rows" (the first so many;
@@ -57,7 +57,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         **{column: [None] * count for column in predicted.GENERATED},
     }
     predicted.write(columns, out)
-    return {"rows": count, "role": baseline.ROLE, "weights": None}
+    return {"rows": count, "weights": None}
 
 
 def _load(name: str) -> ModuleType:

@@ -57,9 +57,11 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     unique_key(rows)
     speed.add_ratios(plan, rows)
     complete = all(row["status"] == "ok" for row in rows)
+    whole = []
     for baseline in plan["baselines"]:
         try:
             long += baseline_rows(plan, baseline)
+            whole.append(baseline)
         except PrunegridError as error:
             complete = False
             notes.append(f"control {baseline['baseline']} ({baseline['split']}): {error}")
@@ -77,7 +79,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         complete = False
         log.error("%s", contrast["reason"])
     controls = _frame(compared, CONTROLS)
-    scored = examples.collect(plan, rows)
+    scored = examples.collect({**plan, "baselines": whole}, rows)
     singles = _frame(examples.example_rows(plan, scored), EXAMPLES)
     known = expected.compare(plan, wide)
     for entry in known:

@@ -12,12 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy
 import pandas
 
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.tables import inference
-from prunegrid.tables.groups import Group, collect
+from prunegrid.tables.groups import Group, collect, paired
 from prunegrid.tables.schema import CONTRASTS
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
@@ -89,7 +88,8 @@ def _measured(
     a, b = (_side(plan, entry, side, rows) for side in ("a", "b"))
     key = (entry["split"], _metric(entry, a, b))
     upwards = _direction(tall, key, entry)
-    d, w = paired(a, b, key, f"contrast {entry['name']}")
+    of_a, of_b, w = paired(a, b, key, f"contrast {entry['name']}")
+    d = of_a - of_b
     ratio = key in a.logarithmic
     sign = 1.0 if upwards else -1.0
     seed = plan["bootstrap_seed"]
@@ -104,8 +104,8 @@ def _measured(
         "items": len(a.items[key][0]),
         "seeds_a": len(a.rows),
         "seeds_b": len(b.rows),
-        "value_a": a.mean(key),
-        "value_b": b.mean(key),
+        "value_a": float(shown(of_a.sum() / w.sum())),
+        "value_b": float(shown(of_b.sum() / w.sum())),
         "spread_a": a.spread(key),
         "spread_b": b.spread(key),
         "effect": "ratio" if ratio else "difference",
@@ -179,46 +179,20 @@ def _direction(tall: pandas.DataFrame, key: tuple[str, str], entry: Mapping[str,
     return bool(found[0])
 
 
-def paired(
-    a: Group, b: Group, key: tuple[str, str], where: str
-) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return (differences a − b, weights), each [n], of the items that all cells of both scored.
-
-    Seeds are averaged, item by item.
-
-    Raises:
-        PrunegridError: the two were not scored on the same items, or no item has all scores.
-    """
-    if a.same[key] != b.same[key] or len(a.same[key]) != 1:
-        raise PrunegridError(
-            "the two sides were not scored on the same items",
-            where=where,
-            expected="the same documents, or windows of one tokenizer's tokens",
-        )
-    sides = [
-        numpy.stack([frame.to_numpy(dtype=float) for frame in group.items[key]]) for group in (a, b)
-    ]
-    kept = numpy.all([(side[:, :, 1] > 0).all(axis=0) for side in sides], axis=0)
-    if not kept.any():
-        raise PrunegridError("no item has a score on both sides", where=where)
-    values = [side[:, kept, 0].mean(axis=0) for side in sides]
-    return values[0] - values[1], sides[0][0, kept, 1]
-
-
 def _chance(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) -> str:
     """Return which sides have a cell that is not distinguishable from chance."""
     rows = tall[(tall["split"] == key[0]) & (tall["metric"] == key[1]) & (tall["kind"] == "cell")]
     rows = rows[rows["at_chance"].fillna(False).astype(bool)]
-    low = {tuple(row) for row in rows[["model", "dataset", "prune", "finetune"]].to_numpy()}
+    low = {_cell(row) for _, row in rows.iterrows()}
     found = [
-        side
-        for side, group in (("a", a), ("b", b))
-        if any(
-            tuple(row[k] for k in ("model", "dataset", "prune", "finetune")) in low
-            for row in group.rows
-        )
+        side for side, group in (("a", a), ("b", b)) if any(_cell(row) in low for row in group.rows)
     ]
     return {0: "none", 2: "both"}.get(len(found), found[0] if found else "none")
+
+
+def _cell(row: Mapping[str, Any]) -> tuple:
+    seed = None if pandas.isna(row["seed"]) else int(row["seed"])
+    return (*(row[key] for key in ("model", "dataset", "prune", "finetune")), seed)
 
 
 def _title(group: Group) -> str:

@@ -1,9 +1,9 @@
 """Controls compared with the best cell, metric by metric; metrics that a gaming control wins.
 
 A gaming control is a text that no reader would take for a summary. Where it beats the best cell of
-its data set beyond the paired interval (of 95%, over documents), the metric is flagged: alone it
-says nothing. The best cell is chosen on the same documents, which favours the cells, so the flag
-errs on the side of silence.
+its data set beyond the paired interval (of 95%, over the documents that both have a score on), the
+metric is flagged: alone it says nothing. The best cell is chosen on the same documents, which
+favours the cells, so the flag errs on the side of silence.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.tables.groups import Group, scored_items
-from prunegrid.tables.rows import resampled
+from prunegrid.errors import PrunegridError
+from prunegrid.tables.groups import Group, effects, paired, scored_items
 
+# Of the documents that a control has a score on, a cell must have one on so many.
+LEAST_SHARE = 0.5
 # Means of equal numbers can differ in their last digits.
 _ROUNDING = 1e-12
 
@@ -83,31 +85,38 @@ def _against(
     if higher is None or row["metric"] not in scores or row["value"] is None:
         return nothing
     items = scored_items(scores, row["metric"])
-    found = [group for group in groups if _comparable(group, row["dataset"], key, items)]
+    found = [
+        (group, *sides)
+        for group in groups
+        if group.dataset == row["dataset"] and (sides := _sides(group, key, items)) is not None
+    ]
     if not found:
         return nothing
-    best = (max if higher else min)(found, key=lambda group: group.mean(key))
-    picks = resampled(plan, len(items))
-    own = Group("", row["dataset"], row["name"], items={key: [items]})
-    effect = own.draws(key, picks) - best.draws(key, picks)
-    effect = effect[numpy.isfinite(effect)]
-    value = row["value"] - best.mean(key)
-    compared = nothing | {
+    best, own, its = (max if higher else min)(found, key=lambda entry: entry[2].mean())
+    low, high = effects(plan, own - its, numpy.ones(len(own)))
+    return {
         "best": f"{best.model} / {best.name}",
-        "best_value": best.mean(key),
-        "difference": value,
+        "best_value": float(its.mean()),
+        "difference": float((own - its).mean()),
+        "difference_low": low,
+        "difference_high": high,
+        "beats": low > _ROUNDING if higher else high < -_ROUNDING,
     }
-    if not len(effect):
-        return compared
-    low, high = (float(bound) for bound in numpy.quantile(effect, [0.025, 0.975]))
-    beats = low > _ROUNDING if higher else high < -_ROUNDING
-    return compared | {"difference_low": low, "difference_high": high, "beats": beats}
 
 
-def _comparable(group: Group, dataset: str, key: tuple[str, str], items: pandas.DataFrame) -> bool:
-    """Whether a group was scored on the same documents, in the same order."""
-    return (
-        group.dataset == dataset
-        and key in group.items
-        and all(frame.index.equals(items.index) for frame in group.items[key])
-    )
+def _sides(
+    group: Group, key: tuple[str, str], items: pandas.DataFrame
+) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+    """Return the scores of a control and of a group on the documents that both have a score on.
+
+    None where it was scored on others, or on fewer than LEAST_SHARE of the control's: a cell that
+    says next to nothing would be the best of what it says.
+    """
+    if key not in group.items or not all(f.index.equals(items.index) for f in group.items[key]):
+        return None
+    control = Group("", group.dataset, "", items={key: [items]}, same={key: group.same[key]})
+    try:
+        own, its, _ = paired(control, group, key, "")
+    except PrunegridError:
+        return None
+    return (own, its) if len(own) >= LEAST_SHARE * items["weight"].sum() else None

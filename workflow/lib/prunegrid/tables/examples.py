@@ -18,7 +18,7 @@ import pandas
 import pyarrow.parquet
 
 from prunegrid import predicted
-from prunegrid.artifacts import MANIFEST
+from prunegrid.prompts import cut_words
 from prunegrid.tables.render import LABEL, headline_of
 
 DOCUMENTS = 4  # of each data set and split
@@ -55,6 +55,7 @@ def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
     """Return what was scored on each split: the cells that are not failed, then the controls.
 
     Args:
+        plan: of the study, with the controls that are whole.
         rows: one a cell of the plan, in its order.
     """
     found = []
@@ -64,10 +65,8 @@ def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
             about = ("cell", name, row["dataset"], row["seed"], split)
             found.append(_scored(about, pair, cell["data"]))
     for control in plan["baselines"]:
-        # The scores of a control that failed are missing; the table's notes say so.
-        if Path(control["scores"]["path"], MANIFEST).exists():
-            about = (control["role"], control["baseline"], control["dataset"], None)
-            found.append(_scored((*about, control["split"]), control, control["data"]))
+        about = (control["role"], control["baseline"], control["dataset"], None)
+        found.append(_scored((*about, control["split"]), control, control["data"]))
     return found
 
 
@@ -175,11 +174,10 @@ def _title(entry: Scored, scores: pandas.Series) -> str:
 
 def _quoted(text: str, limit: int) -> str:
     """Return a text in a fence that it cannot end, cut after `limit` words; what is cut is said."""
-    words = list(re.finditer(r"\S+", text))
-    if len(words) > limit:
-        text = f"{text[: words[limit - 1].end()]} [… {len(words) - limit} more words]"
-    runs = [len(run) for run in re.findall("`+", text)]
-    fence = "`" * max(3, *(length + 1 for length in runs), 3)
+    more = len(text.split()) - limit
+    if more > 0:
+        text = f"{cut_words(text, limit)} [… {more} more words]"
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return f"{fence}text\n{text.strip() or '(nothing)'}\n{fence}"
 
 

@@ -19,6 +19,7 @@ import numpy
 import pandas
 
 from prunegrid.artifacts import MANIFEST, canonical_json, read_json
+from prunegrid.errors import PrunegridError
 from prunegrid.tables.rows import resampled
 
 
@@ -64,14 +65,6 @@ class Group:
         values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
-    def draws(self, metric: tuple[str, str], picks: numpy.ndarray) -> numpy.ndarray:
-        """Return the mean score of all seeds for each of the drawn sets of items."""
-        frames = self.items[metric]
-        value = numpy.stack([f["value"].to_numpy()[picks].sum(axis=1) for f in frames])
-        weight = numpy.stack([f["weight"].to_numpy()[picks].sum(axis=1) for f in frames])
-        with numpy.errstate(invalid="ignore", divide="ignore"):
-            return (value / weight).mean(axis=0)
-
 
 def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
     """Return the groups of a study's cells that are not failed, in the order of its rows.
@@ -88,7 +81,8 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
         group.rows.append(row)
         for split, pair in cell["texts"].items():
             items = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
-            same = _digest(items["id"].astype(str).tolist())
+            # Ids alone may be numbers that another data set has too.
+            same = _digest([row.get("data_sha256"), items["id"].astype(str).tolist()])
             for metric in (m for m in items if f"{split}_{m}" in row):
                 group.add((split, metric), scored_items(items, metric), same)
         for evaluation, ref in cell["perplexities"].items():
@@ -144,21 +138,52 @@ def _by_metric(groups: Sequence[Group]) -> Iterator[tuple[tuple[str, str], list[
         yield from ((metric, some) for some in alike.values())
 
 
+def paired(
+    a: Group, b: Group, key: tuple[str, str], where: str
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """Return (values of a, values of b, weights), each [n], of the items that all of both scored.
+
+    Seeds are averaged, item by item.
+
+    Raises:
+        PrunegridError: the two were not scored on the same items, or no item has all scores.
+    """
+    if a.same[key] != b.same[key] or len(a.same[key]) != 1:
+        raise PrunegridError(
+            "the two sides were not scored on the same items",
+            where=where,
+            expected="the same documents, or windows of one tokenizer's tokens",
+        )
+    sides = [
+        numpy.stack([frame.to_numpy(dtype=float) for frame in group.items[key]]) for group in (a, b)
+    ]
+    kept = numpy.all([(side[:, :, 1] > 0).all(axis=0) for side in sides], axis=0)
+    if not kept.any():
+        raise PrunegridError("no item has a score on both sides", where=where)
+    values = [side[:, kept, 0].mean(axis=0) for side in sides]
+    return values[0], values[1], sides[0][0, kept, 1]
+
+
+def effects(plan: Mapping[str, Any], d: numpy.ndarray, w: numpy.ndarray) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of Σ d / Σ w over items [n]."""
+    picks = resampled(plan, len(d))
+    low, high = numpy.quantile(d[picks].sum(axis=1) / w[picks].sum(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
 def _compared(
     plan: Mapping[str, Any], split: str, metric: str, groups: Sequence[Group]
 ) -> Iterator[dict]:
     key = (split, metric)
-    count = len(groups[0].items[key][0])
-    picks = resampled(plan, count)
-    draws = {group.name: group.draws(key, picks) for group in groups}
     for a, b in itertools.combinations(groups, 2):
+        try:
+            of_a, of_b, weights = paired(a, b, key, f"{a.name} and {b.name}")
+        except PrunegridError:
+            continue  # no item has a score of both: there is nothing to compare
         ratio = key in a.logarithmic
-        effect = draws[a.name] - draws[b.name]
-        effect = effect[numpy.isfinite(effect)]
-        low, high = numpy.quantile(effect, [0.025, 0.975]) if len(effect) else (None, None)
-        value = a.mean(key) / b.mean(key) if ratio else a.mean(key) - b.mean(key)
-        if ratio:
-            low, high = float(numpy.exp(low)), float(numpy.exp(high))
+        shown = numpy.exp if ratio else float
+        low, high = effects(plan, of_a - of_b, weights)
+        total = weights.sum()
         yield {
             "study": plan["study"],
             "model": a.model,
@@ -167,15 +192,15 @@ def _compared(
             "metric": metric,
             "a": a.name,
             "b": b.name,
-            "n": count,
+            "n": len(weights),
             "seeds_a": len(a.rows),
             "seeds_b": len(b.rows),
-            "value_a": a.mean(key),
-            "value_b": b.mean(key),
+            "value_a": float(shown(of_a.sum() / total)),
+            "value_b": float(shown(of_b.sum() / total)),
             "spread_a": a.spread(key),
             "spread_b": b.spread(key),
             "effect": "ratio" if ratio else "difference",
-            "value": value,
-            "low": low,
-            "high": high,
+            "value": float(shown((of_a - of_b).sum() / total)),
+            "low": float(shown(low)),
+            "high": float(shown(high)),
         }

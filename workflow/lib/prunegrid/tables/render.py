@@ -152,7 +152,8 @@ def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
     pairs = [pair for pair in headline(tall) if any(pair in group.items for group in groups)]
     lines = []
     for group in groups:
-        line: dict[str, Any] = {"model": group.model, "cell": group.name, "seeds": len(group.rows)}
+        line: dict[str, Any] = {"model": group.model, "data": group.dataset}
+        line |= {"cell": group.name, "seeds": len(group.rows)}
         for split, metric in pairs:
             text = ""
             if (split, metric) in group.items:
@@ -270,7 +271,8 @@ def _labels(tall: pandas.DataFrame) -> str:
     lines: dict[tuple, dict] = {}
     for _, row in rows.iterrows():
         seed = "" if pandas.isna(row["seed"]) else row["seed"]
-        about = {"outputs of": row["name"], "seed": seed, "split": row["split"]}
+        about = {"outputs of": row["name"], "data": row["dataset"]}
+        about |= {"seed": seed, "split": row["split"]}
         key = (row["kind"], row["name"], row["dataset"], seed, row["split"])
         line = lines.setdefault(key, about)
         line[row["metric"].removeprefix(LABEL)] = _number(row["value"], ".2f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -258,8 +259,14 @@ def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
 
 def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
     """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
-    generator = numpy.random.default_rng(plan["bootstrap_seed"])
-    return generator.integers(0, n, size=(RESAMPLES, n))
+    return _picks(plan["bootstrap_seed"], n)
+
+
+@functools.lru_cache(maxsize=4)
+def _picks(seed: int, n: int) -> numpy.ndarray:
+    picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
+    picks.flags.writeable = False
+    return picks
 
 
 def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
