@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,15 +21,6 @@ from prunegrid.training import loop
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "weight_decay": 0.1, "warmup_steps": 2}
 
-# The development loss rises from the third step on.
-OVERFITTED = {
-    "dev_split": "dev",
-    "evaluate_every": 1,
-    "learning_rate": 1e-2,
-    "schedule": "constant",
-    "warmup_steps": 0,
-}
-
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing of the job sees it."""
@@ -42,9 +32,7 @@ def place(tmp_path):
     parent = tiny.artifact(tmp_path / "parent", "opt", "2:4")
     config = json.loads((parent / "config.json").read_text())
     (parent / "config.json").write_text(json.dumps(config | {"dropout": 0.2}))
-    tiny.data(tmp_path / "data", uneven=True)
-    tiny.data(tmp_path / "held", rows=7, seed=1, uneven=True)
-    shutil.copy(tmp_path / "held/train.parquet", tmp_path / "data/dev.parquet")
+    tiny.held_out(tmp_path / "data")
     return tmp_path
 
 
@@ -83,7 +71,7 @@ def every_third_step(monkeypatch):
         ("full", {"accumulate": 2}),
         ("lora", {"dropout": 0.2}),
         ("qlora", {"dropout": 0.2, "gradient_checkpointing": True}),
-        ("full", OVERFITTED),
+        ("full", tiny.OVERFITTED),
     ],
 )
 def test_a_killed_run_ends_in_the_same_bytes(place, monkeypatch, strategy, changes):
@@ -181,6 +169,34 @@ def test_tries_that_ended_are_not_made_again(place, monkeypatch):
     assert found == files
     assert len(passes) == 12 * 3 - 12 - 4
     assert again["learning_rate"] == 3e-3 and again["resumed_at"] == []
+
+
+def test_a_rate_that_diverged_is_not_tried_again(place, monkeypatch):
+    changes = {"dev_split": "dev", "learning_rates": [1e9, 1e-3], "strategy": "full"}
+    whole, files = tune(place, "whole", **changes)
+    passes = []
+    with monkeypatch.context() as patch:
+        kill_at(patch, -1, passes)
+        tune(place, "counted", **changes)
+    lost = len(passes) - 12  # of the first rate, before it was out
+    assert 0 < lost < 12
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, lost + 5)
+        tune(place, "half", **changes)
+    again_passes = []
+    kill_at(monkeypatch, -1, again_passes)
+    again, found = tune(place, "again", place / "scratch-half", **changes)
+    assert found == files and again["runs"] == whole["runs"] == 2
+    assert len(again_passes) == 12 - 4
+
+
+def test_the_peak_of_a_killed_run_counts(place, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop, "peak_memory", lambda device: 10**15)
+        kill_at(patch, 4)
+        tune(place, "half")
+    again, _ = tune(place, "again", place / "scratch-half")
+    assert again["resumed_at"] == [3] and again["peak_memory_bytes"] == 10**15
 
 
 @pytest.mark.parametrize("damage", ["other settings", "truncated", "not a checkpoint"])

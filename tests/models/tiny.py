@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,6 +135,24 @@ def prompt(**changes) -> dict:
     """Return a prompt profile."""
     plain = {"template": TEMPLATE, "chat": False, "max_words": None, "max_tokens": None, "end": ""}
     return plain | changes
+
+
+# The development loss rises from the third step on.
+OVERFITTED = {
+    "dev_split": "dev",
+    "evaluate_every": 1,
+    "learning_rate": 1e-2,
+    "schedule": "constant",
+    "warmup_steps": 0,
+}
+
+
+def held_out(folder: Path) -> Path:
+    """Return a data folder whose split `dev` is of other rows than `train`."""
+    data(folder, uneven=True)
+    held = data(folder.with_name("held"), rows=7, seed=1, uneven=True)
+    shutil.copy(held / "train.parquet", folder / "dev.parquet")
+    return folder
 
 
 def finetune(strategy: str, **changes) -> dict:

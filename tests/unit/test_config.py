@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid.config import profiles
+from prunegrid import modules
+from prunegrid.config import profiles, steps
 from prunegrid.config.load import ConfigError, read_files, validate
 from prunegrid.config.sources import overlap
 
@@ -247,3 +248,21 @@ def test_every_key_is_documented():
         for profile in kinds:
             for key in profile.model_fields:
                 assert f"`{key}`" in text or f"{key}:" in text, f"{section}: {key}"
+
+
+def test_only_nf4_has_scales_to_quantize():
+    with pytest.raises(ValueError, match="quantization int8 does not use `double_quant`"):
+        steps.Finetune(strategy="qlora", quantization="int8", double_quant=True)
+    assert steps.Finetune(strategy="qlora", quantization="int8").quantization == "int8"
+
+
+def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypatch):
+    """By literals of its own file alone: settings that only it knows count too."""
+    said = modules.strategy_facts("lora") | {
+        "ADAPTERS": ("merged",), "PLAIN": {"depth": (1,)}, "SETTINGS": {"depth": 1}
+    }  # fmt: skip
+    monkeypatch.setattr(modules, "strategy_facts", lambda name: said)
+    with pytest.raises(ValueError, match=r"has no adapter unmasked; expected one of \['merged'\]"):
+        steps.Finetune(strategy="lora", adapter="unmasked")
+    assert steps.Finetune(strategy="lora").plain
+    assert not steps.Finetune(strategy="lora", depth=2).plain

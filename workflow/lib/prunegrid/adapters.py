@@ -38,20 +38,13 @@ def train(
     return model, context.train(model)
 
 
-@torch.no_grad()
 def tuning_loss(model: nn.Module, context: Context) -> float:
-    """Return the mean loss (nats a scored token) over the first MERGE_ROWS tuning rows."""
-    rows, size = context.examples[:MERGE_ROWS], context.settings["batch_size"]
-    total, tokens = 0.0, 0
-    model.eval()
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
-        inputs, labels = training.collate(
-            batch, context.pad, context.settings["loss_on"], context.device
-        )
-        total += float(training.summed_loss(model, inputs, labels))
-        tokens += int((labels[:, 1:] != training.IGNORED).sum())
-    return total / tokens
+    """Return the mean loss (nats a scored token) over the first MERGE_ROWS tuning rows.
+
+    Never under autocast: a merge is measured in the dtype of the weights themselves.
+    """
+    rows, settings = context.examples[:MERGE_ROWS], context.settings | {"autocast": False}
+    return training.mean_loss(model, rows, settings, context.pad, context.device)
 
 
 def record_merge(context: Context, before: float, after: float) -> None:

@@ -62,7 +62,7 @@ def allocation_facts(name: str) -> dict[str, Any]:
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
-    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY} of a fine-tuning strategy.
+    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY} of a fine-tuning strategy.
 
     Raises:
         PrunegridError: there is no such strategy.
@@ -75,6 +75,7 @@ def strategy_facts(name: str) -> dict[str, Any]:
         "ADAPTERS": facts.get("ADAPTERS", ()),
         "PLAIN": facts.get("PLAIN", {}),
         "MEMORY": facts["MEMORY"],
+        "COPY": facts.get("COPY", 0),
     }
 
 

@@ -22,7 +22,7 @@ from prunegrid.input_stats import AllSeen, is_finite
 def inputs_of(
     linears: Mapping[str, nn.Module], forward: Callable[[], Any], *, stop: bool = True
 ) -> dict[str, list[Tensor]]:
-    """Return what each linear is given while `forward()` runs, one tensor a call, in their order.
+    """Return what each linear is given while `forward()` runs, the tensors themselves, in order.
 
     Args:
         stop: end the pass when all have been called once.
@@ -30,7 +30,8 @@ def inputs_of(
     seen: dict[str, list[Tensor]] = {}
 
     def see(name: str, module: nn.Module, args: tuple) -> None:
-        seen.setdefault(name, []).append(args[0].detach())
+        # The very tensor: that two linears share an input is told by identity.
+        seen.setdefault(name, []).append(args[0])
         if stop and len(seen) == len(linears):
             raise AllSeen
 

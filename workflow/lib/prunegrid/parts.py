@@ -7,7 +7,6 @@ adapter's product is under the pruning mask; beside them lie the tokenizer's fil
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -98,7 +97,8 @@ def read(
     clock.require_stopped("weights are read", str(folder))
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
-    names = _linears(base, extent)
+    names = list(extent.linears(base))
+    outside = set(names) - set(blocks.prunable(base))
     masks = {}
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
@@ -110,7 +110,7 @@ def read(
         for name, t in named.items()
     }
     size = checkpoint.file_bytes(folder)
-    record = measure(model, names, tensors, pattern, adapter, size, str(folder), extent)
+    record = measure(model, names, outside, tensors, pattern, adapter, size, str(folder), extent)
     weights = functools.partial(weights_of, model, names)
     return checkpoint.Checkpoint(model, loading.read_tokenizer(folder), tensors, record, weights)
 
@@ -138,16 +138,6 @@ def _read_base(folder: Path, device: str) -> nn.Module:
             remedy="the folder is incomplete: delete it and run again",
         )
     return base.eval()
-
-
-def _linears(base: nn.Module, extent: Extent) -> list[str]:
-    """Return the names of the prunable linears of a base without adapters, packed ones first."""
-    packed = [name for name, module in base.named_modules() if quantized.is_packed(module)]
-    if not packed:
-        return list(extent.linears(base))
-    plain = blocks.linears_of(base)
-    named = [name for pattern in extent.include for name in fnmatch.filter(plain, pattern)]
-    return packed + [name for name in dict.fromkeys(named) if name not in packed]
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:
@@ -196,6 +186,7 @@ def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 def measure(
     model: nn.Module,
     names: list[str],
+    outside: set[str],
     tensors: Mapping[str, Tensor],
     pattern: str | None,
     adapter: str,
@@ -203,7 +194,11 @@ def measure(
     where: str,
     extent: Extent = BLOCKS_ONLY,
 ) -> dict:
-    """Return the WEIGHTS RECORD of a folder's model; packed weights count once, by their places."""
+    """Return the WEIGHTS RECORD of a folder's model; packed weights count once, by their places.
+
+    Args:
+        names: of the prunable linears; of these, those `outside` the blocks are never packed.
+    """
     inner, linears, effective = _inner(model), {}, 0
     parameters = nonzero = 0
     inside, kinds = set(), set()
@@ -219,7 +214,7 @@ def measure(
         nonzero += weight.numel() - zeros
         inside.add(id(base.weight))
         dtype = str(weight.dtype).removeprefix("torch.")
-        if not any(fnmatch.fnmatch(name, pattern) for pattern in extent.include):
+        if name not in outside:
             kinds.add(quantized.PACKED.get(type(base).__name__, dtype))
     if len(kinds) != 1:
         raise PrunegridError(f"linears of {len(kinds)} precisions: {sorted(kinds)}", where=where)

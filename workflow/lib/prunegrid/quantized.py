@@ -113,7 +113,8 @@ def is_packed(module: nn.Module) -> bool:
 
 
 def dequantize(module: nn.Module) -> Tensor:
-    """Return a packed linear's weight as float [d_out, d_in], in the dtype it was packed from."""
+    """Return a packed linear's weight [d_out, d_in]: NF4 in the dtype it was packed from, int8 in
+    float32."""
     import bitsandbytes.functional as packed
 
     if type(module).__name__ == "Linear4bit":

@@ -4,7 +4,8 @@ The estimate is a fixed part (Python, torch, transformers) and bytes a parameter
 holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients,
 two moments in full fine-tuning (12 more), activations of a training batch. Factors are measured
 on SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
-more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY).
+more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, and
+COPY for each copy of the trained weights that early stopping and learning rates keep).
 """
 
 from __future__ import annotations
@@ -40,23 +41,21 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
         estimate = float(UNKNOWN_MB[node.stage])
     else:
         if node.stage in ("finetune", "transform"):
-            needed = modules.strategy_facts(node.settings["strategy"])["MEMORY"]
+            facts = modules.strategy_facts(node.settings["strategy"])
+            needed = facts["MEMORY"] + facts["COPY"] * _copies(node.settings)
         else:
             needed = BYTES_A_PARAMETER[node.stage]
         parameters = 0
         for parent in weights:
             manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
             parameters += manifest["record"]["weights"]["parameters"]
-        copies = 4 * _copies(node.settings)
-        estimate = FIXED_MB + parameters * (needed + copies) / 1e6
+        estimate = FIXED_MB + parameters * needed / 1e6
     return int(estimate * (1 + (attempt - 1) / 2))
 
 
 def _copies(settings: dict) -> int:
-    """Return how many copies of all weights in float32 a fine-tuning keeps beside the model.
+    """Return how many copies of what it trains a fine-tuning keeps beside the model.
 
     Those that learning rates are tried from and the best of them; the best by development loss.
     """
-    if settings.get("strategy") != "full":
-        return 0
     return 2 * bool(settings.get("learning_rates")) + bool(settings.get("evaluate_every"))

@@ -139,9 +139,9 @@ class Finetune(Profile):
     @property
     def plain(self) -> bool:
         """Whether it ends in plain weights, which further steps can take."""
-        said = modules.strategy_facts(self.strategy)["PLAIN"]
-        values = {"adapter": self.way, "precision": self.precision}
-        return all(values[key] in allowed for key, allowed in said.items())
+        facts = modules.strategy_facts(self.strategy)
+        values = facts["SETTINGS"] | dict(self) | (self.model_extra or {}) | {"adapter": self.way}
+        return all(values.get(key) in allowed for key, allowed in facts["PLAIN"].items())
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> Finetune:
@@ -149,15 +149,22 @@ class Finetune(Profile):
         idle = self.unused() & self.model_fields_set
         if idle:
             raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+        if self.adapter is not None and self.adapter not in facts["ADAPTERS"]:
+            raise ValueError(
+                f"strategy {self.strategy} has no adapter {self.adapter}; "
+                f"expected one of {sorted(facts['ADAPTERS'])}"
+            )
         for key in {"precision", "calibration"} & set(facts["KEYS"]):
             if getattr(self, key) is None:
                 raise ValueError(f"strategy {self.strategy} needs `{key}`")
         if self.sparsity == "free" and self.way in ("unmasked", "masked-after"):
             raise ValueError(f"adapter {self.way} and sparsity: free exclude each other")
-        if self.precision in ("bfloat16", "float32", "int8") and "double_quant" in (
-            self.model_fields_set
-        ):
-            raise ValueError(f"precision {self.precision} does not use `double_quant`; remove it")
+        key = "precision" if "precision" in facts["KEYS"] else "quantization"
+        if "double_quant" in self.model_fields_set and getattr(self, key) != "nf4":
+            raise ValueError(
+                f"{key} {getattr(self, key)} does not use `double_quant`, which is of nf4; "
+                "remove it"
+            )
         return self
 
     @model_validator(mode="after")

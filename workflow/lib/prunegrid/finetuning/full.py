@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TRAINS = True
 KEYS = ("sparsity",)
 MEMORY = 28
+COPY = 4
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):

@@ -43,17 +43,21 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpo
         return facts, parts.save(
             model, parent.tokenizer, context.out, pattern, dtype=dtype, extent=context.extent
         )
-    before, loss = probe(model, context), adapters.tuning_loss(model, context)
+    before = probe(model, context) if way == "merged" else None
+    loss = adapters.tuning_loss(model, context)
     merged = masked_lora.merge(model)
-    if way == "merged":
+    if before is not None:
         _require_same(before, probe(merged, context), context)
     elif context.masks:
         full.masker(merged, context.masks)[0]()
     merged.to(dtype)
-    adapters.record_merge(context, loss, adapters.tuning_loss(merged, context))
-    return facts, checkpoint.write_plain(
+    saved = checkpoint.write_plain(
         merged, parent.tokenizer, context.out, pattern, adapter="merged", extent=context.extent
     )
+    # On what was saved and read back: that is the model which the merge has left.
+    after = adapters.tuning_loss(saved.model.to(context.device), context)
+    adapters.record_merge(context, loss, after)
+    return facts, saved
 
 
 def _require_same(before: torch.Tensor, after: torch.Tensor, context: Context) -> None:

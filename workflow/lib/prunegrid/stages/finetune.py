@@ -105,8 +105,8 @@ class Context:
         every_s = job.training["checkpoint_every_s"]
         if every_s is None:
             return None
-        tokens = [sum(len(row) for row in rows) for rows in (self.examples, self.dev)]
-        parts = [self.settings, self.seed, self.checkpoint.record["sha256"], tokens]
+        rows = [[(r.prompt, r.response) for r in group] for group in (self.examples, self.dev)]
+        parts = [self.settings, self.seed, self.checkpoint.record["sha256"], rows]
         identity = hashlib.sha256(artifacts.canonical_json(parts).encode()).hexdigest()
         return training.Store(Path(job.scratch) / "training", every_s, identity)
 

@@ -20,6 +20,7 @@ class TrainFacts:
         dev_seconds: wall time of the evaluations on development rows.
         peak_memory_bytes: largest resident (CPU) or allocated (CUDA) memory.
         resumed_at: the steps at which a killed run was taken up again.
+        diverged: how it diverged, where a job run again is to know that it did.
         tries: where several learning rates were tried, what became of each.
     """
 
@@ -33,6 +34,7 @@ class TrainFacts:
     dev_seconds: float = 0.0
     peak_memory_bytes: int = 0
     resumed_at: list[int] = field(default_factory=list)
+    diverged: str | None = None
     tries: list[dict] = field(default_factory=list)
 
     @property

@@ -68,7 +68,7 @@ class Guard:
             f"training diverged at step {step}: {fault}",
             where=self.where,
             expected="a finite, falling loss",
-            remedy=f"lower finetune.learning_rate (now {self.rate}) or set max_grad_norm",
+            remedy=f"lower finetune.learning_rate (now {self.rate}) or max_grad_norm",
         )
 
     def _fault(self, losses: Sequence[float], norm: float) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from prunegrid.forward import inner
 from prunegrid.meters import peak_memory, synchronize
 from prunegrid.training.examples import Example, batches, collate, plan, scored
 from prunegrid.training.facts import TrainFacts
-from prunegrid.training.guard import Guard
+from prunegrid.training.guard import Diverged, Guard
 from prunegrid.training.loss import casting, mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.store import Store
@@ -118,8 +117,7 @@ class Loop:
                 self._train()
                 if self.best:
                     restore(self.weights, self.best)
-        peak = peak_memory(task.device)
-        self.facts.peak_memory_bytes = max(self.facts.peak_memory_bytes, peak)
+        self._measure_peak()
         task.model.eval()
         return self.facts
 
@@ -182,8 +180,7 @@ class Loop:
     def _clip(self) -> float:
         """Return the gradient's norm, having scaled the gradient down to its limit."""
         limit = self.task.settings["max_grad_norm"]
-        bound = math.inf if limit is None else limit
-        return float(nn.utils.clip_grad_norm_(list(self.weights.values()), bound, foreach=True))
+        return float(nn.utils.clip_grad_norm_(list(self.weights.values()), limit, foreach=True))
 
     def _tell(self) -> None:
         """Write the line of a step, with the time that is left at the pace so far."""
@@ -238,22 +235,39 @@ class Loop:
         tensors["random/cpu"] = torch.get_rng_state()
         if self.task.device.startswith("cuda"):
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.task.device)
-        self.facts.peak_memory_bytes = peak_memory(self.task.device)
+        self._measure_peak()
         self.task.store.save(self.name, tensors, asdict(self.facts))
 
-    def finish(self) -> None:
-        """Save the weights that the run ended with, so that a job run again need not train them."""
+    def _measure_peak(self) -> None:
+        """Record the peak of memory, the larger where a killed run had one before."""
+        peak = peak_memory(self.task.device)
+        self.facts.peak_memory_bytes = max(self.facts.peak_memory_bytes, peak)
+
+    def finish(self, diverged: str | None = None) -> None:
+        """Save how the run ended, so that a job run again need not train it again.
+
+        Args:
+            diverged: why it has no weights to keep; None where it has.
+        """
+        self.facts.diverged = diverged
         if self.task.store is not None:
-            kept = {f"kept/{name}": p for name, p in self.weights.items()}
+            names = {} if diverged else self.weights
+            kept = {f"kept/{name}": p for name, p in names.items()}
             self.task.store.save(self.name, kept, asdict(self.facts))
 
     def _resume(self) -> bool:
-        """Take up what the store holds of this run; return whether that is its end."""
+        """Take up what the store holds of this run; return whether that is its end.
+
+        Raises:
+            Diverged: it had ended so.
+        """
         found = self.task.store.load(self.name) if self.task.store is not None else None
         if found is None:
             return False
         tensors, facts = found
         self.facts = TrainFacts(**facts)
+        if self.facts.diverged:
+            raise Diverged(self.facts.diverged, where=self.task.where)
         parts: dict[str, dict[str, Tensor]] = {}
         for path, tensor in tensors.items():
             part, _, name = path.partition("/")

@@ -112,6 +112,7 @@ def _search(task: Task) -> TrainFacts:
             facts = loop.run()
         except Diverged as error:
             log.warning("learning rate %g is out: %s", rate, error.what)
+            loop.finish(diverged=error.what)
             tries.append(_finite(loop.facts.curves()) | {"diverged": error.what})
             continue
         loop.finish()
