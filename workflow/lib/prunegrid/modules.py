@@ -47,8 +47,7 @@ def update_facts(name: str) -> dict[str, Any]:
     Raises:
         PrunegridError: there is no such update.
     """
-    facts = literals(_named(_HERE / "updates", name, "NEEDS", "update"))
-    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
+    return _needs(_HERE / "updates", name, "update")
 
 
 def allocation_facts(name: str) -> dict[str, Any]:
@@ -57,7 +56,11 @@ def allocation_facts(name: str) -> dict[str, Any]:
     Raises:
         PrunegridError: there is no such allocation.
     """
-    facts = literals(_named(_HERE / "allocation", name, "NEEDS", "allocation"))
+    return _needs(_HERE / "allocation", name, "allocation")
+
+
+def _needs(folder: Path, name: str, what: str) -> dict[str, Any]:
+    facts = literals(_named(folder, name, "NEEDS", what))
     return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
 
 
