@@ -301,4 +301,6 @@ def test_refused(change, said):
 
 def test_settings_are_defaults_overlaid():
     found = method_settings("sparsegpt", {"dampening": 0.1})
-    assert found == {"dampening": 0.1, "blocksize": 128, "mask_blocksize": None}
+    assert found == {
+        "dampening": 0.1, "blocksize": 128, "mask_blocksize": None, "nested": False
+    }  # fmt: skip

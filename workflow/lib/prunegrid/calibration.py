@@ -23,10 +23,9 @@ from prunegrid.input_stats import Collector, InputStats
 from prunegrid.pruning.dense import dense_stats
 from prunegrid.pruning.holding import WHOLE, Holding
 from prunegrid.pruning.replay import Replay
+from prunegrid.texts import SEPARATOR
 
 log = logging.getLogger(__name__)
-
-SEPARATOR = "\n\n"
 
 
 def draw_windows(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
 from prunegrid import modules
+from prunegrid.arms import chains_of
 from prunegrid.config import profiles
+from prunegrid.config.schedule import Iterate
 from prunegrid.errors import nearest
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
 
-AXES = ("model", "dataset", "prune", "finetune", "steps", "seed")
+AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
+Chain = tuple["Step", ...]
 STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
 
 
@@ -80,12 +83,14 @@ class Cell:
         dataset: name of the data set that it is tuned and evaluated on.
         steps: what is done to the model, in order.
         seed: the seed that reaches it; None where no step draws.
+        arm: the arms of an iterated grid that it is a point of, joined by '+'; None elsewhere.
     """
 
     model: str
     dataset: str
     steps: tuple[Step, ...]
     seed: int | None
+    arm: str | None = None
 
     def names(self, kind: str) -> str:
         """Return the names of its steps of one kind, joined by '+', idle ones left out."""
@@ -97,6 +102,11 @@ class Cell:
         """Return what tells it from the other cells of its study."""
         steps = tuple((step.kind, step.name, step.profile.model_dump_json()) for step in self.steps)
         return (self.model, self.dataset, steps, self.seed)
+
+    def joined(self, other: Cell) -> Cell:
+        """Return the cell as a point of another's arms too."""
+        arms = [arm for cell in (self, other) if cell.arm for arm in cell.arm.split("+")]
+        return replace(self, arm="+".join(dict.fromkeys(arms)) or None)
 
 
 def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = None) -> list[Cell]:
@@ -117,7 +127,8 @@ def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = No
     cells: dict[tuple, Cell] = {}
     for place, grid in [(("grid",), g) for g in grids] + [(("include",), g) for g in study.include]:
         for cell in expansion.cells(place, grid):
-            cells.setdefault(cell.identity(), cell)
+            key = cell.identity()
+            cells[key] = cells[key].joined(cell) if key in cells else cell
     for pattern in study.exclude:
         expansion.check_pattern(pattern)
         if not expansion.faults and not any(_matches(c, pattern) for c in cells.values()):
@@ -158,21 +169,24 @@ class _Expansion:
             self.fault((*place, key), f"is not an axis; {nearest(key, AXES)}")
         if "model" not in grid:
             self.fault((*place, "model"), "is missing")
-        if "steps" in grid and {"prune", "finetune"} & set(grid):
-            self.fault(place, "has `steps`, and `prune` or `finetune` beside them")
+        ways = [key for key in ("steps", "iterate") if key in grid]
+        if len(ways + sorted({"prune", "finetune"} & set(grid))) > 1 and ways:
+            self.fault(place, f"has `{ways[0]}`, and other steps beside it")
         if unknown or "model" not in grid:
             return []
         models = self.plain(place, "models", "model", grid["model"])
         datasets = self.plain(place, "datasets", "dataset", grid.get("dataset", self.study.dataset))
-        chains = self.chains(place, grid)
+        chains = self.arms(place, grid) if "iterate" in grid else self.chains(place, grid)
         seeds = _listed(grid.get("seed", self.config.seed))
         for seed in seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
-        self.check_names(place, chains)
+        self.check_names(place, [chain for _, chain in chains])
         return [
-            Cell(model, dataset, chain, seed if self.draws(chain) else None)
-            for model, dataset, chain, seed in itertools.product(models, datasets, chains, seeds)
+            Cell(model, dataset, chain, seed if self.draws(chain) else None, arm)
+            for model, dataset, (arm, chain), seed in itertools.product(
+                models, datasets, chains, seeds
+            )
         ]
 
     def check_names(self, place: tuple, chains: list[tuple[Step, ...]]) -> None:
@@ -218,11 +232,34 @@ class _Expansion:
                 self.fault((*place, axis), f"names '{name}', which is not in `{section}`; {hint}")
         return found
 
-    def chains(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[Step, ...]]:
+    def arms(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[str | None, Chain]]:
+        """Return (arm, chain) of every point of an iterated grid."""
+        place = (*place, "iterate")
+        try:
+            iterate = Iterate.model_validate(grid["iterate"])
+        except ValidationError as error:
+            for item in error.errors():
+                keys = [str(part) for part in item["loc"]]
+                self.fault((*place, *keys), item["msg"].removeprefix("Value error, "))
+            return []
+        prunings: list[list[Step]] = []
+        for body in iterate.prunes:
+            found = [self.inline(place, "prune", {**body, "sparsity": [s]}) for s in iterate.levels]
+            prunings += [list(steps) for steps in zip(*found, strict=False)]
+        tunings = self.steps(place, "finetune", iterate.finetune) if iterate.finetune else []
+        if tunings and tunings[0].profile.token_budget is None:
+            text = f"names '{iterate.finetune}', which has no token_budget: arms are equal by it"
+            self.fault((*place, "finetune"), text)
+            return []
+        if iterate.finetune and not tunings:
+            return []
+        return list(chains_of(iterate, prunings, lambda k: _budgets(tunings[0], k)))
+
+    def chains(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[None, Chain]]:
         if "steps" not in grid:
             prunes = self.steps(place, "prune", grid.get("prune", "dense"))
             tunings = self.steps(place, "finetune", grid.get("finetune", "none"))
-            return [(prune, tune) for prune in prunes for tune in tunings]
+            return [(None, (prune, tune)) for prune in prunes for tune in tunings]
         chains = []
         listed = grid["steps"]
         if not isinstance(listed, list) or not all(isinstance(chain, list) for chain in listed):
@@ -243,7 +280,7 @@ class _Expansion:
                     continue
                 kind, value = next(iter(entry.items()))
                 steps.append(tuple(self.steps(place, kind, value)))
-            chains.extend(itertools.product(*steps))
+            chains.extend((None, chain) for chain in itertools.product(*steps))
         return chains
 
     def steps(self, place: tuple, kind: str, value: Any) -> list[Step]:
@@ -281,6 +318,16 @@ class _Expansion:
                     message = item["msg"].removeprefix("Value error, ")
                     self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
         return found
+
+
+def _budgets(tuning: Step, count: int) -> Step:
+    """Return a fine-tuning of so many token budgets."""
+    if count == 1:
+        return tuning
+    profile = tuning.profile.model_copy(
+        update={"token_budget": count * tuning.profile.token_budget}
+    )
+    return Step("finetune", f"{tuning.name}-x{count}", profile, inline=True)
 
 
 def _needs_dense(step: Step) -> bool:

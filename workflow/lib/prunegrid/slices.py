@@ -101,7 +101,7 @@ class Slices:
     ) -> dict[str, Any]:
         """Return the slice of a fine-tuning step, without the keys of other strategies."""
         facts = modules.strategy_facts(profile.strategy)
-        unused = profile.unused() | {"calibration"}
+        unused = profile.unused() | {"calibration", "window"}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
         if "adapter" in settings:
             settings["adapter"] = profile.way
@@ -109,10 +109,16 @@ class Slices:
             return settings
         return {
             **settings,
-            "prompt": self.prompt(dataset),
-            "max_summary_tokens": self.config.profile("datasets", dataset).max_summary_tokens,
+            **self._learned(profile, dataset),
             "seed": self._seed(seed),
         }
+
+    def _learned(self, profile: profiles.Finetune, dataset: str) -> dict[str, Any]:
+        """Return how a data set becomes examples: windows of its text, or prompts and summaries."""
+        found = self.config.profile("datasets", dataset)
+        if found.kind == "text":
+            return {"window": profile.window, "column": "text"}
+        return {"prompt": self.prompt(dataset), "max_summary_tokens": found.max_summary_tokens}
 
     def predictions(self, name: str, dataset: str, split: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of generation; the seed is in it only where tokens are sampled."""

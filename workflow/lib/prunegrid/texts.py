@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 
 from prunegrid.errors import PrunegridError, nearest
 
+# What stands between documents that are read as one text, as in the papers' drivers.
+SEPARATOR = "\n\n"
+
 
 def read_texts(data: Path, split: str, column: str, where: str) -> list[str]:
     """Return the texts of a column of `<split>.parquet`.

@@ -87,6 +87,7 @@ class Finetune(Profile):
     strategy: str
     split: str = "train"
     rows: Positive | None = None
+    window: Annotated[int, Field(ge=2)] | None = None
     dev_split: str | None = None
     dev_rows: Positive | None = None
     evaluate_every: Positive | None = None

@@ -140,7 +140,8 @@ class Pruner:
     """Prunes single linears by one recipe and keeps the report.
 
     Attributes:
-        report: full linear name → {zeros, shape, sparsity, and the facts of method and update}.
+        report: full linear name → {zeros, shape, sparsity, revived (weights that were zero and are
+            not any more, where something updates), and the facts of method and update}.
 
     Args:
         recipe: what is to be done.
@@ -194,6 +195,8 @@ class Pruner:
     ) -> None:
         """Check and report what became of a weight."""
         zeros = count_zeros(found)
+        if self.module.UPDATES or self.update is not None:
+            facts = {**facts, "revived": int(((before == 0) & (found != 0)).sum())}
         self._require_counts(name, before, found, pattern, facts)
         self.report[name] = {
             "shape": list(found.shape),

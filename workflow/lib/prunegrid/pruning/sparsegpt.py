@@ -5,7 +5,8 @@ left to right and updated as in `prunegrid.obs`. The score of w_ij is w_ij² / U
 Cholesky form). Unstructured masks are chosen per block of `mask_blocksize` columns over all rows;
 N:M masks group by group, from the weights as updated so far. λ = dampening · mean(diag H). Inputs
 that were always zero ("dead") get H_jj = 1 and their weights go. Weights that are zero already may
-come back by an update.
+come back by an update; with `nested` they stay zero (and are the first to go), so that each mask of
+a model that is pruned in several steps holds the one before.
 
 Deviations from the reference code: counts are exact (it drops one weight more a block); blocks'
 counts add up to exactly floor(sparsity · n) for the layer; where M does not divide `blocksize`, the
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from prunegrid.input_stats import InputStats
 
 NEEDS = "hessian"
-SETTINGS: dict[str, Any] = {"dampening": 0.01, "blocksize": 128, "mask_blocksize": None}
+# fmt: off
+SETTINGS: dict[str, Any] = {
+    "dampening": 0.01, "blocksize": 128, "mask_blocksize": None, "nested": False,
+}
+# fmt: on
 SCOPE = "layer"
 DRAWS = False
 UPDATES = True
@@ -43,6 +48,7 @@ def prune_linear(
     dampening: float = 0.01,
     blocksize: int = 128,
     mask_blocksize: int | None = None,
+    nested: bool = False,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the pruned and updated weight [d_out, d_in], and what the factorisation took.
@@ -52,6 +58,8 @@ def prune_linear(
         dampening: λ as a fraction of the mean diagonal of H.
         blocksize: columns an update block.
         mask_blocksize: columns a mask block (unstructured only); None is `blocksize`.
+        nested: weights that are zero stay so; where a mask block has more of them than are to go,
+            there are more zeros than asked for.
 
     Raises:
         PrunegridError: a setting is out of range, or no dampening makes H positive definite.
@@ -63,16 +71,25 @@ def prune_linear(
         )
     factor, facts = factor_of(stats, dampening)
     columns = weight.t().float().contiguous()
+    gone = columns == 0 if nested else None
     columns[stats.hessian.diagonal() == 0] = 0
     choice, strip = mask_blocksize or blocksize, STRIP
     if isinstance(pattern, NM):
         choice = pattern.group
         blocksize, strip = (max(size // choice, 1) * choice for size in (blocksize, STRIP))
     diagonal = factor.diagonal()
+
+    def choose(part: Tensor, place: slice) -> Tensor:
+        scores = (part / diagonal[place][:, None]).abs()
+        if gone is None:
+            return _choose(scores, pattern, place, len(columns))
+        scores[gone[place]] = -1
+        return _choose(scores, pattern, place, len(columns)) | gone[place]
+
     sweep(
         columns,
         factor,
-        lambda part, place: _choose(part, diagonal[place], pattern, place, len(columns)),
+        choose,
         choice=choice,
         blocksize=blocksize,
         strip=strip,
@@ -80,9 +97,8 @@ def prune_linear(
     return columns.t().to(weight.dtype).contiguous(), dict(facts)
 
 
-def _choose(columns: Tensor, diagonal: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:
+def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:
     """Return which weights of Wᵀ [columns, d_out] go, by |w| / U_jj (the order of w² / U_jj²)."""
-    scores = (columns / diagonal[:, None]).abs()
     if isinstance(pattern, NM):
         return lowest_of_group(scores, pattern.group - pattern.keep)
     scores = scores.t().contiguous()

@@ -1,4 +1,4 @@
-"""Stage `finetune`: trains a checkpoint on the summaries of a data set, keeping its zeros.
+"""Stage `finetune`: trains a checkpoint on summaries or on a text, keeping its zeros.
 
 Parents: weights (a plain folder), data. Out: a plain folder or one in parts (packed weights, an
 adapter beside its base), and `finetune.json`: losses, learning rates and development losses by
@@ -21,7 +21,6 @@ from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, tr
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.kept import keep_masks, promised, require_kept
-from prunegrid.rows import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -55,47 +54,17 @@ class Context:
         self.store = self._store(job)
 
     def _read_examples(self, data: Path, positions: int | None) -> None:
-        """Read the rows to learn from and, where the settings name a split, those held out."""
-        settings = self.settings
-        prompter = prompts.Prompter(
-            self.checkpoint.tokenizer, settings["prompt"], positions, self.where
-        )
-        rows = read_rows(data, settings["split"], settings["rows"], self.where)
-        self.examples, shares = self._tokenized(rows, prompter)
-        self.facts |= shares | {
-            "rows": len(rows),
-            "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
-            "pad_token_id": self.pad,
-        }
+        """Read what is learned and, where the settings name a split, what is held out."""
+        settings, tokenizer = self.settings, self.checkpoint.tokenizer
+        reader = training.Reader(data, settings, tokenizer, positions, self.where)
+        self.examples, shares = reader.read(settings["split"], settings["rows"])
+        self.facts |= shares | reader.facts()
+        self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
         if settings["dev_split"] is None:
             return
-        rows = read_rows(data, settings["dev_split"], settings["dev_rows"], self.where)
-        self.dev, _ = self._tokenized(rows, prompter)
-        learned = {tuple(row.prompt) for row in self.examples}
-        known = sum(tuple(row.prompt) in learned for row in self.dev)
-        if known:
-            log.warning(
-                "%s: %d of %d development rows are learned too", self.where, known, len(rows)
-            )
-        self.facts |= {"dev_rows": len(rows), "dev_rows_learned": known}
-
-    def _tokenized(
-        self, rows: list[dict], prompter: prompts.Prompter
-    ) -> tuple[list[training.Example], dict]:
-        """Return rows as examples, and the shares of them that were cut."""
-        examples, words, context, summaries = [], 0, 0, 0
-        for row in rows:
-            limit = self.settings.get("max_summary_tokens")
-            response, cut = prompter.response(row["summary"], limit)
-            prompt = prompter.prompt(row["document"], len(response), row["id"])
-            examples.append(training.Example(prompt.ids, response))
-            words, context = words + prompt.cut_words, context + prompt.cut_context
-            summaries += cut
-        return examples, {
-            "share_cut_words": words / len(rows),
-            "share_cut_context": context / len(rows),
-            "share_cut_summaries": summaries / len(rows),
-        }
+        self.dev, _ = reader.read(settings["dev_split"], settings["dev_rows"])
+        learned = training.count_learned(self.dev, self.examples, self.where)
+        self.facts |= {"dev_rows": len(self.dev), "dev_rows_learned": learned}
 
     def _store(self, job) -> training.Store | None:
         """Return where training keeps its state for a job that is run again.

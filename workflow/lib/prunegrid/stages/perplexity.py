@@ -27,10 +27,7 @@ from prunegrid.perplexity import (
     plan_windows,
     window_losses,
 )
-from prunegrid.texts import read_texts, require_length
-
-# What stands between documents that are read as one text, as in the papers' drivers.
-SEPARATOR = "\n\n"
+from prunegrid.texts import SEPARATOR, read_texts, require_length
 
 SCHEMA = pa.schema(
     [("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64()), ("units", pa.int64())]

@@ -61,6 +61,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             "weights": weights,
             **_facts(cell.recipe, propagation),
             "linears": len(report),
+            "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
             "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
             "samples": None if tokens is None else len(tokens),
             "length": None if tokens is None else tokens.shape[1],

@@ -154,6 +154,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "calibration": _calibrations(cell.steps),
             "finetune": cell.names("finetune") or "none",
             "strategy": "+".join(profile.strategy for profile in tuned) or "none",
+            "arm": cell.arm,
             "loss_on": trained[-1].loss_on if trained else None,
             "dataset": cell.dataset,
             "generation": "+".join(sorted(generations)) or None,

@@ -145,9 +145,11 @@ def _trained(tuned: list[dict]) -> dict[str, Any]:
 def recovered(lineage: list[dict]) -> dict[str, Any]:
     """Return what the steps after the last pruning did to its zeros, and what merging cost.
 
-    The promise is the weakest of these steps, the filled places are those of all of them.
+    The promise is the weakest of these steps, the filled places are those of all of them; what
+    later prunings brought back is counted over the whole chain.
     """
     found: dict[str, Any] = {}
+    prunings = [step["record"] for step in lineage if step["stage"] == "prune"]
     for step in lineage:
         facts = step["record"].get("train") or step["record"].get("transform") or {}
         promise = facts.get("zeros_promised")
@@ -158,6 +160,8 @@ def recovered(lineage: list[dict]) -> dict[str, Any]:
             found["zeros_promised"] = min(before, promise, key=PROMISES.index)
             found["zeros_filled"] = found.get("zeros_filled", 0) + facts["zeros_filled"]
         found |= {key: facts[key] for key in MERGE_LOSSES if key in facts}
+    if len(prunings) > 1:
+        found["zeros_revived"] = sum(record["zeros_revived"] for record in prunings[1:])
     return found
 
 

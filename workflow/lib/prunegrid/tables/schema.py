@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ KEYS = (
     Column("propagation", "string", "whose inputs the method saw; dense is an approximation"),
     Column("finetune", "string", "name of the fine-tune profile(s), joined by +"),
     Column("strategy", "string", "their strategies, joined by +; none"),
+    Column("arm", "string", "arms of an iterated grid that it is a point of, joined by +; or null"),
     Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
     Column("generation", "string", "name of the generation profile"),
@@ -47,6 +48,7 @@ FACTS = (
     Column("sparsity_effective", "Float64", "measured zeros of base + adapter"),
     Column("zeros_promised", "string", "that tuning keeps: all, base (not base + adapter), none"),
     Column("zeros_filled", "Int64", "pruned places that tuning left non-zero in base + adapter"),
+    Column("zeros_revived", "Int64", "pruned places that later prunings brought back; or null"),
     Column("merge_loss_before", "Float64", "tuning rows' loss of base + adapter, if merged"),
     Column("merge_loss_after", "Float64", "the same once merged (and quantized again)"),
     Column("sparsity_model", "Float64", "measured zeros among all parameters"),

@@ -3,6 +3,7 @@
 from prunegrid.training.examples import IGNORED, Example, batches, collate, plan, positions
 from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Diverged
+from prunegrid.training.learned import Reader, count_learned
 from prunegrid.training.loss import mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.search import train
@@ -12,10 +13,12 @@ __all__ = [
     "IGNORED",
     "Diverged",
     "Example",
+    "Reader",
     "Store",
     "TrainFacts",
     "batches",
     "collate",
+    "count_learned",
     "mean_loss",
     "plan",
     "positions",
