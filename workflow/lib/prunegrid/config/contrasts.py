@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
+from prunegrid.cells import Cell
 from prunegrid.config import profiles
 from prunegrid.errors import PrunegridError, nearest
-from prunegrid.grid import Cell, Fault
+from prunegrid.grid import Fault
 from prunegrid.protocols import metric_name
 
 if TYPE_CHECKING:

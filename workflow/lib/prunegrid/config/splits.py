@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunegrid import modules
+from prunegrid.cells import Cell
 from prunegrid.config import profiles
 from prunegrid.config.sources import overlap, parse_source
 from prunegrid.errors import nearest
-from prunegrid.grid import Cell, Fault
+from prunegrid.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
