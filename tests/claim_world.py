@@ -21,14 +21,17 @@ def facts(wanted: dict) -> dict:
     wanted = {k: v[0] if isinstance(v, tuple) else v for k, v in wanted.items()}
     cell = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
     cell |= {"allocation": "uniform", "propagation": "sequential", "strategy": "lora"}
-    cell |= {"loss_on": "response", "parameters": 1000}
-    again = "+again" if wanted.pop("iterative", False) else ""
+    cell |= {"loss_on": "response", "parameters": 1000, "zeros_promised": "all"}
+    rounds = wanted.pop("iterative", False)
+    again = "+again" if rounds else ""
     if not wanted.pop("tuned", True):
         cell |= {"strategy": "none", "loss_on": None}
     dense = not wanted.pop("pruned", True)
     cell |= wanted
     cell["prune"] = f"{cell['method']}-{cell['pattern']}-{cell['sparsity_target']}{again}"
     cell |= DENSE if dense else {}
+    if rounds:
+        cell["strategy"] = f"{cell['strategy']}+{cell['strategy']}"
     return {"finetune": f"{cell['strategy']}-{cell['loss_on']}"} | cell
 
 
@@ -45,7 +48,7 @@ class World:
         self.wide.append(row)
         return f"{row['prune']} / {row['finetune']}"
 
-    def score(self, place, cell: dict, metric: str, split: str = "test", **values) -> None:
+    def score(self, place, cell: dict, metric: str, split: str, **values) -> None:
         """Add a long row of a cell."""
         row = {column.name: None for column in LONG} | {"study": self.study, "kind": "cell"}
         row |= {"model": place[0], "dataset": place[1], "split": split, "metric": metric}
@@ -85,8 +88,13 @@ def places(claim: Claim, inside: bool) -> list[tuple[str, str]]:
     """Return (model, data set) in or outside a claim's scope, two models where it has two."""
     if not inside:
         return [("smollm2-135m", "aclsum"), ("smollm2-360m", "aclsum")]
-    data = claim.datasets[0].replace("*", "wikitext-2")
+    data = claim.datasets[0].replace("*", "aclsum")
     return [(model, data) for model in (*claim.models, claim.models[0])[:2]]
+
+
+def split_of(claim: Claim) -> str:
+    """Return a split (of a perplexity, an evaluation) of a claim's scope."""
+    return claim.splits[0].replace("*", "test")
 
 
 def metric_of(claim: Claim) -> str:
@@ -119,13 +127,15 @@ def _sides(claim: Claim) -> tuple[dict, dict]:
 
 def _pair(world, claim, speaks, where):
     shift, error = {"for": (0.2, 0.01), "against": (-0.2, 0.01), "neither": (0.01, 1)}[speaks]
-    world.pair(where[0], *_sides(claim), metric_of(claim), _bound(claim) + shift, error)
+    better, split = _bound(claim) + shift, split_of(claim)
+    world.pair(where[0], *_sides(claim), metric_of(claim), better, error, split=split)
 
 
 def _same(world, claim, speaks, where):
     shift, error = {"for": (0, 1e-4), "against": (0.5, 0.01), "neither": (0, 1)}[speaks]
     better = 0 if speaks == "for" else shift
-    world.pair(where[0], *_sides(claim), metric_of(claim), better, error)
+    split = split_of(claim)
+    world.pair(where[0], *_sides(claim), metric_of(claim), better, error, split=split)
 
 
 def _measure(world, claim, speaks, where):
@@ -148,12 +158,13 @@ def _both(world, claim, speaks, where):
 def _sensitivity(world, claim, speaks, where):
     pruned, dense = _sides(claim)
     losses, error = {"for": (0.9, 0.2), "against": (0.2, 0.9), "neither": (0.5, 0.5)}[speaks], 0.01
+    splits = [split_of(claim)] * 2
     if claim.settings["across"] == "task":
         losses, error = {"for": (0.9, 0.2), "neither": (0.2, 0.3)}.get(speaks, (0.2, 0.2)), 0.01
-        where = [where[0], (where[0][0], f"{where[0][1]}-other")]
-    for place, loss, size in zip(where, losses, (1000, 2000), strict=True):
+        where, splits = [where[0]] * 2, [splits[0], f"{splits[0]}-other"]
+    for place, split, loss, size in zip(where, splits, losses, (1000, 2000), strict=True):
         sides = (pruned | {"parameters": size}, dense | {"parameters": size})
-        world.pair(place, *sides, metric_of(claim), -loss, error)
+        world.pair(place, *sides, metric_of(claim), -loss, error, split=split)
 
 
 def _chance(world, claim, speaks, where):
@@ -161,5 +172,8 @@ def _chance(world, claim, speaks, where):
     low = {"for": (False, False), "against": (True, False), "neither": (True, True)}[speaks]
     for side, at_chance in zip((pruned, dense), low, strict=True):
         world.cell(where[0], side)
-        levels = {"chance": 0.25, "at_chance": at_chance, "low": 0.2, "high": 0.6}
-        world.score(where[0], side, metric_of(claim), **levels)
+        # Of two seeds one is above chance in any case.
+        for seed, (value, under) in enumerate([(0.5, False), (0.35, at_chance)]):
+            levels = {"chance": 0.25, "at_chance": under, "value": value, "seed": seed}
+            levels |= {"low": value - (0.15 if under else 0.05), "high": value + 0.1}
+            world.score(where[0], side, metric_of(claim), split_of(claim), **levels)

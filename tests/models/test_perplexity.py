@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid import artifacts, checkpoint
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.perplexity import metric_name, plan_rolling, plan_windows, window_losses
+from prunegrid.perplexity import plan_rolling, plan_windows, window_losses
+from prunegrid.protocols import metric_name
 from prunegrid.sources.tiny import byte_tokenizer
 from prunegrid.stages import perplexity
 

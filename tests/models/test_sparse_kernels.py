@@ -51,6 +51,16 @@ def test_old_cards_and_cpus_have_none(monkeypatch, capability, wanted):
     assert not sparse_kernels.allowed("cpu")
 
 
+def test_without_kernels_nothing_is_swapped_or_timed(monkeypatch):
+    monkeypatch.setattr(timing, "measure", None)
+    kernels(monkeypatch, None)
+    made = tiny.model("llama", dtype=torch.bfloat16)
+    tiny.prune_(made, "2:4")
+    with sparse_kernels.running(made, "cpu") as linears:
+        assert linears is None
+    assert efficiency._sparse(made, SETTINGS, "cpu") == (None, None)
+
+
 @pytest.fixture
 def model(monkeypatch):
     """A 2:4 model in bfloat16, and a device that is said to have the kernels."""

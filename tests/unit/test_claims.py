@@ -1,23 +1,28 @@
 """Published conclusions: every one can hold, be refuted, stay open or be untested; scopes hold."""
 
+import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import claim_world
 import pandas
 import pytest
+import yaml
 from claim_world import World, bear, facts, metric_of, places
 
 from prunegrid import cli
 from prunegrid.claims import page
 from prunegrid.claims.catalog import CLAIMS
-from prunegrid.claims.claim import SOURCES
 from prunegrid.claims.evidence import Comparison, decide, p_value
 from prunegrid.claims.kinds import KINDS
+from prunegrid.claims.scopes import SOURCES
 from prunegrid.tables.schema import COLUMNS
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 WANDA = BY_NAME["wanda-over-magnitude"]
+ROUNDS = BY_NAME["iterative-over-one-shot"]
+CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text())
 
 
 def outcome(world, claim):
@@ -40,7 +45,7 @@ def test_every_claim_comes_out_every_way(claim, speaks, verdict):
 def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
     found = outcome(bear(World(), claim, "against", inside=False), claim)
     assert found.verdict == "not tested" and not found.within
-    text = page.markdown([found], [])
+    text = page.markdown([found], [], CONFIG)
     assert "**not tested.**" in text
     assert "On smollm2-135m" in text and "*refuted*" in text
     frame = page.rows([found])
@@ -50,7 +55,7 @@ def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
 
 def test_the_catalog_is_consistent():
     assert len(BY_NAME) == len(CLAIMS)
-    columns = {c.name for c in COLUMNS} | {"pruned", "tuned", "iterative"}
+    columns = {c.name for c in COLUMNS} | {"pruned", "tuned", "iterative", "tuned_by"}
     for claim in CLAIMS:
         assert claim.kind in KINDS and claim.seen in SOURCES, claim.name
         settings = claim.settings
@@ -89,17 +94,20 @@ def test_p_values_are_those_of_the_interval():
     assert (p_value(0.0, 0.0), p_value(0.1, 0.0)) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("speaks", ["for", "against"])
 @pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
-def test_the_order_of_a_pair_changes_nothing(claim):
-    world = bear(World(), claim, "for")
+def test_the_order_of_pairs_and_rows_changes_nothing(claim, speaks):
+    world = bear(World(), claim, speaks)
     before = page.rows([outcome(world, claim)])
+    for rows in (world.wide, world.long, world.pairs):
+        rows.reverse()
     for row in world.pairs:
         for name in ("", "seeds_", "value_", "spread_"):
             row[f"{name}a"], row[f"{name}b"] = row[f"{name}b"], row[f"{name}a"]
         turn = (lambda x: 1 / x) if row["effect"] == "ratio" else (lambda x: -x)
         row["value"], row["low"], row["high"] = map(turn, (row["value"], row["high"], row["low"]))
     after = page.rows([outcome(world, claim)])
-    columns = ["claim", "verdict", "a", "b", "value", "support", "p"]
+    columns = ["claim", "verdict", "a", "b", "value", "low", "high", "support", "p", "n"]
     pandas.testing.assert_frame_equal(before[columns], after[columns])
 
 
@@ -144,10 +152,121 @@ def test_failed_cells_and_variants_of_a_recipe_are_left_out():
 def test_another_metric_is_another_scope():
     sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
     world = World()
-    world.pair(places(WANDA, True)[0], *sides, "ppl_512_nonoverlap", -0.5, 0.01)
+    world.pair(places(WANDA, True)[0], *sides, "ppl_512_nonoverlap", -0.5, 0.01, split="wiki")
     found = outcome(world, WANDA)
     assert found.verdict == "not tested"
-    assert list(found.elsewhere) == [("opt-125m", "billsum", "ppl_512_nonoverlap")]
+    assert list(found.elsewhere) == [("opt-125m", "billsum", "wiki", "ppl_512_nonoverlap")]
+
+
+@pytest.mark.parametrize("dataset", ["aclsum", "wikitext-2"])
+def test_a_perplexity_is_judged_by_the_text_that_was_read(dataset):
+    """…and not by the data set that the cells were tuned on."""
+    claim = BY_NAME["tuning-recovers"]
+    sides = [facts(dict(claim.settings[side])) for side in ("a", "b")]
+    world = World()
+    for split, better in (("wikitext", 0.5), ("wikipedia-2048", -0.5), ("c4", -0.5)):
+        metric = "ppl_2048_nonoverlap"
+        world.pair(("opt-125m", dataset), *sides, metric, better, 0.01, split=split)
+    found = outcome(world, claim)
+    assert found.verdict == "holds"
+    assert [one.split for one in found.within] == ["wikitext"]
+    texts = [("opt-125m", dataset, name, metric) for name in ("wikipedia-2048", "c4")]
+    assert list(found.elsewhere) == texts
+    text = page.markdown([found], [], CONFIG)
+    assert "any data; ppl_* of wikitext" in text
+    assert f"On opt-125m / {dataset} c4 by ppl_2048_nonoverlap: *refuted*" in text
+
+
+def test_perplexities_are_claimed_of_texts_that_cells_can_be_tuned_beside():
+    """A text of `kind: text` cannot be learned, so no conclusion may ask for cells tuned on it."""
+    texts = {name for name, profile in CONFIG["datasets"].items() if profile.get("kind") == "text"}
+    assert texts >= {"wikitext-2", "wikipedia"}
+    for claim in CLAIMS:
+        assert not texts & set(claim.datasets), claim.name
+        for split in set(claim.splits) - {"*"}:
+            assert CONFIG["evaluations"][split]["kind"] == "perplexity", claim.name
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, "holds"),
+        ({"strategy": "full"}, "not tested"),
+        ({"sparsity_target": 0.8}, "not tested"),
+        ({"zeros_promised": "none"}, "not tested"),
+    ],
+)
+def test_rounds_are_compared_at_one_sparsity_and_strategy(change, verdict):
+    a, b = (facts(dict(ROUNDS.settings[side])) for side in ("a", "b"))
+    assert (a["strategy"], b["strategy"]) == ("lora+lora", "lora")
+    world = World()
+    metric = "ppl_2048_nonoverlap"
+    world.pair(("opt-125m", "aclsum"), a, b | change, metric, 0.5, 0.01, split="wikitext")
+    assert outcome(world, ROUNDS).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("metric", "places", "count"),
+    [
+        ("rougeLsum", [("billsum", "test"), ("billsum", "ca_test")], 1),
+        ("rougeLsum", [("billsum", "test"), ("other", "test")], 1),
+        ("rougeLsum", [("billsum", "test"), ("billsum", "test")], 0),
+        ("ppl_2048_nonoverlap", [("billsum", "wikitext"), ("other", "c4")], 1),
+        # A text is the same one whatever else a study has.
+        ("ppl_2048_nonoverlap", [("billsum", "wikitext"), ("other", "wikitext")], 0),
+    ],
+)
+def test_one_task_in_two_studies_is_no_pair_of_tasks(metric, places, count):
+    claim = BY_NAME["tolerance-by-task"]
+    pruned, dense = (facts(dict(claim.settings[side])) for side in ("a", "b"))
+    worlds = [World("one"), World("two")]
+    for world, (dataset, split), loss in zip(worlds, places, (0.9, 0.2), strict=True):
+        world.pair(("gpt2-xl", dataset), pruned, dense, metric, -loss, 0.01, split=split)
+    for name in ("wide", "long", "pairs"):
+        getattr(worlds[0], name).extend(getattr(worlds[1], name))
+    found = outcome(worlds[0], claim)
+    every = [*found.within, *(one for some in found.elsewhere.values() for one in some)]
+    assert len(every) == count
+
+
+@pytest.mark.parametrize("speaks", ["for", "against"])
+def test_a_score_beside_chance_is_that_of_the_seed_that_decides(speaks):
+    claim = BY_NAME["no-catastrophe"]
+    (one,) = outcome(bear(World(), claim, speaks), claim).within
+    assert (one.value, one.seeds, one.effect) == (0.35, 2, "score")
+    assert one.low <= one.value <= one.high
+    assert (one.low <= 0.25) is (speaks == "against")
+
+
+def test_of_perplexities_beside_chance_the_worst_is_the_highest():
+    claim = replace(BY_NAME["no-catastrophe"], metrics=("ppl_*",))
+    world = World()
+    cell = facts({})
+    world.cell(("gpt2", "d"), cell)
+    for seed, value in enumerate((20.0, 30.0, 25.0)):
+        levels = {"low": value - 1, "high": value + 1, "chance": 50_000, "at_chance": False}
+        world.score(("gpt2", "d"), cell, "ppl_512", "wiki", value=value, seed=seed, **levels)
+    (one,) = outcome(world, claim).within
+    assert (one.value, one.low, one.high, one.seeds) == (30, 29, 31, 3)
+
+
+def test_the_page_says_which_profiles_of_a_scope_the_config_lacks():
+    sections = ("models", "datasets", "evaluations")
+    every = {f"{section[:-1]} {name}" for section in sections for name in CONFIG[section]}
+    for claim in CLAIMS:
+        named = [f"model {n}" for n in claim.models] + [f"dataset {n}" for n in claim.datasets]
+        named += [f"evaluation {n}" for n in claim.splits]
+        lacking = [name for name in named if name not in every and not name.endswith(" *")]
+        text = page.markdown([outcome(World(), claim)], [], CONFIG)
+        told = f"the shipped config has no {', no '.join(lacking)}."
+        assert told in text if lacking else "the shipped config" not in text, claim.name
+    more = copy.deepcopy(CONFIG)
+    more["models"]["gpt2-xl"] = {}
+    untested = [outcome(World(), BY_NAME["half-breaks"])]
+    assert "has no model gpt2-xl." in page.markdown(untested, [], CONFIG)
+    assert "the shipped config" not in page.markdown(untested, [], more)
+    del more["evaluations"]["wikitext"]
+    assert "has no evaluation wikitext." in page.markdown(untested, [], more)
 
 
 def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):

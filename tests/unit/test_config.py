@@ -9,7 +9,6 @@ import yaml
 from prunegrid import modules
 from prunegrid.config import profiles, steps
 from prunegrid.config.load import ConfigError, read_files, validate
-from prunegrid.config.sources import overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -191,52 +190,6 @@ def test_a_community_metric_needs_its_revision(raw):
     assert "metrics.length.revision is missing" in "\n".join(faults(broken))
     broken["metrics"]["length"]["revision"] = "abc"
     assert check(broken)
-
-
-def tuned(raw, dev_split, **splits):
-    raw = changed(raw, "finetune", "demo-full", "dev_split", dev_split)
-    raw["datasets"]["aclsum"]["splits"].update(splits)
-    raw["studies"] = {"demo": raw["studies"]["demo"]}
-    return raw
-
-
-def test_development_data_are_never_evaluated(raw):
-    assert check(tuned(raw, "dev"))
-    place = "config.yaml: studies.demo.finetune (demo-full)"
-    found = faults(tuned(raw, "test"))
-    assert len(found) == 1 and place in found[0]
-    assert "development split 'test'" in found[0] and "evaluation 'papers'" in found[0]
-    (found,) = faults(tuned(raw, "some", some="test[:20%]"))
-    assert place in found and "'some'" in found and "shares rows with 'test'" in found
-    (found,) = faults(tuned(raw, "dve"))
-    assert "wants the split 'dve'" in found and "did you mean 'dev'" in found
-
-
-def test_a_text_that_is_scored_is_no_development_data(raw):
-    raw = tuned(raw, "dev")
-    raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "aclsum", "split": "dev"}
-    raw["studies"]["demo"]["evaluations"] = ["papers", "seen"]
-    (found,) = faults(raw)
-    assert "development split 'dev'" in found and "evaluation 'seen'" in found
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "shared"),
-    [
-        ("train", "train", True),
-        ("train", "test", False),
-        ("train[:90%]", "train", True),
-        ("train[:90%]", "train[90%:]", False),
-        ("train[:90%]", "train[80%:95%]", True),
-        ("all[100:200]", "all[200:]", False),
-        ("all[100:200]", "all[199:]", True),
-        ("all[100:200]", "test[100:200]", False),
-        ("all[:10]", "all[50%:]", False),  # not known without the number of rows
-        ("all[-10:]", "all[:5]", False),
-    ],
-)
-def test_splits_that_share_rows(one, other, shared):
-    assert overlap(one, other) is overlap(other, one) is shared
 
 
 def test_every_key_is_documented():

@@ -270,6 +270,33 @@ def test_faults_are_told_before_anything_runs(config, entries, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("split", "metric", "hint"),
+    [
+        ("wikipedia-512", "ppl_512_nonoverlap", None),
+        ("wikipedia-512", None, None),
+        ("wikipedia-512", "ppl_521_nonoverlap", "did you mean 'ppl_512_nonoverlap'"),
+        ("wikipedia-512", "rougeLsum", "ppl_512_nonoverlap"),
+        ("wikipedia-stride", "ppl_stride512", None),
+        ("wikipedia-stride", "ppl_512_stride", "ppl_stride512"),
+        ("wikipedia-words", "word_perplexity", None),
+        ("wikipedia-words", "perplexity", "word_perplexity"),
+    ],
+)
+def test_the_metric_of_a_perplexity_is_its_protocols(config, split, metric, hint):
+    study = config["studies"]["demo"]
+    study["evaluations"].append(split)
+    study["contrasts"] = [DEMO | {"a": WANDA, "b": DENSE, "split": split, "metric": metric}]
+    if hint is None:
+        assert validate(config, [ROOT / "config.yaml"], ROOT)
+        return
+    with pytest.raises(ConfigError) as caught:
+        validate(config, [ROOT / "config.yaml"], ROOT)
+    (found,) = caught.value.faults
+    assert "studies.demo.contrasts.0.metric" in found
+    assert f"is '{metric}', which is not measured" in found and hint in found
+
+
 def test_good_contrasts_are_accepted(config):
     config["studies"]["demo"]["contrasts"] = [
         DEMO | {"a": WANDA, "b": DENSE, "margin": 0.01, "metric": "bertscore_minilm"}

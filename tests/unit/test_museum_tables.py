@@ -7,7 +7,7 @@ import pytest
 from museum import stopped_by
 
 from prunegrid import artifacts, job, scoring
-from prunegrid.tables import aggregate
+from prunegrid.tables import aggregate, contrasts
 from prunegrid.tables import rows as table_rows
 from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.schema import COLUMNS, LONG, unique_key
@@ -71,7 +71,7 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
         return found, [long]
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
-    monkeypatch.setattr(aggregate, "plot_quality", lambda *_: _[-1].write_bytes(b""))
+    monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[-2].write_bytes(b""))
     empty = {"texts": {}, "perplexities": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
     plan |= {"cells": [{"name": name, **empty} for name in made]}
@@ -131,6 +131,39 @@ def test_a_row_scored_on_the_dense_model(tmp_path):
     made = cell(tmp_path, "dense", {"one": "a"})
     with stopped_by(table_rows._measured, "evaluated another artifact"):
         table_rows._measured(made, table_rows._manifests(made))
+
+
+def answers(folder, prune, right, plan):
+    """Return a cell of 200 questions with four choices, its row and its rows of the long table."""
+    folder.mkdir()
+    items = {"id": [str(n) for n in range(200)], "acc": [float(n < right) for n in range(200)]}
+    pandas.DataFrame(items).to_parquet(folder / "scores.parquet")
+    about = {"model": "m", "dataset": "d", "prune": prune, "finetune": "none", "seed": None}
+    summary = {"mean": right / 200, "n": 200, "higher_is_better": True, "chance": 0.25}
+    record, ref = {"record": {"summary": {"acc": summary}}}, {"path": str(folder)}
+    long = table_rows._text_rows(plan, about | {"kind": "cell"}, "test", ref, record)
+    cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}}
+    row = {column.name: None for column in COLUMNS} | about | {"status": "ok", "test_acc": 1.0}
+    return cell, row, [{column.name: None for column in LONG} | entry for entry in long]
+
+
+@pytest.mark.parametrize(
+    ("right", "low", "verdict"), [(55, True, contrasts.CHANCE), (180, False, contrasts.BETTER)]
+)
+def test_a_score_at_chance_read_as_ability(tmp_path, right, low, verdict):
+    """55 of 200 four-way questions are more than another model's 10, and no ability."""
+    plan = {"study": "s", "bootstrap_seed": 0}
+    made = [
+        answers(tmp_path / name, name, count, plan) for name, count in (("p", right), ("q", 10))
+    ]
+    cells, rows, long = ([one[part] for one in made] for part in range(3))
+    tall = pandas.DataFrame([entry for some in long for entry in some])
+    tall = tall.astype({column.name: column.dtype for column in LONG})
+    assert tall["at_chance"].tolist() == [low, True]
+    entry = {"name": "c", "split": "test", "metric": "acc", "margin": None}
+    entry |= {"a": {"prune": "p"}, "b": {"prune": "q"}}
+    (found,) = contrasts.contrast_rows(plan | {"cells": cells, "contrasts": [entry]}, rows, tall)
+    assert (found["verdict"], found["p_holm"] < 0.05) == (verdict, True)
 
 
 def test_versions_that_are_not_the_pinned_ones():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prunegrid.errors import PrunegridError
 from prunegrid.packing import container, forms, groups
 from prunegrid.packing.forms import Form
+from prunegrid.packing.sizes import patterns_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 PATTERNS = ((2, 4), (4, 8), (1, 4), (3, 5), (7, 16), (1, 2))
@@ -146,6 +147,11 @@ def test_known_sizes():
     assert forms.count(sparse).bound_bits() == pytest.approx(
         entropy * n + 16 * int((sparse != 0).sum())
     )
+
+
+def test_the_patterns_that_a_checkpoint_may_keep_to():
+    assert patterns_of("3:5") == ((3, 5),)
+    assert patterns_of("unstructured") == patterns_of(None) == forms.USUAL_PATTERNS
 
 
 @pytest.mark.parametrize("keep,group", [(2, 4), (4, 8), (3, 7), (1, 16)])

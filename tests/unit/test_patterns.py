@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunegrid.errors import PrunegridError
+from prunegrid.nm import parse_nm
 from prunegrid.patterns import (
     NM,
     Unstructured,
@@ -131,6 +132,22 @@ def test_more_zeros_than_asked_are_expected_to_stay():
     for pattern in (Unstructured(0.5, "row"), Unstructured(0.5), NM(2, 4)):
         pruned = prune_lowest(weight, weight.abs(), pattern)
         assert int((pruned == 0).sum()) == zeros_expected(pattern, weight)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2:4", (2, 4)),
+        ("16:32", (16, 32)),
+        ("unstructured", None),
+        (None, None),
+        ("2:", None),
+        ("2:4:8", None),
+        ("²:4", None),
+    ],
+)
+def test_n_of_m_as_it_is_written(text, found):
+    assert parse_nm(text) == found
 
 
 def test_parse():

@@ -157,7 +157,8 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
     kept = step("finetune", zeros_promised="all", zeros_filled=0, merge_loss_before=1.0)
     packed = step("transform", zeros_promised="all", zeros_filled=0)
     dense = step("finetune", zeros_promised=None, zeros_filled=None)
-    model, prune = {"stage": "model", "record": {}}, step("prune")
+    model = {"stage": "model", "record": {}}
+    prune = {"stage": "prune", "record": {"zeros_revived": 3}}
     assert rows.recovered([model, dense]) == {}
     assert rows.recovered([model, prune]) == {}
     assert rows.recovered([model, prune, free, packed]) == {
@@ -168,4 +169,5 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
         "zeros_promised": "all",
         "zeros_filled": 0,
         "merge_loss_before": 1.0,
+        "zeros_revived": 3,  # by the second pruning; before the first one nothing was pruned
     }

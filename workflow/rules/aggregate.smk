@@ -12,7 +12,7 @@ OUTPUTS
     results/{study}.controls.parquet  each control against the best cell; metrics flagged
     results/{study}.examples.parquet  one row an example: its label and scores
     results/{study}.examples.md       a few documents with all that was made of them
-    results/{study}.csv, .md, .png, .manifest.json
+    results/{study}.csv, .md, .png, .svg, .manifest.json
 """
 
 
@@ -35,6 +35,7 @@ rule aggregate:
         csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
         markdown="results/{study}.md",
         plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),
+        drawing="results/{study}.svg",
         manifest="results/{study}.manifest.json",
     log:
         "results/logs/aggregate/{study}.log",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunegrid.errors import AttestationError
+from prunegrid.nm import parse_nm
 
 # Groups whose truth values fill a word of numpy's.
 WORDS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -71,10 +72,9 @@ def sparsity_facts(linears: Mapping[str, Tensor], pattern: str | None) -> dict:
     """
     total = sum(w.numel() for w in linears.values())
     zeros = sum(int((w == 0).sum()) for w in linears.values())
-    valid = None
-    if pattern and ":" in pattern:
-        keep, group = (int(part) for part in pattern.split(":"))
-        valid = all(nm_violations(w, keep, group) == 0 for w in linears.values())
+    valid, asked = None, parse_nm(pattern)
+    if asked is not None:
+        valid = all(nm_violations(w, *asked) == 0 for w in linears.values())
     return {
         "prunable_parameters": total,
         "prunable_zeros": zeros,

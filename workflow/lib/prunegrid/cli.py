@@ -62,9 +62,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     from prunegrid.claims import page
+    from prunegrid.config.load import read_files
 
     folder = Path("results")
-    outcomes = page.write(options.tables or page.find(folder), folder)
+    config = read_files([ROOT / "config.yaml"])
+    outcomes = page.write(options.tables or page.find(folder), folder, config)
     for outcome in outcomes:
         print(f"{outcome.verdict:12} {outcome.claim.name}: {outcome.claim.says}")
     print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import keys, modules
+from prunegrid.cells import Cell
 from prunegrid.config.load import Config
-from prunegrid.grid import Cell, expand
+from prunegrid.grid import expand
 from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, without_paths
 from prunegrid.slices import Slices
 

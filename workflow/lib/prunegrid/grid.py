@@ -1,16 +1,16 @@
-"""From a study's grid to its cells: a cell is a model, a data set, a list of steps and a seed."""
+"""From a study's grid to its cells."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from prunegrid import modules
 from prunegrid.arms import chains_of
+from prunegrid.cells import Cell, Step
 from prunegrid.config import profiles
 from prunegrid.config.schedule import Iterate
 from prunegrid.errors import nearest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunegrid.config.load import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
-Chain = tuple["Step", ...]
+Chain = tuple[Step, ...]
 STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
 
 
@@ -37,76 +37,6 @@ class GridError(Exception):
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
         super().__init__("; ".join(f"{f.keys} {f.text}" for f in faults))
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step over a model.
-
-    Attributes:
-        kind: "prune" or "finetune".
-        name: the profile's name, or the one made for an inline profile.
-        profile: its settings.
-        inline: whether it stands in the grid itself.
-    """
-
-    kind: str
-    name: str
-    profile: Any
-    inline: bool = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether the step leaves its model as it is (dense, none)."""
-        return (
-            getattr(self.profile, "method", "") == "dense"
-            or getattr(self.profile, "strategy", "") == "none"
-        )
-
-    @property
-    def draws(self) -> bool:
-        """Whether the seed reaches the step: it samples, shuffles or initialises."""
-        if self.idle:
-            return False
-        if self.kind == "finetune":
-            trains = modules.strategy_facts(self.profile.strategy)["TRAINS"]
-            return trains or self.profile.calibration is not None
-        return self.profile.calibration is not None or modules.draws(self.profile.method)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of a study's table.
-
-    Attributes:
-        model: name of a model profile.
-        dataset: name of the data set that it is tuned and evaluated on.
-        steps: what is done to the model, in order.
-        seed: the seed that reaches it; None where no step draws.
-        arm: the arms of an iterated grid that it is a point of, joined by '+'; None elsewhere.
-    """
-
-    model: str
-    dataset: str
-    steps: tuple[Step, ...]
-    seed: int | None
-    arm: str | None = None
-
-    def names(self, kind: str) -> str:
-        """Return the names of its steps of one kind, joined by '+', idle ones left out."""
-        steps = [step for step in self.steps if step.kind == kind]
-        acting = [step for step in steps if not step.idle]
-        return "+".join(step.name for step in acting or steps[:1])
-
-    def identity(self) -> tuple:
-        """Return what tells it from the other cells of its study."""
-        steps = tuple((step.kind, step.name, step.profile.model_dump_json()) for step in self.steps)
-        return (self.model, self.dataset, steps, self.seed)
-
-    def joined(self, other: Cell) -> Cell:
-        """Return the cell as a point of another's arms too."""
-        arms = [arm for cell in (self, other) if cell.arm for arm in cell.arm.split("+")]
-        return replace(self, arm="+".join(dict.fromkeys(arms)) or None)
 
 
 def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = None) -> list[Cell]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from prunegrid.errors import PrunegridError
 from prunegrid.lowest import groups_of, lowest, lowest_by_row, lowest_of_group, members_of
+from prunegrid.nm import parse_nm
 
 SCOPES = ("row", "layer")
 # Weights that are pruned at a time where rows are independent: they fit a core's own cache.
@@ -109,12 +109,12 @@ def parse_pattern(text: str, sparsity: float | None = None, scope: str | None = 
                 "an unstructured pattern has no sparsity", remedy="set it, 0 ≤ sparsity ≤ 1"
             )
         return Unstructured(sparsity, scope or "layer")
-    parts = re.fullmatch(r"(\d+):(\d+)", str(text))
+    parts = parse_nm(str(text))
     if parts is None:
         raise PrunegridError(
             f"pattern is '{text}'", expected="'unstructured' or 'N:M', as in '2:4'"
         )
-    pattern = NM(int(parts[1]), int(parts[2]))
+    pattern = NM(*parts)
     if sparsity is not None and not math.isclose(sparsity, 1 - pattern.keep / pattern.group):
         raise PrunegridError(
             f"sparsity is {sparsity} with pattern {text}",

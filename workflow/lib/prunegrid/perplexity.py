@@ -91,23 +91,6 @@ def count_words(text: str) -> int:
     return len(re.split(r"\s+", text))
 
 
-# The length of the papers' windows, which a name need not say.
-USUAL_WINDOW = 2048
-
-
-def metric_name(protocol: str, window: int, stride: int | None) -> str:
-    """Return the name that says the protocol, and the length where it is not the usual one.
-
-    "ppl_2048_nonoverlap", "ppl_512_nonoverlap", "ppl_stride512", "ppl_512_stride256",
-    "word_perplexity", "word_perplexity_512".
-    """
-    if protocol == "nonoverlap":
-        return f"ppl_{window}_nonoverlap"
-    if protocol == "words":
-        return "word_perplexity" + ("" if window == USUAL_WINDOW else f"_{window}")
-    return f"ppl_stride{stride}" if window == USUAL_WINDOW else f"ppl_{window}_stride{stride}"
-
-
 @torch.no_grad()
 def window_losses(
     model: nn.Module, tokens: Sequence[int], plan: Sequence[Window], where: str

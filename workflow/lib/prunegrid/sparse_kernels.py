@@ -45,10 +45,11 @@ def allowed(device: str) -> bool:
 
 
 @contextlib.contextmanager
-def running(model: nn.Module, device: str) -> Iterator[int]:
+def running(model: nn.Module, device: str) -> Iterator[int | None]:
     """Run what can be run by sparse kernels so, while the context lasts; yield how many linears.
 
-    Each linear's product is compared with the dense one first.
+    Each linear's product is compared with the dense one first. On a device without such kernels
+    None is yielded.
 
     Args:
         model: plain (no adapters), on `device`.
@@ -56,9 +57,12 @@ def running(model: nn.Module, device: str) -> Iterator[int]:
     Raises:
         PrunegridError: a sparse kernel computes something else.
     """
+    if not allowed(device):
+        yield None
+        return
     dense: dict[nn.Module, nn.Parameter] = {}
     try:
-        if allowed(device) and not hasattr(model, "get_base_model"):
+        if not hasattr(model, "get_base_model"):
             for name, linear in blocks.prunable(model).items():
                 if fits(linear):
                     _swap(name, linear, dense)

@@ -1,38 +1,14 @@
 """The conclusions: what each says, of which models and data, and the test that decides it.
 
-Scopes are names of profiles as the shipped config has them (`*` stands for anything). What is found
-on other models, data or metrics is told beside a verdict and never decides it. To add one, add an
-entry.
+What is found outside of a conclusion's scope is told beside its verdict and never decides it. To
+add one, add an entry.
 """
 
 from __future__ import annotations
 
 from prunegrid.claims.claim import Claim
+from prunegrid.claims.scopes import BILLS, LEVELS, ROUNDS, SUMMARIES, TASKS
 
-BILLS = {
-    "seen": "notebooks",
-    "models": ("opt-125m", "opt-350m"),
-    "datasets": ("billsum", "billsum-legacy"),
-}
-SUMMARIES = {**BILLS, "metrics": ("rougeLsum",)}
-ROUNDS = {
-    "seen": "iterative",
-    "models": ("opt-125m", "opt-350m", "opt-1.3b"),
-    "datasets": ("wikitext-2",),
-    "metrics": ("ppl_*",),
-}
-LEVELS = {
-    "seen": "magnitude",
-    "models": ("gpt2-xl",),
-    "datasets": ("wikitext-2",),
-    "metrics": ("ppl_*",),
-}
-TASKS = {
-    "seen": "structured",
-    "models": ("gpt2", "olmo-1b"),
-    "datasets": ("*",),
-    "metrics": ("acc*",),
-}
 TWO_OF_FOUR = {"pattern": "2:4"}
 DENSE = {"pruned": False}
 PRUNED = {"pruned": True}
@@ -237,9 +213,9 @@ CLAIMS = (
         **ROUNDS,
         kind="pair",
         settings={
-            "a": {"iterative": True, "tuned": True},
-            "b": {"iterative": False, "tuned": True},
-            "match": ("method", "pattern", "sparsity_target"),
+            "a": {"iterative": True, "tuned": True, "zeros_promised": "all"},
+            "b": {"iterative": False, "tuned": True, "zeros_promised": "all"},
+            "match": ("method", "pattern", "sparsity_target", "tuned_by"),
         },
     ),
     Claim(
@@ -287,7 +263,7 @@ CLAIMS = (
     Claim(
         "sparser-is-faster",
         "Very sparse models (90% and more) compute faster than the dense one.",
-        **{**LEVELS, "metrics": ("prefill_tokens_per_second",)},
+        **{**LEVELS, "splits": ("*",), "metrics": ("prefill_tokens_per_second",)},
         kind="measure",
         settings={
             "a": {"method": "magnitude", "sparsity_target": (0.9, 0.95, 0.99)},
@@ -301,7 +277,7 @@ CLAIMS = (
     Claim(
         "tolerance-by-task",
         "How much sparsity a model bears depends on the task (relative losses .1 apart).",
-        **{**LEVELS, "datasets": ("*",)},
+        **{**LEVELS, "splits": ("*",)},
         kind="sensitivity",
         settings={
             "a": {**PRUNED, "tuned": False},
@@ -317,23 +293,5 @@ CLAIMS = (
         **TASKS,
         kind="chance",
         settings={"a": {**PRUNED, "tuned": True}, "plain": False},
-    ),
-    Claim(
-        "several-tasks-help",
-        "Tuning on several tasks raises the scores of the dense model.",
-        **TASKS,
-        kind="pair",
-        settings={"a": {**DENSE, "tuned": True}, "b": {**DENSE, "tuned": False}},
-    ),
-    Claim(
-        "structured-rounds",
-        "Structured pruning in rounds ends better than in one shot.",
-        **{**TASKS, "datasets": ("wikitext-103",), "metrics": ("ppl_*",)},
-        kind="pair",
-        settings={
-            "a": {"iterative": True, "tuned": True},
-            "b": {"iterative": False, "tuned": True},
-            "match": ("method", "pattern", "sparsity_target"),
-        },
     ),
 )

@@ -1,4 +1,4 @@
-"""What a published conclusion is, and where the conclusions were drawn."""
+"""What a published conclusion is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ class Claim:
     Attributes:
         name: unique.
         says: the conclusion in a sentence.
-        seen: the public work that drew it (`SOURCES`).
-        models, datasets, metrics: its scope.
+        seen: the public work that drew it (`prunegrid.claims.scopes.SOURCES`).
+        models, datasets, metrics: its scope; a data set is what a cell was tuned on, and whose
+            documents it was given.
         kind: a test of `prunegrid.claims.kinds`.
         settings: of that test.
+        splits: its scope too: of perplexities the evaluations, which say what text was read,
+            whatever a cell was tuned on; of scores the splits of the data set.
         quantifier: whether all comparisons must bear it out, or some.
     """
 
@@ -29,14 +32,9 @@ class Claim:
     metrics: tuple[str, ...]
     kind: str
     settings: Mapping[str, Any] = field(hash=False)
+    splits: tuple[str, ...] = ("*",)
     quantifier: Literal["all", "some"] = "all"
 
 
-SOURCES = {
-    "notebooks": "public notebooks on OPT and BillSum (2024)",
-    "iterative": "a public repository on SparseGPT with fine-tuning (2023)",
-    "magnitude": "a public course project on GPT-2 XL and M2M100 (2022)",
-    "structured": "a public project on GPT-2 and OLMo-1B, structured pruning and several tasks",
-}
 # Metrics of quality on which a conclusion is looked at outside of its scope.
 QUALITY = ("rougeLsum", "acc*", "ppl_*", "word_perplexity*")

@@ -17,7 +17,6 @@ from statistics import NormalDist
 from prunegrid.tables.inference import LEVEL, holm
 
 HOLDS, REFUTED, UNDECIDED, UNTESTED = "holds", "refuted", "cannot tell", "not tested"
-VERDICTS = (HOLDS, REFUTED, UNDECIDED, UNTESTED)
 # Half the width of a 95% interval in standard errors.
 Z = NormalDist().inv_cdf(1 - LEVEL / 2)
 
@@ -30,8 +29,9 @@ class Comparison:
         study, dataset, split, metric: where it was measured; split is "" for a column of the table.
         models: the models in it: one, or the two that were compared.
         a, b: the two sides.
-        effect: "difference" or "ratio", of a against b.
-        value, low, high: the effect and its 95% interval; no interval where it has no error.
+        effect: what `value` is: "difference" (a - b) or "ratio" (a / b); of the kind sensitivity
+            "difference of relative losses", of the kind chance "score" (that of a alone).
+        value, low, high: it and its 95% interval; no interval where it has no error.
         support: distance from what the conclusion claims; positive speaks for it.
         p: two-sided, of a support of zero.
         n, seeds: items, and the smaller number of seeds; None where there are none.

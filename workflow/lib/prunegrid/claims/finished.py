@@ -20,9 +20,11 @@ class Finished:
 
     Attributes:
         cells: (study, model, dataset, "prune / finetune") → facts: the table's columns of the
-            first of its seeds, and pruned, tuned, iterative (pruned in more than one step).
+            first of its seeds, and pruned, tuned, iterative (pruned in more than one step),
+            tuned_by (its strategies, each once: those of rounds are the same one many times).
         wide, long, pairs: the tables; of `wide` and `long` the cells that did not fail.
         low: (cell, split, metric) of scores at chance, of any of the cell's seeds.
+        directions: (study, split, metric) → whether more is better; None where neither is.
     """
 
     cells: Mapping[tuple, Mapping[str, Any]]
@@ -30,16 +32,7 @@ class Finished:
     long: pandas.DataFrame
     pairs: pandas.DataFrame
     low: frozenset[tuple]
-
-    def upwards(self, study: str, split: str, metric: str) -> bool | None:
-        """Return whether more of a metric is better; None where neither is."""
-        rows = self.long[
-            (self.long["study"] == study)
-            & (self.long["split"] == split)
-            & (self.long["metric"] == metric)
-        ]
-        found = rows["higher_is_better"].dropna().unique()
-        return bool(found[0]) if len(found) == 1 else None
+    directions: Mapping[tuple[str, str, str], bool | None]
 
 
 def cell_key(row: Mapping[str, Any]) -> tuple:
@@ -57,17 +50,24 @@ def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFra
         facts["pruned"] = facts["method"] != "dense"
         facts["tuned"] = facts["strategy"] != "none"
         facts["iterative"] = "+" in str(facts["prune"])
+        facts["tuned_by"] = "+".join(dict.fromkeys(str(facts["strategy"]).split("+")))
         cells.setdefault(cell_key(row), facts)
     chance = long[long["at_chance"].fillna(False).astype(bool)].to_dict("records")
     low = frozenset((cell_key(row), row["split"], row["metric"]) for row in chance)
-    return Finished(cells, wide, long, pairs, low)
+    return Finished(cells, wide, long, pairs, low, _directions(long))
+
+
+def _directions(long: pandas.DataFrame) -> dict[tuple[str, str, str], bool | None]:
+    groups = long.groupby(["study", "split", "metric"])["higher_is_better"]
+    known = {key: some.dropna().unique() for key, some in groups}
+    return {key: bool(found[0]) if len(found) == 1 else None for key, found in known.items()}
 
 
 def read(tables: Sequence[Path]) -> Finished:
     """Return the tables of studies.
 
     Args:
-        tables: `results/<study>.parquet`; those beside them are found by name.
+        tables: `results/<study>.parquet`, at least one; those beside them are found by name.
 
     Raises:
         PrunegridError: one is missing, no table of a study, or of another version's columns.
@@ -93,8 +93,6 @@ def read(tables: Sequence[Path]) -> Finished:
                     remedy=f"it was made by another version: run `snakemake {table}` again",
                 )
             frames[kind].append(frame)
-    if not tables:
-        raise PrunegridError("there is no finished table", remedy="run a study first")
     wide, long, pairs = (pandas.concat(some, ignore_index=True) for some in frames.values())
     return gather(wide, long, pairs)
 

@@ -75,7 +75,6 @@ def measure(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list
 
 def both(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[Comparison]:
     """The side that has more of the metric `more` is also the better one by another metric."""
-    settings = {"plain": False, **settings}
     more = {
         (f["key_a"], f["key_b"], f["split"]): f
         for f in pairs(settings, (settings["more"],), tables, directed=False)
@@ -93,9 +92,9 @@ def both(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[Co
 def sensitivity(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[Comparison]:
     """What a loses against b differs: more in the smaller of two models, or between two tasks.
 
-    `across: model` compares models on the same items' task; `across: task` compares splits and
-    data sets of one model, and claims a difference of more than `margin`. A loss is relative: of a
-    perplexity the logarithm of the ratio, else the share of b's score.
+    `across: model` compares models on one task; `across: task` compares tasks of one model (splits
+    of data sets, or texts of perplexities), and claims a difference of more than `margin`. A loss
+    is relative: of a perplexity the logarithm of the ratio, else the share of b's score.
     """
     losses: dict[tuple, list[dict]] = {}
     for found in pairs(settings, metrics, tables):
@@ -118,12 +117,16 @@ def sensitivity(settings: Mapping, metrics: Sequence[str], tables: Finished) -> 
 def _sensitivities(
     settings: Mapping, tables: Finished, one: dict, two: dict
 ) -> Iterator[Comparison]:
-    """Yield the comparison of two losses, if their models can be ranked by size."""
+    """Yield the comparison of two losses, if their models have two sizes or their tasks are two."""
     if settings["across"] == "model":
         sizes = [tables.cells[f["key_a"]]["parameters"] for f in (one, two)]
         if sizes[0] == sizes[1]:
             return
         one, two = (one, two) if sizes[0] < sizes[1] else (two, one)
+    elif _task(one) == _task(two):
+        return
+    else:
+        one, two = sorted((one, two), key=_task)
     difference = one["loss"] - two["loss"]
     error = math.hypot(one["loss_error"], two["loss_error"])
     support, models = difference, (one["model"], two["model"])
@@ -148,9 +151,20 @@ def _sensitivities(
     )
 
 
+def _task(found: Mapping) -> tuple[str, ...]:
+    """Return what a pair was scored on; what a cell was tuned on makes no other text of one."""
+    if found["effect"] == "ratio":
+        return (found["split"],)
+    return (found["dataset"], found["split"])
+
+
 def chance(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[Comparison]:
-    """Side a scores above chance; where the dense model does and a does not, it was lost."""
-    rows = tables.long[tables.long["chance"].notna()]
+    """Side a scores above chance; where the dense model does and a does not, it was lost.
+
+    Every seed must be above it: value, interval and items shown are those of the one seed that
+    decides, which is one at chance, or else the worst.
+    """
+    rows = tables.long[tables.long["chance"].notna() & tables.long["at_chance"].notna()]
     groups: dict[tuple, list[dict]] = {}
     for row in rows.to_dict("records"):
         if named(row["metric"], metrics):
@@ -159,7 +173,8 @@ def chance(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[
     for (*key, split, metric), seeds in groups.items():
         if not chosen(tables.cells.get(tuple(key)), side(settings, "a")):
             continue
-        low = any(row["at_chance"] for row in seeds)
+        worst = min(seeds, key=_height)
+        low = worst["at_chance"]
         sound = any(
             not any(row["at_chance"] for row in some)
             for (*other, where, what), some in groups.items()
@@ -167,7 +182,6 @@ def chance(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[
             and other[:3] == key[:3]
             and chosen(tables.cells.get(tuple(other)), {"pruned": False})
         )
-        level = float(seeds[0]["chance"])
         made.append(
             Comparison(
                 study=key[0],
@@ -176,19 +190,24 @@ def chance(settings: Mapping, metrics: Sequence[str], tables: Finished) -> list[
                 split=split,
                 metric=metric,
                 a=key[3],
-                b=f"chance ({level:g})",
+                b=f"chance ({float(worst['chance']):g})",
                 effect="score",
-                value=sum(float(row["value"]) for row in seeds) / len(seeds),
-                low=None if pandas.isna(seeds[0]["low"]) else float(seeds[0]["low"]),
-                high=None if pandas.isna(seeds[0]["high"]) else float(seeds[0]["high"]),
+                value=float(worst["value"]),
+                low=None if pandas.isna(worst["low"]) else float(worst["low"]),
+                high=None if pandas.isna(worst["high"]) else float(worst["high"]),
                 support=-1.0 if low else 1.0,
                 p=1.0 if low and not sound else 0.0,
-                n=int(seeds[0]["n"]),
+                n=int(worst["n"]),
                 seeds=len(seeds),
                 note="the dense model is at chance too" if low and not sound else "",
             )
         )
     return made
+
+
+def _height(row: Mapping) -> tuple[bool, float]:
+    """Return by what seeds are ranked, the worst lowest: what is at chance is below all else."""
+    return not row["at_chance"], float(row["value"]) * (1 if row["higher_is_better"] else -1)
 
 
 def _bound(settings: Mapping, effect: str) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,20 @@ from tabulate import tabulate
 
 from prunegrid.artifacts import write_text
 from prunegrid.claims.catalog import CLAIMS
-from prunegrid.claims.claim import QUALITY, SOURCES, Claim
+from prunegrid.claims.claim import QUALITY, Claim
 from prunegrid.claims.evidence import Comparison, decide
 from prunegrid.claims.finished import Finished, named, read
 from prunegrid.claims.kinds import KINDS
+from prunegrid.claims.scopes import SOURCES
 from prunegrid.errors import PrunegridError
+from prunegrid.tables.files import place
 
 INTRODUCTION = """\
 # Published conclusions, tested
 
-Each verdict is on the conclusion in its own scope: the models, the data and the metric that it was
-drawn on. What was found elsewhere stands beside it and decides nothing there. A verdict says what
-these tables show, not what is true of all models.
+Each verdict is on the conclusion in its own scope: the models, the data (of perplexities, the text)
+and the metric that it was drawn on. What was found elsewhere stands beside it and decides nothing
+there. A verdict says what these tables show, not what is true of all models.
 
 - *holds*, *refuted*: every comparison, or one after Holm's correction, says so at 5% two-sided, by
   intervals over items and seeds together; measured times must leave a declared tolerance.
@@ -39,12 +40,12 @@ class Outcome:
 
     Attributes:
         within: the comparisons of its scope, which decide it.
-        elsewhere: (models, dataset, metric) → those of another scope.
+        elsewhere: (models, dataset, split, metric) → those of another scope.
     """
 
     claim: Claim
     within: list[Comparison]
-    elsewhere: dict[tuple[str, str, str], list[Comparison]]
+    elsewhere: dict[tuple[str, str, str, str], list[Comparison]]
 
     @property
     def verdict(self) -> str:
@@ -62,8 +63,9 @@ def judge(tables: Finished, claims: Iterable[Claim] = CLAIMS) -> list[Outcome]:
             if _within(claim, comparison):
                 outcome.within.append(comparison)
             else:
-                place = (" and ".join(comparison.models), comparison.dataset, comparison.metric)
-                outcome.elsewhere.setdefault(place, []).append(comparison)
+                models, split = " and ".join(comparison.models), comparison.split
+                where = (models, comparison.dataset, split, comparison.metric)
+                outcome.elsewhere.setdefault(where, []).append(comparison)
         found.append(outcome)
     return found
 
@@ -72,6 +74,7 @@ def _within(claim: Claim, comparison: Comparison) -> bool:
     return (
         all(named(model, claim.models) for model in comparison.models)
         and named(comparison.dataset, claim.datasets)
+        and named(comparison.split, claim.splits)
         and named(comparison.metric, claim.metrics)
     )
 
@@ -109,8 +112,15 @@ _TYPES = {
 }
 
 
-def markdown(outcomes: Sequence[Outcome], tables: Sequence[Path]) -> str:
-    """Return the page."""
+def markdown(
+    outcomes: Sequence[Outcome], tables: Sequence[Path], config: Mapping[str, Collection[str]]
+) -> str:
+    """Return the page.
+
+    Args:
+        tables: the studies' tables that were read.
+        config: the shipped config's sections, each with the names of its profiles.
+    """
     studies = ", ".join(f"`{path.name.removesuffix('.parquet')}`" for path in tables)
     summary = [
         {
@@ -123,11 +133,11 @@ def markdown(outcomes: Sequence[Outcome], tables: Sequence[Path]) -> str:
     ]
     parts = [INTRODUCTION.rstrip(), f"Studies: {studies}.", _table(summary)]
     for outcome in outcomes:
-        parts += _section(outcome)
+        parts += _section(outcome, config)
     return "\n\n".join(parts) + "\n"
 
 
-def _section(outcome: Outcome) -> list[str]:
+def _section(outcome: Outcome, config: Mapping[str, Collection[str]]) -> list[str]:
     claim = outcome.claim
     who = "every comparison" if claim.quantifier == "all" else "at least one comparison"
     text = f"**{outcome.verdict}.** {claim.says} Drawn by {SOURCES[claim.seen]}. "
@@ -135,14 +145,29 @@ def _section(outcome: Outcome) -> list[str]:
     parts = [f"## {claim.name}", text]
     if outcome.within:
         parts.append(_table([_line(one) for one in outcome.within]))
-    for place, some in outcome.elsewhere.items():
-        models, dataset, metric = place
+    elif lacking := absent(claim, config):
+        parts.append(f"Of its scope the shipped config has no {', no '.join(lacking)}.")
+    for (models, dataset, split, metric), some in outcome.elsewhere.items():
         verdict = decide(some, claim.quantifier)
         votes = [one.speaks for one in some]
         count = f"{votes.count('for')} for, {votes.count('against')} against"
         notes = [f"{len(some)} comparison(s), {count}", *_first(some)]
-        parts.append(f"On {models} / {dataset} by {metric}: *{verdict}* ({'; '.join(notes)}).")
+        data = f"{dataset} {split}".rstrip()
+        parts.append(f"On {models} / {data} by {metric}: *{verdict}* ({'; '.join(notes)}).")
     return parts
+
+
+def absent(claim: Claim, config: Mapping[str, Collection[str]]) -> list[str]:
+    """Return what a claim's scope names and a config has no profile of: "model gpt2-xl"."""
+    scopes = {"model": claim.models, "dataset": claim.datasets}
+    if set(claim.splits) != {"*"}:
+        scopes["evaluation"] = claim.splits
+    return [
+        f"{kind} {name}"
+        for kind, names in scopes.items()
+        for name in names
+        if name != "*" and name not in config[f"{kind}s"]
+    ]
 
 
 def _first(some: Sequence[Comparison]) -> list[str]:
@@ -177,7 +202,8 @@ def _line(one: Comparison) -> dict[str, Any]:
 
 def _scope(claim: Claim) -> str:
     models, data = "/".join(claim.models), "/".join(claim.datasets)
-    return f"{models}; {data.replace('*', 'any data')}; {'/'.join(claim.metrics)}"
+    texts = "" if "*" in claim.splits else f" of {'/'.join(claim.splits)}"
+    return f"{models}; {data.replace('*', 'any data')}; {'/'.join(claim.metrics)}{texts}"
 
 
 def _table(lines: Sequence[dict[str, Any]]) -> str:
@@ -193,8 +219,14 @@ def find(folder: Path) -> list[Path]:
     return [path for path in tables if path.stem != "claims"]
 
 
-def write(tables: Sequence[Path], folder: Path) -> list[Outcome]:
+def write(
+    tables: Sequence[Path], folder: Path, config: Mapping[str, Collection[str]]
+) -> list[Outcome]:
     """Write `claims.md` and `claims.parquet` below `folder`; return what came out.
+
+    Args:
+        tables: of finished studies.
+        config: the shipped config's sections, each with the names of its profiles.
 
     Raises:
         PrunegridError: a table is missing or of another version.
@@ -205,11 +237,7 @@ def write(tables: Sequence[Path], folder: Path) -> list[Outcome]:
         )
     outcomes = judge(read(tables))
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".claims.parquet.{os.getpid()}.tmp"
-    try:
-        rows(outcomes).to_parquet(aside, index=False)
-        os.replace(aside, folder / "claims.parquet")
-    finally:
-        aside.unlink(missing_ok=True)
-    write_text(folder / "claims.md", markdown(outcomes, tables))
+    frame = rows(outcomes)
+    place(folder / "claims.parquet", lambda path: frame.to_parquet(path, index=False))
+    write_text(folder / "claims.md", markdown(outcomes, tables, config))
     return outcomes

@@ -57,7 +57,7 @@ def pairs(
     for row in rows.to_dict("records"):
         if not named(row["metric"], metrics):
             continue
-        upwards = tables.upwards(row["study"], row["split"], row["metric"])
+        upwards = tables.directions.get((row["study"], row["split"], row["metric"]))
         if directed and upwards is None:
             continue
         place = (row["study"], row["model"], row["dataset"])

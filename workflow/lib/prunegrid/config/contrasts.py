@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
+from prunegrid.cells import Cell
 from prunegrid.config import profiles
 from prunegrid.errors import PrunegridError, nearest
-from prunegrid.grid import Cell, Fault
+from prunegrid.grid import Fault
+from prunegrid.protocols import metric_name
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
@@ -87,8 +89,17 @@ def _measure(
     """Yield the faults of its split and metric."""
     named = {name: config.sections["evaluations"].get(name) for name in study.evaluations}
     texts = {s: p for p in named.values() if p and p.kind == "texts" for s in p.splits}
-    perplexities = [name for name, p in named.items() if p and p.kind == "perplexity"]
-    if contrast.split in perplexities or None in named.values():
+    perplexities = {name: p for name, p in named.items() if p and p.kind == "perplexity"}
+    if contrast.split in perplexities:
+        measured = perplexities[contrast.split]
+        name = metric_name(measured.protocol, measured.window, measured.stride)
+        if contrast.metric not in (None, name):
+            known = nearest(contrast.metric, [name])
+            yield Fault(
+                (*keys, "metric"), f"is '{contrast.metric}', which is not measured; {known}"
+            )
+        return
+    if None in named.values():
         return
     if contrast.split not in texts:
         known = nearest(contrast.split, [*texts, *perplexities])

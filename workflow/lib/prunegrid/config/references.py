@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import contrasts, profiles
-from prunegrid.config.sources import format_of, overlap, parse_source
+from prunegrid.config import contrasts, profiles, splits
+from prunegrid.config.sources import format_of, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
 
@@ -217,13 +217,15 @@ class _Check:
             look = {"prune": self.prune, "finetune": self.finetune}[step.kind]
             look((*keys, f"grid ({step.kind} {step.name})"), step.profile)
         self._distinct_rows(keys, cells)
-        self._held_out(keys, study, cells)
         self._encoders(keys, cells)
         self._biases(keys, cells)
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
-        self._splits(keys, study, cells)
-        for fault in contrasts.faults(self.config, study, cells, self.raw):
+        found = [
+            *splits.faults(self.config, study, cells),
+            *contrasts.faults(self.config, study, cells, self.raw),
+        ]
+        for fault in found:
             self.add((*keys, *fault.keys), fault.text)
 
     def _distinct_rows(self, keys: tuple, cells: list) -> None:
@@ -263,60 +265,3 @@ class _Check:
                 if seen.setdefault(split, name) != name:
                     fault = f"both {seen[split]} and {name} are of the split '{split}'"
                     self.add((*keys, "evaluations"), f"{fault}; put them into two studies")
-
-    def _held_out(self, keys: tuple, study: profiles.Study, cells: list) -> None:
-        """A split that chooses weights or rates must share no row with one that is evaluated."""
-        tuned = {
-            (cell.dataset, step.name, step.profile.dev_split)
-            for cell in cells
-            for step in cell.steps
-            if step.kind == "finetune" and step.profile.dev_split is not None
-        }
-        for dataset, name, dev in sorted(tuned):
-            splits = getattr(self.config.sections["datasets"].get(dataset), "splits", {})
-            for label in study.evaluations:
-                for split in self._evaluated(label, dataset):
-                    if split == dev or overlap(splits.get(dev, ""), splits.get(split, "")):
-                        shown = "" if split == dev else f" (it shares rows with '{split}')"
-                        self.add(
-                            (*keys, f"finetune ({name})"),
-                            f"chooses by the development split '{dev}' of '{dataset}', which "
-                            f"evaluation '{label}' scores on{shown}; hold other rows out",
-                        )
-
-    def _evaluated(self, label: str, dataset: str) -> list[str]:
-        """Return the splits of a data set that an evaluation scores on."""
-        evaluation = self.config.sections["evaluations"].get(label)
-        if isinstance(evaluation, profiles.Perplexity):
-            return [evaluation.split] if evaluation.dataset == dataset else []
-        return getattr(evaluation, "splits", [])
-
-    def _splits(self, keys: tuple, study: profiles.Study, cells: list) -> None:
-        for dataset in sorted({cell.dataset for cell in cells}):
-            profile = self.config.sections["datasets"].get(dataset)
-            if profile is None:
-                continue
-            wanted = {
-                (f"evaluations ({label})", split)
-                for label in study.evaluations
-                for split in getattr(self.config.sections["evaluations"].get(label), "splits", [])
-            }
-            wanted |= {
-                (f"finetune ({step.name})", step.profile.split)
-                for cell in cells
-                if cell.dataset == dataset
-                for step in cell.steps
-                if step.kind == "finetune"
-                and modules.strategy_facts(step.profile.strategy)["TRAINS"]
-            }
-            wanted |= {
-                (f"finetune ({step.name})", step.profile.dev_split)
-                for cell in cells
-                if cell.dataset == dataset
-                for step in cell.steps
-                if step.kind == "finetune" and step.profile.dev_split is not None
-            }
-            for what, split in sorted(wanted):
-                if split not in profile.splits:
-                    known = nearest(split, profile.splits)
-                    self.add((*keys, what), f"wants the split '{split}' of '{dataset}'; {known}")

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from prunegrid import modules
 from prunegrid.config.profile import Fraction, NonNegative, Positive, Profile, Rate
 from prunegrid.errors import PrunegridError
+from prunegrid.nm import parse_nm
 
 
 class Prune(Profile):
@@ -54,12 +55,12 @@ class Prune(Profile):
             if self.include and self.allocation != "uniform":
                 raise ValueError("`allocation` knows linears of blocks only; remove `include`")
             return self
-        keep, colon, group = self.pattern.partition(":")
-        if not (colon and keep.isdigit() and group.isdigit()):
+        found = parse_nm(self.pattern)
+        if found is None:
             raise ValueError(
                 f'pattern is "{self.pattern}"; expected "unstructured" or "N:M", as in "2:4"'
             )
-        if not 0 < int(keep) < int(group):
+        if not 0 < found[0] < found[1]:
             raise ValueError(
                 f'pattern is "{self.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
             )

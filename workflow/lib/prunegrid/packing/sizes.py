@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from prunegrid import artifacts
+from prunegrid.nm import parse_nm
 from prunegrid.packing import container, forms
 from prunegrid.packing.plain import Plain
 
@@ -60,10 +61,8 @@ def measure(plain: Plain, pattern: str | None, folder: Path, where: str) -> dict
 
 def patterns_of(pattern: str | None) -> tuple[tuple[int, int], ...]:
     """Return the (N, M) of a checkpoint's pattern; the usual ones where it names none."""
-    if pattern and ":" in pattern:
-        keep, group = pattern.split(":")
-        return ((int(keep), int(group)),)
-    return forms.USUAL_PATTERNS
+    found = parse_nm(pattern)
+    return forms.USUAL_PATTERNS if found is None else (found,)
 
 
 class _Cast(Mapping[str, Tensor]):

@@ -22,11 +22,11 @@ from prunegrid.errors import PrunegridError
 from prunegrid.forward import max_positions
 from prunegrid.perplexity import (
     count_words,
-    metric_name,
     plan_rolling,
     plan_windows,
     window_losses,
 )
+from prunegrid.protocols import metric_name
 from prunegrid.texts import SEPARATOR, read_texts, require_length
 
 SCHEMA = pa.schema(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
+from prunegrid.tables.files import place
 from prunegrid.tables.groups import collect, pair_rows
-from prunegrid.tables.plot import plot_quality
+from prunegrid.tables.plot import save_plots
 from prunegrid.tables.render import is_perplexity, render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
@@ -131,13 +131,16 @@ def _write(
         for name, text in pages.items()
     }
     writers |= {
-        "csv": lambda path: wide.to_csv(path, index=False),
-        "png": lambda path: plot_quality(plan, wide, tall, path),
+        form: lambda path, form=form: save_plots(plan, wide, tall, path, form)
+        for form in ("png", "svg")
     }
+    writers["csv"] = lambda path: wide.to_csv(path, index=False)
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
     for suffix, write in writers.items():
-        digests[f"{study}.{suffix}"] = _place(folder / f"{study}.{suffix}", write)
+        path = folder / f"{study}.{suffix}"
+        place(path, write)
+        digests[path.name] = file_sha256(path)
     plan = {key: value for key, value in plan.items() if key != "pins"}
     about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
     write_json(folder / f"{study}.manifest.json", about)
@@ -157,16 +160,6 @@ def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def _title(row: Mapping[str, Any]) -> str:
     return " / ".join(str(row[key]) for key in ("model", "prune", "finetune", "seed"))
-
-
-def _place(path: Path, write: Callable[[Path], None]) -> str:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return file_sha256(path)
 
 
 def _frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:

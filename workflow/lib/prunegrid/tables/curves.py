@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.tables.plot import MARKERS, PALETTE
+from prunegrid.tables.colours import MARKERS, PALETTE
 from prunegrid.tables.render import is_perplexity
 
 SCALES = ("linear", "log")

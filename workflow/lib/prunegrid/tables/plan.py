@@ -10,6 +10,7 @@ from prunegrid import keys, modules
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
+from prunegrid.nm import parse_nm
 from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
@@ -24,6 +25,7 @@ SUFFIXES = (
     "csv",
     "md",
     "png",
+    "svg",
     "manifest.json",
 )
 
@@ -189,18 +191,13 @@ def _prune_columns(profile: Any) -> dict[str, Any]:
     needy = facts["NEEDS"] != "nothing" or (
         profile.update and modules.update_facts(profile.update)["NEEDS"] != "nothing"
     )
-    unstructured = profile.pattern == "unstructured"
+    nm = parse_nm(profile.pattern)
     return {
         "method": profile.method,
         "pattern": profile.pattern,
-        "sparsity_target": profile.sparsity if unstructured else _nm_sparsity(profile.pattern),
-        "scope": (profile.scope or facts["SCOPE"]) if unstructured else None,
-        "allocation": profile.allocation if unstructured else None,
+        "sparsity_target": profile.sparsity if nm is None else 1 - nm[0] / nm[1],
+        "scope": (profile.scope or facts["SCOPE"]) if nm is None else None,
+        "allocation": profile.allocation if nm is None else None,
         "update": profile.update,
         "propagation": profile.propagation if needy else None,
     }
-
-
-def _nm_sparsity(pattern: str) -> float:
-    keep, group = (int(part) for part in pattern.split(":"))
-    return 1 - keep / group

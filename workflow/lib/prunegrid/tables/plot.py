@@ -1,4 +1,7 @@
-"""Quality against measured sparsity, one point a cell, intervals drawn."""
+"""The figure of a study: quality against measured sparsity, one point a cell, intervals drawn.
+
+A study with an iterated grid has lines instead (`prunegrid.tables.curves`).
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,28 @@ import pandas
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402 - the backend must be chosen first
 
-# Okabe and Ito's palette, distinguishable with the common colour-vision deficiencies.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX*"
+from prunegrid.tables import curves  # noqa: E402
+from prunegrid.tables.colours import MARKERS, PALETTE  # noqa: E402
+
 PREFERRED = ("rougeLsum", "rouge1")
 
 
-def plot_quality(
-    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path
+def save_plots(
+    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path, form: str
 ) -> None:
-    """Draw one panel a split: a metric over the measured sparsity, coloured by fine-tuning.
+    """Draw a study's figure into a file: "png" or "svg"."""
+    title = plan["title"] or plan["study"]
+    draw = curves.draw_curves if curves.has_arms(wide) else _draw_quality
+    figure = draw(wide, tall, title)
+    # Without dates, versions and random ids, equal tables give equal files.
+    facts = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
+    with pyplot.rc_context({"svg.hashsalt": plan["study"]}):
+        figure.savefig(path, format=form, dpi=130, metadata=facts)
+    pyplot.close(figure)
+
+
+def _draw_quality(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) -> Any:
+    """Return a figure of one panel a split: a metric over the sparsity, coloured by fine-tuning.
 
     The metric is rougeLsum, or what the split has instead. Baselines are dashed lines.
     """
@@ -31,11 +46,9 @@ def plot_quality(
     )
     for axis, (split, metric) in zip(axes[0], panels, strict=False):
         _panel(axis, wide, tall, split, metric)
-    figure.suptitle(plan["title"] or plan["study"])
+    figure.suptitle(title)
     figure.tight_layout()
-    # Without the date and the library's version, equal tables give equal files.
-    figure.savefig(path, format="png", dpi=130, metadata={"Software": None})
-    pyplot.close(figure)
+    return figure
 
 
 def _panels(tall: pandas.DataFrame) -> list[tuple[str, str]]:

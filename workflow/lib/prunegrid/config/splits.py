@@ -1,0 +1,135 @@
+"""Checks of the splits that a study learns, chooses by and scores: there, fit, and held apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunegrid import modules
+from prunegrid.cells import Cell
+from prunegrid.config import profiles
+from prunegrid.config.sources import overlap, parse_source
+from prunegrid.errors import nearest
+from prunegrid.grid import Fault
+
+if TYPE_CHECKING:
+    from prunegrid.config.load import Config
+
+
+def faults(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield the faults of the splits that a study's cells and evaluations name.
+
+    Args:
+        cells: all of its grid.
+    """
+    for dataset in sorted({cell.dataset for cell in cells}):
+        profile = config.sections["datasets"].get(dataset)
+        if profile is not None:
+            own = [cell for cell in cells if cell.dataset == dataset]
+            yield from _unscored(config, study, dataset, profile)
+            yield from _untuned(dataset, profile, own)
+    yield from _not_held_out(config, study, cells)
+
+
+def _unscored(
+    config: Config, study: profiles.Study, dataset: str, profile: profiles.Dataset
+) -> Iterator[Fault]:
+    """Yield the faults of evaluations of texts on one data set."""
+    for label in dict.fromkeys(study.evaluations):
+        splits = getattr(config.sections["evaluations"].get(label), "splits", [])
+        keys = (f"evaluations ({label})",)
+        if splits and profile.kind != "summaries":
+            text = f"wants summaries, and '{dataset}' is of kind {profile.kind}, which has none; "
+            yield Fault(keys, text + "use a data set of kind summaries")
+            continue
+        yield from (_unknown(keys, dataset, profile, s) for s in splits if s not in profile.splits)
+
+
+def _untuned(dataset: str, profile: profiles.Dataset, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield the faults of fine-tunings on one data set."""
+    steps = {
+        step.name: step.profile
+        for cell in cells
+        for step in cell.steps
+        if step.kind == "finetune" and modules.strategy_facts(step.profile.strategy)["TRAINS"]
+    }
+    for name, tuning in sorted(steps.items()):
+        keys = (f"finetune ({name})",)
+        text = f"'{dataset}' is of kind {profile.kind}"
+        if profile.kind == "text" and tuning.window is None:
+            yield Fault(keys, f"has no window, and {text}; give the tokens of a window to learn")
+        if profile.kind != "text" and tuning.window is not None:
+            yield Fault(keys, f"has a window, and {text}, whose rows are learned; remove it")
+        for split in sorted({tuning.split, tuning.dev_split} - {None}):
+            if split not in profile.splits:
+                yield _unknown(keys, dataset, profile, split)
+
+
+def _unknown(keys: tuple, dataset: str, profile: profiles.Dataset, split: str) -> Fault:
+    return Fault(
+        keys, f"wants the split '{split}' of '{dataset}'; {nearest(split, profile.splits)}"
+    )
+
+
+def _not_held_out(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """A split that chooses weights or rates shares no row with those learned or evaluated."""
+    tuned = {
+        (cell.dataset, step.name, step.profile.dev_split, step.profile.split)
+        for cell in cells
+        for step in cell.steps
+        if step.kind == "finetune" and step.profile.dev_split is not None
+    }
+    for dataset, name, dev, learned in sorted(tuned):
+        text = f"chooses by the development split '{dev}' of '{dataset}', which "
+        if _shared(config, (dataset, dev), (dataset, learned)):
+            fault = f"shares rows with '{learned}', which it learns; hold other rows out"
+            yield Fault((f"finetune ({name})",), text + fault)
+        for label in study.evaluations:
+            for other, split in _evaluated(config, label, dataset):
+                if _shared(config, (dataset, dev), (other, split)):
+                    where = f"'{split}'" if other == dataset else f"'{split}' of '{other}'"
+                    shown = f" (it shares rows with {where})"
+                    shown = "" if (other, split) == (dataset, dev) else shown
+                    fault = f"evaluation '{label}' scores on{shown}; hold other rows out"
+                    yield Fault((f"finetune ({name})",), text + fault)
+
+
+def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]]:
+    """Return (data set, split) of all that an evaluation of a data set's cells scores on."""
+    evaluation = config.sections["evaluations"].get(label)
+    if isinstance(evaluation, profiles.Perplexity):
+        return [(evaluation.dataset, evaluation.split)]
+    return [(dataset, split) for split in getattr(evaluation, "splits", [])]
+
+
+def _shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two splits, each (data set, split), are known to share rows of one source."""
+    found = [_rows(config, *split) for split in (one, other)]
+    if None in found:
+        return False
+    (origin, part), (other_origin, other_part) = found
+    return origin == other_origin and overlap(f"rows{part}", f"rows{other_part}")
+
+
+def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
+    """Return where a split's rows come from, whatever its profile is called, and their slice.
+
+    None where there is no such split.
+    """
+    profile = config.sections["datasets"].get(dataset)
+    expression = getattr(profile, "splits", {}).get(split)
+    if expression is None:
+        return None
+    name, bracket, part = expression.partition("[")
+    files = profile.files
+    file = files.get(name) if isinstance(files, Mapping) else files
+    try:
+        source = parse_source(profile.source, config.base)
+    except ValueError:  # told already
+        return None
+    if source["kind"] == "local":
+        path = Path(source["path"])
+        folder = path if path.is_dir() else path.parent
+        return (str((folder / file).resolve() if file else path),), bracket + part
+    return (*source.values(), profile.subset, file or name), bracket + part
