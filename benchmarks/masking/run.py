@@ -48,13 +48,14 @@ def variant(name: str, width: int, layers: int) -> Callable[[torch.Tensor], None
     """Return what takes one optimizer step of a variant on token ids [1, tokens]."""
     from prunegrid import kept, masked_lora
     from prunegrid.blocks import prunable
-    from prunegrid.finetuning import full, norms
+    from prunegrid.finetuning import norms
+    from prunegrid.training import masking
 
     model = build(width, layers)
     masks = kept.keep_masks(model, "2:4")
     mask_weights = mask_gradients = None
     if name == "full, masks kept":
-        mask_weights, mask_gradients = full.masker(model, masks)
+        mask_weights, mask_gradients = masking.masker(model, masks)
     elif name.startswith("lora"):
         under = masks if name == "lora, under the mask" else {}
         model = masked_lora.wrap(model, list(prunable(model)), under, ADAPTER)

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from prunegrid import artifacts, attest, blocks, checkpoint, evaluated, masked_lora, training
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import full
 from prunegrid.stages import finetune
-from prunegrid.training import loop
+from prunegrid.training import loop, masking
 
 PATTERNS = (None, "unstructured", "2:4")
 
@@ -64,7 +63,7 @@ def test_learns_and_keeps_zeros(tmp_path, kind, pattern, strategy):
 def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch, strategy):
     """The planted fault: without the mask the zeros fill, and the step fails."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    monkeypatch.setattr(full, "masker", lambda model, masks: (None, None))
+    monkeypatch.setattr(masking, "masker", lambda model, masks: (None, None))
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
     with pytest.raises(AttestationError, match="filled .* pruned places"):
@@ -186,7 +185,7 @@ def test_masked_weights_do_not_count_in_the_clipped_norm():
     model = tiny.model("llama")
     tiny.prune_(model, "2:4")
     masks = finetune.keep_masks(model, "2:4")
-    _, mask_gradients = full.masker(model, masks)
+    _, mask_gradients = masking.masker(model, masks)
     linears = blocks.prunable(model)
     for module in linears.values():
         module.weight.grad = torch.ones_like(module.weight)
@@ -277,7 +276,7 @@ def test_masker_on_both_layouts():
         with torch.no_grad():
             for module in blocks.prunable(model).values():
                 module.weight.add_(1.0)
-        full.masker(model, masks)[0]()
+        masking.masker(model, masks)[0]()
         linears = {n: blocks.oriented(m) for n, m in blocks.prunable(model).items()}
         assert attest.sparsity_facts(linears, "2:4")["nm_valid"] is True
         for name, mask in masks.items():

@@ -23,10 +23,10 @@ from prunegrid import (
     verify,
     weights_record,
 )
-from prunegrid.finetuning import full
 from prunegrid.sources import wheel
 from prunegrid.stages import efficiency, finetune, predictions, prune
 from prunegrid.stages import perplexity as perplexity_stage
+from prunegrid.training import masking
 
 
 def tune(tmp_path, strategy, name="out", **changes):
@@ -66,7 +66,7 @@ def test_an_adapter_on_the_dense_base(tmp_path):
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_masks_lost_in_tuning(tmp_path, monkeypatch, strategy):
-    monkeypatch.setattr(full, "masker", lambda model, masks: (None, None))
+    monkeypatch.setattr(masking, "masker", lambda model, masks: (None, None))
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
@@ -75,7 +75,7 @@ def test_masks_lost_in_tuning(tmp_path, monkeypatch, strategy):
 
 def test_only_gradients_masked(tmp_path, monkeypatch):
     """Gradients of the first step leak into Adam's moments; masked later ones do not hold them."""
-    masker, steps = full.masker, []
+    masker, steps = masking.masker, []
 
     def leaky(model, masks):
         mask_weights, mask_gradients = masker(model, masks)
@@ -87,7 +87,7 @@ def test_only_gradients_masked(tmp_path, monkeypatch):
 
         return after_step, lambda: mask_gradients() if steps else None
 
-    monkeypatch.setattr(full, "masker", leaky)
+    monkeypatch.setattr(masking, "masker", leaky)
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
         tune(tmp_path, "full")
     assert len(steps) > 1

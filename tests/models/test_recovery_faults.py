@@ -11,7 +11,8 @@ from test_recovery import PATTERNS, change
 
 from prunegrid import blocks, checkpoint, evaluated, masked_lora, parts, quantized
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import full, qlora
+from prunegrid.finetuning import qlora
+from prunegrid.training import masking
 
 
 def test_a_moved_zero_is_seen(tmp_path, monkeypatch):
@@ -33,7 +34,7 @@ def test_a_moved_zero_is_seen(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_mask_forgotten_after_one_step_is_seen(tmp_path, monkeypatch, pattern):
     parent = tiny.artifact(tmp_path / "parent", "llama", pattern)
-    real = full.masker
+    real = masking.masker
 
     def planted(model, masks):
         weights, gradients = real(model, masks)
@@ -46,7 +47,7 @@ def test_a_mask_forgotten_after_one_step_is_seen(tmp_path, monkeypatch, pattern)
 
         return once, None
 
-    monkeypatch.setattr(full, "masker", planted)
+    monkeypatch.setattr(masking, "masker", planted)
     with pytest.raises(AttestationError, match="pruned places"):
         tune(tmp_path, parent, "full", max_steps=3)
 
@@ -72,7 +73,7 @@ def test_a_merge_without_its_mask_is_seen(tmp_path, monkeypatch, kind):
 
 def test_masking_forgotten_at_the_end_is_seen(tmp_path, monkeypatch):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    monkeypatch.setattr(full, "masker", lambda model, masks: (lambda: None, None))
+    monkeypatch.setattr(masking, "masker", lambda model, masks: (lambda: None, None))
     with pytest.raises(AttestationError, match="pruned places"):
         tune(tmp_path, parent, "lora", adapter="masked-after", max_steps=2)
 

@@ -124,6 +124,7 @@ def job(
     return SimpleNamespace(
         device=device,
         where="test",
+        threads=1,
         scratch=scratch,
         memory={"model": "whole", "activations": "device", "chunk": 8},
         training={"checkpoint_every_s": every_s},
@@ -179,6 +180,7 @@ def finetune(strategy: str, **changes) -> dict:
         "autocast": False,
         "loss_on": "response",
         "gradient_checkpointing": False,
+        "processes": 1,
         "sparsity": "keep",
         "adapter": {"lora": "merged", "qlora": "unmerged"}.get(strategy),
         "rank": 4,

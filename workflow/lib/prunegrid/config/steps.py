@@ -107,6 +107,7 @@ class Finetune(Profile):
     autocast: bool = False
     loss_on: Literal["response", "all"] = "response"
     gradient_checkpointing: bool = False
+    processes: Positive = 1
     sparsity: Literal["keep", "free"] = "keep"
     adapter: Literal["merged", "unmerged", "unmasked", "masked-after"] | None = None
     rank: Positive = 16
@@ -182,6 +183,8 @@ class Finetune(Profile):
                 raise ValueError(f"`{key}` needs `{needed}`; add it or remove `{key}`")
         if self.dev_split == self.split:
             raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
+        if self.processes > 1 and self.strategy == "qlora":
+            raise ValueError("packed weights are not shared out: qlora has one process")
         given = self.model_fields_set
         if self.token_budget is not None and {"epochs", "max_steps"} & given:
             raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")

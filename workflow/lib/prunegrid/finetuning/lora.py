@@ -14,7 +14,7 @@ from torch import nn
 
 from prunegrid import adapters, checkpoint, masked_lora, parts, training
 from prunegrid.errors import PrunegridError
-from prunegrid.finetuning import full
+from prunegrid.training import masking
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
@@ -49,7 +49,7 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpo
     if before is not None:
         _require_same(before, probe(merged, context), context)
     elif context.masks:
-        full.masker(merged, context.masks)[0]()
+        masking.masker(merged, context.masks)[0]()
     merged.to(dtype)
     saved = checkpoint.write_plain(
         merged, parent.tokenizer, context.out, pattern, adapter="merged", extent=context.extent

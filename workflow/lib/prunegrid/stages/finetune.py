@@ -11,13 +11,13 @@ import contextlib
 import hashlib
 import importlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, training
+from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, ranks, training
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.kept import keep_masks, promised, require_kept
@@ -108,10 +108,13 @@ class Context:
     def train(
         self,
         model: nn.Module,
-        after_step: Callable[[], None] | None = None,
-        before_clip: Callable[[], None] | None = None,
+        masks: dict[str, Tensor] | None = None,
     ) -> training.TrainFacts:
-        """Return the facts of training `model` on this step's examples (see `training.train`)."""
+        """Return the facts of training `model` on this step's examples (see `training.train`).
+
+        Args:
+            masks: bool [d_out, d_in] by linear, True = kept; what is to be zero after each step.
+        """
         with clock.running("training"):
             return training.train(
                 model,
@@ -122,14 +125,15 @@ class Context:
                 device=self.device,
                 where=self.where,
                 dev=self.dev,
-                after_step=after_step,
-                before_clip=before_clip,
+                masks=masks or {},
                 store=self.store,
             )
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
+    if settings["processes"] > training.current().size:
+        return ranks.launch("finetune", settings, parents, out, job)
     context = Context(settings, parents, out, job)
     strategy = importlib.import_module(f"prunegrid.finetuning.{settings['strategy']}")
     facts, saved = strategy.tune(context, settings)

@@ -8,6 +8,7 @@ from prunegrid.training.loss import mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.search import train
 from prunegrid.training.store import Store
+from prunegrid.training.world import current
 
 __all__ = [
     "IGNORED",
@@ -19,6 +20,7 @@ __all__ = [
     "batches",
     "collate",
     "count_learned",
+    "current",
     "mean_loss",
     "plan",
     "positions",

@@ -12,7 +12,7 @@ import datetime
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -21,12 +21,14 @@ from tqdm.auto import tqdm
 
 from prunegrid.forward import inner
 from prunegrid.meters import peak_memory, synchronize
+from prunegrid.training import masking, state
 from prunegrid.training.examples import Example, batches, collate, plan, scored
 from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Diverged, Guard
 from prunegrid.training.loss import casting, mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.store import Store
+from prunegrid.training.world import ALONE, World, local, share_like, whole
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ class Task:
         examples, dev: rows to learn from, and rows held out (none: nothing is evaluated).
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
-        after_step: called after every optimizer step (it re-applies the masks).
-        before_clip: called when a step's gradients are whole (it masks them).
+        masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
         store: where the state of a run under way is kept; None keeps none.
+        world: the processes that train it together.
     """
 
     model: nn.Module
@@ -53,9 +55,9 @@ class Task:
     seed: int
     device: str
     where: str
-    after_step: Callable[[], None] | None
-    before_clip: Callable[[], None] | None
+    masks: dict[str, Tensor]
     store: Store | None
+    world: World = ALONE
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Return the weights that are trained, by name; tied ones once."""
@@ -63,15 +65,15 @@ class Task:
 
 
 def snapshot(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of weights in main memory."""
-    return {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+    """Return a copy of weights in main memory, whole."""
+    return {name: whole(w.detach()).to("cpu", copy=True) for name, w in weights.items()}
 
 
 def restore(weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
     """Set weights to the values of a snapshot of them, in place."""
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(kept[name])
+            local(weight).copy_(share_like(kept[name], weight))
 
 
 class Loop:
@@ -99,8 +101,9 @@ class Loop:
         )
         # A run that diverged before this one has left its gradients.
         self.optimizer.zero_grad(set_to_none=True)
-        if task.after_step is not None:
-            self.optimizer.register_step_post_hook(lambda *_: task.after_step())
+        self.mask_weights, self.mask_gradients = masking.masker(task.model, task.masks)
+        if self.mask_weights is not None:
+            self.optimizer.register_step_post_hook(lambda *_: self.mask_weights())
 
     def run(self) -> TrainFacts:
         """Return what the run did; the weights are then those of its `kept_step`.
@@ -127,7 +130,8 @@ class Loop:
         plan_of_steps = batches(task.examples, task.settings, self.steps, task.seed)
         if task.dev and not first:
             self._evaluate()
-        bar = tqdm(total=self.steps, initial=first, disable=None, unit="step", desc=self.name)
+        hidden = None if task.world.leads else True
+        bar = tqdm(total=self.steps, initial=first, disable=hidden, unit="step", desc=self.name)
         with bar:
             for micro in itertools.islice(plan_of_steps, first, None):
                 synchronize(task.device)
@@ -142,7 +146,7 @@ class Loop:
                     self._evaluate()
                 if last or self._has_stopped():
                     break
-                if task.store is not None and task.store.due():
+                if task.store is not None and task.world.agreed(task.store.due()):
                     self._save()
 
     def _step(self, micro: list[list[Example]]) -> None:
@@ -153,8 +157,8 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._accumulate(micro)
-        if self.task.before_clip is not None:
-            self.task.before_clip()
+        if self.mask_gradients is not None:
+            self.mask_gradients()
         norm = self._clip()
         facts.losses.append(loss)
         facts.rates.append(rate)
@@ -168,19 +172,21 @@ class Loop:
         ready = [collate(rows, task.pad, task.settings["loss_on"], device) for rows in micro]
         count = sum(scored(labels) for _, labels in ready)
         total = torch.zeros((), device=device)
-        for inputs, labels in ready:
+        for (inputs, labels), weight in task.world.share(ready):
             with casting(task.settings, device):
-                loss = summed_loss(task.model, inputs, labels) / count
-            loss.backward()
+                loss = summed_loss(task.model, inputs, labels) / count * weight
+            # Gradients are averaged over processes, and are to be those of the sum.
+            (loss * task.world.size).backward()
             total += loss.detach()
         self.facts.tokens += sum(len(row) for rows in micro for row in rows)
         self.facts.scored_tokens += count
-        return float(total)
+        return task.world.total(total)
 
     def _clip(self) -> float:
         """Return the gradient's norm, having scaled the gradient down to its limit."""
         limit = self.task.settings["max_grad_norm"]
-        return float(nn.utils.clip_grad_norm_(list(self.weights.values()), limit, foreach=True))
+        weights = list(self.weights.values())
+        return float(whole(nn.utils.clip_grad_norm_(weights, limit, foreach=True)))
 
     def _tell(self) -> None:
         """Write the line of a step, with the time that is left at the pace so far."""
@@ -205,6 +211,7 @@ class Loop:
         task, facts = self.task, self.facts
         began = time.perf_counter()
         loss = mean_loss(task.model, task.dev, task.settings, task.pad, task.device)
+        loss = task.world.agreed(loss)
         facts.dev_seconds += time.perf_counter() - began
         self.guard.check_dev(facts.steps, loss)
         facts.dev_losses.append([facts.steps, loss])
@@ -227,16 +234,13 @@ class Loop:
 
     def _save(self) -> None:
         """Save all that the run's further course depends on."""
-        tensors = {f"weight/{name}": p for name, p in self.weights.items()}
-        tensors |= {f"best/{name}": t for name, t in self.best.items()}
-        for name, parameter in self.weights.items():
-            state = self.optimizer.state.get(parameter, {})
-            tensors |= {f"optimizer/{key}/{name}": value for key, value in state.items()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if self.task.device.startswith("cuda"):
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.task.device)
         self._measure_peak()
-        self.task.store.save(self.name, tensors, asdict(self.facts))
+        self._write(state.held(self))
+
+    def _write(self, tensors: dict[str, Tensor]) -> None:
+        """Write tensors and facts to the store; one process does."""
+        if self.task.world.leads:
+            self.task.store.save(self.name, tensors, asdict(self.facts))
 
     def _measure_peak(self) -> None:
         """Record the peak of memory, the larger where a killed run had one before."""
@@ -252,8 +256,7 @@ class Loop:
         self.facts.diverged = diverged
         if self.task.store is not None:
             names = {} if diverged else self.weights
-            kept = {f"kept/{name}": p for name, p in names.items()}
-            self.task.store.save(self.name, kept, asdict(self.facts))
+            self._write({f"kept/{name}": whole(p.detach()) for name, p in names.items()})
 
     def _resume(self) -> bool:
         """Take up what the store holds of this run; return whether that is its end.
@@ -268,22 +271,12 @@ class Loop:
         self.facts = TrainFacts(**facts)
         if self.facts.diverged:
             raise Diverged(self.facts.diverged, where=self.task.where)
-        parts: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in tensors.items():
-            part, _, name = path.partition("/")
-            parts.setdefault(part, {})[name] = tensor
+        parts = state.parts_of(tensors)
         if "kept" in parts:
             restore(self.weights, parts["kept"])
             return True
         self.facts.resumed_at.append(self.facts.steps)
         log.info("%s: goes on after step %d of %d", self.name, self.facts.steps, self.steps)
         restore(self.weights, parts["weight"])
-        self.best = {name: tensor.clone() for name, tensor in parts.get("best", {}).items()}
-        for path, tensor in parts["optimizer"].items():
-            key, _, name = path.partition("/")
-            parameter = self.weights[name]
-            self.optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"], self.task.device)
+        state.take_up(self, parts)
         return False

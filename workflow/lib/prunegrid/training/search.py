@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunegrid.forward import inner
+from prunegrid.training import world
 from prunegrid.training.examples import Example, plan
 from prunegrid.training.facts import TrainFacts
 from prunegrid.training.guard import Diverged
 from prunegrid.training.loop import Loop, Task, restore, snapshot
 from prunegrid.training.store import Store
+from prunegrid.training.together import fit_together
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,7 @@ def train(
     device: str,
     where: str,
     dev: Sequence[Example] = (),
-    after_step: Callable[[], None] | None = None,
-    before_clip: Callable[[], None] | None = None,
+    masks: dict[str, Tensor] | None = None,
     store: Store | None = None,
 ) -> TrainFacts:
     """Train the parameters that require a gradient, in place.
@@ -44,8 +45,7 @@ def train(
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
         dev: rows whose loss chooses weights and rates; none: the last weights stay.
-        after_step: called after every optimizer step (it re-applies the masks).
-        before_clip: called when a step's gradients are whole (it masks them).
+        masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
         store: keeps the state of a run under way for a job that is run again.
 
     Returns:
@@ -63,11 +63,16 @@ def train(
         seed,
         device,
         where,
-        after_step,
-        before_clip,
+        masks or {},
         store,
     )
-    steps = plan(examples, settings, seed)
+    return fit_together(task, _fit) if world.current().size > 1 else _fit(task)
+
+
+def _fit(task: Task) -> TrainFacts:
+    """Return the facts of a task's training, at one learning rate or the best of several."""
+    settings, where = task.settings, task.where
+    steps = plan(task.examples, settings, task.seed)
     if settings["warmup_steps"] >= steps:
         log.warning(
             "%s: %d warm-up steps of %d: the learning rate never reaches learning_rate",
@@ -76,9 +81,9 @@ def train(
             steps,
         )
     if settings["gradient_checkpointing"]:
-        inner(model).activation_checkpointing_enable({"use_reentrant": False})
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
+        inner(task.model).activation_checkpointing_enable({"use_reentrant": False})
+    if task.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(task.device)
     if settings["learning_rates"]:
         facts = _search(task)
     else:

@@ -1,0 +1,38 @@
+"""A task trained by several processes: a copy of its model is shared out, then put together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from prunegrid.blocks import find_blocks
+from prunegrid.forward import inner
+from prunegrid.training import world
+from prunegrid.training.facts import TrainFacts
+from prunegrid.training.loop import Task
+
+
+def fit_together(task: Task, fit: Callable[[Task], TrainFacts]) -> TrainFacts:
+    """Return the facts of `fit` over the shares of a task's model, which then has its weights.
+
+    Raises:
+        SystemExit: in every process but the leading one: it has nothing further to do.
+    """
+    ours = world.current()
+    # Sharing moves a block at a time to the device, so the whole model need not fit there.
+    task.model.to("cpu")
+    shared = copy.deepcopy(task.model)
+    world.shard(shared, find_blocks(inner(shared)).modules, task.device)
+    facts = fit(replace(task, model=shared, world=ours))
+    trained = dict(shared.named_parameters())
+    with torch.no_grad():
+        for name, parameter in task.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(world.whole(trained[name].detach()))
+    if not ours.leads:
+        raise SystemExit(0)
+    task.model.to(task.device)
+    return facts

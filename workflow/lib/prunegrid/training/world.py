@@ -1,0 +1,119 @@
+"""Training in several processes: each holds a share of the weights and takes a share of the rows.
+
+The shares are torch's fully sharded data parallelism (FSDP2, `fully_shard`; Zhao et al. 2023, arXiv
+2304.11277): a block's weights are gathered when it runs and let go after it, gradients and Adam's
+moments are kept in shares. accelerate says which process this is and on which device. The mean loss
+of an optimizer step is over the tokens of all processes, so it is that of one process alone, but
+for the order in which floats are summed.
+
+A process alone is a world of one, and none of this touches its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together.
+
+    Attributes:
+        rank: which of them this one is, from 0.
+        size: how many they are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes, logs and decides."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> list[tuple[Item, float]]:
+        """Return (item, weight) of this process's items, as many as every other has.
+
+        Each must make as many passes, or they would wait for each other for ever: where items are
+        too few, the first is taken again with a weight of 0.
+        """
+        passes = -(-len(items) // self.size)
+        own = range(self.rank, passes * self.size, self.size)
+        return [(items[i], 1.0) if i < len(items) else (items[0], 0.0) for i in own]
+
+    def total(self, value: Tensor) -> float:
+        """Return the sum of every process's value."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+        return float(value)
+
+    def agreed(self, value: Any) -> Any:
+        """Return the leading process's value: clocks and rounding must not part them."""
+        if self.size == 1:
+            return value
+        held = [value]
+        torch.distributed.broadcast_object_list(held)
+        return held[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return every process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        held: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(held, value)
+        return held
+
+
+ALONE = World()
+
+
+def current() -> World:
+    """Return the world of this process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return ALONE
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+
+def shard(model: nn.Module, blocks: Sequence[nn.Module], device: str) -> None:
+    """Divide a model's weights over the processes, in place, block by block."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(torch.device(device).type, (current().size,))
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's share of a tensor, in the same memory; the tensor itself if whole."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return all of a tensor, gathered where it is shared; every process must ask."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def share_like(full: Tensor, tensor: Tensor) -> Tensor:
+    """Return this process's share of `full`, divided as `tensor` is; every process must ask.
+
+    Args:
+        full: what the leading process has is what counts.
+    """
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    full = full.to(tensor.device, tensor.dtype)
+    if not isinstance(tensor, DTensor):
+        return full
+    return distribute_tensor(full, tensor.device_mesh, tensor.placements).to_local()
