@@ -99,7 +99,9 @@ def test_ranks_end_when_their_job_is_killed(place):
 
 def running(folder):
     """Return the processes (the launcher and its ranks) of a task."""
-    listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if str(folder) in line]
 
 

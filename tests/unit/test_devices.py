@@ -12,7 +12,7 @@ from prunegrid.errors import PrunegridError
 
 
 def hold(folder, names, log, seconds):
-    with devices.claim_token(names, folder) as name:
+    with devices.claim_tokens(names, folder) as (name,):
         with open(log, "a") as handle:
             handle.write(f"+{name}\n")
         time.sleep(seconds)
@@ -52,15 +52,15 @@ def test_a_killed_holder_frees_its_device(tmp_path):
         time.sleep(0.05)
     os.kill(job.pid, signal.SIGKILL)
     job.join()
-    with devices.claim_token(["0"], tmp_path / "locks") as name:
-        assert name == "0"
+    with devices.claim_tokens(["0"], tmp_path / "locks") as found:
+        assert found == ["0"]
 
 
 def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(devices, "_visible_gpus", lambda: [])
     with (
         pytest.raises(PrunegridError, match="config.yaml: device.*set device: cpu"),
-        devices.claim_device("cuda"),
+        devices.claim_devices("cuda"),
     ):
         pass
 
@@ -69,10 +69,48 @@ def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5", "7"])
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    with devices.claim_device("cuda") as first, devices.claim_device("cuda") as second:
-        assert {first, second} == {"cuda:0", "cuda:1"}
+    with devices.claim_devices("cuda") as first, devices.claim_devices("cuda") as second:
+        assert sorted(first + second) == ["cuda:0", "cuda:1"]
+    with devices.claim_devices("cuda", 2) as both:
+        assert both == ["cuda:0", "cuda:1"]
+    with (
+        pytest.raises(PrunegridError, match="sees 2 of the 3 CUDA devices.*fewer"),
+        devices.claim_devices("cuda", 3),
+    ):
+        pass
+
+
+def hold_two(folder, log):
+    for _ in range(5):
+        with devices.claim_tokens(["0", "1", "2"], folder, 2) as names:
+            with open(log, "a") as handle:
+                handle.write(f"+{','.join(names)}\n")
+            time.sleep(0.02)
+            with open(log, "a") as handle:
+                handle.write(f"-{','.join(names)}\n")
+
+
+def test_jobs_that_need_two_of_three_take_turns(tmp_path):
+    """Each holding one and waiting for another, they would wait for ever."""
+    context, log = multiprocessing.get_context("spawn"), tmp_path / "log"
+    jobs = [context.Process(target=hold_two, args=(tmp_path / "locks", log)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+        assert job.exitcode == 0
+    held = set()
+    for line in log.read_text().split():
+        names = set(line[1:].split(","))
+        assert len(names) == 2
+        if line[0] == "+":
+            assert not held & names
+            held |= names
+        else:
+            held -= names
+    assert log.read_text().count("+") == 15
 
 
 def test_cpu_needs_no_token():
-    with devices.claim_device("cpu") as device:
-        assert device == "cpu"
+    with devices.claim_devices("cpu", 2) as found:
+        assert found == ["cpu"]

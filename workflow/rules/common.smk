@@ -40,6 +40,13 @@ def gpus(stage, wildcards):
     return int(GRAPH.find(stage, wildcards.key).device == "cuda")
 
 
+def for_each_process(stage, count):
+    """Return a function from wildcards to `count` for each process of the node of this stage."""
+    return lambda wildcards: count * GRAPH.find(stage, wildcards.key).settings.get(
+        "processes", 1
+    )
+
+
 def memory(stage):
     """Return a function that estimates the memory of the node of this stage."""
     # `input` makes Snakemake ask again once the weights exist whose size decides.

@@ -22,10 +22,10 @@ rule finetune:
         "results/benchmarks/finetune/{key}.tsv"
     conda:
         "../../envs/models.yaml"
-    threads: GRAPH.config.threads
+    threads: for_each_process("finetune", GRAPH.config.threads)
     resources:
         mem_mb=memory("finetune"),
-        gpu=GPU,
+        gpu=for_each_process("finetune", GPU),
     params:
         node=node("finetune"),
     message:

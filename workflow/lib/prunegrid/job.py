@@ -13,13 +13,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from prunegrid import artifacts
-from prunegrid.devices import claim_device
+from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.keys import code_digest
@@ -34,6 +34,7 @@ class Job:
 
     Attributes:
         device: "cpu" or "cuda:<i>".
+        devices: all of them, where the step runs in several processes.
         scratch: a folder that outlives a killed job of the same key; removed on success.
         where: a label of the step for error messages.
         threads: torch's threads.
@@ -43,13 +44,16 @@ class Job:
         together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
-    def __init__(self, node: Mapping[str, Any], scratch: Path, device: str = "cpu") -> None:
-        self.device, self.scratch, self.where = device, scratch, node["label"]
+    def __init__(
+        self, node: Mapping[str, Any], scratch: Path, devices: Sequence[str] = ("cpu",)
+    ) -> None:
+        self.device, self.devices = devices[0], list(devices)
+        self.scratch, self.where = scratch, node["label"]
         self.threads, self.settings = node["threads"], dict(node["settings"])
         self.memory: Mapping[str, Any] = node["memory"]
         self.training: Mapping[str, Any] = node["training"]
         self.together = [
-            Job(other, Path(other["scratch"]), device) for other in node.get("together", [])
+            Job(other, Path(other["scratch"]), devices) for other in node.get("together", [])
         ]
         self._seed = node["settings"].get("seed")
 
@@ -85,8 +89,8 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
-        with claim_device(node["device"]) as device:
-            _make(node, device, started)
+        with claim_devices(node["device"], node["settings"].get("processes", 1)) as devices:
+            _make(node, devices, started)
     except BaseException as error:
         known = isinstance(error, PrunegridError)
         reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
@@ -106,7 +110,7 @@ def _terminated(number: int, frame: Any) -> None:
     raise PrunegridError("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
 
 
-def _make(node: Mapping[str, Any], device: str, started: float) -> None:
+def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
     check_pins(node["pins"])
     check_code(node)
     folder, scratch = Path(node["path"]), Path(node["scratch"])
@@ -120,10 +124,11 @@ def _make(node: Mapping[str, Any], device: str, started: float) -> None:
     log.info("%s: started (key %s)", node["label"], node["key"])
     module = importlib.import_module(f"prunegrid.stages.{node['stage']}")
     with artifacts.writing(folder) as out:
-        record = module.run(dict(node["settings"]), parents, out, Job(node, scratch, device))
+        job = Job(node, scratch, devices)
+        record = module.run(dict(node["settings"]), parents, out, job)
         check_source(node)
         seconds = time.monotonic() - started
-        _write_manifest(node, out, record, manifests, device, seconds)
+        _write_manifest(node, out, record, manifests, devices[0], seconds)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
 
