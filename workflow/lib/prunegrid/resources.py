@@ -49,7 +49,8 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
         for parent in weights:
             manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
             parameters += manifest["record"]["weights"]["parameters"]
-        estimate = FIXED_MB + parameters * needed / 1e6
+        # Each process of a fine-tuning loads the model before it is shared out.
+        estimate = (FIXED_MB + parameters * needed / 1e6) * node.settings.get("processes", 1)
     return int(estimate * (1 + (attempt - 1) / 2))
 
 
