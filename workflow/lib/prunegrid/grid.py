@@ -177,7 +177,8 @@ class _Expansion:
             found = [self.inline(place, "prune", {**body, "sparsity": [s]}) for s in iterate.levels]
             prunings += [list(steps) for steps in zip(*found, strict=False)]
         tunings = self.steps(place, "finetune", iterate.finetune) if iterate.finetune else []
-        if tunings and tunings[0].profile.token_budget is None:
+        budgeted = {"one-shot-tuned", "dense-tuned"} & set(iterate.arms)
+        if tunings and budgeted and tunings[0].profile.token_budget is None:
             text = f"names '{iterate.finetune}', which has no token_budget: arms are equal by it"
             self.fault((*place, "finetune"), text)
             return []
