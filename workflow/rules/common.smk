@@ -90,6 +90,7 @@ def table_inputs(wildcards):
     """
     REQUESTED.add(wildcards.study)
     engine.by_keys_only(workflow)
+    engine.without_timers(workflow)
     if tables.is_stale(table_plan(wildcards)):
         engine.force(workflow, tables.outputs(wildcards.study))
     return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]

@@ -60,6 +60,17 @@ def by_keys_only(workflow: Any) -> None:
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
 
 
+def without_timers(workflow: Any) -> None:
+    """Start jobs as resources allow, and no more than that, where they run on this machine.
+
+    Snakemake limits how many start in a second, and looks again a second after each look: every
+    job that ends adds one more such chain, so that after some hundred jobs its own process takes
+    a large part of a core. To be called while the DAG is built, as `by_keys_only`.
+    """
+    if workflow.local_exec:
+        workflow.scheduling_settings.max_jobs_per_timespan = None
+
+
 def force(workflow: Any, files: list[str]) -> None:
     """Have the job of these files run, though they exist; to be called while the DAG is built."""
     workflow.dag.forcefiles.update(files)
