@@ -67,7 +67,8 @@ def without_timers(workflow: Any) -> None:
     job that ends adds one more such chain, so that after some hundred jobs its own process takes
     a large part of a core. To be called while the DAG is built, as `by_keys_only`.
     """
-    if workflow.local_exec:
+    # There are none where jobs are only shown.
+    if workflow.local_exec and workflow.scheduling_settings is not None:
         workflow.scheduling_settings.max_jobs_per_timespan = None
 
 
