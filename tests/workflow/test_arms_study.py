@@ -13,14 +13,15 @@ def test_arms_spend_the_same_tokens_and_keep_their_zeros(tmp_path):
     assert set(wide["status"]) == {"ok"}
     # The dense model, two one-shot, two tuned, one iterated, two dense tuned.
     assert len(wide) == 1 + 7
-    at = wide.set_index(["arm", "prune"]).sort_index()
-    tuned = at.loc[("one-shot-tuned", "sparsegpt-0.6")].iloc[0]
-    chain = at.loc[("iterative", "sparsegpt-0.3+sparsegpt-0.6")].iloc[0]
+    arms = {arm: rows for arm, rows in wide.groupby("arm")}
+    (tuned,) = arms["one-shot-tuned"].to_dict("records")
+    (chain,) = arms["iterative"].to_dict("records")
+    assert chain["prune"] == "sparsegpt-0.3+sparsegpt-0.6"
     for row in (tuned, chain):
         assert row["train_tokens"] == 128 and row["zeros_filled"] == 0
         assert row["sparsity_prunable"] == pytest.approx(0.6, abs=1e-3)
     assert chain["zeros_revived"] == 0 and pandas.isna(tuned["zeros_revived"])
-    assert at.loc[("dense-tuned", "dense")]["train_tokens"].tolist() == [64, 128]
+    assert arms["dense-tuned"]["train_tokens"].tolist() == [64, 128]
     for form in ("png", "svg"):
         assert (run.folder / f"results/arms.{form}").stat().st_size > 5000
     assert "one-shot-tuned" in (run.folder / "results/arms.svg").read_text()
