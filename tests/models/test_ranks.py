@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -82,27 +85,61 @@ def test_a_rank_that_dies_is_told(place, monkeypatch):
         tune(place, "dead", processes=2)
 
 
-def test_ranks_end_when_their_job_is_killed(place):
+def killed(place, ready, *arguments):
+    """Start a tuning in two processes, kill its job once `ready`, and wait for its ranks to end."""
     script = (
         "import sys\nfrom pathlib import Path\nimport test_ranks as here\n"
-        "here.tune(Path(sys.argv[1]), 'long', processes=2, epochs=5000)\n"
+        f"here.tune(Path(sys.argv[1]), 'long', processes=2, every_s=0.0, {', '.join(arguments)})\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     job = subprocess.Popen([sys.executable, "-c", script, str(place)], env=environment)
-    task = place / "scratch-long/ranks/task.json"
-    started = wait_for(lambda: len(running(task.parent)) >= 3, 180)
+    folder = place / "scratch-long/ranks"
+    seen = wait_for(lambda: len(running(folder)) >= 3 and ready(), 180)
     job.send_signal(signal.SIGKILL)
     job.wait()
-    assert started
-    assert wait_for(lambda: not running(task.parent), 30)
+    return seen, wait_for(lambda: not running(folder), 30)
+
+
+def test_a_killed_job_takes_its_ranks_along_and_is_taken_up_again(place):
+    """The run that goes on ends in the bytes of one that was never killed."""
+    saved = place / "scratch-long/training/training.safetensors"
+    assert killed(place, saved.exists, "epochs=12") == (True, True)
+    terms = {"processes": 2, "epochs": 12, "every_s": 300.0}
+    record, story, out = tune(place, "again", scratch=place / "scratch-long", **terms)
+    assert record["train"]["resumed_at"]
+    _, told, whole = tune(place, "whole", **terms)
+    assert story == told
+    mine, theirs = weights(out), weights(whole)
+    assert all(torch.equal(weight, theirs[name]) for name, weight in mine.items())
+
+
+def test_the_best_of_several_rates_is_that_of_one_process(place):
+    terms = {"dev_split": "dev", "learning_rates": [1e-5, 3e-3, 1e9], "max_steps": 4}
+    _, story, _ = tune(place, "one", **terms)
+    _, told, _ = tune(place, "two", processes=2, **terms)
+    assert story["learning_rate"] == told["learning_rate"] == 3e-3
+    assert [t["diverged"] is None for t in told["tries"]] == [True, True, False]
+    assert told["dev_loss"] == pytest.approx(story["dev_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("visible", "told"), [(None, "1,3"), ("a,b,c,d", "b,d")])
+def test_ranks_are_given_the_devices_that_the_job_holds(monkeypatch, visible, told):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    job = SimpleNamespace(device="cuda:1", devices=["cuda:1", "cuda:3"], threads=2)
+    found = ranks._environment(job)
+    assert found["CUDA_VISIBLE_DEVICES"] == told and found["OMP_NUM_THREADS"] == "2"
 
 
 def running(folder):
-    """Return the processes (the launcher and its ranks) of a task."""
-    listed = subprocess.run(
-        ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
-    )
-    return [line for line in listed.stdout.splitlines() if str(folder) in line]
+    """Return the processes (the launcher and its ranks) of a task, as Linux lists them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if str(folder) in place.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(place.parent.name)
+    return found
 
 
 def wait_for(condition, seconds):

@@ -10,6 +10,7 @@ from prunegrid.config.schedule import Schedule
 from prunegrid.graph import Graph
 from prunegrid.grid import expand
 from prunegrid.tables.plan import study_plan
+from prunegrid.tables.schema import unique_key
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATE = {
@@ -41,14 +42,14 @@ def points(seed=0, **iterate):
 
 def test_the_arms_of_two_sparsities():
     assert points() == [
-        ("one-shot", "", ""),
-        ("one-shot", "sparsegpt-0.2", ""),
-        ("one-shot", "sparsegpt-0.4", ""),
+        ("one-shot", "dense", "none"),
+        ("one-shot", "sparsegpt-0.2", "none"),
+        ("one-shot", "sparsegpt-0.4", "none"),
         ("one-shot-tuned+iterative", "sparsegpt-0.2", "tuned"),
         ("one-shot-tuned", "sparsegpt-0.4", "tuned-x2"),
         ("iterative", "sparsegpt-0.2+sparsegpt-0.4", "tuned+tuned"),
-        ("dense-tuned", "", "tuned"),
-        ("dense-tuned", "", "tuned-x2"),
+        ("dense-tuned", "dense", "tuned"),
+        ("dense-tuned", "dense", "tuned-x2"),
     ]
 
 
@@ -88,6 +89,32 @@ def test_a_chain_prunes_what_the_one_before_tuned():
     assert long[3].parents["weights"] is long[2]
 
 
+def test_a_dense_model_is_one_row_however_it_is_asked_for():
+    """As a profile in one grid, as the beginning of an arm in another."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    grids = [
+        {"model": "smollm2-135m", "prune": "dense"},
+        {"model": "smollm2-135m", "iterate": ITERATE | {"arms": ["one-shot"], "finetune": "full"}},
+    ]
+    raw["studies"] = {
+        "s": {"dataset": "wikipedia", "grid": grids, "evaluations": ["wikipedia-512"]}
+    }
+    cells = expand(validate(raw, [ROOT / "config.yaml"], ROOT), "s")
+    assert [(c.names("prune"), c.arm) for c in cells] == [
+        ("dense", "one-shot"), ("sparsegpt-0.2", "one-shot"), ("sparsegpt-0.4", "one-shot")
+    ]  # fmt: skip
+
+
+def test_no_shipped_study_has_two_rows_alike():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+    for study in raw["studies"]:
+        rows = [cell["columns"] for cell in study_plan(graph, study, ROOT)["cells"]]
+        unique_key(rows)
+        shown = {tuple(row[k] for k in ("model", "prune", "finetune", "seed")) for row in rows}
+        assert len(shown) == len(rows), study
+
+
 def test_the_table_knows_the_arms():
     cells = study_plan(Graph(config(), ROOT), "s", ROOT)["cells"]
     assert {c["columns"]["arm"] for c in cells} == {
@@ -100,7 +127,7 @@ def test_schedules_end_where_they_should():
     # Zhu and Gupta's cubic by hand: 0.8 · (1 - (3/4)³), 0.8 · (1 - (1/2)³), …
     assert Schedule(shape="cubic", to=0.8, steps=4).sparsities() == [0.4625, 0.7, 0.7875, 0.8]
     found = points(sparsities={"shape": "cubic", "to": 0.5, "steps": 2}, arms=["one-shot"])
-    assert [prune for _, prune, _ in found] == ["", "sparsegpt-0.4375", "sparsegpt-0.5"]
+    assert [prune for _, prune, _ in found] == ["dense", "sparsegpt-0.4375", "sparsegpt-0.5"]
 
 
 @pytest.mark.parametrize(

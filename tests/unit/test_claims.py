@@ -177,8 +177,8 @@ def test_a_perplexity_is_judged_by_the_text_that_was_read(dataset):
     assert f"On opt-125m / {dataset} c4 by ppl_2048_nonoverlap: *refuted*" in text
 
 
-def test_perplexities_are_claimed_of_texts_that_cells_can_be_tuned_beside():
-    """A text of `kind: text` cannot be learned, so no conclusion may ask for cells tuned on it."""
+def test_perplexities_are_claimed_of_evaluations_and_not_of_what_was_learned():
+    """What text was read its evaluation says: no scope asks for cells that were tuned on a text."""
     texts = {name for name, profile in CONFIG["datasets"].items() if profile.get("kind") == "text"}
     assert texts >= {"wikitext-2", "wikipedia"}
     for claim in CLAIMS:

@@ -28,8 +28,9 @@ def tables(metric=METRIC):
         for seed, value in enumerate(values):
             keys = {"model": "m", "dataset": "d", "prune": prune, "finetune": finetune}
             keys |= {"seed": seed, "arm": arm, "method": method}
+            target = {"sparsity_target": sparsity or None, "kind": "cell", "split": "w"}
             wide.append({**keys, "sparsity_effective": sparsity, "train_tokens": tokens})
-            tall.append({**keys, "kind": "cell", "split": "w", "metric": metric, "value": value})
+            tall.append({**keys, **target, "metric": metric, "value": value})
     tall.append({**tall[-1], "kind": "baseline", "value": 1.0})
     return pd.DataFrame(wide), pd.DataFrame(tall)
 

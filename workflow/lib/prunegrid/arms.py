@@ -16,14 +16,9 @@ there. A chain that belongs to two arms is one cell of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from prunegrid.cells import Chain, Step
 from prunegrid.config.schedule import Iterate
-
-if TYPE_CHECKING:
-    from prunegrid.grid import Step
-
-Chain = tuple["Step", ...]
 
 
 def chains_of(

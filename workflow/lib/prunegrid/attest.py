@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunegrid.errors import AttestationError
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.nm import parse_nm
 
 # Groups whose truth values fill a word of numpy's.
@@ -57,6 +57,22 @@ def nm_violations(weight: Tensor, keep: int, group: int) -> int:
         counts = np.bitwise_count(nonzero.numpy().view(WORDS[group]))
         return int(np.count_nonzero(counts > keep))
     return int((nonzero.reshape(weight.shape[0], -1, group).sum(-1) > keep).sum())
+
+
+def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Check that no tensor holds NaN or infinity.
+
+    Raises:
+        PrunegridError: one does.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PrunegridError(
+                f"the tensor {name} holds NaN or infinite values",
+                where=where,
+                expected="finite weights",
+                remedy="the model is broken: use another file or revision of it",
+            )
 
 
 def sparsity_facts(linears: Mapping[str, Tensor], pattern: str | None) -> dict:

@@ -43,6 +43,11 @@ class Step:
         return self.profile.calibration is not None or modules.draws(self.profile.method)
 
 
+Chain = tuple[Step, ...]
+# What a table calls a cell without a step of a kind.
+WITHOUT = {"prune": "dense", "finetune": "none"}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One row of a study's table.
@@ -65,11 +70,15 @@ class Cell:
         """Return the names of its steps of one kind, joined by '+', idle ones left out."""
         steps = [step for step in self.steps if step.kind == kind]
         acting = [step for step in steps if not step.idle]
-        return "+".join(step.name for step in acting or steps[:1])
+        return "+".join(step.name for step in acting or steps[:1]) or WITHOUT[kind]
 
     def identity(self) -> tuple:
-        """Return what tells it from the other cells of its study."""
-        steps = tuple((step.kind, step.name, step.profile.model_dump_json()) for step in self.steps)
+        """Return what tells it from the other cells of its study: steps that do nothing do not."""
+        steps = tuple(
+            (step.kind, step.name, step.profile.model_dump_json())
+            for step in self.steps
+            if not step.idle
+        )
         return (self.model, self.dataset, steps, self.seed)
 
     def joined(self, other: Cell) -> Cell:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from pydantic import ValidationError
 
 from prunegrid.arms import chains_of
-from prunegrid.cells import Cell, Step
+from prunegrid.cells import Cell, Chain, Step
 from prunegrid.config import profiles
 from prunegrid.config.schedule import Iterate
 from prunegrid.errors import nearest
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from prunegrid.config.load import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
-Chain = tuple[Step, ...]
 STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
 
 

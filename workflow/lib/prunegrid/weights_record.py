@@ -92,16 +92,8 @@ def measure(
         PrunegridError: a tensor holds NaN or infinity.
         AttestationError: `file_bytes` are not those of the tensors.
     """
-    held = 0
-    for name, tensor in tensors.items():
-        held += tensor.numel() * tensor.element_size()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise PrunegridError(
-                f"the tensor {name} holds NaN or infinite values",
-                where=where,
-                expected="finite weights",
-                remedy="the model is broken: use another file or revision of it",
-            )
+    attest.require_finite(tensors, where)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     _require_size(file_bytes, held, len(tensors), where)
     facts = dict.fromkeys(
         ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")

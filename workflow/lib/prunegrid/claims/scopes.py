@@ -2,7 +2,7 @@
 
 Names are of profiles as the shipped config has them (`*` stands for anything); the page says which
 of them it lacks. Perplexities are of the text that an evaluation names: what a cell was tuned on
-is no part of their scope, since a plain text cannot be tuned on here.
+is no part of their scope.
 """
 
 from __future__ import annotations

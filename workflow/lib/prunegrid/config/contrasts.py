@@ -61,8 +61,8 @@ def _facts(cell: Cell) -> dict[str, Any]:
     return {
         "model": cell.model,
         "dataset": cell.dataset,
-        "prune": cell.names("prune") or "dense",
-        "finetune": cell.names("finetune") or "none",
+        "prune": cell.names("prune"),
+        "finetune": cell.names("finetune"),
         "seed": cell.seed,
     }
 

@@ -50,7 +50,8 @@ class Iterate(Profile):
     Attributes:
         prune: an inline prune profile without its sparsity, or several.
         sparsities: a rising list, or a schedule.
-        finetune: a fine-tune profile with a token budget: that of each step of the iteration.
+        finetune: a fine-tune profile. Its token budget is that of each step of the iteration; it
+            must have one where an arm is equal by it (one-shot-tuned, dense-tuned).
         arms: see `prunegrid.arms`.
     """
 

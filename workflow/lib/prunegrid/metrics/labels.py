@@ -68,8 +68,8 @@ class Labels(evaluate.Metric):
         return {
             column: [
                 # What was not generated cannot have been cut off: no score is not "it was not".
-                None if column == "label_cut_off" and hit is None else float(label == column[6:])
-                for label, hit in zip(found, hit_limit, strict=True)
+                None if column == "label_cut_off" and hit is None else float(name == column)
+                for name, hit in zip((f"label_{label}" for label in found), hit_limit, strict=True)
             ]
             for column in COLUMNS
         }

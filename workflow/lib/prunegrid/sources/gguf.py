@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegrid.attest import require_finite
 from prunegrid.errors import PrunegridError
 from prunegrid.sources import folder as folders
-from prunegrid.sources import weights
 
 # Of the config that transformers builds: facts of the file and not of the model.
 NOT_OF_THE_MODEL = ("quantization_config", "_name_or_path", "_model_name_or_path", "dtype")
@@ -53,7 +53,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = loaded.state_dict()
-    weights.check_finite(tensors, where)
+    require_finite(tensors, where)
     model.load_state_dict(tensors, strict=True)
     model.tie_weights()
     model.generation_config = loaded.generation_config

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from prunegrid.attest import require_finite
 from prunegrid.errors import PrunegridError
 from prunegrid.sources import pickled
 
@@ -96,7 +97,7 @@ def read(folder: Path, layout: Layout) -> dict[str, Tensor]:
                 remedy="download or copy the folder again",
             )
         found = pickled.read(path) if layout.format == "pickled" else read_safetensors(path)
-        check_finite(found, str(path))
+        require_finite(found, str(path))
         tensors.update(found)
     return tensors
 
@@ -115,22 +116,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             where=str(path),
             remedy="it is truncated or damaged: delete it and download or copy it again",
         ) from error
-
-
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Check that no tensor holds NaN or infinity.
-
-    Raises:
-        PrunegridError: one does.
-    """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise PrunegridError(
-                f"the tensor {name} holds NaN or infinite values",
-                where=where,
-                expected="finite weights",
-                remedy="the model is broken: use another file or revision of it",
-            )
 
 
 def check_tied(tensors: Mapping[str, Tensor], tied: Mapping[str, str], where: str) -> None:

@@ -25,7 +25,7 @@ def has_arms(wide: pandas.DataFrame) -> bool:
 
 
 def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
-    """Return one row an arm, cell and score: {…, density, tokens, mean, low, high, seeds}.
+    """Return one row an arm, cell and score: {…, density, target, tokens, mean, low, high, seeds}.
 
     The dense model that was tuned on k budgets stands at the density of the k-th sparsity: what
     its tokens alone are worth there.
@@ -48,6 +48,7 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
             {
                 **dict(zip(by, key, strict=True)),
                 "density": 1 - float(group["sparsity_effective"].astype(float).mean()),
+                "target": group["sparsity_target"].iloc[0],
                 "tokens": float(group["train_tokens"].astype(float).fillna(0).mean()),
                 "mean": float(numpy.exp(numpy.log(values).mean()) if logs else values.mean()),
                 "low": values.min(),
@@ -61,8 +62,9 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
 def _placed(found: pandas.DataFrame) -> pandas.DataFrame:
     """Return the points, the tuned dense ones at the densities whose tokens they have."""
     for _, group in found.groupby(["model", "split", "metric"]):
-        pruned = group[(group["arm"] != DENSE) & (group["method"] != "dense")]
-        levels = sorted(pruned.groupby("prune")["density"].mean().round(2).unique(), reverse=True)
+        # Targets of one level are the same number; measured densities differ in their last digits.
+        pruned = group[group["method"] != "dense"]
+        levels = pruned.groupby("target")["density"].mean()
         own = group[group["arm"] == DENSE].sort_values("tokens")
         for index, density in zip(own.index, levels, strict=False):
             found.loc[index, "density"] = density

@@ -151,10 +151,10 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     return {
         "columns": {
             "model": cell.model,
-            "prune": cell.names("prune") or "dense",
+            "prune": cell.names("prune"),
             **_prune_columns(prune.profile if prune else None),
             "calibration": _calibrations(cell.steps),
-            "finetune": cell.names("finetune") or "none",
+            "finetune": cell.names("finetune"),
             "strategy": "+".join(profile.strategy for profile in tuned) or "none",
             "arm": cell.arm,
             "loss_on": trained[-1].loss_on if trained else None,

@@ -28,7 +28,7 @@ from prunegrid.training.guard import Diverged, Guard
 from prunegrid.training.loss import casting, mean_loss, summed_loss
 from prunegrid.training.schedule import rate_factor
 from prunegrid.training.store import Store
-from prunegrid.training.world import ALONE, World, local, share_like, whole
+from prunegrid.training.world import ALONE, World, let_go, local, share_like, whole
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +211,7 @@ class Loop:
         task, facts = self.task, self.facts
         began = time.perf_counter()
         loss = mean_loss(task.model, task.dev, task.settings, task.pad, task.device)
+        let_go(task.model)
         loss = task.world.agreed(loss)
         facts.dev_seconds += time.perf_counter() - began
         self.guard.check_dev(facts.steps, loss)

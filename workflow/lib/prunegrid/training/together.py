@@ -22,7 +22,7 @@ def fit_together(task: Task, fit: Callable[[Task], TrainFacts]) -> TrainFacts:
         SystemExit: in every process but the leading one: it has nothing further to do.
     """
     ours = world.current()
-    # Sharing moves a block at a time to the device, so the whole model need not fit there.
+    # The plain model waits in main memory: on the device are the shares alone.
     task.model.to("cpu")
     shared = copy.deepcopy(task.model)
     world.shard(shared, find_blocks(inner(shared)).modules, task.device)

@@ -91,6 +91,19 @@ def shard(model: nn.Module, blocks: Sequence[nn.Module], device: str) -> None:
         fully_shard(module, mesh=mesh)
 
 
+def let_go(model: nn.Module) -> None:
+    """Let gathered weights go that a forward pass alone has left, so that none of them grow stale.
+
+    Only a backward pass lets go of those outside the blocks: without one, weights that are set in
+    the shares meanwhile would not be seen by the next pass.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def local(tensor: Tensor) -> Tensor:
     """Return this process's share of a tensor, in the same memory; the tensor itself if whole."""
     from torch.distributed.tensor import DTensor
