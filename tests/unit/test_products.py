@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prunegrid.pruning import products
-from prunegrid.pruning.products import FastLinear
+from prunegrid import products
+from prunegrid.products import FastLinear
 
 
 def made(dtype=torch.float32, bias=True):
@@ -56,7 +56,19 @@ def test_columns_of_a_larger_weight_are_right():
             assert torch.allclose(got.double(), want, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["float64", "bfloat16", "gradients", "none here", "empty"])
+@pytest.mark.parametrize("here", [True, False])
+def test_product_is_rows_times_rows(monkeypatch, here):
+    if not here:
+        monkeypatch.setattr(products, "_LINEAR", None)
+    rows, others, _ = made()
+    for pair in ((rows[0], others), (rows[0].t().contiguous().t(), others[:7])):
+        got = products.product(*pair)
+        assert torch.allclose(got.double(), pair[0].double() @ pair[1].double().t(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "case", ["float64", "bfloat16", "gradients", "none here", "empty", "turned"]
+)
 def test_elsewhere_torchs_own_is_taken(taken, monkeypatch, case):
     dtype = {"float64": torch.float64, "bfloat16": torch.bfloat16}.get(case, torch.float32)
     inputs, weight, bias = made(dtype)
@@ -64,6 +76,8 @@ def test_elsewhere_torchs_own_is_taken(taken, monkeypatch, case):
         inputs = inputs[:, :0]
     if case == "none here":
         monkeypatch.setattr(products, "_LINEAR", None)
+    if case == "turned":
+        weight = weight.t().contiguous().t()
     with torch.set_grad_enabled(case == "gradients"), FastLinear():
         got = functional.linear(inputs, weight, bias)
     assert not taken

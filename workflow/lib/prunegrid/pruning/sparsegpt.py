@@ -21,7 +21,7 @@ import torch
 
 from prunegrid.errors import PrunegridError
 from prunegrid.lowest import lowest, lowest_by_row, lowest_of_group
-from prunegrid.obs import STRIP, factor_of, sweep
+from prunegrid.obs import factor_of, sweep
 from prunegrid.patterns import NM, Pattern
 
 if TYPE_CHECKING:
@@ -73,27 +73,17 @@ def prune_linear(
     columns = weight.t().float().contiguous()
     gone = columns == 0 if nested else None
     columns[stats.hessian.diagonal() == 0] = 0
-    choice, strip = mask_blocksize or blocksize, STRIP
-    if isinstance(pattern, NM):
-        choice = pattern.group
-        blocksize, strip = (max(size // choice, 1) * choice for size in (blocksize, STRIP))
+    choice = pattern.group if isinstance(pattern, NM) else mask_blocksize or blocksize
     diagonal = factor.diagonal()
 
     def choose(part: Tensor, place: slice) -> Tensor:
-        scores = (part / diagonal[place][:, None]).abs()
+        scores = (part * diagonal[place][:, None]).abs()
         if gone is None:
             return _choose(scores, pattern, place, len(columns))
         scores[gone[place]] = -1
         return _choose(scores, pattern, place, len(columns)) | gone[place]
 
-    sweep(
-        columns,
-        factor,
-        choose,
-        choice=choice,
-        blocksize=blocksize,
-        strip=strip,
-    )
+    sweep(columns, factor, choose, choice=choice, blocksize=blocksize)
     return columns.t().to(weight.dtype).contiguous(), dict(facts)
 
 
