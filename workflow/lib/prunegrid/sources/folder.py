@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    folder: Path, names: Iterable[str], task: str, dtype: torch.dtype, where: str
+    folder: Path,
+    names: Iterable[str],
+    task: str,
+    dtype: torch.dtype,
+    where: str,
+    tokenizer: bool = True,
 ) -> tuple[nn.Module, Any, str | None]:
     """Return (model in eval mode on the CPU, tokenizer, note) of a folder.
 
@@ -32,6 +37,7 @@ def load(
         task: as `prunegrid.loading` lists them.
         dtype: of the model that is returned.
         where: label for errors.
+        tokenizer: read it; without, None is returned for it.
 
     Raises:
         PrunegridError: the config is of another kind of model, or the tensors are not exactly
@@ -62,7 +68,7 @@ def load(
     set_generation(model, folder, where)
     if layout.format == "pickled":
         note = "; ".join(filter(None, ["converted from " + layout.file, note]))
-    return model.eval(), read_tokenizer(folder, where), note
+    return model.eval(), read_tokenizer(folder, where) if tokenizer else None, note
 
 
 def _says_what_is_tied(config) -> bool:
