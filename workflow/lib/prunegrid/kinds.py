@@ -69,10 +69,11 @@ def places(model: nn.Module, stored: Collection[str]) -> dict[str, Place]:
         groups.setdefault(id(named[2]), []).append(named)
     known = {}
     for group in groups.values():
-        for own in (named for named in group if named[0] in stored):
-            others = [named for named in group if named[0] not in stored]
-            tables = (named for named in (own, *others) if isinstance(named[1], nn.Embedding))
-            name, owner, parameter = next(tables, own)
+        kept = [named for named in group if named[0] in stored]
+        tables = [named for named in kept if isinstance(named[1], nn.Embedding)]
+        shared = [named for named in group if isinstance(named[1], nn.Embedding)]
+        for own in kept:
+            name, owner, parameter = own if tables or not shared else shared[0]
             stack, block = _block_of(name, stacks)
             kind = _kind(name, owner, parameter, stack is not None, attentions)
             known[own[0]] = Place(kind, stack, block, stacks[stack] if stack else None)
