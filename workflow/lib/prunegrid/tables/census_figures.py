@@ -32,17 +32,13 @@ def save(
 def draw_bars(frame: pandas.DataFrame, title: str) -> Any:
     """Return a figure: the share of each bin, with embeddings and without, a bar a cell."""
     groups = [g for g in dict.fromkeys(frame["group"]) if g not in ("block", "kind")]
-    figure, axes = plot.pyplot.subplots(
-        len(groups) or 1, len(SCALES), figsize=(13, 4.2 * max(1, len(groups))), squeeze=False
-    )
+    figure, axes = _panels(len(groups) or 1, len(SCALES))
     for line, group in zip(axes, groups, strict=False):
         rows = frame[frame["group"] == group]
         for axis, scale in zip(line, SCALES, strict=True):
             _bars(axis, rows, scale)
             axis.set_title(f"{group} ({scale})")
-    figure.suptitle(title)
-    figure.tight_layout()
-    return figure
+    return _finished(figure, title)
 
 
 def _bars(axis: Any, rows: pandas.DataFrame, scale: str) -> None:
@@ -65,7 +61,6 @@ def _bars(axis: Any, rows: pandas.DataFrame, scale: str) -> None:
     axis.set_xlabel("|w|")
     axis.set_ylabel("share of parameters (%)")
     axis.grid(alpha=0.3, axis="y")
-    axis.legend(fontsize=7)
 
 
 def draw_depth(frame: pandas.DataFrame, title: str) -> Any:
@@ -76,24 +71,38 @@ def draw_depth(frame: pandas.DataFrame, title: str) -> Any:
         for name, own in by_cell(rows)
         for stack in dict.fromkeys(own["stack"])
     ]
-    lines = -(-len(panels) // 2) or 1
-    figure, axes = plot.pyplot.subplots(
-        lines, 2, figsize=(13, 4.2 * lines), squeeze=False, sharey=True
-    )
+    figure, axes = _panels(-(-len(panels) // 2) or 1, 2, sharey=True)
     for axis, (name, own) in zip(axes.flat, panels, strict=False):
         _depth(axis, own)
         axis.set_title(name, fontsize=9)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    return _finished(figure, title)
+
+
+def _panels(lines: int, columns: int, **named: Any) -> tuple[Any, Any]:
+    size = (6.5 * columns, 4.2 * lines + 0.6)
+    return plot.pyplot.subplots(
+        lines, columns, figsize=size, squeeze=False, layout="constrained", **named
+    )
+
+
+def _finished(figure: Any, title: str) -> Any:
+    """Return the figure with its title, and one legend below all panels, where it hides nothing."""
     figure.suptitle(title)
-    figure.tight_layout()
+    named: dict[str, Any] = {}
+    for axis in figure.axes:
+        handles, labels = axis.get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True)) | named
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
 
 def _depth(axis: Any, rows: pandas.DataFrame) -> None:
     labels = list(dict.fromkeys(rows["bin"]))
     # The bins are in order: so are the colours, from dark to light in one that all can tell apart.
-    colours = matplotlib.colormaps["cividis"](numpy.linspace(0, 0.95, len(labels)))
+    colours = matplotlib.colormaps["viridis"](numpy.linspace(0, 0.95, len(labels)))
     for index, label in enumerate(labels):
         own = rows[rows["bin"] == label].sort_values("depth")
         share = 100 * own["share"].astype(float)
@@ -104,14 +113,15 @@ def _depth(axis: Any, rows: pandas.DataFrame) -> None:
             marker=MARKERS[index % len(MARKERS)],
             markersize=4,
             linewidth=1.2,
-            label=label,
+            linestyle="--" if label == "0" else "-",
+            zorder=3 if label == "0" else 2,
+            label="w = 0" if label == "0" else f"|w| in {label}",
         )
     axis.set_xlim(0, 1)
     axis.set_yscale("log")
     axis.set_xlabel("relative depth of the block: (index + 1/2) / blocks")
     axis.set_ylabel("share of the block's parameters (%)")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=6, ncol=2, title="|w|", title_fontsize=6)
 
 
 def cell_name(row: Mapping[str, Any]) -> str:
