@@ -17,6 +17,12 @@ from prunegrid.sources import weights
 
 log = logging.getLogger(__name__)
 
+# One of these a tokenizer's folder has; without any, transformers would make an empty one.
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+)
+
 
 def load(
     folder: Path,
@@ -194,6 +200,13 @@ def read_tokenizer(folder: Path, where: str, gguf_file: str | None = None):
     from transformers import AutoTokenizer
 
     extra = {"gguf_file": gguf_file} if gguf_file else {}
+    if not gguf_file and not any((Path(folder) / name).is_file() for name in VOCABULARIES):
+        raise PrunegridError(
+            "there is no tokenizer",
+            where=where,
+            expected=f"one of {', '.join(VOCABULARIES)} beside config.json",
+            remedy="add it, or say `tokenizer: false` where weights alone are asked for",
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **extra
