@@ -1,4 +1,4 @@
-"""The census: exact counts, whatever the architecture, the shards and the pieces they are read in."""
+"""The census: exact counts, whatever the architecture, the shards and the pieces."""
 
 import json
 import os
@@ -247,7 +247,7 @@ print(before, peak(), found.facts["parameters"])
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 def test_the_peak_is_that_of_a_piece_and_not_of_the_weights(tmp_path):
-    """400 MB in shards, half of it in one tensor: what is held beside the imports is a few pieces."""
+    """400 MB in shards, half of it one tensor: beside the imports a few pieces are held."""
     shape = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 3}
     heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 49152}
     config = AutoConfig.for_model("llama", **shape, **heads, tie_word_embeddings=True)
