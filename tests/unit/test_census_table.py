@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pandas
 import pytest
@@ -167,3 +168,9 @@ def test_cells_are_told_apart_by_what_was_done_to_them():
     named = CELL | {"prune": "w50", "seed": 3}
     assert census_figures.cell_name(CELL) == "m"
     assert census_figures.cell_name(named) == "m / w50 / seed 3"
+
+
+def test_every_column_is_documented():
+    text = (Path(__file__).resolve().parents[2] / "docs/census.md").read_text()
+    for column in census.COLUMNS:
+        assert f"| `{column.name}` | {column.dtype} |" in text, column.name

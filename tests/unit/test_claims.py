@@ -11,7 +11,7 @@ import pytest
 import yaml
 from claim_world import World, bear, facts, metric_of, places
 
-from prunegrid import cli
+from prunegrid import artifacts, cli
 from prunegrid.claims import page
 from prunegrid.claims.catalog import CLAIMS
 from prunegrid.claims.evidence import Comparison, decide, p_value
@@ -314,3 +314,11 @@ def test_tables_of_another_version_are_refused(tmp_path, monkeypatch, capsys):
     tables.wide.drop(columns="strategy").to_parquet("s.parquet")
     assert cli.main(["claims", "s.parquet"]) == 1
     assert "it has no column strategy; it was made by another version" in capsys.readouterr().err
+
+
+def test_tables_of_censuses_are_no_evidence(tmp_path):
+    for name, kind in (("a", "census"), ("b", None), ("claims", None)):
+        (tmp_path / f"{name}.parquet").touch()
+        artifacts.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
+    (tmp_path / "b.long.parquet").touch()
+    assert page.find(tmp_path) == [tmp_path / "b.parquet"]
