@@ -154,8 +154,8 @@ def test_the_bars_are_the_shares():
 def test_each_stack_is_a_panel_over_its_depth():
     figure = census_figures.draw_depth(rows(), "t")
     titles = [axis.get_title() for axis in figure.axes if axis.get_visible()]
-    assert titles == ["m: dec", "m: enc"]
-    zeros, *_, top = figure.axes[1].lines
+    assert titles == ["m: enc", "m: dec"]  # as they run
+    zeros, *_, top = figure.axes[0].lines
     assert zeros.get_xdata().tolist() == [0.25, 0.75]
     assert zeros.get_ydata()[0] == pytest.approx(100 * 7 / 18)
     assert math.isnan(zeros.get_ydata()[1])  # none there: a logarithm has no place for it

@@ -39,7 +39,7 @@ class Census:
     """The counts of a folder's weights.
 
     Attributes:
-        tensors: one entry a parameter, in the order of their names: name, kind, stack, block,
+        tensors: one entry a parameter, in the order of the model: name, kind, stack, block,
             blocks (see `prunegrid.kinds`), parameters, and counts: one for each bin, zeros first.
         facts: sha256, precision, parameters, nonzero_parameters, as in a WEIGHTS RECORD.
     """
@@ -65,7 +65,8 @@ def take(folder: Path, edges: Sequence[float]) -> Census:
     _require_described(model, stored, folder)
     known = places(model, stored)
     digests, tensors, dtypes = {}, [], Counter()
-    for name in tqdm(sorted(stored), desc="census", unit="tensor", disable=None):
+    names = [*known, *sorted(stored.keys() - known.keys())]
+    for name in tqdm(names, desc="census", unit="tensor", disable=None):
         digests[name], counts, dtype = _measured(stored[name], edges)
         if name in known:
             tensors.append(_entry(name, known[name], counts))

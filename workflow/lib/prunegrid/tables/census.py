@@ -133,7 +133,7 @@ def _groups(
         yield {"group": ALL}, tensors
     yield {"group": REST}, rest
     inside = counted[counted["stack"].notna()]
-    for (stack, block), members in inside.groupby(["stack", "block"]):
+    for (stack, block), members in inside.groupby(["stack", "block"], sort=False):
         depth = (block + 0.5) / members["blocks"].iloc[0]
         yield {"group": "block", "stack": stack, "block": int(block), "depth": depth}, members
     outside = counted[counted["stack"].isna()]
