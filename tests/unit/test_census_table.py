@@ -10,6 +10,7 @@ from matplotlib import pyplot
 
 from prunegrid import artifacts
 from prunegrid.tables import census, census_figures
+from prunegrid.tables.plan import outputs
 
 EDGES = [0.001, 0.1, 10.0]
 # (name, kind, stack, block, blocks, counts)
@@ -174,3 +175,9 @@ def test_every_column_is_documented():
     text = (Path(__file__).resolve().parents[2] / "docs/census.md").read_text()
     for column in census.COLUMNS:
         assert f"| `{column.name}` | {column.dtype} |" in text, column.name
+
+
+def test_the_rule_makes_every_file_of_the_table():
+    rule = (Path(__file__).resolve().parents[2] / "workflow/rules/census.smk").read_text()
+    for path in outputs(kind="census"):
+        assert f'"{path}"' in rule, path

@@ -33,7 +33,8 @@ wildcard_constraints:
 def studies(kind):
     """Return a pattern of the names of all studies of a kind."""
     found = GRAPH.config.sections["studies"].items()
-    return "|".join(re.escape(n) for n, study in found if study.kind == kind) or "none"
+    # Without any, what no study can be called.
+    return "|".join(re.escape(n) for n, study in found if study.kind == kind) or r"\."
 
 
 def node(stage):
