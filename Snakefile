@@ -24,6 +24,7 @@ include: "workflow/rules/transform.smk"
 include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/efficiency.smk"
+include: "workflow/rules/census.smk"
 include: "workflow/rules/aggregate.smk"
 
 

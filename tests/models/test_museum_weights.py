@@ -11,19 +11,25 @@ import pytest
 import tiny
 import torch
 from museum import stopped_by
+from safetensors.torch import load_file, save_file
 
 from prunegrid import (
+    artifacts,
     attest,
+    census,
     checkpoint,
     clock,
     evaluated,
     generation,
+    kinds,
+    loading,
     masked_lora,
     perplexity,
     verify,
     weights_record,
 )
 from prunegrid.sources import wheel
+from prunegrid.stages import census as census_stage
 from prunegrid.stages import efficiency, finetune, predictions, prune
 from prunegrid.stages import perplexity as perplexity_stage
 from prunegrid.training import masking
@@ -283,3 +289,28 @@ def test_a_model_that_says_nothing_has_the_perplexity_of_chance(tmp_path):
     assert torch.tensor(sum(losses) / 18).exp().item() == pytest.approx(chance)
     words = {"tokens": [9, 9], "units": [6, 6]}
     assert perplexity_stage.chance(model, words) == pytest.approx(tiny.VOCABULARY**1.5)
+
+
+def test_masks_of_attention_counted_as_weights(tmp_path, monkeypatch):
+    """A GPT-2 whose file holds a causal mask, and a census that takes all that is in it."""
+    folder, name = tiny.artifact(tmp_path / "m", "gpt2"), "transformer.h.0.attn.mask"
+    mask = torch.tril(torch.ones(64, 64))
+    tensors = {**load_file(folder / "model.safetensors"), name: mask}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    record = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    tiny.finish(folder, record | {"sha256": checkpoint.file_weights_sha256(folder)})
+    skeleton, places = loading.skeleton, kinds.places
+
+    def with_mask(place):
+        made = skeleton(place)
+        made.transformer.h[0].attn.register_buffer("mask", mask)
+        return made
+
+    monkeypatch.setattr(loading, "skeleton", with_mask)
+    (tmp_path / "right").mkdir()
+    made = census_stage.run({"edges": [0.1]}, {"weights": folder}, tmp_path / "right", tiny.job())
+    assert made["weights"]["parameters"] == record["parameters"]
+    everything = {name: kinds.Place("other", "transformer.h", 0, 2)}
+    monkeypatch.setattr(census, "places", lambda *given: {**places(*given), **everything})
+    with stopped_by(attest.require_same, "parameters = "):
+        census_stage.run({"edges": [0.1]}, {"weights": folder}, tmp_path, tiny.job())

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from claim_world import World, bear, facts, metric_of, places
 
-from prunegrid import cli
+from prunegrid import artifacts, cli
 from prunegrid.claims import page
 from prunegrid.claims.catalog import CLAIMS
 from prunegrid.claims.evidence import Comparison, decide, p_value
@@ -260,13 +260,13 @@ def test_the_page_says_which_profiles_of_a_scope_the_config_lacks():
         text = page.markdown([outcome(World(), claim)], [], CONFIG)
         told = f"the shipped config has no {', no '.join(lacking)}."
         assert told in text if lacking else "the shipped config" not in text, claim.name
-    more = copy.deepcopy(CONFIG)
-    more["models"]["gpt2-xl"] = {}
+    less = copy.deepcopy(CONFIG)
+    del less["models"]["gpt2-xl"]
     untested = [outcome(World(), BY_NAME["half-breaks"])]
-    assert "has no model gpt2-xl." in page.markdown(untested, [], CONFIG)
-    assert "the shipped config" not in page.markdown(untested, [], more)
-    del more["evaluations"]["wikitext"]
-    assert "has no evaluation wikitext." in page.markdown(untested, [], more)
+    assert "the shipped config" not in page.markdown(untested, [], CONFIG)
+    assert "has no model gpt2-xl." in page.markdown(untested, [], less)
+    del less["evaluations"]["wikitext"]
+    assert "has no model gpt2-xl, no evaluation wikitext." in page.markdown(untested, [], less)
 
 
 def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
@@ -314,3 +314,11 @@ def test_tables_of_another_version_are_refused(tmp_path, monkeypatch, capsys):
     tables.wide.drop(columns="strategy").to_parquet("s.parquet")
     assert cli.main(["claims", "s.parquet"]) == 1
     assert "it has no column strategy; it was made by another version" in capsys.readouterr().err
+
+
+def test_tables_of_censuses_are_no_evidence(tmp_path):
+    for name, kind in (("a", "census"), ("b", None), ("claims", None)):
+        (tmp_path / f"{name}.parquet").touch()
+        artifacts.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
+    (tmp_path / "b.long.parquet").touch()
+    assert page.find(tmp_path) == [tmp_path / "b.parquet"]

@@ -197,7 +197,8 @@ def test_every_key_is_documented():
     text = (ROOT / "docs/config.md").read_text()
     assert all(f"`{key}`" in text for key in profiles.Training.model_fields)
     for section, kind in profiles.SECTIONS.items():
-        kinds = [kind] if isinstance(kind, type) else [profiles.Texts, profiles.Perplexity]
+        several = {"evaluations": ("texts", "perplexity"), "studies": ("evaluations", "census")}
+        kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]
         for profile in kinds:
             for key in profile.model_fields:
                 assert f"`{key}`" in text or f"{key}:" in text, f"{section}: {key}"

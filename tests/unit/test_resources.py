@@ -43,3 +43,12 @@ def test_without_the_weights_it_is_asked_again(tmp_path):
 def test_a_retry_asks_for_half_as_much_again():
     first, second, third = (memory_mb(node("data"), attempt) for attempt in (1, 2, 3))
     assert (second, third) == (1.5 * first, 2 * first)
+
+
+def test_a_census_holds_no_weights(tmp_path):
+    path = tmp_path / "m.json"
+    sizes = []
+    for parameters in (10**6, 10**10):
+        path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
+        sizes.append(memory_mb(node("census", path)))
+    assert sizes[0] == sizes[1]

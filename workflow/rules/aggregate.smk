@@ -41,6 +41,8 @@ rule aggregate:
         "results/logs/aggregate/{study}.log",
     benchmark:
         "results/benchmarks/aggregate/{study}.tsv"
+    wildcard_constraints:
+        study=studies("evaluations"),
     conda:
         "../../envs/table.yaml"
     params:

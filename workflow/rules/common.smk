@@ -30,6 +30,13 @@ wildcard_constraints:
     study="|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none",
 
 
+def studies(kind):
+    """Return a pattern of the names of all studies of a kind."""
+    found = GRAPH.config.sections["studies"].items()
+    # Without any, what no study can be called.
+    return "|".join(re.escape(n) for n, study in found if study.kind == kind) or r"\."
+
+
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
     return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
@@ -92,7 +99,8 @@ def table_inputs(wildcards):
     engine.by_keys_only(workflow)
     engine.without_timers(workflow)
     if tables.is_stale(table_plan(wildcards)):
-        engine.force(workflow, tables.outputs(wildcards.study))
+        kind = GRAPH.config.profile("studies", wildcards.study).kind
+        engine.force(workflow, tables.outputs(wildcards.study, kind))
     return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from prunegrid.job import check_pins, configure_logging
 from prunegrid.tables.aggregate import aggregate
+from prunegrid.tables.census import tabulate_census
 
 configure_logging(snakemake.log[0])  # noqa: F821 - given by Snakemake
 plan = snakemake.params.plan  # noqa: F821
 check_pins(plan["pins"])
-complete = aggregate(plan)
+complete = (tabulate_census if plan.get("kind") == "census" else aggregate)(plan)
 if snakemake.params.partial:  # noqa: F821
     Path(snakemake.output[0]).touch()  # noqa: F821
 elif not complete:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -16,19 +16,44 @@ from prunegrid.nm import parse_nm
 WORDS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
+class TensorDigest:
+    """The digest of one tensor that comes in pieces, in the order of its rows.
+
+    Args:
+        dtype: of the tensor.
+        shape: of the whole tensor.
+    """
+
+    def __init__(self, dtype: torch.dtype, shape: Iterable[int]) -> None:
+        self._digest = hashlib.sha256(f"{dtype} {list(shape)} ".encode())
+
+    def add(self, piece: Tensor) -> None:
+        """Take the next elements, row-major."""
+        plain = piece.detach().cpu().contiguous()
+        self._digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+
+    def hex(self) -> str:
+        """Return the hex SHA-256 over dtype, shape and bytes (row-major, little-endian)."""
+        return self._digest.hexdigest()
+
+
 def tensor_sha256(tensor: Tensor) -> str:
     """Return the hex SHA-256 over dtype, shape and bytes (row-major, little-endian) of a tensor."""
-    plain = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{plain.dtype} {list(plain.shape)} ".encode())
-    digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
+    digest = TensorDigest(tensor.dtype, tensor.shape)
+    digest.add(tensor)
+    return digest.hex()
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Return one hex SHA-256 over all named tensors, whatever their order or file layout."""
+    return combined_sha256({name: tensor_sha256(tensor) for name, tensor in tensors.items()})
+
+
+def combined_sha256(digests: Mapping[str, str]) -> str:
+    """Return `weights_sha256` of tensors whose own digests are known."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensor_sha256(tensors[name])}\n".encode())
+    for name in sorted(digests):
+        digest.update(f"{name} {digests[name]}\n".encode())
     return digest.hexdigest()
 
 

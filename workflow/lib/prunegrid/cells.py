@@ -54,14 +54,15 @@ class Cell:
 
     Attributes:
         model: name of a model profile.
-        dataset: name of the data set that it is tuned and evaluated on.
+        dataset: name of the data set that it is tuned and evaluated on; None in a study that
+            needs none.
         steps: what is done to the model, in order.
         seed: the seed that reaches it; None where no step draws.
         arm: the arms of an iterated grid that it is a point of, joined by '+'; None elsewhere.
     """
 
     model: str
-    dataset: str
+    dataset: str | None
     steps: tuple[Step, ...]
     seed: int | None
     arm: str | None = None

@@ -28,24 +28,26 @@ class CellPlan:
     Attributes:
         cell: the cell.
         chain: the nodes that change its weights, in order: the model first.
-        data: the node of its data set.
+        data: the node of its data set; None where its study needs none.
         texts: {split: (predictions, scores)}.
         perplexities: {evaluation: node}.
         efficiency: the node that times it, or None.
+        census: the node that counts its weights, or None.
     """
 
     cell: Cell
     chain: tuple[Node, ...]
-    data: Node
+    data: Node | None
     texts: dict[str, tuple[Node, Node]]
     perplexities: dict[str, Node]
     efficiency: Node | None
+    census: Node | None = None
 
     def leaves(self) -> list[Node]:
         """Return the nodes that its row is read from."""
         scored = [node for pair in self.texts.values() for node in pair]
-        timed = [self.efficiency] if self.efficiency else []
-        return [*scored, *self.perplexities.values(), *timed]
+        alone = [node for node in (self.efficiency, self.census) if node]
+        return [*scored, *self.perplexities.values(), *alone]
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
@@ -187,7 +189,8 @@ class Graph:
         """Return the artifacts of one cell of a study."""
         study = self.config.profile("studies", study_name)
         chain = self.chain(cell)
-        weights, data = chain[-1], self.data(cell.dataset)
+        weights = chain[-1]
+        data = None if cell.dataset is None else self.data(cell.dataset)
         label = weights.label.removeprefix("model ")
         texts, perplexities = {}, {}
         for name in study.evaluations:
@@ -207,7 +210,11 @@ class Graph:
             settings = self.slices.efficiency(study.efficiency)
             parents = {"weights": weights}
             efficiency = self.node("efficiency", f"{label} > efficiency", settings, parents)
-        return CellPlan(cell, chain, data, texts, perplexities, efficiency)
+        census = None
+        if study.kind == "census":
+            settings = self.slices.census(study_name)
+            census = self.node("census", f"{label} > census", settings, {"weights": weights})
+        return CellPlan(cell, chain, data, texts, perplexities, efficiency, census)
 
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""
@@ -222,8 +229,10 @@ class Graph:
     def baselines(self, study_name: str) -> dict[tuple[str, str, str], tuple[Node, Node]]:
         """Return {(data set, baseline, split): (predictions, scores)} of a study."""
         study = self.config.profile("studies", study_name)
-        datasets = sorted({cell.dataset for cell in expand(self.config, study_name)})
         found = {}
+        if not study.evaluations:
+            return found
+        datasets = sorted({cell.dataset for cell in expand(self.config, study_name)})
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
             for baseline in getattr(evaluation, "baselines", {}):

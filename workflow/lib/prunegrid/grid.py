@@ -104,7 +104,7 @@ class _Expansion:
         if unknown or "model" not in grid:
             return []
         models = self.plain(place, "models", "model", grid["model"])
-        datasets = self.plain(place, "datasets", "dataset", grid.get("dataset", self.study.dataset))
+        datasets = self.datasets(place, grid)
         chains = self.arms(place, grid) if "iterate" in grid else self.chains(place, grid)
         seeds = _listed(grid.get("seed", self.config.seed))
         for seed in seeds:
@@ -117,6 +117,12 @@ class _Expansion:
                 models, datasets, chains, seeds
             )
         ]
+
+    def datasets(self, place: tuple, grid: Mapping[str, Any]) -> list[str] | list[None]:
+        """Return the data sets of a grid; a study that counts weights alone may have none."""
+        if self.study.dataset is None and "dataset" not in grid:
+            return [None]
+        return self.plain(place, "datasets", "dataset", grid.get("dataset", self.study.dataset))
 
     def check_names(self, place: tuple, chains: list[tuple[Step, ...]]) -> None:
         """Record a fault where one name would stand for two profiles, or a chain cannot work."""

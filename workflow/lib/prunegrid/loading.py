@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from prunegrid import clock
@@ -87,6 +88,28 @@ def kind_of(config) -> Kind:
         if is_of(kind, names)
         and (not kind.endings or type(config) in auto_class(kind)._model_mapping)
     )
+
+
+def skeleton(folder: Path) -> nn.Module:
+    """Return the model of a folder's config without its weights, on the meta device."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        return auto_class(kind_of(config)).from_config(config, trust_remote_code=False)
+
+
+def names_in_model(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
+    """Return {name in the files: name in the model} of a folder that `save_pretrained` wrote.
+
+    transformers saves some models under the names that their first releases had (GPT-NeoX's head).
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, apply_renamings
+
+    rules = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    known = model.state_dict().keys()
+    return {name: name if name in known else apply_renamings(name, rules) for name in stored}
 
 
 def read_model(folder: Path) -> nn.Module:

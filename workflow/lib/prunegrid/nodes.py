@@ -23,6 +23,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "scores": ((*_TABLES, "evaluate", "rouge-score"), False),
     "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
+    "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
 }
 SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate", "rouge-score", "bert-score"), True)
 

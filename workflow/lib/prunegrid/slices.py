@@ -46,7 +46,8 @@ class Slices:
             source["file"] = profile.file
         if profile.note:
             source["note"] = profile.note
-        return {"source": source, "dtype": self.config.dtype, "task": profile.task}
+        settings = {"source": source, "dtype": self.config.dtype, "task": profile.task}
+        return settings if profile.tokenizer else settings | {"tokenizer": False}
 
     def data(self, name: str) -> dict[str, Any]:
         """Return the slice of a data set: its source, columns and splits; not its prompt."""
@@ -195,6 +196,10 @@ class Slices:
     def efficiency(self, name: str) -> dict[str, Any]:
         """Return the slice of a timing."""
         return self.config.profile("efficiency", name).model_dump()
+
+    def census(self, name: str) -> dict[str, Any]:
+        """Return the slice of a study's census: its edges; how they are shown is the table's."""
+        return {"edges": list(self.config.profile("studies", name).edges)}
 
     def _seed(self, seed: int | None) -> int:
         return self.config.seed if seed is None else seed

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid import checkpoint, evaluated, scoring
+from prunegrid import checkpoint, evaluated, scoring, verify_census
 from prunegrid.artifacts import file_sha256, read_json, read_manifest
 from prunegrid.errors import PrunegridError
 from prunegrid.nodes import ARTIFACTS
@@ -40,6 +40,8 @@ def verify(table: Path) -> list[str]:
     differences = list(_files(table.parent, manifest))
     if any(table.name in text for text in differences):
         return differences
+    if manifest["plan"].get("kind") == "census":
+        return differences + verify_census.differences(table, manifest["plan"])
     wide = pandas.read_parquet(table)
     for cell in manifest["plan"]["cells"]:
         row = _row(wide, cell)

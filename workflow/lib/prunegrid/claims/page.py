@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 from tabulate import tabulate
 
-from prunegrid.artifacts import write_text
+from prunegrid.artifacts import read_json, write_text
 from prunegrid.claims.catalog import CLAIMS
 from prunegrid.claims.claim import QUALITY, Claim
 from prunegrid.claims.evidence import Comparison, decide
@@ -214,9 +214,14 @@ def _table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def find(folder: Path) -> list[Path]:
-    """Return the finished studies' tables of a folder, by name."""
+    """Return the finished studies' tables of a folder, by name; those of censuses claim nothing."""
     tables = [path for path in sorted(folder.glob("*.parquet")) if "." not in path.stem]
-    return [path for path in tables if path.stem != "claims"]
+    return [path for path in tables if path.stem != "claims" and not _is_census(path)]
+
+
+def _is_census(table: Path) -> bool:
+    manifest = table.with_suffix(".manifest.json")
+    return manifest.exists() and read_json(manifest).get("plan", {}).get("kind") == "census"
 
 
 def write(

@@ -167,7 +167,9 @@ def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]
 
 def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
     """Return one fault in words; `item` is one of pydantic's error dicts."""
-    loc = tuple(part for part in item["loc"] if part not in ("texts", "perplexity"))
+    loc = item["loc"]
+    if not isinstance(kind, type) and loc[:1] and loc[0] in profiles.TAGGED:
+        loc = loc[1:]
     where = places(*keys, *loc)
     if item["type"] == "extra_forbidden":
         return f"{where} is not a key here; {nearest(loc[-1], _fields(kind, item))}"
@@ -184,5 +186,4 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
 def _fields(kind: Any, item: Mapping) -> list[str]:
     if isinstance(kind, type):
         return list(kind.model_fields)
-    tag = item["loc"][0]
-    return list((profiles.Perplexity if tag == "perplexity" else profiles.Texts).model_fields)
+    return list(profiles.TAGGED[item["loc"][0]].model_fields)

@@ -6,10 +6,12 @@ checked in `prunegrid.config.load`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from prunegrid.config.census import Census
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
 
@@ -24,6 +26,7 @@ class Model(Profile):
     task: Literal["causal-lm", "seq2seq-lm", "masked-lm", "encoder"] = "causal-lm"
     config: dict[str, Any] | None = None
     seed: NonNegative = 0
+    tokenizer: bool = True
     note: str | None = None
 
     @model_validator(mode="after")
@@ -203,6 +206,7 @@ class Contrast(Profile):
 class Study(Profile):
     """A grid of cells and what is measured on each."""
 
+    kind: Literal["evaluations", "census"] = "evaluations"  # a census is `Census`
     title: str = ""
     dataset: str
     grid: dict[str, Any] | list[dict[str, Any]]
@@ -213,6 +217,13 @@ class Study(Profile):
     expected: list[Expected] = []
     contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
 
+
+def _kind_of_study(body: Any) -> str:
+    return "census" if isinstance(body, Mapping) and body.get("kind") == "census" else "evaluations"
+
+
+# The profiles of sections that hold several kinds, by the tag that pydantic's errors begin with.
+TAGGED = {"texts": Texts, "perplexity": Perplexity, "evaluations": Study, "census": Census}
 
 Texts.model_rebuild()
 
@@ -226,7 +237,10 @@ SECTIONS: dict[str, Any] = {
     "metrics": Metric,
     "evaluations": Annotated[Texts | Perplexity, Field(discriminator="kind")],
     "efficiency": Efficiency,
-    "studies": Study,
+    "studies": Annotated[
+        Annotated[Study, Tag("evaluations")] | Annotated[Census, Tag("census")],
+        Discriminator(_kind_of_study),
+    ],
 }
 
 

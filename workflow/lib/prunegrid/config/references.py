@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import contrasts, profiles, splits
+from prunegrid.config import contrasts, counted, profiles, splits
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
@@ -172,7 +172,9 @@ class _Check:
             for read in sorted(set(facts["READS"]) - modules.METRICS_READ):
                 known = nearest(read, modules.METRICS_READ)
                 self.add((*keys, "module"), f"has READS that name '{read}'; {known}")
-        self.name((*keys, "model"), "models", metric.model)
+        model = self.name((*keys, "model"), "models", metric.model)
+        if model is not None and not model.tokenizer:
+            self.add((*keys, "model"), f"is '{metric.model}', which has no tokenizer")
 
     def evaluation(self, name: str, evaluation: Any) -> None:
         if isinstance(evaluation, profiles.Perplexity):
@@ -217,7 +219,7 @@ class _Check:
             look = {"prune": self.prune, "finetune": self.finetune}[step.kind]
             look((*keys, f"grid ({step.kind} {step.name})"), step.profile)
         self._distinct_rows(keys, cells)
-        self._encoders(keys, cells)
+        self._models(keys, study, cells)
         self._biases(keys, cells)
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
@@ -249,10 +251,18 @@ class _Check:
                 self.add((*keys, "grid"), f"{fault}; remove `biases` or the fine-tuning")
                 return
 
-    def _encoders(self, keys: tuple, cells: list) -> None:
+    def _models(self, keys: tuple, study: Any, cells: list) -> None:
+        """What is evaluated writes texts, or has perplexities; weights of any model are counted."""
+        if study.kind == "census":
+            for fault in counted.faults(self.config, cells):
+                self.add((*keys, *fault.keys), fault.text)
+            return
         for name in sorted({cell.model for cell in cells}):
-            if self.config.sections["models"][name].task != "causal-lm":
+            model = self.config.sections["models"][name]
+            if model.task != "causal-lm":
                 self.add((*keys, "grid"), f"has the model '{name}', whose task is not causal-lm")
+            if not model.tokenizer:
+                self.add((*keys, "grid"), f"has the model '{name}', which has no tokenizer")
 
     def _shared_splits(self, keys: tuple, study: profiles.Study) -> None:
         """Two evaluations of texts on one split would write to the same columns."""

@@ -23,7 +23,7 @@ def faults(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iter
     Args:
         cells: all of its grid.
     """
-    for dataset in sorted({cell.dataset for cell in cells}):
+    for dataset in sorted({cell.dataset for cell in cells} - {None}):
         profile = config.sections["datasets"].get(dataset)
         if profile is not None:
             own = [cell for cell in cells if cell.dataset == dataset]

@@ -17,9 +17,20 @@ from prunegrid.sources import weights
 
 log = logging.getLogger(__name__)
 
+# One of these a tokenizer's folder has; without any, transformers would make an empty one.
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+)
+
 
 def load(
-    folder: Path, names: Iterable[str], task: str, dtype: torch.dtype, where: str
+    folder: Path,
+    names: Iterable[str],
+    task: str,
+    dtype: torch.dtype,
+    where: str,
+    tokenizer: bool = True,
 ) -> tuple[nn.Module, Any, str | None]:
     """Return (model in eval mode on the CPU, tokenizer, note) of a folder.
 
@@ -32,6 +43,7 @@ def load(
         task: as `prunegrid.loading` lists them.
         dtype: of the model that is returned.
         where: label for errors.
+        tokenizer: read it; without, None is returned for it.
 
     Raises:
         PrunegridError: the config is of another kind of model, or the tensors are not exactly
@@ -62,7 +74,7 @@ def load(
     set_generation(model, folder, where)
     if layout.format == "pickled":
         note = "; ".join(filter(None, ["converted from " + layout.file, note]))
-    return model.eval(), read_tokenizer(folder, where), note
+    return model.eval(), read_tokenizer(folder, where) if tokenizer else None, note
 
 
 def _says_what_is_tied(config) -> bool:
@@ -188,6 +200,13 @@ def read_tokenizer(folder: Path, where: str, gguf_file: str | None = None):
     from transformers import AutoTokenizer
 
     extra = {"gguf_file": gguf_file} if gguf_file else {}
+    if not gguf_file and not any((Path(folder) / name).is_file() for name in VOCABULARIES):
+        raise PrunegridError(
+            "there is no tokenizer",
+            where=where,
+            expected=f"one of {', '.join(VOCABULARIES)} beside config.json",
+            remedy="add it, or say `tokenizer: false` where weights alone are asked for",
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **extra

@@ -25,7 +25,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return {source: what it resolved to, weights: the WEIGHTS RECORD} after writing the model.
 
     Args:
-        settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.loading`).
+        settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.loading`), and
+            tokenizer: False for a model without one.
         parents: none.
         out: an empty folder.
         job: its `where` labels errors.
@@ -34,7 +35,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: the source cannot be had, or is not a whole model of the task.
     """
     source, task, dtype = settings["source"], settings["task"], DTYPES[settings["dtype"]]
-    where = f"{job.where} ({describe(source)})"
+    where, wanted = f"{job.where} ({describe(source)})", settings.get("tokenizer", True)
     if source["kind"] == "random":
         model, tokenizer = tiny.build(source, task, dtype, where)
         digest = artifacts.content_digest({"": {"sha256": artifacts.canonical_json(source)}})
@@ -49,8 +50,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 raise PrunegridError(f"a GGUF file is no {task}", where=where)
             model, tokenizer, note = gguf.load(fetched.place, dtype, where)
         else:
-            model, tokenizer, note = folder.load(fetched.place, fetched.names, task, dtype, where)
+            model, tokenizer, note = folder.load(
+                fetched.place, fetched.names, task, dtype, where, tokenizer=wanted
+            )
     record["note"] = "; ".join(filter(None, [source.get("note"), note])) or None
+    tokenizer = tokenizer if wanted else None
     measured = checkpoint.write_plain(model, tokenizer, out, pattern=None).record
     return {"source": record, "weights": measured}
 

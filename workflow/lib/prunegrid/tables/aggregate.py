@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-import pyarrow
-import pyarrow.parquet
 
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
@@ -18,7 +16,7 @@ from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.files import place
+from prunegrid.tables.files import place, write_parquet
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import save_plots
 from prunegrid.tables.render import is_perplexity, render_markdown
@@ -122,7 +120,7 @@ def _write(
     about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
     about |= {"complete": complete, "prunegrid": __version__}
     writers: dict[str, Callable[[Path], None]] = {
-        f"{name}parquet": lambda path, frame=frame: _parquet(frame, path, about)
+        f"{name}parquet": lambda path, frame=frame: write_parquet(frame, path, about)
         for name, frame in frames.items()
     }
     wide, tall = frames[""], frames["long."]
@@ -170,10 +168,3 @@ def _frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:
     dtypes = {column.name: column.dtype for column in columns}
     dtypes |= {name: "Int64" if name.endswith("_n") else "Float64" for name in extra}
     return frame.astype(dtypes)
-
-
-def _parquet(frame: pandas.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
-    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    metadata = {f"prunegrid.{key}": str(value) for key, value in about.items()}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    pyarrow.parquet.write_table(table, path)

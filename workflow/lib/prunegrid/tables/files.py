@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow
+import pyarrow.parquet
 
 
 def place(path: Path, write: Callable[[Path], object]) -> None:
@@ -15,3 +20,11 @@ def place(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_parquet(frame: pandas.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
+    """Write a table as Parquet, with facts about it in its metadata."""
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    metadata = {f"prunegrid.{key}": str(value) for key, value in about.items()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    pyarrow.parquet.write_table(table, path)

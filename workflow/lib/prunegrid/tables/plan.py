@@ -30,17 +30,25 @@ SUFFIXES = (
 )
 
 
+CENSUS_SUFFIXES = (
+    *("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
+)
+
+
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
-def outputs(study: str = "{study}") -> list[str]:
+def outputs(study: str = "{study}", kind: str = "evaluations") -> list[str]:
     """Return the files of a study's table, the Parquet table first."""
-    return [f"results/{study}.{suffix}" for suffix in SUFFIXES]
+    suffixes = CENSUS_SUFFIXES if kind == "census" else SUFFIXES
+    return [f"results/{study}.{suffix}" for suffix in suffixes]
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
     """Return {study, key, cells, baselines, …}: all that the table's job needs."""
     study = graph.config.profile("studies", study_name)
+    if study.kind == "census":
+        return _keyed(_census(graph, study_name), "prunegrid.tables.census", root)
     cells = [_cell(graph, study, plan) for plan in graph.plans(study_name)]
     baselines = [
         {
@@ -64,10 +72,42 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "contrasts": [_contrast(entry) for entry in study.contrasts],
         "bootstrap_seed": graph.config.seed,
     }
-    code = keys.code_digest(("prunegrid.tables.aggregate",))
+    return _keyed(body, "prunegrid.tables.aggregate", root)
+
+
+def _keyed(body: dict[str, Any], module: str, root: Path) -> dict[str, Any]:
+    """Return a plan with its key: itself, the code that makes its table, the pinned packages."""
+    code = keys.code_digest((module,))
     pins = keys.read_pins(root / TABLE_ENV)
     identity = {"plan": _identity(body), "code": code, "pins": pins}
     return {**body, "key": keys.digest(identity), "pins": pins}
+
+
+def _census(graph: Graph, study_name: str) -> dict[str, Any]:
+    study = graph.config.profile("studies", study_name)
+    return {
+        "study": study_name,
+        "kind": "census",
+        "title": study.title,
+        "edges": list(study.edges),
+        "zeros": study.zeros,
+        "embeddings": study.embeddings,
+        "cells": [
+            {
+                "columns": {
+                    "model": plan.cell.model,
+                    "prune": plan.cell.names("prune"),
+                    "finetune": plan.cell.names("finetune"),
+                    "dataset": plan.cell.dataset,
+                    "seed": plan.cell.seed,
+                },
+                "chain": [_ref(node) for node in plan.chain],
+                "ancestors": [_ref(node) for node in plan.nodes()],
+                "census": _ref(plan.census),
+            }
+            for plan in graph.plans(study_name)
+        ],
+    }
 
 
 def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
@@ -92,7 +132,8 @@ def leaves(graph: Graph, study_name: str) -> list[str]:
 
 def is_stale(plan: dict[str, Any]) -> bool:
     """Whether a table exists that is not this plan's, only a part of it, or of other artifacts."""
-    present = [Path(path).exists() for path in outputs(plan["study"])]
+    kind = plan.get("kind", "evaluations")
+    present = [Path(path).exists() for path in outputs(plan["study"], kind)]
     if not any(present):
         return False
     try:

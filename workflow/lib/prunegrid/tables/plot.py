@@ -28,9 +28,14 @@ def save_plots(
     title = plan["title"] or plan["study"]
     draw = curves.draw_curves if curves.has_arms(wide) else _draw_quality
     figure = draw(wide, tall, title)
+    save(figure, path, form, plan["study"])
+
+
+def save(figure: Any, path: Path, form: str, salt: str) -> None:
+    """Write a figure into a file, "png" or "svg", and close it."""
     # Without dates, versions and random ids, equal tables give equal files.
     facts = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
-    with pyplot.rc_context({"svg.hashsalt": plan["study"]}):
+    with pyplot.rc_context({"svg.hashsalt": salt}):
         figure.savefig(path, format=form, dpi=130, metadata=facts)
     pyplot.close(figure)
 

@@ -75,7 +75,7 @@ def _open(ref: dict[str, str]) -> dict:
 
 
 def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
-    """Return the manifests of a cell's leaves by role; raise the first absence in its chain."""
+    """Return the manifests of a cell's leaves by role, as `open_leaves` does."""
     leaves = {
         f"{role}:{split}": ref
         for split, pair in cell["texts"].items()
@@ -84,6 +84,16 @@ def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
     leaves |= {f"perplexity:{name}": ref for name, ref in cell["perplexities"].items()}
     if cell["efficiency"]:
         leaves["efficiency:"] = cell["efficiency"]
+    return open_leaves(cell, leaves)
+
+
+def open_leaves(cell: dict[str, Any], leaves: dict[str, dict]) -> dict[str, dict]:
+    """Return the manifests of leaves by role.
+
+    Raises:
+        PrunegridError: one was not made, with the reason of the first failure in the cell's chain;
+            or it is broken.
+    """
     missing = [ref for ref in leaves.values() if not Path(ref["path"], "manifest.json").exists()]
     if missing:
         for ref in cell["ancestors"]:

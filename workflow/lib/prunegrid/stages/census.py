@@ -1,0 +1,50 @@
+"""Stage `census`: how large the weights of a model are, counted tensor by tensor from its files.
+
+Parents: weights. Out: `tensors.parquet`, one row a parameter: name, kind, stack, block, blocks,
+parameters, and bin_0 … bin_k (see `prunegrid.census`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from prunegrid import artifacts, attest, census, checkpoint
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return {weights: digest and counts, tensors: how many} after writing the counts.
+
+    Args:
+        settings: edges, ascending and above 0.
+        parents: {"weights": a plain weights artifact}.
+        out: an empty folder.
+        job: its `where` labels errors.
+
+    Raises:
+        AttestationError: what was read is not what the parent's record says.
+        PrunegridError: the weights are packed, or have an adapter beside them; see
+            `prunegrid.census.take`.
+    """
+    folder = parents["weights"]
+    checkpoint.require_plain(folder, job.where)
+    recorded = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    found = census.take(folder, settings["edges"])
+    attest.require_same(found.facts, recorded, str(folder))
+    pyarrow.parquet.write_table(as_table(found), out / "tensors.parquet")
+    return {"weights": found.facts, "tensors": len(found.tensors)}
+
+
+def as_table(found: census.Census) -> pyarrow.Table:
+    """Return a census with a row a tensor and a column a bin."""
+    rows = [
+        {key: value for key, value in entry.items() if key != "counts"}
+        | {f"bin_{index}": count for index, count in enumerate(entry["counts"])}
+        for entry in found.tensors
+    ]
+    names = list(rows[0])
+    text = {"name", "kind", "stack"}
+    fields = [(n, pyarrow.string() if n in text else pyarrow.int64()) for n in names]
+    return pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields))
