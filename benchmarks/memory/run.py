@@ -23,6 +23,8 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 
+from prunegrid.gram import GATHERED  # noqa: E402  (the path must be set first)
+
 SAMPLES, LENGTH = 8, 256
 FULL_LAYERS, FULL_SAMPLES, FULL_LENGTH = 32, 128, 2048
 FLOAT = 4
@@ -62,9 +64,13 @@ class Shape:
     def factoring(self) -> int:
         """Return the entries that stand beside the largest Hessian while it is factored.
 
-        A damped copy, its flipped copy, the Cholesky factor, an identity, the inverse, its flip.
+        A flipped and damped copy, the Cholesky factor, and the factor flipped back.
         """
-        return 6 * self.inner**2
+        return 3 * self.inner**2
+
+    def gathered(self) -> int:
+        """Return the entries of inputs that wait until many are added to the Hessians at once."""
+        return (3 * self.width + self.inner) * GATHERED
 
 
 def write_model(folder: Path, shape: Shape) -> dict:
@@ -162,6 +168,7 @@ def arithmetic(shape: Shape, samples: int, length: int) -> dict[str, float]:
         "outside the blocks": shape.outside,
         "one block": shape.block,
         "its Hessians": shape.hessians(),
+        "inputs that wait for them": shape.gathered(),
         "the largest one's factoring": shape.factoring(),
         "hidden states (on disk)": hidden,
     }

@@ -2,15 +2,16 @@
 
 With H = (2/n) XᵀX + λI and U the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU), columns are visited from
 left to right and updated as in `prunegrid.obs`. The score of w_ij is w_ij² / U_jj² (eq. 5 in its
-Cholesky form). Unstructured masks are chosen per block of `mask_blocksize` columns over all rows;
-N:M masks group by group, from the weights as updated so far. λ = dampening · mean(diag H). Inputs
-that were always zero ("dead") get H_jj = 1 and their weights go. Weights that are zero already may
-come back by an update; with `nested` they stay zero (and are the first to go), so that each mask of
-a model that is pruned in several steps holds the one before.
+Cholesky form), which is w_ij² A_jj² with the factor A = U⁻¹ that is used there. Unstructured masks
+are chosen per block of `mask_blocksize` columns over all rows; N:M masks group by group, from the
+weights as updated so far. λ = dampening · mean(diag H). Inputs that were always zero ("dead") get
+H_jj = 1 and their weights go. Weights that are zero already may come back by an update; with
+`nested` they stay zero (and are the first to go), so that each mask of a model that is pruned in
+several steps holds the one before.
 
 Deviations from the reference code: counts are exact (it drops one weight more a block); blocks'
-counts add up to exactly floor(sparsity · n) for the layer; where M does not divide `blocksize`, the
-block is shortened so that no group is cut; and those of `prunegrid.obs`.
+counts add up to exactly floor(sparsity · n) for the layer; where M or `mask_blocksize` does not
+divide `blocksize`, the block is shortened so that no group is cut; those of `prunegrid.obs`.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def prune_linear(
     gone = columns == 0 if nested else None
     columns[stats.hessian.diagonal() == 0] = 0
     choice = pattern.group if isinstance(pattern, NM) else mask_blocksize or blocksize
-    diagonal = factor.diagonal()
+    diagonal = factor.diagonal()[:, None]
 
     def choose(part: Tensor, place: slice) -> Tensor:
-        scores = (part * diagonal[place][:, None]).abs()
+        scores = (part * diagonal[place]).abs_()
         if gone is None:
             return _choose(scores, pattern, place, len(columns))
         scores[gone[place]] = -1
@@ -88,7 +89,7 @@ def prune_linear(
 
 
 def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:
-    """Return which weights of Wᵀ [columns, d_out] go, by |w| / U_jj (the order of w² / U_jj²)."""
+    """Return which weights of Wᵀ [columns, d_out] go, by |w| A_jj (the order of w² / U_jj²)."""
     if isinstance(pattern, NM):
         return lowest_of_group(scores, pattern.group - pattern.keep)
     scores = scores.t().contiguous()
