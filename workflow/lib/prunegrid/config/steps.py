@@ -37,7 +37,7 @@ class Prune(Profile):
     allocation_settings: dict[str, Any] = {}
     include: list[str] = []
     biases: bool = False
-    units: Annotated[list[Literal["mlp", "heads", "blocks"]], Field(min_length=1)] | None = None
+    units: list[Literal["mlp", "heads", "blocks"]] | None = None
     multiple: Positive = 1
 
     @field_validator("pattern", mode="before")
@@ -63,7 +63,7 @@ class Prune(Profile):
                 raise ValueError(fault)
             return self
         structured = OF_STRUCTURED & self.model_fields_set
-        if structured:
+        if structured and (self.pattern == "unstructured" or parse_nm(self.pattern)):
             raise ValueError(f"{sorted(structured)} are of pattern: structured; remove them")
         if self.pattern == "unstructured":
             if self.sparsity is None:
