@@ -79,28 +79,18 @@ def plan_of(
         for kind in settings["units"]
         for group in find_groups(model, blocks, kind, probe.to(device))
     ]
-    dense = removed_from(record).prunable_before
-    goal = round(settings["sparsity"] * dense) - (dense - record["prunable_parameters"])
-    if goal <= 0:
-        raise PrunegridError(
-            f"sparsity {settings['sparsity']} is asked for, and "
-            f"{1 - record['prunable_parameters'] / dense:.4f} of the weights are gone already",
-            where=where,
-            expected="more than that: it is the share of the dense model's prunable weights",
-        )
     plan = Plan(blocks, groups, {})
     kinds = _kinds(plan)
 
     def fewer_heads(count: int) -> bool:
-        stay = {"heads": kinds["heads"].units - count}
         heads = [group for group in groups if group.kind == "heads"]
-        changes = shapes.changes_for(model, blocks, heads, shapes.first_units(heads, stay))
+        kept = shapes.first_units(heads, {"heads": kinds["heads"].units - count})
         with contextlib.suppress(PrunegridError):
-            shapes.smaller_config(model, changes)
+            shapes.smaller_config(model, shapes.changes_for(model, blocks, heads, kept))
             return True
         return False
 
-    prunable = record["prunable_parameters"]
+    goal, prunable = _goal(settings, record, where), record["prunable_parameters"]
     counts = removed_units(kinds, goal, prunable, fewer_heads, settings["multiple"], where)
     stay = {kind: kinds[kind].units - count for kind, count in counts.items()}
     kept = shapes.first_units(groups, stay)
@@ -109,6 +99,21 @@ def plan_of(
     ghosts = shapes.smaller_tensors(ghosts, model, blocks, groups, kept)
     shapes.require_expressed(model, config, ghosts)
     return replace(plan, counts=counts)
+
+
+def _goal(settings: Mapping, record: Mapping[str, Any], where: str) -> int:
+    """Return how many prunable weights the model is to lose."""
+    dense = removed_from(record).prunable_before
+    lost = dense - record["prunable_parameters"]
+    goal = round(settings["sparsity"] * dense) - lost
+    if goal <= 0:
+        raise PrunegridError(
+            f"sparsity {settings['sparsity']} is asked for, and {lost / dense:.4f} of the weights "
+            "are gone already",
+            where=where,
+            expected="more than that: it is the share of the dense model's prunable weights",
+        )
+    return goal
 
 
 def _kinds(plan: Plan) -> dict[str, Kind]:

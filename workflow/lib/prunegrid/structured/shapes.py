@@ -178,11 +178,12 @@ def smaller_model(model: nn.Module, config, tensors: dict[str, Tensor]) -> nn.Mo
 
 def first_units(groups: Sequence[Group], stay: Mapping[str, int]) -> dict:
     """Return some choice of units that stay, of the right number: for questions about shapes."""
-    kept, places = {}, 0
+    kept, blocks = {}, 0
     for group in groups:
         count = stay[group.kind]
         if group.kind == "blocks":
-            count, places = int(places < count), places + 1
+            blocks += 1
+            count = int(blocks <= stay["blocks"])
         kept[group.kind, group.block] = torch.arange(count)
     return kept
 
