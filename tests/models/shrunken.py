@@ -85,9 +85,9 @@ def shrink(folder: Path, weights: Path, tokens: Tensor | None, **asked) -> tuple
     return record, artifacts.read_json(folder / "prune.json")
 
 
-def powerless(name: str, story: dict, seed: int = 0) -> nn.Module:
+def powerless(name: str, story: dict, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return the full model in which the units that `story` lists do nothing, by hand."""
-    model, names = build(name, seed), NAMES[name]
+    model, names = build(name).to(dtype), NAMES[name]
     modules = dict(model.named_modules())
     for block, kinds in story["blocks"].items():
         for kind, facts in kinds.items():

@@ -66,6 +66,19 @@ def test_to_remove_units_is_to_make_them_powerless(made, tmp_path, name, units):
     assert checkpoint.load(tmp_path / "out").record == record["weights"]
 
 
+@pytest.mark.parametrize("method", ["wanda", "taylor"])
+@torch.no_grad()
+def test_a_model_in_bfloat16_stays_one(tmp_path, method):
+    weights = shrunken.artifact(tmp_path / "model", build("llama").bfloat16())
+    asked = {"method": method, "units": ["heads", "mlp"], "sparsity": 0.4}
+    _, story = shrunken.shrink(tmp_path / "out", weights, shrunken.windows(), **asked)
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
+    assert small.dtype == torch.bfloat16
+    full = shrunken.powerless("llama", story, dtype=torch.bfloat16).float()
+    tokens = shrunken.windows(3)
+    assert torch.allclose(small.float()(tokens).logits, full(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("units", [["heads", "mlp"], ["blocks"]], ids="+".join)
 @torch.no_grad()
 def test_a_cache_works_as_in_the_full_model(made, tmp_path, units):
