@@ -53,6 +53,16 @@ def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
     assert set(frame["verdict"]) == {"not tested"} and len(frame) >= 2
 
 
+@pytest.mark.parametrize("name", ["zeros-save-no-time", "zeros-save-no-bytes", "nonzeros-halved"])
+def test_models_that_lost_units_say_nothing_about_zeros(name):
+    world = bear(World(), BY_NAME[name], "against")
+    assert outcome(world, BY_NAME[name]).verdict == "refuted"
+    for row in world.wide:
+        if row["method"] != "dense":
+            row["removed_prunable"] = 0.5
+    assert outcome(world, BY_NAME[name]).verdict == "not tested"
+
+
 def test_the_catalog_is_consistent():
     assert len(BY_NAME) == len(CLAIMS)
     columns = {c.name for c in COLUMNS} | {"pruned", "tuned", "iterative", "tuned_by"}

@@ -29,7 +29,8 @@ def tables(metric=METRIC):
             keys = {"model": "m", "dataset": "d", "prune": prune, "finetune": finetune}
             keys |= {"seed": seed, "arm": arm, "method": method}
             target = {"sparsity_target": sparsity or None, "kind": "cell", "split": "w"}
-            wide.append({**keys, "sparsity_effective": sparsity, "train_tokens": tokens})
+            shares = {"sparsity_effective": sparsity, "removed_prunable": None}
+            wide.append({**keys, **shares, "train_tokens": tokens})
             tall.append({**keys, **target, "metric": metric, "value": value})
     tall.append({**tall[-1], "kind": "baseline", "value": 1.0})
     return pd.DataFrame(wide), pd.DataFrame(tall)
@@ -49,6 +50,16 @@ def test_points_are_means_over_seeds_at_the_density_measured():
     assert (row["low"], row["high"], row["seeds"]) == (60.0, 80.0, 2)
     assert len(found) == len(CELLS) + 1  # the point of two arms stands in both
     assert picked(found, "iterative", 0.7)["mean"] == picked(found, "one-shot-tuned", 0.7)["mean"]
+
+
+def test_what_is_removed_and_what_is_zero_are_both_gone():
+    wide = pd.DataFrame(
+        {
+            "removed_prunable": pd.array([None, 0.5, 0.5], dtype="Float64"),
+            "sparsity_effective": pd.array([0.3, 0.0, 0.5], dtype="Float64"),
+        }
+    )
+    assert curves.share_gone(wide).tolist() == pytest.approx([0.3, 0.5, 0.75])
 
 
 def test_scores_that_are_no_perplexities_have_plain_means():

@@ -6,6 +6,7 @@ import numpy
 import pandas
 import pytest
 
+from prunegrid.errors import AttestationError
 from prunegrid.tables import rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
 from prunegrid.tables.render import render_markdown
@@ -24,6 +25,14 @@ def test_every_column_is_documented():
         *schema.EXAMPLES,
     ):
         assert f"| `{column.name}` | {column.dtype} | {column.meaning} |" in text, column.name
+
+
+def test_what_was_removed_is_counted_from_the_dense_model_of_the_row():
+    dense = {"parameters": 100}
+    rows._require_counted({"parameters_before": 100}, dense)
+    rows._require_counted({"parameters_before": None}, dense)
+    with pytest.raises(AttestationError, match="counted from 120.*the 100 of the dense model"):
+        rows._require_counted({"parameters_before": 120}, dense)
 
 
 def test_two_rows_of_one_key_are_refused():

@@ -40,7 +40,9 @@ class Step:
         if self.kind == "finetune":
             trains = modules.strategy_facts(self.profile.strategy)["TRAINS"]
             return trains or self.profile.calibration is not None
-        return self.profile.calibration is not None or modules.draws(self.profile.method)
+        return self.profile.calibration is not None or modules.draws(
+            self.profile.method, self.profile.pattern
+        )
 
 
 Chain = tuple[Step, ...]

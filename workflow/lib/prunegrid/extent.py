@@ -2,13 +2,14 @@
 
 `include` names linears outside the blocks (OPT-350m's projections), `biases` adds the biases of the
 linears, each a tensor of its own: both for settings of older studies. What was pruned is what is
-counted from then on, so the extent travels with the weights in their record.
+counted from then on, so the extent travels with the weights in their record. Where units were
+removed, how many weights the dense model had travels with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,19 +24,37 @@ class Extent:
     Attributes:
         include: patterns of linears outside the blocks.
         biases: the biases of all prunable linears too.
+        prunable_before: prunable weights of the dense model; None where no unit was removed.
+        parameters_before: all of its parameters; None with it.
     """
 
     include: tuple[str, ...] = ()
     biases: bool = False
+    prunable_before: int | None = None
+    parameters_before: int | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Extent:
         """Return what a WEIGHTS RECORD (or settings) says."""
-        return cls(tuple(record.get("include") or ()), bool(record.get("biases")))
+        return cls(
+            tuple(record.get("include") or ()),
+            bool(record.get("biases")),
+            record.get("prunable_before"),
+            record.get("parameters_before"),
+        )
 
     def record(self) -> dict[str, Any]:
         """Return it in plain builtins."""
-        return {"include": list(self.include), "biases": self.biases}
+        return {**vars(self), "include": list(self.include)}
+
+    def after(self, record: Mapping[str, Any]) -> Extent:
+        """Return it for weights made of those with this WEIGHTS RECORD: what they lost is kept."""
+        parent = Extent.of(record)
+        return replace(
+            self,
+            prunable_before=parent.prunable_before,
+            parameters_before=parent.parameters_before,
+        )
 
     def linears(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return full name → module of the prunable linears."""

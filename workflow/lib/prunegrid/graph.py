@@ -155,10 +155,7 @@ class Graph:
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
-        roots = [f"prunegrid.pruning.{step.profile.method}"]
-        roots += [f"prunegrid.updates.{step.profile.update}"] if step.profile.update else []
-        roots += [f"prunegrid.allocation.{step.profile.allocation}"]
-        return self.node("prune", label, settings, parents, tuple(roots))
+        return self.node("prune", label, settings, parents, _pruning_roots(step.profile))
 
     def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
         settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)
@@ -245,6 +242,15 @@ class Graph:
                         scores = self.scores(name, made, dataset, split)
                         found[dataset, baseline, split] = (made, scores)
         return found
+
+
+def _pruning_roots(profile: Any) -> tuple[str, ...]:
+    """Return the modules that a pruning step finds by name."""
+    if profile.pattern == "structured":
+        return ("prunegrid.structured.stage", f"prunegrid.structured.{profile.method}")
+    roots = [f"prunegrid.pruning.{profile.method}"]
+    roots += [f"prunegrid.updates.{profile.update}"] if profile.update else []
+    return (*roots, f"prunegrid.allocation.{profile.allocation}")
 
 
 def _before_pruning(weights: Node) -> Node:

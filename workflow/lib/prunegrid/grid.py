@@ -14,6 +14,7 @@ from prunegrid.cells import Cell, Chain, Step
 from prunegrid.config import profiles
 from prunegrid.config.schedule import Iterate
 from prunegrid.errors import nearest
+from prunegrid.nm import parse_nm
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
@@ -140,10 +141,22 @@ class _Expansion:
                 if before.kind == "finetune" and _needs_dense(after):
                     text = f"has {after.name} after {before.name}; it must come right after pruning"
                     self.fault(place, text)
+            for before, after in itertools.pairwise(acting):
+                self.check_shapes(place, before, after)
             for step in acting[1:]:
                 if getattr(step.profile, "propagation", "") == "dense":
                     text = f"has propagation: dense in {step.name}, which is not the first step"
                     self.fault(place, text)
+
+    def check_shapes(self, place: tuple, before: Step, after: Step) -> None:
+        """Record a fault where a step needs shapes or groups that removed units do not leave."""
+        if _removes(before) and _needs_dense(after):
+            text = f"has {after.name} after {before.name}: it refits weights to those before, and "
+            self.fault(place, text + "their shapes differ; use `update: least_squares` there")
+        pattern = getattr(before.profile, "pattern", "")
+        if _removes(after) and "mlp" in after.profile.units and parse_nm(pattern):
+            text = f"has {after.name} after {before.name}: neurons that go break the groups of "
+            self.fault(place, text + f"{pattern}; remove units first")
 
     def draws(self, chain: tuple[Step, ...]) -> bool:
         sampled = False
@@ -245,7 +258,7 @@ class _Expansion:
             body = {**fixed, **dict(zip(varied, values, strict=True))}
             lead = "method" if kind == "prune" else "strategy"
             said = [body.get(lead), *(body[k] for k in entry if k in varied and k != lead)]
-            label = "-".join(str(v).replace(":", "of").replace(" ", "") for v in said)
+            label = "-".join(map(_said, said))
             try:
                 found.append(Step(kind, label, model.model_validate(body), inline=True))
             except ValidationError as error:
@@ -264,6 +277,17 @@ def _budgets(tuning: Step, count: int) -> Step:
         update={"token_budget": count * tuning.profile.token_budget}
     )
     return Step("finetune", f"{tuning.name}-x{count}", profile, inline=True)
+
+
+def _removes(step: Step) -> bool:
+    """Whether a step removes units, so that shapes change."""
+    return getattr(step.profile, "pattern", "") == "structured"
+
+
+def _said(value: Any) -> str:
+    """Return a value as a part of a name."""
+    text = "_".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.replace(":", "of").replace(" ", "")
 
 
 def _needs_dense(step: Step) -> bool:

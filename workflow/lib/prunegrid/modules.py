@@ -41,6 +41,26 @@ def method_facts(method: str) -> dict[str, Any]:
     }
 
 
+def criterion_facts(name: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS, DRAWS} of a criterion of structured pruning.
+
+    Raises:
+        PrunegridError: there is no such criterion.
+    """
+    path = _named(_HERE / "structured", name, "NEEDS", "criterion of structured pruning")
+    facts = literals(path)
+    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"], "DRAWS": facts["DRAWS"]}
+
+
+def facts_for(method: str, pattern: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS, DRAWS, …} of what a pruning step's method is under its pattern.
+
+    Raises:
+        PrunegridError: there is none.
+    """
+    return criterion_facts(method) if pattern == "structured" else method_facts(method)
+
+
 def update_facts(name: str) -> dict[str, Any]:
     """Return {NEEDS, SETTINGS} of an update of the weights that stay.
 
@@ -82,10 +102,10 @@ def strategy_facts(name: str) -> dict[str, Any]:
     }
 
 
-def draws(method: str) -> bool:
+def draws(method: str, pattern: str) -> bool:
     """Whether a pruning method draws random numbers of its own; False where it is unknown."""
     try:
-        return method_facts(method)["DRAWS"]
+        return facts_for(method, pattern)["DRAWS"]
     except PrunegridError:
         return False
 

@@ -28,6 +28,8 @@ BYTES_A_PARAMETER = {
     "scores": 6,
     "census": 0,  # it holds a piece of one tensor
 }
+# Beyond that, where units are removed: gradients, and the smaller model beside the full one.
+STRUCTURED = 8
 WEIGHTS = ("model", "prune", "finetune", "transform")
 
 
@@ -46,6 +48,7 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
             needed = facts["MEMORY"] + facts["COPY"] * _copies(node.settings)
         else:
             needed = BYTES_A_PARAMETER[node.stage]
+            needed += STRUCTURED if node.settings.get("pattern") == "structured" else 0
         parameters = 0
         for parent in weights:
             manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from prunegrid import modules
 from prunegrid.config import profiles
 from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
+from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
 
 
@@ -86,8 +87,12 @@ class Slices:
 
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""
-        facts = modules.method_facts(profile.method)
-        settings = {**facts["SETTINGS"], **profile.model_dump(exclude={"calibration"})}
+        facts = modules.facts_for(profile.method, profile.pattern)
+        if profile.pattern == "structured":
+            settings = {**facts["SETTINGS"], **structured_settings(profile)}
+            return settings | ({"seed": self._seed(seed)} if facts["DRAWS"] else {})
+        unused = {"calibration", *OF_STRUCTURED}
+        settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
         if profile.update:
             known = modules.update_facts(profile.update)["SETTINGS"]
             settings["update_settings"] = {**known, **profile.update_settings}

@@ -114,8 +114,15 @@ def measure(
         **facts,
         "sparsity_effective": effective,
         "sparsity_model": 1 - nonzero / parameters,
+        "removed_prunable": _removed(facts["prunable_parameters"], extent.prunable_before),
+        "removed_total": _removed(parameters, extent.parameters_before),
         "file_bytes": file_bytes,
     }
+
+
+def _removed(count: int | None, before: int | None) -> float | None:
+    """Return the share of the dense model's weights that is gone; None where none is."""
+    return None if count is None or before is None else 1 - count / before
 
 
 def _require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:

@@ -12,6 +12,8 @@ from prunegrid.claims.scopes import BILLS, LEVELS, ROUNDS, SUMMARIES, TASKS
 TWO_OF_FOUR = {"pattern": "2:4"}
 DENSE = {"pruned": False}
 PRUNED = {"pruned": True}
+# Pruned, and as large as before.
+ZEROS = {**PRUNED, "removed_prunable": None}
 SAME_PLACE = ("pattern", "sparsity_target", "finetune")
 
 CLAIMS = (
@@ -169,7 +171,7 @@ CLAIMS = (
         metrics=("decode_tokens_per_second",),
         kind="measure",
         settings={
-            "a": PRUNED,
+            "a": ZEROS,
             "b": DENSE,
             "match": ("finetune",),
             "column": "decode_tokens_per_second",
@@ -184,7 +186,7 @@ CLAIMS = (
         metrics=("file_bytes",),
         kind="measure",
         settings={
-            "a": PRUNED,
+            "a": ZEROS,
             "b": DENSE,
             "match": ("finetune",),
             "column": "file_bytes",
@@ -199,7 +201,7 @@ CLAIMS = (
         metrics=("nonzero_parameters",),
         kind="measure",
         settings={
-            "a": {**PRUNED, "sparsity_target": 0.5},
+            "a": {**ZEROS, "sparsity_target": 0.5},
             "b": DENSE,
             "match": ("finetune",),
             "column": "nonzero_parameters",

@@ -104,7 +104,7 @@ class _Check:
         if prune.method == "dense":
             return
         try:
-            facts = modules.method_facts(prune.method)
+            facts = modules.facts_for(prune.method, prune.pattern)
         except PrunegridError as error:
             self.add((*keys, "method"), f"is '{prune.method}': {error.what}; {error.remedy}")
             return
@@ -112,7 +112,7 @@ class _Check:
             if key not in facts["SETTINGS"]:
                 known = nearest(key, set(profiles.Prune.model_fields) | set(facts["SETTINGS"]))
                 self.add((*keys, key), f"is not a setting of {prune.method}; {known}")
-        if prune.scope is not None and prune.scope not in facts["SCOPES"]:
+        if prune.scope is not None and prune.scope not in facts.get("SCOPES", ()):
             known = " or ".join(facts["SCOPES"])
             self.add((*keys, "scope"), f"is '{prune.scope}'; {prune.method} knows {known}")
         needy = [prune.method] if facts["NEEDS"] != "nothing" else []

@@ -68,7 +68,7 @@ class Iterate(Profile):
         if self.finetune is None and set(self.arms) != {"one-shot"}:
             raise ValueError("`finetune` is missing: every arm but one-shot tunes")
         for body in self.prunes:
-            if "sparsity" in body or "pattern" in body:
+            if "sparsity" in body or body.get("pattern", "structured") != "structured":
                 raise ValueError("`prune` takes its sparsity from `sparsities`; remove it there")
         return self
 

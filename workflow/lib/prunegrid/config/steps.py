@@ -11,6 +11,14 @@ from prunegrid.config.profile import Fraction, NonNegative, Positive, Profile, R
 from prunegrid.errors import PrunegridError
 from prunegrid.nm import parse_nm
 
+# Keys of a pruning step that are of pattern structured alone, and those that it does not know.
+OF_STRUCTURED = frozenset(("units", "multiple"))
+_NOT_STRUCTURED = frozenset(
+    ("scope", "propagation", "allocation", "allocation_settings", "include", "biases")
+)
+# What may be removed together: MLP alone, attention and MLP, attention alone, or blocks.
+_UNITS = ({"mlp"}, {"heads"}, {"heads", "mlp"}, {"blocks"})
+
 
 class Prune(Profile):
     """A pruning step; keys beyond these are settings of its method."""
@@ -29,6 +37,8 @@ class Prune(Profile):
     allocation_settings: dict[str, Any] = {}
     include: list[str] = []
     biases: bool = False
+    units: list[Literal["mlp", "heads", "blocks"]] | None = None
+    multiple: Positive = 1
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -47,6 +57,14 @@ class Prune(Profile):
             return self
         if self.update is None and self.update_settings:
             raise ValueError("`update_settings` belong to an `update`; name it or remove them")
+        if self.pattern == "structured":
+            fault = _fault_of_structured(self)
+            if fault:
+                raise ValueError(fault)
+            return self
+        structured = OF_STRUCTURED & self.model_fields_set
+        if structured and (self.pattern == "unstructured" or parse_nm(self.pattern)):
+            raise ValueError(f"{sorted(structured)} are of pattern: structured; remove them")
         if self.pattern == "unstructured":
             if self.sparsity is None:
                 raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
@@ -58,7 +76,8 @@ class Prune(Profile):
         found = parse_nm(self.pattern)
         if found is None:
             raise ValueError(
-                f'pattern is "{self.pattern}"; expected "unstructured" or "N:M", as in "2:4"'
+                f'pattern is "{self.pattern}"; expected "unstructured", "structured" or "N:M", as '
+                'in "2:4"'
             )
         if not 0 < found[0] < found[1]:
             raise ValueError(
@@ -72,6 +91,45 @@ class Prune(Profile):
             if key in self.model_fields_set:
                 raise ValueError(f"pattern {self.pattern} has no {key}; remove `{key}`")
         return self
+
+
+def _fault_of_structured(profile: Prune) -> str:
+    """Return all that is wrong with a step of pattern structured; empty where nothing is."""
+    faults = []
+    units = profile.units or []
+    if not units:
+        faults.append("pattern structured needs `units`: [mlp], [heads], [heads, mlp] or [blocks]")
+    elif set(units) not in _UNITS or len(set(units)) < len(units):
+        faults.append(f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]")
+    if profile.sparsity is None or not 0 < profile.sparsity < 1:
+        faults.append("pattern structured needs `sparsity` (0 < sparsity < 1)")
+    idle = _NOT_STRUCTURED & profile.model_fields_set
+    if idle:
+        faults.append(f"pattern structured does not use {sorted(idle)}; remove them")
+    if profile.update not in (None, "none", "least_squares"):
+        faults.append(f"update is '{profile.update}'; units know none and least_squares")
+    if profile.update == "least_squares" and units == ["blocks"]:
+        faults.append("blocks leave nothing to correct; remove `update`")
+    others = set(profile.update_settings) - {"dampening"}
+    if others:
+        faults.append(f"the correction is in closed form and has no {sorted(others)}; remove them")
+    if "multiple" in profile.model_fields_set and "mlp" not in units:
+        faults.append("`multiple` is of kept neurons; remove it, or add mlp to `units`")
+    return "; ".join(faults)
+
+
+def structured_settings(profile: Prune) -> dict[str, Any]:
+    """Return what a step of pattern structured reads: kinds in one order, each default said."""
+    return {
+        **(profile.model_extra or {}),
+        "method": profile.method,
+        "pattern": profile.pattern,
+        "sparsity": profile.sparsity,
+        "units": sorted(profile.units or []),
+        "multiple": profile.multiple,
+        "update": profile.update or "none",
+        "update_settings": dict(profile.update_settings),
+    }
 
 
 # Keys that only some strategies use, which say so in KEYS; all others are of training.

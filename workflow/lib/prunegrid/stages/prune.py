@@ -1,11 +1,13 @@
 """Stage `prune`: a checkpoint with its linears pruned, as a plain folder, and a report of each.
 
 Parents: weights, and calibration for methods that need inputs. Out: the model folder and
-`prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}.
+`prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}. What pattern structured
+leaves instead is in `prunegrid.structured.stage`.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from dataclasses import replace
@@ -43,6 +45,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
             calibration is missing, or the counts did not come out.
     """
+    if settings["pattern"] == "structured":
+        # By name, as methods are: its code is in the keys of such steps alone.
+        return importlib.import_module("prunegrid.structured.stage").run(
+            settings, parents, out, job
+        )
     prepared = shared_prune.adopt(job.scratch, out)
     if prepared is not None:
         return prepared
@@ -51,6 +58,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(recipe, parents, job.where)
     parent = by_block.open_dense(parents["weights"], job)
+    recipe = replace(recipe, extent=recipe.extent.after(parent.record))
     inputs = {"tokens": tokens, "norms": norms}
 
     def finish(cell: shared_prune.Cell, report: dict, weights: dict, seconds: float) -> dict:

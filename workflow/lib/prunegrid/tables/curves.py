@@ -24,6 +24,12 @@ def has_arms(wide: pandas.DataFrame) -> bool:
     return bool(wide["arm"].notna().any())
 
 
+def share_gone(wide: pandas.DataFrame) -> pandas.Series:
+    """Return the share of the dense model's prunable weights that are removed or zero, measured."""
+    removed = wide["removed_prunable"].astype(float).fillna(0)
+    return 1 - (1 - removed) * (1 - wide["sparsity_effective"].astype(float))
+
+
 def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
     """Return one row an arm, cell and score: {…, density, target, tokens, mean, low, high, seeds}.
 
@@ -31,12 +37,12 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
     its tokens alone are worth there.
 
     Args:
-        wide: the table; sparsity is read as measured on base and adapter.
+        wide: the table; sparsity is read as measured on base and adapter (see `share_gone`).
         tall: the long table.
     """
     keys = ["model", "dataset", "prune", "finetune", "seed"]
     cells = tall[(tall["kind"] == "cell") & tall["arm"].notna() & tall["value"].notna()]
-    measured = wide[[*keys, "sparsity_effective", "train_tokens"]]
+    measured = wide.assign(share=share_gone(wide))[[*keys, "share", "train_tokens"]]
     cells = cells.merge(measured, on=keys, how="left")
     cells = cells.assign(arm=cells["arm"].str.split("+")).explode("arm")
     found = []
@@ -47,7 +53,7 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
         found.append(
             {
                 **dict(zip(by, key, strict=True)),
-                "density": 1 - float(group["sparsity_effective"].astype(float).mean()),
+                "density": 1 - float(group["share"].mean()),
                 "target": group["sparsity_target"].iloc[0],
                 "tokens": float(group["train_tokens"].astype(float).fillna(0).mean()),
                 "mean": float(numpy.exp(numpy.log(values).mean()) if logs else values.mean()),

@@ -225,9 +225,18 @@ def _calibrations(steps: Iterable[Any]) -> str | None:
 
 def _prune_columns(profile: Any) -> dict[str, Any]:
     """Return the columns that a prune profile fills; None is a dense cell."""
-    names = ("pattern", "sparsity_target", "scope", "allocation", "update")
+    names = ("pattern", "units", "sparsity_target", "scope", "allocation", "update")
     if profile is None:
         return {"method": "dense", **dict.fromkeys((*names, "propagation"))}
+    if profile.pattern == "structured":
+        return {
+            "method": profile.method,
+            "pattern": profile.pattern,
+            "units": "+".join(sorted(profile.units)),
+            "sparsity_target": profile.sparsity,
+            **dict.fromkeys(("scope", "allocation", "propagation")),
+            "update": profile.update,
+        }
     facts = modules.method_facts(profile.method)
     needy = facts["NEEDS"] != "nothing" or (
         profile.update and modules.update_facts(profile.update)["NEEDS"] != "nothing"
@@ -236,6 +245,7 @@ def _prune_columns(profile: Any) -> dict[str, Any]:
     return {
         "method": profile.method,
         "pattern": profile.pattern,
+        "units": None,
         "sparsity_target": profile.sparsity if nm is None else 1 - nm[0] / nm[1],
         "scope": (profile.scope or facts["SCOPE"]) if nm is None else None,
         "allocation": profile.allocation if nm is None else None,

@@ -70,9 +70,9 @@ def _panel(
 ) -> None:
     rows = tall[(tall["split"] == split) & (tall["metric"] == metric)]
     cells = rows[rows["kind"] == "cell"].merge(
-        wide.drop_duplicates(subset=["model", "prune", "finetune", "dataset", "seed"])[
-            ["model", "prune", "finetune", "dataset", "seed", "sparsity_effective"]
-        ],
+        wide.assign(share=curves.share_gone(wide)).drop_duplicates(
+            subset=["model", "prune", "finetune", "dataset", "seed"]
+        )[["model", "prune", "finetune", "dataset", "seed", "share"]],
         on=["model", "prune", "finetune", "dataset", "seed"],
         how="left",
     )
@@ -88,7 +88,7 @@ def _panel(
             (group["high"].astype(float) - value).clip(lower=0),
         ]
         axis.errorbar(
-            group["sparsity_effective"].astype(float) + shift,
+            group["share"] + shift,
             value,
             yerr=errors if group["low"].notna().all() else None,
             fmt=MARKERS[methods.index(method) % len(MARKERS)],
@@ -104,7 +104,7 @@ def _panel(
         axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
     if metric.startswith("ppl"):
         axis.set_yscale("log")
-    axis.set_xlabel("sparsity of prunable weights, base + adapter (measured)")
+    axis.set_xlabel("zero or removed among prunable weights, base + adapter (measured)")
     axis.set_ylabel(f"{metric} ({split})")
     axis.grid(alpha=0.3)
     if len(rows):

@@ -109,6 +109,8 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
         line = {key: row[key] for key in shown}
         line["sparsity"] = _number(row["sparsity_prunable"], ".4f")
         line["effective"] = _number(row["sparsity_effective"], ".4f")
+        line["removed"] = _number(row["removed_prunable"], ".4f")
+        line["of all"] = _number(row["removed_total"], ".4f")
         line["N:M"] = (
             ""
             if pandas.isna(row["nm_valid"])

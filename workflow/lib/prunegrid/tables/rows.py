@@ -27,6 +27,8 @@ WEIGHT_FACTS = (
     "nm_valid",
     "sparsity_effective",
     "sparsity_model",
+    "removed_prunable",
+    "removed_total",
     "parameters",
     "nonzero_parameters",
     "file_bytes",
@@ -121,6 +123,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     lead = manifests[first_role]
     if lead["parents"]["weights"]["key"] != cell["chain"][-1]["key"]:
         raise AttestationError("evaluated another artifact", where=cell["chain"][-1]["path"])
+    _require_counted(weights, lead["lineage"][0]["record"]["weights"])
     row = {fact: weights[fact] for fact in WEIGHT_FACTS}
     row |= {
         "weights_sha256": weights["sha256"],
@@ -135,6 +138,17 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     row |= _trained(tuned) | recovered(lead["lineage"])
     return row | _generated(manifests) | _timed(manifests)
+
+
+def _require_counted(weights: dict, dense: dict) -> None:
+    """Check that what was removed is counted from the dense model of the row's own chain."""
+    before = weights["parameters_before"]
+    if before is not None and before != dense["parameters"]:
+        raise AttestationError(
+            f"removed parameters are counted from {before}",
+            expected=f"the {dense['parameters']} of the dense model",
+            remedy="delete this cell's artifacts and run again",
+        )
 
 
 def _trained(tuned: list[dict]) -> dict[str, Any]:

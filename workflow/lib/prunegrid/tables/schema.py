@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ KEYS = (
     Column("model", "string", "name of the model profile"),
     Column("prune", "string", "name of the prune profile(s), joined by +"),
     Column("method", "string", "pruning method of the last prune step; dense"),
-    Column("pattern", "string", "unstructured or N:M (N kept of M); null for dense"),
-    Column("sparsity_target", "Float64", "asked fraction of zeros; null for dense"),
+    Column("pattern", "string", "unstructured, N:M (N kept of M) or structured; null for dense"),
+    Column("units", "string", "what structured pruning removes: mlp, heads, blocks; or null"),
+    Column("sparsity_target", "Float64", "asked fraction of zeros, or removed; null for dense"),
     Column("calibration", "string", "names of the calibration profiles, joined by +; null without"),
     Column("scope", "string", "row, layer or model: weights ranked together; null without"),
     Column("allocation", "string", "how linears share the sparsity; null without"),
@@ -46,6 +47,8 @@ FACTS = (
     Column("sparsity_prunable", "Float64", "measured zeros among prunable base weights"),
     Column("nm_valid", "boolean", "every group keeps at most N of M; null without N:M"),
     Column("sparsity_effective", "Float64", "measured zeros of base + adapter"),
+    Column("removed_prunable", "Float64", "prunable weights of the dense model that are gone"),
+    Column("removed_total", "Float64", "the same of all its parameters; adapters count as there"),
     Column("zeros_promised", "string", "that tuning keeps: all, base (not base + adapter), none"),
     Column("zeros_filled", "Int64", "pruned places that tuning left non-zero in base + adapter"),
     Column("zeros_revived", "Int64", "pruned places that later prunings brought back; or null"),

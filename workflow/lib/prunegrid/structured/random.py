@@ -1,0 +1,25 @@
+"""Random units, the control: sums of equally many uniform random numbers, so every choice is as
+likely. It says what a share of units costs when their choice carries no information.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEEDS = "nothing"
+SETTINGS: dict[str, Any] = {}
+DRAWS = True
+
+
+def importance(weight: Tensor, seen: Tensor | None, *, generator: torch.Generator) -> Tensor:
+    """Return uniform random numbers, float32 [d_out, d_in].
+
+    Args:
+        generator: on the CPU, so that every device draws the same units.
+    """
+    return torch.rand(weight.shape, generator=generator).to(weight.device)
