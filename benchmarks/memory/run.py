@@ -23,8 +23,6 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 
-from prunegrid.gram import GATHERED  # noqa: E402  (the path must be set first)
-
 SAMPLES, LENGTH = 8, 256
 FULL_LAYERS, FULL_SAMPLES, FULL_LENGTH = 32, 128, 2048
 FLOAT = 4
@@ -67,10 +65,6 @@ class Shape:
         A flipped and damped copy, the Cholesky factor, and the factor flipped back.
         """
         return 3 * self.inner**2
-
-    def gathered(self) -> int:
-        """Return the entries of inputs that wait until many are added to the Hessians at once."""
-        return (3 * self.width + self.inner) * GATHERED
 
 
 def write_model(folder: Path, shape: Shape) -> dict:
@@ -168,7 +162,6 @@ def arithmetic(shape: Shape, samples: int, length: int) -> dict[str, float]:
         "outside the blocks": shape.outside,
         "one block": shape.block,
         "its Hessians": shape.hessians(),
-        "inputs that wait for them": shape.gathered(),
         "the largest one's factoring": shape.factoring(),
         "hidden states (on disk)": hidden,
     }

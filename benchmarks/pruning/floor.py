@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import subject
 import torch
 
-from prunegrid.products import FastLinear
+from prunegrid.pruning.products import FastLinear
 
 TOKENS = subject.SAMPLES * subject.LENGTH
 D, F = subject.HIDDEN, subject.FFN

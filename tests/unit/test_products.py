@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prunegrid import products
-from prunegrid.products import FastLinear
+from prunegrid.pruning import products
+from prunegrid.pruning.products import FastLinear
 
 
 def made(dtype=torch.float32, bias=True):
@@ -54,16 +54,6 @@ def test_columns_of_a_larger_weight_are_right():
             got = functional.linear(inputs, other, bias)
             want = inputs.double() @ other.double().t() + bias.double()
             assert torch.allclose(got.double(), want, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("here", [True, False])
-def test_product_is_rows_times_rows(monkeypatch, here):
-    if not here:
-        monkeypatch.setattr(products, "_LINEAR", None)
-    rows, others, _ = made()
-    for pair in ((rows[0], others), (rows[0].t().contiguous().t(), others[:7])):
-        got = products.product(*pair)
-        assert torch.allclose(got.double(), pair[0].double() @ pair[1].double().t(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from prunegrid.blocks import Blocks
 from prunegrid.errors import PrunegridError
 from prunegrid.forward import device_of
 from prunegrid.input_stats import is_finite
-from prunegrid.products import FastLinear
 from prunegrid.pruning.boundary import ON_DEVICE, Boundary, Storage
+from prunegrid.pruning.products import FastLinear
 from prunegrid.pruning.trace import Call, observe, require_equal_forward, shared, trace
 
 PROBE_TOKENS = 8

@@ -1,4 +1,4 @@
-"""A faster matrix product on a CPU, for Hessians and for the linears of a block run by hand.
+"""A faster matrix product for the linears of a block that is run by hand on a CPU.
 
 torch's `linear` in float32 takes MKL, which reaches its rate on the processors of its own maker
 only: on an AMD EPYC (Zen 4) oneDNN, which torch brings too, does the products of OPT-125m's linears
@@ -32,14 +32,6 @@ def _onednn_linear() -> Callable[..., Tensor] | None:
 _LINEAR = _onednn_linear()
 
 
-def product(rows: Tensor, others: Tensor) -> Tensor:
-    """Return rows · othersᵀ, [m, n] for [m, k] and [n, k], without gradients."""
-    with torch.no_grad():
-        if _fits(rows, others):
-            return _LINEAR(rows, others, None, "none", [], "")
-        return rows @ others.t()
-
-
 class FastLinear(TorchFunctionMode):
     """While entered, `torch.nn.functional.linear` takes oneDNN where it can; for one thread."""
 
@@ -62,8 +54,8 @@ def _fits(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and all(
             type(t) in (Tensor, torch.nn.Parameter)
             and t.dtype == torch.float32
-            # Read against its grain oneDNN takes hundreds of times as long.
-            and t.stride(-1) == 1
+            # Of a view oneDNN takes a thousand times as long.
+            and t.is_contiguous()
             and t.device.type == "cpu"
             for t in tensors
         )
