@@ -23,6 +23,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/transform.smk"
 include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/tasks.smk"
 include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/aggregate.smk"
 

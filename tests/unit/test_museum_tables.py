@@ -72,7 +72,7 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
     monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[-2].write_bytes(b""))
-    empty = {"texts": {}, "perplexities": {}, "efficiency": None}
+    empty = {"texts": {}, "perplexities": {}, "tasks": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
     plan |= {"cells": [{"name": name, **empty} for name in made]}
     plan |= dict.fromkeys(("baselines", "expected", "contrasts"), [])
@@ -118,7 +118,7 @@ def cell(tmp_path, evaluated, seen):
         about = {"record": record, "parents": {"weights": {"key": evaluated}}, "lineage": []}
         refs[name] = artifact(tmp_path / name, "k", **about)
     chain = [{"path": "weights", "key": "pruned", "stage": "prune"}]
-    return {"texts": {}, "perplexities": refs, "efficiency": None, "chain": chain}
+    return {"texts": {}, "perplexities": refs, "tasks": {}, "efficiency": None, "chain": chain}
 
 
 def test_scores_of_other_weights_in_a_row(tmp_path):
@@ -142,7 +142,7 @@ def answers(folder, prune, right, plan):
     summary = {"mean": right / 200, "n": 200, "higher_is_better": True, "chance": 0.25}
     record, ref = {"record": {"summary": {"acc": summary}}}, {"path": str(folder)}
     long = table_rows._text_rows(plan, about | {"kind": "cell"}, "test", ref, record)
-    cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}}
+    cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}, "tasks": {}}
     row = {column.name: None for column in COLUMNS} | about | {"status": "ok", "test_acc": 1.0}
     return cell, row, [{column.name: None for column in LONG} | entry for entry in long]
 

@@ -31,6 +31,7 @@ class CellPlan:
         data: the node of its data set.
         texts: {split: (predictions, scores)}.
         perplexities: {evaluation: node}.
+        tasks: {task: node}.
         efficiency: the node that times it, or None.
     """
 
@@ -39,13 +40,14 @@ class CellPlan:
     data: Node
     texts: dict[str, tuple[Node, Node]]
     perplexities: dict[str, Node]
+    tasks: dict[str, Node]
     efficiency: Node | None
 
     def leaves(self) -> list[Node]:
         """Return the nodes that its row is read from."""
         scored = [node for pair in self.texts.values() for node in pair]
         timed = [self.efficiency] if self.efficiency else []
-        return [*scored, *self.perplexities.values(), *timed]
+        return [*scored, *self.perplexities.values(), *self.tasks.values(), *timed]
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
@@ -134,7 +136,14 @@ class Graph:
 
     @functools.cache  # noqa: B019
     def data(self, name: str) -> Node:
-        """Return the node of a data set."""
+        """Return the node of a data set: one to read or download, or a mixture of others."""
+        profile = self.config.profile("datasets", name)
+        if profile.mixture is not None:
+            settings, members = self.slices.mixture(name)
+            parents = {role: self.data(member) for role, member in members.items()}
+            return self.node("mixture", f"mixture {name}", settings, parents)
+        if profile.kind == "rows":
+            return self.node("rows", f"data {name}", self.slices.rows(name), {})
         return self.node("data", f"data {name}", self.slices.data(name), {})
 
     def chain(self, cell: Cell) -> tuple[Node, ...]:
@@ -189,13 +198,16 @@ class Graph:
         chain = self.chain(cell)
         weights, data = chain[-1], self.data(cell.dataset)
         label = weights.label.removeprefix("model ")
-        texts, perplexities = {}, {}
+        texts, perplexities, tasks = {}, {}, {}
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
             if evaluation.kind == "perplexity":
                 parents = {"weights": weights, "data": self.data(evaluation.dataset)}
                 settings = self.slices.perplexity(name)
                 perplexities[name] = self.node("perplexity", f"{label} > {name}", settings, parents)
+                continue
+            if evaluation.kind == "tasks":
+                tasks |= {task: self.task(name, task, weights) for task in evaluation.tasks}
                 continue
             for split in evaluation.splits:
                 settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
@@ -207,7 +219,14 @@ class Graph:
             settings = self.slices.efficiency(study.efficiency)
             parents = {"weights": weights}
             efficiency = self.node("efficiency", f"{label} > efficiency", settings, parents)
-        return CellPlan(cell, chain, data, texts, perplexities, efficiency)
+        return CellPlan(cell, chain, data, texts, perplexities, tasks, efficiency)
+
+    def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
+        """Return the node that asks weights the items of a task."""
+        dataset = self.config.profile("tasks", name).dataset
+        parents = {"weights": weights, "data": self.data(dataset)}
+        label = f"{weights.label.removeprefix('model ')} > {name}"
+        return self.node("tasks", label, self.slices.task(name, evaluation_name), parents)
 
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""

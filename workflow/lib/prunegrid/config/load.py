@@ -19,6 +19,9 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 # A dot would make one study's table another's long table.
 STUDY_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
 
+# Evaluations by their kind.
+KINDS = {"texts": profiles.Texts, "perplexity": profiles.Perplexity, "tasks": profiles.Tasks}
+
 
 class ConfigError(PrunegridError):
     """Every fault of a config, one a line."""
@@ -167,7 +170,9 @@ def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]
 
 def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
     """Return one fault in words; `item` is one of pydantic's error dicts."""
-    loc = tuple(part for part in item["loc"] if part not in ("texts", "perplexity"))
+    loc = item["loc"]
+    if not isinstance(kind, type) and loc and loc[0] in KINDS:
+        loc = loc[1:]  # of which of several classes it is, pydantic says first
     where = places(*keys, *loc)
     if item["type"] == "extra_forbidden":
         return f"{where} is not a key here; {nearest(loc[-1], _fields(kind, item))}"
@@ -184,5 +189,4 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
 def _fields(kind: Any, item: Mapping) -> list[str]:
     if isinstance(kind, type):
         return list(kind.model_fields)
-    tag = item["loc"][0]
-    return list((profiles.Perplexity if tag == "perplexity" else profiles.Texts).model_fields)
+    return list(KINDS[item["loc"][0]].model_fields)

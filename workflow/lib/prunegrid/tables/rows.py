@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -15,9 +14,10 @@ import pandas
 from prunegrid.artifacts import canonical_json, read_manifest
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.status import read_state
+from prunegrid.tables import benchmarks
+from prunegrid.tables.intervals import interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
 
-RESAMPLES = 1000
 # Which zeros a step promises to keep (`prunegrid.kept`), the weakest first.
 PROMISES = ("none", "base", "all")
 MERGE_LOSSES = ("merge_loss_before", "merge_loss_after")
@@ -48,6 +48,8 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
     for entry in long:
         row.setdefault(f"{entry['split']}_n", entry["n"])
         row[f"{entry['split']}_{entry['metric']}"] = entry["value"]
+        if entry.get("stderr") is not None:
+            row[f"{entry['split']}_{entry['metric']}_stderr"] = entry["stderr"]
     return row | {"status": "ok", "reason": None}, long
 
 
@@ -82,6 +84,7 @@ def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
         for role, ref in pair.items()
     }
     leaves |= {f"perplexity:{name}": ref for name, ref in cell["perplexities"].items()}
+    leaves |= {f"tasks:{name}": ref for name, ref in cell["tasks"].items()}
     if cell["efficiency"]:
         leaves["efficiency:"] = cell["efficiency"]
     missing = [ref for ref in leaves.values() if not Path(ref["path"], "manifest.json").exists()]
@@ -221,7 +224,8 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
             | {"low": low, "high": high, "n": record["windows"], "higher_is_better": False}
         )
         long[-1] |= levels(long[-1], record)
-    return long
+    records = {name: manifests[f"tasks:{name}"]["record"] for name in cell["tasks"]}
+    return long + benchmarks.task_rows(plan, about, cell["tasks"], records)
 
 
 def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
@@ -230,7 +234,7 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
     for metric, summary in scores["record"]["summary"].items():
         low = high = None
         if metric in items and items[metric].notna().any():
-            low, high = _interval(plan, items[metric].dropna().to_numpy())
+            low, high = interval(plan, items[metric].dropna().to_numpy())
         rows.append(
             about
             | {"split": split, "metric": metric, "value": summary["mean"], "n": summary["n"]}
@@ -238,46 +242,6 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
         )
         rows[-1] |= levels(rows[-1], summary)
     return rows
-
-
-def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {chance, majority, at_chance} of a long row.
-
-    Args:
-        row: value, low, high and higher_is_better.
-        record: what the evaluation recorded of the metric; one that knows them gives `chance` and
-            `majority`, scores in the metric's own unit.
-
-    A score is at chance where its interval (without one, it itself) reaches the better of the two
-    levels, or is worse than both.
-    """
-    known = [record[name] for name in ("chance", "majority") if record.get(name) is not None]
-    found = {"chance": record.get("chance"), "majority": record.get("majority"), "at_chance": None}
-    upwards = row["higher_is_better"]
-    if known and upwards is not None and row["value"] is not None:
-        bound = row["low" if upwards else "high"]
-        bound = row["value"] if bound is None else bound
-        found["at_chance"] = bound <= max(known) if upwards else bound >= min(known)
-    return found
-
-
-def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
-    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
-    return _picks(plan["bootstrap_seed"], n)
-
-
-@functools.lru_cache(maxsize=4)
-def _picks(seed: int, n: int) -> numpy.ndarray:
-    picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
-    picks.flags.writeable = False
-    return picks
-
-
-def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
-    """Return the 95% percentile bootstrap interval of the mean over items."""
-    means = values[resampled(plan, len(values))].mean(axis=1)
-    low, high = numpy.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _perplexity_interval(plan: dict, path: Path) -> tuple[float, float]:
