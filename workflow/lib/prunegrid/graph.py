@@ -137,14 +137,19 @@ class Graph:
     @functools.cache  # noqa: B019
     def data(self, name: str) -> Node:
         """Return the node of a data set: one to read or download, or a mixture of others."""
-        profile = self.config.profile("datasets", name)
-        if profile.mixture is not None:
-            settings, members = self.slices.mixture(name)
-            parents = {role: self.data(member) for role, member in members.items()}
-            return self.node("mixture", f"mixture {name}", settings, parents)
-        if profile.kind == "rows":
-            return self.node("rows", f"data {name}", self.slices.rows(name), {})
-        return self.node("data", f"data {name}", self.slices.data(name), {})
+        if self.config.profile("datasets", name).mixture is None:
+            return self.node("data", f"data {name}", self.slices.data(name), {})
+        settings, members = self.slices.mixture(name)
+        parents = {role: self.part(*member) for role, member in members.items()}
+        return self.node("mixture", f"mixture {name}", settings, parents)
+
+    @functools.cache  # noqa: B019
+    def part(self, name: str, *splits: str) -> Node:
+        """Return the node of some splits of a data set; of kind rows, no other is fetched."""
+        if self.config.profile("datasets", name).kind != "rows":
+            return self.data(name)
+        label = f"data {name} {' '.join(splits)}"
+        return self.node("rows", label, self.slices.rows(name, splits), {})
 
     def chain(self, cell: Cell) -> tuple[Node, ...]:
         """Return the nodes that change the cell's weights: the model, then each step that acts."""
@@ -223,8 +228,9 @@ class Graph:
 
     def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
         """Return the node that asks weights the items of a task."""
-        dataset = self.config.profile("tasks", name).dataset
-        parents = {"weights": weights, "data": self.data(dataset)}
+        profile = self.config.profile("tasks", name)
+        splits = filter(None, (profile.split, profile.shots_from))
+        parents = {"weights": weights, "data": self.part(profile.dataset, *splits)}
         label = f"{weights.label.removeprefix('model ')} > {name}"
         return self.node("tasks", label, self.slices.task(name, evaluation_name), parents)
 

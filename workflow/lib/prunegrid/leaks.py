@@ -22,25 +22,24 @@ def normalised(text: str) -> str:
 
 
 class Known:
-    """What is evaluated: ids by the artifact that they are of, and normalised texts of all."""
+    """What is evaluated: ids by the source that they are of, and normalised texts of all."""
 
     def __init__(self) -> None:
         self.ids: dict[str, set[str]] = {}
         self.texts: set[str] = set()
 
     def add(
-        self, place: str, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], where: str
+        self, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], where: str
     ) -> int:
         """Add the rows of a split; return how many have a text.
 
         Args:
-            place: the artifact: an id says something only about rows of the same one.
-            settings: `id` and `text`, columns of the rows; `id` may be None.
+            settings: `of` (the source), `id` and `text` (columns of the rows); `id` may be None.
         """
         count = 0
         for row in rows:
             if settings["id"] is not None:
-                self.ids.setdefault(place, set()).add(text_of(row, settings["id"], where))
+                self.ids.setdefault(settings["of"], set()).add(text_of(row, settings["id"], where))
             text = normalised(text_of(row, settings["text"], where))
             if text:
                 self.texts.add(text)
@@ -48,11 +47,11 @@ class Known:
         return count
 
     def holds(
-        self, place: str, row: Mapping[str, Any], settings: Mapping[str, Any], where: str
+        self, row: Mapping[str, Any], settings: Mapping[str, Any], where: str
     ) -> str | None:
         """Return by what a row is known to be evaluated: "id", "text", or None."""
         if settings["id"] is not None:
             identity = text_of(row, settings["id"], where)
-            if identity in self.ids.get(place, ()):
+            if identity in self.ids.get(settings["of"], ()):
                 return "id"
         return "text" if normalised(text_of(row, settings["text"], where)) in self.texts else None

@@ -113,7 +113,7 @@ def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
     kept = dict(settings)
     if "source" in kept:
         kept["source"] = {k: v for k, v in kept["source"].items() if k not in ("path", "note")}
-    if "metrics" in kept:
+    if isinstance(kept.get("metrics"), dict):  # of texts; those of tasks are names
         kept["metrics"] = {
             name: {k: v for k, v in metric.items() if k != "path"}
             for name, metric in kept["metrics"].items()

@@ -6,6 +6,7 @@ would rerun the step for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from prunegrid.config import mixtures, profiles
 from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.digests import path_digest
-
-# What of a data set's slice a stage reads that keeps all columns.
-ROWS = ("source", "format", "splits")
+from prunegrid.keys import digest
 
 
 class Slices:
@@ -70,12 +69,17 @@ class Slices:
             "splits": dict(profile.splits),
         }
 
-    def rows(self, name: str) -> dict[str, Any]:
-        """Return the slice of a data set of kind rows: its source and splits."""
-        return {key: value for key, value in self.data(name).items() if key in ROWS}
+    def rows(self, name: str, splits: Sequence[str]) -> dict[str, Any]:
+        """Return the slice of some splits of a data set of kind rows."""
+        whole = self.data(name)
+        return {
+            "source": whole["source"],
+            "format": whole["format"],
+            "splits": {split: whole["splits"][split] for split in splits},
+        }
 
-    def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return (slice, {role: data set}) of a mixture: what is mixed, and what must not be in it.
+    def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, and what is barred.
 
         Names of data sets are not in it: their artifacts are its parents.
         """
@@ -87,16 +91,24 @@ class Slices:
         for label, part in mixture.parts.items():
             body = part.model_dump(exclude={"dataset"})
             settings["parts"][label] = body | self._known_by(part.dataset)
-            members[f"parts.{label}"] = part.dataset
+            members[f"parts.{label}"] = (part.dataset, part.split)
         for dataset, split in mixtures.evaluated_splits(self.config, mixture.against):
-            members[f"against.{len(settings['against'])}"] = dataset
+            members[f"against.{len(settings['against'])}"] = (dataset, split)
             settings["against"].append({"split": split, **self._known_by(dataset)})
         return settings, members
 
     def _known_by(self, name: str) -> dict[str, Any]:
-        """Return the columns that a row of a data set is known by in the leak check."""
+        """Return what a row of a data set is known by in the leak check.
+
+        Its columns; and the source, since an id says something of rows of the same one only.
+        """
         profile = self.config.profile("datasets", name)
-        return {"id": mixtures.id_column(profile), "text": mixtures.text_columns(profile)}
+        source = {k: v for k, v in self.data(name)["source"].items() if k not in ("path", "note")}
+        return {
+            "of": digest(source),
+            "id": mixtures.id_column(profile),
+            "text": mixtures.text_columns(profile),
+        }
 
     def prompt(self, dataset: str) -> dict[str, Any]:
         """Return how a data set's documents become prompts; those of a mixture are whole ones."""

@@ -31,8 +31,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {parts: {name: rows, leaked, taken, share}, evaluated, splits, …}.
 
     Args:
-        settings: parts {name: split, weight, cap, prompt, response, id, text}, rows, leaks ("drop"
-            or "refuse"), against [{split, id, text}], splits {name: slice of "all"}, seed.
+        settings: parts {name: split, weight, cap, prompt, response, of, id, text}, rows, leaks
+            ("drop" or "refuse"), against [{split, of, id, text}], splits {name: slice of "all"}, seed.
         parents: see above.
         out: an empty folder.
         job: gives the seed.
@@ -43,7 +43,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     known = Known()
     evaluated = [
-        known.add(str(parents[f"against.{number}"]), _read(parents[f"against.{number}"], entry["split"]), entry, job.where)
+        known.add(_read(parents[f"against.{number}"], entry["split"]), entry, job.where)
         for number, entry in enumerate(settings["against"])
     ]
     pools, facts = {}, {}
@@ -91,7 +91,7 @@ def _pool(
     pool, found = [], {}
     for number, row in enumerate(_read(folder, part["split"])):
         label = str(number) if part["id"] is None else text_of(row, part["id"], job.where)
-        why = known.holds(str(folder), row, part, job.where)
+        why = known.holds(row, part, job.where)
         if why is None:
             pool.append((label, row))
         else:
