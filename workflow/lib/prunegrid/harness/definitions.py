@@ -6,6 +6,7 @@ split is scored, and how many shots are shown; prompt, choices, filters and metr
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ def find(name: str, where: str) -> Definition:
     root = Path(lm_eval.tasks.__file__).parent
     folder = _folder(root, name)
     if folder is None:
+        close = difflib.get_close_matches(name, _names(root), n=3)
         raise PrunegridError(
-            f"the harness has no task {name!r}", where=where, remedy=nearest(name, _names(root))
+            f"the harness has no task {name!r}",
+            where=where,
+            remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "see its list",
         )
     index = _index(folder)
     entry = index.get(name)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import PrunegridError, nearest
 
 # The seed of the harness' command line, so that drawn shots are those of published numbers.
 SHOTS_SEED = 1234
 # Of its standard errors of F1, correlation and the like; that of a mean needs none.
 RESAMPLES = 1000
+# A column by itself, and not a template.
+_COLUMN = re.compile(r"[A-Za-z_]\w*$")
 
 
 class Model(HFLM):
@@ -79,6 +83,7 @@ def run(
         manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
         loaded = manager.load([name])
         for task in loaded["tasks"].values():
+            _require_columns(task, where)
             task.set_fewshot_seed(seed=SHOTS_SEED)
         answering = Model(model, tokenizer, batch_size)
         results = evaluate(
@@ -88,7 +93,7 @@ def run(
             bootstrap_iters=RESAMPLES,
             log_samples=True,
         )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise PrunegridError(
             f"the harness cannot make '{name}' of these rows ({type(error).__name__}: {error})",
             where=where,
@@ -96,3 +101,21 @@ def run(
             remedy="compare the data set's columns with the task's definition",
         ) from error
     return results, answering
+
+
+def _require_columns(task: Any, where: str) -> None:
+    """Check that the columns that a definition names by themselves are there.
+
+    The harness takes the name of a missing one for the text itself.
+
+    Raises:
+        PrunegridError: one is missing.
+    """
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        named = getattr(task.config, key)
+        if isinstance(named, str) and _COLUMN.match(named) and named not in task.features:
+            raise PrunegridError(
+                f"there is no column {named!r}, which is {key} of '{task.config.task}'",
+                where=where,
+                remedy=nearest(named, task.features),
+            )

@@ -132,24 +132,22 @@ def summarize(
 def chance_levels(results: Mapping[str, Any]) -> dict[str, float | None]:
     """Return {chance, majority} of an accuracy among choices; None where there are none.
 
-    `chance` is the mean over items of one in its number of choices, `majority` the share of the
-    answer (by its place) that is right most often.
+    `chance` is the mean over items of one in its number of choices. `majority` is the share of the
+    answer that is right most often, where all items have the same choices; where each has its own,
+    no answer is commoner than another.
     """
-    shares, answers, several = [], Counter(), False
+    shares, answers, seen = [], Counter(), set()
     for task, kept in results["samples"].items():
         if results["configs"][task].get("output_type") != "multiple_choice":
             return {"chance": None, "majority": None}
         for sample in kept:
-            choices = [str(pair[-1]).strip() for pair in sample["arguments"]]
+            choices = tuple(str(pair[-1]).strip() for pair in sample["arguments"])
             shares.append(1 / len(choices))
-            target = sample["target"]
-            if isinstance(target, str) and target.strip() in choices:
-                target = choices.index(target.strip())
-            several = several or not isinstance(target, int)
-            answers[str(target)] += 1
+            seen.add(choices)
+            answers[str(sample["target"])] += 1
     if not shares:
         return {"chance": None, "majority": None}
-    commonest = None if several else answers.most_common(1)[0][1] / len(shares)
+    commonest = answers.most_common(1)[0][1] / len(shares) if len(seen) == 1 else None
     return {"chance": math.fsum(shares) / len(shares), "majority": commonest}
 
 
