@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from prunegrid.config import profiles
+from prunegrid.config.profile import Profile
 from prunegrid.config.references import check_references
 from prunegrid.errors import PrunegridError, nearest
 
@@ -187,6 +188,19 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
 
 
 def _fields(kind: Any, item: Mapping) -> list[str]:
-    if isinstance(kind, type):
-        return list(kind.model_fields)
-    return list(KINDS[item["loc"][0]].model_fields)
+    """Return the keys that are known where one is not."""
+    *path, _ = item["loc"]
+    if not isinstance(kind, type):
+        kind = KINDS[path.pop(0)]
+    for part in path:
+        if part in kind.model_fields:
+            kind = _profile_in(kind.model_fields[part].annotation) or kind
+    return list(kind.model_fields)
+
+
+def _profile_in(annotation: Any) -> type | None:
+    """Return the profile that a field holds, by itself or in a list or mapping; None without."""
+    if isinstance(annotation, type) and issubclass(annotation, Profile):
+        return annotation
+    found = (_profile_in(inner) for inner in get_args(annotation))
+    return next((profile for profile in found if profile is not None), None)
