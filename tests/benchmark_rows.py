@@ -8,23 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SUBJECTS = (
-    "abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology "
-    "college_chemistry college_computer_science college_mathematics college_medicine "
-    "college_physics computer_security conceptual_physics econometrics electrical_engineering "
-    "elementary_mathematics formal_logic global_facts high_school_biology high_school_chemistry "
-    "high_school_computer_science high_school_european_history high_school_geography "
-    "high_school_government_and_politics high_school_macroeconomics high_school_mathematics "
-    "high_school_microeconomics high_school_physics high_school_psychology "
-    "high_school_statistics high_school_us_history high_school_world_history human_aging "
-    "human_sexuality international_law jurisprudence logical_fallacies machine_learning "
-    "management marketing medical_genetics miscellaneous moral_disputes moral_scenarios "
-    "nutrition philosophy prehistory professional_accounting professional_law "
-    "professional_medicine professional_psychology public_relations security_studies sociology "
-    "us_foreign_policy virology world_religions"
-).split()
-_NOUNS = "cup lamp rope door nail tray fork sponge ladder bucket".split()
-_VERBS = "clean mend paint lift store dry fold move".split()
+_NOUNS = ["cup", "lamp", "rope", "door", "nail", "tray", "fork", "sponge", "ladder", "bucket"]
+_VERBS = ["clean", "mend", "paint", "lift", "store", "dry", "fold", "move"]
 
 
 def _phrase(draw: random.Random) -> str:
@@ -81,6 +66,13 @@ def hellaswag(count: int, seed: int = 0) -> list[dict]:
     return rows
 
 
+def subjects() -> list[str]:
+    """Return the subjects of MMLU, as the harness has them."""
+    from prunegrid.harness import definitions
+
+    return sorted(filter(None, definitions.find("mmlu", "here").subsets.values()))
+
+
 def mmlu(each: int, seed: int = 0) -> list[dict]:
     """Return rows {question, subject, choices, answer}, so many of each subject."""
     draw = random.Random(seed)
@@ -91,7 +83,7 @@ def mmlu(each: int, seed: int = 0) -> list[dict]:
             "choices": draw.sample(_NOUNS, 4),
             "answer": draw.randrange(4),
         }
-        for subject in SUBJECTS
+        for subject in subjects()
         for _ in range(each)
     ]
 

@@ -1,4 +1,4 @@
-"""The stage `mixture`: no evaluated row in it, stated shares, one order a seed; and tuning on it."""
+"""The stage `mixture`: no evaluated row, stated shares, one order a seed; and tuning on it."""
 
 import re
 from collections import Counter

@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_told(tmp_path, weights, task, changes, text):
         ask(tmp_path, weights, task, data, **changes)
 
 
-def test_the_same_question_twice_has_the_same_answer_and_digest(tmp_path, weights):
+def test_the_same_questions_have_the_same_answers_by_the_same_weights_alone(tmp_path, weights):
     data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(8))
     records = []
     for name in ("a", "b"):
@@ -275,4 +275,10 @@ def test_the_same_question_twice_has_the_same_answer_and_digest(tmp_path, weight
         place.mkdir()
         records.append(ask(place, weights, "piqa", data)[0])
     assert records[0] == records[1]
+    other = benchmark_rows.model(tmp_path / "other", seed=2)
+    place = tmp_path / "c"
+    place.mkdir()
+    record = ask(place, other, "piqa", data)[0]
+    assert record["items_sha256"] == records[0]["items_sha256"]
+    assert record["answers_sha256"] != records[0]["answers_sha256"]
     assert math.isfinite(records[0]["summary"]["acc"]["stderr"])

@@ -17,13 +17,18 @@ def raw():
     return yaml.safe_load(DEFAULT.read_text())
 
 
+PARTS = ("datasets", "multitask", "mixture", "parts", "siqa")
+TUNED = {"model": "gpt2", "finetune": "multitask-full"}
+UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split": "piqa"}
+
+
 @pytest.mark.parametrize(
     ("path_and_value", "words"),
     [
         (("tasks", "piqa", "split", "test"), ["tasks.piqa.split", "no split of 'piqa'"]),
         (("tasks", "piqa", "datset", "piqa"), ["tasks.piqa.datset", "did you mean 'dataset'"]),
         (("tasks", "piqa", "dataset", "pica"), ["tasks.piqa.dataset", "did you mean 'piqa'"]),
-        (("tasks", "piqa", "dataset", "aclsum"), ["of kind summaries; tasks read data of kind rows"]),
+        (("tasks", "piqa", "dataset", "aclsum"), ["tasks read data of kind rows"]),
         (("tasks", "piqa", "shots", 5), ["`shots` need `shots_from`"]),
         (("tasks", "piqa", "define", {"doc_to_text": "x"}), ["define lacks output_type"]),
         (
@@ -47,13 +52,10 @@ def raw():
             ("evaluations", "benchmarks", "means", "rte", {"tasks": ["mnli", "qnli"]}),
             ["means.rte has the name of a task"],
         ),
-        (
-            ("datasets", "multitask", "mixture", "parts", "siqa", "wieght", 1.0),
-            ["mixture.parts.siqa.wieght", "did you mean 'weight'"],
-        ),
-        (("datasets", "multitask", "mixture", "parts", "siqa", "weight", None), ["weight is missing in ['siqa']"]),
-        (("datasets", "multitask", "mixture", "parts", "siqa", "split", "tran"), ["parts.siqa.split", "did you mean 'train'"]),
-        (("datasets", "multitask", "mixture", "parts", "siqa", "dataset", "wikipedia"), ["expected a data set of kind rows or summaries"]),
+        ((*PARTS, "wieght", 1.0), ["mixture.parts.siqa.wieght", "did you mean 'weight'"]),
+        ((*PARTS, "weight", None), ["weight is missing in ['siqa']"]),
+        ((*PARTS, "split", "tran"), ["parts.siqa.split", "did you mean 'train'"]),
+        ((*PARTS, "dataset", "wikipedia"), ["a data set of kind rows or summaries"]),
         (("datasets", "multitask", "mixture", "against", ["bills"]), ["of kind texts"]),
         (("datasets", "multitask", "prompt", "x"), ["a mixture does not use ['prompt']"]),
         (("datasets", "siqa", "columns", {}), ["whose `columns` lack `text`"]),
@@ -62,7 +64,7 @@ def raw():
         (("evaluations", "wikitext-103", "dataset", "piqa"), ["of kind rows, which only tasks"]),
         (("studies", "multitask", "dataset", "piqa"), ["cannot learn 'piqa', of kind rows"]),
         (
-            ("studies", "multitask", "contrasts", [{"name": "x", "a": {"model": "gpt2", "finetune": "none"}, "b": {"model": "gpt2", "finetune": "multitask-full"}, "split": "piqa", "metric": "f1"}]),
+            ("studies", "multitask", "contrasts", [{**UNSHOWN, "metric": "f1"}]),
             ["is 'f1', which is not shown"],
         ),
     ],
@@ -81,7 +83,9 @@ def test_a_mixture_is_checked_against_all_that_a_study_evaluates(raw):
 
 
 def test_a_mixture_learns_no_evaluated_split(raw):
-    broken = changed(raw, "datasets", "multitask", "mixture", "parts", "piqa", "split", "validation")
+    broken = changed(
+        raw, "datasets", "multitask", "mixture", "parts", "piqa", "split", "validation"
+    )
     (found,) = faults(broken)
     assert "scores on 'validation' of 'piqa', which part 'piqa' of the mixture" in found
 

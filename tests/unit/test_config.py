@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from prunegrid import modules
-from prunegrid.config import load, profiles, steps, tasks
+from prunegrid.config import profiles, steps, tasks
 from prunegrid.config.load import ConfigError, read_files, validate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import yaml
 from prunegrid.artifacts import write_json
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.tables import contrasts
-from prunegrid.tables.render import render_markdown
 from prunegrid.tables.intervals import levels
+from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import COLUMNS, CONTRASTS, LONG
 
 ROOT = Path(__file__).resolve().parents[2]

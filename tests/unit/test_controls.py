@@ -60,7 +60,12 @@ def made(tmp_path):
             row |= {f"test_{k}": None if numpy.isnan(v) else v for k, v in found.items()}
         pair = {"scores": {"path": folder}, "predictions": {"path": folder}}
         cells.append(
-            {"texts": {"test": pair}, "perplexities": {}, "tasks": {}, "data": {"path": tmp_path / "data"}}
+            {
+                "texts": {"test": pair},
+                "perplexities": {},
+                "tasks": {},
+                "data": {"path": tmp_path / "data"},
+            }
         )
         rows.append(row)
     baselines = []

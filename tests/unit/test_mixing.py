@@ -67,7 +67,12 @@ def test_what_does_not_fill_a_template_is_told(prompt, response, text):
 
 @pytest.mark.parametrize(
     "same",
-    ["How do I mend a cup?", "how do i  mend\na CUP", "\u201cHow do I mend a cup\u201d", "How do I mend a\u00a0cup!"],
+    [
+        "How do I mend a cup?",
+        "how do i  mend\na CUP",
+        "\u201cHow do I mend a cup\u201d",
+        "How do I mend a\u00a0cup!",
+    ],
 )
 def test_texts_that_differ_by_case_marks_and_spaces_are_the_same(same):
     assert normalised(same) == "how do i mend a cup"

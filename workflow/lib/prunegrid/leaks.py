@@ -46,9 +46,7 @@ class Known:
                 count += 1
         return count
 
-    def holds(
-        self, row: Mapping[str, Any], settings: Mapping[str, Any], where: str
-    ) -> str | None:
+    def holds(self, row: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> str | None:
         """Return by what a row is known to be evaluated: "id", "text", or None."""
         if settings["id"] is not None:
             identity = text_of(row, settings["id"], where)

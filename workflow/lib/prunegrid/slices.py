@@ -79,7 +79,7 @@ class Slices:
         }
 
     def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, and what is barred.
+        """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, what is barred.
 
         Names of data sets are not in it: their artifacts are its parents.
         """

@@ -180,7 +180,7 @@ def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterat
 
 
 def _task(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
-    """Take the means of the stored items again; scores of all items together are compared as are."""
+    """Take the means of the stored items again; scores without items are compared as recorded."""
     folder = Path(ref["path"])
     record = read_manifest(folder, ref["key"])["record"]
     scores = pandas.read_parquet(folder / "scores.parquet")

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def text_columns(dataset: Any) -> str | list[str] | None:
     """Return the columns whose text says which document a row of a data set is; None: not known."""
-    return {"summaries": "document", "text": "text"}.get(
-        dataset.kind, dataset.columns.get("text")
-    )
+    return {"summaries": "document", "text": "text"}.get(dataset.kind, dataset.columns.get("text"))
 
 
 def id_column(dataset: Any) -> str | list[str] | None:

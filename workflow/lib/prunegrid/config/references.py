@@ -31,7 +31,9 @@ def check_references(
         check.source("models", name, model)
     for name, dataset in config.sections["datasets"].items():
         if dataset.mixture is not None:
-            check.found(("datasets", name, "mixture"), mixtures.faults(config, dataset.mixture, raw))
+            check.found(
+                ("datasets", name, "mixture"), mixtures.faults(config, dataset.mixture, raw)
+            )
             continue
         check.source("datasets", name, dataset)
         check.format(name, dataset)

@@ -41,7 +41,9 @@ def _unchecked(
     cells: Sequence[Cell],
 ) -> Iterator[Fault]:
     """A mixture that a study tunes on is checked against all that the study evaluates."""
-    if profile.mixture is None or all(step.idle for cell in cells for step in cell.steps if step.kind == "finetune"):
+    if profile.mixture is None or all(
+        step.idle for cell in cells for step in cell.steps if step.kind == "finetune"
+    ):
         return
     for label, (other, split) in mixtures.unchecked(config, profile.mixture, study.evaluations):
         text = f"scores on '{split}' of '{other}', which the mixture '{dataset}' is not checked "

@@ -40,7 +40,9 @@ class Task(Profile):
                 raise ValueError("define lacks output_type or doc_to_text")
             ours = sorted(OF_OURS & set(self.define))
             if ours:
-                raise ValueError(f"define holds {ours}, which other keys say or none may; remove them")
+                raise ValueError(
+                    f"define holds {ours}, which other keys say or none may; remove them"
+                )
         if (self.shots > 0) != (self.shots_from is not None):
             raise ValueError("`shots` need `shots_from` (a split), and only they do")
         if self.shots_from == self.split:

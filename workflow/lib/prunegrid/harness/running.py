@@ -51,7 +51,9 @@ class Model(HFLM):
 
     def _loglikelihood_tokens(self, requests: list, **named: Any) -> list:
         self.requests += len(requests)
-        self.cut += sum(len(context) + len(ids) > self.max_length + 1 for _, context, ids in requests)
+        self.cut += sum(
+            len(context) + len(ids) > self.max_length + 1 for _, context, ids in requests
+        )
         return super()._loglikelihood_tokens(requests, **named)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a task's results: a summary, the score of every item, and what was asked and said.
+"""What is kept of a task's results: a summary, each item's score, what was asked and answered.
 
 Names of metrics are the harness', with the filter's name where it has one (`exact_match_strict`).
 """
@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from prunegrid.errors import PrunegridError, nearest
 
-SCORES = pa.schema(
-    [("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())]
-)
+SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
 SAMPLES = pa.schema(
     [
         ("id", pa.string()),

@@ -1,7 +1,7 @@
 """Stage `mixture`: rows of several data sets as prompts and responses, in one seeded order.
 
-Parents: `parts.<name>` (artifacts of `rows` or `data`), `against.<number>` (what is evaluated). Out:
-`<split>.parquet` of id, document (the whole prompt), summary (the response) and task (the part).
+Parents: `parts.<name>` (artifacts of `rows` or `data`), `against.<number>` (what is evaluated).
+Out: `<split>.parquet` of id, document (the whole prompt), summary (the response), task (the part).
 Fine-tuning reads them as it reads any data set.
 """
 
@@ -32,7 +32,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Args:
         settings: parts {name: split, weight, cap, prompt, response, of, id, text}, rows, leaks
-            ("drop" or "refuse"), against [{split, of, id, text}], splits {name: slice of "all"}, seed.
+            ("drop" or "refuse"), against [{split, of, id, text}], splits {name: slice of
+            "all"}, seed.
         parents: see above.
         out: an empty folder.
         job: gives the seed.
@@ -50,7 +51,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     for name, part in settings["parts"].items():
         folder = parents[f"parts.{name}"]
         pools[name], facts[name] = _pool(folder, name, part, known, settings["leaks"], job)
-    sizes = {name: min(len(pool), settings["parts"][name]["cap"] or len(pool)) for name, pool in pools.items()}
+    sizes = {
+        name: min(len(pool), settings["parts"][name]["cap"] or len(pool))
+        for name, pool in pools.items()
+    }
     weights = {name: part["weight"] for name, part in settings["parts"].items()}
     taken = counts(sizes, weights, settings["rows"], job.where)
     rows = _mixed(settings, pools, taken, job)
@@ -58,12 +62,18 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     for split, expression in settings["splits"].items():
         source, part = parse(expression, job.where)
         if source != "all":
-            raise PrunegridError(f"has no split '{source}'", where=job.where, expected="slices of all")
+            raise PrunegridError(
+                f"has no split '{source}'", where=job.where, expected="slices of all"
+            )
         first, last = bounds("all", part, len(rows), job.where)
         splits[split] = rows[first:last]
         check_unique(splits[split], split, job.where)
         by_part = Counter(row["task"] for row in splits[split])
-        listed[split] = {"from": expression, "rows": len(splits[split]), "parts": dict(sorted(by_part.items()))}
+        listed[split] = {
+            "from": expression,
+            "rows": len(splits[split]),
+            "parts": dict(sorted(by_part.items())),
+        }
         listed[split]["sha256"] = write(splits[split], out / f"{split}.parquet")
     for name, count in taken.items():
         facts[name] |= {"capped": sizes[name], "taken": count, "share": count / len(rows)}

@@ -80,6 +80,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "subtasks": parts,
         "rows": len({sample["id"] for sample in samples}),
         "items_sha256": items_sha256(samples),
+        "answers_sha256": answers_sha256(samples) if answered.requests else None,
         "requests": answered.requests,
         "contexts_cut": answered.cut,
         "max_length": answered.max_length,
@@ -97,6 +98,12 @@ def items_sha256(samples: list[dict]) -> str:
     return hashlib.sha256(artifacts.canonical_json(asked).encode()).hexdigest()
 
 
+def answers_sha256(samples: list[dict]) -> str:
+    """Return one digest over all log-likelihoods: no two sets of weights give the same."""
+    answers = [[sample["id"], sample["responses"]] for sample in samples]
+    return hashlib.sha256(artifacts.canonical_json(answers).encode()).hexdigest()
+
+
 def _write(table: pa.Table, path: Path) -> None:
     artifacts.require_space(path.parent, table.nbytes)
     pq.write_table(table, path, compression="zstd")
@@ -108,7 +115,8 @@ def _describe(results: dict, scratch: Path, path: Path) -> None:
     for task, config in sorted(results["configs"].items()):
         kept = {key: value for key, value in config.items() if key != "dataset_kwargs"}
         kept["metadata"] = {
-            key: value for key, value in (config.get("metadata") or {}).items()
+            key: value
+            for key, value in (config.get("metadata") or {}).items()
             if key != "config_source"
         }
         dumped[task] = {key: _plain(value) for key, value in kept.items()}

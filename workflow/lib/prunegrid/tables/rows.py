@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     row |= _trained(tuned) | recovered(lead["lineage"])
-    return row | _generated(manifests) | _timed(manifests)
+    return row | _generated(manifests) | _asked(manifests) | _timed(manifests)
 
 
 def _trained(tuned: list[dict]) -> dict[str, Any]:
@@ -181,6 +180,18 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
         "prompt_sha256": first["record"]["prompt_sha256"],
         "predictions_sha256": hashlib.sha256(contents.encode()).hexdigest(),
     }
+
+
+def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
+    """Return the digest of all answers to tasks; none where one was text: models may share it."""
+    told = {
+        role: m["record"]["answers_sha256"]
+        for role, m in sorted(manifests.items())
+        if role.startswith("tasks:")
+    }
+    if not told or None in told.values():
+        return {}
+    return {"answers_sha256": hashlib.sha256(canonical_json(told).encode()).hexdigest()}
 
 
 def _timed(manifests: dict[str, dict]) -> dict[str, Any]:

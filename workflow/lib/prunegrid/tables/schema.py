@@ -98,6 +98,7 @@ PROVENANCE = (
     Column("data_sha256", "string", "content of the data artifact"),
     Column("prompt_sha256", "string", "prompt template and its cuts"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
+    Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
 )
@@ -132,7 +133,11 @@ LONG = (
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
-    Column("stderr", "Float64", "of a task's score, by the harness; without items the interval is ± 1.96 of it"),
+    Column(
+        "stderr",
+        "Float64",
+        "of a task's score, by the harness; without items the interval is ± 1.96 of it",
+    ),
     Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
     Column("task_version", "string", "version of the task's definition; null where not a task"),
     Column("harness", "string", "what ran it, with its version; null where not a task"),
