@@ -9,7 +9,9 @@ from prunegrid.artifacts import write_json
 from prunegrid.config import mixtures
 from prunegrid.graph import Graph
 from prunegrid.tables import benchmarks
+from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.groups import collect, pair_rows
+from prunegrid.tables.schema import LONG
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,7 @@ class World:
         refs = {task: ref for task, (ref, _) in made.items()}
         self.plan["cells"].append({"texts": {}, "perplexities": {}, "tasks": refs})
         row = {"status": "ok", "model": "m", "dataset": "d", "prune": name, "finetune": "none"}
+        row |= {"seed": None}
         self.rows.append(row)
         records = {task: record for task, (_, record) in made.items()}
         return benchmarks.task_rows(self.plan, {"name": name}, refs, records)
@@ -193,6 +196,21 @@ def test_cells_are_compared_item_by_item_and_a_mean_task_by_task(world):
     assert pairs["both"]["value"] == pytest.approx((0.1 + 0.5) / 2)
     assert pairs["both"]["value_a"] == pytest.approx((0.6 + 0.75) / 2)
     assert pairs["long"]["low"] > 0  # ten items of a hundred differ, all the same way
+
+
+def test_a_contrast_may_name_a_mean_over_tasks(world):
+    long = world.cell("a", long=[1.0] * 90 + [0.0] * 10, short=[1.0] * 30 + [0.0] * 4)
+    long += world.cell("b", long=[1.0] * 70 + [0.0] * 30, short=[1.0] * 20 + [0.0] * 14)
+    for row in long:
+        row |= {"model": "m", "dataset": "d", "prune": row["name"], "finetune": "none"}
+    for cell, row in zip(world.plan["cells"], world.rows, strict=True):
+        cell["columns"] = {key: row[key] for key in ("model", "dataset", "prune", "finetune")}
+    entry = {"name": "x", "a": {"prune": "a"}, "b": {"prune": "b"}, "split": "both"}
+    world.plan["contrasts"] = [{**entry, "metric": "acc", "margin": None}]
+    tall = pandas.DataFrame(long, columns=[c.name for c in LONG])
+    (row,) = contrast_rows(world.plan, world.rows, tall)
+    assert row["reason"] is None and row["verdict"] == "better" and row["n"] == 134
+    assert row["value"] == pytest.approx((0.2 + 10 / 34) / 2)
 
 
 def test_other_questions_are_never_compared(world):

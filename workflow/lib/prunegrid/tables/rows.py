@@ -183,15 +183,22 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
 
 
 def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
-    """Return the digest of all answers to tasks; none where one was text: models may share it."""
-    told = {
-        role: m["record"]["answers_sha256"]
-        for role, m in sorted(manifests.items())
+    """Return how many prompts of tasks were cut, and the digest of all answers to them.
+
+    Without a digest where one was text: models may share it.
+    """
+    asked = {
+        role: manifest["record"]
+        for role, manifest in sorted(manifests.items())
         if role.startswith("tasks:")
     }
-    if not told or None in told.values():
+    if not asked:
         return {}
-    return {"answers_sha256": hashlib.sha256(canonical_json(told).encode()).hexdigest()}
+    found: dict[str, Any] = {"contexts_cut": sum(r["contexts_cut"] for r in asked.values())}
+    told = {role: record["answers_sha256"] for role, record in asked.items()}
+    if None not in told.values():
+        found["answers_sha256"] = hashlib.sha256(canonical_json(told).encode()).hexdigest()
+    return found
 
 
 def _timed(manifests: dict[str, dict]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ FACTS = (
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
+    Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
     Column(
         "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
