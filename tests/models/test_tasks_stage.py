@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import benchmark_rows
 import pandas
 import pytest
+import tiny
 import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
+from test_finetune import tune
 
-from prunegrid import checkpoint
+from prunegrid import checkpoint, evaluated
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import tasks
 
@@ -282,3 +284,32 @@ def test_the_same_questions_have_the_same_answers_by_the_same_weights_alone(tmp_
     assert record["items_sha256"] == records[0]["items_sha256"]
     assert record["answers_sha256"] != records[0]["answers_sha256"]
     assert math.isfinite(records[0]["summary"]["acc"]["stderr"])
+
+
+@pytest.mark.parametrize("packing", ["nf4", "int8"])
+def test_packed_weights_with_their_adapter_are_asked_as_they_are(tmp_path, packing):
+    """The log-likelihoods are those of the model that loading gives, adapter and masks included."""
+    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
+    made, out = tune(tmp_path, parent, "qlora", quantization=packing, learning_rate=2e-2)
+    define = {
+        "output_type": "multiple_choice",
+        "doc_to_text": "text : {{goal}} summary :",
+        "doc_to_choice": ["w1", "w2", "w3 w4"],
+        "doc_to_target": "label",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    rows = [{"goal": f"w{n} w{n + 5}", "label": n % 3} for n in range(5)]
+    data = benchmark_rows.artifact(tmp_path / "rows", validation=rows)
+    place = tmp_path / "asked"
+    place.mkdir()
+    record, _, samples = ask(place, out, "mine", data, define=define)
+    assert record["weights"] == made["weights"] == evaluated.load(out).record
+    model, tokenizer = evaluated.load(out).model, evaluated.load(out).tokenizer
+    for row, told in zip(rows, samples["responses"], strict=True):
+        for choice, (reply,) in zip(define["doc_to_choice"], json.loads(told), strict=True):
+            ids = tokenizer(f"text : {row['goal']} summary : {choice}")["input_ids"]
+            start = len(ids) - len(choice.split())
+            with torch.no_grad():
+                logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            total = sum(float(logits[i - 1, ids[i]]) for i in range(start, len(ids)))
+            assert reply[0] == pytest.approx(total, rel=1e-3)
