@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from prunegrid import modules
-from prunegrid.config import profiles, steps
+from prunegrid.config import profiles, steps, tasks
 from prunegrid.config.load import ConfigError, read_files, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,7 +195,8 @@ def test_a_community_metric_needs_its_revision(raw):
 def test_every_key_is_documented():
     """Each field of each profile stands in docs/config.md, in code type."""
     text = (ROOT / "docs/config.md").read_text()
-    assert all(f"`{key}`" in text for key in profiles.Training.model_fields)
+    nested = (profiles.Training, tasks.Mixture, tasks.Part, tasks.MeanOf)
+    assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
     for section, kind in profiles.SECTIONS.items():
         several = {"evaluations": ("texts", "perplexity"), "studies": ("evaluations", "census")}
         kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]

@@ -12,8 +12,8 @@ import yaml
 from prunegrid.artifacts import write_json
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.tables import contrasts
+from prunegrid.tables.intervals import levels
 from prunegrid.tables.render import render_markdown
-from prunegrid.tables.rows import levels
 from prunegrid.tables.schema import COLUMNS, CONTRASTS, LONG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ class World:
         record = {"metric": "ppl_16_nonoverlap", "tokens_sha256": documents}
         write_json(losses / "manifest.json", {"record": record})
         texts = {"test": {"scores": {"path": texts}}}
-        self.cells.append({"texts": texts, "perplexities": {"wiki": {"path": losses}}})
+        self.cells.append({"texts": texts, "perplexities": {"wiki": {"path": losses}}, "tasks": {}})
         self.rows.append(row)
         for split, metric, up in (("test", "rouge1", True), ("wiki", "ppl_16_nonoverlap", False)):
             entry = {column.name: row.get(column.name) for column in LONG}

@@ -11,7 +11,7 @@ from prunegrid.artifacts import write_json
 from prunegrid.tables import examples
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.groups import collect
-from prunegrid.tables.rows import resampled
+from prunegrid.tables.intervals import resampled
 from prunegrid.tables.schema import CONTROLS
 
 N = 30
@@ -60,7 +60,12 @@ def made(tmp_path):
             row |= {f"test_{k}": None if numpy.isnan(v) else v for k, v in found.items()}
         pair = {"scores": {"path": folder}, "predictions": {"path": folder}}
         cells.append(
-            {"texts": {"test": pair}, "perplexities": {}, "data": {"path": tmp_path / "data"}}
+            {
+                "texts": {"test": pair},
+                "perplexities": {},
+                "tasks": {},
+                "data": {"path": tmp_path / "data"},
+            }
         )
         rows.append(row)
     baselines = []

@@ -9,7 +9,7 @@ import pytest
 from prunegrid.artifacts import write_json
 from prunegrid.tables import expected
 from prunegrid.tables.groups import collect, pair_rows
-from prunegrid.tables.rows import resampled
+from prunegrid.tables.intervals import resampled
 from prunegrid.tables.schema import PAIRS
 
 DRAW = numpy.random.default_rng(0)
@@ -50,7 +50,7 @@ def made(tmp_path):
             row["wiki_ppl_16_nonoverlap"] = perplexity(folder, shift)
             row["test_rouge1"] = scores(tmp_path / f"s{name}{seed}", -shift / 10)
         texts = {"test": {"scores": {"path": tmp_path / f"s{name}{seed}"}}}
-        cells.append({"texts": texts, "perplexities": {"wiki": {"path": folder}}})
+        cells.append({"texts": texts, "perplexities": {"wiki": {"path": folder}}, "tasks": {}})
         rows.append(row)
     return {"study": "s", "cells": cells, "bootstrap_seed": 0, "expected": []}, rows
 

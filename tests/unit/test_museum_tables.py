@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas
 import pytest
 from museum import stopped_by
 
 from prunegrid import artifacts, job, scoring
+from prunegrid.leaks import Known
+from prunegrid.stages import mixture
 from prunegrid.tables import aggregate, contrasts
 from prunegrid.tables import rows as table_rows
 from prunegrid.tables.copies import copied_rows
@@ -39,6 +43,7 @@ def test_a_reference_that_was_cut_away():
 def row(model, sha, ppl, texts="t1", **more):
     cell = {"model": model, "prune": "p", "finetune": "f", "dataset": "d", "seed": 0}
     cell |= {"status": "ok", "weights_sha256": sha, "predictions_sha256": texts}
+    cell |= {"answers_sha256": None}
     return cell | {"wiki_ppl": ppl} | more
 
 
@@ -57,6 +62,16 @@ def test_a_copied_row():
     assert copied_rows([measured, failed], ["wiki_ppl"]) == ([], [])
 
 
+def test_a_row_with_another_models_benchmarks():
+    """Five scores of one model under another's name: the answers behind them are the same."""
+    measured = row("gpt2", "1", None, None, answers_sha256="a")
+    copy = row("olmo-1b", "2", None, None, answers_sha256="a")
+    (fault,), _ = copied_rows([measured, copy], [])
+    assert "gpt2" in fault and "olmo-1b" in fault and "the same log-likelihoods" in fault
+    assert copied_rows([measured, copy | {"answers_sha256": "b"}], []) == ([], [])
+    assert copied_rows([measured, copy | {"weights_sha256": "1"}], []) == ([], [])
+
+
 @pytest.mark.parametrize("second", [121.41, 121.42])
 def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second):
     made = {"gpt2": ("1" * 64, 121.41), "olmo-1b": ("2" * 64, second)}
@@ -72,7 +87,7 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
     monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[-2].write_bytes(b""))
-    empty = {"texts": {}, "perplexities": {}, "efficiency": None}
+    empty = {"texts": {}, "perplexities": {}, "tasks": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
     plan |= {"cells": [{"name": name, **empty} for name in made]}
     plan |= dict.fromkeys(("baselines", "expected", "contrasts"), [])
@@ -118,7 +133,7 @@ def cell(tmp_path, evaluated, seen):
         about = {"record": record, "parents": {"weights": {"key": evaluated}}, "lineage": []}
         refs[name] = artifact(tmp_path / name, "k", **about)
     chain = [{"path": "weights", "key": "pruned", "stage": "prune"}]
-    return {"texts": {}, "perplexities": refs, "efficiency": None, "chain": chain}
+    return {"texts": {}, "perplexities": refs, "tasks": {}, "efficiency": None, "chain": chain}
 
 
 def test_scores_of_other_weights_in_a_row(tmp_path):
@@ -142,7 +157,7 @@ def answers(folder, prune, right, plan):
     summary = {"mean": right / 200, "n": 200, "higher_is_better": True, "chance": 0.25}
     record, ref = {"record": {"summary": {"acc": summary}}}, {"path": str(folder)}
     long = table_rows._text_rows(plan, about | {"kind": "cell"}, "test", ref, record)
-    cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}}
+    cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}, "tasks": {}}
     row = {column.name: None for column in COLUMNS} | about | {"status": "ok", "test_acc": 1.0}
     return cell, row, [{column.name: None for column in LONG} | entry for entry in long]
 
@@ -169,3 +184,17 @@ def test_a_score_at_chance_read_as_ability(tmp_path, right, low, verdict):
 def test_versions_that_are_not_the_pinned_ones():
     with stopped_by(job.check_pins, "does not match its pins: numpy"):
         job.check_pins({"numpy": "0.0.1"})
+
+
+def test_tuned_on_what_is_tested(tmp_path):
+    rows = [{"goal": f"mend cup {n}", "label": 0} for n in range(5)]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "train.parquet")
+    part = {"split": "train", "of": "piqa", "id": None, "text": "goal"}
+    known = Known()
+    known.add([{"goal": "Mend cup 3!"}], part, "here")
+    step = SimpleNamespace(where="here", seed=lambda purpose: 0)
+    with stopped_by(mixture._pool, "1 rows of 'piqa' are evaluated"):
+        mixture._pool(tmp_path, "piqa", part, known, "refuse", step)
+    pool, facts = mixture._pool(tmp_path, "piqa", part, known, "drop", step)
+    assert sorted(label for label, _ in pool) == ["0", "1", "2", "4"]
+    assert facts == {"rows": 5, "leaked": {"id": 0, "text": 1}}

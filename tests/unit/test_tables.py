@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from prunegrid.errors import AttestationError
-from prunegrid.tables import rows, schema
+from prunegrid.tables import intervals, rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
 from prunegrid.tables.render import render_markdown
 
@@ -44,10 +44,10 @@ def test_two_rows_of_one_key_are_refused():
 
 def test_the_interval_of_a_mean_is_the_bootstrap_percentile():
     values = numpy.array([0.0, 1.0] * 50)
-    low, high = rows._interval({"bootstrap_seed": 0}, values)
+    low, high = intervals.interval({"bootstrap_seed": 0}, values)
     assert 0.38 < low < 0.42 and 0.58 < high < 0.62
-    assert rows._interval({"bootstrap_seed": 0}, values) == (low, high)
-    assert rows._interval({"bootstrap_seed": 0}, numpy.array([0.5])) == (0.5, 0.5)
+    assert intervals.interval({"bootstrap_seed": 0}, values) == (low, high)
+    assert intervals.interval({"bootstrap_seed": 0}, numpy.array([0.5])) == (0.5, 0.5)
 
 
 def test_the_conda_environments_pin_what_pip_installs():

@@ -31,6 +31,7 @@ class CellPlan:
         data: the node of its data set; None where its study needs none.
         texts: {split: (predictions, scores)}.
         perplexities: {evaluation: node}.
+        tasks: {task: node}.
         efficiency: the node that times it, or None.
         census: the node that counts its weights, or None.
     """
@@ -40,6 +41,7 @@ class CellPlan:
     data: Node | None
     texts: dict[str, tuple[Node, Node]]
     perplexities: dict[str, Node]
+    tasks: dict[str, Node]
     efficiency: Node | None
     census: Node | None = None
 
@@ -47,7 +49,7 @@ class CellPlan:
         """Return the nodes that its row is read from."""
         scored = [node for pair in self.texts.values() for node in pair]
         alone = [node for node in (self.efficiency, self.census) if node]
-        return [*scored, *self.perplexities.values(), *alone]
+        return [*scored, *self.perplexities.values(), *self.tasks.values(), *alone]
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
@@ -136,8 +138,20 @@ class Graph:
 
     @functools.cache  # noqa: B019
     def data(self, name: str) -> Node:
-        """Return the node of a data set."""
-        return self.node("data", f"data {name}", self.slices.data(name), {})
+        """Return the node of a data set: one to read or download, or a mixture of others."""
+        if self.config.profile("datasets", name).mixture is None:
+            return self.node("data", f"data {name}", self.slices.data(name), {})
+        settings, members = self.slices.mixture(name)
+        parents = {role: self.part(*member) for role, member in members.items()}
+        return self.node("mixture", f"mixture {name}", settings, parents)
+
+    @functools.cache  # noqa: B019
+    def part(self, name: str, *splits: str) -> Node:
+        """Return the node of some splits of a data set; of kind rows, no other is fetched."""
+        if self.config.profile("datasets", name).kind != "rows":
+            return self.data(name)
+        label = f"data {name} {' '.join(splits)}"
+        return self.node("rows", label, self.slices.rows(name, splits), {})
 
     def chain(self, cell: Cell) -> tuple[Node, ...]:
         """Return the nodes that change the cell's weights: the model, then each step that acts."""
@@ -189,13 +203,16 @@ class Graph:
         weights = chain[-1]
         data = None if cell.dataset is None else self.data(cell.dataset)
         label = weights.label.removeprefix("model ")
-        texts, perplexities = {}, {}
+        texts, perplexities, tasks = {}, {}, {}
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
             if evaluation.kind == "perplexity":
                 parents = {"weights": weights, "data": self.data(evaluation.dataset)}
                 settings = self.slices.perplexity(name)
                 perplexities[name] = self.node("perplexity", f"{label} > {name}", settings, parents)
+                continue
+            if evaluation.kind == "tasks":
+                tasks |= {task: self.task(name, task, weights) for task in evaluation.tasks}
                 continue
             for split in evaluation.splits:
                 settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
@@ -211,7 +228,15 @@ class Graph:
         if study.kind == "census":
             settings = self.slices.census(study_name)
             census = self.node("census", f"{label} > census", settings, {"weights": weights})
-        return CellPlan(cell, chain, data, texts, perplexities, efficiency, census)
+        return CellPlan(cell, chain, data, texts, perplexities, tasks, efficiency, census)
+
+    def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
+        """Return the node that asks weights the items of a task."""
+        profile = self.config.profile("tasks", name)
+        splits = filter(None, (profile.split, profile.shots_from))
+        parents = {"weights": weights, "data": self.part(profile.dataset, *splits)}
+        label = f"{weights.label.removeprefix('model ')} > {name}"
+        return self.node("tasks", label, self.slices.task(name, evaluation_name), parents)
 
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""

@@ -11,9 +11,12 @@ ARTIFACTS = Path("results/artifacts")
 # Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
 _TORCH = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _TABLES = ("pandas", "pyarrow")
+_HARNESS = ("accelerate", "jinja2", "lm-eval", "scikit-learn")
 STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "model": ((*_TORCH, "huggingface-hub", "gguf"), False),
     "data": ((*_TABLES, "datasets", "huggingface-hub", "mwparserfromhell"), False),
+    "rows": ((*_TABLES, "datasets", "huggingface-hub"), False),
+    "mixture": ((*_TABLES, "datasets", "jinja2"), False),
     "calibration": ((*_TORCH, *_TABLES), True),
     "prune": (_TORCH, True),
     "finetune": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "accelerate"), True),
@@ -22,6 +25,10 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "baseline": (_TABLES, False),
     "scores": ((*_TABLES, "evaluate", "rouge-score"), False),
     "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
+    "tasks": (
+        (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
+        True,
+    ),
     "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
     "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
 }
@@ -107,7 +114,7 @@ def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
     kept = dict(settings)
     if "source" in kept:
         kept["source"] = {k: v for k, v in kept["source"].items() if k not in ("path", "note")}
-    if "metrics" in kept:
+    if isinstance(kept.get("metrics"), dict):  # of texts; those of tasks are names
         kept["metrics"] = {
             name: {k: v for k, v in metric.items() if k != "path"}
             for name, metric in kept["metrics"].items()

@@ -18,12 +18,20 @@ from prunegrid.nodes import Node
 
 FIXED_MB = 800
 # Steps without weights among their parents.
-UNKNOWN_MB = {"model": 2200, "data": 700, "baseline": 400, "scores": 700}
+UNKNOWN_MB = {
+    "model": 2200,
+    "data": 700,
+    "rows": 900,
+    "mixture": 1500,
+    "baseline": 400,
+    "scores": 700,
+}
 BYTES_A_PARAMETER = {
     "calibration": 6,
     "prune": 8,
     "predictions": 8,
     "perplexity": 8,
+    "tasks": 8,
     "efficiency": 10,
     "scores": 6,
     "census": 0,  # it holds a piece of one tensor

@@ -6,15 +6,17 @@ would rerun the step for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prunegrid import modules
-from prunegrid.config import profiles
+from prunegrid.config import mixtures, profiles
 from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
+from prunegrid.keys import digest
 
 
 class Slices:
@@ -69,11 +71,52 @@ class Slices:
             "splits": dict(profile.splits),
         }
 
+    def rows(self, name: str, splits: Sequence[str]) -> dict[str, Any]:
+        """Return the slice of some splits of a data set of kind rows."""
+        whole = self.data(name)
+        return {
+            "source": whole["source"],
+            "format": whole["format"],
+            "splits": {split: whole["splits"][split] for split in splits},
+        }
+
+    def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, what is barred.
+
+        Names of data sets are not in it: their artifacts are its parents.
+        """
+        profile = self.config.profile("datasets", name)
+        mixture = profile.mixture
+        settings: dict[str, Any] = {"parts": {}, "against": [], "splits": dict(profile.splits)}
+        settings |= {"rows": mixture.rows, "leaks": mixture.leaks, "seed": self.config.seed}
+        members = {}
+        for label, part in mixture.parts.items():
+            body = part.model_dump(exclude={"dataset"})
+            settings["parts"][label] = body | self._known_by(part.dataset)
+            members[f"parts.{label}"] = (part.dataset, part.split)
+        for dataset, split in mixtures.evaluated_splits(self.config, mixture.against):
+            members[f"against.{len(settings['against'])}"] = (dataset, split)
+            settings["against"].append({"split": split, **self._known_by(dataset)})
+        return settings, members
+
+    def _known_by(self, name: str) -> dict[str, Any]:
+        """Return what a row of a data set is known by in the leak check.
+
+        Its columns; and the source, since an id says something of rows of the same one only.
+        """
+        profile = self.config.profile("datasets", name)
+        source = {k: v for k, v in self.data(name)["source"].items() if k not in ("path", "note")}
+        return {
+            "of": digest(source),
+            "id": mixtures.id_column(profile),
+            "text": mixtures.text_columns(profile),
+        }
+
     def prompt(self, dataset: str) -> dict[str, Any]:
-        """Return how a data set's documents become prompts."""
+        """Return how a data set's documents become prompts; those of a mixture are whole ones."""
         profile = self.config.profile("datasets", dataset)
         return {
-            "template": profile.prompt,
+            "template": profile.prompt if profile.mixture is None else "{document}",
             "chat": profile.chat,
             "end": profile.end,
             "max_words": profile.max_words,
@@ -197,6 +240,17 @@ class Slices:
         kind = self.config.profile("datasets", profile.dataset).kind
         column = "text" if kind == "text" else "document"
         return {**profile.model_dump(exclude={"kind", "dataset"}), "column": column}
+
+    def task(self, name: str, evaluation_name: str) -> dict[str, Any]:
+        """Return the slice of a task in an evaluation."""
+        profile = self.config.profile("tasks", name)
+        evaluation = self.config.profile("evaluations", evaluation_name)
+        return {
+            **profile.model_dump(exclude={"dataset"}),
+            "task": profile.task or name,
+            "batch_size": evaluation.batch_size,
+            "cache_dequantized": evaluation.cache_dequantized,
+        }
 
     def efficiency(self, name: str) -> dict[str, Any]:
         """Return the slice of a timing."""

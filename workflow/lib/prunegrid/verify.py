@@ -88,6 +88,9 @@ def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
     for name, ref in cell["perplexities"].items():
         found += _guarded(_perplexity, name, ref, row)
         found += _guarded(_lineage, cell, ref, row)
+    for name, ref in cell["tasks"].items():
+        found += _guarded(_task, name, ref, row)
+        found += _guarded(_lineage, cell, ref, row)
     return found
 
 
@@ -176,6 +179,19 @@ def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterat
     shown = row[f"{name}_{record['metric']}"]
     if not _same(value, shown, TOLERANCE["exact"] * value):
         yield f"{folder}: {record['metric']} is {value}, the table says {shown}"
+
+
+def _task(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
+    """Take the means of the stored items again; scores without items are compared as recorded."""
+    folder = Path(ref["path"])
+    record = read_manifest(folder, ref["key"])["record"]
+    scores = pandas.read_parquet(folder / "scores.parquet")
+    for metric, summary in record["summary"].items():
+        items = scores.loc[scores["metric"] == metric, "value"]
+        value = math.fsum(items) / len(items) if summary["items"] else summary["mean"]
+        shown = row[f"{name}_{metric}"]
+        if not _same(value, shown, TOLERANCE["exact"]):
+            yield f"{folder}: {metric} is {value}, the table says {shown}"
 
 
 def _same(a: Any, b: Any, tolerance: float) -> bool:

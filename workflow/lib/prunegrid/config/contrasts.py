@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
 from prunegrid.cells import Cell
-from prunegrid.config import profiles
+from prunegrid.config import benchmarks, profiles
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import Fault
 from prunegrid.protocols import metric_name
@@ -101,8 +101,14 @@ def _measure(
         return
     if None in named.values():
         return
+    tasks = {t: m for p in named.values() for t, m in benchmarks.measures(config, p).items()}
+    if contrast.split in tasks:
+        if contrast.metric not in tasks[contrast.split]:
+            known = nearest(contrast.metric or "", tasks[contrast.split])
+            yield Fault((*keys, "metric"), f"is {contrast.metric!r}, which is not shown; {known}")
+        return
     if contrast.split not in texts:
-        known = nearest(contrast.split, [*texts, *perplexities])
+        known = nearest(contrast.split, [*texts, *perplexities, *tasks])
         yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {known}")
         return
     columns = _columns(config, texts[contrast.split])

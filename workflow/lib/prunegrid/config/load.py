@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from prunegrid.config import profiles
+from prunegrid.config.profile import Profile
 from prunegrid.config.references import check_references
 from prunegrid.errors import PrunegridError, nearest
 
@@ -168,8 +169,8 @@ def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]
 def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
     """Return one fault in words; `item` is one of pydantic's error dicts."""
     loc = item["loc"]
-    if not isinstance(kind, type) and loc[:1] and loc[0] in profiles.TAGGED:
-        loc = loc[1:]
+    if not isinstance(kind, type) and loc and loc[0] in profiles.TAGGED:
+        loc = loc[1:]  # of which of several classes it is, pydantic says first
     where = places(*keys, *loc)
     if item["type"] == "extra_forbidden":
         return f"{where} is not a key here; {nearest(loc[-1], _fields(kind, item))}"
@@ -184,6 +185,19 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
 
 
 def _fields(kind: Any, item: Mapping) -> list[str]:
-    if isinstance(kind, type):
-        return list(kind.model_fields)
-    return list(profiles.TAGGED[item["loc"][0]].model_fields)
+    """Return the keys that are known where one is not."""
+    *path, _ = item["loc"]
+    if not isinstance(kind, type):
+        kind = profiles.TAGGED[path.pop(0)]
+    for part in path:
+        if part in kind.model_fields:
+            kind = _profile_in(kind.model_fields[part].annotation) or kind
+    return list(kind.model_fields)
+
+
+def _profile_in(annotation: Any) -> type | None:
+    """Return the profile that a field holds, by itself or in a list or mapping; None without."""
+    if isinstance(annotation, type) and issubclass(annotation, Profile):
+        return annotation
+    found = (_profile_in(inner) for inner in get_args(annotation))
+    return next((profile for profile in found if profile is not None), None)

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from prunegrid.config.census import Census
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.tasks import Mixture, Task, Tasks
 
 
 class Model(Profile):
@@ -41,16 +42,20 @@ class Model(Profile):
 
 
 class Dataset(Profile):
-    """A data set: its source, the columns that matter, the prompt, and how inputs are cut."""
+    """A data set: its source, the columns that matter, the prompt, and how inputs are cut.
 
-    source: str
+    Or a mixture of others. Kind `rows` has all columns as they are, for tasks and mixtures.
+    """
+
+    source: str | None = None
+    mixture: Mixture | None = None
     revision: str | None = None
     subset: str | None = None
     files: dict[str, str] | str | None = None
     sha256: dict[str, str] | str | None = None
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
-    kind: Literal["summaries", "text"] = "summaries"
-    columns: dict[Literal["id", "document", "summary", "text"], str | list[str]]
+    kind: Literal["summaries", "text", "rows"] = "summaries"
+    columns: dict[Literal["id", "document", "summary", "text"], str | list[str]] = {}
     splits: dict[Name, str]
     prompt: str = "{document}\n\nSummary:\n"
     chat: bool = False
@@ -61,10 +66,19 @@ class Dataset(Profile):
 
     @model_validator(mode="after")
     def _whole(self) -> Dataset:
-        wanted = {"summaries": {"document", "summary"}, "text": {"text"}}[self.kind]
+        if (self.source is None) == (self.mixture is None):
+            raise ValueError("give `source` or `mixture`")
+        if self.mixture is not None:
+            idle = self.model_fields_set - {"mixture", "splits", "chat", "end"}
+            if idle:
+                raise ValueError(f"a mixture does not use {sorted(idle)}; remove them")
+            return self
+        wanted = {"summaries": {"document", "summary"}, "text": {"text"}, "rows": set()}[self.kind]
         missing = wanted - set(self.columns)
         if missing:
             raise ValueError(f"columns lacks {sorted(missing)}; kind {self.kind} needs them")
+        if self.kind == "rows" and {"document", "summary"} & set(self.columns):
+            raise ValueError("kind rows keeps all columns; `columns` may name its id and text")
         if self.kind == "summaries" and self.prompt.count("{document}") != 1:
             raise ValueError("prompt must hold {document} exactly once")
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
@@ -223,7 +237,13 @@ def _kind_of_study(body: Any) -> str:
 
 
 # The profiles of sections that hold several kinds, by the tag that pydantic's errors begin with.
-TAGGED = {"texts": Texts, "perplexity": Perplexity, "evaluations": Study, "census": Census}
+TAGGED = {
+    "texts": Texts,
+    "perplexity": Perplexity,
+    "tasks": Tasks,
+    "evaluations": Study,
+    "census": Census,
+}
 
 Texts.model_rebuild()
 
@@ -235,7 +255,8 @@ SECTIONS: dict[str, Any] = {
     "finetune": Finetune,
     "generation": Generation,
     "metrics": Metric,
-    "evaluations": Annotated[Texts | Perplexity, Field(discriminator="kind")],
+    "tasks": Task,
+    "evaluations": Annotated[Texts | Perplexity | Tasks, Field(discriminator="kind")],
     "efficiency": Efficiency,
     "studies": Annotated[
         Annotated[Study, Tag("evaluations")] | Annotated[Census, Tag("census")],

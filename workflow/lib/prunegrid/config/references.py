@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import contrasts, counted, profiles, splits
+from prunegrid.config import benchmarks, contrasts, counted, mixtures, profiles, splits
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
@@ -30,6 +30,11 @@ def check_references(
     for name, model in config.sections["models"].items():
         check.source("models", name, model)
     for name, dataset in config.sections["datasets"].items():
+        if dataset.mixture is not None:
+            check.found(
+                ("datasets", name, "mixture"), mixtures.faults(config, dataset.mixture, raw)
+            )
+            continue
         check.source("datasets", name, dataset)
         check.format(name, dataset)
     for name, calibration in config.sections["calibration"].items():
@@ -40,6 +45,8 @@ def check_references(
         check.finetune(("finetune", name), finetune)
     for name, metric in config.sections["metrics"].items():
         check.metric(name, metric)
+    for name, task in config.sections["tasks"].items():
+        check.task(name, task)
     for name, evaluation in config.sections["evaluations"].items():
         check.evaluation(name, evaluation)
     for name, study in config.sections["studies"].items():
@@ -54,6 +61,11 @@ class _Check:
 
     def add(self, keys: Iterable[Any], text: str) -> None:
         self.faults.append(f"{self.place(*keys)} {text}")
+
+    def found(self, keys: tuple, faults: Iterable[Any]) -> None:
+        """Record faults whose keys are below some."""
+        for fault in faults:
+            self.add((*keys, *fault.keys), fault.text)
 
     def name(self, keys: tuple, section: str, name: str | None) -> Any:
         """Return the named profile; record a fault where there is none."""
@@ -99,6 +111,9 @@ class _Check:
         if profile is not None and split not in profile.splits:
             known = nearest(split, profile.splits)
             self.add((section, name, key), f"is '{split}', no split of '{dataset}'; {known}")
+        if profile is not None and profile.kind == "rows":
+            fault = f"is '{dataset}', of kind rows, which only tasks and mixtures read"
+            self.add((section, name, "dataset"), fault)
 
     def prune(self, keys: tuple, prune: profiles.Prune) -> None:
         if prune.method == "dense":
@@ -176,9 +191,19 @@ class _Check:
         if model is not None and not model.tokenizer:
             self.add((*keys, "model"), f"is '{metric.model}', which has no tokenizer")
 
+    def task(self, name: str, task: profiles.Task) -> None:
+        self.name(("tasks", name, "dataset"), "datasets", task.dataset)
+        self.found(("tasks", name), benchmarks.task_faults(self.config, task))
+
     def evaluation(self, name: str, evaluation: Any) -> None:
         if isinstance(evaluation, profiles.Perplexity):
             self.split("evaluations", name, evaluation.dataset, "split", evaluation.split)
+            return
+        if isinstance(evaluation, profiles.Tasks):
+            for task in evaluation.tasks:
+                self.name(("evaluations", name, "tasks"), "tasks", task)
+            faults = benchmarks.evaluation_faults(self.config, evaluation)
+            self.found(("evaluations", name), faults)
             return
         keys = ("evaluations", name)
         self.name((*keys, "generation"), "generation", evaluation.generation)
@@ -227,8 +252,7 @@ class _Check:
             *splits.faults(self.config, study, cells),
             *contrasts.faults(self.config, study, cells, self.raw),
         ]
-        for fault in found:
-            self.add((*keys, *fault.keys), fault.text)
+        self.found(keys, found)
 
     def _distinct_rows(self, keys: tuple, cells: list) -> None:
         """Chains of the same steps in another order would be rows of the same key columns."""
@@ -271,7 +295,9 @@ class _Check:
             profile = self.config.sections["evaluations"].get(name)
             if isinstance(profile, profiles.Perplexity) and seen.setdefault(name, name) != name:
                 self.add((*keys, "evaluations"), f"{name} has the name of a split; rename it")
-            for split in getattr(self.config.sections["evaluations"].get(name), "splits", []):
+            measured = benchmarks.measures(self.config, profile)
+            for split in [*getattr(profile, "splits", []), *measured]:
                 if seen.setdefault(split, name) != name:
-                    fault = f"both {seen[split]} and {name} are of the split '{split}'"
+                    kind = "task" if split in measured else "split"
+                    fault = f"both {seen[split]} and {name} are of the {kind} '{split}'"
                     self.add((*keys, "evaluations"), f"{fault}; put them into two studies")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunegrid import modules
 from prunegrid.cells import Cell
-from prunegrid.config import profiles
+from prunegrid.config import mixtures, profiles
 from prunegrid.config.sources import overlap, parse_source
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
@@ -29,7 +29,32 @@ def faults(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iter
             own = [cell for cell in cells if cell.dataset == dataset]
             yield from _unscored(config, study, dataset, profile)
             yield from _untuned(dataset, profile, own)
+            yield from _unchecked(config, study, dataset, profile, own)
     yield from _not_held_out(config, study, cells)
+
+
+def _unchecked(
+    config: Config,
+    study: profiles.Study,
+    dataset: str,
+    profile: profiles.Dataset,
+    cells: Sequence[Cell],
+) -> Iterator[Fault]:
+    """A mixture that a study tunes on is checked against all that the study evaluates."""
+    if profile.mixture is None or all(
+        step.idle for cell in cells for step in cell.steps if step.kind == "finetune"
+    ):
+        return
+    for label, (other, split) in mixtures.unchecked(config, profile.mixture, study.evaluations):
+        text = f"scores on '{split}' of '{other}', which the mixture '{dataset}' is not checked "
+        yield Fault((f"evaluations ({label})",), f"{text}against; add '{label}' to its `against`")
+    for label in study.evaluations:
+        for other in _evaluated(config, label, dataset):
+            for name, part in profile.mixture.parts.items():
+                if _shared(config, (part.dataset, part.split), other):
+                    text = f"scores on '{other[1]}' of '{other[0]}', which part '{name}' of the "
+                    fault = f"{text}mixture '{dataset}' learns; name another split there"
+                    yield Fault((f"evaluations ({label})",), fault)
 
 
 def _unscored(
@@ -57,6 +82,9 @@ def _untuned(dataset: str, profile: profiles.Dataset, cells: Sequence[Cell]) -> 
     for name, tuning in sorted(steps.items()):
         keys = (f"finetune ({name})",)
         text = f"'{dataset}' is of kind {profile.kind}"
+        if profile.kind == "rows":
+            yield Fault(keys, f"cannot learn '{dataset}', of kind rows; make it part of a mixture")
+            continue
         if profile.kind == "text" and tuning.window is None:
             yield Fault(keys, f"has no window, and {text}; give the tokens of a window to learn")
         if profile.kind != "text" and tuning.window is not None:
@@ -98,8 +126,8 @@ def _not_held_out(config: Config, study: profiles.Study, cells: Sequence[Cell]) 
 def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]]:
     """Return (data set, split) of all that an evaluation of a data set's cells scores on."""
     evaluation = config.sections["evaluations"].get(label)
-    if isinstance(evaluation, profiles.Perplexity):
-        return [(evaluation.dataset, evaluation.split)]
+    if isinstance(evaluation, (profiles.Perplexity, profiles.Tasks)):
+        return mixtures.evaluated_splits(config, [label])
     return [(dataset, split) for split in getattr(evaluation, "splits", [])]
 
 
@@ -122,6 +150,8 @@ def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
     if expression is None:
         return None
     name, bracket, part = expression.partition("[")
+    if profile.mixture is not None:
+        return ("mixture", dataset), bracket + part
     files = profile.files
     file = files.get(name) if isinstance(files, Mapping) else files
     try:

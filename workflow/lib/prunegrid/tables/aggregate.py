@@ -149,7 +149,12 @@ def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
     refs = [
         ref for cell in plan["cells"] for pair in cell["texts"].values() for ref in pair.values()
     ]
-    refs += [ref for cell in plan["cells"] for ref in cell["perplexities"].values()]
+    refs += [
+        ref
+        for cell in plan["cells"]
+        for kind in ("perplexities", "tasks")
+        for ref in cell[kind].values()
+    ]
     refs += [cell["efficiency"] for cell in plan["cells"] if cell["efficiency"]]
     refs += [baseline[role] for baseline in plan["baselines"] for role in ("predictions", "scores")]
     manifests = [Path(ref["path"], MANIFEST) for ref in refs]

@@ -144,7 +144,8 @@ def _side(
     failed = [row["reason"] for _, row in chosen if row["status"] != "ok"]
     if failed:
         raise PrunegridError(f"a cell of it failed: {failed[0]}", where=where)
-    groups = collect({"cells": [cell for cell, _ in chosen]}, [row for _, row in chosen])
+    own = {**plan, "cells": [cell for cell, _ in chosen]}
+    groups = collect(own, [row for _, row in chosen])
     if len(groups) != 1:
         found = ", ".join(_title(group) for group in groups) or "no cell"
         raise PrunegridError(

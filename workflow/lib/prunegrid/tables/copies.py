@@ -15,7 +15,8 @@ def copied_rows(
 ) -> tuple[list[str], list[str]]:
     """Return (faults, notes) on rows of different weights that agree in every score.
 
-    Two models of other weights never have the same perplexity to the last bit: that is a fault.
+    Two models of other weights never have the same perplexity, or log-likelihoods of a task's
+    choices, to the last bit: that is a fault.
     The same texts can come out of two (both silent, both repeating one word): that is a note.
 
     Args:
@@ -31,6 +32,8 @@ def copied_rows(
         shared = [c for c in perplexities if one.get(c) is not None and two.get(c) is not None]
         if shared and all(one[column] == two[column] for column in shared):
             faults.append(f"{names} have other weights and the same {', '.join(shared)}: a copy")
+        if one["answers_sha256"] is not None and one["answers_sha256"] == two["answers_sha256"]:
+            faults.append(f"{names} have other weights and the same log-likelihoods: a copy")
     alike: dict[str, dict[str, str]] = defaultdict(dict)
     for row in measured:
         if row["predictions_sha256"] is not None:

@@ -1,7 +1,7 @@
 """Quality against density, a line an arm: the figure of a study with an iterated grid.
 
-One row of panels a model and evaluation, linear and logarithmic. Points are means over seeds (of
-perplexities geometric ones), bars reach from the lowest seed to the highest.
+One row of panels a model and evaluation (its first metric), linear and logarithmic. Points are
+means over seeds (of perplexities geometric ones), bars reach from the lowest seed to the highest.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def draw_curves(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) -> A
     from matplotlib import pyplot
 
     found = points(wide, tall)
-    panels = list(dict.fromkeys(zip(found["model"], found["split"], found["metric"], strict=True)))
+    chosen: dict[tuple[str, str], str] = {}
+    for model, split, metric in zip(found["model"], found["split"], found["metric"], strict=True):
+        chosen.setdefault((model, split), metric)
+    panels = [(*place, metric) for place, metric in chosen.items()]
     figure, axes = pyplot.subplots(
         len(panels), len(SCALES), figsize=(12.8, 4.2 * len(panels)), squeeze=False
     )

@@ -20,7 +20,8 @@ import pandas
 
 from prunegrid.artifacts import MANIFEST, canonical_json, read_json
 from prunegrid.errors import PrunegridError
-from prunegrid.tables.rows import resampled
+from prunegrid.tables.benchmarks import items_of
+from prunegrid.tables.intervals import resampled
 
 
 @dataclass
@@ -95,6 +96,8 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
             same = _digest([text, frame["weight"].tolist()])
             group.add(key, frame[["value", "weight"]], same)
             group.logarithmic.add(key)
+        for key, frame, same in items_of(plan, cell["tasks"]):
+            group.add(key, frame, _digest(same))
     for group in found.values():
         # Metrics of a whole corpus have no items, and a silent cell may have no scored one.
         group.items = {

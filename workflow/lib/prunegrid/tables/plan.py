@@ -8,6 +8,7 @@ from typing import Any
 
 from prunegrid import keys, modules
 from prunegrid.artifacts import read_json
+from prunegrid.config import mixtures
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
 from prunegrid.nm import parse_nm
@@ -50,6 +51,8 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
     if study.kind == "census":
         return _keyed(_census(graph, study_name), "prunegrid.tables.census", root)
     cells = [_cell(graph, study, plan) for plan in graph.plans(study_name)]
+    evaluations = [graph.config.profile("evaluations", name) for name in study.evaluations]
+    means = {n: m for e in evaluations for n, m in getattr(e, "means", {}).items()}
     baselines = [
         {
             "dataset": dataset,
@@ -67,6 +70,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "study": study_name,
         "title": study.title,
         "cells": cells,
+        "means": {name: mean.model_dump() for name, mean in means.items()},
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
         "contrasts": [_contrast(entry) for entry in study.contrasts],
@@ -199,6 +203,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "strategy": "+".join(profile.strategy for profile in tuned) or "none",
             "arm": cell.arm,
             "loss_on": trained[-1].loss_on if trained else None,
+            "tuned_on_tasks": _tuned_on(graph, study, cell.dataset) if trained else None,
             "dataset": cell.dataset,
             "generation": "+".join(sorted(generations)) or None,
             "seed": cell.seed,
@@ -211,8 +216,14 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             for split, (made, scores) in plan.texts.items()
         },
         "perplexities": {name: _ref(node) for name, node in plan.perplexities.items()},
+        "tasks": {name: _ref(node) for name, node in plan.tasks.items()},
         "efficiency": _ref(plan.efficiency) if plan.efficiency else None,
     }
+
+
+def _tuned_on(graph: Graph, study: Any, dataset: str) -> str | None:
+    """Return the evaluated tasks whose own data set is learned, joined by '+'."""
+    return "+".join(mixtures.tuned_on(graph.config, dataset, study.evaluations)) or None
 
 
 def _calibrations(steps: Iterable[Any]) -> str | None:

@@ -19,6 +19,7 @@ from prunegrid.tables import curves  # noqa: E402
 from prunegrid.tables.colours import MARKERS, PALETTE  # noqa: E402
 
 PREFERRED = ("rougeLsum", "rouge1")
+IN_A_ROW = 4  # panels
 
 
 def save_plots(
@@ -46,11 +47,15 @@ def _draw_quality(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) ->
     The metric is rougeLsum, or what the split has instead. Baselines are dashed lines.
     """
     panels = _panels(tall)
+    columns = min(max(1, len(panels)), IN_A_ROW)
+    lines = -(-max(1, len(panels)) // columns)
     figure, axes = pyplot.subplots(
-        1, len(panels) or 1, figsize=(6.4 * max(1, len(panels)), 4.2), squeeze=False
+        lines, columns, figsize=(6.4 * columns, 4.2 * lines), squeeze=False
     )
-    for axis, (split, metric) in zip(axes[0], panels, strict=False):
+    for axis, (split, metric) in zip(axes.flat, panels, strict=False):
         _panel(axis, wide, tall, split, metric)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
     figure.suptitle(title)
     figure.tight_layout()
     return figure
@@ -102,6 +107,9 @@ def _panel(
     ):
         style = ("--", ":", "-.")[index % 3]
         axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
+    levels = rows["chance"].dropna().unique()
+    if len(levels) == 1 and not metric.startswith(("ppl", "word_perplexity")):
+        axis.axhline(levels[0], color="0.4", linestyle=(0, (1, 3)), linewidth=1, label="chance")
     if metric.startswith("ppl"):
         axis.set_yscale("log")
     axis.set_xlabel("zero or removed among prunable weights, base + adapter (measured)")

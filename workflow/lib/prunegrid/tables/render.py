@@ -24,6 +24,9 @@ _HEADLINE = (
     "ppl_",
     "word_perplexity",
     "word_perplexity_",
+    "acc",
+    "mcc",
+    "exact_match",
 )
 
 
@@ -123,6 +126,7 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
                 row.get(f"{split}_{metric}"), ".2f" if is_perplexity(metric) else ".3f"
             )
             line[name] += " †" if (*_cell_of(row), split, metric) in low else ""
+            line[name] += " ‡" if split in _tuned_on(row) else ""
         line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
         line["packed MB"] = _number(row["bytes_packed"], ",.0f", 1e-6)
         line["train s"] = _number(row["train_seconds"], ",.0f")
@@ -141,6 +145,11 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
 def _cell_of(row: Mapping[str, Any]) -> tuple:
     values = [row[key] for key in ("model", "dataset", "prune", "finetune", "seed")]
     return tuple(None if pandas.isna(value) else value for value in values)
+
+
+def _tuned_on(row: Mapping[str, Any]) -> list[str]:
+    """Return the tasks whose own data a cell was tuned on."""
+    return [] if pandas.isna(row["tuned_on_tasks"]) else row["tuned_on_tasks"].split("+")
 
 
 def _at_chance(tall: pandas.DataFrame) -> set[tuple]:
@@ -325,6 +334,8 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         )
     if _at_chance(tall):
         sentences.append("† not distinguishable from chance: such scores rank nothing.")
+    if wide["tuned_on_tasks"].notna().any():
+        sentences.append("‡ tuned on other rows of the task's own data set: not zero-shot.")
     if wide["decode_speed_vs_dense"].notna().any():
         sentences.append(
             "`vs dense` is the decoding speed over that of the untouched model (above 1: faster); "

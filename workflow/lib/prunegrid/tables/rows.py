@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ import pandas
 from prunegrid.artifacts import canonical_json, read_manifest
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.status import read_state
+from prunegrid.tables import benchmarks
+from prunegrid.tables.intervals import interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
 
-RESAMPLES = 1000
 # Which zeros a step promises to keep (`prunegrid.kept`), the weakest first.
 PROMISES = ("none", "base", "all")
 MERGE_LOSSES = ("merge_loss_before", "merge_loss_after")
@@ -50,6 +49,8 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
     for entry in long:
         row.setdefault(f"{entry['split']}_n", entry["n"])
         row[f"{entry['split']}_{entry['metric']}"] = entry["value"]
+        if entry.get("stderr") is not None:
+            row[f"{entry['split']}_{entry['metric']}_stderr"] = entry["stderr"]
     return row | {"status": "ok", "reason": None}, long
 
 
@@ -84,6 +85,7 @@ def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
         for role, ref in pair.items()
     }
     leaves |= {f"perplexity:{name}": ref for name, ref in cell["perplexities"].items()}
+    leaves |= {f"tasks:{name}": ref for name, ref in cell["tasks"].items()}
     if cell["efficiency"]:
         leaves["efficiency:"] = cell["efficiency"]
     return open_leaves(cell, leaves)
@@ -137,7 +139,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     row |= _trained(tuned) | recovered(lead["lineage"])
-    return row | _generated(manifests) | _timed(manifests)
+    return row | _generated(manifests) | _asked(manifests) | _timed(manifests)
 
 
 def _require_counted(weights: dict, dense: dict) -> None:
@@ -204,6 +206,25 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
     }
 
 
+def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
+    """Return how many prompts of tasks were cut, and the digest of all answers to them.
+
+    Without a digest where one was text: models may share it.
+    """
+    asked = {
+        role: manifest["record"]
+        for role, manifest in sorted(manifests.items())
+        if role.startswith("tasks:")
+    }
+    if not asked:
+        return {}
+    found: dict[str, Any] = {"contexts_cut": sum(r["contexts_cut"] for r in asked.values())}
+    told = {role: record["answers_sha256"] for role, record in asked.items()}
+    if None not in told.values():
+        found["answers_sha256"] = hashlib.sha256(canonical_json(told).encode()).hexdigest()
+    return found
+
+
 def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
     if "efficiency:" not in manifests:
         return {}
@@ -245,7 +266,8 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
             | {"low": low, "high": high, "n": record["windows"], "higher_is_better": False}
         )
         long[-1] |= levels(long[-1], record)
-    return long
+    records = {name: manifests[f"tasks:{name}"]["record"] for name in cell["tasks"]}
+    return long + benchmarks.task_rows(plan, about, cell["tasks"], records)
 
 
 def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
@@ -254,7 +276,7 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
     for metric, summary in scores["record"]["summary"].items():
         low = high = None
         if metric in items and items[metric].notna().any():
-            low, high = _interval(plan, items[metric].dropna().to_numpy())
+            low, high = interval(plan, items[metric].dropna().to_numpy())
         rows.append(
             about
             | {"split": split, "metric": metric, "value": summary["mean"], "n": summary["n"]}
@@ -262,46 +284,6 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
         )
         rows[-1] |= levels(rows[-1], summary)
     return rows
-
-
-def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {chance, majority, at_chance} of a long row.
-
-    Args:
-        row: value, low, high and higher_is_better.
-        record: what the evaluation recorded of the metric; one that knows them gives `chance` and
-            `majority`, scores in the metric's own unit.
-
-    A score is at chance where its interval (without one, it itself) reaches the better of the two
-    levels, or is worse than both.
-    """
-    known = [record[name] for name in ("chance", "majority") if record.get(name) is not None]
-    found = {"chance": record.get("chance"), "majority": record.get("majority"), "at_chance": None}
-    upwards = row["higher_is_better"]
-    if known and upwards is not None and row["value"] is not None:
-        bound = row["low" if upwards else "high"]
-        bound = row["value"] if bound is None else bound
-        found["at_chance"] = bound <= max(known) if upwards else bound >= min(known)
-    return found
-
-
-def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
-    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
-    return _picks(plan["bootstrap_seed"], n)
-
-
-@functools.lru_cache(maxsize=4)
-def _picks(seed: int, n: int) -> numpy.ndarray:
-    picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
-    picks.flags.writeable = False
-    return picks
-
-
-def _interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
-    """Return the 95% percentile bootstrap interval of the mean over items."""
-    means = values[resampled(plan, len(values))].mean(axis=1)
-    low, high = numpy.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _perplexity_interval(plan: dict, path: Path) -> tuple[float, float]:

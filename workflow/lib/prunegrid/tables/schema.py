@@ -33,6 +33,7 @@ KEYS = (
     Column("strategy", "string", "their strategies, joined by +; none"),
     Column("arm", "string", "arms of an iterated grid that it is a point of, joined by +; or null"),
     Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
+    Column("tuned_on_tasks", "string", "evaluated tasks whose own data set was tuned on; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
     Column("generation", "string", "name of the generation profile"),
     Column("weight_precision", "string", "float32, bfloat16, nf4 or int8, as loaded"),
@@ -59,6 +60,7 @@ FACTS = (
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
+    Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
     Column(
         "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
@@ -100,6 +102,7 @@ PROVENANCE = (
     Column("data_sha256", "string", "content of the data artifact"),
     Column("prompt_sha256", "string", "prompt template and its cuts"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
+    Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
 )
@@ -107,7 +110,7 @@ COLUMNS = KEYS + FACTS + PROVENANCE
 
 # What several tables say in the same words.
 _SCORE = (
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null for corpus metrics"),
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; corpus metrics: see stderr"),
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
@@ -130,10 +133,18 @@ LONG = (
     Column("kind", "string", "cell, or a control's role: baseline, oracle or gaming"),
     Column("name", "string", "model / prune / finetune, or the control's name"),
     *KEYS[1:],
-    Column("split", "string", "split, or the evaluation's name for perplexity"),
+    Column("split", "string", "split; of perplexity the evaluation, of a benchmark the task"),
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
+    Column(
+        "stderr",
+        "Float64",
+        "of a task's score, by the harness; without items the interval is ± 1.96 of it",
+    ),
+    Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
+    Column("task_version", "string", "version of the task's definition; null where not a task"),
+    Column("harness", "string", "what ran it, with its version; null where not a task"),
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from prunegrid.artifacts import canonical_json, read_json
-from prunegrid.tables.rows import RESAMPLES
+from prunegrid.tables.intervals import RESAMPLES
 
 PHASES = ("prefill", "decode")
 

@@ -1,0 +1,115 @@
+"""Benchmarks and a mixture through the whole workflow: local files in the hub's place."""
+
+import json
+
+import benchmark_rows
+import pandas
+import pytest
+import yaml
+from runs import Run
+
+OVERLAY = """
+datasets:
+  piqa: {source: asked, files: {train: piqa-train.jsonl, validation: piqa.jsonl}}
+  openbookqa: {source: asked, subset: null, files: {test: openbookqa.jsonl}}
+  glue-rte: {source: asked, subset: null, files: {validation: rte.jsonl}}
+  tiny-multitask:
+    mixture:
+      against: [tiny-tasks]
+      parts:
+        piqa: {dataset: piqa, split: train, weight: 1, prompt: "Question: {{goal}}\\nAnswer:", response: " {{[sol1, sol2][label]}}"}
+        notes: {dataset: tiny-notes, split: train, weight: 1, prompt: "{{document | words(9)}}", response: " {{summary}}"}
+    splits: {train: all}
+evaluations:
+  tiny-tasks:
+    kind: tasks
+    tasks: [piqa, openbookqa, rte]
+    means: {both: {tasks: [piqa, rte], metric: acc}}
+    batch_size: 4
+studies:
+  tasks:
+    dataset: tiny-multitask
+    grid: {model: tiny-llama, prune: dense, finetune: [none, tiny-full]}
+    evaluations: [tiny-tasks]
+    contrasts:
+      - {name: tuned, a: {prune: dense, finetune: tiny-full}, b: {prune: dense, finetune: none}, split: both, metric: acc}
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = Run.fresh(tmp_path_factory.mktemp("tasks") / "run")
+    train, asked = benchmark_rows.piqa(12), benchmark_rows.piqa(16, seed=1)
+    asked[5] = {**asked[5], "goal": train[2]["goal"].upper()}
+    files = {
+        "piqa-train": train,
+        "piqa": asked,
+        "openbookqa": benchmark_rows.openbookqa(10),
+        "rte": benchmark_rows.mrpc(14),
+    }
+    (run.folder / "asked").mkdir()
+    for name, rows in files.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (run.folder / f"asked/{name}.jsonl").write_text(text)
+
+    def lay_over(tree):
+        for section, profiles in yaml.safe_load(OVERLAY).items():
+            tree[section].update(profiles)
+
+    run.configure(lay_over)
+    done = run.snakemake("results/tasks.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    return run
+
+
+def test_a_study_of_benchmarks_ends_in_its_table(run):
+    wide = pandas.read_parquet(run.folder / "results/tasks.parquet")
+    assert set(wide["status"]) == {"ok"} and len(wide) == 2
+    assert wide[
+        ["piqa_n", "openbookqa_n", "rte_n", "both_n"]
+    ].drop_duplicates().values.tolist() == [[16, 10, 14, 30]]
+    assert wide["contexts_cut"].tolist() == [0, 0]
+    assert wide["both_acc"].tolist() == pytest.approx(
+        ((wide["piqa_acc"] + wide["rte_acc"]) / 2).tolist()
+    )
+    assert (wide["piqa_acc_stderr"] > 0).any() and wide["answers_sha256"].nunique() == 2
+    tuned = wide["finetune"] == "tiny-full"
+    assert set(wide[tuned]["tuned_on_tasks"]) == {"piqa"}
+    assert wide[~tuned]["tuned_on_tasks"].isna().all()
+    long = pandas.read_parquet(run.folder / "results/tasks.long.parquet")
+    of_tasks = long[long["harness"].notna()]
+    assert set(of_tasks["split"]) == {"piqa", "openbookqa", "rte", "both"}
+    assert set(of_tasks["harness"]) == {"lm-eval 0.4.13"} and set(of_tasks["shots"]) == {0}
+    pairs = pandas.read_parquet(run.folder / "results/tasks.pairs.parquet")
+    assert len(pairs[(pairs["split"] == "piqa") & (pairs["metric"] == "acc")]) == 1
+    contrasts = pandas.read_parquet(run.folder / "results/tasks.contrasts.parquet")
+    assert contrasts["reason"].isna().all() and contrasts["n"].tolist() == [30]
+    text = (run.folder / "results/tasks.md").read_text()
+    assert "‡ tuned on other rows" in text
+
+
+def test_the_leak_is_counted_in_the_mixtures_record(run):
+    (manifest,) = (run.folder / "results/artifacts/mixture").glob("*/manifest.json")
+    parts = json.loads(manifest.read_text())["record"]["parts"]
+    assert parts["piqa"]["leaked"] == {"id": 0, "text": 1}
+    assert parts["notes"]["leaked"] == {"id": 0, "text": 0}
+    assert parts["piqa"]["taken"] == parts["notes"]["taken"] == 9
+
+
+def test_it_verifies_and_nothing_is_left_to_do(run):
+    done = run.prunegrid("verify", "results/tasks.parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.plan("results/tasks.parquet") == {}
+
+
+def test_a_task_more_asks_that_one_alone(run, tmp_path):
+    other = run.copy(tmp_path / "other")
+
+    def more(tree):
+        tree["tasks"] = {
+            "rte-again": {"task": "rte", "dataset": "glue-rte", "split": "validation", "rows": 3}
+        }
+        tree["evaluations"]["tiny-tasks"]["tasks"].append("rte-again")
+
+    other.configure(more)
+    assert other.plan("results/tasks.parquet") == {"tasks": 2, "aggregate": 1}

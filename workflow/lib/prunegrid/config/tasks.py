@@ -1,0 +1,97 @@
+"""The profiles of benchmarks (tasks of the harness, evaluations by them) and of mixtures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
+
+# What of a harness' definition is said by a task's other keys, or leads to files that no key knows.
+OF_OURS = frozenset(
+    (
+        *("task", "group", "tag", "include", "class", "custom_dataset", "unsafe_code"),
+        *("dataset_path", "dataset_name", "dataset_kwargs", "num_fewshot"),
+        *("training_split", "validation_split", "test_split", "fewshot_split"),
+    )
+)
+
+
+class Task(Profile):
+    """A task of the harness: whose rows it asks, how, and which of its metrics are shown."""
+
+    task: str | None = None
+    define: dict[str, Any] | None = None
+    dataset: str
+    split: str
+    shots: NonNegative = 0
+    shots_from: str | None = None
+    by: str | None = None
+    rows: Positive | None = None
+    metrics: Annotated[list[str], Field(min_length=1)] = ["acc"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.define is not None:
+            if self.task is not None or self.by is not None:
+                raise ValueError("`task` and `by` are of the harness' own; `define` is yours")
+            if "output_type" not in self.define or "doc_to_text" not in self.define:
+                raise ValueError("define lacks output_type or doc_to_text")
+            ours = sorted(OF_OURS & set(self.define))
+            if ours:
+                raise ValueError(
+                    f"define holds {ours}, which other keys say or none may; remove them"
+                )
+        if (self.shots > 0) != (self.shots_from is not None):
+            raise ValueError("`shots` need `shots_from` (a split), and only they do")
+        if self.shots_from == self.split:
+            raise ValueError(f"shots_from is '{self.split}', which is scored; name another split")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("`metrics` names one twice")
+        return self
+
+
+class MeanOf(Profile):
+    """The mean of one metric over tasks, each with the same weight."""
+
+    tasks: Annotated[list[str], Field(min_length=2)]
+    metric: str = "acc"
+
+
+class Tasks(Profile):
+    """An evaluation of a model: tasks of lm-evaluation-harness."""
+
+    kind: Literal["tasks"]
+    tasks: Annotated[list[str], Field(min_length=1)]
+    means: dict[Name, MeanOf] = {}
+    batch_size: Positive = 8
+    cache_dequantized: bool = False
+
+
+class Part(Profile):
+    """One data set of a mixture: which rows, how many of them, and what is made of one."""
+
+    dataset: str
+    split: str
+    weight: Rate | None = None
+    cap: Positive | None = None
+    prompt: Annotated[str, Field(min_length=1)]
+    response: Annotated[str, Field(min_length=1)]
+
+
+class Mixture(Profile):
+    """Rows of several data sets in one seeded order, none of which is evaluated."""
+
+    parts: Annotated[dict[Name, Part], Field(min_length=1)]
+    rows: Positive | None = None
+    leaks: Literal["drop", "refuse"] = "drop"
+    against: list[str] = []
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Mixture:
+        given = [name for name, part in self.parts.items() if part.weight is not None]
+        if given and len(given) < len(self.parts):
+            missing = sorted(set(self.parts) - set(given))
+            raise ValueError(f"weight is missing in {missing}; give one to all parts, or to none")
+        return self

@@ -1,0 +1,133 @@
+"""Stage `mixture`: rows of several data sets as prompts and responses, in one seeded order.
+
+Parents: `parts.<name>` (artifacts of `rows` or `data`), `against.<number>` (what is evaluated).
+Out: `<split>.parquet` of id, document (the whole prompt), summary (the response), task (the part).
+Fine-tuning reads them as it reads any data set.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from prunegrid.errors import PrunegridError
+from prunegrid.leaks import Known
+from prunegrid.mixing import Writer, counts
+from prunegrid.sources.columns import text_of
+from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
+
+log = logging.getLogger(__name__)
+SHOWN = 5  # rows of a leak that are named
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record {parts: {name: rows, leaked, taken, share}, evaluated, splits, …}.
+
+    Args:
+        settings: parts {name: split, weight, cap, prompt, response, of, id, text}, rows, leaks
+            ("drop" or "refuse"), against [{split, of, id, text}], splits {name: slice of
+            "all"}, seed.
+        parents: see above.
+        out: an empty folder.
+        job: gives the seed.
+
+    Raises:
+        PrunegridError: a row leaks and leaks are refused, a part is too small, a template does not
+            fit, or a split is empty.
+    """
+    known = Known()
+    evaluated = [
+        known.add(_read(parents[f"against.{number}"], entry["split"]), entry, job.where)
+        for number, entry in enumerate(settings["against"])
+    ]
+    pools, facts = {}, {}
+    for name, part in settings["parts"].items():
+        folder = parents[f"parts.{name}"]
+        pools[name], facts[name] = _pool(folder, name, part, known, settings["leaks"], job)
+    sizes = {
+        name: min(len(pool), settings["parts"][name]["cap"] or len(pool))
+        for name, pool in pools.items()
+    }
+    weights = {name: part["weight"] for name, part in settings["parts"].items()}
+    taken = counts(sizes, weights, settings["rows"], job.where)
+    rows = _mixed(settings, pools, taken, job)
+    splits, listed = {}, {}
+    for split, expression in settings["splits"].items():
+        source, part = parse(expression, job.where)
+        if source != "all":
+            raise PrunegridError(
+                f"has no split '{source}'", where=job.where, expected="slices of all"
+            )
+        first, last = bounds("all", part, len(rows), job.where)
+        splits[split] = rows[first:last]
+        check_unique(splits[split], split, job.where)
+        by_part = Counter(row["task"] for row in splits[split])
+        listed[split] = {
+            "from": expression,
+            "rows": len(splits[split]),
+            "parts": dict(sorted(by_part.items())),
+        }
+        listed[split]["sha256"] = write(splits[split], out / f"{split}.parquet")
+    for name, count in taken.items():
+        facts[name] |= {"capped": sizes[name], "taken": count, "share": count / len(rows)}
+        log.info("%s: %s: %s", job.where, name, facts[name])
+    return {
+        "parts": facts,
+        "evaluated": {"splits": len(evaluated), "rows": sum(evaluated)},
+        "leaks": settings["leaks"],
+        "splits": listed,
+        "same_texts": check_apart(splits, "summaries", job.where),
+    }
+
+
+def _read(folder: Path, split: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split, batch by batch."""
+    with pq.ParquetFile(Path(folder) / f"{split}.parquet") as file:
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()
+
+
+def _pool(
+    folder: Path, name: str, part: dict, known: Known, leaks: str, job
+) -> tuple[list[tuple[str, dict]], dict[str, Any]]:
+    """Return ([(label, row)] of the rows that are not evaluated, in a drawn order; facts)."""
+    pool, found = [], {}
+    for number, row in enumerate(_read(folder, part["split"])):
+        label = str(number) if part["id"] is None else text_of(row, part["id"], job.where)
+        why = known.holds(row, part, job.where)
+        if why is None:
+            pool.append((label, row))
+        else:
+            found.setdefault(why, []).append(label)
+    leaked = {why: len(found.get(why, [])) for why in ("id", "text")}
+    if found and leaks == "refuse":
+        shown = ", ".join(itertools.islice(itertools.chain.from_iterable(found.values()), SHOWN))
+        raise PrunegridError(
+            f"{sum(leaked.values())} rows of '{name}' are evaluated ({leaked['id']} by id, "
+            f"{leaked['text']} by text), such as {shown}",
+            where=job.where,
+            remedy="take them out, or set leaks: drop",
+        )
+    random.Random(job.seed(f"mixture {name}")).shuffle(pool)
+    return pool, {"rows": len(pool) + sum(leaked.values()), "leaked": leaked}
+
+
+def _mixed(
+    settings: dict, pools: dict[str, list[tuple[str, dict]]], taken: dict[str, int], job
+) -> list[dict[str, str]]:
+    """Return the rows of the mixture in their order."""
+    rows = []
+    for name, part in settings["parts"].items():
+        writer = Writer(name, part["prompt"], part["response"], job.where)
+        for label, row in pools[name][: taken[name]]:
+            made = writer.write(row, label)
+            rows.append({"id": f"{name}:{label}", **made, "task": name})
+    random.Random(job.seed("mixture")).shuffle(rows)
+    return rows

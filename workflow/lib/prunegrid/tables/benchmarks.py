@@ -1,0 +1,108 @@
+"""Rows and items of tasks: each as its artifact records it, and the means over several."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from prunegrid.artifacts import MANIFEST, canonical_json, read_json
+from prunegrid.tables.intervals import interval, levels
+
+# Of a normal distribution, where there are no items to resample.
+Z95 = 1.959963984540054
+
+
+def task_rows(
+    plan: Mapping[str, Any],
+    about: Mapping[str, Any],
+    refs: Mapping[str, Mapping[str, str]],
+    records: Mapping[str, Mapping[str, Any]],
+) -> list[dict]:
+    """Return the long rows of a cell's tasks and of the plan's means over them.
+
+    Args:
+        about: what all rows of the cell share.
+        refs: {task: its artifact}.
+        records: {task: the record of its manifest}.
+    """
+    rows = []
+    for task, record in records.items():
+        scores = pandas.read_parquet(Path(refs[task]["path"], "scores.parquet"))
+        for metric, summary in record["summary"].items():
+            named = {"split": task, "metric": metric, "shots": record["shots"]}
+            named |= {"task_version": record["version"], "harness": record["harness"]}
+            items = scores.loc[scores["metric"] == metric, "value"]
+            bounds = interval(plan, items.to_numpy()) if len(items) else _normal(summary)
+            rows.append(_row({**about, **named}, summary, bounds))
+    for name, mean in plan["means"].items() if rows else ():
+        if all(task in records for task in mean["tasks"]):
+            parts = [records[task] for task in mean["tasks"]]
+            summary = mean_of([part["summary"][mean["metric"]] for part in parts])
+            named = {"split": name, "metric": mean["metric"], "task_version": "mean"}
+            shots = {part["shots"] for part in parts}
+            named |= {"shots": shots.pop() if len(shots) == 1 else None}
+            named |= {"harness": parts[0]["harness"]}
+            rows.append(_row({**about, **named}, summary, _normal(summary)))
+    return rows
+
+
+def _row(about: dict, summary: Mapping[str, Any], bounds: tuple) -> dict:
+    row = {**about, "value": summary["mean"], "low": bounds[0], "high": bounds[1]}
+    row |= {name: summary[name] for name in ("n", "stderr", "higher_is_better")}
+    return row | levels(row, summary)
+
+
+def _normal(summary: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return value ± 1.96 standard errors, (None, None) without one."""
+    if summary["stderr"] is None:
+        return None, None
+    half = Z95 * summary["stderr"]
+    return summary["mean"] - half, summary["mean"] + half
+
+
+def mean_of(summaries: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the summary of the mean of scores, each with the same weight.
+
+    Tasks are independent, so its standard error is the root of the sum of squares over their
+    number. A level that one of them lacks, it lacks.
+    """
+    found: dict[str, Any] = {"n": sum(summary["n"] for summary in summaries)}
+    for name in ("mean", "chance", "majority"):
+        values = [summary[name] for summary in summaries]
+        found[name] = None if None in values else statistics.fmean(values)
+    errors = [summary["stderr"] for summary in summaries]
+    found["stderr"] = None if None in errors else math.hypot(*errors) / len(errors)
+    ways = {summary["higher_is_better"] for summary in summaries}
+    found["higher_is_better"] = ways.pop() if len(ways) == 1 else None
+    return found
+
+
+def items_of(
+    plan: Mapping[str, Any], refs: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[tuple[str, str], pandas.DataFrame, str]]:
+    """Yield ((task, metric), items with value and weight, what the items are) of a cell.
+
+    A mean over tasks has all their items, each weighing one in its task's number of them.
+    """
+    tasks: dict[str, tuple[dict[str, pandas.DataFrame], str]] = {}
+    for task, ref in refs.items():
+        record = read_json(Path(ref["path"], MANIFEST))["record"]
+        scores = pandas.read_parquet(Path(ref["path"], "scores.parquet"))
+        frames = {
+            metric: rows.set_index("id")[["value"]].assign(weight=1.0)
+            for metric, rows in scores.groupby("metric", sort=False)
+        }
+        same = canonical_json([record["version"], record["items_sha256"]])
+        tasks[task] = (frames, same)
+        yield from (((task, metric), frame, same) for metric, frame in frames.items())
+    for name, mean in plan["means"].items() if tasks else ():
+        metric, parts = mean["metric"], [tasks.get(task) for task in mean["tasks"]]
+        if all(part is not None and metric in part[0] for part in parts):
+            scaled = [frames[metric] / len(frames[metric]) for frames, _ in parts]
+            same = canonical_json([same for _, same in parts])
+            yield (name, metric), pandas.concat(scaled), same

@@ -1,0 +1,51 @@
+"""Bootstrap intervals over items, and whether a score clears the level of chance."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+RESAMPLES = 1000
+
+
+def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {chance, majority, at_chance} of a long row.
+
+    Args:
+        row: value, low, high and higher_is_better.
+        record: what the evaluation recorded of the metric; one that knows them gives `chance` and
+            `majority`, scores in the metric's own unit.
+
+    A score is at chance where its interval (without one, it itself) reaches the better of the two
+    levels, or is worse than both.
+    """
+    known = [record[name] for name in ("chance", "majority") if record.get(name) is not None]
+    found = {"chance": record.get("chance"), "majority": record.get("majority"), "at_chance": None}
+    upwards = row["higher_is_better"]
+    if known and upwards is not None and row["value"] is not None:
+        bound = row["low" if upwards else "high"]
+        bound = row["value"] if bound is None else bound
+        found["at_chance"] = bound <= max(known) if upwards else bound >= min(known)
+    return found
+
+
+def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
+    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
+    return _picks(plan["bootstrap_seed"], n)
+
+
+@functools.lru_cache(maxsize=4)
+def _picks(seed: int, n: int) -> numpy.ndarray:
+    picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
+    picks.flags.writeable = False
+    return picks
+
+
+def interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean over items."""
+    means = values[resampled(plan, len(values))].mean(axis=1)
+    low, high = numpy.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
