@@ -96,7 +96,7 @@ def test_which_evaluated_tasks_a_cell_was_tuned_on(raw):
     config = check(raw)
     tuned = mixtures.tuned_on(config, "multitask", ["benchmarks", "wikitext-103"])
     assert tuned == ["piqa", "openbookqa"]
-    assert mixtures.tuned_on(config, "wikitext-103-train", ["benchmarks"]) == []
+    assert mixtures.tuned_on(config, "wikitext-103", ["benchmarks"]) == []
     same = changed(raw, "datasets", "other", {**raw["datasets"]["piqa"]})
     same["datasets"]["multitask"]["mixture"]["parts"]["piqa"]["dataset"] = "other"
     assert "piqa" in mixtures.tuned_on(check(same), "multitask", ["benchmarks"])
@@ -229,7 +229,9 @@ def test_a_figure_of_many_tasks_is_wrapped_and_shows_chance(world):
         row |= {"kind": "cell", "model": "m", "dataset": "d", "prune": "a", "finetune": "none"}
         row |= {"method": "wanda", "seed": 0}
     tall = pandas.DataFrame(long, columns=[c.name for c in LONG])
-    wide = pandas.DataFrame([{**world.rows[0], "seed": 0, "sparsity_effective": 0.5}])
+    wide = pandas.DataFrame(
+        [{**world.rows[0], "seed": 0, "sparsity_effective": 0.5, "removed_prunable": None}]
+    )
     figure = plot._draw_quality(wide, tall, "t")
     drawn = [axis for axis in figure.axes if axis.axison]
     assert len(figure.axes) == 8 and len(drawn) == 5
