@@ -61,22 +61,26 @@ def sweep(
             multiple of `choice`, and at least that.
     """
     width = len(columns)
-    lost = torch.empty_like(columns)
     # Columns that are chosen together must all have the losses of those before them.
     size = max(blocksize // choice, 1) * choice
+    # Made once: malloc would keep what is made for each block, and not give it back.
+    lost, sums, errors = (torch.empty_like(columns[:n]) for n in (width, size, size))
     for start in range(0, width, size):
         end = min(start + size, width)
-        block, before = columns[start:end], columns[start:end].clone()
+        block, before = columns[start:end], lost[start:end]
+        before.copy_(block)
         inverse = _inverse_of_upper(factor[start:end, start:end])
         if start:
-            block.addmm_(inverse.t(), factor[:start, start:end].t() @ lost[:start])
-        _sweep_block(block, inverse, choose, choice, start)
-        torch.sub(before, block, out=lost[start:end])
+            earlier = torch.mm(factor[:start, start:end].t(), lost[:start], out=sums[: end - start])
+            block.addmm_(inverse.t(), earlier)
+        _sweep_block(block, inverse, errors, choose, choice, start)
+        before -= block
 
 
 def _sweep_block(
     block: Tensor,
     inverse: Tensor,
+    errors: Tensor,
     choose: Callable[[Tensor, slice], Tensor],
     choice: int,
     start: int,
@@ -87,8 +91,8 @@ def _sweep_block(
 
     Args:
         inverse: U_bb, [b, b], upper triangular.
+        errors: room for those of the columns, [at least b, d_out].
     """
-    errors = torch.empty_like(block)
     # By its own diagonal each row has a 1 there: an error takes its column to an exact 0.
     rows = inverse / inverse.diagonal()[:, None]
     gone = errors
