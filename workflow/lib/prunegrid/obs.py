@@ -22,7 +22,7 @@ is logged and recorded.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,22 +61,26 @@ def sweep(
             multiple of `choice`, and at least that.
     """
     width = len(columns)
-    lost = torch.empty_like(columns)
     # Columns that are chosen together must all have the losses of those before them.
     size = max(blocksize // choice, 1) * choice
+    # Made once: malloc would keep what is made for each block, and not give it back.
+    lost, sums, errors = (torch.empty_like(columns[:n]) for n in (width, size, size))
     for start in range(0, width, size):
         end = min(start + size, width)
-        block, before = columns[start:end], columns[start:end].clone()
+        block, before = columns[start:end], lost[start:end]
+        before.copy_(block)
         inverse = _inverse_of_upper(factor[start:end, start:end])
         if start:
-            block.addmm_(inverse.t(), factor[:start, start:end].t() @ lost[:start])
-        _sweep_block(block, inverse, choose, choice, start)
-        torch.sub(before, block, out=lost[start:end])
+            earlier = torch.mm(factor[:start, start:end].t(), lost[:start], out=sums[: end - start])
+            block.addmm_(inverse.t(), earlier)
+        _sweep_block(block, inverse, errors, choose, choice, start)
+        before -= block
 
 
 def _sweep_block(
     block: Tensor,
     inverse: Tensor,
+    errors: Tensor,
     choose: Callable[[Tensor, slice], Tensor],
     choice: int,
     start: int,
@@ -87,8 +91,8 @@ def _sweep_block(
 
     Args:
         inverse: U_bb, [b, b], upper triangular.
+        errors: room for those of the columns, [at least b, d_out].
     """
-    errors = torch.empty_like(block)
     # By its own diagonal each row has a 1 there: an error takes its column to an exact 0.
     rows = inverse / inverse.diagonal()[:, None]
     gone = errors
@@ -140,23 +144,45 @@ def factor_of(stats: InputStats, dampening: float) -> tuple[Tensor, dict[str, An
 def _factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
     """Return what `factor_of` does."""
     dead = hessian.diagonal() == 0
-    damped, fallbacks = dampening, []
-    while damped <= LARGEST_DAMPENING:
-        for precision in (torch.float32, torch.float64):
-            factor = _try_factor(hessian, dead, damped, precision)
-            name = str(precision).removeprefix("torch.")
-            if factor is not None:
-                return factor, {
-                    "dampening": damped,
-                    "precision": name,
-                    "fallbacks": fallbacks,
-                    "dead_inputs": int(dead.sum()),
-                }
-            fallbacks.append(f"{name} Cholesky failed with dampening {damped:g}")
+    factor, facts = with_more_dampening(
+        lambda damped, precision: _try_factor(hessian, dead, damped, precision),
+        dampening,
+        (torch.float32, torch.float64),
+        len(dead),
+    )
+    return factor, {**facts, "dead_inputs": int(dead.sum())}
+
+
+def with_more_dampening(
+    attempt: Callable[[float, torch.dtype], Tensor | None],
+    dampening: float,
+    precisions: Sequence[torch.dtype],
+    width: int,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return what a factorisation gives, and {dampening, precision, fallbacks} of what it took.
+
+    Each precision is tried, then ten times the dampening, and so on; each failure is logged.
+
+    Args:
+        attempt: given dampening and precision, its result; None where H is not positive definite.
+        dampening: λ as a fraction of the mean diagonal of H.
+        precisions: in the order in which they are tried.
+        width: d_in, for the error.
+
+    Raises:
+        PrunegridError: nothing that is tried makes H positive definite.
+    """
+    fallbacks: list[str] = []
+    while dampening <= LARGEST_DAMPENING:
+        for precision in precisions:
+            found, name = attempt(dampening, precision), str(precision).removeprefix("torch.")
+            if found is not None:
+                return found, {"dampening": dampening, "precision": name, "fallbacks": fallbacks}
+            fallbacks.append(f"{name} Cholesky failed with dampening {dampening:g}")
             log.warning("%s", fallbacks[-1])
-        damped = max(damped * 10, 1e-4)
+        dampening = max(dampening * 10, 1e-4)
     raise PrunegridError(
-        f"the Hessian [{len(dead)}, {len(dead)}] is not positive definite with any dampening up to "
+        f"the Hessian [{width}, {width}] is not positive definite with any dampening up to "
         f"{LARGEST_DAMPENING:g}",
         remedy="use more calibration samples, or check the model's activations",
     )

@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from prunegrid.blocks import Blocks, oriented
-from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import Collector
-from prunegrid.obs import LARGEST_DAMPENING, dampened
+from prunegrid.obs import dampened, with_more_dampening
 from prunegrid.pruning.boundary import ON_DEVICE, Storage
 from prunegrid.pruning.replay import Replay
 from prunegrid.structured.groups import Group
@@ -52,8 +51,8 @@ def corrected(
             H_jj = 1.
 
     Returns:
-        also {dampening, fallbacks, error_before, error_after}: the relative errors of the output,
-        ‖X ŵᵀ - X Wᵀ‖² / ‖X Wᵀ‖², of leaving the columns out and of the correction.
+        also {dampening, precision, fallbacks, error_before, error_after}: the relative errors of
+        the output, ‖X ŵᵀ - X Wᵀ‖² / ‖X Wᵀ‖², of leaving the columns out and of the correction.
 
     Raises:
         PrunegridError: H is not positive definite with any dampening that is tried.
@@ -61,7 +60,7 @@ def corrected(
     exact, dense = hessian.double(), weight.double()
     gone, kept = removed.nonzero().flatten(), (~removed).nonzero().flatten()
     cross = dense[:, gone] @ exact[gone][:, kept]
-    change, damped, fallbacks = _solved(exact, kept, cross, dampening)
+    change, took = _solved(exact, kept, cross, dampening)
     new = dense.clone()
     new[:, gone] = 0
     before = new - dense
@@ -70,28 +69,20 @@ def corrected(
     scale = float(((dense @ exact) * dense).sum())
     errors = [float(((d @ exact) * d).sum()) for d in (before, found.double() - dense)]
     relative = [max(error, 0.0) / scale if scale else 0.0 for error in errors]
-    facts = {"error_before": relative[0], "error_after": relative[1]}
-    return found, {"dampening": damped, "fallbacks": fallbacks, **facts}
+    return found, {**took, "error_before": relative[0], "error_after": relative[1]}
 
 
 def _solved(
     hessian: Tensor, kept: Tensor, cross: Tensor, dampening: float
-) -> tuple[Tensor, float, list[str]]:
-    """Return (cross (H_KK + λI)⁻¹, the dampening that did it, the failures before it)."""
-    fallbacks: list[str] = []
-    while dampening <= LARGEST_DAMPENING:
-        damped = dampened(hessian.clone(), hessian.diagonal() == 0, dampening)[kept][:, kept]
-        lower, info = torch.linalg.cholesky_ex(damped)
-        if int(info) == 0:
-            return torch.cholesky_solve(cross.t(), lower).t(), dampening, fallbacks
-        fallbacks.append(f"float64 Cholesky failed with dampening {dampening:g}")
-        log.warning("%s", fallbacks[-1])
-        dampening = max(dampening * 10, 1e-4)
-    raise PrunegridError(
-        f"the Hessian [{len(hessian)}, {len(hessian)}] is not positive definite with any dampening "
-        f"up to {LARGEST_DAMPENING:g}",
-        remedy="use more calibration samples, or check the model's activations",
-    )
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return cross (H_KK + λI)⁻¹, and what it took."""
+
+    def attempt(damped: float, _precision: torch.dtype) -> Tensor | None:
+        whole = dampened(hessian.clone(), hessian.diagonal() == 0, damped)
+        lower, info = torch.linalg.cholesky_ex(whole[kept][:, kept])
+        return None if int(info) else torch.cholesky_solve(cross.t(), lower).t()
+
+    return with_more_dampening(attempt, dampening, (torch.float64,), len(hessian))
 
 
 @torch.no_grad()

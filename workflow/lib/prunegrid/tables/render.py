@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas
-from tabulate import tabulate
 
+from prunegrid.tables.compared import contrasts_table, expected_table, tested
 from prunegrid.tables.groups import Group
+from prunegrid.tables.markdown import number, ratio, table
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
@@ -52,9 +53,13 @@ def render_markdown(
     if any(len(group.rows) > 1 for group in groups):
         parts += ["Over seeds (mean ± standard deviation):", _seeds(groups, tall)]
     if contrasts:
-        parts += ["Declared contrasts (a against b):", _contrasts(contrasts), _tested(contrasts)]
+        parts += [
+            "Declared contrasts (a against b):",
+            contrasts_table(contrasts),
+            tested(contrasts),
+        ]
     if expected:
-        parts += ["Known values:", _expected(expected)]
+        parts += ["Known values:", expected_table(expected)]
     shown = tall[tall["kind"] != "cell"]
     if len(shown):
         parts += ["Controls (no model; not cells):", _controls(shown, headline(tall))]
@@ -110,10 +115,10 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
     lines = []
     for _, row in wide.iterrows():
         line = {key: row[key] for key in shown}
-        line["sparsity"] = _number(row["sparsity_prunable"], ".4f")
-        line["effective"] = _number(row["sparsity_effective"], ".4f")
-        line["removed"] = _number(row["removed_prunable"], ".4f")
-        line["of all"] = _number(row["removed_total"], ".4f")
+        line["sparsity"] = number(row["sparsity_prunable"], ".4f")
+        line["effective"] = number(row["sparsity_effective"], ".4f")
+        line["removed"] = number(row["removed_prunable"], ".4f")
+        line["of all"] = number(row["removed_total"], ".4f")
         line["N:M"] = (
             ""
             if pandas.isna(row["nm_valid"])
@@ -122,16 +127,16 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
         line["weights"] = "" if pandas.isna(row["weight_precision"]) else row["weight_precision"]
         for split, metric in pairs:
             name = metric if len(splits) == 1 else f"{split} {metric}"
-            line[name] = _number(
+            line[name] = number(
                 row.get(f"{split}_{metric}"), ".2f" if is_perplexity(metric) else ".3f"
             )
             line[name] += " †" if (*_cell_of(row), split, metric) in low else ""
             line[name] += " ‡" if split in _tuned_on(row) else ""
-        line["MB"] = _number(row["file_bytes"], ",.0f", 1e-6)
-        line["packed MB"] = _number(row["bytes_packed"], ",.0f", 1e-6)
-        line["train s"] = _number(row["train_seconds"], ",.0f")
-        line["tok/s"] = _number(row["decode_tokens_per_second"], ".1f")
-        line["vs dense"] = _ratio(row, "decode_speed_vs_dense")
+        line["MB"] = number(row["file_bytes"], ",.0f", 1e-6)
+        line["packed MB"] = number(row["bytes_packed"], ",.0f", 1e-6)
+        line["train s"] = number(row["train_seconds"], ",.0f")
+        line["tok/s"] = number(row["decode_tokens_per_second"], ".1f")
+        line["vs dense"] = ratio(row, "decode_speed_vs_dense")
         line["sha256"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
         line["status"] = row["status"]
         lines.append({k: "" if v is None or v is pandas.NA else v for k, v in line.items()})
@@ -139,7 +144,7 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
     empty = [name for name in frame if (frame[name].astype(str) == "").all()]
     if (frame["status"] == "ok").all():
         empty.append("status")
-    return _table(frame.drop(columns=empty))
+    return table(frame.drop(columns=empty))
 
 
 def _cell_of(row: Mapping[str, Any]) -> tuple:
@@ -174,74 +179,7 @@ def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
                 text += "" if spread is None else f" ± {spread:{form}}"
             line[f"{split} {metric}"] = text
         lines.append(line)
-    return _table(pandas.DataFrame(lines))
-
-
-def _contrasts(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    for row in rows:
-        form = ".4f"
-        seeds = [
-            "" if row[f"spread_{side}"] is None else f"{row[f'spread_{side}']:.3g}" for side in "ab"
-        ]
-        named = [row["split"], row["metric"]]
-        line = {
-            "contrast": row["contrast"],
-            "a": row["a"] or "",
-            "b": row["b"] or "",
-            "metric": " ".join(part for part in named if part),
-            "n": "" if row["n"] is None else row["n"],
-            "effect": row["effect"] or "",
-            "value": _number(row["value"], form),
-            "95% interval": ""
-            if row["low"] is None
-            else f"{row['low']:{form}} … {row['high']:{form}}",
-            "standardized": _number(row["standardized"], ".2f"),
-            "detectable": _number(row["detectable"], form),
-            "p (Holm)": _number(row["p_holm"], ".4f"),
-            "margin": _number(row["margin"], "g"),
-            "± seeds a, b": ", ".join(seed for seed in seeds if seed),
-            "verdict": row["verdict"] if row["reason"] is None else f"— ({row['reason']})",
-        }
-        if row["verdict"] == "worse" and row["non_inferior"]:
-            line["verdict"] = "worse, by less than the margin"
-        lines.append(line)
-    frame = pandas.DataFrame(lines)
-    return _table(frame.drop(columns=[c for c in frame if (frame[c].astype(str) == "").all()]))
-
-
-def _tested(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the contrasts' numbers are, and what their n could have seen."""
-    tests = len(rows) + sum(row["margin"] is not None for row in rows)
-    seen = []
-    for row in (row for row in rows if row["n"] is not None):
-        said = "could not have shown any"
-        if row["detectable"] is not None:
-            said = f"would have shown a {row['effect']} of {row['detectable']:.3f}"
-        seen.append(f"{row['contrast']}: n = {row['n']} {said}")
-    text = (
-        f"Verdicts are on a, from paired sign flips over items, Holm's correction over {tests} "
-        "declared test(s), 5% two-sided; intervals are bootstrapped over items (other documents, "
-        "not other seeds: the spread over seeds stands beside them)."
-    )
-    if seen:
-        text += f" Smallest effects found with a power of 80%: {'; '.join(seen)}."
-    return text
-
-
-def _expected(entries: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        {
-            "cells": entry["cells"],
-            "column": entry["column"],
-            "expected": f"{entry['expected']:g}",
-            "found": _number(entry["found"], ".2f"),
-            "source": entry["source"],
-            "verdict": entry["fault"] or "as expected",
-        }
-        for entry in entries
-    ]
-    return _table(pandas.DataFrame(lines))
+    return table(pandas.DataFrame(lines))
 
 
 def _controls(controls: pandas.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
@@ -253,9 +191,9 @@ def _controls(controls: pandas.DataFrame, pairs: Sequence[tuple[str, str]]) -> s
         line = lines.setdefault((row["name"], row["dataset"], row["split"]), about)
         line["n"] = max(line["n"], row["n"])  # not all documents have every score
         if (row["split"], row["metric"]) in pairs:
-            line[row["metric"]] = _number(row["value"], ".3f")
+            line[row["metric"]] = number(row["value"], ".3f")
     frame = pandas.DataFrame(list(lines.values()))
-    return _table(frame.astype(object).where(frame.notna(), ""))
+    return table(frame.astype(object).where(frame.notna(), ""))
 
 
 def _flagged(controls: pandas.DataFrame) -> list[str]:
@@ -286,24 +224,8 @@ def _labels(tall: pandas.DataFrame) -> str:
         about |= {"seed": seed, "split": row["split"]}
         key = (row["kind"], row["name"], row["dataset"], seed, row["split"])
         line = lines.setdefault(key, about)
-        line[row["metric"].removeprefix(LABEL)] = _number(row["value"], ".2f")
-    return _table(pandas.DataFrame(list(lines.values())))
-
-
-def _table(frame: pandas.DataFrame) -> str:
-    return tabulate(
-        frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True
-    )
-
-
-def _number(value: Any, form: str, scale: float = 1.0) -> str:
-    return "" if value is None or pandas.isna(value) else format(value * scale, form)
-
-
-def _ratio(row: Mapping[str, Any], name: str) -> str:
-    """Return a ratio with its interval, where it has one."""
-    low, high = (_number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
-    return _number(row[name], ".2f") + (f" ({low} to {high})" if low else "")
+        line[row["metric"].removeprefix(LABEL)] = number(row["value"], ".2f")
+    return table(pandas.DataFrame(list(lines.values())))
 
 
 def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
