@@ -14,9 +14,9 @@ is the inverse of A_bb alone. Inside a block errors are spread as in the paper.
 
 Deviations from the reference code, all equal up to rounding: A comes from one Cholesky
 factorisation of the flipped H, where it has two and an inverse; a block takes all earlier losses at
-once, where it hands each block's errors on to every later column; a block is halved down to four
-columns. When float32 fails, float64 is tried, then ten times the dampening, and so on: each
-is logged and recorded.
+once, where it hands each block's errors on to every later column; a block is halved down to 16
+columns. When float32 fails, float64 is tried, then ten times the dampening, and so on: each is
+logged and recorded.
 """
 
 from __future__ import annotations
