@@ -1,6 +1,8 @@
 """Allocations, updates and whole-model scope: exact counts, brute-force oracles, order of merit."""
 
+import gc
 import math
+import weakref
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -45,6 +47,26 @@ def model(seed=0, shapes=((8, 12), (6, 8), (5, 12), (9, 5))):
         named[f"b.{i // 2}"][f"b.{i // 2}.l{i}"] = linear
     norms = {n: torch.rand(m.in_features) + 0.1 for ls in named.values() for n, m in ls.items()}
     return Blocks(list(named), [nn.Module(), nn.Module()], named), norms
+
+
+@pytest.mark.parametrize("update", [None, "sparsegpt", "least_squares"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt"])
+def test_a_pruned_linear_leaves_nothing_in_memory(method, update):
+    """Not until some garbage collection, either: a block's Hessians must go with the block."""
+    weight, _, stats = layer(columns=160)
+    pruner = Pruner(Recipe(method, "2:4", update=update), {})
+    gc.collect()
+    before = {id(found) for found in gc.get_objects() if type(found) is torch.Tensor}
+    gc.disable()
+    try:
+        linear = nn.Linear(*weight.shape[::-1])
+        seen = weakref.ref(stats.hessian)
+        pruner.pruned("l", linear, stats)
+        del stats, linear
+        left = [t for t in gc.get_objects() if type(t) is torch.Tensor and id(t) not in before]
+        assert seen() is None and not left
+    finally:
+        gc.enable()
 
 
 @given(

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, checkpoint, weights_record
+from prunegrid import artifacts, attest, checkpoint, malloc, weights_record
 from prunegrid.blocks import find_blocks, is_transposed
 from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.loading import auto_class, kind_of, read_tokenizer
@@ -94,6 +94,7 @@ class ByBlock:
     def __init__(self, folder: Path, device: str) -> None:
         from transformers import AutoConfig
 
+        malloc.give_back()
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with init_empty_weights(include_buffers=False):
             self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)

@@ -73,49 +73,60 @@ def sweep(
         if start:
             earlier = torch.mm(factor[:start, start:end].t(), lost[:start], out=sums[: end - start])
             block.addmm_(inverse.t(), earlier)
-        _sweep_block(block, inverse, errors, choose, choice, start)
+        _Block(block, inverse, errors, choose, choice, start).prune(0, len(block))
         before -= block
 
 
-def _sweep_block(
-    block: Tensor,
-    inverse: Tensor,
-    errors: Tensor,
-    choose: Callable[[Tensor, slice], Tensor],
-    choice: int,
-    start: int,
-) -> None:
-    """Prune and update the columns of a block, [b, d_out], that begins at column `start`.
+class _Block:
+    """A block's columns while they are pruned and updated.
 
     By halves: the errors of the left half are spread over the right one at once.
 
     Args:
+        columns: [b, d_out], as they are after all earlier losses; changed in place.
         inverse: U_bb, [b, b], upper triangular.
         errors: room for those of the columns, [at least b, d_out].
+        choose, choice: as `sweep` is given them.
+        start: the block's first column.
     """
-    # By its own diagonal each row has a 1 there: an error takes its column to an exact 0.
-    rows = inverse / inverse.diagonal()[:, None]
-    gone = errors
 
-    def visit(first: int, last: int) -> None:
-        nonlocal gone
-        if last - first > LEAF:
-            middle = first + _half(last - first, choice)
-            visit(first, middle)
-            spread = rows[first:middle, middle:last].t()
-            block[middle:last].addmm_(spread, errors[first:middle], alpha=-1)
-            visit(middle, last)
+    def __init__(
+        self,
+        columns: Tensor,
+        inverse: Tensor,
+        errors: Tensor,
+        choose: Callable[[Tensor, slice], Tensor],
+        choice: int,
+        start: int,
+    ) -> None:
+        # By its own diagonal each row has a 1 there: an error takes its column to an exact 0.
+        self._rows = inverse / inverse.diagonal()[:, None]
+        self._columns, self._errors, self._gone = columns, errors, errors
+        self._choose, self._choice, self._start = choose, choice, start
+
+    # Methods, and not closures: a closure that calls itself is a cycle, which would keep a linear's
+    # Hessian factor in memory until some garbage collection.
+    def prune(self, first: int, last: int) -> None:
+        """Prune the block's columns first … last."""
+        if last - first <= LEAF:
+            self._leaf(first, last)
             return
-        for column in range(first, last):
-            if column % choice == 0:
-                end = min(column + choice, len(block))
-                place = slice(start + column, start + end)
-                gone = choose(block[column:end], place).to(block.dtype)
-            error = errors[column]
-            torch.mul(block[column], gone[column % choice], out=error)
-            block[column:last].addr_(rows[column, column:last], error, alpha=-1)
+        middle = first + _half(last - first, self._choice)
+        self.prune(first, middle)
+        spread = self._rows[first:middle, middle:last].t()
+        self._columns[middle:last].addmm_(spread, self._errors[first:middle], alpha=-1)
+        self.prune(middle, last)
 
-    visit(0, len(block))
+    def _leaf(self, first: int, last: int) -> None:
+        columns = self._columns
+        for column in range(first, last):
+            if column % self._choice == 0:
+                end = min(column + self._choice, len(columns))
+                place = slice(self._start + column, self._start + end)
+                self._gone = self._choose(columns[column:end], place).to(columns.dtype)
+            error = self._errors[column]
+            torch.mul(columns[column], self._gone[column % self._choice], out=error)
+            columns[column:last].addr_(self._rows[column, column:last], error, alpha=-1)
 
 
 def _half(width: int, choice: int) -> int:

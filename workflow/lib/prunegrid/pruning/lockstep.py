@@ -7,8 +7,6 @@ runs at a time, so results do not depend on scheduling.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import threading
 from collections.abc import Callable, Mapping
@@ -16,21 +14,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from prunegrid import malloc
 from prunegrid.errors import PrunegridError
 from prunegrid.input_stats import Accumulator, InputStats
-
-# mallopt's number for the most arenas that glibc's malloc makes.
-M_ARENA_MAX = -8
-
-
-def _share_one_arena() -> None:
-    """Have glibc serve all threads from one arena; where malloc is another's, do nothing.
-
-    An arena for each sample's thread keeps what the others could use: OPT-125m's peak with 16
-    samples of 512 tokens is 1.43 GB with an arena each and 1.21 GB with one.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 class _Cancelled(Exception):
@@ -111,7 +97,7 @@ def prune_as_inputs_arrive(
         PrunegridError: samples reach the linears in different orders, or a linear is not reached.
     """
     waiting = dict(linears)
-    _share_one_arena()
+    malloc.share_one_arena()
 
     def look(name: str, module: nn.Module, args: tuple) -> None:
         if name in waiting:
