@@ -1,6 +1,9 @@
 """Models held a block at a time: the same bytes as held whole, and never two blocks in memory."""
 
+import importlib.util
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from prunegrid.errors import AttestationError
 from prunegrid.pruning.boundary import Boundary, Storage
 from prunegrid.stages import calibration, prune
 
+BENCHMARK = Path(__file__).parents[2] / "benchmarks/memory/run.py"
 SIZE = {"vocab_size": 260, "num_hidden_layers": 3, "num_attention_heads": 4}
 MODELS = {
     "llama": {"hidden_size": 32, "intermediate_size": 48, "num_key_value_heads": 2,
@@ -151,3 +155,16 @@ def test_hidden_states_come_back_as_they_were(tmp_path, place, chunk, dtype):
     held[2] = values[0]
     assert torch.equal(held[2], values[0])
     assert len(held) == 7
+
+
+def test_the_peak_does_not_grow_with_the_layers(monkeypatch):
+    """Two sizes in processes of their own: six more layers, and less than one of them in memory."""
+    spec = importlib.util.spec_from_file_location("memory_benchmark", BENCHMARK)
+    memory = importlib.util.module_from_spec(spec)
+    # Its dataclasses look for their module by name.
+    monkeypatch.setitem(sys.modules, "memory_benchmark", memory)
+    spec.loader.exec_module(memory)
+    shapes = [memory.Shape(512, 2), memory.Shape(512, 8)]
+    small, large = (memory.measure(shape, "by-block") for shape in shapes)
+    assert small["sparsity"] == large["sparsity"] == 0.5
+    assert large["peak"] - small["peak"] < shapes[0].block * memory.FLOAT
