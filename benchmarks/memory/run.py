@@ -77,7 +77,7 @@ def write_model(folder: Path, shape: Shape) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
-    from prunegrid import artifacts, by_block
+    from prunegrid import artifacts, by_block, shards
     from prunegrid.extent import BLOCKS_ONLY
 
     config = AutoConfig.for_model(
@@ -119,7 +119,7 @@ def write_model(folder: Path, shape: Shape) -> None:
         folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places}
     )
     model = by_block.ByBlock(folder, "cpu").model
-    record = by_block.measure(model, folder, None, "none", BLOCKS_ONLY)
+    record = shards.measure(model, folder, None, "none", BLOCKS_ONLY)
     artifacts.write_json(folder / "manifest.json", {"record": {"weights": record}})
 
 
