@@ -12,6 +12,7 @@ import pandas
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
+from prunegrid.manifests import sealed
 from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
@@ -141,7 +142,7 @@ def _write(
         digests[path.name] = file_sha256(path)
     plan = {key: value for key, value in plan.items() if key != "pins"}
     about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
-    write_json(folder / f"{study}.manifest.json", about)
+    write_json(folder / f"{study}.manifest.json", sealed(about))
 
 
 def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
