@@ -107,10 +107,12 @@ def by_keys_only(workflow: Any) -> None:
     Every artifact has its key in its path, and a table is compared with its key by
     `prunegrid.tables.plan.is_stale`: Snakemake's own memory of parameters, code and environments
     (which a clone does not have) must not decide anything beside them. Inputs are `ancient()` in
-    the rules, so times decide nothing either. To be called while the DAG is built: Snakemake sets
-    its DAG settings only after it has read the Snakefile.
+    the rules, so times decide nothing either; nor do its marks of what was under way when it was
+    killed, since an artifact is whole or absent, and a table half-written is no table. To be called
+    while the DAG is built: Snakemake sets its DAG settings only after it has read the Snakefile.
     """
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+    workflow.dag.ignore_incomplete = True
 
 
 def without_timers(workflow: Any) -> None:
