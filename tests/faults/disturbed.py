@@ -48,18 +48,17 @@ def start(run: Run, **environment: str) -> subprocess.Popen:
 
 def fault(run: Run, event: str, path: str, victim: str, count: int = 0, number: int = 9) -> dict:
     """Return the environment that puts a fault into a run (see `hooks/sitecustomize.py`)."""
-    mark = run.folder / "it-struck"
     told = {"event": event, "path": path, "victim": victim, "count": count, "signal": number}
     library = run.environment()["PYTHONPATH"]
     return {
         "PYTHONPATH": f"{HOOKS}{os.pathsep}{library}",
-        "PRUNEGRID_FAULT": json.dumps({**told, "mark": str(mark)}),
+        "PRUNEGRID_FAULT": json.dumps({**told, "mark": str(struck(run))}),
     }
 
 
-def struck(run: Run) -> bool:
-    """Return whether the fault has struck."""
-    return (run.folder / "it-struck").exists()
+def struck(run: Run) -> Path:
+    """Return the file that is there once the fault has struck."""
+    return run.folder / "it-struck"
 
 
 def ended(process: subprocess.Popen, seconds: float = 900) -> int:

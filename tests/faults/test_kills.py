@@ -7,8 +7,8 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import dataclass
 
-import pytest
 from disturbed import (
     STAGES,
     ended,
@@ -24,23 +24,57 @@ from disturbed import (
     whole,
 )
 
-MOMENTS = 5 if os.environ.get("CI") else 20
+CI = bool(os.environ.get("CI"))
+MOMENTS = 5 if CI else 20
 VICTIMS = ("job", "run", "both")
-# An event inside each rule's write: the files are there, the manifest or the place is not.
-WRITES = {
-    **{f"{s}: manifest": ("open", rf"/{s}/\.\w+\.\d+\.tmp/\.manifest\.json") for s in STAGES},
-    **{f"{s}: rename": ("os.rename", rf"artifacts/{s}/\w+$") for s in STAGES},
-    "finetune: training": ("os.rename", r"/training/\w+\.safetensors$"),
-    "finetune: after it": ("shutil.rmtree", r"scratch/finetune-\w+$"),
-    "table: first": ("os.rename", r"results/one\.parquet$"),
-    "table: half": ("os.rename", r"results/one\.examples\.parquet$"),
-    "table: last": ("os.rename", r"results/one\.manifest\.json$"),
-}
-# On CI one write of each rule, and each kind of moment, by one victim or another.
-CHOSEN = [
-    *(f"{stage}: {('manifest', 'rename')[i % 2]}" for i, stage in enumerate(STAGES)),
-    "finetune: training",
-    "table: half",
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An event of one stage, and who is stopped then.
+
+    Attributes:
+        stage: whose artifact must not be there yet.
+        event, path: see `hooks/sitecustomize.py`.
+        victim: the job, Snakemake alone, or both.
+        number: the signal.
+        always: on CI too.
+    """
+
+    stage: str
+    event: str
+    path: str
+    victim: str
+    number: int = signal.SIGKILL
+    always: bool = True
+
+
+def inside(stage: str, first: str, second: str, always: int) -> list[Moment]:
+    """Return two moments of a step's write: its files are there, the manifest or the place not."""
+    opened = ("open", rf"/{stage}/\.\w+\.\d+\.tmp/\.manifest\.json")
+    renamed = ("os.rename", rf"artifacts/{stage}/\w+$")
+    return [
+        Moment(stage, *opened, first, always=always == 0),
+        Moment(stage, *renamed, second, always=always == 1),
+    ]
+
+
+TRAINING = ("finetune", "os.rename", r"/training/\w+\.safetensors$")
+IN_ORDER = [
+    *inside("model", "both", "job", 0),
+    *inside("data", "job", "both", 1),
+    *inside("prune", "run", "job", 0),
+    Moment(*TRAINING, "job"),
+    Moment(*TRAINING, "both", always=False),
+    Moment(*TRAINING, "job", signal.SIGTERM),
+    Moment(*TRAINING, "run", signal.SIGTERM),
+    *inside("finetune", "both", "run", 1),
+    Moment("finetune", "shutil.rmtree", r"scratch/finetune-\w+$", "job", always=False),
+    *inside("predictions", "job", "run", 0),
+    *inside("scores", "run", "both", 1),
+    Moment("", "os.rename", r"results/one\.parquet$", "job", always=False),
+    Moment("", "os.rename", r"results/one\.examples\.parquet$", "both"),
+    Moment("", "os.rename", r"results/one\.manifest\.json$", "run", always=False),
 ]
 
 
@@ -69,32 +103,28 @@ def test_kills_at_random_moments_change_nothing(calm, tmp_path):
     require_recovery(run, calm, before)
 
 
-@pytest.mark.parametrize("moment", CHOSEN if os.environ.get("CI") else list(WRITES))
-def test_a_kill_inside_a_write_leaves_nothing_half(calm, tmp_path, moment):
-    """What was being written is made again by the same command, and only that."""
-    event, path = WRITES[moment]
+def test_kills_inside_each_write_and_inside_training_leave_nothing_half(calm, tmp_path):
+    """One folder, whose every step is stopped inside its write; the same command goes on."""
+    assert {moment.stage for moment in IN_ORDER if moment.always} == {*STAGES, ""}
     run = fresh(tmp_path / "run")
-    victim = VICTIMS[list(WRITES).index(moment) % 3]
-    count = 1 if moment == "finetune: training" else 0  # some steps are saved by then
-    process = start(run, **fault(run, event, path, victim, count))
-    status = ended(process)
-    assert struck(run) and status != 0, (run.folder / "run.out").read_text()[-6000:]
-    require_no_wrong_row(run, calm)
-    quiet(run)
-    require_recovery(run, calm, whole(run))
-
-
-@pytest.mark.parametrize("victim", ["job", "run"])
-def test_a_stop_that_asks_is_obeyed_and_said(calm, tmp_path, victim):
-    """SIGTERM inside training: a scheduler's limit or cancel, or a shutdown."""
-    run = fresh(tmp_path / "run")
-    asked = fault(run, *WRITES["finetune: training"], victim, 0, signal.SIGTERM)
-    status = ended(start(run, **asked))
-    assert struck(run)
-    require_no_wrong_row(run, calm)
-    out = (run.folder / "run.out").read_text()
-    if victim == "job":
-        assert status != 0 and "told to stop (SIGTERM)" in out
-    assert "Traceback" not in out
-    quiet(run)
-    require_recovery(run, calm, whole(run))
+    before: dict[str, bytes] = {}
+    for moment in (m for m in IN_ORDER if m.always or not CI):
+        for folder in run.folder.glob(f"results/artifacts/{moment.stage or 'none'}/*"):
+            before.pop(folder.name, None)  # another job has made it meanwhile
+            shutil.rmtree(folder)
+        struck(run).unlink(missing_ok=True)
+        asked = fault(run, moment.event, moment.path, moment.victim, 0, moment.number)
+        status = ended(start(run, **asked))
+        out = (run.folder / "run.out").read_text()
+        assert struck(run).exists(), (moment, out[-6000:])
+        quiet(run)
+        require_no_wrong_row(run, calm)
+        if moment.number == signal.SIGTERM:
+            assert "Traceback" not in out, out[-6000:]
+            assert moment.victim == "run" or "told to stop (SIGTERM)" in out
+        else:
+            assert status != 0, (moment, out[-6000:])
+        now = whole(run)
+        assert [key for key in before if now.get(key) != before[key]] == [], moment
+        before = now
+    require_recovery(run, calm, before)
