@@ -137,7 +137,13 @@ def entry_of(path: Path, folder: Path) -> dict:
     entry = {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
     if path.name.endswith(LARGE):
         entry["lfs"] = {"sha256": sha256_of(path), "size": entry["size"], "pointerSize": 130}
-    return entry | {"blobId": hashlib.sha1(path.read_bytes()).hexdigest()}
+    return entry | {"blobId": git_blob(path)}
+
+
+def git_blob(path: Path) -> str:
+    """Return git's name of a file's content, which is the hub's ETag of a small file."""
+    body = path.read_bytes()
+    return hashlib.sha1(f"blob {len(body)}\0".encode() + body).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -246,7 +252,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error_code(404, "EntryNotFound")
         headers = {"X-Repo-Commit": commit_of(folder)}
         if not name.endswith(LARGE):
-            headers["ETag"] = f'"{hashlib.sha1(path.read_bytes()).hexdigest()}"'
+            headers["ETag"] = f'"{git_blob(path)}"'
             return self.send_file(path, headers, body)
         place = path.relative_to(self.server.root).as_posix()
         self.send_response(302)
