@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import TARGET, fresh
+from disturbed import SECRET, TARGET, fresh
 from filelock import FileLock
 from runs import Run
 
 HERE = Path(__file__).parent
-SECRET = "hf_NoSuchTokenButOneOfThisForm42"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,8 @@ from runs import Run, lasting, running, wait_for
 
 STUDY = "one"
 TARGET = f"results/{STUDY}.parquet"
+# HF_TOKEN of the undisturbed run.
+SECRET = "hf_NoSuchTokenButOneOfThisForm42"
 HOOKS = Path(__file__).parent / "hooks"
 STAGES = ("model", "data", "prune", "finetune", "predictions", "scores")
 TABLES = ("", ".long", ".examples", ".controls", ".contrasts", ".pairs")

@@ -8,6 +8,7 @@ import time
 
 from disturbed import (
     HOOKS,
+    SECRET,
     TARGET,
     ended,
     fresh,
@@ -64,8 +65,6 @@ def test_clocks_that_jump_change_nothing(calm, tmp_path):
 
 def test_a_secret_is_in_nothing_that_was_written(calm):
     """The undisturbed run has HF_TOKEN set."""
-    from conftest import SECRET
-
     looked = 0
     for path in calm.folder.rglob("*"):
         if path.is_file():
