@@ -62,6 +62,9 @@ class Hub(ThreadingHTTPServer):
         self.tokens: list[tuple[str, str | None]] = []
         self.seen: list[tuple[str, str | None]] = []
 
+    def handle_error(self, request, client_address) -> None:
+        """Print nothing: clients hang up on a server that stalls."""
+
     @property
     def url(self) -> str:
         """The address to set HF_ENDPOINT to."""

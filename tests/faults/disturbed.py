@@ -87,7 +87,7 @@ def whole(run: Run) -> dict[str, bytes]:
     """Return the manifest of every artifact that is there; made again, its times would differ."""
     return {
         path.parent.name: path.read_bytes()
-        for path in run.folder.glob("results/artifacts/*/*/manifest.json")
+        for path in run.folder.glob("results/artifacts/*/[!.]*/manifest.json")
     }
 
 

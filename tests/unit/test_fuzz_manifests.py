@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 
 import pytest
 from fuzzing import fuzz
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from prunegrid import artifacts, manifests, repair
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.status import read_state
 
 KEY = "0123456789abcdef"
 RECORD = {"weights": {"sha256": "a" * 64, "sparsity_prunable": 0.5}, "n": [1, 2.5, None, "é"]}
@@ -144,3 +146,20 @@ def test_nothing_is_repaired_under_a_run(artifact, tmp_path, monkeypatch):
         with pytest.raises(PrunegridError, match="a run is under way"):
             repair.repair(tmp_path)
     assert repair.repair(tmp_path) == []
+
+
+@fuzz(100)
+@given(
+    st.sampled_from(['{"state": "running", "pid": %s}', '{"state": %s}', '{"reason": %s}', "%s"]),
+    st.one_of(
+        st.sampled_from(["1", '"x"', "null", "[]", "{}", '"running"', '"failed"', "-1", "true"]),
+        st.integers().map(str),
+        st.text(max_size=6),
+    ),
+)
+def test_any_status_record_is_a_state_or_none(tmp_path, form, value):
+    path = tmp_path / "s.json"
+    path.write_text((form % value).replace("}", f', "host": "{socket.gethostname()}"}}', 1))
+    found = read_state(path)
+    assert found["state"] in ("running", "failed")
+    assert isinstance(found["pid" if found["state"] == "running" else "reason"], (int, str))

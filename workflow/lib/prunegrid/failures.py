@@ -23,6 +23,10 @@ _DISK = {
 _NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.I)
 
 
+class Stopped(BaseException):
+    """The job was told to stop. No `except Exception` on the way may take that for its own."""
+
+
 def report(error: BaseException, label: str) -> str:
     """Return why a step failed, after logging it; with a traceback where it is the program's fault.
 
@@ -30,7 +34,7 @@ def report(error: BaseException, label: str) -> str:
         error: that ended the step.
         label: of the step.
     """
-    if not isinstance(error, PrunegridError):
+    if not isinstance(error, (PrunegridError, Stopped)):
         found = _of_disk(error)
         if found is None:
             log.error("%s failed", label, exc_info=error)

@@ -21,7 +21,7 @@ from prunegrid import artifacts
 from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.failures import report
+from prunegrid.failures import Stopped, report
 from prunegrid.keys import code_digest
 from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
@@ -108,7 +108,7 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
 
 
 def _terminated(number: int, frame: Any) -> None:
-    raise PrunegridError("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
+    raise Stopped("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
