@@ -77,19 +77,21 @@ def hold_folder(workflow: Any) -> None:
         return  # Snakemake will say why
     _held.append(handle)
     here = socket.gethostname()
+    left = sorted(LIVE.parent.glob("locks/*.lock"))
     with contextlib.suppress(OSError):  # a file system without locks, or another run is alive
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         handle.seek(0)
-        left = sorted(LIVE.parent.glob("locks/*.lock"))
         if left and handle.read() == here:
             logger.warning("The last run was killed: its lock is removed.")
             for path in left:
                 path.unlink(missing_ok=True)
+            left = []
     with contextlib.suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_SH)
-        handle.truncate(0)
-        handle.write(here)
-        handle.flush()
+        if not left:  # else it may be of a run that has marked nothing
+            handle.truncate(0)
+            handle.write(here)
+            handle.flush()
 
 
 def _require_writable(folder: Path) -> None:
