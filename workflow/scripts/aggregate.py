@@ -6,6 +6,7 @@ from pathlib import Path
 from prunegrid.failures import report
 from prunegrid.job import check_pins
 from prunegrid.logs import configure_logging
+from prunegrid.makers import only_maker
 from prunegrid.tables.aggregate import aggregate
 from prunegrid.tables.census import tabulate_census
 
@@ -13,7 +14,8 @@ configure_logging(snakemake.log[0])  # noqa: F821 - given by Snakemake
 plan = snakemake.params.plan  # noqa: F821
 try:
     check_pins(plan["pins"])
-    complete = (tabulate_census if plan.get("kind") == "census" else aggregate)(plan)
+    with only_maker(Path(f"results/scratch/table-{plan['study']}.lock"), f"table {plan['study']}"):
+        complete = (tabulate_census if plan.get("kind") == "census" else aggregate)(plan)
 except Exception as error:
     report(error, f"table {plan['study']}")
     sys.exit(1)

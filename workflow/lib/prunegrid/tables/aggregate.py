@@ -17,7 +17,7 @@ from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.files import place, write_parquet
+from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import save_plots
 from prunegrid.tables.render import is_perplexity, render_markdown
@@ -135,6 +135,7 @@ def _write(
     }
     writers["csv"] = lambda path: wide.to_csv(path, index=False)
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, study)
     digests = {}
     for suffix, write in writers.items():
         path = folder / f"{study}.{suffix}"

@@ -21,7 +21,7 @@ from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import sealed
 from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name
-from prunegrid.tables.files import place, write_parquet
+from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.rows import open_leaves
 from prunegrid.tables.schema import Column
 
@@ -189,6 +189,7 @@ def _write(plan: Mapping[str, Any], frame: pandas.DataFrame, complete: bool, fol
                 draw, plan, frame, path, form
             )
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, study)
     digests = {}
     for suffix, write in writers.items():
         path = folder / f"{study}.{suffix}"
