@@ -220,3 +220,26 @@ def test_what_a_source_names_stays_in_its_folder(base, text):
     with pytest.raises(PrunegridError) as caught:
         validate(tree, [], base)
     assert str(caught.value).count("leads out of its folder") == 2
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"model": "tiny-llama", "seed": list(range(200)), "prune": ["dense"] * 200},
+        {"model": "tiny-llama", "steps": [[{"prune": ["dense"] * 99}] * 9]},
+        {"model": "tiny-llama", "prune": {"method": ["wanda"] * 99, "sparsity": [0.5] * 999}},
+        {
+            "model": "tiny-llama",
+            "iterate": {
+                "prune": {"method": "sparsegpt", "calibration": "tiny"},
+                "sparsities": {"shape": "linear", "to": 0.6, "steps": 2**65},
+                "finetune": "tiny-chain",
+            },
+        },
+    ],
+)
+def test_a_grid_that_nobody_could_run_is_told_at_once(base, grid):
+    tree = copy.deepcopy(TREE)
+    tree["studies"]["arms"]["grid"] = grid
+    with pytest.raises(PrunegridError, match="unfolds to|less than or equal to 1000"):
+        validate(tree, [], base)
