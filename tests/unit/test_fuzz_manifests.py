@@ -11,7 +11,7 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid import artifacts, manifests, repair
+from prunegrid import artifacts, digests, manifests, repair
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.status import read_state
 
@@ -163,3 +163,18 @@ def test_any_status_record_is_a_state_or_none(tmp_path, form, value):
     found = read_state(path)
     assert found["state"] in ("running", "failed")
     assert isinstance(found["pid" if found["state"] == "running" else "reason"], (int, str))
+
+
+@fuzz(60)
+@given(st.data())
+def test_a_damaged_note_of_digests_is_not_believed(tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own.jsonl"
+    own.write_text("{}")
+    digests.CACHE.unlink(missing_ok=True)
+    right = digests.path_digest(own)
+    assert digests.path_digest(own) == right
+    body = bytearray(digests.CACHE.read_bytes())
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    digests.CACHE.write_bytes(body)
+    assert digests.path_digest(own) == right
