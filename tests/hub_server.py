@@ -3,7 +3,7 @@
 It serves folders `ROOT/models/<org>/<name>` and `ROOT/datasets/<org>/<name>` as repositories with
 one commit, in the shape that huggingface_hub 2.4 expects: repository info, file trees, HEAD and GET
 of files with ETag, X-Repo-Commit and Range, and large files by a redirect to another address. It
-can be told to cut a connection half-way, to refuse, or to stall.
+can be told to cut a connection half-way, to refuse, to stall, to send other bytes, or to limit.
 
     python tests/hub_server.py ROOT        # builds the repositories in ROOT, prints the address
 
@@ -41,7 +41,11 @@ class Hub(ThreadingHTTPServer):
         refusals: {repository: (status, X-Error-Code)}, for every request of it.
         stalls: {repository: seconds} before its info is answered.
         cuts: {end of a file's name: [times left, share of the bytes that is sent]}.
+        hangs: {end of a file's name: [times left, seconds between the halves of it]}.
+        twists: {end of a file's name: times left that a byte of it is another one}.
+        limits: {repository: times left that it is refused for a while}.
         seen: "METHOD path" of every request, and its Range.
+        tokens: (host, Authorization) of every request.
     """
 
     daemon_threads = True
@@ -52,7 +56,14 @@ class Hub(ThreadingHTTPServer):
         self.refusals: dict[str, tuple[int, str]] = {}
         self.stalls: dict[str, float] = {}
         self.cuts: dict[str, list[float]] = {}
+        self.hangs: dict[str, list[float]] = {}
+        self.twists: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
+        self.tokens: list[tuple[str, str | None]] = []
         self.seen: list[tuple[str, str | None]] = []
+
+    def handle_error(self, request, client_address) -> None:
+        """Print nothing: clients hang up on a server that stalls."""
 
     @property
     def url(self) -> str:
@@ -72,6 +83,23 @@ class Hub(ThreadingHTTPServer):
     def cut(self, suffix: str, times: int, share: float = 0.5) -> None:
         """Cut the connection after a share of the bytes, the next `times` a file is sent."""
         self.cuts[suffix] = [times, share]
+
+    def hang(self, suffix: str, times: int, seconds: float) -> None:
+        """Stop in the middle of a file for some seconds, the next `times` it is sent."""
+        self.hangs[suffix] = [times, seconds]
+
+    def twist(self, suffix: str, times: int) -> None:
+        """Send a file with one byte changed, the next `times`."""
+        self.twists[suffix] = times
+
+    def limit(self, repo: str, times: int) -> None:
+        """Answer 429 to the next `times` requests of a repository."""
+        self.limits[repo] = times
+
+    def heal(self) -> None:
+        """Show no more faults."""
+        for faults in (self.refusals, self.stalls, self.cuts, self.hangs, self.twists, self.limits):
+            faults.clear()
 
     def refuse(self, repo: str, status: int, code: str = "") -> None:
         """Answer every request of a repository with a status."""
@@ -112,7 +140,13 @@ def entry_of(path: Path, folder: Path) -> dict:
     entry = {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
     if path.name.endswith(LARGE):
         entry["lfs"] = {"sha256": sha256_of(path), "size": entry["size"], "pointerSize": 130}
-    return entry | {"blobId": hashlib.sha1(path.read_bytes()).hexdigest()}
+    return entry | {"blobId": git_blob(path)}
+
+
+def git_blob(path: Path) -> str:
+    """Return git's name of a file's content, which is the hub's ETag of a small file."""
+    body = path.read_bytes()
+    return hashlib.sha1(f"blob {len(body)}\0".encode() + body).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -136,6 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer an API call, a file, or a large file's second address."""
         path = unquote(urlsplit(self.path).path)
         self.server.seen.append((f"{self.command} {path}", self.headers.get("Range")))
+        self.server.tokens.append((self.headers["Host"], self.headers.get("Authorization")))
         if path.startswith("/large/"):
             return self.send_file(self.server.root / path.removeprefix("/large/"), {}, body)
         if match := API.fullmatch(path):
@@ -150,7 +185,10 @@ class Handler(BaseHTTPRequestHandler):
         """Answer and return True where the repository or the revision is not to be had."""
         time.sleep(self.server.stalls.get(repo, 0))
         folder = self.server.folder(kind, repo)
-        if repo in self.server.refusals:
+        if self.server.limits.get(repo, 0) > 0:
+            self.server.limits[repo] -= 1
+            self.send_error_code(429, "")
+        elif repo in self.server.refusals:
             self.send_error_code(*self.server.refusals[repo])
         elif not folder.is_dir():
             # As the hub does for those who are not logged in: it does not say what exists.
@@ -217,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error_code(404, "EntryNotFound")
         headers = {"X-Repo-Commit": commit_of(folder)}
         if not name.endswith(LARGE):
-            headers["ETag"] = f'"{hashlib.sha1(path.read_bytes()).hexdigest()}"'
+            headers["ETag"] = f'"{git_blob(path)}"'
             return self.send_file(path, headers, body)
         place = path.relative_to(self.server.root).as_posix()
         self.send_response(302)
@@ -256,8 +294,23 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[: int(len(data) * state[1])])
                 self.close_connection = True
                 return None
-        self.wfile.write(data)
+        self.wfile.write(self.spoiled(path.name, data))
         return None
+
+    def spoiled(self, name: str, data: bytes) -> bytes:
+        """Return what is left to send of a file, with the faults of the server put in."""
+        for suffix, left in self.server.twists.items():
+            if name.endswith(suffix) and left > 0 and data:
+                self.server.twists[suffix] -= 1
+                data = data[:-1] + bytes([data[-1] ^ 1])
+        for suffix, state in self.server.hangs.items():
+            if name.endswith(suffix) and state[0] > 0:
+                state[0] -= 1
+                self.wfile.write(data[: len(data) // 2])
+                self.wfile.flush()
+                time.sleep(state[1])
+                data = data[len(data) // 2 :]
+        return data
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -221,9 +222,7 @@ def test_a_broken_header_is_refused(good, tmp_path, text):
         folder.unpack(place, tmp_path / "out")
 
 
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@fuzz(150)
 @given(data=st.data())
 def test_flipped_bytes_are_refused_or_harmless(good, tmp_path, data):
     """In any file, resealed or not: one clear error, or the very weights; never half a folder."""

@@ -1,5 +1,7 @@
 """What is asked of Snakemake's own settings, on the classes that it runs with."""
 
+import fcntl
+import socket
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -20,3 +22,58 @@ def test_jobs_of_this_machine_start_without_a_limit_in_time(local, limited):
 
 def test_where_jobs_are_only_shown_there_is_nothing_to_limit():
     engine.without_timers(SimpleNamespace(local_exec=True, scheduling_settings=None))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder in which a run of this machine was killed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine, "_held", [])
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.output.lock").write_text("results/x.parquet")
+    (tmp_path / engine.LIVE).write_text(socket.gethostname())
+    yield tmp_path
+    for handle in engine._held:
+        handle.close()
+
+
+def locks(folder):
+    return list(folder.glob(".snakemake/locks/*"))
+
+
+def run_of(dryrun=False, main=True):
+    return SimpleNamespace(is_main_process=main, dryrun=dryrun)
+
+
+def test_the_lock_of_a_dead_run_is_forgotten_and_the_live_one_is_marked(folder):
+    engine.hold_folder(run_of())
+    engine.hold_folder(run_of())
+    assert locks(folder) == [] and len(engine._held) == 1
+    with open(engine.LIVE, "a+") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("why", ["a live run", "another machine", "an older version"])
+def test_a_lock_that_may_be_of_a_live_run_stays(folder, why):
+    if why != "a live run":
+        engine.LIVE.write_text("elsewhere" if why == "another machine" else "")
+    with open(engine.LIVE, "a+") as other:
+        if why == "a live run":
+            fcntl.flock(other, fcntl.LOCK_SH)
+        engine.hold_folder(run_of())
+    assert len(locks(folder)) == 1
+    told = {"a live run": socket.gethostname(), "another machine": "elsewhere"}
+    assert engine.LIVE.read_text() == told.get(why, "")
+
+
+def test_who_only_shows_what_would_run_holds_nothing(folder):
+    engine.hold_folder(run_of(dryrun=True))
+    engine.hold_folder(run_of(main=False))
+    assert len(locks(folder)) == 1 and engine._held == []
+
+
+def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypatch):
+    (folder / "results").mkdir()
+    monkeypatch.setattr(engine.os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match="cannot be written; mount or make it writable"):
+        engine.hold_folder(run_of())

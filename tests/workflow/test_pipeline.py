@@ -1,30 +1,15 @@
-"""The tiny study end to end: the table, its attestation, failures, kills."""
+"""The tiny study end to end: the table, its attestation, failures. Kills: `tests/faults`."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pandas
-import pytest
-from runs import Run
+from runs import table
 
 from prunegrid import artifacts
+from prunegrid.manifests import sealed
 from prunegrid.tables.plan import outputs
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
-
-MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
-
-
-def table(run: Run, study: str = "tiny") -> pandas.DataFrame:
-    return pandas.read_parquet(run.folder / f"results/{study}.parquet")
-
-
-def lasting(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the table without times and memory."""
-    return frame[[c for c in frame if not any(word in c for word in MEASURED)]]
 
 
 def test_the_table_is_whole(finished):
@@ -128,7 +113,7 @@ def reseal(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"] = artifacts.list_files(folder)
     manifest["content"] = artifacts.content_digest(manifest["files"])
-    artifacts.write_json(folder / "manifest.json", manifest)
+    artifacts.write_json(folder / "manifest.json", sealed(manifest))
 
 
 def test_verify_names_forged_predictions_and_weights(finished, tmp_path):
@@ -192,61 +177,6 @@ def test_a_failed_cell_is_a_row_and_the_next_run_completes_the_table(finished, t
     run.configure(lambda tree: tree["prune"]["odd"].update(pattern="2:4"))
     assert run.snakemake("results/tiny.parquet").returncode == 0
     assert list(table(run)["status"]) == ["ok"] * 6
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come")
-
-
-def running(run: Run, stage: str) -> int | None:
-    for path in run.folder.glob(f"results/status/{stage}-*.json"):
-        try:
-            return json.loads(path.read_text())["pid"]
-        except (json.JSONDecodeError, KeyError, FileNotFoundError):
-            continue
-    return None
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory) -> Run:
-    """An undisturbed run of the study of one cell."""
-    run = Run.fresh(tmp_path_factory.mktemp("calm") / "run")
-    assert run.snakemake("results/one.parquet").returncode == 0
-    return run
-
-
-@pytest.mark.parametrize("victim", ["job", "snakemake"])
-def test_a_kill_is_recovered_from_and_changes_nothing(calm, tmp_path, victim):
-    """SIGKILL inside training; the same command (after --unlock) ends in the undisturbed table."""
-    killed = Run.fresh(tmp_path / "killed")
-    process = subprocess.Popen(
-        killed.command("results/one.parquet"),
-        cwd=killed.folder,
-        env=killed.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    job = wait_for(lambda: running(killed, "finetune"))
-    os.kill(job, signal.SIGKILL)
-    if victim == "snakemake":
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=120)
-    assert process.returncode != 0
-    assert not list(killed.folder.glob("results/artifacts/finetune/*/manifest.json"))
-    if victim == "snakemake":
-        assert killed.snakemake("--unlock").returncode == 0
-    done = killed.snakemake("results/one.parquet")
-    assert done.returncode == 0, done.stdout[-4000:]
-    pandas.testing.assert_frame_equal(lasting(table(killed, "one")), lasting(table(calm, "one")))
-    assert not list(killed.folder.glob("results/artifacts/*/.*.tmp"))
-    assert not list(killed.folder.glob("results/status/finetune-*"))
 
 
 def test_cells_share_the_hessians_of_their_dense_model(finished, tmp_path):

@@ -69,6 +69,7 @@ def parents(stage):
     """
 
     def manifests(wildcards):
+        engine.hold_folder(workflow)
         engine.by_keys_only(workflow)
         found = GRAPH.find(stage, wildcards.key).parents.values()
         return [ancient(parent.manifest) for parent in found]
@@ -96,6 +97,7 @@ def table_inputs(wildcards):
     standing.
     """
     REQUESTED.add(wildcards.study)
+    engine.hold_folder(workflow)
     engine.by_keys_only(workflow)
     engine.without_timers(workflow)
     if tables.is_stale(table_plan(wildcards)):

@@ -1,4 +1,4 @@
-"""The command `prunegrid`: verify a table, status of a study, claims, packed weights."""
+"""The command `prunegrid`: verify a table, status, repair, claims, packed weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from prunegrid import __version__
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import LIBRARY
+from prunegrid.logs import redact
 
 ROOT = LIBRARY.parent.parent
 
@@ -28,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
     state.add_argument("study")
     state.add_argument("--configfile", type=Path, action="append", default=[])
+    commands.add_parser(
+        "repair", help="remove damaged artifacts, so that the next run makes them again"
+    )
     page = commands.add_parser(
         "claims", help="test published conclusions on finished tables; write results/claims.md"
     )
@@ -43,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _COMMANDS[options.command](options)
     except (PrunegridError, OSError) as error:
-        print(f"prunegrid: {error}", file=sys.stderr)
+        print(f"prunegrid: {redact(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -97,6 +101,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _repair(options: argparse.Namespace) -> int:
+    from prunegrid.repair import repair
+
+    removed = repair()
+    for text in removed:
+        print(f"removed {text}")
+    print(f"{len(removed)} removed; run the same command again" if removed else "all is whole")
+    return 0
+
+
 def _pack(options: argparse.Namespace) -> int:
     from prunegrid.packing.folder import pack
 
@@ -118,6 +132,7 @@ def _unpack(options: argparse.Namespace) -> int:
 _COMMANDS = {
     "verify": _verify,
     "status": _status,
+    "repair": _repair,
     "claims": _claims,
     "pack": _pack,
     "unpack": _unpack,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 from prunegrid import artifacts
+from prunegrid.errors import AttestationError
+from prunegrid.manifests import SEAL, read_sealed, sealed
 
 CACHE = Path("results/status/digests.json")
 
@@ -32,12 +33,14 @@ def path_digest(path: Path) -> str:
         listing[name] = {"sha256": entry[3]}
     if fresh != known:
         with contextlib.suppress(OSError):  # a read-only store only loses the short cut
-            artifacts.write_text(CACHE, json.dumps(fresh))
+            artifacts.write_json(CACHE, sealed({"files": fresh}))
     return artifacts.content_digest(listing)
 
 
 def _read_cache() -> dict[str, list]:
+    """Return what was noted of files; {} where that is missing, damaged, or of an older version."""
     try:
-        return json.loads(CACHE.read_text())
-    except (OSError, json.JSONDecodeError):
+        body = read_sealed(CACHE)
+    except AttestationError:
         return {}
+    return body["files"] if SEAL in body else {}

@@ -5,18 +5,26 @@ Tested against the pinned Snakemake in `tests/workflow`.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
+
+from prunegrid.repair import LIVE
+
+# Files that this process holds locked for its time.
+_held: list[IO] = []
 
 
 class Requested:
@@ -48,16 +56,65 @@ def settle(workflow: Any) -> None:
         )
 
 
+def hold_folder(workflow: Any) -> None:
+    """Mark the folder as one with a live run, and forget the lock of a run that was killed.
+
+    Snakemake's own lock stays when its process is killed, and then refuses every run. Each run
+    holds a shared lock on a file beside it, which the kernel frees at its end, whatever that is: a
+    run that can have it alone has no other beside it, and what was left is of the dead. The lock of
+    a run on another machine, where no lock may be seen, is left to `snakemake --unlock`.
+
+    To be called while the DAG is built: before that Snakemake does not know whether it only shows
+    what it would do, and after it Snakemake asks for its own lock.
+    """
+    if _held or not workflow.is_main_process or workflow.dryrun:
+        return
+    _require_writable(Path("results"))
+    try:
+        LIVE.parent.mkdir(exist_ok=True)
+        handle = open(LIVE, "a+", encoding="utf-8")  # noqa: SIM115 - held until the process ends
+    except OSError:
+        return  # Snakemake will say why
+    _held.append(handle)
+    here = socket.gethostname()
+    left = sorted(LIVE.parent.glob("locks/*.lock"))
+    with contextlib.suppress(OSError):  # a file system without locks, or another run is alive
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle.seek(0)
+        if left and handle.read() == here:
+            logger.warning("The last run was killed: its lock is removed.")
+            for path in left:
+                path.unlink(missing_ok=True)
+            left = []
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if not left:  # else it may be of a run that has marked nothing
+            handle.truncate(0)
+            handle.write(here)
+            handle.flush()
+
+
+def _require_writable(folder: Path) -> None:
+    """Leave with a word where nothing could be written."""
+    if folder.exists() and not os.access(folder, os.W_OK):
+        sys.exit(
+            f"prunegrid: {folder.resolve()}: cannot be written; mount or make it writable, and "
+            "run the same command again"
+        )
+
+
 def by_keys_only(workflow: Any) -> None:
     """Make keys alone decide what runs, whatever profile is used.
 
     Every artifact has its key in its path, and a table is compared with its key by
     `prunegrid.tables.plan.is_stale`: Snakemake's own memory of parameters, code and environments
     (which a clone does not have) must not decide anything beside them. Inputs are `ancient()` in
-    the rules, so times decide nothing either. To be called while the DAG is built: Snakemake sets
-    its DAG settings only after it has read the Snakefile.
+    the rules, so times decide nothing either; nor do its marks of what was under way when it was
+    killed, since an artifact is whole or absent, and a table half-written is no table. To be called
+    while the DAG is built: Snakemake sets its DAG settings only after it has read the Snakefile.
     """
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+    workflow.dag.ignore_incomplete = True
 
 
 def without_timers(workflow: Any) -> None:

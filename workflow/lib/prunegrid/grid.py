@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from prunegrid.config.load import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
+# Combinations of one grid entry.
+MOST = 20_000
 STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
 
 
@@ -88,6 +91,13 @@ class _Expansion:
     def fault(self, keys: tuple, text: str) -> None:
         self.faults.append(Fault(keys, text))
 
+    def too_many(self, place: tuple, *axes: Sequence[Any]) -> bool:
+        """Return whether axes have more combinations than could ever be run; record it."""
+        number = math.prod(map(len, axes))
+        if number > MOST:
+            self.fault(place, f"unfolds to {number} combinations; expected at most {MOST}")
+        return number > MOST
+
     def check_pattern(self, pattern: Mapping[str, Any]) -> None:
         known = {"model", "dataset", "prune", "finetune", "seed"}
         for key in sorted(set(pattern) - known):
@@ -112,6 +122,8 @@ class _Expansion:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
         self.check_names(place, [chain for _, chain in chains])
+        if self.too_many(place, models, datasets, chains, seeds):
+            return []
         return [
             Cell(model, dataset, chain, seed if self.draws(chain) else None, arm)
             for model, dataset, (arm, chain), seed in itertools.product(
@@ -229,6 +241,8 @@ class _Expansion:
                     continue
                 kind, value = next(iter(entry.items()))
                 steps.append(tuple(self.steps(place, kind, value)))
+            if self.too_many(place, *steps):
+                return []
             chains.extend((None, chain) for chain in itertools.product(*steps))
         return chains
 
@@ -254,6 +268,8 @@ class _Expansion:
         ]
         fixed = {k: v for k, v in entry.items() if k not in varied}
         found = []
+        if self.too_many(place, *(entry[k] for k in varied)):
+            return []
         for values in itertools.product(*(entry[k] for k in varied)):
             body = {**fixed, **dict(zip(varied, values, strict=True))}
             lead = "method" if kind == "prune" else "strategy"

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import re
 import resource
 import shutil
 import signal
@@ -22,7 +21,11 @@ from prunegrid import artifacts
 from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.failures import Stopped, report
 from prunegrid.keys import code_digest
+from prunegrid.logs import configure_logging
+from prunegrid.makers import only_maker
+from prunegrid.manifests import read_manifest, sealed
 from prunegrid.runtime import derived_seed, settle_torch
 
 log = logging.getLogger("prunegrid")
@@ -89,15 +92,13 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
-        with claim_devices(node["device"], node["settings"].get("processes", 1)) as devices:
-            _make(node, devices, started)
+        with only_maker(Path(f"{node['scratch']}.lock"), node["label"]) as waited:
+            if not (waited and _is_made(node)):
+                processes = node["settings"].get("processes", 1)
+                with claim_devices(node["device"], processes) as devices:
+                    _make(node, devices, started)
     except BaseException as error:
-        known = isinstance(error, PrunegridError)
-        reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
-        if known:
-            log.error("%s", reason)
-        else:
-            log.exception("%s failed", node["label"])
+        reason = report(error, node["label"])
         with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
             artifacts.write_json(
                 status, {"state": "failed", "reason": reason, "label": node["label"]}
@@ -107,7 +108,17 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
 
 
 def _terminated(number: int, frame: Any) -> None:
-    raise PrunegridError("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
+    raise Stopped("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
+
+
+def _is_made(node: Mapping[str, Any]) -> bool:
+    """Return whether the job that this one has waited for has made the artifact."""
+    try:
+        read_manifest(Path(node["path"]), node["key"])
+    except AttestationError:
+        return False
+    log.info("%s: made by another job meanwhile", node["label"])
+    return True
 
 
 def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
@@ -117,7 +128,7 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
     parents, manifests = {}, {}
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
-        manifests[role] = artifacts.read_manifest(parents[role], parent["key"])
+        manifests[role] = read_manifest(parents[role], parent["key"])
     if "torch" in node["pins"]:
         settle_torch(node["threads"])
     scratch.mkdir(parents=True, exist_ok=True)
@@ -187,7 +198,7 @@ def _write_manifest(
         "content": artifacts.content_digest(files),
         "record": record,
     }
-    artifacts.write_json(out / artifacts.MANIFEST, manifest)
+    artifacts.write_json(out / artifacts.MANIFEST, sealed(manifest))
 
 
 def _lineage(parents: Mapping[str, dict]) -> list[dict]:
@@ -231,38 +242,3 @@ def check_pins(pins: Mapping[str, str]) -> None:
             where="envs/",
             remedy="run `make env` (or --use-conda), or change the pin in envs/*.yaml",
         )
-
-
-def configure_logging(log_file: str | os.PathLike | None) -> None:
-    """Send one line an event to the log file and to standard error, secrets left out."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if log_file:
-        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
-    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of faster kernels that are not installed; weights are multiplied dequantized here.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-
-
-_SECRETS = (
-    (re.compile(r"hf_[A-Za-z0-9]{8,}"), "hf_***"),
-    (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
-)
-
-
-def redact(text: str) -> str:
-    """Return the text without access tokens and passwords in addresses."""
-    for pattern, cover in _SECRETS:
-        text = pattern.sub(cover, text)
-    return text
-
-
-class _Redacting(logging.Formatter):
-    """A formatter that covers secrets in messages and tracebacks alike."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))

@@ -10,19 +10,25 @@ from typing import Any
 from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
 
+_UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
+
 
 def read_state(status: Path) -> dict[str, Any] | None:
     """Return a step's status record, None where it has none; a dead job counts as failed."""
     try:
         state = read_json(status)
-    except AttestationError:
+    except (AttestationError, RecursionError):
         if not status.exists():
             return None
-        return {"state": "failed", "reason": "its status record cannot be read"}
-    if state.get("state") == "running" and state.get("host") == socket.gethostname():
+        return _UNREADABLE
+    wanted = {"running": ("pid", int), "failed": ("reason", str)}
+    told = str(state.get("state")) if isinstance(state, dict) else ""
+    if told not in wanted or not isinstance(state.get(wanted[told][0]), wanted[told][1]):
+        return _UNREADABLE
+    if state["state"] == "running" and state.get("host") == socket.gethostname():
         try:
             os.kill(state["pid"], 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return {"state": "failed", "reason": "the job was killed before it could say why"}
         except PermissionError:  # another user's process: it lives
             pass

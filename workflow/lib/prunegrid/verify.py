@@ -12,8 +12,9 @@ from typing import Any
 import pandas
 
 from prunegrid import checkpoint, evaluated, scoring, verify_census
-from prunegrid.artifacts import file_sha256, read_json, read_manifest
+from prunegrid.artifacts import file_sha256
 from prunegrid.errors import PrunegridError
+from prunegrid.manifests import read_manifest, read_sealed
 from prunegrid.nodes import ARTIFACTS
 from prunegrid.packing import plain, sizes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
@@ -34,7 +35,7 @@ def verify(table: Path) -> list[str]:
     """
     manifest_path = table.with_name(table.name.removesuffix(".parquet") + ".manifest.json")
     try:
-        manifest = read_json(manifest_path)
+        manifest = read_sealed(manifest_path)
     except PrunegridError as error:
         return [str(error)]
     differences = list(_files(table.parent, manifest))

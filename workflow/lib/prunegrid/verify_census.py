@@ -10,8 +10,8 @@ from typing import Any
 import pandas
 
 from prunegrid import census
-from prunegrid.artifacts import read_manifest
 from prunegrid.errors import PrunegridError
+from prunegrid.manifests import read_manifest
 from prunegrid.stages.census import as_table
 from prunegrid.tables.census import group_rows
 from prunegrid.tables.census_figures import CELL, cell_name

@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas
 
+from prunegrid.artifacts import file_sha256
 from prunegrid.errors import PrunegridError
+from prunegrid.manifests import read_sealed
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
 
@@ -84,6 +86,7 @@ def read(tables: Sequence[Path]) -> Finished:
             path = table.with_name(f"{stem}{kind}.parquet")
             if not path.is_file():
                 raise PrunegridError("there is no such table", where=str(path))
+            require_whole(table, path)
             frame = pandas.read_parquet(path)
             missing = [c.name for c in columns if c.name not in frame]
             if missing:
@@ -95,6 +98,22 @@ def read(tables: Sequence[Path]) -> Finished:
             frames[kind].append(frame)
     wide, long, pairs = (pandas.concat(some, ignore_index=True) for some in frames.values())
     return gather(wide, long, pairs)
+
+
+def require_whole(table: Path, path: Path) -> None:
+    """Check that a file of a table is the one that was written, where its manifest is there.
+
+    Raises:
+        PrunegridError: it was changed or damaged.
+    """
+    manifest = table.with_suffix(".manifest.json")
+    files = read_sealed(manifest).get("files", {}) if manifest.exists() else {}
+    if path.name in files and file_sha256(path) != files[path.name]:
+        raise PrunegridError(
+            "not the file that the table's manifest records",
+            where=str(path),
+            remedy=f"run `snakemake {table}` again",
+        )
 
 
 def chosen(facts: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:

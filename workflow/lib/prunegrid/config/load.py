@@ -11,14 +11,16 @@ from typing import Any, get_args
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from prunegrid.config import profiles
+from prunegrid.config import plain, profiles
 from prunegrid.config.profile import Profile
 from prunegrid.config.references import check_references
 from prunegrid.errors import PrunegridError, nearest
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+# Names become parts of paths.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A dot would make one study's table another's long table.
-STUDY_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+LONGEST_NAME = 100
 
 
 class ConfigError(PrunegridError):
@@ -88,8 +90,13 @@ def read_files(files: list[Path]) -> dict[str, Any]:
     for path in files:
         try:
             layer = _read(path)
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise PrunegridError(f"cannot be read ({error})", where=str(path)) from error
+        if not isinstance(layer, Mapping):
+            what = f"a {type(layer).__name__}"
+            raise PrunegridError(what, where=str(path), expected="sections with names")
+        if plain.faults(layer, Places([path])):
+            raise ConfigError(plain.faults(layer, Places([path])))
         _merge(merged, layer)
     return merged
 
@@ -114,7 +121,9 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
         ConfigError: any fault; its text lists them all.
     """
     places = Places(files)
-    faults: list[str] = []
+    faults = plain.faults(raw, places)
+    if faults:
+        raise ConfigError(faults)
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
     for key in raw:
         if key not in known:
@@ -145,10 +154,10 @@ def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str
         if (section, name) == ("studies", "claims"):
             faults.append(f"{places(section, name)}: results/claims.parquet is not a study's table")
             continue
-        if not isinstance(name, str) or not rule.match(name):
+        if not rule.fullmatch(name) or len(name) > LONGEST_NAME:
             faults.append(
                 f"{places(section, name)}: a name holds letters, digits, '_', '-' (and '.', but "
-                "for a study's), and starts with a letter or digit"
+                f"for a study's), starts with a letter or digit, and has at most {LONGEST_NAME}"
             )
             continue
         profile = _parsed(kind, body, (section, name), places, faults)

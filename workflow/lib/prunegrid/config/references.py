@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
 from prunegrid.config import benchmarks, contrasts, counted, mixtures, profiles, splits
-from prunegrid.config.sources import format_of, parse_source
+from prunegrid.config.sources import format_of, leaving, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
 
@@ -84,6 +84,8 @@ class _Check:
         except ValueError as error:
             self.add((section, name, "source"), f"is '{profile.source}': {error}")
             return
+        for keys, text in leaving(profile):
+            self.add((section, name, *keys), f"is {text!r}, which leads out of its folder")
         belongs = {
             "revision": ("hf",),
             "sha256": ("pypi",),

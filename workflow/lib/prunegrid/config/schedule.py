@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from prunegrid.config.profile import Positive, Profile
+from prunegrid.config.profile import Profile
 
 # Decimals that a schedule is rounded to: names of steps are made of them.
 DECIMALS = 4
@@ -22,7 +22,7 @@ class Schedule(Profile):
 
     shape: Literal["linear", "cubic"]
     to: Annotated[float, Field(gt=0, lt=1)]
-    steps: Positive
+    steps: Annotated[int, Field(ge=1, le=1000)]
 
     def sparsities(self) -> list[float]:
         """Return the sparsity of each step."""

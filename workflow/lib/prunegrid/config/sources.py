@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 _HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
@@ -36,9 +36,9 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     """
     if text == "random:":
         return {"kind": "random"}
-    if match := _HF.match(text):
+    if match := _HF.fullmatch(text):
         return {"kind": "hf", "repo": match["repo"]}
-    if match := _PYPI.match(text):
+    if match := _PYPI.fullmatch(text):
         return {"kind": "pypi", "dist": match["dist"], "version": match["version"]}
     if re.match(r"^(hf|pypi|random):", text) or not text.strip():
         raise ValueError(f"is not a source; expected {FORMS}")
@@ -47,6 +47,24 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}; expected {FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
+    """Return (keys, text) of what a source names below its own folder and would lead out of it.
+
+    Args:
+        profile: a model or data set: its `revision`, `file` and `files`.
+    """
+    named = {("revision",): profile.revision, ("file",): getattr(profile, "file", None)}
+    files = getattr(profile, "files", None)
+    by_split = files if isinstance(files, dict) else {"": files}
+    named |= {("files", split) if split else ("files",): text for split, text in by_split.items()}
+    return [(keys, text) for keys, text in named.items() if text is not None and _leads_out(text)]
+
+
+def _leads_out(text: str) -> bool:
+    path = PurePosixPath(text)
+    return path.is_absolute() or ".." in path.parts or "\\" in text or not path.parts
 
 
 def format_of(name: str) -> str | None:

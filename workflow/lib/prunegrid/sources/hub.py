@@ -9,12 +9,13 @@ of one commit; each file's SHA-256 against the hub's own; and one sentence for e
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ class Repo:
         files: {name: (bytes or None, SHA-256 or None)} as the hub lists them; without a network,
             the files in the cache.
         where: label for errors.
+        blobs: {name: git's SHA-1 of the file} of small files, whose SHA-256 the hub does not tell.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Repo:
     commit: str
     files: dict[str, tuple[int | None, str | None]]
     where: str
+    blobs: dict[str, str] = field(default_factory=dict)
 
 
 def endpoint() -> str:
@@ -80,12 +83,13 @@ def find(name: str, revision: str, kind: str, where: str) -> Repo:
         info = patiently(
             lambda: ask(name, revision=revision, timeout=FIRST_ANSWER_SECONDS, files_metadata=True)
         )
-    files = {}
+    files, blobs = {}, {}
     for item in info.siblings or []:
-        digest = item.lfs.sha256 if item.lfs else None
-        files[item.rfilename] = (item.size, digest)
+        files[item.rfilename] = (item.size, item.lfs.sha256 if item.lfs else None)
+        if not item.lfs and item.blob_id:
+            blobs[item.rfilename] = item.blob_id
     log.info("%s: commit %s", where, info.sha)
-    return Repo(name, kind, revision, info.sha, files, where)
+    return Repo(name, kind, revision, info.sha, files, where, blobs)
 
 
 def find_cached(name: str, revision: str, kind: str, where: str) -> Repo:
@@ -144,17 +148,35 @@ def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
                 )
             )
         digests[name] = artifacts.file_sha256(Path(path))
-        promised = repo.files[name][1]
-        if promised is not None and digests[name] != promised:
-            raise PrunegridError(
-                f"the SHA-256 of the file is {digests[name]}",
-                where=str(path),
-                expected=f"{promised}, as the hub says",
-                remedy="delete the file (and the one that it links to) and run again",
-            )
+        require_promised(repo, name, Path(path), digests[name])
     if not offline:
         remember(repo)
     return snapshot, digests
+
+
+def require_promised(repo: Repo, name: str, path: Path, digest: str) -> None:
+    """Check that a file is the one that the hub lists.
+
+    Raises:
+        PrunegridError: it is another one.
+    """
+    promised, kind = repo.files[name][1], "SHA-256"
+    if promised is None and name in repo.blobs:
+        promised, digest, kind = repo.blobs[name], git_blob(path), "git SHA-1"
+    if promised is not None and digest != promised:
+        raise PrunegridError(
+            f"the {kind} of the file is {digest}",
+            where=str(path),
+            expected=f"{promised}, as the hub says",
+            remedy="delete the file (and the one that it links to) and run again",
+        )
+
+
+def git_blob(path: Path) -> str:
+    """Return the SHA-1 by which git names a file's content."""
+    body = path.read_bytes()
+    head = f"blob {len(body)}\0".encode()
+    return hashlib.sha1(head + body, usedforsecurity=False).hexdigest()
 
 
 def remember(repo: Repo) -> None:

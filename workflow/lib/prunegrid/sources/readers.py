@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,7 +56,9 @@ def read(path: Path, form: str | None, where: str) -> list[Row]:
         rows = READERS[form](path)
     except UnicodeDecodeError as error:
         raise PrunegridError(f"not UTF-8 text ({error})", where=str(path)) from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except UnicodeEncodeError as error:  # JSON can name halves of characters
+        raise PrunegridError(f"a text is no Unicode ({error})", where=str(path)) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PrunegridError(
             f"not a whole gzip file ({error})", where=str(path), remedy="copy it again"
         ) from error
@@ -83,14 +86,7 @@ def read_jsonl(path: Path) -> list[Row]:
             text = line.lstrip("\ufeff")
             if not text.strip():
                 continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise PrunegridError(
-                    f"not JSON ({error.msg} at column {error.colno})",
-                    where=f"{path}, line {number}",
-                    expected="one JSON object a line",
-                ) from error
+            row = parsed(text, f"{path}, line {number}", "one JSON object a line")
             if not isinstance(row, dict):
                 raise PrunegridError(
                     f"a {type(row).__name__}",
@@ -101,12 +97,28 @@ def read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
+def parsed(text: str, where: str, expected: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        PrunegridError: it is none: damaged, nested without end, or with a number beyond all bounds.
+        UnicodeEncodeError: a text in it is no Unicode.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"not JSON ({error.msg} at column {error.colno})"
+        raise PrunegridError(what, where=where, expected=expected) from error
+    except (ValueError, RecursionError) as error:
+        raise PrunegridError(f"not JSON ({error})", where=where, expected=expected) from error
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def read_array(path: Path, text: str) -> list[Row]:
     """Return the objects of a JSON array."""
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PrunegridError(f"not JSON ({error})", where=str(path)) from error
+    rows = parsed(text, str(path), "an array of objects")
     if not all(isinstance(row, dict) for row in rows):
         raise PrunegridError("not an array of objects", where=str(path))
     return rows

@@ -67,7 +67,7 @@ def table_of(rows: Any, first: int, last: int, where: str) -> pyarrow.Table:
     names = dict.fromkeys(name for row in taken for name in row)
     try:
         return pyarrow.table({name: [row.get(name) for row in taken] for name in names})
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
         raise PrunegridError(
             f"the values of a column are of different kinds ({error})",
             where=where,

@@ -12,11 +12,12 @@ import pandas
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
+from prunegrid.manifests import sealed
 from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.files import place, write_parquet
+from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plot import save_plots
 from prunegrid.tables.render import is_perplexity, render_markdown
@@ -134,6 +135,7 @@ def _write(
     }
     writers["csv"] = lambda path: wide.to_csv(path, index=False)
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, study)
     digests = {}
     for suffix, write in writers.items():
         path = folder / f"{study}.{suffix}"
@@ -141,7 +143,7 @@ def _write(
         digests[path.name] = file_sha256(path)
     plan = {key: value for key, value in plan.items() if key != "pins"}
     about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
-    write_json(folder / f"{study}.manifest.json", about)
+    write_json(folder / f"{study}.manifest.json", sealed(about))
 
 
 def _contents(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -18,9 +18,10 @@ from tabulate import tabulate
 from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.manifests import sealed
 from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name
-from prunegrid.tables.files import place, write_parquet
+from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.rows import open_leaves
 from prunegrid.tables.schema import Column
 
@@ -188,6 +189,7 @@ def _write(plan: Mapping[str, Any], frame: pandas.DataFrame, complete: bool, fol
                 draw, plan, frame, path, form
             )
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, study)
     digests = {}
     for suffix, write in writers.items():
         path = folder / f"{study}.{suffix}"
@@ -196,7 +198,5 @@ def _write(plan: Mapping[str, Any], frame: pandas.DataFrame, complete: bool, fol
     manifests = [Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"]]
     leaves = {m.as_posix(): read_json(m)["content"] for m in manifests if m.exists()}
     plan = {key: value for key, value in plan.items() if key != "pins"}
-    write_json(
-        folder / f"{study}.manifest.json",
-        about | {"files": digests, "leaves": leaves, "plan": plan},
-    )
+    about |= {"files": digests, "leaves": leaves, "plan": plan}
+    write_json(folder / f"{study}.manifest.json", sealed(about))

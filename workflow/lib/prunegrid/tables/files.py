@@ -12,6 +12,12 @@ import pyarrow
 import pyarrow.parquet
 
 
+def sweep(folder: Path, study: str) -> None:
+    """Remove what a killed writer of a study's table has left half-written."""
+    for stale in folder.glob(f".{study}.*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
 def place(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file under a temporary name, and `os.replace` it to `path`."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import keys, modules
-from prunegrid.artifacts import read_json
+from prunegrid.artifacts import file_sha256, read_json
 from prunegrid.config import mixtures
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
+from prunegrid.manifests import read_sealed
 from prunegrid.nm import parse_nm
 from prunegrid.nodes import Node
 
@@ -135,18 +136,21 @@ def leaves(graph: Graph, study_name: str) -> list[str]:
 
 
 def is_stale(plan: dict[str, Any]) -> bool:
-    """Whether a table exists that is not this plan's, only a part of it, or of other artifacts."""
+    """Whether a table exists that is not this plan's, not whole, damaged, or of other artifacts."""
     kind = plan.get("kind", "evaluations")
     present = [Path(path).exists() for path in outputs(plan["study"], kind)]
     if not any(present):
         return False
     try:
-        manifest = read_json(Path(f"results/{plan['study']}.manifest.json"))
-    except AttestationError:
-        return True
-    if manifest.get("key") != plan["key"] or not manifest.get("complete"):
-        return True
-    return any(_content(path) != content for path, content in manifest["leaves"].items())
+        manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
+        if manifest["key"] != plan["key"] or not manifest["complete"]:
+            return True
+        if any(_content(path) != content for path, content in manifest["leaves"].items()):
+            return True
+        files = manifest["files"].items()
+        return any(file_sha256(Path("results", name)) != digest for name, digest in files)
+    except (AttestationError, OSError, KeyError, TypeError, AttributeError):
+        return True  # damaged
 
 
 def _content(manifest: str) -> str | None:

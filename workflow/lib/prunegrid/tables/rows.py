@@ -10,8 +10,9 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.artifacts import canonical_json, read_manifest
+from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.manifests import read_manifest
 from prunegrid.status import read_state
 from prunegrid.tables import benchmarks
 from prunegrid.tables.intervals import interval, levels, resampled

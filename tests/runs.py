@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas
 import yaml
 from tiny_data import write_tiny_data
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests/tiny/config.yaml"
+MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles")
 
 
@@ -115,3 +121,36 @@ class Run:
         text = path.read_text()
         assert old in text, f"{old!r} is not in {name}"
         path.write_text(text.replace(old, new, 1))
+
+
+def table(run: Run, study: str = "tiny") -> pandas.DataFrame:
+    """Return a study's table."""
+    return pandas.read_parquet(run.folder / f"results/{study}.parquet")
+
+
+def lasting(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a table without times and memory."""
+    return frame[[c for c in frame if not any(word in c for word in MEASURED)]]
+
+
+def running(run: Run, stage: str) -> int | None:
+    """Return the process of a job of a stage that is alive."""
+    for path in run.folder.glob(f"results/status/{stage}-*.json"):
+        try:
+            pid = json.loads(path.read_text())["pid"]
+            if b"step.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        except (json.JSONDecodeError, KeyError, FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Return what a condition gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come")

@@ -1,0 +1,68 @@
+"""One maker at a time for an artifact."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from prunegrid import makers
+from prunegrid.keys import LIBRARY
+from prunegrid.makers import only_maker
+
+
+def test_a_maker_alone_waits_for_nobody_and_leaves_nothing(tmp_path):
+    path = tmp_path / "scratch/x.lock"
+    with only_maker(path, "x") as waited:
+        assert not waited and path.exists()
+    with pytest.raises(RuntimeError), only_maker(path, "x"):
+        raise RuntimeError
+    assert not path.exists()
+
+
+def test_many_makers_take_turns(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(makers, "POLL_SECONDS", 0.001)
+    inside, most, turns = [], [], []
+
+    def make():
+        with only_maker(tmp_path / "x.lock", "x") as waited:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.005)
+            inside.pop()
+            turns.append(waited)
+
+    threads = [threading.Thread(target=make) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1] * 12 and turns.count(False) == 1
+    assert not (tmp_path / "x.lock").exists()
+
+
+def test_a_killed_maker_frees_its_artifact(tmp_path):
+    path = tmp_path / "x.lock"
+    program = (
+        f"import sys, time; sys.path.insert(0, {str(LIBRARY)!r})\n"
+        "from pathlib import Path\nfrom prunegrid.makers import only_maker\n"
+        f"with only_maker(Path({str(path)!r}), 'x'):\n    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    with only_maker(path, "x") as waited:
+        assert not waited
+
+
+def test_without_locks_the_job_goes_on(tmp_path, monkeypatch, caplog):
+    def none(handle, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(makers.fcntl, "flock", none)
+    with only_maker(tmp_path / "x.lock", "x") as waited:
+        assert not waited
+    assert "cannot be locked" in caplog.text

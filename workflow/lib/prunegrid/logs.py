@@ -1,0 +1,58 @@
+"""Logs of jobs: one line an event, to a file and to standard error, secrets left out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+# What a secret looks like; those of this machine are covered whatever they look like.
+_SECRETS = (
+    (re.compile(r"hf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
+    (re.compile(r"(?i)\b(bearer )[\w.~+/=-]+"), r"\1***"),
+)
+_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+_SHORTEST = 6  # a shorter "secret" would cover parts of words
+
+
+def redact(text: str) -> str:
+    """Return the text without access tokens and passwords in addresses."""
+    for name in _VARIABLES:
+        secret = os.environ.get(name, "").strip()
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, "***")
+    for pattern, cover in _SECRETS:
+        text = pattern.sub(cover, text)
+    return text
+
+
+def configure_logging(log_file: str | os.PathLike | None) -> None:
+    """Send one line an event to the log file and to standard error, secrets left out.
+
+    Where the file cannot be written (a full disk), standard error alone has them.
+    """
+    logging.raiseExceptions = False  # a line that cannot be written is no reason for a traceback
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file:
+        with contextlib.suppress(OSError):
+            Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    logging.captureWarnings(True)  # or they would reach the terminal as they are
+    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of faster kernels that are not installed; weights are multiplied dequantized here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+class _Redacting(logging.Formatter):
+    """A formatter that covers secrets in messages and tracebacks alike."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
