@@ -10,19 +10,21 @@ from prunegrid.resources import memory_mb
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
+engine.one_at_a_time(workflow)
+REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
 try:
     GRAPH = Graph(
         validate(
             config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()
         ),
         ROOT,
+        REQUESTED,
     )
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
     sys.exit(f"prunegrid: {error}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
-REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
 
 
 wildcard_constraints:
@@ -40,6 +42,23 @@ def studies(kind):
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
     return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+
+def together(stage):
+    """Return a function from wildcards to the group in which a cluster runs a node of this stage.
+
+    All that is measured of one set of weights is a group, and all controls of a data set.
+    """
+
+    def group(wildcards):
+        me = GRAPH.find(stage, wildcards.key)
+        measured = me.parents.get("predictions", me)
+        kind, role = "evaluate", "weights"
+        if measured.stage == "baseline":
+            kind, role = "controls", "data"
+        return engine.group(workflow, kind, measured.parents[role].key)
+
+    return group
 
 
 def gpus(stage, wildcards):

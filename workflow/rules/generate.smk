@@ -20,6 +20,8 @@ rule generate:
         "results/logs/predictions/{key}.log",
     benchmark:
         "results/benchmarks/predictions/{key}.tsv"
+    group:
+        together("predictions")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
@@ -43,6 +45,8 @@ rule baseline:
         "results/logs/baseline/{key}.log",
     benchmark:
         "results/benchmarks/baseline/{key}.tsv"
+    group:
+        together("baseline")
     conda:
         "../../envs/models.yaml"
     threads: 1

@@ -22,6 +22,8 @@ rule score:
         "results/logs/scores/{key}.log",
     benchmark:
         "results/benchmarks/scores/{key}.tsv"
+    group:
+        together("scores")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
@@ -45,6 +47,8 @@ rule perplexity:
         "results/logs/perplexity/{key}.log",
     benchmark:
         "results/benchmarks/perplexity/{key}.tsv"
+    group:
+        together("perplexity")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads

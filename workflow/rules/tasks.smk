@@ -63,6 +63,8 @@ rule tasks:
         "results/logs/tasks/{key}.log",
     benchmark:
         "results/benchmarks/tasks/{key}.tsv"
+    group:
+        together("tasks")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads

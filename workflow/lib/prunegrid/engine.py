@@ -48,6 +48,34 @@ def settle(workflow: Any) -> None:
         )
 
 
+def cores(workflow: Any) -> int | None:
+    """Return how many cores the jobs may use together; None where they are submitted elsewhere."""
+    return workflow.global_resources["_cores"].value
+
+
+def one_at_a_time(workflow: Any) -> None:
+    """Run the members of a submitted group one after another, as its resources were asked for.
+
+    A profile for a cluster gives each job one `in_turn` of one, so that a group asks for the most
+    that a member needs. The Snakemake inside the job is not told, and takes the cores of its whole
+    node: members would start side by side in the memory of one, and be timed beside each other.
+    """
+    if workflow.remote_exec:
+        workflow.register_resource("in_turn", 1)
+
+
+def group(workflow: Any, kind: str, key: str) -> str | None:
+    """Return the name of a group of jobs that are submitted as one; None where jobs are only shown.
+
+    Snakemake's `--group-components` is asked by kind, and joins members that share no file.
+    """
+    if workflow.dryrun:
+        return None
+    name = f"{kind}-{key}"
+    workflow.parent_groupids[name] = kind
+    return name
+
+
 def by_keys_only(workflow: Any) -> None:
     """Make keys alone decide what runs, whatever profile is used.
 
