@@ -76,8 +76,9 @@ def for_each_process(stage, count):
 def memory(stage):
     """Return a function that estimates the memory of the node of this stage."""
     # `input` makes Snakemake ask again once the weights exist whose size decides.
-    return lambda wildcards, input, attempt: memory_mb(
-        GRAPH.find(stage, wildcards.key), attempt
+    return lambda wildcards, input, attempt: (
+        memory_mb(GRAPH.find(stage, wildcards.key), attempt)
+        + engine.beside_mb(workflow)
     )
 
 

@@ -18,6 +18,9 @@ from typing import Any
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
+# Of a submitted job: its Snakemake, and the one that this starts on the node; 200 MB each, measured.
+SNAKEMAKE_MB = 400
+
 
 class Requested:
     """The studies whose tables a run was asked for, in order.
@@ -51,6 +54,11 @@ def settle(workflow: Any) -> None:
 def cores(workflow: Any) -> int | None:
     """Return how many cores the jobs may use together; None where they are submitted elsewhere."""
     return workflow.global_resources["_cores"].value
+
+
+def beside_mb(workflow: Any) -> int:
+    """Return the megabytes that Snakemake itself takes in each job, beside the step."""
+    return 0 if workflow.local_exec else SNAKEMAKE_MB
 
 
 def one_at_a_time(workflow: Any) -> None:
