@@ -43,10 +43,10 @@ class SlurmRun(Run):
         return self
 
     def slurm_command(self, *arguments: str) -> list[str]:
-        """Return the command line of a run through the profile; later arguments win over it."""
+        """Return the command line of a run through the profile: targets, then options over it."""
         base = [sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")]
         base += ["--workflow-profile", str(ROOT / "profiles/slurm"), *QUICK]
-        return [*base, "--configfile", "config.yaml", *arguments]
+        return [*base, *arguments, "--configfile", "config.yaml"]
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start a run through the profile; its output goes to run.log."""

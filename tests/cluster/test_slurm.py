@@ -32,7 +32,7 @@ def whole(calm, tmp_path_factory):
     run.without("model", "data", "calibration", "prune", "finetune", "predictions", "baseline")
     run.without("scores", "perplexity", "efficiency")
     asked = [f"{rule}:gpu=1" for rule in GPU_RULES]
-    code, said = run.on_slurm("--set-resources", *asked, "--", "results/tiny.parquet")
+    code, said = run.on_slurm("results/tiny.parquet", "--set-resources", *asked)
     assert code == 0, said[-6000:]
     return run
 
@@ -148,7 +148,7 @@ def test_on_cuda_each_process_asks_for_a_gpu(calm, tmp_path):
     """Slurm's GPUs are fakes here, so the job that gets them says clearly that there are none."""
     run = calm.copy(tmp_path / "run").without("finetune", "perplexity")
     run.configure(lambda tree: tree.update(device="cuda"))
-    code, said = run.on_slurm("--retries", "0", "--", "results/ranks.parquet")
+    code, said = run.on_slurm("results/ranks.parquet", "--retries", "0")
     assert code == 1
     (tuned,) = run.jobs()
     assert tuned["JobState"] == "FAILED" and "gres/gpu=2" in tuned["TRES"]
