@@ -19,7 +19,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test bench lint status format lock clean
+.PHONY: help env demo test test-cluster bench lint status format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,7 +43,10 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 	@cat results/demo.md
 
 test: env ## all tests, offline
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+
+test-cluster: env ## the tiny study on a Slurm of one node (as root; tests/cluster/slurm.sh install)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 bench: env ## speed of pruning against llm-compressor
 	$(BIN)/python benchmarks/pruning/run.py
