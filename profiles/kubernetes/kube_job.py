@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Snakemake's jobs as Jobs of Kubernetes, by kubectl: `submit SCRIPT`, `status NAME`, `cancel NAME…`.
+"""Snakemake's jobs as Jobs of Kubernetes, by kubectl: submit SCRIPT, status NAME, cancel NAME….
 
 Not tried on a cluster. The environment says where a job runs:
     PRUNEGRID_IMAGE      image of the container
-    PRUNEGRID_CLAIM      persistent volume claim (ReadWriteMany) that holds project and working folder
+    PRUNEGRID_CLAIM      volume claim (ReadWriteMany) that holds project and working folder
     PRUNEGRID_MOUNT      where it is mounted: the same path as where Snakemake runs
     PRUNEGRID_NAMESPACE  namespace; kubectl's own by default
     PRUNEGRID_SECRET     secret whose entries the job gets as variables (HF_TOKEN); none by default

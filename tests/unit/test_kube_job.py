@@ -7,14 +7,14 @@ import subprocess
 import pytest
 
 SCRIPT = """#!/bin/sh
-# properties = {"type": "single", "threads": 2, "resources": {"mem_mb": 1200, "gpu": 2, "runtime": 30}}
+# properties = {"threads": 2, "resources": {"mem_mb": 1200, "gpu": 2, "runtime": 30}}
 cd /shared/run && python -m snakemake
 """
 FAKE = """#!/bin/sh
 printf '%s\\n' "$*" > arguments
 case "$*" in
   *create*) cat > sent.json; echo job.batch/prunegrid-abc ;;
-  *get*) [ -e answer ] && cat answer || { echo 'Error from server (NotFound): gone' >&2; exit 1; } ;;
+  *get*) [ -e answer ] || { echo 'Error (NotFound): gone' >&2; exit 1; }; cat answer ;;
 esac
 """
 
@@ -94,5 +94,5 @@ def test_a_cluster_that_does_not_answer_fails_no_job(kube, tmp_path):
 
 def test_cancel_needs_no_word_more_than_the_names(kube, tmp_path):
     assert kube("cancel", "a", "b", PRUNEGRID_NAMESPACE="ours")[0] == 0
-    told = (tmp_path / "arguments").read_text().split()
-    assert told == "--namespace ours delete job --wait=false --ignore-not-found a b".split()
+    told = (tmp_path / "arguments").read_text().strip()
+    assert told == "--namespace ours delete job --wait=false --ignore-not-found a b"

@@ -18,7 +18,7 @@ from typing import Any
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
-# Of a submitted job: its Snakemake, and the one that this starts on the node; 200 MB each, measured.
+# Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
 SNAKEMAKE_MB = 400
 
 
