@@ -2,7 +2,7 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine
+from prunegrid import companions, engine, tries
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
@@ -10,7 +10,7 @@ from prunegrid.resources import memory_mb
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
-engine.one_at_a_time(workflow)
+engine.settle_submitted(workflow)
 REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
 try:
     GRAPH = Graph(

@@ -18,6 +18,8 @@ from typing import Any
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
+from prunegrid import tries
+
 # Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
 SNAKEMAKE_MB = 400
 
@@ -61,15 +63,17 @@ def beside_mb(workflow: Any) -> int:
     return 0 if workflow.local_exec else SNAKEMAKE_MB
 
 
-def one_at_a_time(workflow: Any) -> None:
+def settle_submitted(workflow: Any) -> None:
     """Run the members of a submitted group one after another, as its resources were asked for.
 
     A profile for a cluster gives each job one `in_turn` of one, so that a group asks for the most
     that a member needs. The Snakemake inside the job is not told, and takes the cores of its whole
     node: members would start side by side in the memory of one, and be timed beside each other.
+    What they make outlasts a later one's failure (`tries`).
     """
     if workflow.remote_exec:
         workflow.register_resource("in_turn", 1)
+        os.environ[tries.SUBMITTED] = "1"
 
 
 def group(workflow: Any, kind: str, key: str) -> str | None:
