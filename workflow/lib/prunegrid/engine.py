@@ -54,8 +54,11 @@ def settle(workflow: Any) -> None:
 
 
 def cores(workflow: Any) -> int | None:
-    """Return how many cores the jobs may use together; None where they are submitted elsewhere."""
-    return workflow.global_resources["_cores"].value
+    """Return how many cores the jobs may use together; None where they are submitted.
+
+    In a submitted job it is None too: there Snakemake counts the cores of the whole node.
+    """
+    return None if workflow.remote_exec else workflow.global_resources["_cores"].value
 
 
 def beside_mb(workflow: Any) -> int:
@@ -79,11 +82,14 @@ def settle_submitted(workflow: Any) -> None:
 def group(workflow: Any, kind: str, key: str) -> str | None:
     """Return the name of a group of jobs that are submitted as one; None where jobs are only shown.
 
-    Snakemake's `--group-components` is asked by kind, and joins members that share no file.
+    Snakemake joins members that share no file only where it is told how many (by
+    `--group-components`, of the kind); and it does not tell the Snakemake inside the job.
     """
     if workflow.dryrun:
         return None
-    name = f"{kind}-{key}"
+    name, told = f"{kind}-{key}", workflow.group_settings.group_components
+    if kind not in told:
+        workflow.group_settings.group_components = {**told, kind: sys.maxsize}
     workflow.parent_groupids[name] = kind
     return name
 
