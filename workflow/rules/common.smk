@@ -27,6 +27,11 @@ except PrunegridError as error:
 GPU = 1 if GRAPH.config.device == "cuda" else 0
 
 
+# Of the members of a group only one has it at a time (`together`).
+resource_scopes:
+    in_turn="local",
+
+
 wildcard_constraints:
     key="[0-9a-f]{16}",
     study="|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none",
@@ -47,7 +52,8 @@ def node(stage):
 def together(stage):
     """Return a function from wildcards to the group in which a cluster runs a node of this stage.
 
-    All that is measured of one set of weights is a group, and all controls of a data set.
+    All that is measured of one set of weights is a group, and all controls of a data set. Its members
+    run one after another, so that it asks for the most that one of them needs.
     """
 
     def group(wildcards):

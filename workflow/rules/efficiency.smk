@@ -27,6 +27,7 @@ rule efficiency:
     resources:
         mem_mb=memory("efficiency"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("efficiency"),
     message:

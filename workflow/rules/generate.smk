@@ -28,6 +28,7 @@ rule generate:
     resources:
         mem_mb=memory("predictions"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("predictions"),
     message:
@@ -52,6 +53,7 @@ rule baseline:
     threads: 1
     resources:
         mem_mb=memory("baseline"),
+        in_turn=1,
     params:
         node=node("baseline"),
     message:

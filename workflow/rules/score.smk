@@ -30,6 +30,7 @@ rule score:
     resources:
         mem_mb=memory("scores"),
         gpu=lambda wildcards: gpus("scores", wildcards),
+        in_turn=1,
     params:
         node=node("scores"),
     message:
@@ -55,6 +56,7 @@ rule perplexity:
     resources:
         mem_mb=memory("perplexity"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("perplexity"),
     message:

@@ -71,6 +71,7 @@ rule tasks:
     resources:
         mem_mb=memory("tasks"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("tasks"),
     message:

@@ -22,6 +22,8 @@ from prunegrid import tries
 
 # Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
 SNAKEMAKE_MB = 400
+# What the members of a group take of each other: a resource of their rules.
+IN_TURN = "in_turn"
 
 
 class Requested:
@@ -69,13 +71,12 @@ def beside_mb(workflow: Any) -> int:
 def settle_submitted(workflow: Any) -> None:
     """Run the members of a submitted group one after another, as its resources were asked for.
 
-    A profile for a cluster gives each job one `in_turn` of one, so that a group asks for the most
-    that a member needs. The Snakemake inside the job is not told, and takes the cores of its whole
-    node: members would start side by side in the memory of one, and be timed beside each other.
-    What they make outlasts a later one's failure (`tries`).
+    The Snakemake inside the job is not told of `in_turn` (see `group`), and takes the cores of its
+    whole node: members would start side by side in the memory of one, and be timed beside each
+    other. What they make outlasts a later one's failure (`tries`).
     """
     if workflow.remote_exec:
-        workflow.register_resource("in_turn", 1)
+        workflow.register_resource(IN_TURN, 1)
         os.environ[tries.SUBMITTED] = "1"
 
 
@@ -83,13 +84,16 @@ def group(workflow: Any, kind: str, key: str) -> str | None:
     """Return the name of a group of jobs that are submitted as one; None where jobs are only shown.
 
     Snakemake joins members that share no file only where it is told how many (by
-    `--group-components`, of the kind); and it does not tell the Snakemake inside the job.
+    `--group-components`, of the kind). It counts their resources as if those that could run side by
+    side did so, but for what exceeds a limit: each takes one `in_turn` of one. No profile needs to
+    say either, and none of it reaches the Snakemake inside the job, which therefore does the same.
     """
     if workflow.dryrun:
         return None
     name, told = f"{kind}-{key}", workflow.group_settings.group_components
     if kind not in told:
         workflow.group_settings.group_components = {**told, kind: sys.maxsize}
+        workflow.register_resource(IN_TURN, 1)
     workflow.parent_groupids[name] = kind
     return name
 
