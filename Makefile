@@ -19,7 +19,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults audit bench lint status format lock clean
+.PHONY: help env demo test test-faults test-cluster audit bench lint status format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,13 +43,16 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 	@cat results/demo.md
 
 test: env ## all tests, offline
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not faults" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not faults and not cluster" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m faults tests/faults
 
 audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a network)
 	pip-audit --require-hashes --disable-pip -r requirements.lock
+
+test-cluster: env ## the tiny study on a Slurm of one node (as root; tests/cluster/slurm.sh install)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 bench: env ## speed of pruning against llm-compressor
 	$(BIN)/python benchmarks/pruning/run.py

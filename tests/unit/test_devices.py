@@ -43,6 +43,77 @@ def test_four_jobs_share_two_devices_and_never_one_at_once(tmp_path):
     assert len(used) == 4 and set(used) == {"0", "1"}
 
 
+def test_with_one_device_jobs_queue(tmp_path):
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    jobs = [
+        context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, 0.1)) for _ in range(3)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+        assert job.exitcode == 0
+    assert log.read_text().split() == ["+0", "-0"] * 3
+
+
+def test_users_share_the_tokens_of_a_machine(tmp_path):
+    """Each sees the other's, whatever the umask is, and nobody can remove another's file."""
+    folder, before = tmp_path / "locks", os.umask(0o077)
+    try:
+        with devices.claim_tokens(["0"], folder):
+            pass
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    assert (folder / "0.lock").stat().st_mode & 0o777 == 0o644
+    (folder / "0.lock").chmod(0o444)  # as another user's: it can be read only
+    with devices.claim_tokens(["0"], folder) as found:
+        assert found == ["0"]
+
+
+def step(folder, log, devices_here):
+    """A job as `job.run_step` runs one, on a machine that has these devices."""
+    from prunegrid import job
+
+    devices._visible_gpus = lambda: devices_here
+    devices.tempfile.gettempdir = lambda: str(folder)
+
+    def make(node, held, started):
+        with open(log, "a") as handle:
+            handle.write(f"+{','.join(held)}\n")
+        time.sleep(0.3)
+        with open(log, "a") as handle:
+            handle.write(f"-{','.join(held)}\n")
+
+    job._make = make
+    place = f"{folder}/{os.getpid()}"
+    node = {"status": f"{place}.json", "scratch": place, "device": "cuda", "label": "test"}
+    job.run_step({**node, "settings": {}, "path": place, "key": "0" * 16})
+
+
+@pytest.mark.parametrize("there", [["a"], ["a", "b"]])
+def test_jobs_of_a_box_without_a_scheduler(tmp_path, there):
+    """As many at once as there are devices, none two on one."""
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    jobs = [context.Process(target=step, args=(tmp_path, log, there)) for _ in range(4)]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join(60)
+        assert one.exitcode == 0
+    held, most = set(), 0
+    for line in log.read_text().split():
+        if line[0] == "+":
+            assert line[1:] not in held
+            held.add(line[1:])
+            most = max(most, len(held))
+        else:
+            held.remove(line[1:])
+    assert log.read_text().count("+") == 4 and most == len(there)
+
+
 def test_a_killed_holder_frees_its_device(tmp_path):
     context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"

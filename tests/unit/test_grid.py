@@ -119,6 +119,25 @@ def test_seeds_share_what_they_do_not_reach():
     assert first.chain[2].key != second.chain[2].key
 
 
+def test_a_node_is_looked_for_first_in_the_studies_that_were_asked_for(monkeypatch):
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    base = {"dataset": "aclsum", "evaluations": ["papers"]}
+    raw["studies"] = {
+        name: base | {"grid": {"model": "smollm2-135m", "prune": prune}}
+        for name, prune in (("a", "magnitude-50"), ("b", "wiki-wanda-50"), ("c", "dense"))
+    }
+    conf = validate(raw, [ROOT / "config.yaml"], ROOT)
+    wanted = Graph(conf, ROOT).plans("c")[0].leaves()[0]
+    graph, seen = Graph(conf, ROOT, ["c", "of another config"]), []
+    real = graph.plans
+    monkeypatch.setattr(graph, "plans", lambda study: seen.append(study) or real(study))
+    assert graph.find(wanted.stage, wanted.key).key == wanted.key
+    assert seen == ["c"]
+    with pytest.raises(KeyError):
+        graph.find("prune", "0" * 16)
+    assert seen == ["c", "a", "b"]
+
+
 def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
     raw["prune"]["again"] = dict(raw["prune"]["magnitude-50"])

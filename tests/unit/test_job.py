@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from importlib import metadata
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from prunegrid import artifacts, job
+from prunegrid import artifacts, job, tries
 from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import code_digest
@@ -88,6 +89,65 @@ def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
     assert manifest["parents"]["weights"]["content"] == artifacts.read_manifest(parent)["content"]
     assert not (tmp_path / "scratch").exists() and not (tmp_path / "status.json").exists()
     assert "done in" in (tmp_path / "log").read_text()
+
+
+@pytest.fixture
+def made(tmp_path, stage, node, monkeypatch):
+    """An artifact of a submitted job whose manifest Snakemake has removed: its group has failed."""
+    monkeypatch.setenv("PRUNEGRID_SUBMITTED", "1")
+    node["parents"] = {
+        "weights": {"path": str(make_parent(tmp_path)), "key": "p" * 16, "stage": "model"}
+    }
+    runs = []
+
+    def run(settings, parents, out, job):
+        runs.append((out / "y").write_text(f"{len(runs)}"))
+        return {}
+
+    stage.run = run
+    job.run_step(node)
+    manifest = tmp_path / "artifacts/pretend" / ("a" * 16) / "manifest.json"
+    before = manifest.read_text()
+    manifest.unlink()
+    return runs, manifest, before
+
+
+def test_the_next_try_of_a_group_takes_what_is_whole(tmp_path, node, made):
+    runs, manifest, before = made
+    job.run_step(node, tmp_path / "log")
+    assert len(runs) == 1 and manifest.read_text() == before
+    assert "made by an earlier try" in (tmp_path / "log").read_text()
+    tries.forget(tmp_path)
+    manifest.unlink()
+    job.run_step(node)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("what", ["file", "kept", "parent", "folder"])
+def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
+    runs, manifest, _ = made
+    if what == "file":
+        (manifest.parent / "y").write_text("x")
+    elif what == "kept":
+        (tmp_path / "scratch.made.json").write_text('{"key": "')
+    elif what == "folder":
+        shutil.rmtree(manifest.parent)
+    else:
+        changed = json.loads((tmp_path / "parent/manifest.json").read_text())
+        (tmp_path / "parent/x").write_text("2")
+        changed["files"] = artifacts.list_files(tmp_path / "parent")
+        changed["content"] = artifacts.content_digest(changed["files"])
+        artifacts.write_json(tmp_path / "parent/manifest.json", changed)
+    job.run_step(node)
+    assert len(runs) == 2 and (manifest.parent / "y").read_text() == "1"
+    assert artifacts.read_manifest(manifest.parent, "a" * 16)
+
+
+def test_jobs_that_are_not_submitted_keep_nothing(tmp_path, stage, node, monkeypatch):
+    monkeypatch.delenv("PRUNEGRID_SUBMITTED", raising=False)
+    stage.run = lambda settings, parents, out, job: {}
+    job.run_step(node)
+    assert not list(tmp_path.glob("*.made.json"))
 
 
 @pytest.mark.parametrize("damage", ["changed", "other key"])

@@ -70,5 +70,9 @@ rule partial:
         "../scripts/aggregate.py"
 
 
+onsuccess:
+    tries.forget(Path("results/scratch"))
+
+
 onerror:
     engine.write_partial_tables(workflow, config, sorted(REQUESTED))

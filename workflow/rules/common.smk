@@ -2,7 +2,7 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine
+from prunegrid import companions, engine, tries
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
@@ -10,19 +10,26 @@ from prunegrid.resources import memory_mb
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
+engine.settle_submitted(workflow)
+REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
 try:
     GRAPH = Graph(
         validate(
             config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()
         ),
         ROOT,
+        REQUESTED,
     )
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
     sys.exit(f"prunegrid: {error}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
-REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
+
+
+# Of the members of a group only one has it at a time (`together`).
+resource_scopes:
+    in_turn="local",
 
 
 wildcard_constraints:
@@ -42,6 +49,24 @@ def node(stage):
     return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
 
 
+def together(stage):
+    """Return a function from wildcards to the group in which a cluster runs a node of this stage.
+
+    All that is measured of one set of weights is a group, and all controls of a data set. Its members
+    run one after another, so that it asks for the most that one of them needs.
+    """
+
+    def group(wildcards):
+        me = GRAPH.find(stage, wildcards.key)
+        measured = me.parents.get("predictions", me)
+        kind, role = "evaluate", "weights"
+        if measured.stage == "baseline":
+            kind, role = "controls", "data"
+        return engine.group(workflow, kind, measured.parents[role].key)
+
+    return group
+
+
 def gpus(stage, wildcards):
     """Return how many devices the node of this stage takes."""
     return int(GRAPH.find(stage, wildcards.key).device == "cuda")
@@ -57,8 +82,9 @@ def for_each_process(stage, count):
 def memory(stage):
     """Return a function that estimates the memory of the node of this stage."""
     # `input` makes Snakemake ask again once the weights exist whose size decides.
-    return lambda wildcards, input, attempt: memory_mb(
-        GRAPH.find(stage, wildcards.key), attempt
+    return lambda wildcards, input, attempt: (
+        memory_mb(GRAPH.find(stage, wildcards.key), attempt)
+        + engine.beside_mb(workflow)
     )
 
 

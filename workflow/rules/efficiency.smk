@@ -18,13 +18,16 @@ rule efficiency:
         "results/logs/efficiency/{key}.log",
     benchmark:
         "results/benchmarks/efficiency/{key}.tsv"
+    group:
+        together("efficiency")
     conda:
         "../../envs/models.yaml"
     # All cores, so that nothing runs beside it; torch still uses the config's threads.
-    threads: workflow.cores or GRAPH.config.threads
+    threads: engine.cores(workflow) or GRAPH.config.threads
     resources:
         mem_mb=memory("efficiency"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("efficiency"),
     message:

@@ -20,12 +20,15 @@ rule generate:
         "results/logs/predictions/{key}.log",
     benchmark:
         "results/benchmarks/predictions/{key}.tsv"
+    group:
+        together("predictions")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("predictions"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("predictions"),
     message:
@@ -43,11 +46,14 @@ rule baseline:
         "results/logs/baseline/{key}.log",
     benchmark:
         "results/benchmarks/baseline/{key}.tsv"
+    group:
+        together("baseline")
     conda:
         "../../envs/models.yaml"
     threads: 1
     resources:
         mem_mb=memory("baseline"),
+        in_turn=1,
     params:
         node=node("baseline"),
     message:

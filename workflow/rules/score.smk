@@ -22,12 +22,15 @@ rule score:
         "results/logs/scores/{key}.log",
     benchmark:
         "results/benchmarks/scores/{key}.tsv"
+    group:
+        together("scores")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("scores"),
         gpu=lambda wildcards: gpus("scores", wildcards),
+        in_turn=1,
     params:
         node=node("scores"),
     message:
@@ -45,12 +48,15 @@ rule perplexity:
         "results/logs/perplexity/{key}.log",
     benchmark:
         "results/benchmarks/perplexity/{key}.tsv"
+    group:
+        together("perplexity")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("perplexity"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("perplexity"),
     message:

@@ -63,12 +63,15 @@ rule tasks:
         "results/logs/tasks/{key}.log",
     benchmark:
         "results/benchmarks/tasks/{key}.tsv"
+    group:
+        together("tasks")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("tasks"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("tasks"),
     message:

@@ -44,8 +44,7 @@ def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
             expected="an NVIDIA GPU (one a process) and a CUDA build of torch",
             remedy="set device: cpu, use fewer finetune.processes, or run where there are enough",
         )
-    folder = Path(tempfile.gettempdir()) / f"prunegrid-devices-{os.getuid()}"
-    with claim_tokens(visible, folder, count) as names:
+    with claim_tokens(visible, Path(tempfile.gettempdir()) / "prunegrid-devices", count) as names:
         yield [f"cuda:{visible.index(name)}" for name in names]
 
 
@@ -62,9 +61,10 @@ def claim_tokens(names: list[str], folder: Path, count: int = 1) -> Iterator[lis
     """Yield some of the names, held by nobody else; waits until so many are free at once.
 
     A token is an advisory lock on a file, so the kernel frees it when its holder dies. Who finds
-    too few lets those go again: two jobs that each hold a half would wait for ever.
+    too few lets those go again: two jobs that each hold a half would wait for ever. All users of
+    the machine share the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _shared_folder(folder)
     waiting = False
     while True:
         with contextlib.ExitStack() as held:
@@ -81,13 +81,36 @@ def claim_tokens(names: list[str], folder: Path, count: int = 1) -> Iterator[lis
         time.sleep(POLL_SECONDS * (1 + random.random()))
 
 
+def _shared_folder(folder: Path) -> None:
+    """Make a folder in which everybody may make files, and remove only their own."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)  # mkdir's own mode is cut by the umask
+
+
 def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
     """Lock a file until the stack is left; return whether it was free."""
-    handle = open(path, "w")  # noqa: SIM115 - closed by the stack
+    handle = _opened(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        handle.close()
+        os.close(handle)
         return False
-    held.enter_context(handle)
+    held.callback(os.close, handle)
     return True
+
+
+def _opened(path: Path) -> int:
+    """Open a file, made where it is not there.
+
+    To be locked it needs to be read only, so it may be another user's; the kernel refuses to open
+    such a file, in a folder that everybody writes to, by a call that might make it.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)
+        with contextlib.suppress(FileExistsError):
+            made = os.open(path, flags | os.O_CREAT | os.O_EXCL)
+            os.fchmod(made, 0o644)
+            return made

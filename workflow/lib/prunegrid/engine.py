@@ -21,10 +21,15 @@ from typing import IO, Any
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
+from prunegrid import tries
 from prunegrid.repair import LIVE
 
 # Files that this process holds locked for its time.
 _held: list[IO] = []
+# Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
+SNAKEMAKE_MB = 400
+# What the members of a group take of each other: a resource of their rules.
+IN_TURN = "in_turn"
 
 
 class Requested:
@@ -101,6 +106,49 @@ def _require_writable(folder: Path) -> None:
             f"prunegrid: {folder.resolve()}: cannot be written; mount or make it writable, and "
             "run the same command again"
         )
+
+
+def cores(workflow: Any) -> int | None:
+    """Return how many cores the jobs may use together; None where they are submitted.
+
+    In a submitted job it is None too: there Snakemake counts the cores of the whole node.
+    """
+    return None if workflow.remote_exec else workflow.global_resources["_cores"].value
+
+
+def beside_mb(workflow: Any) -> int:
+    """Return the megabytes that Snakemake itself takes in each job, beside the step."""
+    return 0 if workflow.local_exec else SNAKEMAKE_MB
+
+
+def settle_submitted(workflow: Any) -> None:
+    """Run the members of a submitted group one after another, as its resources were asked for.
+
+    The Snakemake inside the job is not told of `in_turn` (see `group`), and takes the cores of its
+    whole node: members would start side by side in the memory of one, and be timed beside each
+    other. What they make outlasts a later one's failure (`tries`).
+    """
+    if workflow.remote_exec:
+        workflow.register_resource(IN_TURN, 1)
+        os.environ[tries.SUBMITTED] = "1"
+
+
+def group(workflow: Any, kind: str, key: str) -> str | None:
+    """Return the name of a group of jobs that are submitted as one; None where jobs are only shown.
+
+    Snakemake joins members that share no file only where it is told how many (by
+    `--group-components`, of the kind). It counts their resources as if those that could run side by
+    side did so, but for what exceeds a limit: each takes one `in_turn` of one. No profile needs to
+    say either, and none of it reaches the Snakemake inside the job, which therefore does the same.
+    """
+    if workflow.dryrun:
+        return None
+    name, told = f"{kind}-{key}", workflow.group_settings.group_components
+    if kind not in told:
+        workflow.group_settings.group_components = {**told, kind: sys.maxsize}
+        workflow.register_resource(IN_TURN, 1)
+    workflow.parent_groupids[name] = kind
+    return name
 
 
 def by_keys_only(workflow: Any) -> None:

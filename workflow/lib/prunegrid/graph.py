@@ -7,6 +7,7 @@ everything that its bytes depend on; nodes of equal keys are one node, whoever a
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,16 @@ class Graph:
     Args:
         config: the validated config.
         root: the folder of the Snakefile, where `envs/` is.
+        first: studies in which a node is looked for before all others; unknown names are nothing.
     """
 
-    def __init__(self, config: Config, root: Path) -> None:
+    def __init__(self, config: Config, root: Path, first: Iterable[str] = ()) -> None:
         self.config = config
         self.pins = keys.read_pins(root / ENV_FILE)
         self.slices = Slices(config)
         self._nodes: dict[tuple[str, str], Node] = {}
-        self._built = False
+        studies = config.sections["studies"]
+        self._unread = list(dict.fromkeys([*(n for n in first if n in studies), *studies]))
 
     def find(self, stage: str, key: str) -> Node:
         """Return the node of a stage and key.
@@ -86,11 +89,11 @@ class Graph:
         Raises:
             KeyError: no study of the config holds it.
         """
-        if (stage, key) not in self._nodes and not self._built:
-            for study in self.config.sections["studies"]:
-                self.plans(study)
-                self.baselines(study)
-            self._built = True
+        # A submitted job looks for one node: planning all studies would take it several seconds.
+        while (stage, key) not in self._nodes and self._unread:
+            study = self._unread.pop(0)
+            self.plans(study)
+            self.baselines(study)
         return self._nodes[stage, key]
 
     def node(

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts
+from prunegrid import artifacts, tries
 from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
@@ -129,6 +129,9 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
         manifests[role] = read_manifest(parents[role], parent["key"])
+    if tries.restore(node, manifests):
+        log.info("%s: made by an earlier try", node["label"])
+        return
     if "torch" in node["pins"]:
         settle_torch(node["threads"])
     scratch.mkdir(parents=True, exist_ok=True)
@@ -140,6 +143,7 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
         check_source(node)
         seconds = time.monotonic() - started
         _write_manifest(node, out, record, manifests, devices[0], seconds)
+    tries.keep(node)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
 

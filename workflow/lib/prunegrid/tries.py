@@ -1,0 +1,64 @@
+"""What members of a group have made before the group failed.
+
+A scheduler runs a group as one job. Where one member fails (or is killed at the group's limit),
+Snakemake counts all of them as failed: it removes the manifests of those that were done, and runs
+them again at the next try. So a submitted job keeps its manifest a second time, and the next try
+finds its artifact whole, compares every file with it, and takes it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunegrid import artifacts
+from prunegrid.errors import AttestationError
+from prunegrid.manifests import read_manifest
+
+# Set in submitted jobs, and inherited by their steps.
+SUBMITTED = "PRUNEGRID_SUBMITTED"
+ENDING = ".made.json"
+
+
+def keep(node: Mapping[str, Any]) -> None:
+    """Keep the manifest of an artifact that was just made, if this is a submitted job."""
+    if os.environ.get(SUBMITTED):
+        kept = _kept(node)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(node["path"]) / artifacts.MANIFEST, kept)
+
+
+def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether an earlier try has made the artifact, which then has its manifest again.
+
+    Args:
+        node: `Node.params()`.
+        parents: role -> manifest of what it is to be made of.
+    """
+    folder, kept = Path(node["path"]), _kept(node)
+    if not kept.exists() or not folder.is_dir():
+        return False
+    manifest = folder / artifacts.MANIFEST
+    artifacts.write_text(manifest, kept.read_text(encoding="utf-8"))
+    try:
+        made = read_manifest(folder, node["key"])
+        of = {role: facts["content"] for role, facts in made["parents"].items()}
+        if of == {role: parent["content"] for role, parent in parents.items()}:
+            return True
+    except (AttestationError, KeyError):
+        pass  # it was changed, or cut short: it is made again
+    manifest.unlink()
+    return False
+
+
+def forget(scratch: Path) -> None:
+    """Remove what was kept, once everything is made."""
+    for kept in scratch.glob(f"*{ENDING}"):
+        kept.unlink()
+
+
+def _kept(node: Mapping[str, Any]) -> Path:
+    return Path(f"{node['scratch']}{ENDING}")
