@@ -31,7 +31,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
         True,
     ),
     "classification": (
-        (*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2", "scikit-learn", "sentencepiece"),
+        (*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2", "scikit-learn"),
         True,
     ),
     "translations": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "sentencepiece"), True),
