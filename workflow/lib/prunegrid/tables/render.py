@@ -35,6 +35,7 @@ _HEADLINE = (
     "mcc",
     "exact_match",
     "bleu",
+    "bleu_",
     "chrf",
     "chrf_corpus",
 )
