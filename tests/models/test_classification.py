@@ -1,9 +1,11 @@
 """The stage `classification`: transformers' own classifier, of which the head alone is tuned."""
 
+import warnings
 from types import SimpleNamespace
 
 import architectures
 import benchmark_rows
+import numpy
 import pandas
 import pytest
 import tiny
@@ -126,6 +128,18 @@ def test_a_head_learns_and_the_encoder_stays(tmp_path, data):
     }  # fmt: skip
     kept = load_file(tmp_path / "out/head.safetensors")
     assert attest.weights_sha256(kept) == record["head_sha256"]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_correlation_is_matthews(classes):
+    draw = numpy.random.default_rng(classes)
+    true, said = draw.integers(0, classes, size=(2, 7, 30))
+    said[0], said[1] = true[0], 0
+    found = classification.correlation(true, said, classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = [matthews_corrcoef(*pair) for pair in zip(true, said, strict=True)]
+    assert found == pytest.approx(known) and found[0] == pytest.approx(1) and found[1] == 0
 
 
 def test_the_same_again_and_other_weights_other_answers(tmp_path, data):

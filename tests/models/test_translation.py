@@ -10,6 +10,7 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from prunegrid import checkpoint, scoring, training, translating
+from prunegrid.config.steps import Finetune
 from prunegrid.errors import PrunegridError
 from prunegrid.finetuning.seq2seq import as_one_sequence
 from prunegrid.sources import tiny as small
@@ -98,19 +99,21 @@ def test_tuning_learns_and_keeps_zeros(tmp_path, name):
     [
         ("llama", {}, "is no encoder-decoder"),
         ("m2m100", {"loss_on": "all"}, "learns responses alone"),
-        ("m2m100", {"processes": 2}, "processes is 2"),
     ],
 )
-def test_what_cannot_be_tuned(tmp_path, kind, changes, words, monkeypatch):
+def test_what_cannot_be_tuned(tmp_path, kind, changes, words):
     place = tmp_path / "w"
     place = tiny.artifact(place, kind) if kind == "llama" else weights(place)
     parents = {"weights": place, "data": tiny.data(tmp_path / "data")}
     prompt = tiny.prompt() if kind == "llama" else PLAIN
     wanted = tiny.finetune("seq2seq", prompt=prompt, **changes)
-    monkeypatch.setattr(finetune.ranks, "launch", lambda *a: pytest.fail("was launched"))
-    monkeypatch.setattr(training.current().__class__, "size", 9, raising=False)
     with pytest.raises(PrunegridError, match=words):
         finetune.run(wanted, parents, tmp_path, tiny.job())
+
+
+def test_it_has_one_process():
+    with pytest.raises(ValueError, match="seq2seq has one process"):
+        Finetune(strategy="seq2seq", processes=2)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -168,7 +171,7 @@ def multilingual(tmp_path_factory):
     ]
     (folder / "text").write_text("\n".join(lines))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "text"), model_prefix=str(folder / "sentencepiece.bpe"), vocab_size=64,
+        input=str(folder / "text"), model_prefix=str(folder / "sentencepiece.bpe"), vocab_size=50,
         model_type="bpe", minloglevel=2,
     )  # fmt: skip
     pieces = sentencepiece.SentencePieceProcessor(str(folder / "sentencepiece.bpe.model"))

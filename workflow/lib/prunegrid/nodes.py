@@ -30,10 +30,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
         (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
         True,
     ),
-    "classification": (
-        (*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2", "scikit-learn"),
-        True,
-    ),
+    "classification": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2"), True),
     "translations": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "sentencepiece"), True),
     "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
     "passes": ((*_TORCH, "peft", "bitsandbytes"), True),

@@ -52,12 +52,6 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpo
             where=context.where,
             remedy="set loss_on: response, and learn a data set of summaries",
         )
-    if settings["processes"] > 1:
-        raise PrunegridError(
-            f"finetune.processes is {settings['processes']}",
-            where=context.where,
-            expected="1: an encoder-decoder is not shared out",
-        )
     eos, dtype = parent.tokenizer.eos_token_id, model.dtype
     for name in ("examples", "dev"):
         rows = getattr(context, name)

@@ -9,7 +9,6 @@ record beside theirs.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
-from sklearn.metrics import matthews_corrcoef
 
 from prunegrid import artifacts, evaluated, heads
 from prunegrid.errors import PrunegridError
@@ -102,29 +100,28 @@ def summarize(
     `acc` is the share of right answers; `mcc` Matthews' correlation (1975; of several classes
     Gorodkin's, 2004), whose standard error is bootstrapped over items.
     """
-    true = np.array([item.label for item in asked])
-    said = np.array(answers)
+    numbers = {label: number for number, label in enumerate(labels)}
+    true = np.array([numbers[item.label] for item in asked])
+    said = np.array([numbers[answer] for answer in answers])
     right = (true == said).astype(float)
     n = len(true)
     about = {"n": n, "higher_is_better": True}
-    common = Counter(true.tolist()).most_common(1)[0][1] / n
     found = {
         "acc": {
             "mean": float(right.mean()),
             "stderr": float(right.std(ddof=1) / n**0.5) if n > 1 else None,
             "items": True,
             "chance": 1 / len(labels),
-            "majority": common,
+            "majority": float(np.bincount(true).max() / n),
             **about,
-        }
+        },
     }
     if "mcc" in metrics:
-        draw = np.random.default_rng(seed)
-        picks = draw.integers(0, n, size=(RESAMPLES, n))
-        values = [matthews_corrcoef(true[pick], said[pick]) for pick in picks]
+        picks = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
+        drawn = correlation(true[picks], said[picks], len(labels))
         found["mcc"] = {
-            "mean": float(matthews_corrcoef(true, said)),
-            "stderr": float(np.std(values, ddof=1)),
+            "mean": float(correlation(true, said, len(labels))),
+            "stderr": float(drawn.std(ddof=1)),
             "items": False,
             # No guess correlates with the answer.
             "chance": 0.0,
@@ -132,6 +129,26 @@ def summarize(
             **about,
         }
     return {metric: found[metric] for metric in metrics}
+
+
+def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
+    """Return Matthews' correlation over the last axis; 0 where one side has a single class.
+
+    With c right answers of n, t items of each class and p answers of it (Gorodkin's equation 8):
+    (cn - Σ tp) / √((n² - Σ p²)(n² - Σ t²)).
+
+    Args:
+        true, said: class numbers [..., n].
+        classes: how many there are.
+    """
+    n = true.shape[-1]
+    t, p = (
+        np.stack([(side == k).sum(-1) for k in range(classes)]).astype(float)
+        for side in (true, said)
+    )
+    above = (true == said).sum(-1) * n - (t * p).sum(0)
+    below = np.sqrt((n**2 - (p**2).sum(0)) * (n**2 - (t**2).sum(0)))
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
 
 
 def items_sha256(items: list[Item]) -> str:
