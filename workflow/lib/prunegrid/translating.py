@@ -46,6 +46,9 @@ class Sources:
             settings["prompt"]["max_words"],
         )
         self.forced: int | None = None
+        # M2M100's languages are no special tokens to transformers 5, and no text either.
+        languages = getattr(tokenizer, "lang_code_to_id", None) or {}
+        self._hidden = {*tokenizer.all_special_ids, *languages.values()}
         if settings["languages"] is None:
             return
         source, target = settings["languages"]
@@ -65,6 +68,11 @@ class Sources:
                 )
         tokenizer.src_lang = source
         self.forced = tokenizer.get_lang_id(target)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones and languages left out, without outer space."""
+        shown = [token for token in ids if token not in self._hidden]
+        return self.tokenizer.decode(shown, clean_up_tokenization_spaces=False).strip()
 
     def source(self, document: str) -> Prompt:
         """Return the tokens of a document, special ones included, cut to the model's positions."""
@@ -137,10 +145,7 @@ def translate(
             seconds += time.perf_counter() - began
             for i, ids in zip(picked, out[:, lead:].tolist(), strict=True):
                 kept, stopped = until_stop(ids, set(stops))
-                text = sources.tokenizer.decode(
-                    kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                )
-                predictions[i] = Prediction(text.strip(), len(kept) + stopped, not stopped)
+                predictions[i] = Prediction(sources.decode(kept), len(kept) + stopped, not stopped)
             log.info("%d of %d translations, %.1f s", len(predictions), len(rows), seconds)
     return [predictions[i] for i in range(len(rows))], {
         "generate_seconds": seconds,
