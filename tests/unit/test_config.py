@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from prunegrid import modules
-from prunegrid.config import profiles, steps, tasks
+from prunegrid.config import families, profiles, steps, tasks
 from prunegrid.config.load import ConfigError, read_files, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,9 +196,11 @@ def test_every_key_is_documented():
     """Each field of each profile stands in docs/config.md, in code type."""
     text = (ROOT / "docs/config.md").read_text()
     nested = (profiles.Training, tasks.Mixture, tasks.Part, tasks.MeanOf)
+    nested += (profiles.Cliff, families.Item)
     assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
     for section, kind in profiles.SECTIONS.items():
-        several = {"evaluations": ("texts", "perplexity"), "studies": ("evaluations", "census")}
+        several = {"studies": ("evaluations", "census")}
+        several["evaluations"] = ("texts", "perplexity", "classification", "translation")
         kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]
         for profile in kinds:
             for key in profile.model_fields:

@@ -20,6 +20,7 @@ def test_every_column_is_documented():
         *schema.COLUMNS,
         *schema.LONG,
         *schema.CONTRASTS,
+        *schema.CLIFFS,
         *schema.PAIRS,
         *schema.CONTROLS,
         *schema.EXAMPLES,

@@ -9,6 +9,7 @@ OUTPUTS
     results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
     results/{study}.pairs.parquet  cells of one seed or several compared with each other
     results/{study}.contrasts.parquet   the contrasts that it declares, a verdict each
+    results/{study}.cliffs.parquet      scores along rising sparsities, where cliffs are sought
     results/{study}.controls.parquet  each control against the best cell; metrics flagged
     results/{study}.examples.parquet  one row an example: its label and scores
     results/{study}.examples.md       a few documents with all that was made of them
@@ -29,6 +30,7 @@ rule aggregate:
         long="results/{study}.long.parquet",
         pairs="results/{study}.pairs.parquet",
         contrasts="results/{study}.contrasts.parquet",
+        cliffs="results/{study}.cliffs.parquet",
         controls="results/{study}.controls.parquet",
         examples="results/{study}.examples.parquet",
         page="results/{study}.examples.md",

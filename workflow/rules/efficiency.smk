@@ -6,6 +6,7 @@ REQUIRED INPUTS
 
 OUTPUTS
     results/artifacts/efficiency/{key}/efficiency.json  every repetition; medians in the manifest
+    results/artifacts/passes/{key}/efficiency.json      the same of whole forward passes
 """
 
 
@@ -32,5 +33,29 @@ rule efficiency:
         node=node("efficiency"),
     message:
         "efficiency: {params.node[label]}"
+    script:
+        "../scripts/step.py"
+
+
+rule passes:
+    input:
+        parents("passes"),
+    output:
+        "results/artifacts/passes/{key}/manifest.json",
+    log:
+        "results/logs/passes/{key}.log",
+    benchmark:
+        "results/benchmarks/passes/{key}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    # All cores, so that nothing runs beside it; torch still uses the config's threads.
+    threads: workflow.cores or GRAPH.config.threads
+    resources:
+        mem_mb=memory("passes"),
+        gpu=GPU,
+    params:
+        node=node("passes"),
+    message:
+        "passes: {params.node[label]}"
     script:
         "../scripts/step.py"

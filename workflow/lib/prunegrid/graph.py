@@ -14,9 +14,17 @@ from typing import Any
 
 from prunegrid import keys, modules
 from prunegrid.cells import Cell
+from prunegrid.config.families import fits
 from prunegrid.config.load import Config
+from prunegrid.config.sources import NUMBERS
 from prunegrid.grid import expand
-from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, without_paths
+from prunegrid.nodes import (
+    SCORES_OF_TRANSLATIONS,
+    SCORES_WITH_MODEL,
+    STAGES,
+    Node,
+    without_paths,
+)
 from prunegrid.slices import Slices
 
 ENV_FILE = Path("envs/models.yaml")
@@ -101,6 +109,8 @@ class Graph:
     ) -> Node:
         """Return the node of these settings and parents, the same object for the same key."""
         packages, threaded = STAGES[stage]
+        if stage == "scores" and parents["predictions"].stage == "translations":
+            packages, threaded = SCORES_OF_TRANSLATIONS
         if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
             packages, threaded = SCORES_WITH_MODEL
         pins = {name: self.pins[name] for name in packages}
@@ -142,7 +152,10 @@ class Graph:
     @functools.cache  # noqa: B019
     def data(self, name: str) -> Node:
         """Return the node of a data set: one to read or download, or a mixture of others."""
-        if self.config.profile("datasets", name).mixture is None:
+        profile = self.config.profile("datasets", name)
+        if profile.source == NUMBERS:
+            return self.node("numbers", f"data {name}", self.slices.data(name), {})
+        if profile.mixture is None:
             return self.node("data", f"data {name}", self.slices.data(name), {})
         settings, members = self.slices.mixture(name)
         parents = {role: self.part(*member) for role, member in members.items()}
@@ -209,6 +222,16 @@ class Graph:
         texts, perplexities, tasks = {}, {}, {}
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
+            if not fits(evaluation, self.config.profile("models", cell.model).task):
+                continue
+            if evaluation.kind == "classification":
+                tasks[name] = self.classification(name, weights)
+                continue
+            if evaluation.kind == "translation":
+                made = self.translation(name, weights)
+                scores = self.scores(name, made, evaluation.dataset, evaluation.split)
+                texts[name] = (made, scores)
+                continue
             if evaluation.kind == "perplexity":
                 parents = {"weights": weights, "data": self.data(evaluation.dataset)}
                 settings = self.slices.perplexity(name)
@@ -226,7 +249,9 @@ class Graph:
         if study.efficiency:
             settings = self.slices.efficiency(study.efficiency)
             parents = {"weights": weights}
-            efficiency = self.node("efficiency", f"{label} > efficiency", settings, parents)
+            passes = self.config.profile("efficiency", study.efficiency).passes
+            stage = "passes" if passes else "efficiency"
+            efficiency = self.node(stage, f"{label} > {stage}", settings, parents)
         census = None
         if study.kind == "census":
             settings = self.slices.census(study_name)
@@ -240,6 +265,21 @@ class Graph:
         parents = {"weights": weights, "data": self.part(profile.dataset, *splits)}
         label = f"{weights.label.removeprefix('model ')} > {name}"
         return self.node("tasks", label, self.slices.task(name, evaluation_name), parents)
+
+    def classification(self, name: str, weights: Node) -> Node:
+        """Return the node that tunes a head on weights, and asks it."""
+        profile = self.config.profile("evaluations", name)
+        data = self.part(profile.dataset, profile.learn, profile.split)
+        label = f"{weights.label.removeprefix('model ')} > {name}"
+        settings = self.slices.classification(name)
+        return self.node("classification", label, settings, {"weights": weights, "data": data})
+
+    def translation(self, name: str, weights: Node) -> Node:
+        """Return the node that lets weights translate a split."""
+        data = self.data(self.config.profile("evaluations", name).dataset)
+        label = f"{weights.label.removeprefix('model ')} > generate {name}"
+        settings = self.slices.translation(name)
+        return self.node("translations", label, settings, {"weights": weights, "data": data})
 
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""

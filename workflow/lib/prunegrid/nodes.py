@@ -16,6 +16,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "model": ((*_TORCH, "huggingface-hub", "gguf"), False),
     "data": ((*_TABLES, "datasets", "huggingface-hub", "mwparserfromhell"), False),
     "rows": ((*_TABLES, "datasets", "huggingface-hub"), False),
+    "numbers": ((*_TABLES, "datasets"), False),
     "mixture": ((*_TABLES, "datasets", "jinja2"), False),
     "calibration": ((*_TORCH, *_TABLES), True),
     "prune": (_TORCH, True),
@@ -29,9 +30,13 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
         (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
         True,
     ),
+    "classification": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2"), True),
+    "translations": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "sentencepiece"), True),
     "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
+    "passes": ((*_TORCH, "peft", "bitsandbytes"), True),
     "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
 }
+SCORES_OF_TRANSLATIONS = ((*_TABLES, "evaluate", "rouge-score", "sacrebleu"), False)
 SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate", "rouge-score", "bert-score"), True)
 
 

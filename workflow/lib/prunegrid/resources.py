@@ -22,6 +22,7 @@ UNKNOWN_MB = {
     "model": 2200,
     "data": 700,
     "rows": 900,
+    "numbers": 500,
     "mixture": 1500,
     "baseline": 400,
     "scores": 700,
@@ -32,7 +33,10 @@ BYTES_A_PARAMETER = {
     "predictions": 8,
     "perplexity": 8,
     "tasks": 8,
+    "classification": 8,
+    "translations": 8,
     "efficiency": 10,
+    "passes": 10,
     "scores": 6,
     "census": 0,  # it holds a piece of one tensor
 }

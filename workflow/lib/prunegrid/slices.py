@@ -252,9 +252,25 @@ class Slices:
             "cache_dequantized": evaluation.cache_dequantized,
         }
 
+    def classification(self, name: str) -> dict[str, Any]:
+        """Return the slice of a classification; its head and order are drawn from the seed."""
+        profile = self.config.profile("evaluations", name)
+        return {**profile.model_dump(exclude={"kind", "dataset"}), "seed": self.config.seed}
+
+    def translation(self, name: str) -> dict[str, Any]:
+        """Return the slice of a translation; its metrics are those of its scores."""
+        profile = self.config.profile("evaluations", name)
+        generation = self.config.profile("generation", profile.generation)
+        return {
+            **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
+            **generation.model_dump(),
+            "prompt": self.prompt(profile.dataset),
+            **({"seed": self.config.seed} if generation.do_sample else {}),
+        }
+
     def efficiency(self, name: str) -> dict[str, Any]:
         """Return the slice of a timing."""
-        return self.config.profile("efficiency", name).model_dump()
+        return self.config.profile("efficiency", name).model_dump(exclude={"passes"})
 
     def census(self, name: str) -> dict[str, Any]:
         """Return the slice of a study's census: its edges; how they are shown is the table's."""

@@ -17,6 +17,7 @@ from prunegrid.errors import PrunegridError
 from prunegrid.manifests import read_manifest, read_sealed
 from prunegrid.nodes import ARTIFACTS
 from prunegrid.packing import plain, sizes
+from prunegrid.stages.passes import gzip_bytes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
 from prunegrid.tables.rows import WEIGHT_FACTS
 
@@ -111,7 +112,10 @@ def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
             yield f"{folder}: {fact} is {record[fact]}, the row says {told}"
     if not pandas.isna(row.get("bytes_packed")):
         place = Path(tempfile.gettempdir())
-        found = sizes.measure(plain.of(loaded), record["pattern"], place, str(folder))["bytes"]
+        whole = plain.of(loaded)
+        found = sizes.measure(whole, record["pattern"], place, str(folder))["bytes"]
+        if not pandas.isna(row.get("bytes_gzip")):
+            found["gzip"] = gzip_bytes(whole.tensors, place, str(folder))
         for form, size in found.items():
             if size != row[f"bytes_{form}"]:
                 yield f"{folder}: {form} takes {size} bytes, the row says {row[f'bytes_{form}']}"

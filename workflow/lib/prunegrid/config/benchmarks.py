@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from prunegrid.config.families import Classification
 from prunegrid.config.tasks import Task, Tasks
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
@@ -43,10 +44,15 @@ def task_faults(config: Config, task: Task) -> Iterator[Fault]:
                 yield Fault((key,), f"is '{split}', no split of '{task.dataset}'; {known}")
 
 
-def measures(config: Config, evaluation: Any) -> dict[str, list[str]]:
-    """Return {task or mean: its metrics} of an evaluation; {} of one of another kind."""
+def measures(config: Config, name: str, evaluation: Any) -> dict[str, list[str]]:
+    """Return {task or mean: its metrics} of an evaluation; {} of one of another kind.
+
+    A classification is a task of its evaluation's name.
+    """
+    if isinstance(evaluation, Classification):
+        return {name: evaluation.metrics}
     if not isinstance(evaluation, Tasks):
         return {}
     known = config.sections["tasks"]
-    found = {name: known[name].metrics for name in evaluation.tasks if name in known}
-    return found | {name: [mean.metric] for name, mean in evaluation.means.items()}
+    found = {task: known[task].metrics for task in evaluation.tasks if task in known}
+    return found | {mean: [of.metric] for mean, of in evaluation.means.items()}

@@ -38,6 +38,7 @@ class Census(Profile):
     efficiency: ClassVar[None] = None
     expected: ClassVar[tuple] = ()
     contrasts: ClassVar[tuple] = ()
+    cliffs: ClassVar[tuple] = ()
 
     @field_validator("edges")
     @classmethod

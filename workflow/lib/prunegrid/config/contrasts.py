@@ -23,7 +23,7 @@ _SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetu
 def faults(
     config: Config, study: profiles.Study, cells: Sequence[Cell], raw: Mapping[str, Any]
 ) -> Iterator[Fault]:
-    """Yield the faults of a study's contrasts.
+    """Yield the faults of a study's contrasts and cliffs.
 
     Args:
         cells: all of its grid.
@@ -45,6 +45,8 @@ def faults(
         if sides["a"] and sides["a"] == sides["b"]:
             yield Fault(keys, "has the same cells on both sides")
         yield from _measure(config, study, contrast, keys)
+    for index, cliff in enumerate(study.cliffs):
+        yield from _measure(config, study, cliff, ("cliffs", index))
 
 
 def _broken(config: Config, side: profiles.Side, raw: Mapping[str, Any]) -> bool:
@@ -84,11 +86,15 @@ def _chosen(side: profiles.Side, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _measure(
-    config: Config, study: profiles.Study, contrast: profiles.Contrast, keys: tuple
+    config: Config,
+    study: profiles.Study,
+    contrast: profiles.Contrast | profiles.Cliff,
+    keys: tuple,
 ) -> Iterator[Fault]:
     """Yield the faults of its split and metric."""
     named = {name: config.sections["evaluations"].get(name) for name in study.evaluations}
     texts = {s: p for p in named.values() if p and p.kind == "texts" for s in p.splits}
+    texts |= {name: p for name, p in named.items() if p and p.kind == "translation"}
     perplexities = {name: p for name, p in named.items() if p and p.kind == "perplexity"}
     if contrast.split in perplexities:
         measured = perplexities[contrast.split]
@@ -101,7 +107,7 @@ def _measure(
         return
     if None in named.values():
         return
-    tasks = {t: m for p in named.values() for t, m in benchmarks.measures(config, p).items()}
+    tasks = {t: m for n, p in named.items() for t, m in benchmarks.measures(config, n, p).items()}
     if contrast.split in tasks:
         if contrast.metric not in tasks[contrast.split]:
             known = nearest(contrast.metric or "", tasks[contrast.split])
@@ -122,7 +128,7 @@ def _measure(
         yield Fault((*keys, "metric"), text)
 
 
-def _columns(config: Config, evaluation: profiles.Texts) -> dict[str, bool | None] | None:
+def _columns(config: Config, evaluation: Any) -> dict[str, bool | None] | None:
     """Return {column: higher is better} of an evaluation; None where not all can be known."""
     found: dict[str, bool | None] = {}
     for name in evaluation.metrics:

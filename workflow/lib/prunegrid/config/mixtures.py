@@ -26,14 +26,14 @@ def id_column(dataset: Any) -> str | list[str] | None:
 
 
 def evaluated_splits(config: Config, names: list[str]) -> list[tuple[str, str]]:
-    """Return each (data set, split) once that evaluations by tasks or perplexity read."""
+    """Return each (data set, split) once that evaluations with data of their own score on."""
     found = []
     for name in names:
         evaluation = config.sections["evaluations"].get(name)
         if isinstance(evaluation, Tasks):
             tasks = (config.sections["tasks"].get(task) for task in evaluation.tasks)
             found += [(task.dataset, task.split) for task in tasks if task is not None]
-        elif getattr(evaluation, "kind", None) == "perplexity":
+        elif getattr(evaluation, "kind", "texts") != "texts":
             found.append((evaluation.dataset, evaluation.split))
     return list(dict.fromkeys(found))
 

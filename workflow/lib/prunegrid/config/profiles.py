@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from prunegrid.config.census import Census
+from prunegrid.config.families import Classification, Translation
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
 from prunegrid.config.tasks import Mixture, Task, Tasks
@@ -178,6 +179,7 @@ class Efficiency(Profile):
     batch_size: Positive = 1
     cache_dequantized: bool = False
     sizes: bool = False
+    passes: bool = False  # whole forward passes, of any architecture; new_tokens are the decoder's
 
 
 class Expected(Profile):
@@ -217,6 +219,14 @@ class Contrast(Profile):
     margin: Rate | None = None
 
 
+class Cliff(Profile):
+    """A score whose cliff is sought: the highest sparsity non-inferior to dense by a margin."""
+
+    split: str
+    metric: str | None = None
+    margin: Rate
+
+
 class Study(Profile):
     """A grid of cells and what is measured on each."""
 
@@ -230,6 +240,7 @@ class Study(Profile):
     efficiency: str | None = None
     expected: list[Expected] = []
     contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
+    cliffs: list[Cliff] = []
 
 
 def _kind_of_study(body: Any) -> str:
@@ -241,6 +252,8 @@ TAGGED = {
     "texts": Texts,
     "perplexity": Perplexity,
     "tasks": Tasks,
+    "classification": Classification,
+    "translation": Translation,
     "evaluations": Study,
     "census": Census,
 }
@@ -256,7 +269,9 @@ SECTIONS: dict[str, Any] = {
     "generation": Generation,
     "metrics": Metric,
     "tasks": Task,
-    "evaluations": Annotated[Texts | Perplexity | Tasks, Field(discriminator="kind")],
+    "evaluations": Annotated[
+        Texts | Perplexity | Tasks | Classification | Translation, Field(discriminator="kind")
+    ],
     "efficiency": Efficiency,
     "studies": Annotated[
         Annotated[Study, Tag("evaluations")] | Annotated[Census, Tag("census")],

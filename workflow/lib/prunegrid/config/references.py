@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import benchmarks, contrasts, counted, mixtures, profiles, splits
-from prunegrid.config.sources import format_of, leaving, parse_source
+from prunegrid.config import benchmarks, contrasts, counted, fitting, mixtures, profiles, splits
+from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
 
@@ -99,7 +99,7 @@ class _Check:
                 )
 
     def format(self, name: str, dataset: profiles.Dataset) -> None:
-        if dataset.format or dataset.source.startswith(("hf:", "random:")):
+        if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS)):
             return
         files = dataset.files or dataset.source
         names = files.values() if isinstance(files, Mapping) else [files]
@@ -208,10 +208,15 @@ class _Check:
             self.found(("evaluations", name), faults)
             return
         keys = ("evaluations", name)
+        if isinstance(evaluation, (profiles.Classification, profiles.Translation)):
+            self.name((*keys, "dataset"), "datasets", evaluation.dataset)
+            self.found(keys, fitting.data_faults(self.config, evaluation))
+        if isinstance(evaluation, profiles.Classification):
+            return
         self.name((*keys, "generation"), "generation", evaluation.generation)
         for metric in evaluation.metrics:
             self.name((*keys, "metrics"), "metrics", metric)
-        for label, baseline in evaluation.baselines.items():
+        for label, baseline in getattr(evaluation, "baselines", {}).items():
             try:
                 facts = modules.baseline_facts(baseline.method)
             except PrunegridError as error:
@@ -278,26 +283,22 @@ class _Check:
                 return
 
     def _models(self, keys: tuple, study: Any, cells: list) -> None:
-        """What is evaluated writes texts, or has perplexities; weights of any model are counted."""
+        """What is evaluated fits an evaluation; weights of any model are counted."""
         if study.kind == "census":
-            for fault in counted.faults(self.config, cells):
-                self.add((*keys, *fault.keys), fault.text)
+            self.found(keys, counted.faults(self.config, cells))
             return
-        for name in sorted({cell.model for cell in cells}):
-            model = self.config.sections["models"][name]
-            if model.task != "causal-lm":
-                self.add((*keys, "grid"), f"has the model '{name}', whose task is not causal-lm")
-            if not model.tokenizer:
-                self.add((*keys, "grid"), f"has the model '{name}', which has no tokenizer")
+        models = sorted({cell.model for cell in cells})
+        self.found(keys, fitting.model_faults(self.config, study.evaluations, models))
 
     def _shared_splits(self, keys: tuple, study: profiles.Study) -> None:
         """Two evaluations of texts on one split would write to the same columns."""
         seen: dict[str, str] = {}
         for name in dict.fromkeys(study.evaluations):
             profile = self.config.sections["evaluations"].get(name)
-            if isinstance(profile, profiles.Perplexity) and seen.setdefault(name, name) != name:
+            own = isinstance(profile, (profiles.Perplexity, profiles.Translation))
+            if own and seen.setdefault(name, name) != name:
                 self.add((*keys, "evaluations"), f"{name} has the name of a split; rename it")
-            measured = benchmarks.measures(self.config, profile)
+            measured = benchmarks.measures(self.config, name, profile)
             for split in [*getattr(profile, "splits", []), *measured]:
                 if seen.setdefault(split, name) != name:
                     kind = "task" if split in measured else "split"

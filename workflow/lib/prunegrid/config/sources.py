@@ -8,7 +8,8 @@ from typing import Any
 
 _HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
 _PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$")
-FORMS = "hf:org/name, pypi:dist==version, random:, or a path of a file or folder"
+NUMBERS = "numbers:"  # a data set that is made here: number names in three languages
+FORMS = "hf:org/name, pypi:dist==version, random:, numbers:, or a path of a file or folder"
 _SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>\d*)(?P<b>%?)\])?$")
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -29,18 +30,18 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
 
     Returns:
         {"kind": "hf", "repo"} | {"kind": "pypi", "dist", "version"} | {"kind": "random"} |
-        {"kind": "local", "path"} with an absolute path.
+        {"kind": "numbers"} | {"kind": "local", "path"} with an absolute path.
 
     Raises:
         ValueError: it has none of these forms.
     """
-    if text == "random:":
-        return {"kind": "random"}
+    if text in ("random:", NUMBERS):
+        return {"kind": text.removesuffix(":")}
     if match := _HF.fullmatch(text):
         return {"kind": "hf", "repo": match["repo"]}
     if match := _PYPI.fullmatch(text):
         return {"kind": "pypi", "dist": match["dist"], "version": match["version"]}
-    if re.match(r"^(hf|pypi|random):", text) or not text.strip():
+    if re.match(r"^(hf|pypi|random|numbers):", text) or not text.strip():
         raise ValueError(f"is not a source; expected {FORMS}")
     path = Path(text).expanduser()
     path = path if path.is_absolute() else base / path

@@ -126,7 +126,7 @@ def _not_held_out(config: Config, study: profiles.Study, cells: Sequence[Cell]) 
 def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]]:
     """Return (data set, split) of all that an evaluation of a data set's cells scores on."""
     evaluation = config.sections["evaluations"].get(label)
-    if isinstance(evaluation, (profiles.Perplexity, profiles.Tasks)):
+    if getattr(evaluation, "kind", "texts") != "texts":
         return mixtures.evaluated_splits(config, [label])
     return [(dataset, split) for split in getattr(evaluation, "splits", [])]
 

@@ -243,6 +243,8 @@ class Finetune(Profile):
             raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
         if self.processes > 1 and self.strategy == "qlora":
             raise ValueError("packed weights are not shared out: qlora has one process")
+        if self.processes > 1 and self.strategy == "seq2seq":
+            raise ValueError("an encoder-decoder is not shared out: seq2seq has one process")
         given = self.model_fields_set
         if self.token_budget is not None and {"epochs", "max_steps"} & given:
             raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")

@@ -14,6 +14,7 @@ from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.manifests import sealed
 from prunegrid.tables import examples, expected, speed
+from prunegrid.tables.cliffs import cliff_rows
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
@@ -23,6 +24,7 @@ from prunegrid.tables.plot import save_plots
 from prunegrid.tables.render import is_perplexity, render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
+    CLIFFS,
     COLUMNS,
     CONTRASTS,
     CONTROLS,
@@ -77,6 +79,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     for contrast in (row for row in contrasts if row["reason"]):
         complete = False
         log.error("%s", contrast["reason"])
+    cliffs = cliff_rows(plan, rows, tall)
     controls = _frame(compared, CONTROLS)
     scored = examples.collect({**plan, "baselines": whole}, rows)
     singles = _frame(examples.example_rows(plan, scored), EXAMPLES)
@@ -92,12 +95,13 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         groups=groups,
         expected=known,
         contrasts=contrasts,
+        cliffs=cliffs,
         controls=controls,
         notes=notes,
         doubts=faults + same,
     )
     frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
-    frames |= {"controls.": controls, "examples.": singles}
+    frames |= {"controls.": controls, "examples.": singles, "cliffs.": _frame(cliffs, CLIFFS)}
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
     _write(plan, frames, pages, complete, folder)
     return complete
@@ -130,7 +134,7 @@ def _write(
         for name, text in pages.items()
     }
     writers |= {
-        form: lambda path, form=form: save_plots(plan, wide, tall, path, form)
+        form: lambda path, form=form: save_plots(plan, wide, tall, path, form, frames["cliffs."])
         for form in ("png", "svg")
     }
     writers["csv"] = lambda path: wide.to_csv(path, index=False)

@@ -77,3 +77,43 @@ def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
         for entry in entries
     ]
     return table(pandas.DataFrame(lines))
+
+
+CLIFFS_ARE = (
+    "Sparsities of a line are tested in rising order, on the same items as dense, one-sided at "
+    "2.5% each, up to the first that fails (a fixed order needs no correction within a line; the "
+    "lines are families of their own). Margins were set in the config: a perplexity's is a share "
+    "of dense's. `fails` is the first sparsity that is not held, with its effect."
+)
+
+
+def cliffs_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row for every line and score: its cliff, and the sparsity at which it fails."""
+    lines: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("model", "dataset", "method", "finetune", "split"))
+        lines.setdefault((*key, row["metric"] or ""), []).append(row)
+    made = []
+    for found in lines.values():
+        cliff = next((row for row in found if row["cliff"]), None)
+        failed = next((row for row in found if not row["held"]), None)
+        shown = found[0]
+        line = {name: shown[name] for name in ("model", "method", "finetune")}
+        line["score"] = " ".join(filter(None, (shown["split"], shown["metric"])))
+        line |= {"n": "" if shown["n"] is None else shown["n"], "margin": f"{shown['margin']:g}"}
+        line["dense"] = number(shown["score_dense"], ".4g")
+        line["cliff"] = "none" if cliff is None else f"{cliff['sparsity_target']:g}"
+        line["fails"] = ""
+        if failed is not None:
+            line["fails"] = f"{failed['sparsity_target']:g}: " + _failed(failed)
+        made.append(line)
+    return table(pandas.DataFrame(made))
+
+
+def _failed(row: Mapping[str, Any]) -> str:
+    """Return why a sparsity is not held."""
+    if row["reason"]:
+        return str(row["reason"])
+    told = f"{row['effect']} {row['value']:.3f}"
+    told += "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
+    return told + (", at chance" if row["at_chance"] else "")

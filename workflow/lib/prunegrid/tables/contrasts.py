@@ -41,7 +41,7 @@ def contrast_rows(
         row |= {"study": plan["study"], "contrast": entry["name"], "verdict": MISSING}
         row |= {"split": entry["split"], "metric": entry["metric"], "margin": entry["margin"]}
         try:
-            row |= _measured(plan, entry, rows, tall)
+            row |= measured(plan, entry, rows, tall)
         except PrunegridError as error:
             row["reason"] = str(error)
         made.append(row)
@@ -82,9 +82,17 @@ def verdict(row: Mapping[str, Any]) -> str:
     return UNSEEN
 
 
-def _measured(
+def measured(
     plan: Mapping[str, Any], entry: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
 ) -> dict[str, Any]:
+    """Return what of a contrast's row is measured: values, effect, interval, p-values, chance.
+
+    Args:
+        entry: name, a, b, split, metric and margin.
+
+    Raises:
+        PrunegridError: the sides cannot be compared.
+    """
     a, b = (_side(plan, entry, side, rows) for side in ("a", "b"))
     key = (entry["split"], _metric(entry, a, b))
     upwards = _direction(tall, key, entry)

@@ -35,10 +35,11 @@ class Scored:
         name: model / prune / finetune, or the control's name.
         dataset: of the documents.
         seed: of the cell.
-        split: of the documents.
+        split: of the documents, or the name of a translation of them.
         scores: one row an example: id and a column a score.
         predictions: folder of the artifact with the texts.
         data: folder of the artifact with the documents.
+        stored: name of their split there.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Scored:
     scores: pandas.DataFrame
     predictions: Path
     data: Path
+    stored: str
 
 
 def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Scored]:
@@ -63,16 +65,18 @@ def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
         name = " / ".join(str(row[key]) for key in ("model", "prune", "finetune"))
         for split, pair in cell["texts"].items() if row["status"] == "ok" else ():
             about = ("cell", name, row["dataset"], row["seed"], split)
-            found.append(_scored(about, pair, cell["data"]))
+            own = cell.get("documents", {}).get(split, {"data": cell["data"], "split": split})
+            found.append(_scored(about, pair, own))
     for control in plan["baselines"]:
         about = (control["role"], control["baseline"], control["dataset"], None)
-        found.append(_scored((*about, control["split"]), control, control["data"]))
+        found.append(_scored((*about, control["split"]), control, control))
     return found
 
 
-def _scored(about: tuple, pair: Mapping[str, Any], data: Mapping[str, str]) -> Scored:
+def _scored(about: tuple, pair: Mapping[str, Any], documents: Mapping[str, Any]) -> Scored:
     scores = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
-    return Scored(*about, scores, Path(pair["predictions"]["path"]), Path(data["path"]))
+    data = Path(documents["data"]["path"])
+    return Scored(*about, scores, Path(pair["predictions"]["path"]), data, documents["split"])
 
 
 def labels(scores: pandas.DataFrame) -> pandas.Series:
@@ -124,7 +128,7 @@ def _split_page(
     plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
 ) -> Iterator[str]:
     ids = draw_documents(plan, dataset, split, scored)
-    documents = _documents(scored[0].data, split, ids)
+    documents = _documents(scored[0].data, scored[0].stored, ids)
     texts = [predicted.read(entry.predictions, ids).set_index("id") for entry in scored]
     scores = [entry.scores.assign(label=labels(entry.scores)).set_index("id") for entry in scored]
     for identifier in ids:

@@ -9,6 +9,7 @@ from typing import Any
 from prunegrid import keys, modules
 from prunegrid.artifacts import file_sha256, read_json
 from prunegrid.config import mixtures
+from prunegrid.config.families import fits
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
 from prunegrid.manifests import read_sealed
@@ -21,6 +22,7 @@ SUFFIXES = (
     "long.parquet",
     "pairs.parquet",
     "contrasts.parquet",
+    "cliffs.parquet",
     "controls.parquet",
     "examples.parquet",
     "examples.md",
@@ -75,6 +77,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
         "contrasts": [_contrast(entry) for entry in study.contrasts],
+        "cliffs": [entry.model_dump() for entry in study.cliffs],
         "bootstrap_seed": graph.config.seed,
     }
     return _keyed(body, "prunegrid.tables.aggregate", root)
@@ -192,10 +195,18 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
     tuned = [s.profile for s in cell.steps if s.kind == "finetune" and not s.idle]
     trained = [p for p in tuned if modules.strategy_facts(p.strategy)["TRAINS"]]
-    generations = {
-        graph.config.profile("evaluations", name).generation
+    asked = {
+        name: evaluation
         for name in study.evaluations
-        if graph.config.profile("evaluations", name).kind == "texts"
+        if fits(
+            evaluation := graph.config.profile("evaluations", name),
+            graph.config.profile("models", cell.model).task,
+        )
+    }
+    generations = {
+        evaluation.generation
+        for evaluation in asked.values()
+        if evaluation.kind in ("texts", "translation")
     }
     return {
         "columns": {
@@ -218,6 +229,11 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         "texts": {
             split: {"predictions": _ref(made), "scores": _ref(scores)}
             for split, (made, scores) in plan.texts.items()
+        },
+        "documents": {
+            name: {"data": _ref(graph.data(evaluation.dataset)), "split": evaluation.split}
+            for name, evaluation in asked.items()
+            if evaluation.kind == "translation"
         },
         "perplexities": {name: _ref(node) for name, node in plan.perplexities.items()},
         "tasks": {name: _ref(node) for name, node in plan.tasks.items()},

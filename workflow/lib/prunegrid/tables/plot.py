@@ -1,6 +1,7 @@
 """The figure of a study: quality against measured sparsity, one point a cell, intervals drawn.
 
-A study with an iterated grid has lines instead (`prunegrid.tables.curves`).
+A study with an iterated grid has lines instead (`prunegrid.tables.curves`), one that seeks cliffs
+shows them (`prunegrid.tables.cliff_figures`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402 - the backend must be chosen first
 
-from prunegrid.tables import curves  # noqa: E402
+from prunegrid.tables import cliff_figures, curves  # noqa: E402
 from prunegrid.tables.colours import MARKERS, PALETTE  # noqa: E402
 
 PREFERRED = ("rougeLsum", "rouge1")
@@ -23,12 +24,20 @@ IN_A_ROW = 4  # panels
 
 
 def save_plots(
-    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, path: Path, form: str
+    plan: Mapping[str, Any],
+    wide: pandas.DataFrame,
+    tall: pandas.DataFrame,
+    path: Path,
+    form: str,
+    cliffs: pandas.DataFrame | None = None,
 ) -> None:
     """Draw a study's figure into a file: "png" or "svg"."""
     title = plan["title"] or plan["study"]
-    draw = curves.draw_curves if curves.has_arms(wide) else _draw_quality
-    figure = draw(wide, tall, title)
+    if cliffs is not None and len(cliffs):
+        figure = cliff_figures.draw_cliffs(cliffs, tall, title)
+    else:
+        draw = curves.draw_curves if curves.has_arms(wide) else _draw_quality
+        figure = draw(wide, tall, title)
     save(figure, path, form, plan["study"])
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import pandas
 
-from prunegrid.tables.compared import contrasts_table, expected_table, tested
+from prunegrid.tables.compared import (
+    CLIFFS_ARE,
+    cliffs_table,
+    contrasts_table,
+    expected_table,
+    tested,
+)
 from prunegrid.tables.groups import Group
 from prunegrid.tables.markdown import number, ratio, table
 
@@ -28,6 +34,10 @@ _HEADLINE = (
     "acc",
     "mcc",
     "exact_match",
+    "bleu",
+    "bleu_",
+    "chrf",
+    "chrf_corpus",
 )
 
 
@@ -40,6 +50,7 @@ def render_markdown(
     groups: Sequence[Group] = (),
     expected: Sequence[Mapping[str, Any]] = (),
     contrasts: Sequence[Mapping[str, Any]] = (),
+    cliffs: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     doubts: Sequence[str] = (),
 ) -> str:
@@ -57,6 +68,12 @@ def render_markdown(
             "Declared contrasts (a against b):",
             contrasts_table(contrasts),
             tested(contrasts),
+        ]
+    if cliffs:
+        parts += [
+            "Cliffs (the highest sparsity that is non-inferior to dense, as all below it are):",
+            cliffs_table(cliffs),
+            CLIFFS_ARE,
         ]
     if expected:
         parts += ["Known values:", expected_table(expected)]
@@ -134,6 +151,7 @@ def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> 
             line[name] += " ‡" if split in _tuned_on(row) else ""
         line["MB"] = number(row["file_bytes"], ",.0f", 1e-6)
         line["packed MB"] = number(row["bytes_packed"], ",.0f", 1e-6)
+        line["gzip MB"] = number(row["bytes_gzip"], ",.0f", 1e-6)
         line["train s"] = number(row["train_seconds"], ",.0f")
         line["tok/s"] = number(row["decode_tokens_per_second"], ".1f")
         line["vs dense"] = ratio(row, "decode_speed_vs_dense")

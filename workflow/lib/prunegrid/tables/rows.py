@@ -208,7 +208,7 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
 
 
 def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
-    """Return how many prompts of tasks were cut, and the digest of all answers to them.
+    """Return how many prompts of tasks were cut, and digests of all answers and heads.
 
     Without a digest where one was text: models may share it.
     """
@@ -223,6 +223,9 @@ def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
     told = {role: record["answers_sha256"] for role, record in asked.items()}
     if None not in told.values():
         found["answers_sha256"] = hashlib.sha256(canonical_json(told).encode()).hexdigest()
+    heads = {role: r["head_sha256"] for role, r in asked.items() if "head_sha256" in r}
+    if heads:
+        found["heads_sha256"] = hashlib.sha256(canonical_json(heads).encode()).hexdigest()
     return found
 
 
@@ -233,8 +236,7 @@ def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
     sparse, sized = record["sparse_kernels"] or {}, record["sizes"] or {}
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
     return {
-        "prefill_tokens_per_second": record["prefill_tokens_per_second"]["median"],
-        "decode_tokens_per_second": record["decode_tokens_per_second"]["median"],
+        **{name: record[name]["median"] for name in speeds if record[name] is not None},
         "peak_memory_bytes": record["peak_memory_bytes"],
         "sparse_kernel_linears": sparse.get("linears"),
         **{f"sparse_kernel_{name}": sparse[name]["median"] for name in speeds if name in sparse},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ FACTS = (
     Column("bytes_int8", "Int64", "prunable weights in int8, the rest as stored"),
     Column("bytes_packed", "Int64", "without its zeros, bit for bit, in the stored dtype"),
     Column("bytes_packed_bfloat16", "Int64", "without its zeros in bfloat16"),
+    Column(
+        "bytes_gzip", "Int64", "the file as stored, compressed by gzip; null where not timed so"
+    ),
     Column("bytes_entropy_bound", "Int64", "least for places and values, in the stored dtype"),
 )
 PROVENANCE = (
@@ -103,6 +106,7 @@ PROVENANCE = (
     Column("prompt_sha256", "string", "prompt template and its cuts"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
     Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
+    Column("heads_sha256", "string", "heads that were tuned on the weights; null without"),
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
 )
@@ -219,6 +223,33 @@ CONTRASTS = (
     Column("p_margin_holm", "Float64", "Holm's, over all declared tests of the study"),
     Column("non_inferior", "boolean", "a is worse by less than the margin; null without one"),
     Column("at_chance", "string", "sides not distinguishable from chance: none, a, b, both"),
+)
+
+CLIFFS = (
+    Column("study", "string", "name of the study"),
+    Column("model", "string", "name of the model profile"),
+    Column("dataset", "string", "data set of the cells"),
+    Column("method", "string", "pruning method of the line"),
+    Column("finetune", "string", "name of the fine-tune profile(s) of the line"),
+    Column("split", "string", "evaluation, task or split"),
+    Column("metric", "string", "name of the metric's column"),
+    Column("margin", "Float64", "of non-inferiority, set beforehand; of a perplexity its share"),
+    Column("prune", "string", "name of the prune profile(s); dense is the line's beginning"),
+    Column("sparsity_target", "Float64", "asked fraction of zeros; 0 for dense"),
+    Column("sparsity", "Float64", "measured zeros among prunable weights, base + adapter"),
+    Column("n", "Int64", "items that both were scored on"),
+    Column("score", "Float64", "of the cells"),
+    Column("score_dense", "Float64", "of the dense cells on the same items"),
+    Column("effect", "string", "difference: pruned - dense; ratio: pruned / dense (perplexity)"),
+    Column("value", "Float64", "the effect over the n items, seeds averaged"),
+    Column("low", "Float64", "lower end of its 95% bootstrap interval over items"),
+    Column("high", "Float64", "upper end of it"),
+    Column("p_margin", "Float64", "twice the one-sided p that it is worse by the margin or more"),
+    Column("at_chance", "boolean", "it is not distinguishable from chance"),
+    Column("non_inferior", "boolean", "worse by less than the margin, and not at chance"),
+    Column("held", "boolean", "non-inferior, as are all lower sparsities of the line"),
+    Column("cliff", "boolean", "the highest sparsity that is held; one of each line and score"),
+    Column("reason", "string", "why it could not be compared; null where it was"),
 )
 
 

@@ -33,7 +33,8 @@ def add_ratios(plan: Mapping[str, Any], rows: list[dict]) -> None:
         base = dense.get(_kind(row, facts))
         if base is None or len(cell["chain"]) == 1:
             continue
-        for phase in PHASES:
+        # Whole passes (of an encoder, say) have no decoding.
+        for phase in (p for p in PHASES if f"{p}_seconds" in facts["repetitions"]):
             mine, theirs = (
                 numpy.array(each["repetitions"][f"{phase}_seconds"]) for each in (facts, base)
             )

@@ -1,0 +1,216 @@
+"""The stage `classification`: transformers' own classifier, of which the head alone is tuned."""
+
+import warnings
+from types import SimpleNamespace
+
+import architectures
+import benchmark_rows
+import numpy
+import pandas
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from sklearn.metrics import matthews_corrcoef
+from transformers import AutoModelForSequenceClassification
+
+from prunegrid import attest, checkpoint, heads
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.sources import tiny as small
+from prunegrid.stages import classification
+
+ENCODERS = ["minilm", "roberta", "deberta-v3", "deberta-v2-xlarge"]
+ITEMS = [{"text": "{{sentence}}", "pair": None, "label": "{{label}}"}]
+SETTINGS = {
+    "learn": "train",
+    "learn_rows": None,
+    "split": "validation",
+    "rows": None,
+    "items": ITEMS,
+    "max_tokens": 32,
+    "epochs": 8,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "metrics": ["acc", "mcc"],
+    "seed": 0,
+}
+CONFIG = {"model_type": "bert", "hidden_size": 32, "intermediate_size": 64}
+CONFIG |= {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+
+
+def weights(folder, pattern=None, seed=0, config=CONFIG, task="encoder"):
+    """A weights artifact of a small random encoder with a tokenizer of bytes."""
+    model, tokenizer = small.build({"config": config, "seed": seed}, task, torch.float32, "t")
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:  # as drawn, all texts have nearly the same states
+                parameter.normal_(0, 0.2)
+    tiny.prune_(model, pattern)
+    folder.mkdir(parents=True)
+    tiny.finish(folder, checkpoint.write_plain(model, tokenizer, folder, pattern).record)
+    return folder
+
+
+def rows(count, start=0):
+    """Sentences of one word, again and again, which is their class."""
+    return [
+        {"sentence": ("no " if i % 2 else "yes ") * (1 + i * 7 % 5), "label": i % 2}
+        for i in range(start, start + count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes") / "data"
+    return benchmark_rows.artifact(folder, train=rows(40), validation=rows(20, 40))
+
+
+def ask(folder, weights, data, **changes):
+    folder.mkdir()
+    job = SimpleNamespace(device="cpu", where="test", seed=lambda purpose: 5)
+    record = classification.run(
+        {**SETTINGS, **changes}, {"weights": weights, "data": data}, folder, job
+    )
+    return record
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_it_is_transformers_own_classifier(name):
+    """The same logits as the library's model with the same encoder and the same head."""
+    encoder = architectures.build(name)
+    head = heads.Head(encoder, 3, seed=1).eval()
+    config = type(encoder.config).from_dict({**encoder.config.to_dict(), "num_labels": 3})
+    own = AutoModelForSequenceClassification.from_config(config).eval()
+    base = getattr(own, own.base_model_prefix)
+    base.load_state_dict(encoder.base_model.state_dict(), strict=False)
+    missing = own.load_state_dict(head.tensors(), strict=False)
+    assert not missing.unexpected_keys
+    for length in (3, 9):
+        ids = torch.randint(2, 64, (2, length), generator=torch.Generator().manual_seed(length))
+        with torch.no_grad():
+            states = encoder.base_model(input_ids=ids).last_hidden_state
+            assert torch.allclose(head(states[:, :1]), own(input_ids=ids).logits, atol=1e-5)
+
+
+def test_padding_changes_no_state(tmp_path):
+    loaded = checkpoint.load(weights(tmp_path / "w"))
+    head = heads.Head(loaded.model, 2, seed=0)
+    encoded, cut = heads.encode(
+        loaded.tokenizer, [("a", None), ("a much longer text", "b"), ("x" * 99, None)], 32
+    )
+    assert cut == 1 and len(encoded[2]["input_ids"]) == 32
+    together, _ = heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
+    for number, one in enumerate(encoded):
+        alone, _ = heads.first_states(loaded.model, loaded.tokenizer, [one], 3, head)
+        assert torch.allclose(together[number], alone[0], atol=1e-5)
+
+
+def test_a_head_learns_and_the_encoder_stays(tmp_path, data):
+    place = weights(tmp_path / "w", "2:4")
+    before = checkpoint.file_weights_sha256(place)
+    record = ask(tmp_path / "out", place, data)
+    assert record["summary"]["acc"]["mean"] > 0.9
+    assert record["train"]["last_loss"] < record["train"]["first_loss"]
+    assert record["train"]["steps"] == 8 * 5 and record["train"]["items"] == 40
+    assert checkpoint.file_weights_sha256(place) == before == record["weights"]["sha256"]
+    assert record["weights"]["sparsity_prunable"] == 0.5
+    samples = pandas.read_parquet(tmp_path / "out/samples.parquet")
+    scores = pandas.read_parquet(tmp_path / "out/scores.parquet")
+    right = samples["label"] == samples["predicted"]
+    assert scores["value"].tolist() == right.astype(float).tolist()
+    assert record["summary"]["acc"]["mean"] == pytest.approx(right.mean())
+    assert record["summary"]["mcc"]["mean"] == pytest.approx(
+        matthews_corrcoef(samples["label"], samples["predicted"])
+    )
+    assert {k: record["summary"]["acc"][k] for k in ("n", "chance", "majority", "items")} == {
+        "n": 20, "chance": 0.5, "majority": 0.5, "items": True,
+    }  # fmt: skip
+    kept = load_file(tmp_path / "out/head.safetensors")
+    assert attest.weights_sha256(kept) == record["head_sha256"]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_correlation_is_matthews(classes):
+    draw = numpy.random.default_rng(classes)
+    true, said = draw.integers(0, classes, size=(2, 7, 30))
+    said[0], said[1] = true[0], 0
+    found = classification.correlation(true, said, classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = [matthews_corrcoef(*pair) for pair in zip(true, said, strict=True)]
+    assert found == pytest.approx(known) and found[0] == pytest.approx(1) and found[1] == 0
+
+
+def test_the_same_again_and_other_weights_other_answers(tmp_path, data):
+    place = weights(tmp_path / "w")
+    first, again = (ask(tmp_path / name, place, data) for name in ("a", "b"))
+    for fact in ("head_sha256", "answers_sha256", "items_sha256", "summary"):
+        assert first[fact] == again[fact]
+    other = ask(tmp_path / "c", weights(tmp_path / "w2", seed=1), data)
+    assert other["head_sha256"] != first["head_sha256"]
+    assert other["answers_sha256"] != first["answers_sha256"]
+    assert other["items_sha256"] == first["items_sha256"]
+
+
+def test_a_row_may_make_several_items_and_pairs(tmp_path):
+    mrpc = benchmark_rows.mrpc(12)
+    place = benchmark_rows.artifact(tmp_path / "d", train=mrpc, validation=benchmark_rows.mrpc(6))
+    items = [
+        {
+            "text": "{{sentence1}}",
+            "pair": "{{sentence2}}",
+            "label": "{{'same' if label else 'no'}}",
+        },
+        {"text": "{{sentence2}}", "pair": "{{sentence1}}", "label": "swapped"},
+    ]
+    record = ask(tmp_path / "out", weights(tmp_path / "w"), place, items=items, rows=5)
+    assert record["rows"] == 10 and record["labels"] == ["no", "same", "swapped"]
+    samples = pandas.read_parquet(tmp_path / "out/samples.parquet")
+    assert samples["id"].tolist()[:3] == ["validation:0.0", "validation:0.1", "validation:1.0"]
+    assert samples["pair"][0] == benchmark_rows.mrpc(6)[0]["sentence2"]
+
+
+def test_weights_that_are_not_the_recorded_ones_are_not_asked(tmp_path, data):
+    place = weights(tmp_path / "w")
+    model = checkpoint.load(place, attest=False).model
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    checkpoint.save_model(model, place)
+    with pytest.raises(AttestationError):
+        ask(tmp_path / "out", place, data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": "test"}, "has no split 'test'"),
+        ({"items": [{**ITEMS[0], "text": "{{sentense}}"}]}, "row train:0 does not fill a template"),
+        ({"items": [{**ITEMS[0], "text": "{{"}]}, "a template is malformed"),
+        ({"items": [{**ITEMS[0], "text": "{{''}}"}]}, "the text of row train:0 is empty"),
+        ({"items": [{**ITEMS[0], "label": "all"}]}, "all learned items have the label 'all'"),
+        ({"learn_rows": 1}, "has the label '1'.*that are learned"),
+    ],
+)
+def test_faults_of_the_data(tmp_path, data, changes, words):
+    with pytest.raises(PrunegridError, match=words):
+        ask(tmp_path / "out", weights(tmp_path / "w"), data, **changes)
+
+
+def test_a_head_that_reads_more_than_the_first_token_is_refused(tmp_path):
+    loaded = checkpoint.load(weights(tmp_path / "w"))
+    head = heads.Head(loaded.model, 2, seed=0)
+    head.forward = lambda states: states.mean(1)[:, :2]
+    encoded, _ = heads.encode(loaded.tokenizer, [("some text", None)], 32)
+    with pytest.raises(PrunegridError, match="reads more than the first token"):
+        heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
+
+
+def test_states_that_are_not_finite_are_refused(tmp_path):
+    loaded = checkpoint.load(weights(tmp_path / "w"))
+    head = heads.Head(loaded.model, 2, seed=0)
+    with torch.no_grad():
+        loaded.model.encoder.layer[1].output.LayerNorm.weight.fill_(float("inf"))
+    encoded, _ = heads.encode(loaded.tokenizer, [("some text", None)], 32)
+    with pytest.raises(PrunegridError, match="states are not finite"):
+        heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)

@@ -1,0 +1,166 @@
+"""Evaluations of encoders and encoder-decoders in the config: what fits, and what cannot be."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prunegrid.config.load import ConfigError, validate
+from prunegrid.graph import Graph
+from prunegrid.tables.plan import leaves, study_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "config.yaml"
+NAMES = ("architectures", "architectures-small", "architectures_legacy")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return yaml.safe_load(DEFAULT.read_text())
+
+
+@pytest.fixture
+def raw(whole):
+    tree = copy.deepcopy(whole)
+    tree["studies"] = {"a": tree["studies"]["architectures-small"]}
+    return tree
+
+
+def check(raw):
+    return validate(raw, [DEFAULT], ROOT)
+
+
+def fault(raw, *words):
+    with pytest.raises(ConfigError) as caught:
+        check(raw)
+    text = "\n".join(caught.value.faults)
+    assert all(word in text for word in words), text
+
+
+def test_each_model_is_asked_what_fits_it(raw):
+    graph = Graph(check(raw), ROOT)
+    asked = {}
+    for plan in graph.plans("a"):
+        names = {*plan.texts, *plan.perplexities, *plan.tasks}
+        assert asked.setdefault(plan.cell.model, names) == names
+        assert plan.efficiency.stage == "passes"
+    assert asked == {
+        "smollm2-135m": {"wikipedia-512", "papers-outcome", "papers-approach"},
+        "minilm": {"papers-roles", "papers-sections"},
+        "m2m100-small": {"numbers-en-de", "numbers-en-fr"},
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_studies_have_the_levels_and_benchmarks_of_the_architectures(whole, name):
+    tree = {**whole, "studies": {name: whole["studies"][name]}}
+    graph = Graph(check(tree), ROOT)
+    levels = {}
+    for plan in graph.plans(name):
+        step = next(s for s in plan.cell.steps if s.kind == "prune")
+        levels.setdefault(plan.cell.model, []).append(step.profile.sparsity or 0)
+        legacy = name.endswith("legacy") and step.profile.method != "dense"
+        assert step.profile.biases == legacy and not step.profile.include
+        # Per tensor, over all blocks of all stacks.
+        assert step.profile.method == "dense" or step.profile.scope == "layer"
+    assert set(map(tuple, levels.values())) == {(0, 0.1, 0.5, 0.9, 0.95, 0.99)}
+    plan = study_plan(graph, name, ROOT)
+    assert {cliff["split"] for cliff in plan["cliffs"]} and len(leaves(graph, name)) > 20
+    for cell in plan["cells"]:
+        assert len(cell["texts"]) + len(cell["perplexities"]) + len(cell["tasks"]) >= 1
+
+
+def test_pruning_and_heads_do_not_depend_on_each_other(raw):
+    graph = Graph(check(raw), ROOT)
+    before = {p.cell.model: p for p in graph.plans("a")}["minilm"]
+    changed = copy.deepcopy(raw)
+    changed["evaluations"]["papers-roles"]["epochs"] = 3
+    after = {p.cell.model: p for p in Graph(check(changed), ROOT).plans("a")}["minilm"]
+    assert before.chain[-1].key == after.chain[-1].key
+    assert before.tasks["papers-roles"].key != after.tasks["papers-roles"].key
+    assert before.tasks["papers-sections"].key == after.tasks["papers-sections"].key
+
+
+def test_a_metric_of_translations_makes_no_other_translations(raw):
+    changed = copy.deepcopy(raw)
+    changed["evaluations"]["numbers-en-de"]["metrics"] = ["chrf"]
+    one, other = (
+        {p.cell.model: p for p in Graph(check(tree), ROOT).plans("a")}["m2m100-small"].texts
+        for tree in (raw, changed)
+    )
+    assert one["numbers-en-de"][0].key == other["numbers-en-de"][0].key
+    assert one["numbers-en-de"][1].key != other["numbers-en-de"][1].key
+
+
+def test_whole_passes_leave_other_timings_alone(raw):
+    config = check(raw)
+    slices = Graph(config, ROOT).slices
+    assert "passes" not in slices.efficiency("quick")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda s: s.update(evaluations=s["evaluations"][:4], cliffs=[]),
+            ["has the model 'm2m100-small', of the task seq2seq-lm", "translation would"],
+        ),
+        (
+            lambda s: s.update(grid=s["grid"][:2]),
+            ["names 'numbers-en-de', of kind translation", "the grid has none"],
+        ),
+        (
+            lambda s: s["cliffs"].append({"split": "papers-role", "margin": 0.1}),
+            ["cliffs.6.split is 'papers-role'", "did you mean 'papers-roles'"],
+        ),
+        (
+            lambda s: s["cliffs"].append({"split": "papers-roles", "metric": "f1", "margin": 0.1}),
+            ["cliffs.6.metric is 'f1'"],
+        ),
+        (
+            lambda s: s["cliffs"].append({"split": "papers-roles", "metric": "acc", "margin": 0.0}),
+            ["margin", "greater than 0"],
+        ),
+    ],
+)
+def test_faults_of_studies(raw, change, words):
+    change(raw["studies"]["a"])
+    fault(raw, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("papers-roles", {"learn": "test"}, ["learn is 'test', which is scored"]),
+        ("papers-roles", {"learn": "dev"}, ["learn is 'dev', no split of 'aclsum-rows'"]),
+        (
+            "papers-roles",
+            {"dataset": "wikipedia"},
+            ["of kind text; classification reads kind rows"],
+        ),
+        ("papers-roles", {"metrics": ["f1"]}, ["metrics.0"]),
+        ("numbers-en-de", {"dataset": "aclsum-rows"}, ["translation reads kind summaries"]),
+        ("numbers-en-de", {"split": "dev"}, ["split is 'dev', no split of 'numbers-de'"]),
+        ("numbers-en-de", {"languages": ["en"]}, ["languages"]),
+        ("numbers-en-de", {"metrics": ["blue"]}, ["did you mean 'bleu'"]),
+        ("numbers-en-de", {"generation": "greedy"}, ["generation"]),
+    ],
+)
+def test_faults_of_evaluations(raw, name, change, words):
+    raw["evaluations"][name] |= change
+    fault(raw, *words)
+
+
+def test_a_model_without_a_tokenizer_is_counted_only(raw):
+    raw["models"]["minilm"]["tokenizer"] = False
+    raw["metrics"].pop("bertscore_minilm")
+    for evaluation in raw["evaluations"].values():
+        if "bertscore_minilm" in evaluation.get("metrics", []):
+            evaluation["metrics"].remove("bertscore_minilm")
+    fault(raw, "has the model 'minilm', which has no tokenizer")
+
+
+def test_evaluated_rows_may_not_be_learned(raw):
+    raw["datasets"]["numbers"]["mixture"]["against"].remove("numbers-en-fr")
+    fault(raw, "'numbers' is not checked against; add 'numbers-en-fr' to its `against`")

@@ -1,0 +1,40 @@
+"""chrF2 (Popović, 2015), by sacrebleu, 0 to 100: of each text, and of the whole corpus.
+
+F with β = 2 over n-grams of up to 6 characters, spaces left out. `chrf` is that of each text, so
+that systems can be compared in pairs; `chrf_corpus` counts n-grams over all texts first, as
+published scores do. `signature` says how both were computed.
+"""
+
+from __future__ import annotations
+
+import datasets
+import evaluate
+from sacrebleu.metrics import CHRF
+
+SETTINGS = {"word_order": 0}
+COLUMNS = {"chrf": {"higher_is_better": True}, "chrf_corpus": {"higher_is_better": True}}
+NEEDS_MODEL = False
+PACKAGES = ("sacrebleu",)
+
+
+class Chrf(evaluate.Metric):
+    """chrF of decoded texts."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation="Popović, M. (2015). chrF: character n-gram F-score for automatic MT "
+            "evaluation.",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, word_order=0):
+        metric = CHRF(word_order=word_order)
+        pairs = zip(predictions, references, strict=True)
+        return {
+            "chrf": [float(metric.sentence_score(said, [true]).score) for said, true in pairs],
+            "chrf_corpus": float(metric.corpus_score(predictions, [references]).score),
+            "signature": str(metric.get_signature()),
+        }

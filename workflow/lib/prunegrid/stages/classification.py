@@ -1,0 +1,183 @@
+"""Stage `classification`: a head tuned on a frozen, attested encoder, and asked a held-out split.
+
+Parents: weights (of an encoder), data (of the stage `rows`). Out: `scores.parquet` (metric, id,
+value: one row an item), `samples.parquet` (text, label, predicted, logits), `head.safetensors`.
+The weights are measured after loading and compared with their manifest; the head's digest is in the
+record beside theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from prunegrid import artifacts, evaluated, heads
+from prunegrid.errors import PrunegridError
+from prunegrid.forward import max_positions
+from prunegrid.items import Item, read_items
+
+SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
+SAMPLES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "text", "pair", "label", "predicted")),
+        ("logits", pa.list_(pa.float32())),
+    ]
+)
+RESAMPLES = 1000  # of the standard error of a correlation
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record {labels, summary, head_sha256, train, items_sha256, …, weights}.
+
+    Args:
+        settings: learn, learn_rows, split, rows, items, max_tokens, epochs, batch_size,
+            learning_rate, metrics, seed.
+        parents: {"weights": a weights artifact of an encoder, "data": rows}.
+        out: folder of the new artifact.
+        job: gives the device and the seed.
+
+    Raises:
+        PrunegridError: rows that do not fill the templates, a label that is not learned, or a
+            model that has no such head.
+    """
+    data, templates = parents["data"], settings["items"]
+    learned = read_items(data, settings["learn"], settings["learn_rows"], templates, job.where)
+    asked = read_items(data, settings["split"], settings["rows"], templates, job.where)
+    labels = sorted({item.label for item in learned})
+    _require_known(labels, asked, job.where)
+    loaded = evaluated.load(parents["weights"], job.device)
+    if loaded.tokenizer is None or not hasattr(loaded.model, "base_model"):
+        raise PrunegridError(
+            "classification needs an encoder with its tokenizer", where=str(parents["weights"])
+        )
+    head = heads.Head(loaded.model, len(labels), job.seed("head"))
+    limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
+    states, cut, seconds = {}, 0, 0.0
+    for role, items in (("learned", learned), ("asked", asked)):
+        texts = [(item.text, item.pair) for item in items]
+        encoded, shortened = heads.encode(loaded.tokenizer, texts, limit)
+        states[role], spent = heads.first_states(
+            loaded.model, loaded.tokenizer, encoded, settings["batch_size"], head
+        )
+        cut, seconds = cut + shortened, seconds + spent
+    numbers = {label: number for number, label in enumerate(labels)}
+    wanted = torch.tensor([numbers[item.label] for item in learned])
+    facts = heads.tune(head, states["learned"], wanted, settings, job.seed("order"))
+    logits = heads.logits_of(head, states["asked"])
+    answers = [labels[number] for number in logits.argmax(-1).tolist()]
+    save_file(head.tensors(), out / "head.safetensors")
+    _write(asked, answers, logits, out)
+    return {
+        "labels": labels,
+        "harness": f"transformers {metadata.version('transformers')}",
+        "version": None,
+        "shots": None,
+        "summary": summarize(asked, answers, labels, settings["metrics"], job.seed("resamples")),
+        "rows": len(asked),
+        "items_sha256": items_sha256(asked),
+        "answers_sha256": hashlib.sha256(logits.numpy().tobytes()).hexdigest(),
+        "contexts_cut": cut,
+        "encode_seconds": seconds,
+        "train": facts,
+        "head_sha256": head.sha256(),
+        "head_parameters": sum(p.numel() for p in head.parameters()),
+        "weights": loaded.record,
+    }
+
+
+def summarize(
+    asked: list[Item], answers: list[str], labels: list[str], metrics: list[str], seed: int
+) -> dict[str, dict]:
+    """Return {metric: mean, stderr, n, higher_is_better, items, chance, majority}.
+
+    `acc` is the share of right answers; `mcc` Matthews' correlation (1975; of several classes
+    Gorodkin's, 2004), whose standard error is bootstrapped over items.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    true = np.array([numbers[item.label] for item in asked])
+    said = np.array([numbers[answer] for answer in answers])
+    right = (true == said).astype(float)
+    n = len(true)
+    about = {"n": n, "higher_is_better": True}
+    found = {
+        "acc": {
+            "mean": float(right.mean()),
+            "stderr": float(right.std(ddof=1) / n**0.5) if n > 1 else None,
+            "items": True,
+            "chance": 1 / len(labels),
+            "majority": float(np.bincount(true).max() / n),
+            **about,
+        },
+    }
+    if "mcc" in metrics:
+        picks = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
+        drawn = correlation(true[picks], said[picks], len(labels))
+        found["mcc"] = {
+            "mean": float(correlation(true, said, len(labels))),
+            "stderr": float(drawn.std(ddof=1)),
+            "items": False,
+            # No guess correlates with the answer.
+            "chance": 0.0,
+            "majority": 0.0,
+            **about,
+        }
+    return {metric: found[metric] for metric in metrics}
+
+
+def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
+    """Return Matthews' correlation over the last axis; 0 where one side has a single class.
+
+    With c right answers of n, t items of each class and p answers of it (Gorodkin's equation 8):
+    (cn - Σ tp) / √((n² - Σ p²)(n² - Σ t²)).
+
+    Args:
+        true, said: class numbers [..., n].
+        classes: how many there are.
+    """
+    n = true.shape[-1]
+    t, p = (
+        np.stack([(side == k).sum(-1) for k in range(classes)]).astype(float)
+        for side in (true, said)
+    )
+    above = (true == said).sum(-1) * n - (t * p).sum(0)
+    below = np.sqrt((n**2 - (p**2).sum(0)) * (n**2 - (t**2).sum(0)))
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
+
+
+def items_sha256(items: list[Item]) -> str:
+    """Return one digest over what is asked: items of equal digests can be compared in pairs."""
+    asked = [[item.id, item.text, item.pair, item.label] for item in items]
+    return hashlib.sha256(artifacts.canonical_json(asked).encode()).hexdigest()
+
+
+def _require_known(labels: list[str], asked: list[Item], where: str) -> None:
+    for item in asked:
+        if item.label not in labels:
+            raise PrunegridError(
+                f"item {item.id} has the label {item.label!r}",
+                where=where,
+                expected=f"one of those that are learned: {labels}",
+                remedy="learn more rows, or name the right column",
+            )
+    if len(labels) < 2:
+        raise PrunegridError(f"all learned items have the label {labels[0]!r}", where=where)
+
+
+def _write(asked: list[Item], answers: list[str], logits: torch.Tensor, out: Path) -> None:
+    rows = [
+        {**vars(item), "predicted": answer, "logits": line}
+        for item, answer, line in zip(asked, answers, logits.tolist(), strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), out / "samples.parquet")
+    scores = [
+        {"metric": "acc", "id": item.id, "value": float(item.label == answer)}
+        for item, answer in zip(asked, answers, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(scores, schema=SCORES), out / "scores.parquet")

@@ -1,0 +1,60 @@
+"""Stage `numbers`: a data set of number names in three languages, made here and not fetched.
+
+It takes the place of the stage `data` for the source `numbers:`: one split, `all`, of SIZE rows
+{id, en, de, fr}, of which the columns of the data set choose a document and its translation. The
+rows are in a scattered order, so that every slice has numbers of all sizes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from prunegrid.errors import PrunegridError
+from prunegrid.number_names import LANGUAGES, name
+from prunegrid.sources import columns
+from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
+
+log = logging.getLogger(__name__)
+
+SIZE = 2000
+STRIDE = 1237  # a prime that is no divisor of SIZE: each number comes once
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record {source, kind, splits, same_texts} after writing `<split>.parquet` each.
+
+    Args:
+        settings: kind ("summaries" or "text"), columns, splits {name: slice of "all"}.
+        parents: none.
+        out: an empty folder.
+        job: its `where` labels errors.
+
+    Raises:
+        PrunegridError: a split is no slice of all, or is empty.
+    """
+    rows = [
+        {"id": str(n), **{language: name(n, language) for language in LANGUAGES}}
+        for n in (i * STRIDE % SIZE for i in range(SIZE))
+    ]
+    splits, listed = {}, {}
+    named = {"id": "id", **settings["columns"]}
+    for split, expression in settings["splits"].items():
+        source, part = parse(expression, job.where)
+        if source != "all":
+            raise PrunegridError(
+                f"has no split '{source}'", where=job.where, expected="slices of all"
+            )
+        first, last = bounds("all", part, SIZE, job.where)
+        made = columns.convert(rows[first:last], settings["kind"], named, "all", first, job.where)
+        check_unique(made, split, job.where)
+        splits[split] = made
+        listed[split] = {"from": expression, "rows": len(made)}
+        listed[split]["sha256"] = write(made, out / f"{split}.parquet")
+        log.info("%s: %s: %d rows", job.where, split, len(made))
+    return {
+        "source": {"kind": "numbers", "name": "numbers:", "rows": SIZE},
+        "kind": settings["kind"],
+        "splits": listed,
+        "same_texts": check_apart(splits, settings["kind"], job.where),
+    }

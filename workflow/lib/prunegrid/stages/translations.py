@@ -1,0 +1,84 @@
+"""Stage `translations`: what an encoder-decoder makes of a split, by attested weights, as text.
+
+Parents: weights, data (documents, and their translations as summaries). Out: `predictions.parquet`
+(`predicted.SCHEMA`), scored as all predictions are. The weights are measured in this process after
+loading and compared with their manifest before the first token.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prunegrid import evaluated, forward, predicted, prompts, translating
+from prunegrid.errors import PrunegridError
+from prunegrid.rows import read_rows
+
+
+def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
+    """Return the record: weights as measured in memory, counts, shares, seconds, digests.
+
+    Args:
+        settings: split, rows, languages, prompt, and those of a generation profile.
+        parents: {"weights": a weights artifact of an encoder-decoder, "data": a data artifact}.
+        out: folder of the new artifact.
+        job: gives the device, and a seed where tokens are sampled.
+
+    Raises:
+        PrunegridError: another kind of model, or one without a tokenizer.
+    """
+    for key in ("stop", "reference_tokens"):
+        if settings[key]:
+            raise PrunegridError(
+                f"generation.{key} is {settings[key]!r}",
+                where=job.where,
+                expected="whole references, and translations that end by themselves",
+                remedy=f"name a generation profile without {key}",
+            )
+    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    if loaded.tokenizer is None or not forward.is_encoder_decoder(loaded.model):
+        raise PrunegridError(
+            "translation needs an encoder-decoder with its tokenizer",
+            where=str(parents["weights"]),
+        )
+    rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
+    positions = forward.max_positions(loaded.model)
+    sources = translating.Sources(loaded.tokenizer, settings, positions, job.where)
+    asked = [sources.source(row["document"]) for row in rows]
+    stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)
+    predictions, facts = translating.translate(
+        loaded.model,
+        sources,
+        asked,
+        settings,
+        start=forward._start_token(loaded.model),
+        stops=stops,
+        pad=pad,
+        device=job.device,
+        seed=job.seed("generation") if settings["do_sample"] else None,
+    )
+    columns = {
+        "id": [row["id"] for row in rows],
+        "reference": [row["summary"] for row in rows],
+        "prediction": [p.text for p in predictions],
+        "prompt_tokens": [len(p.ids) for p in asked],
+        "prediction_tokens": [p.tokens for p in predictions],
+        "hit_limit": [p.hit_limit for p in predictions],
+        "cut": [p.cut for p in asked],
+    }
+    predicted.write(columns, out)
+    count = len(rows)
+    return {
+        "weights": loaded.record,
+        "rows": count,
+        "share_cut_words": sum(p.cut_words for p in asked) / count,
+        "share_cut_context": sum(p.cut_context for p in asked) / count,
+        "share_hit_limit": sum(p.hit_limit for p in predictions) / count,
+        "references_cut": 0,
+        "prompt_tokens": sum(len(p.ids) for p in asked),
+        "prompt_sha256": prompts.prompt_sha256(
+            {**settings["prompt"], "languages": settings["languages"]}
+        ),
+        "eos_token_ids": stops,
+        "pad_token_id": pad,
+        **facts,
+    }

@@ -1,0 +1,115 @@
+"""The cliff of a score: the highest sparsity that is non-inferior to dense by a margin.
+
+Along a line (one model, data set, method and fine-tuning) sparsities are tested in rising order,
+each against the line's dense cells by the one-sided paired test that contrasts use, on the same
+items; the first that fails ends it, and the highest before it is the cliff. Tests in an order that
+is fixed beforehand, each made only if all before it were passed, keep the error of the whole line
+at the level of one without a correction (Maurer, Hothorn and Lehmacher, 1995). Several scores, and
+several lines, are several such families. A level at chance is never held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas
+
+from prunegrid.errors import PrunegridError
+from prunegrid.tables import inference
+from prunegrid.tables.contrasts import measured
+from prunegrid.tables.curves import share_gone
+from prunegrid.tables.schema import CLIFFS
+
+_LINE = ("model", "dataset", "finetune")
+DENSE = "dense"
+
+
+def cliff_rows(plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame) -> list[dict]:
+    """Return a row for every sparsity of every line, for every score whose cliff is sought.
+
+    Args:
+        plan: the study's; its `cliffs` have split, metric and margin.
+        rows: one a cell of the plan, in its order.
+        tall: the long table.
+    """
+    return [
+        row
+        for entry in plan["cliffs"]
+        for line in _lines(rows, tall, entry["split"])
+        for row in _walked(plan, entry, line, rows, tall)
+    ]
+
+
+def _lines(
+    rows: Sequence[dict], tall: pandas.DataFrame, split: str
+) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
+    """Yield ({model, dataset, finetune, method}, [(prune, sparsity_target)] in rising order).
+
+    Only of models that the evaluation asks; a line begins with its dense cells, at sparsity 0.
+    """
+    asked = set(tall.loc[(tall["kind"] == "cell") & (tall["split"] == split), "model"])
+    lines: dict[tuple, dict[str, float]] = {}
+    for row in rows:
+        if row["model"] in asked and row["sparsity_target"] is not None:
+            key = (*(row[name] for name in _LINE), row["method"])
+            lines.setdefault(key, {})[row["prune"]] = float(row["sparsity_target"])
+    for key, levels in lines.items():
+        rising = sorted(levels.items(), key=lambda level: level[1])
+        yield dict(zip((*_LINE, "method"), key, strict=True)), [(DENSE, 0.0), *rising]
+
+
+def _walked(
+    plan: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    line: tuple[dict, list[tuple[str, float]]],
+    rows: Sequence[dict],
+    tall: pandas.DataFrame,
+) -> list[dict]:
+    """Return the rows of one line and score, up to the last sparsity."""
+    about, levels = line
+    side = {name: about[name] for name in _LINE if about[name] is not None}
+    dense = {**side, "prune": DENSE}
+    found = []
+    going = True
+    for prune, target in levels:
+        row = {column.name: None for column in CLIFFS}
+        row |= {"study": plan["study"], **about, **entry, "prune": prune}
+        row |= {"sparsity_target": target, "sparsity": _measured_sparsity(rows, side, prune)}
+        contrast = {"name": f"cliff {entry['split']} {prune}", "a": {**side, "prune": prune}}
+        contrast |= {"b": dense, **entry}
+        try:
+            row |= _compared(measured(plan, contrast, rows, tall), prune == DENSE)
+        except PrunegridError as error:
+            row |= {"reason": str(error), "non_inferior": False}
+        going = going and row["non_inferior"]
+        found.append(row | {"held": going, "cliff": False})
+    held = [row for row in found if row["held"]]
+    if held:
+        held[-1]["cliff"] = True
+    return found
+
+
+def _compared(facts: Mapping[str, Any], is_dense: bool) -> dict[str, Any]:
+    """Return the facts of one level; dense is held to itself where it is above chance."""
+    at_chance = facts["at_chance"] in ("a", "both")
+    row = {name: facts[name] for name in ("metric", "n", "effect", "value", "low", "high")}
+    row |= {"score": facts["value_a"], "score_dense": facts["value_b"], "at_chance": at_chance}
+    row["p_margin"] = None if is_dense else facts["p_margin"]
+    within = is_dense or facts["p_margin"] <= inference.LEVEL
+    return row | {"non_inferior": within and not at_chance}
+
+
+def _measured_sparsity(rows: Sequence[dict], side: Mapping[str, Any], prune: str) -> float | None:
+    """Return the mean measured share of zeros of a level's cells, None where all failed."""
+    wanted = {**side, "prune": prune}
+    chosen = [
+        row
+        for row in rows
+        if row["status"] == "ok" and all(row[key] == value for key, value in wanted.items())
+    ]
+    if not chosen:
+        return None
+    columns = ["removed_prunable", "sparsity_effective"]
+    frame = pandas.DataFrame([{name: row[name] for name in columns} for row in chosen])
+    return float(share_gone(frame.astype("Float64")).mean())
