@@ -52,11 +52,14 @@ def node(stage):
 def together(stage):
     """Return a function from wildcards to the group in which a cluster runs a node of this stage.
 
-    All that is measured of one set of weights is a group, and all controls of a data set. Its members
-    run one after another, so that it asks for the most that one of them needs.
+    All that is measured of one set of weights is a group, with the transformation that makes them if
+    there is one, and all controls of a data set. Its members run one after another, so that it
+    asks for the most that one of them needs.
     """
 
     def group(wildcards):
+        if stage == "transform":
+            return engine.group(workflow, "evaluate", wildcards.key)
         me = GRAPH.find(stage, wildcards.key)
         measured = me.parents.get("predictions", me)
         kind, role = "evaluate", "weights"

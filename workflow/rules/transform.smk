@@ -21,12 +21,15 @@ rule transform:
         "results/logs/transform/{key}.log",
     benchmark:
         "results/benchmarks/transform/{key}.tsv"
+    group:
+        together("transform")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("transform"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("transform"),
     message:
