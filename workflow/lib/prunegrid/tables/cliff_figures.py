@@ -83,7 +83,7 @@ def _panel(axis: Any, rows: pandas.DataFrame, tall: pandas.DataFrame) -> None:
     if logs:
         axis.set_yscale("log")
     axis.set_xticks(range(len(levels)), [_tick(rows, level) for level in levels])
-    axis.set_xlabel("zeros among prunable weights (measured), % of each level")
+    axis.set_xlabel("zeros among prunable weights, measured (%)")
     axis.set_ylabel(f"{metric} ({split})")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7)

@@ -105,7 +105,7 @@ def cliffs_table(rows: Sequence[Mapping[str, Any]]) -> str:
         line["cliff"] = "none" if cliff is None else f"{cliff['sparsity_target']:g}"
         line["fails"] = ""
         if failed is not None:
-            line["fails"] = f"{failed['sparsity_target']:g}: " + _failed(failed)
+            line["fails"] = f"{failed['sparsity_target']:g}: {_failed(failed)}"
         made.append(line)
     return table(pandas.DataFrame(made))
 
@@ -114,6 +114,8 @@ def _failed(row: Mapping[str, Any]) -> str:
     """Return why a sparsity is not held."""
     if row["reason"]:
         return str(row["reason"])
+    if row["sparsity_target"] == 0:
+        return "dense is at chance"
     told = f"{row['effect']} {row['value']:.3f}"
     told += "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
     return told + (", at chance" if row["at_chance"] else "")
