@@ -23,6 +23,7 @@ except PrunegridError as error:
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
 REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
+PLANS = {}  # of their tables
 
 
 wildcard_constraints:
@@ -105,5 +106,7 @@ def table_inputs(wildcards):
 
 
 def table_plan(wildcards):
-    """Return the plan of a study's table."""
-    return tables.study_plan(GRAPH, wildcards.study, ROOT)
+    """Return the plan of a study's table; asked for several times, made once."""
+    if wildcards.study not in PLANS:
+        PLANS[wildcards.study] = tables.study_plan(GRAPH, wildcards.study, ROOT)
+    return PLANS[wildcards.study]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,12 @@ class Node:
     training: dict[str, Any]
     key: str = field(default="")
 
-    @property
+    @functools.cached_property
     def path(self) -> Path:
         """The artifact's folder."""
         return ARTIFACTS / self.stage / self.key
 
-    @property
+    @functools.cached_property
     def manifest(self) -> str:
         """The file that stands for the artifact in the workflow."""
         return f"{self.path.as_posix()}/manifest.json"
@@ -81,6 +82,17 @@ class Node:
     def status(self) -> Path:
         """The record of a running or failed job."""
         return Path("results/status") / f"{self.stage}-{self.key}.json"
+
+    @functools.cached_property
+    def ref(self) -> dict[str, str]:
+        """What a table's plan says of it, in plain builtins; one dict for all rows."""
+        return {
+            "path": self.path.as_posix(),
+            "key": self.key,
+            "stage": self.stage,
+            "label": self.label,
+            "status": self.status.as_posix(),
+        }
 
     def params(self) -> dict[str, Any]:
         """Return all that its job needs, in plain builtins."""
