@@ -6,7 +6,8 @@ from prunegrid import companions, engine
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
-from prunegrid.resources import memory_mb
+from prunegrid.pending import retired_by, to_restore
+from prunegrid.resources import memory_mb, minutes
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
@@ -40,7 +41,12 @@ def studies(kind):
 
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
-    return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+    def params(wildcards):
+        found = GRAPH.find(stage, wildcards.key)
+        return {**found.params(), "retire": retired_by(GRAPH, found, REQUESTED)}
+
+    return params
 
 
 def gpus(stage, wildcards):
@@ -59,6 +65,13 @@ def memory(stage):
     """Return a function that estimates the memory of the node of this stage."""
     # `input` makes Snakemake ask again once the weights exist whose size decides.
     return lambda wildcards, input, attempt: memory_mb(
+        GRAPH.find(stage, wildcards.key), attempt
+    )
+
+
+def runtime(stage):
+    """Return a function that estimates the minutes that the node of this stage may take."""
+    return lambda wildcards, input, attempt: minutes(
         GRAPH.find(stage, wildcards.key), attempt
     )
 
@@ -87,7 +100,9 @@ def shared_parents(wildcards):
 
 def shared_node(wildcards):
     """Return the params of a prune node, with the cells that it prunes beside its own."""
-    return companions.params(GRAPH, GRAPH.find("prune", wildcards.key), REQUESTED)
+    me = GRAPH.find("prune", wildcards.key)
+    found = companions.params(GRAPH, me, REQUESTED)
+    return {**found, "retire": retired_by(GRAPH, me, REQUESTED)}
 
 
 def table_inputs(wildcards):
@@ -102,6 +117,9 @@ def table_inputs(wildcards):
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind
         engine.force(workflow, tables.outputs(wildcards.study, kind))
+    # Dropped weights look as if they were there.
+    dropped = to_restore(GRAPH.study_leaves(wildcards.study))
+    engine.force(workflow, [made.manifest for made in dropped])
     return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
 
 

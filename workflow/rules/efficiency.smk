@@ -24,6 +24,7 @@ rule efficiency:
     threads: workflow.cores or GRAPH.config.threads
     resources:
         mem_mb=memory("efficiency"),
+        runtime=runtime("efficiency"),
         gpu=GPU,
     params:
         node=node("efficiency"),

@@ -25,6 +25,7 @@ rule generate:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("predictions"),
+        runtime=runtime("predictions"),
         gpu=GPU,
     params:
         node=node("predictions"),
@@ -48,6 +49,7 @@ rule baseline:
     threads: 1
     resources:
         mem_mb=memory("baseline"),
+        runtime=runtime("baseline"),
     params:
         node=node("baseline"),
     message:

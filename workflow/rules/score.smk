@@ -27,6 +27,7 @@ rule score:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("scores"),
+        runtime=runtime("scores"),
         gpu=lambda wildcards: gpus("scores", wildcards),
     params:
         node=node("scores"),
@@ -50,6 +51,7 @@ rule perplexity:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("perplexity"),
+        runtime=runtime("perplexity"),
         gpu=GPU,
     params:
         node=node("perplexity"),

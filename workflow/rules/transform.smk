@@ -26,6 +26,7 @@ rule transform:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("transform"),
+        runtime=runtime("transform"),
         gpu=GPU,
     params:
         node=node("transform"),

@@ -21,6 +21,8 @@ from typing import Any
 from prunegrid.errors import AttestationError, PrunegridError
 
 MANIFEST = "manifest.json"
+# Where it is, weights that no step needs any more were dropped (prunegrid.retention).
+DROPPED = "dropped.json"
 MANIFEST_VERSION = 1
 
 
@@ -74,7 +76,7 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST:
+        if name not in (MANIFEST, DROPPED):
             files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return files
 
@@ -103,6 +105,7 @@ def writing(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
+        _open_to_umask(aside)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -116,6 +119,15 @@ def writing(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_to_umask(folder: Path) -> None:
+    """Give files the permissions that the umask allows: some writers make them for one user."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~mask)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -137,8 +149,15 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def is_dropped(folder: Path) -> bool:
+    """Whether an artifact's weights were dropped."""
+    return (Path(folder) / DROPPED).exists()
+
+
 def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = True) -> dict:
     """Return an artifact's manifest after checking it against its folder.
+
+    Of one whose weights were dropped the files that are left are checked.
 
     Args:
         folder: the artifact.
@@ -166,10 +185,11 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
         else {
             p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size}
             for p in folder.rglob("*")
-            if p.is_file() and p.name != MANIFEST
+            if p.is_file() and p.name not in (MANIFEST, DROPPED)
         }
     )
-    for name in sorted(manifest["files"].keys() | found.keys()):
+    gone = set(read_json(folder / DROPPED)["files"]) if is_dropped(folder) else set()
+    for name in sorted((manifest["files"].keys() | found.keys()) - (gone - found.keys())):
         recorded, actual = manifest["files"].get(name), found.get(name)
         if recorded is None or actual is None:
             fault = "was added to" if recorded is None else "is missing from"

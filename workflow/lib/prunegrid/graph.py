@@ -7,7 +7,6 @@ everything that its bytes depend on; nodes of equal keys are one node, whoever a
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from prunegrid import keys, modules
 from prunegrid.cells import Cell
 from prunegrid.config.load import Config
 from prunegrid.grid import expand
-from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, without_paths
+from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, with_ancestors, without_paths
 from prunegrid.slices import Slices
 
 ENV_FILE = Path("envs/models.yaml")
@@ -280,21 +279,6 @@ class Graph:
                         scores = self.scores(name, made, dataset, split)
                         found[dataset, baseline, split] = (made, scores)
         return found
-
-
-def with_ancestors(nodes: Iterable[Node]) -> list[Node]:
-    """Return nodes and all that they depend on, each once, parents before children."""
-    found: dict[Node, None] = {}
-
-    def visit(node: Node) -> None:
-        if node not in found:
-            for parent in node.parents.values():
-                visit(parent)
-            found[node] = None
-
-    for node in nodes:
-        visit(node)
-    return list(found)
 
 
 def _pruning_roots(profile: Any) -> tuple[str, ...]:

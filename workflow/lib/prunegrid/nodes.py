@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,21 @@ class Node:
             "memory": self.memory,
             "training": self.training,
         }
+
+
+def with_ancestors(nodes: Iterable[Node]) -> list[Node]:
+    """Return nodes and all that they depend on, each once, parents before children."""
+    found: dict[Node, None] = {}
+
+    def visit(node: Node) -> None:
+        if node not in found:
+            for parent in node.parents.values():
+                visit(parent)
+            found[node] = None
+
+    for node in nodes:
+        visit(node)
+    return list(found)
 
 
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Config:
     """A validated config.
 
     Attributes:
-        seed, threads, device, dtype, memory, training: the keys beside the sections.
+        seed, threads, device, dtype, memory, training, retention: the keys beside the sections.
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
     """
@@ -50,6 +50,7 @@ class Config:
     dtype: str
     memory: dict[str, Any]
     training: dict[str, Any]
+    retention: str
     sections: dict[str, dict[str, Any]]
     base: Path
 

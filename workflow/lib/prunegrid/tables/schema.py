@@ -105,6 +105,7 @@ PROVENANCE = (
     Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
+    Column("adopted", "string", "JSON: steps kept under changed code or versions, and why"),
 )
 COLUMNS = KEYS + FACTS + PROVENANCE
 
