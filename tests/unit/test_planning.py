@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from study_world import graph, make
+from study_world import ROOT, graph, make
 
 from prunegrid import costs, finished, planning, resources
+from prunegrid.config.load import read_files, validate
 from prunegrid.costs import Step
+from prunegrid.graph import Graph
 from prunegrid.nodes import with_ancestors
 
 
@@ -39,6 +41,19 @@ def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
     assert {name: rule.jobs for name, rule in found.rules.items() if rule.jobs} == {"perplexity": 4}
     assert found.rules["finetune"].done == 2
     assert found.droppable == 0
+
+
+def test_a_cell_is_few_jobs_of_its_own(tmp_path):
+    """Tasks apart, of which each is a job; chains that begin alike share their steps."""
+    files = [ROOT / "config.yaml"]
+    whole = Graph(validate(read_files(files), files, ROOT), ROOT)
+    shared = {"model", "data", "calibration", "rows", "mixture", "tasks"}
+    for study in whole.config.sections["studies"]:
+        seen = set()
+        for plan in whole.plans(study):
+            own = {node for node in plan.nodes() if node.stage not in shared} - seen
+            assert len(own) <= 8, (study, plan.cell)
+            seen |= own
 
 
 def test_a_model_without_a_known_size_is_told(tmp_path):

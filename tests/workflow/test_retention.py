@@ -1,4 +1,4 @@
-"""Under `retention: needed` weights go when they are read, and come back for a step that is added."""
+"""`retention: needed`: weights go when they are read, and come back for a step that is added."""
 
 import json
 

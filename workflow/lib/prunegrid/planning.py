@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prunegrid import costs, finished, resources, upgrades
 from prunegrid.graph import Graph
-from prunegrid.nodes import Node, with_ancestors
+from prunegrid.nodes import STAGES, Node, with_ancestors
 from prunegrid.pending import pending
 
 # Rules that are not called like their stage.
@@ -89,7 +89,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     unknown: dict[str, None] = {}
     droppable = 0
     waiting = set(todo)
-    for node in with_ancestors(leaves):
+    for node in sorted(with_ancestors(leaves), key=lambda node: list(STAGES).index(node.stage)):
         rule = rules.setdefault(RULES.get(node.stage, node.stage), Rule())
         if node not in waiting:
             rule.done += 1
