@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from study_world import ROOT, graph, make
 
-from prunegrid import costs, finished, planning, resources
+from prunegrid import cli, costs, finished, planning, resources
 from prunegrid.config.load import read_files, validate
 from prunegrid.costs import Step
 from prunegrid.graph import Graph
@@ -162,3 +162,30 @@ def test_quantized_weights_take_less_disk():
 
     assert size(strategy="qlora") < size(strategy="qlora", adapter="merged")
     assert size(strategy="full") == pytest.approx(4e9, rel=0.01)
+
+
+def test_the_commands_speak_of_an_empty_store(capsys):
+    assert cli.main(["plan", "demo"]) == 0
+    told = capsys.readouterr().out
+    assert "demo: 9 cells" in told
+    assert [line.split()[0] for line in told.splitlines()[2:6]] == [
+        "rule",
+        "download_model",
+        "download_data",
+        "calibrate",
+    ]
+    assert cli.main(["gc", "--delete"]) == 0
+    assert "0 folder(s)" in capsys.readouterr().out
+    assert cli.main(["estimates"]) == 0
+    assert "0 finished steps" in capsys.readouterr().out
+    assert cli.main(["adopt", "demo", "--because", "read"]) == 0
+    assert "0 artifact(s) adopted" in capsys.readouterr().out
+    assert cli.main(["plan", "dmo"]) == 1
+    assert "did you mean 'demo'" in capsys.readouterr().err
+
+
+def test_estimates_that_are_too_low_fail_the_command(capsys):
+    make(graph().model("smollm2-135m"), peak_memory_bytes=10**10)
+    assert cli.main(["estimates"]) == 1
+    told = capsys.readouterr().out
+    assert "too little memory: model smollm2-135m: asks 800 MB, took 10,000" in told
