@@ -34,10 +34,7 @@ def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) 
         if node.stage in ("model", *WEIGHTS_MADE):
             (out / "model.safetensors").write_bytes(bytes(4 * parameters))
         files = artifacts.list_files(out)
-        parents = {
-            role: artifacts.read_json(Path(parent.manifest))
-            for role, parent in node.parents.items()
-        }
+        parents = {role: artifacts.recorded(parent.path) for role, parent in node.parents.items()}
         weights = parents.get("weights") or parents.get("model")
         kept = ("key", "stage", "content")
         manifest = {

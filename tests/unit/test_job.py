@@ -115,7 +115,9 @@ def test_a_step_that_does_not_fit_on_the_disk_does_not_start(tmp_path, stage, no
 def test_dropped_weights_are_not_read(tmp_path, stage, node):
     parent = make_parent(tmp_path)
     (parent / "w.safetensors").touch()
-    artifacts.write_json(parent / "dropped.json", {"files": ["w.safetensors"], "manifest": {}})
+    manifest = artifacts.read_json(parent / "manifest.json")
+    artifacts.write_json(parent / "dropped.json", {"files": ["w"], "manifest": manifest})
+    (parent / "manifest.json").unlink()
     (parent / "w.safetensors").unlink()
     node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
     stage.run = lambda *a: pytest.fail("it ran")
@@ -139,7 +141,6 @@ def test_what_was_dropped_is_made_again_as_it_was_or_the_step_fails(tmp_path, st
     before = (folder / "manifest.json").read_bytes()
     retention.drop(folder)
     assert not (folder / "w.safetensors").exists()
-    (folder / "manifest.json").unlink()
     # Its only reader has not run, so it stays.
     job.run_step(node | {"retire": [{"path": str(folder), "needed_by": [str(tmp_path / "no")]}]})
     assert (folder / "manifest.json").read_bytes() == before

@@ -7,6 +7,7 @@ import pytest
 from study_world import graph, make
 
 from prunegrid import artifacts, pending, retention
+from prunegrid.costs import WEIGHTS_MADE
 from prunegrid.errors import AttestationError
 from prunegrid.nodes import with_ancestors
 
@@ -28,7 +29,7 @@ def tuned(made):
     return node
 
 
-def test_what_is_dropped_keeps_its_manifest_and_says_what_went():
+def test_what_is_dropped_says_what_went_and_what_it_was():
     made = graph()
     finished(made)
     node = tuned(made)
@@ -37,7 +38,6 @@ def test_what_is_dropped_keeps_its_manifest_and_says_what_went():
     assert retention.drop(node.path) == 0
     assert sorted(p.name for p in node.path.iterdir()) == [
         "dropped.json",
-        "manifest.json",
         "small.json",
     ]
     assert artifacts.read_manifest(node.path, node.key) == before
@@ -60,7 +60,7 @@ def test_nothing_reruns_by_dropping():
     made = graph()
     finished(made)
     for node in made.all_nodes():
-        retention.drop(node.path)
+        assert bool(retention.drop(node.path)) == bool(node.stage in ("model", *WEIGHTS_MADE))
     assert pending.pending(made.study_leaves("s")) == []
 
 
@@ -72,7 +72,7 @@ def test_a_new_step_has_them_made_again_and_no_other():
             retention.drop(node.path)
     more = graph(evaluations=("wikipedia-512", "wikipedia-2048"))
     todo = pending.pending(more.study_leaves("s"))
-    again = pending.to_restore(more.study_leaves("s"))
+    again = [node for node in todo if artifacts.is_dropped(node.path)]
     assert {node.stage for node in again} == {"prune", "finetune"}
     new = [node for node in todo if node not in again]
     assert {node.stage for node in new} == {"perplexity"}
@@ -96,6 +96,9 @@ def test_the_last_reader_drops_and_only_where_that_is_asked_for():
     make(reader)
     retention.retire(pending.retired_by(made, reader, ["s"]))
     assert artifacts.is_dropped(node.path)
+    # What read the pruned weights is dropped itself, and counts as made.
+    retention.retire(entries)
+    assert artifacts.is_dropped(pruned.path)
     assert pending.retired_by(made, reader, []) == []
     assert pending.retired_by(graph(), node, ["s"]) == []
     models = {n.path.as_posix() for n in made.all_nodes() if n.stage == "model"}
@@ -120,7 +123,6 @@ def test_what_is_made_again_is_what_was_dropped_or_fails(tmp_path, same):
     node = tuned(made)
     before = artifacts.read_manifest(node.path)
     retention.drop(node.path)
-    (node.path / artifacts.MANIFEST).unlink()  # as Snakemake does before a job
     again = tmp_path / "again"
     again.mkdir()
     (again / "model.safetensors").write_bytes(bytes(4000) if same else b"other")
@@ -133,3 +135,18 @@ def test_what_is_made_again_is_what_was_dropped_or_fails(tmp_path, same):
         return
     retention.restore(node.path, again, told, "here")
     assert artifacts.read_manifest(again, node.key) == before
+
+
+def test_a_drop_that_was_killed_leaves_a_whole_artifact_or_a_dropped_one(monkeypatch):
+    made = graph()
+    finished(made)
+    node = tuned(made)
+    (node.path / artifacts.DROPPED).write_text("{}")  # before the manifest goes
+    assert not artifacts.is_dropped(node.path)
+    retention.require_whole(node.path)
+    artifacts.read_manifest(node.path)
+    weights = (node.path / "model.safetensors").read_bytes()
+    retention.drop(node.path)
+    (node.path / "model.safetensors").write_bytes(weights)  # before the weights go
+    assert artifacts.is_dropped(node.path)
+    artifacts.read_manifest(node.path)

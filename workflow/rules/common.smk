@@ -3,10 +3,11 @@
 import re
 
 from prunegrid import companions, engine
+from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
-from prunegrid.pending import retired_by, to_restore
+from prunegrid.pending import retired_by
 from prunegrid.resources import memory_mb, minutes
 from prunegrid.tables import plan as tables
 
@@ -84,7 +85,10 @@ def parents(stage):
 
     def manifests(wildcards):
         engine.by_keys_only(workflow)
-        found = GRAPH.find(stage, wildcards.key).parents.values()
+        me = GRAPH.find(stage, wildcards.key)
+        made = Path(me.manifest).exists()
+        # What is made does not run again because weights that it has read are made again.
+        found = [p for p in me.parents.values() if not (made and is_dropped(p.path))]
         return [ancient(parent.manifest) for parent in found]
 
     return manifests
@@ -117,9 +121,6 @@ def table_inputs(wildcards):
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind
         engine.force(workflow, tables.outputs(wildcards.study, kind))
-    # Dropped weights look as if they were there.
-    dropped = to_restore(GRAPH.study_leaves(wildcards.study))
-    engine.force(workflow, [made.manifest for made in dropped])
     return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
 
 

@@ -21,7 +21,8 @@ from typing import Any
 from prunegrid.errors import AttestationError, PrunegridError
 
 MANIFEST = "manifest.json"
-# Where it is, weights that no step needs any more were dropped (prunegrid.retention).
+# In the manifest's place where weights that no step needs any more were dropped
+# (prunegrid.retention): {files that went, the manifest}.
 DROPPED = "dropped.json"
 MANIFEST_VERSION = 1
 
@@ -151,7 +152,18 @@ def require_space(folder: Path, needed: int) -> None:
 
 def is_dropped(folder: Path) -> bool:
     """Whether an artifact's weights were dropped."""
-    return (Path(folder) / DROPPED).exists()
+    return (Path(folder) / DROPPED).exists() and not (Path(folder) / MANIFEST).exists()
+
+
+def recorded(folder: Path) -> Any:
+    """Return an artifact's manifest as it is written, of one whose weights were dropped too.
+
+    Raises:
+        AttestationError: it is missing or not JSON.
+    """
+    if is_dropped(folder):
+        return read_json(Path(folder) / DROPPED)["manifest"]
+    return read_json(Path(folder) / MANIFEST)
 
 
 def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = True) -> dict:
@@ -169,7 +181,7 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
     """
     folder = Path(folder)
     remedy = f"delete the folder {folder} and run again"
-    manifest = read_json(folder / MANIFEST)
+    manifest = recorded(folder)
     if not isinstance(manifest, dict) or not {"key", "files", "content"} <= manifest.keys():
         raise AttestationError("not a manifest", where=str(folder / MANIFEST), remedy=remedy)
     if key is not None and manifest["key"] != key:
@@ -190,13 +202,13 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
     )
     gone = set(read_json(folder / DROPPED)["files"]) if is_dropped(folder) else set()
     for name in sorted((manifest["files"].keys() | found.keys()) - (gone - found.keys())):
-        recorded, actual = manifest["files"].get(name), found.get(name)
-        if recorded is None or actual is None:
-            fault = "was added to" if recorded is None else "is missing from"
+        told, actual = manifest["files"].get(name), found.get(name)
+        if told is None or actual is None:
+            fault = "was added to" if told is None else "is missing from"
             raise AttestationError(
                 f"the file {name} {fault} the artifact", where=str(folder), remedy=remedy
             )
-        if any(recorded[fact] != value for fact, value in actual.items()):
+        if any(told[fact] != value for fact, value in actual.items()):
             raise AttestationError(
                 f"the file {name} is not the one that the manifest records",
                 where=str(folder),

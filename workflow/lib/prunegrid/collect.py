@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import retention
-from prunegrid.artifacts import MANIFEST, is_dropped, read_json
+from prunegrid.artifacts import read_json, recorded
 from prunegrid.errors import AttestationError
 from prunegrid.graph import Graph
-from prunegrid.pending import is_made, readers
+from prunegrid.pending import readers
 from prunegrid.status import read_state
 
 
@@ -68,7 +68,8 @@ def _unread(graph: Graph) -> Iterator[Garbage]:
     if graph.config.retention != "needed":
         return
     for node, reading in readers(graph, graph.config.sections["studies"]).items():
-        if is_made(node) and not is_dropped(node.path) and all(map(is_made, reading)):
+        whole = Path(node.manifest).exists()
+        if whole and all(retention.is_there(reader.manifest) for reader in reading):
             files = node.path.rglob(retention.PATTERN)
             size = sum(path.stat().st_size for path in files)
             if size:
@@ -111,7 +112,7 @@ def _is_running(results: Path, stage: str, key: str) -> bool:
 
 def _label(folder: Path) -> str:
     try:
-        return read_json(folder / MANIFEST)["label"]
+        return recorded(folder)["label"]
     except (AttestationError, KeyError, TypeError):
         return "without a manifest"
 

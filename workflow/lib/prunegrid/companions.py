@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from pathlib import Path
 
 from prunegrid import modules
 from prunegrid.graph import Graph
 from prunegrid.nodes import Node
+from prunegrid.retention import is_there
 
 
 def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:
@@ -27,7 +27,7 @@ def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:
     found: dict[Node, None] = {}
     for study in studies:
         found |= dict.fromkeys(_groups(graph, study).get(_parents(node), ()))
-    return [other for other in found if not Path(other.manifest).exists()]
+    return [other for other in found if not is_there(other.manifest)]
 
 
 def leader(graph: Graph, node: Node, studies: Iterable[str]) -> Node:

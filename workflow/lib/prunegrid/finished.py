@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import costs, resources
-from prunegrid.artifacts import MANIFEST, read_json
+from prunegrid.artifacts import recorded
 from prunegrid.costs import Step
 from prunegrid.errors import AttestationError
 
@@ -53,9 +53,9 @@ class Estimate:
 def read(results: Path) -> list[Finished]:
     """Return the finished steps of a results folder; what cannot be read is left out."""
     found = []
-    for path in sorted((results / "artifacts").glob(f"*/*/{MANIFEST}")):
+    for folder in sorted((results / "artifacts").glob("*/*")):
         try:
-            found.append(_finished(results, read_json(path)))
+            found.append(_finished(results, recorded(folder)))
         except (AttestationError, KeyError, TypeError, ValueError):
             continue  # a broken manifest is a fault of the step that reads it
     return found
@@ -74,7 +74,7 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
 
 def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
     parents = {
-        role: read_json(results / "artifacts" / parent["stage"] / parent["key"] / MANIFEST)
+        role: recorded(results / "artifacts" / parent["stage"] / parent["key"])
         for role, parent in manifest["parents"].items()
     }
     counts = [

@@ -1,7 +1,7 @@
 """Which steps a run would make: the ones that are missing and asked for, and what those need.
 
-A missing artifact whose children are all there is not made: nothing asks for it. One whose weights
-were dropped (`prunegrid.retention`) is made again where a step that is pending reads it.
+A missing artifact whose children are all there is not made: nothing asks for it. So it is with one
+whose weights were dropped (`prunegrid.retention`): a step that is pending and reads it asks for it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts import is_dropped
 from prunegrid.costs import WEIGHTS_MADE
 from prunegrid.graph import Graph
 from prunegrid.nodes import Node, with_ancestors
-
-
-def is_made(node: Node) -> bool:
-    """Whether a node's artifact is there, with or without its weights."""
-    return Path(node.manifest).exists()
 
 
 def pending(leaves: Iterable[Node]) -> list[Node]:
@@ -30,7 +24,7 @@ def pending(leaves: Iterable[Node]) -> list[Node]:
     def visit(node: Node) -> None:
         if node in found or node in whole:
             return
-        if is_made(node) and not is_dropped(node.path):
+        if Path(node.manifest).exists():
             whole.add(node)
             return
         for parent in node.parents.values():
@@ -38,14 +32,8 @@ def pending(leaves: Iterable[Node]) -> list[Node]:
         found[node] = None
 
     for leaf in leaves:
-        if not is_made(leaf):
-            visit(leaf)
+        visit(leaf)
     return list(found)
-
-
-def to_restore(leaves: Iterable[Node]) -> list[Node]:
-    """Return the pending nodes that were made before and whose weights were dropped."""
-    return [node for node in pending(leaves) if is_made(node)]
 
 
 def readers(graph: Graph, studies: Iterable[str]) -> dict[Node, list[Node]]:

@@ -1,10 +1,11 @@
 """Dropping weights that no later step needs, and making them again as they were.
 
 Under `retention: needed` the job that ends last of those that read some weights drops them: the
-weight files of a pruned or tuned model go, its manifest and small files stay, and `dropped.json`
-says what went and keeps the manifest. Nothing reruns by that: what stands for an artifact in the
-workflow is its manifest. A step that is added later has them made again first; what is made must
-then be, byte for byte, what was dropped, and gets the manifest that it had.
+weight files of a pruned or tuned model go, its small files stay, and `dropped.json` takes the place
+of the manifest, which it holds. For Snakemake the artifact is missing, and a missing one is made
+only where a step that is to run reads it: nothing reruns by dropping, and a step that is added
+later has its weights made again first. What is made must then be, byte for byte, what was dropped,
+and gets the manifest that it had.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ PATTERN = "*.safetensors"
 def retire(entries: Iterable[Mapping[str, Any]]) -> None:
     """Drop the weights that all their readers have read; what cannot be dropped stays."""
     for entry in entries:
-        if all(Path(manifest).exists() for manifest in entry["needed_by"]):
+        if all(map(is_there, entry["needed_by"])):
             try:
                 drop(Path(entry["path"]))
             except (OSError, AttestationError) as error:
                 log.warning("%s could not be dropped: %s", entry["path"], error)
+
+
+def is_there(manifest: str | Path) -> bool:
+    """Whether the artifact of a manifest was made: it is whole, or its weights were dropped."""
+    return Path(manifest).exists() or artifacts.is_dropped(Path(manifest).parent)
 
 
 def drop(folder: Path) -> int:
@@ -40,8 +46,9 @@ def drop(folder: Path) -> int:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob(PATTERN))
     if not files:
         return 0
-    # Written first: a drop that is killed half-way is a whole one for every reader.
+    # In this order a drop that is killed half-way leaves a whole artifact or a dropped one.
     artifacts.write_json(folder / artifacts.DROPPED, {"files": files, "manifest": manifest})
+    (folder / artifacts.MANIFEST).unlink()
     size = sum(manifest["files"][name]["bytes"] for name in files)
     for name in files:
         (folder / name).unlink(missing_ok=True)

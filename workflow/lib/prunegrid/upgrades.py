@@ -98,7 +98,7 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
         raise PrunegridError("no reason is given", expected="--because 'what you reviewed'")
     taken = []
     for one in found:
-        if Path(one.node.manifest).exists():
+        if retention.is_there(one.node.manifest):
             continue
         manifest = artifacts.read_manifest(one.folder, one.manifest["key"])
         with artifacts.writing(one.node.path) as out:
@@ -106,10 +106,11 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
                 if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
                     _link(path, out / path.relative_to(one.folder))
             new = _manifest(one, manifest, because)
-            artifacts.write_json(out / artifacts.MANIFEST, new)
             before = retention.dropped(one.folder)
             if before:  # dropped weights stay dropped
                 artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
+            else:
+                artifacts.write_json(out / artifacts.MANIFEST, new)
         taken.append(one.node.path)
     return taken
 
@@ -156,7 +157,7 @@ def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
 
 def _adopted(node: Node) -> dict[str, Any]:
     try:
-        manifest = artifacts.read_json(Path(node.manifest))
+        manifest = artifacts.recorded(node.path)
     except AttestationError:
         return {}
     return {"adopted": manifest["adopted"]} if "adopted" in manifest else {}
@@ -183,10 +184,10 @@ def _meaning(node: Node, known: dict[Node, str]) -> str:
 def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
     """Return {meaning: (folder, manifest)} of the artifacts at hand, the newest of each."""
     manifests: dict[tuple[str, str], tuple[Path, dict]] = {}
-    for path in (results / "artifacts").glob(f"*/*/{artifacts.MANIFEST}"):
+    for folder in (results / "artifacts").glob("*/*"):
         try:
-            manifest = artifacts.read_json(path)
-            manifests[manifest["stage"], manifest["key"]] = (path.parent, manifest)
+            manifest = artifacts.recorded(folder)
+            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
         except (AttestationError, KeyError, TypeError):
             continue
     known: dict[tuple[str, str], str | None] = {}
