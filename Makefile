@@ -19,7 +19,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults test-cluster audit bench lint status format lock clean
+.PHONY: help env demo test test-faults test-cluster audit bench lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -70,6 +70,12 @@ format: env ## format all code
 
 status: env ## done, running, failed and missing cells of STUDY=demo
 	@$(BIN)/prunegrid status $(STUDY)
+
+plan: env ## jobs, hours, memory and disk of STUDY=demo, before anything runs
+	@$(BIN)/prunegrid plan $(STUDY)
+
+gc: env ## what no study of the config needs any more; DELETE=1 removes it
+	@$(BIN)/prunegrid gc $(if $(DELETE),--delete)
 
 lock: env ## write requirements.lock again from what is installed in .venv (needs uv)
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v -i -E '^(torch|pip|nvidia-.*|triton|cuda-.*)[ =@]' > requirements.frozen

@@ -58,6 +58,19 @@ def test_space_is_checked_before_writing(tmp_path, monkeypatch):
         artifacts.require_space(tmp_path, 6)
 
 
+def test_files_get_the_permissions_that_the_umask_allows(tmp_path):
+    """Weights are written for one user alone by their library; a store may be a group's."""
+    before = os.umask(0o002)
+    try:
+        with artifacts.writing(tmp_path / "a") as out:
+            (out / "base").mkdir()
+            (out / "base/model.safetensors").touch(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a/base/model.safetensors").stat().st_mode & 0o777 == 0o664
+    assert (tmp_path / "a/base").stat().st_mode & 0o777 == 0o775
+
+
 def test_the_rest_of_a_killed_writer_is_swept(tmp_path):
     (tmp_path / ".a.999.tmp").mkdir()
     make(tmp_path / "a", x="1")

@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 from importlib import metadata
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, job, tries
+from prunegrid import artifacts, job, retention, tries
 from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import code_digest
@@ -161,6 +163,54 @@ def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node,
     with pytest.raises(SystemExit):
         job.run_step(node)
     assert "run again" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_a_step_that_does_not_fit_on_the_disk_does_not_start(tmp_path, stage, node, monkeypatch):
+    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
+    stage.run = lambda *a: pytest.fail("it ran")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert "free some space" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_dropped_weights_are_not_read(tmp_path, stage, node):
+    parent = make_parent(tmp_path)
+    (parent / "w.safetensors").touch()
+    manifest = artifacts.read_json(parent / "manifest.json")
+    artifacts.write_json(parent / "dropped.json", {"files": ["w"], "manifest": manifest})
+    (parent / "manifest.json").unlink()
+    (parent / "w.safetensors").unlink()
+    node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
+    stage.run = lambda *a: pytest.fail("it ran")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert "were dropped" in read_state(tmp_path / "status.json")["reason"]
+
+
+def test_what_was_dropped_is_made_again_as_it_was_or_the_step_fails(tmp_path, stage, node):
+    parent, folder = make_parent(tmp_path), Path(node["path"])
+    node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
+    contents = iter([b"1", b"1", b"2"])
+
+    def run(settings, parents, out, job):
+        (out / "w.safetensors").write_bytes(next(contents))
+        (out / "story.json").write_text(str(time.monotonic()))
+        return {}
+
+    stage.run = run
+    job.run_step(node)
+    before = (folder / "manifest.json").read_bytes()
+    retention.drop(folder)
+    assert not (folder / "w.safetensors").exists()
+    # Its only reader has not run, so it stays.
+    job.run_step(node | {"retire": [{"path": str(folder), "needed_by": [str(tmp_path / "no")]}]})
+    assert (folder / "manifest.json").read_bytes() == before
+    assert artifacts.read_manifest(folder)["files"].keys() == {"w.safetensors", "story.json"}
+    assert (folder / "w.safetensors").read_bytes() == b"1"
+    retention.drop(folder)
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert "is not what was dropped" in read_state(tmp_path / "status.json")["reason"]
 
 
 def test_a_failure_leaves_its_reason_and_nothing_else(tmp_path, stage, node):

@@ -10,7 +10,8 @@ from prunegrid import keys
 def digest_of(tmp_path, source, name="metric.py"):
     path = tmp_path / name
     path.write_text(textwrap.dedent(source))
-    for cached in (keys._file_digest, keys._parsed, keys._closure, keys._imports):
+    caches = (keys._code_digest, keys._file_digest, keys._parsed, keys._closure, keys._imports)
+    for cached in caches:
         cached.cache_clear()
     return keys.code_digest([path])
 

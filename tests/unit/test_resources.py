@@ -1,18 +1,21 @@
 """Estimates of memory: they wait for the weights' size, and grow with each attempt."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
 import pytest
 
-from prunegrid.resources import memory_mb
+from prunegrid import resources
+from prunegrid.resources import likely_parameters, memory_mb, minutes
 
 
 def node(stage, manifest=None, **settings):
     parents = {}
     if manifest is not None:
         parents["weights"] = SimpleNamespace(stage="model", manifest=str(manifest), parents={})
-    return SimpleNamespace(stage=stage, settings=settings, parents=parents)
+    facts = {"device": "cpu", "threads": 1, "label": "model none"}
+    return SimpleNamespace(stage=stage, settings=settings, parents=parents, **facts)
 
 
 def test_the_size_of_the_weights_decides(tmp_path):
@@ -52,3 +55,52 @@ def test_a_census_holds_no_weights(tmp_path):
         path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
         sizes.append(memory_mb(node("census", path)))
     assert sizes[0] == sizes[1]
+
+
+def test_masks_and_development_rows_take_more(tmp_path):
+    step = resources.Step("finetune", {"strategy": "full"}, 10**8)
+    plain = resources.memory(step)
+    assert resources.memory(dataclasses.replace(step, pruned=True)) > plain + 1000
+    chosen = dataclasses.replace(step, settings={"strategy": "full", "dev_split": "dev"})
+    assert resources.memory(chosen) == plain + resources.DEVELOPMENT_MB
+
+
+def test_a_retry_has_more_time_and_a_large_model_too(tmp_path):
+    times = []
+    for parameters in (10**8, 10**10):
+        path = tmp_path / f"{parameters}.json"
+        path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
+        tuned = node("finetune", path, strategy="full", token_budget=10**6)
+        times.append(minutes(tuned))
+        assert minutes(tuned, 2) == 2 * minutes(tuned)
+    assert times[0] >= resources.LEAST_MINUTES
+    assert times[1] > 50 * times[0]
+    assert minutes(node("data")) == resources.DOWNLOAD_MINUTES
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("smollm2-135m", 135e6), ("opt-1.3b", 1.3e9), ("m2m100-1.2b", 1.2e9), ("OLMo-1B-hf", 1e9)],
+)
+def test_a_name_tells_the_size(name, size):
+    about = {"source": {"kind": "hf", "name": name}}
+    model = SimpleNamespace(stage="model", manifest="/none", settings=about, label="model")
+    assert likely_parameters(model) == size
+
+
+@pytest.mark.parametrize("name", ["gpt2-xl", "m2m100", "roberta-large"])
+def test_other_names_tell_none(name):
+    about = {"source": {"kind": "hf", "name": name}}
+    model = SimpleNamespace(stage="model", manifest="/none", settings=about, label="model")
+    assert likely_parameters(model) is None
+
+
+def test_space_is_that_of_the_weights():
+    def space(precision, **settings):
+        weights = {"parameters": 10**9, "precision": precision}
+        parents = {"weights": {"stage": "model", "record": {"weights": weights}}}
+        return resources.space({"stage": "finetune", "settings": settings}, parents)
+
+    assert space("float32", strategy="full") == pytest.approx(4e9, rel=0.01)
+    assert space("bfloat16", strategy="full") == pytest.approx(2e9, rel=0.01)
+    assert resources.space({"stage": "data", "settings": {}}, {}) < 10**7

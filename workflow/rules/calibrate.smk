@@ -25,6 +25,7 @@ rule calibrate:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("calibration"),
+        runtime=runtime("calibration"),
         gpu=GPU,
     params:
         node=node("calibration"),

@@ -31,6 +31,7 @@ rule census:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("census"),
+        runtime=runtime("census"),
     params:
         node=node("census"),
     message:

@@ -3,10 +3,12 @@
 import re
 
 from prunegrid import companions, engine, tries
+from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
-from prunegrid.resources import memory_mb
+from prunegrid.pending import retired_by
+from prunegrid.resources import memory_mb, minutes
 from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
@@ -25,6 +27,7 @@ except PrunegridError as error:
     sys.exit(f"prunegrid: {error}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
+PLANS = {}  # of the tables of studies
 
 
 # Of the members of a group only one has it at a time (`together`).
@@ -46,7 +49,12 @@ def studies(kind):
 
 def node(stage):
     """Return a function from wildcards to the params of the node of this stage."""
-    return lambda wildcards: GRAPH.find(stage, wildcards.key).params()
+
+    def params(wildcards):
+        found = GRAPH.find(stage, wildcards.key)
+        return {**found.params(), "retire": retired_by(GRAPH, found, REQUESTED)}
+
+    return params
 
 
 def together(stage):
@@ -91,6 +99,13 @@ def memory(stage):
     )
 
 
+def runtime(stage):
+    """Return a function that estimates the minutes that the node of this stage may take."""
+    return lambda wildcards, input, attempt: minutes(
+        GRAPH.find(stage, wildcards.key), attempt
+    )
+
+
 def parents(stage):
     """Return a function from wildcards to the manifests that the node of this stage reads.
 
@@ -100,7 +115,10 @@ def parents(stage):
     def manifests(wildcards):
         engine.hold_folder(workflow)
         engine.by_keys_only(workflow)
-        found = GRAPH.find(stage, wildcards.key).parents.values()
+        me = GRAPH.find(stage, wildcards.key)
+        made = Path(me.manifest).exists()
+        # What is made does not run again because weights that it has read are made again.
+        found = [p for p in me.parents.values() if not (made and is_dropped(p.path))]
         return [ancient(parent.manifest) for parent in found]
 
     return manifests
@@ -116,7 +134,9 @@ def shared_parents(wildcards):
 
 def shared_node(wildcards):
     """Return the params of a prune node, with the cells that it prunes beside its own."""
-    return companions.params(GRAPH, GRAPH.find("prune", wildcards.key), REQUESTED)
+    me = GRAPH.find("prune", wildcards.key)
+    found = companions.params(GRAPH, me, REQUESTED)
+    return {**found, "retire": retired_by(GRAPH, me, REQUESTED)}
 
 
 def table_inputs(wildcards):
@@ -136,5 +156,7 @@ def table_inputs(wildcards):
 
 
 def table_plan(wildcards):
-    """Return the plan of a study's table."""
-    return tables.study_plan(GRAPH, wildcards.study, ROOT)
+    """Return the plan of a study's table; asked for several times, made once."""
+    if wildcards.study not in PLANS:
+        PLANS[wildcards.study] = tables.study_plan(GRAPH, wildcards.study, ROOT)
+    return PLANS[wildcards.study]

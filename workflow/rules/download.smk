@@ -22,6 +22,7 @@ rule download_model:
         "../../envs/models.yaml"
     resources:
         mem_mb=memory("model"),
+        runtime=runtime("model"),
     params:
         node=node("model"),
     message:
@@ -41,6 +42,7 @@ rule download_data:
         "../../envs/models.yaml"
     resources:
         mem_mb=memory("data"),
+        runtime=runtime("data"),
     params:
         node=node("data"),
     message:

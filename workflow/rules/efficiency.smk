@@ -27,6 +27,7 @@ rule efficiency:
     threads: engine.cores(workflow) or GRAPH.config.threads
     resources:
         mem_mb=memory("efficiency"),
+        runtime=runtime("efficiency"),
         gpu=GPU,
         in_turn=1,
     params:

@@ -25,6 +25,7 @@ rule finetune:
     threads: for_each_process("finetune", GRAPH.config.threads)
     resources:
         mem_mb=memory("finetune"),
+        runtime=runtime("finetune"),
         gpu=for_each_process("finetune", GPU),
     params:
         node=node("finetune"),

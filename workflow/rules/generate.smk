@@ -27,6 +27,7 @@ rule generate:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("predictions"),
+        runtime=runtime("predictions"),
         gpu=GPU,
         in_turn=1,
     params:
@@ -53,6 +54,7 @@ rule baseline:
     threads: 1
     resources:
         mem_mb=memory("baseline"),
+        runtime=runtime("baseline"),
         in_turn=1,
     params:
         node=node("baseline"),

@@ -26,6 +26,7 @@ rule prune:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("prune"),
+        runtime=runtime("prune"),
         gpu=GPU,
     params:
         node=shared_node,

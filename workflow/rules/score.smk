@@ -29,6 +29,7 @@ rule score:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("scores"),
+        runtime=runtime("scores"),
         gpu=lambda wildcards: gpus("scores", wildcards),
         in_turn=1,
     params:
@@ -55,6 +56,7 @@ rule perplexity:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("perplexity"),
+        runtime=runtime("perplexity"),
         gpu=GPU,
         in_turn=1,
     params:

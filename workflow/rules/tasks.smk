@@ -25,6 +25,7 @@ rule rows:
         "../../envs/models.yaml"
     resources:
         mem_mb=memory("rows"),
+        runtime=runtime("rows"),
     params:
         node=node("rows"),
     message:
@@ -46,6 +47,7 @@ rule mixture:
         "../../envs/models.yaml"
     resources:
         mem_mb=memory("mixture"),
+        runtime=runtime("mixture"),
     params:
         node=node("mixture"),
     message:
@@ -70,6 +72,7 @@ rule tasks:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("tasks"),
+        runtime=runtime("tasks"),
         gpu=GPU,
         in_turn=1,
     params:

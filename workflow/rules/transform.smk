@@ -28,6 +28,7 @@ rule transform:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("transform"),
+        runtime=runtime("transform"),
         gpu=GPU,
         in_turn=1,
     params:

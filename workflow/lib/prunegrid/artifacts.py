@@ -21,6 +21,9 @@ from typing import Any
 from prunegrid.errors import AttestationError, PrunegridError
 
 MANIFEST = "manifest.json"
+# In the manifest's place where weights that no step needs any more were dropped
+# (prunegrid.retention): {files that went, the manifest}.
+DROPPED = "dropped.json"
 MANIFEST_VERSION = 1
 
 
@@ -74,7 +77,7 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST:
+        if name not in (MANIFEST, DROPPED):
             files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return files
 
@@ -103,6 +106,7 @@ def writing(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
+        _open_to_umask(aside)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -116,6 +120,15 @@ def writing(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_to_umask(folder: Path) -> None:
+    """Give files the permissions that the umask allows: some writers make them for one user."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~mask)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -137,8 +150,26 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def is_dropped(folder: Path) -> bool:
+    """Whether an artifact's weights were dropped."""
+    return (Path(folder) / DROPPED).exists() and not (Path(folder) / MANIFEST).exists()
+
+
+def recorded(folder: Path) -> Any:
+    """Return an artifact's manifest as it is written, of one whose weights were dropped too.
+
+    Raises:
+        AttestationError: it is missing or not JSON.
+    """
+    if is_dropped(folder):
+        return read_json(Path(folder) / DROPPED)["manifest"]
+    return read_json(Path(folder) / MANIFEST)
+
+
 def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = True) -> dict:
     """Return an artifact's manifest after checking it against its folder.
+
+    Of one whose weights were dropped the files that are left are checked.
 
     Args:
         folder: the artifact.
@@ -150,7 +181,7 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
     """
     folder = Path(folder)
     remedy = f"delete the folder {folder} and run again"
-    manifest = read_json(folder / MANIFEST)
+    manifest = recorded(folder)
     if not isinstance(manifest, dict) or not {"key", "files", "content"} <= manifest.keys():
         raise AttestationError("not a manifest", where=str(folder / MANIFEST), remedy=remedy)
     if key is not None and manifest["key"] != key:
@@ -166,17 +197,18 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
         else {
             p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size}
             for p in folder.rglob("*")
-            if p.is_file() and p.name != MANIFEST
+            if p.is_file() and p.name not in (MANIFEST, DROPPED)
         }
     )
-    for name in sorted(manifest["files"].keys() | found.keys()):
-        recorded, actual = manifest["files"].get(name), found.get(name)
-        if recorded is None or actual is None:
-            fault = "was added to" if recorded is None else "is missing from"
+    gone = set(read_json(folder / DROPPED)["files"]) if is_dropped(folder) else set()
+    for name in sorted((manifest["files"].keys() | found.keys()) - (gone - found.keys())):
+        told, actual = manifest["files"].get(name), found.get(name)
+        if told is None or actual is None:
+            fault = "was added to" if told is None else "is missing from"
             raise AttestationError(
                 f"the file {name} {fault} the artifact", where=str(folder), remedy=remedy
             )
-        if any(recorded[fact] != value for fact, value in actual.items()):
+        if any(told[fact] != value for fact, value in actual.items()):
             raise AttestationError(
                 f"the file {name} is not the one that the manifest records",
                 where=str(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ class Step:
     profile: Any
     inline: bool = False
 
-    @property
+    @functools.cached_property
     def idle(self) -> bool:
         """Whether the step leaves its model as it is (dense, none)."""
         return (
@@ -32,7 +33,12 @@ class Step:
             or getattr(self.profile, "strategy", "") == "none"
         )
 
-    @property
+    @functools.cached_property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from other steps: kind, name and settings."""
+        return (self.kind, self.name, self.profile.model_dump_json())
+
+    @functools.cached_property
     def draws(self) -> bool:
         """Whether the seed reaches the step: it samples, shuffles or initialises."""
         if self.idle:
@@ -77,11 +83,7 @@ class Cell:
 
     def identity(self) -> tuple:
         """Return what tells it from the other cells of its study: steps that do nothing do not."""
-        steps = tuple(
-            (step.kind, step.name, step.profile.model_dump_json())
-            for step in self.steps
-            if not step.idle
-        )
+        steps = tuple(step.identity for step in self.steps if not step.idle)
         return (self.model, self.dataset, steps, self.seed)
 
     def joined(self, other: Cell) -> Cell:

@@ -1,4 +1,4 @@
-"""The command `prunegrid`: verify a table, status, repair, claims, packed weights."""
+"""The command `prunegrid`: plan, status and verification of studies, disk, claims, packing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from prunegrid import __version__
 from prunegrid.errors import PrunegridError
@@ -31,6 +32,23 @@ def main(arguments: list[str] | None = None) -> int:
     state.add_argument("--configfile", type=Path, action="append", default=[])
     commands.add_parser(
         "repair", help="remove damaged artifacts, so that the next run makes them again"
+    )
+    cost = commands.add_parser(
+        "plan", help="jobs, hours, memory and disk of a study, before anything runs"
+    )
+    keep = commands.add_parser(
+        "adopt", help="keep reviewed artifacts of a study under changed code or versions"
+    )
+    keep.add_argument("--because", required=True, help="what was reviewed; it stands in the rows")
+    for one in (cost, keep):
+        one.add_argument("study")
+    small = commands.add_parser("gc", help="list what no study of the config needs any more")
+    small.add_argument("--delete", action="store_true", help="remove it")
+    small.add_argument("--tables", action="store_true", help="also what only tables here name")
+    for one in (cost, keep, small):
+        one.add_argument("--configfile", type=Path, action="append", default=[])
+    commands.add_parser(
+        "estimates", help="compare what steps ask for with what finished ones took; exit 1 if less"
     )
     page = commands.add_parser(
         "claims", help="test published conclusions on finished tables; write results/claims.md"
@@ -77,18 +95,25 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
-def _status(options: argparse.Namespace) -> int:
+def _graph(options: argparse.Namespace) -> Any:
+    """Return the graph of the config files; its study, where one is named, is there."""
     from prunegrid.config.load import read_files, validate
     from prunegrid.errors import nearest
     from prunegrid.graph import Graph
-    from prunegrid.progress import cell_states, control_states
 
     files = [ROOT / "config.yaml", *options.configfile]
     config = validate(read_files(files), files, Path.cwd())
-    if options.study not in config.sections["studies"]:
-        hint = nearest(options.study, config.sections["studies"])
-        raise PrunegridError(f"there is no study '{options.study}'", remedy=hint)
-    graph = Graph(config, ROOT)
+    study = getattr(options, "study", None)
+    if study is not None and study not in config.sections["studies"]:
+        hint = nearest(study, config.sections["studies"])
+        raise PrunegridError(f"there is no study '{study}'", remedy=hint)
+    return Graph(config, ROOT)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from prunegrid.progress import cell_states, control_states
+
+    graph = _graph(options)
     states, controls = cell_states(graph, options.study), control_states(graph, options.study)
     for name, state, detail in [*states, *controls]:
         print(f"{state:8} {name}{': ' + detail if detail else ''}")
@@ -109,6 +134,57 @@ def _repair(options: argparse.Namespace) -> int:
         print(f"removed {text}")
     print(f"{len(removed)} removed; run the same command again" if removed else "all is whole")
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from prunegrid import planning
+
+    graph = _graph(options)
+    found = planning.plan(graph, options.study, Path("results"))
+    print("\n".join(planning.lines(found, graph.config.retention)))
+    return 0
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from prunegrid import upgrades
+    from prunegrid.pending import pending
+
+    graph = _graph(options)
+    todo = pending(graph.study_leaves(options.study))
+    taken = upgrades.adopt(upgrades.find(graph, todo, Path("results")), options.because)
+    for path in taken:
+        print(path)
+    print(f"{options.study}: {len(taken)} artifact(s) adopted; {len(todo) - len(taken)} to be made")
+    return 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from prunegrid import collect
+
+    garbage = collect.find(_graph(options), Path("results"), tables=options.tables)
+    for one in garbage:
+        part = " (weights)" if one.weights else ""
+        print(f"{one.size / 1e6:10.1f} MB  {one.path}{part}  {one.label}")
+    size = sum(one.size for one in garbage) / 1e9
+    if options.delete:
+        collect.remove(garbage)
+    what = "removed" if options.delete else "could go (--delete removes them)"
+    print(f"{len(garbage)} folder(s), {size:.2f} GB: {what}")
+    return 0
+
+
+def _estimates(options: argparse.Namespace) -> int:
+    from prunegrid import finished
+
+    steps = finished.read(Path("results"))
+    for stage, (count, memory, time) in finished.tightest(steps).items():
+        print(f"{stage:12} {count:4} steps: at most {memory:.0%} of memory, {time:.0%} of time")
+    short = list(finished.shortfalls(steps))
+    for one, what, asked, measured in short:
+        unit = "MB" if what == "memory" else "minutes"
+        print(f"too little {what}: {one.label}: asks {asked:,.0f} {unit}, took {measured:,.0f}")
+    print(f"{len(steps)} finished steps, {len(short)} took more than is asked for")
+    return 1 if short else 0
 
 
 def _pack(options: argparse.Namespace) -> int:
@@ -133,6 +209,10 @@ _COMMANDS = {
     "verify": _verify,
     "status": _status,
     "repair": _repair,
+    "plan": _plan,
+    "adopt": _adopt,
+    "gc": _gc,
+    "estimates": _estimates,
     "claims": _claims,
     "pack": _pack,
     "unpack": _unpack,

@@ -8,12 +8,13 @@ A cell whose prepared folder is not there prunes by itself: who leads changes no
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from pathlib import Path
 
 from prunegrid import modules
 from prunegrid.graph import Graph
 from prunegrid.nodes import Node
+from prunegrid.retention import is_there
 
 
 def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:
@@ -23,13 +24,10 @@ def companions(graph: Graph, node: Node, studies: Iterable[str]) -> list[Node]:
     """
     if not _shares(node):
         return []
-    found: dict[str, Node] = {}
+    found: dict[Node, None] = {}
     for study in studies:
-        for plan in graph.plans(study):
-            for other in plan.chain:
-                if other.stage == "prune" and _shares(other) and _parents(other) == _parents(node):
-                    found.setdefault(other.key, other)
-    return [other for other in found.values() if not Path(other.manifest).exists()]
+        found |= dict.fromkeys(_groups(graph, study).get(_parents(node), ()))
+    return [other for other in found if not is_there(other.manifest)]
 
 
 def leader(graph: Graph, node: Node, studies: Iterable[str]) -> Node:
@@ -54,5 +52,16 @@ def _shares(node: Node) -> bool:
     return "hessian" in needs
 
 
-def _parents(node: Node) -> dict[str, str]:
-    return {role: parent.key for role, parent in node.parents.items()}
+@functools.cache
+def _groups(graph: Graph, study: str) -> dict[frozenset, list[Node]]:
+    """Return {parents: the nodes of a study that share the Hessians of these}, in its order."""
+    found: dict[frozenset, dict[Node, None]] = {}
+    for plan in graph.plans(study):
+        for node in plan.chain:
+            if node.stage == "prune" and _shares(node):
+                found.setdefault(_parents(node), {})[node] = None
+    return {parents: list(nodes) for parents, nodes in found.items()}
+
+
+def _parents(node: Node) -> frozenset[tuple[str, Node]]:
+    return frozenset(node.parents.items())

@@ -23,6 +23,7 @@ from prunegrid.nodes import (
     SCORES_WITH_MODEL,
     STAGES,
     Node,
+    with_ancestors,
     without_paths,
 )
 from prunegrid.slices import Slices
@@ -62,16 +63,7 @@ class CellPlan:
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
-        found: dict[str, Node] = {}
-
-        def visit(node: Node) -> None:
-            for parent in node.parents.values():
-                visit(parent)
-            found.setdefault(node.manifest, node)
-
-        for leaf in self.leaves():
-            visit(leaf)
-        return list(found.values())
+        return with_ancestors(self.leaves())
 
 
 class Graph:
@@ -104,6 +96,21 @@ class Graph:
             self.baselines(study)
         return self._nodes[stage, key]
 
+    def all_nodes(self) -> list[Node]:
+        """Return every node that a study of the config reaches."""
+        return with_ancestors(
+            leaf for study in self.config.sections["studies"] for leaf in self.study_leaves(study)
+        )
+
+    def study_leaves(self, study_name: str) -> list[Node]:
+        """Return the nodes that a study's table is read from, each once."""
+        found: dict[Node, None] = {}
+        for plan in self.plans(study_name):
+            found |= dict.fromkeys(plan.leaves())
+        for pair in self.baselines(study_name).values():
+            found |= dict.fromkeys(pair)
+        return list(found)
+
     def node(
         self, stage: str, label: str, settings: dict, parents: dict[str, Node], roots: tuple = ()
     ) -> Node:
@@ -113,7 +120,7 @@ class Graph:
             packages, threaded = SCORES_OF_TRANSLATIONS
         if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
             packages, threaded = SCORES_WITH_MODEL
-        pins = {name: self.pins[name] for name in packages}
+        pins = self._pinned(packages)
         roots = (f"prunegrid.stages.{stage}", "prunegrid.runtime", *roots)
         code = keys.code_digest(roots)
         identity = {
@@ -145,6 +152,10 @@ class Graph:
         return self._nodes[stage, key]
 
     @functools.cache  # noqa: B019 - one graph lives as long as the process
+    def _pinned(self, packages: tuple[str, ...]) -> dict[str, str]:
+        return {name: self.pins[name] for name in packages}
+
+    @functools.cache  # noqa: B019
     def model(self, name: str) -> Node:
         """Return the node of a model as it was published."""
         return self.node("model", f"model {name}", self.slices.model(name), {})
@@ -208,6 +219,7 @@ class Graph:
         label = f"{model.label.removeprefix('model ')} > calibrate {name}"
         return self.node("calibration", label, self.slices.calibration(name, seed), parents)
 
+    @functools.cache  # noqa: B019
     def plans(self, study_name: str) -> list[CellPlan]:
         """Return the plan of every cell of a study."""
         return [self.plan(study_name, cell) for cell in expand(self.config, study_name)]
@@ -291,13 +303,14 @@ class Graph:
         label = predictions.label.replace("generate", "score")
         return self.node("scores", label, settings, parents, roots)
 
+    @functools.cache  # noqa: B019
     def baselines(self, study_name: str) -> dict[tuple[str, str, str], tuple[Node, Node]]:
         """Return {(data set, baseline, split): (predictions, scores)} of a study."""
         study = self.config.profile("studies", study_name)
         found = {}
         if not study.evaluations:
             return found
-        datasets = sorted({cell.dataset for cell in expand(self.config, study_name)})
+        datasets = sorted({plan.cell.dataset for plan in self.plans(study_name)})
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
             for baseline in getattr(evaluation, "baselines", {}):

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts, tries
+from prunegrid import artifacts, resources, retention, tries
 from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
@@ -97,6 +97,7 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
                 processes = node["settings"].get("processes", 1)
                 with claim_devices(node["device"], processes) as devices:
                     _make(node, devices, started)
+        retention.retire(node.get("retire", ()))
     except BaseException as error:
         reason = report(error, node["label"])
         with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
@@ -129,6 +130,7 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
         manifests[role] = read_manifest(parents[role], parent["key"])
+        retention.require_whole(parents[role])
     if tries.restore(node, manifests):
         log.info("%s: made by an earlier try", node["label"])
         return
@@ -136,13 +138,18 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
         settle_torch(node["threads"])
     scratch.mkdir(parents=True, exist_ok=True)
     log.info("%s: started (key %s)", node["label"], node["key"])
+    artifacts.require_space(folder, resources.space(node, manifests))
     module = importlib.import_module(f"prunegrid.stages.{node['stage']}")
+    before = retention.dropped(folder)
     with artifacts.writing(folder) as out:
         job = Job(node, scratch, devices)
         record = module.run(dict(node["settings"]), parents, out, job)
         check_source(node)
         seconds = time.monotonic() - started
-        _write_manifest(node, out, record, manifests, devices[0], seconds)
+        if before is None:
+            _write_manifest(node, out, record, manifests, devices[0], seconds)
+        else:
+            retention.restore(folder, out, before, node["label"])
     tries.keep(node)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
@@ -178,7 +185,6 @@ def _write_manifest(
     node: Mapping[str, Any], out: Path, record: dict, parents: dict, device: str, seconds: float
 ) -> None:
     files = artifacts.list_files(out)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     manifest = {
         "manifest_version": artifacts.MANIFEST_VERSION,
         "stage": node["stage"],
@@ -197,12 +203,24 @@ def _write_manifest(
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "versions": {name: metadata.version(name) for name in node["pins"]},
         "seconds": round(seconds, 3),
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": _peak_memory(),
         "files": files,
         "content": artifacts.content_digest(files),
         "record": record,
     }
     artifacts.write_json(out / artifacts.MANIFEST, sealed(manifest))
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process held, bytes.
+
+    What `getrusage` says starts at the size of the process that started this one.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _lineage(parents: Mapping[str, dict]) -> list[dict]:
@@ -213,7 +231,8 @@ def _lineage(parents: Mapping[str, dict]) -> list[dict]:
     for role in ("weights", "model"):
         if role in parents:
             parent = parents[role]
-            facts = ("stage", "key", "content", "label", "record", "seconds", "peak_memory_bytes")
+            facts = ["stage", "key", "content", "label", "record", "seconds", "peak_memory_bytes"]
+            facts += ["adopted"] if "adopted" in parent else []
             return [*parent["lineage"], {fact: parent[fact] for fact in facts}]
     return []
 

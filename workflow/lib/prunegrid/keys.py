@@ -35,11 +35,18 @@ def digest(value: Any) -> str:
 def code_digest(roots: Iterable[str | Path]) -> str:
     """Return the digest of the code that runs when the root modules are called.
 
+    A process reads each file once.
+
     Args:
         roots: module names of this package (`prunegrid.stages.prune`) or paths of Python files.
             Every module of the package that a root imports, directly or not, counts; comments,
             docstrings and formatting do not.
     """
+    return _code_digest(frozenset(roots))
+
+
+@functools.cache
+def _code_digest(roots: frozenset[str | Path]) -> str:
     files: set[Path] = set()
     for root in roots:
         files |= _closure(root if isinstance(root, Path) else _module_file(root))
@@ -138,7 +145,11 @@ def literals(module: str | Path) -> dict[str, Any]:
     Method and metric modules declare what they need and accept in such constants; reading them so
     keeps heavy imports out of the start-up.
     """
-    path = module if isinstance(module, Path) else _module_file(module)
+    return _literals(module if isinstance(module, Path) else _module_file(module))
+
+
+@functools.cache
+def _literals(path: Path) -> dict[str, Any]:
     found = {}
     for node in _parsed(path).body:
         if isinstance(node, ast.Assign):
@@ -156,6 +167,7 @@ def literals(module: str | Path) -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def read_pins(env_file: Path) -> dict[str, str]:
     """Return {package: version} of the `name==version` pins in a conda environment file."""
     spec = yaml.safe_load(Path(env_file).read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ is read from its literal constants without importing it.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ METRICS_READ = {"document", "template"}
 
 def _named(folder: Path, name: str, marker: str, what: str) -> Path:
     """Return the file `folder/name.py` that declares `marker`."""
-    known = {p.stem: p for p in sorted(folder.glob("*.py")) if marker in literals(p)}
+    known = _declaring(folder, marker)
     if name not in known:
         raise PrunegridError(f"there is no {what} '{name}'", remedy=nearest(name, known))
     return known[name]
+
+
+@functools.cache
+def _declaring(folder: Path, marker: str) -> dict[str, Path]:
+    return {p.stem: p for p in sorted(folder.glob("*.py")) if marker in literals(p)}
 
 
 def method_facts(method: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,12 +74,12 @@ class Node:
     training: dict[str, Any]
     key: str = field(default="")
 
-    @property
+    @functools.cached_property
     def path(self) -> Path:
         """The artifact's folder."""
         return ARTIFACTS / self.stage / self.key
 
-    @property
+    @functools.cached_property
     def manifest(self) -> str:
         """The file that stands for the artifact in the workflow."""
         return f"{self.path.as_posix()}/manifest.json"
@@ -86,6 +88,17 @@ class Node:
     def status(self) -> Path:
         """The record of a running or failed job."""
         return Path("results/status") / f"{self.stage}-{self.key}.json"
+
+    @functools.cached_property
+    def ref(self) -> dict[str, str]:
+        """What a table's plan says of it, in plain builtins; one dict for all rows."""
+        return {
+            "path": self.path.as_posix(),
+            "key": self.key,
+            "stage": self.stage,
+            "label": self.label,
+            "status": self.status.as_posix(),
+        }
 
     def params(self) -> dict[str, Any]:
         """Return all that its job needs, in plain builtins."""
@@ -109,6 +122,21 @@ class Node:
             "memory": self.memory,
             "training": self.training,
         }
+
+
+def with_ancestors(nodes: Iterable[Node]) -> list[Node]:
+    """Return nodes and all that they depend on, each once, parents before children."""
+    found: dict[Node, None] = {}
+
+    def visit(node: Node) -> None:
+        if node not in found:
+            for parent in node.parents.values():
+                visit(parent)
+            found[node] = None
+
+    for node in nodes:
+        visit(node)
+    return list(found)
 
 
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,27 @@
-"""How much memory a step will need, estimated from the model's size before it runs.
+"""What a step asks of a machine, estimated from the model's size before it runs.
 
-The estimate is a fixed part (Python, torch, transformers) and bytes a parameter by what the step
-holds: weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients,
-two moments in full fine-tuning (12 more), activations of a training batch. Factors are measured
-on SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
+Memory is a fixed part (Python, torch, transformers) and bytes a parameter by what the step holds:
+weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients, two
+moments in full fine-tuning (12 more), activations of a training batch. Factors are measured on
+SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
 more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, and
-COPY for each copy of the trained weights that early stopping and learning rates keep).
+COPY for each copy of the trained weights that early stopping and learning rates keep). Time is that
+of `prunegrid.costs` with a margin, and twice and three times it on a retry.
+
+`prunegrid estimates` compares both with what finished runs took.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from prunegrid import modules
+from prunegrid import costs, modules
+from prunegrid.costs import Step
 from prunegrid.nodes import Node
 
 FIXED_MB = 800
@@ -28,6 +36,7 @@ UNKNOWN_MB = {
     "scores": 700,
 }
 BYTES_A_PARAMETER = {
+    "model": 9,
     "calibration": 6,
     "prune": 8,
     "predictions": 8,
@@ -42,7 +51,15 @@ BYTES_A_PARAMETER = {
 }
 # Beyond that, where units are removed: gradients, and the smaller model beside the full one.
 STRUCTURED = 8
+# Beyond a strategy's MEMORY where it tunes pruned weights: masks, and what applying them takes.
+MASKED = {"full": 28}
+# Logits of the development rows, over a vocabulary of 49,152.
+DEVELOPMENT_MB = 700
 WEIGHTS = ("model", "prune", "finetune", "transform")
+# Minutes that any step may take, and how many times its estimate: of a download, of all others.
+LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 4
+# "135m" of smollm2-135m, "1.3B" of opt-1.3B; not the "2m" of m2m100.
+_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
 
 def memory_mb(node: Node, attempt: int = 1) -> int:
@@ -51,23 +68,137 @@ def memory_mb(node: Node, attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: the weights that it reads do not exist yet, so their size is unknown.
     """
-    weights = [p for p in node.parents.values() if p.stage in WEIGHTS]
-    if not weights:
-        estimate = float(UNKNOWN_MB[node.stage])
+    return int(memory(step_of(node)) * (1 + (attempt - 1) / 2))
+
+
+def minutes(node: Node, attempt: int = 1) -> int:
+    """Return the minutes after which a scheduler may end a step, more on each retry.
+
+    Raises:
+        FileNotFoundError: as `memory_mb`.
+    """
+    return time_limit(step_of(node)) * attempt
+
+
+def time_limit(step: Step) -> int:
+    """Return the minutes that a step is given."""
+    if step.stage in ("model", "data", "rows", "mixture"):
+        return DOWNLOAD_MINUTES
+    return LEAST_MINUTES + int(MARGIN * costs.seconds(step) / 60)
+
+
+def memory(step: Step) -> float:
+    """Return the megabytes that a step is estimated to need."""
+    if step.parameters is None:
+        return float(UNKNOWN_MB[step.stage])
+    if step.stage in ("finetune", "transform"):
+        facts = modules.strategy_facts(step.settings["strategy"])
+        needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
+        needed += MASKED.get(step.kind, 0) if step.pruned else 0
     else:
-        if node.stage in ("finetune", "transform"):
-            facts = modules.strategy_facts(node.settings["strategy"])
-            needed = facts["MEMORY"] + facts["COPY"] * _copies(node.settings)
-        else:
-            needed = BYTES_A_PARAMETER[node.stage]
-            needed += STRUCTURED if node.settings.get("pattern") == "structured" else 0
-        parameters = 0
-        for parent in weights:
-            manifest = json.loads(Path(parent.manifest).read_text(encoding="utf-8"))
-            parameters += manifest["record"]["weights"]["parameters"]
-        # Each process of a fine-tuning loads the model before it is shared out.
-        estimate = (FIXED_MB + parameters * needed / 1e6) * node.settings.get("processes", 1)
-    return int(estimate * (1 + (attempt - 1) / 2))
+        needed = BYTES_A_PARAMETER[step.stage]
+        needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
+    fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
+    # Each process of a fine-tuning loads the model before it is shared out.
+    return (fixed + step.parameters * needed / 1e6) * step.settings.get("processes", 1)
+
+
+def read_parameters(node: Node) -> int:
+    """Return the parameters of weights that are there.
+
+    Raises:
+        FileNotFoundError: they are not.
+    """
+    return _recorded(node.manifest)
+
+
+def likely_parameters(node: Node) -> int | None:
+    """Return the parameters of weights, there or not; None where nothing tells.
+
+    Those of the weights that they are made of (a structured pruning leaves fewer), and of a model
+    those that its name tells.
+    """
+    if Path(node.manifest).exists():
+        return _recorded(node.manifest)
+    if node.stage != "model":
+        return likely_parameters(node.parents["weights"])
+    source = node.settings["source"]
+    if source["kind"] == "random":
+        return 0  # a few thousand
+    for text in (node.label, *map(str, source.values())):
+        if found := _SIZE.search(text):
+            return int(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()])
+    return None
+
+
+def step_of(node: Node, parameters: Callable[[Node], int | None] = read_parameters) -> Step:
+    """Return what decides the costs of a node.
+
+    Args:
+        node: the node.
+        parameters: gives those of weights that it reads.
+    """
+    weights = [parent for parent in node.parents.values() if parent.stage in WEIGHTS]
+    counts = [parameters(parent) for parent in weights]
+    count = None if not counts or None in counts else sum(counts)
+    if node.stage == "model":
+        count = likely_parameters(node)
+    drawn = node.parents.get("calibration")
+    data = node.parents.get("data")
+    return Step(
+        node.stage,
+        node.settings,
+        count,
+        drawn.settings["samples"] * drawn.settings["length"] if drawn else 0,
+        _rows(data.manifest) if data else None,
+        any(_is_pruned(parent) for parent in weights),
+        node.device,
+        node.threads * node.settings.get("processes", 1),
+    )
+
+
+def _is_pruned(node: Node) -> bool:
+    while node.stage != "model":
+        if node.stage == "prune":
+            return True
+        node = node.parents["weights"]
+    return False
+
+
+def space(node: Mapping[str, Any], parents: Mapping[str, Mapping]) -> int:
+    """Return the bytes that a step's artifact is estimated to take, where its weights decide.
+
+    Args:
+        node: `Node.params()`.
+        parents: the manifests of its parents by role.
+    """
+    read = [manifest for manifest in parents.values() if manifest["stage"] in WEIGHTS]
+    weights = [m["record"]["weights"] for m in read if "weights" in m["record"]]
+    count = sum(record["parameters"] for record in weights) if weights else None
+    half = any(record.get("precision") in ("bfloat16", "float16") for record in weights)
+    return costs.disk_bytes(Step(node["stage"], node["settings"], count), 2 if half else 4)
+
+
+def rows_of(manifest: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return {split: rows} of a data artifact's manifest."""
+    splits = manifest["record"].get("splits") or {}
+    return {name: facts["rows"] for name, facts in splits.items() if "rows" in facts}
+
+
+# An artifact of a key does not change, so each is read once.
+@functools.cache
+def _recorded(manifest: str) -> int:
+    return json.loads(Path(manifest).read_bytes())["record"]["weights"]["parameters"]
+
+
+def _rows(manifest: str) -> dict[str, int] | None:
+    path = Path(manifest)
+    return _read_rows(manifest) if path.exists() else None
+
+
+@functools.cache
+def _read_rows(manifest: str) -> dict[str, int] | None:
+    return rows_of(json.loads(Path(manifest).read_bytes()))
 
 
 def _copies(settings: dict) -> int:

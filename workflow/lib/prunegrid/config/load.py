@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Config:
     """A validated config.
 
     Attributes:
-        seed, threads, device, dtype, memory, training: the keys beside the sections.
+        seed, threads, device, dtype, memory, training, retention: the keys beside the sections.
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
     """
@@ -51,6 +52,7 @@ class Config:
     dtype: str
     memory: dict[str, Any]
     training: dict[str, Any]
+    retention: str
     sections: dict[str, dict[str, Any]]
     base: Path
 
@@ -60,10 +62,15 @@ class Config:
 
 
 class Places:
-    """Tells which file a key comes from, for error messages."""
+    """Tells which file a key comes from, for error messages: read once there is one."""
 
     def __init__(self, files: list[Path]) -> None:
-        self.layers = [(path, _read(path)) for path in files]
+        self.files = files
+
+    @functools.cached_property
+    def layers(self) -> list[tuple[Path, Any]]:
+        """The files and what each holds."""
+        return [(path, _read(path)) for path in self.files]
 
     def __call__(self, *keys: Any) -> str:
         """Return `file: dotted.key`, with the last of the files that holds most of the path."""

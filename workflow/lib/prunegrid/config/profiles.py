@@ -303,3 +303,4 @@ class Globals(Profile):
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = Memory()
     training: Training = Training()
+    retention: Literal["all", "needed"] = "all"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from prunegrid import artifacts
 from prunegrid.errors import PrunegridError
-from prunegrid.sources import weights
 from prunegrid.sources.fetched import CONFIG_FILES, Fetched, describe, facts, hashes
 
 
@@ -32,6 +31,8 @@ def model_files(folder: Path, where: str) -> set[str]:
     Raises:
         PrunegridError: there are no weights, or a part of them is missing.
     """
+    from prunegrid.sources import weights  # torch, which data do without
+
     found = {path.name for path in folder.iterdir() if path.is_file()}
     layout = weights.choose(found, where)
     parts = weights.shards(folder / layout.file) if layout.sharded else []

@@ -14,7 +14,6 @@ from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
 from prunegrid.manifests import read_sealed
 from prunegrid.nm import parse_nm
-from prunegrid.nodes import Node
 
 TABLE_ENV = Path("envs/table.yaml")
 SUFFIXES = (
@@ -62,10 +61,10 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
             "baseline": baseline,
             "role": modules.baseline_facts(made.settings["baseline"])["ROLE"],
             "split": split,
-            "data": _ref(made.parents["data"]),
+            "data": made.parents["data"].ref,
             "cut_references": _cuts_references(graph, study, split),
-            "predictions": _ref(made),
-            "scores": _ref(scores),
+            "predictions": made.ref,
+            "scores": scores.ref,
         }
         for (dataset, baseline, split), (made, scores) in graph.baselines(study_name).items()
     ]
@@ -109,9 +108,9 @@ def _census(graph: Graph, study_name: str) -> dict[str, Any]:
                     "dataset": plan.cell.dataset,
                     "seed": plan.cell.seed,
                 },
-                "chain": [_ref(node) for node in plan.chain],
-                "ancestors": [_ref(node) for node in plan.nodes()],
-                "census": _ref(plan.census),
+                "chain": [node.ref for node in plan.chain],
+                "ancestors": [node.ref for node in plan.nodes()],
+                "census": plan.census.ref,
             }
             for plan in graph.plans(study_name)
         ],
@@ -130,12 +129,7 @@ def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
 
 def leaves(graph: Graph, study_name: str) -> list[str]:
     """Return the manifests that the table's rows are read from, each once."""
-    found = {}
-    for plan in graph.plans(study_name):
-        found |= {node.manifest: None for node in plan.leaves()}
-    for pair in graph.baselines(study_name).values():
-        found |= {node.manifest: None for node in pair}
-    return list(found)
+    return [node.manifest for node in graph.study_leaves(study_name)]
 
 
 def is_stale(plan: dict[str, Any]) -> bool:
@@ -162,16 +156,6 @@ def _content(manifest: str) -> str | None:
         return read_json(Path(manifest)).get("content")
     except (AttestationError, AttributeError):
         return None
-
-
-def _ref(node: Node) -> dict[str, str]:
-    return {
-        "path": node.path.as_posix(),
-        "key": node.key,
-        "stage": node.stage,
-        "label": node.label,
-        "status": node.status.as_posix(),
-    }
 
 
 def _contrast(entry: Any) -> dict[str, Any]:
@@ -223,21 +207,21 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "generation": "+".join(sorted(generations)) or None,
             "seed": cell.seed,
         },
-        "chain": [_ref(node) for node in plan.chain],
-        "ancestors": [_ref(node) for node in plan.nodes()],
-        "data": _ref(plan.data),
+        "chain": [node.ref for node in plan.chain],
+        "ancestors": [node.ref for node in plan.nodes()],
+        "data": plan.data.ref,
         "texts": {
-            split: {"predictions": _ref(made), "scores": _ref(scores)}
+            split: {"predictions": made.ref, "scores": scores.ref}
             for split, (made, scores) in plan.texts.items()
         },
         "documents": {
-            name: {"data": _ref(graph.data(evaluation.dataset)), "split": evaluation.split}
+            name: {"data": graph.data(evaluation.dataset).ref, "split": evaluation.split}
             for name, evaluation in asked.items()
             if evaluation.kind == "translation"
         },
-        "perplexities": {name: _ref(node) for name, node in plan.perplexities.items()},
-        "tasks": {name: _ref(node) for name, node in plan.tasks.items()},
-        "efficiency": _ref(plan.efficiency) if plan.efficiency else None,
+        "perplexities": {name: node.ref for name, node in plan.perplexities.items()},
+        "tasks": {name: node.ref for name, node in plan.tasks.items()},
+        "efficiency": plan.efficiency.ref if plan.efficiency else None,
     }
 
 

@@ -137,10 +137,21 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
         "dtype": lead["lineage"][0]["record"]["weights"]["precision"],
         "versions": canonical_json(lead["versions"]),
         "lineage": canonical_json([[ref["stage"], ref["key"]] for ref in cell["chain"]]),
+        "adopted": adopted([*lead["lineage"], *manifests.values()]),
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     row |= _trained(tuned) | recovered(lead["lineage"])
     return row | _generated(manifests) | _asked(manifests) | _timed(manifests)
+
+
+def adopted(steps: list[dict]) -> str | None:
+    """Return the decisions by which steps were kept under changed code or versions, as JSON."""
+    found = [
+        {"stage": step["stage"], "label": step["label"], **decision}
+        for step in steps
+        for decision in step.get("adopted", ())
+    ]
+    return canonical_json(found) if found else None
 
 
 def _require_counted(weights: dict, dense: dict) -> None:

@@ -109,6 +109,7 @@ PROVENANCE = (
     Column("heads_sha256", "string", "heads that were tuned on the weights; null without"),
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
+    Column("adopted", "string", "JSON: steps kept under changed code or versions, and why"),
 )
 COLUMNS = KEYS + FACTS + PROVENANCE
 

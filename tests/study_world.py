@@ -1,0 +1,61 @@
+"""A study of four cells over profiles of config.yaml, and artifacts of it without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from prunegrid import artifacts
+from prunegrid.config.load import validate
+from prunegrid.costs import WEIGHTS_MADE
+from prunegrid.graph import Graph
+from prunegrid.nodes import Node
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def graph(evaluations=("wikipedia-512",), tunings=("none", "demo-full"), **top) -> Graph:
+    """Return the graph of study `s`: two prunings by two tunings of SmolLM2-135M."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    grid = {
+        "model": "smollm2-135m",
+        "prune": ["dense", "wiki-wanda-50"],
+        "finetune": list(tunings),
+    }
+    raw["studies"] = {"s": {"dataset": "aclsum", "grid": grid, "evaluations": list(evaluations)}}
+    return Graph(validate(raw | top, [ROOT / "config.yaml"], ROOT), ROOT)
+
+
+def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) -> Path:
+    """Write the artifact of a node below the working directory; return its folder."""
+    with artifacts.writing(node.path) as out:
+        (out / "small.json").write_text(node.label)
+        if node.stage in ("model", *WEIGHTS_MADE):
+            (out / "model.safetensors").write_bytes(bytes(4 * parameters))
+        files = artifacts.list_files(out)
+        parents = {role: artifacts.recorded(parent.path) for role, parent in node.parents.items()}
+        weights = parents.get("weights") or parents.get("model")
+        kept = ("key", "stage", "content")
+        manifest = {
+            "stage": node.stage,
+            "key": node.key,
+            "label": node.label,
+            "settings": node.settings,
+            "code": node.code,
+            "pins": node.pins,
+            "parents": {r: {fact: p[fact] for fact in kept} for r, p in parents.items()},
+            "lineage": [*weights["lineage"], {f: weights[f] for f in (*kept, "label")}]
+            if weights
+            else [],
+            "threads": node.threads,
+            "device": node.device,
+            "seconds": seconds,
+            "peak_memory_bytes": 10**8,
+            "files": files,
+            "content": artifacts.content_digest(files),
+            "record": {"weights": {"parameters": parameters}},
+            **facts,
+        }
+        artifacts.write_json(out / artifacts.MANIFEST, manifest)
+    return node.path

@@ -1,0 +1,191 @@
+"""Plans: jobs by rule, and costs from finished steps or from the model's size."""
+
+from dataclasses import replace
+
+import pytest
+from study_world import ROOT, graph, make
+
+from prunegrid import cli, costs, finished, planning, resources
+from prunegrid.config.load import read_files, validate
+from prunegrid.costs import Step
+from prunegrid.graph import Graph
+from prunegrid.nodes import with_ancestors
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
+    made = graph()
+    results = tmp_path / "results"
+    found = planning.plan(made, "s", results)
+    jobs = {name: rule.jobs for name, rule in found.rules.items()}
+    assert jobs == {
+        "download_model": 1,
+        "download_data": 2,
+        "calibrate": 1,
+        "prune": 1,
+        "finetune": 2,
+        "perplexity": 4,
+    }
+    assert all(rule.bases == {"formula": rule.jobs} for rule in found.rules.values())
+    text = "\n".join(planning.lines(found, "all"))
+    assert "s: 4 cells, 11 jobs to run" in text
+    assert "retention: needed would drop" in text
+    for node in with_ancestors(made.study_leaves("s")):
+        if node.stage != "perplexity":
+            make(node)
+    found = planning.plan(made, "s", results)
+    assert {name: rule.jobs for name, rule in found.rules.items() if rule.jobs} == {"perplexity": 4}
+    assert found.rules["finetune"].done == 2
+    assert found.droppable == 0
+
+
+def test_a_cell_is_few_jobs_of_its_own(tmp_path):
+    """Tasks apart, of which each is a job; chains that begin alike share their steps."""
+    files = [ROOT / "config.yaml"]
+    whole = Graph(validate(read_files(files), files, ROOT), ROOT)
+    shared = {"model", "data", "calibration", "rows", "mixture", "tasks"}
+    for study in whole.config.sections["studies"]:
+        seen = set()
+        for plan in whole.plans(study):
+            own = {node for node in plan.nodes() if node.stage not in shared} - seen
+            assert len(own) <= 8, (study, plan.cell)
+            seen |= own
+
+
+def test_a_model_without_a_known_size_is_told(tmp_path):
+    raw = graph()
+    node = raw.model("smollm2-135m")
+    assert resources.likely_parameters(node) == 135 * 10**6  # by its name
+    object.__setattr__(node, "label", "model mine")
+    node.settings["source"] = {"kind": "local"}
+    assert resources.likely_parameters(node) is None
+    found = planning.plan(raw, "s", tmp_path / "results")
+    assert found.unknown == ["model mine"]
+    assert "planned as 1 billion parameters: model mine" in "\n".join(planning.lines(found, "all"))
+
+
+def test_finished_steps_tell_more_than_the_formula(tmp_path):
+    made = graph()
+    results = tmp_path / "results"
+    for node in with_ancestors(made.study_leaves("s")):
+        make(node, parameters=10**6, seconds=7.0)
+    steps = finished.read(results)
+    assert len(steps) == 11
+    one = next(s for s in steps if s.step.stage == "perplexity")
+    knows = finished.Experience(steps)
+    same = knows.estimate(one.step)
+    assert same.basis == "alike" and same.seconds == pytest.approx(7.0)
+    twice = knows.estimate(replace(one.step, parameters=2 * 10**6))
+    assert twice.seconds == pytest.approx(14.0)
+    tuned = next(s for s in steps if s.step.stage == "finetune")
+    other = replace(tuned.step, settings={**tuned.step.settings, "strategy": "lora"})
+    assert knows.estimate(other).basis == "stage"
+    assert knows.estimate(replace(tuned.step, device="cuda")).basis == "formula"
+    assert knows.estimate(tuned.step).disk == pytest.approx(tuned.disk, rel=1e-4)
+
+
+def test_benchmark_files_say_how_long_and_how_much(tmp_path):
+    made = graph()
+    node = made.model("smollm2-135m")
+    make(node, parameters=10**6)
+    place = tmp_path / "results/benchmarks/model"
+    place.mkdir(parents=True)
+    (place / f"{node.key}.tsv").write_text(
+        "s\th:m:s\tmax_rss\n3.0\t0:00:03\t90\n5.5\t0:00:05\t2000\n"
+    )
+    (one,) = finished.read(tmp_path / "results")
+    assert (one.seconds, one.memory) == (5.5, 2000 * 2**20)
+
+
+def test_estimates_below_what_was_measured_are_told(tmp_path):
+    made = graph()
+    node = made.model("smollm2-135m")
+    make(node, parameters=10**6)
+    assert list(finished.shortfalls(finished.read(tmp_path / "results"))) == []
+    make(node, parameters=10**6, peak_memory_bytes=10**10, seconds=10**5)
+    steps = finished.read(tmp_path / "results")
+    assert [what for _, what, _, _ in finished.shortfalls(steps)] == ["memory", "time"]
+    count, memory, time = finished.tightest(steps)["model"]
+    assert count == 1 and memory > 1 and time > 1
+
+
+STEPS = {
+    "calibration": {"samples": 4, "length": 32},
+    "prune": {"method": "wanda"},
+    "finetune": {"strategy": "full", "token_budget": 1000},
+    "transform": {"strategy": "quantize", "precision": "nf4"},
+    "predictions": {"rows": 4, "max_new_tokens": 8, "prompt": {"max_words": 10}},
+    "perplexity": {"window": 32, "max_windows": 4},
+    "tasks": {"rows": 10, "shots": 1},
+    "efficiency": {
+        "warmup": 1,
+        "repetitions": 2,
+        "batch_size": 1,
+        "prompt_tokens": 8,
+        "new_tokens": 4,
+    },
+    "census": {},
+}
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_costs_grow_with_the_model(stage):
+    small, large = (Step(stage, STEPS[stage], n) for n in (10**8, 10**9))
+    assert costs.work(large) == pytest.approx(10 * costs.work(small))
+    assert costs.seconds(large) > costs.seconds(small) > costs.start(small)
+    assert costs.disk_bytes(large) >= costs.disk_bytes(small)
+    if stage in costs.WEIGHTS_MADE:
+        assert costs.disk_bytes(large) > 10**9
+
+
+def test_what_is_learned_counts():
+    base = {"strategy": "full", "batch_size": 2, "accumulate": 4, "window": 100}
+
+    def tokens(**settings):
+        step = Step("finetune", base | settings, 1, rows={"train": 50})
+        return (costs.work(step) - costs.COUNTING) / 6
+
+    assert tokens(token_budget=7000) == 7000
+    assert tokens(token_budget=7000, learning_rates=[1, 2, 3]) == 21000
+    assert tokens(max_steps=5) == 5 * 8 * 100
+    assert tokens(epochs=3, split="train") == 3 * 50 * 100
+    assert tokens(epochs=3, rows=4, split="train") == 3 * 4 * 100
+
+
+def test_quantized_weights_take_less_disk():
+    def size(**settings):
+        return costs.disk_bytes(Step("finetune", settings, 10**9))
+
+    assert size(strategy="qlora") < size(strategy="qlora", adapter="merged")
+    assert size(strategy="full") == pytest.approx(4e9, rel=0.01)
+
+
+def test_the_commands_speak_of_an_empty_store(capsys):
+    assert cli.main(["plan", "demo"]) == 0
+    told = capsys.readouterr().out
+    assert "demo: 9 cells" in told
+    assert [line.split()[0] for line in told.splitlines()[2:6]] == [
+        "rule",
+        "download_model",
+        "download_data",
+        "calibrate",
+    ]
+    assert cli.main(["gc", "--delete"]) == 0
+    assert "0 folder(s)" in capsys.readouterr().out
+    assert cli.main(["estimates"]) == 0
+    assert "0 finished steps" in capsys.readouterr().out
+    assert cli.main(["adopt", "demo", "--because", "read"]) == 0
+    assert "0 artifact(s) adopted" in capsys.readouterr().out
+    assert cli.main(["plan", "dmo"]) == 1
+    assert "did you mean 'demo'" in capsys.readouterr().err
+
+
+def test_estimates_that_are_too_low_fail_the_command(capsys):
+    make(graph().model("smollm2-135m"), peak_memory_bytes=10**10)
+    assert cli.main(["estimates"]) == 1
+    told = capsys.readouterr().out
+    assert "too little memory: model smollm2-135m: asks 800 MB, took 10,000" in told

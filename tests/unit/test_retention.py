@@ -1,0 +1,152 @@
+"""Weights that no step needs go, nothing reruns by that, and they come back as they were."""
+
+import logging
+import shutil
+
+import pytest
+from study_world import graph, make
+
+from prunegrid import artifacts, pending, retention
+from prunegrid.costs import WEIGHTS_MADE
+from prunegrid.errors import AttestationError
+from prunegrid.nodes import with_ancestors
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def finished(made):
+    for node in with_ancestors(made.study_leaves("s")):
+        make(node)
+
+
+def tuned(made):
+    (node,) = [
+        n for n in made.all_nodes() if n.label.endswith("wiki-wanda-50 > finetune demo-full")
+    ]
+    return node
+
+
+def test_what_is_dropped_says_what_went_and_what_it_was():
+    made = graph()
+    finished(made)
+    node = tuned(made)
+    before = artifacts.read_manifest(node.path)
+    assert retention.drop(node.path) == 4000
+    assert retention.drop(node.path) == 0
+    assert sorted(p.name for p in node.path.iterdir()) == [
+        "dropped.json",
+        "small.json",
+    ]
+    assert artifacts.read_manifest(node.path, node.key) == before
+    (node.path / "small.json").write_text("changed")
+    with pytest.raises(AttestationError, match=r"small\.json is not the one"):
+        artifacts.read_manifest(node.path)
+
+
+def test_nobody_reads_dropped_weights():
+    made = graph()
+    finished(made)
+    node = tuned(made)
+    retention.require_whole(node.path)
+    retention.drop(node.path)
+    with pytest.raises(AttestationError, match="dropped"):
+        retention.require_whole(node.path)
+
+
+def test_nothing_reruns_by_dropping():
+    made = graph()
+    finished(made)
+    for node in made.all_nodes():
+        assert bool(retention.drop(node.path)) == bool(node.stage in ("model", *WEIGHTS_MADE))
+    assert pending.pending(made.study_leaves("s")) == []
+
+
+def test_a_new_step_has_them_made_again_and_no_other():
+    made = graph()
+    finished(made)
+    for node in made.all_nodes():
+        if node.stage in ("prune", "finetune"):
+            retention.drop(node.path)
+    more = graph(evaluations=("wikipedia-512", "wikipedia-2048"))
+    todo = pending.pending(more.study_leaves("s"))
+    again = [node for node in todo if artifacts.is_dropped(node.path)]
+    assert {node.stage for node in again} == {"prune", "finetune"}
+    new = [node for node in todo if node not in again]
+    assert {node.stage for node in new} == {"perplexity"}
+    assert len(new) == 4
+    # Parents first, so that each finds its weights.
+    assert todo.index(tuned(more).parents["weights"]) < todo.index(tuned(more))
+
+
+def test_the_last_reader_drops_and_only_where_that_is_asked_for():
+    made = graph(retention="needed")
+    finished(made)
+    node = tuned(made)
+    (reader,) = [n for n in made.all_nodes() if node in n.parents.values()]
+    pruned = node.parents["weights"]
+    entries = pending.retired_by(made, node, ["s"])
+    assert [entry["path"] for entry in entries] == [pruned.path.as_posix()]
+    assert len(entries[0]["needed_by"]) == 2  # its tuning, its own perplexity
+    shutil.rmtree(reader.path)
+    retention.retire(pending.retired_by(made, reader, ["s"]))
+    assert not artifacts.is_dropped(node.path)
+    make(reader)
+    retention.retire(pending.retired_by(made, reader, ["s"]))
+    assert artifacts.is_dropped(node.path)
+    # What read the pruned weights is dropped itself, and counts as made.
+    retention.retire(entries)
+    assert artifacts.is_dropped(pruned.path)
+    assert pending.retired_by(made, reader, []) == []
+    assert pending.retired_by(graph(), node, ["s"]) == []
+    models = {n.path.as_posix() for n in made.all_nodes() if n.stage == "model"}
+    gone = [e for n in made.all_nodes() for e in pending.retired_by(made, n, ["s"])]
+    assert not models & {entry["path"] for entry in gone}
+
+
+def test_what_cannot_be_dropped_fails_no_job(caplog):
+    made = graph(retention="needed")
+    finished(made)
+    node = tuned(made)
+    (node.path / artifacts.MANIFEST).write_text("{")
+    with caplog.at_level(logging.WARNING):
+        retention.retire([{"path": node.path.as_posix(), "needed_by": []}])
+    assert "could not be dropped" in caplog.text
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_is_made_again_is_what_was_dropped_or_fails(tmp_path, same):
+    made = graph()
+    finished(made)
+    node = tuned(made)
+    before = artifacts.read_manifest(node.path)
+    retention.drop(node.path)
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "model.safetensors").write_bytes(bytes(4000) if same else b"other")
+    (again / "small.json").write_text("other times")
+    (again / "new.json").write_text("")
+    told = retention.dropped(node.path)
+    if not same:
+        with pytest.raises(AttestationError, match="is not what was dropped"):
+            retention.restore(node.path, again, told, "here")
+        return
+    retention.restore(node.path, again, told, "here")
+    assert artifacts.read_manifest(again, node.key) == before
+
+
+def test_a_drop_that_was_killed_leaves_a_whole_artifact_or_a_dropped_one(monkeypatch):
+    made = graph()
+    finished(made)
+    node = tuned(made)
+    (node.path / artifacts.DROPPED).write_text("{}")  # before the manifest goes
+    assert not artifacts.is_dropped(node.path)
+    retention.require_whole(node.path)
+    artifacts.read_manifest(node.path)
+    weights = (node.path / "model.safetensors").read_bytes()
+    retention.drop(node.path)
+    (node.path / "model.safetensors").write_bytes(weights)  # before the weights go
+    assert artifacts.is_dropped(node.path)
+    artifacts.read_manifest(node.path)

@@ -1,0 +1,98 @@
+"""What code and versions alone would rerun is told, and can be kept with the reason on record."""
+
+import json
+
+import pytest
+from study_world import graph, make
+
+from prunegrid import artifacts, keys, retention, upgrades
+from prunegrid.errors import PrunegridError
+from prunegrid.nodes import with_ancestors
+from prunegrid.pending import pending
+from prunegrid.tables.rows import adopted
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def upgraded(tmp_path, monkeypatch):
+    """The graph under another peft, over the artifacts of before."""
+    before = graph()
+    for node in with_ancestors(before.study_leaves("s")):
+        make(node)
+    read = keys.read_pins
+    monkeypatch.setattr(
+        keys, "read_pins", lambda file: {**read(file), "bitsandbytes": "99.0", "pyarrow": "99.0"}
+    )
+    return graph()
+
+
+def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
+    todo = pending(upgraded.study_leaves("s"))
+    found = upgrades.find(upgraded, todo, tmp_path / "results")
+    assert [one.node for one in found] == todo
+    by_stage = {one.node.stage: one for one in found}
+    assert set(by_stage) == {"data", "calibration", "prune", "finetune", "perplexity"}
+    assert list(by_stage["data"].pins) == ["pyarrow"]
+    assert by_stage["finetune"].pins["bitsandbytes"][1] == "99.0"
+    assert not any(one.code for one in found)
+    assert by_stage["prune"].pins == {}  # its calibration is another
+    text = "\n".join(upgrades.lines(found, "s"))
+    assert f"{len(todo)} of these were made before" in text
+    assert "an input that changed so" in text and "-> 99.0" in text and "adopt s" in text
+
+
+def test_other_settings_are_no_upgrade(tmp_path):
+    before = graph(evaluations=("wikipedia-512",))
+    for node in with_ancestors(before.study_leaves("s")):
+        make(node)
+    other = graph(evaluations=("wikipedia-2048",))
+    todo = pending(other.study_leaves("s"))
+    assert todo
+    assert upgrades.find(other, todo, tmp_path / "results") == []
+
+
+def test_adopted_artifacts_are_the_old_bytes_and_say_who_decided(upgraded, tmp_path):
+    results = tmp_path / "results"
+    todo = pending(upgraded.study_leaves("s"))
+    found = upgrades.find(upgraded, todo, results)
+    (pruned,) = [one for one in found if one.node.stage == "prune"]
+    retention.drop(pruned.folder)
+    assert len(upgrades.adopt(found, "changelog read: nothing we call")) == len(todo)
+    assert pending(upgraded.study_leaves("s")) == []
+    for one in found:
+        old, new = one.manifest, artifacts.read_manifest(one.node.path, one.node.key)
+        assert new["content"] == old["content"] and new["pins"] == old["pins"]
+        (decision,) = new["adopted"]
+        assert decision["key"] == old["key"]
+        assert decision["because"] == "changelog read: nothing we call"
+        for role, parent in one.node.parents.items():
+            assert new["parents"][role]["key"] == parent.key
+    assert retention.dropped(pruned.node.path)["manifest"]["key"] == pruned.node.key
+    leaf = artifacts.read_manifest(found[-1].node.path)
+    told = json.loads(adopted([*leaf["lineage"], leaf]))
+    assert [one["stage"] for one in told][-1] == "perplexity"
+    assert all(one["because"] and one["by"] and one["on"] for one in told)
+    # Once more, nothing is left to adopt.
+    assert upgrades.find(upgraded, pending(upgraded.study_leaves("s")), results) == []
+
+
+def test_rows_of_steps_that_ran_say_nothing():
+    assert adopted([{"stage": "model", "label": "m"}]) is None
+
+
+def test_a_reason_is_needed(upgraded, tmp_path):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    with pytest.raises(PrunegridError, match="no reason"):
+        upgrades.adopt(found, "  ")
+
+
+def test_what_is_damaged_is_not_adopted(upgraded, tmp_path):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    (found[0].folder / "small.json").write_text("changed")
+    with pytest.raises(PrunegridError, match=r"small\.json"):
+        upgrades.adopt(found, "reviewed")
+    assert not found[0].node.path.exists()

@@ -1,0 +1,79 @@
+"""`retention: needed`: weights go when they are read, and come back for a step that is added."""
+
+import pandas
+import pytest
+from runs import ROOT, Run
+from study_world import make
+
+from prunegrid import retention
+from prunegrid.config.load import read_files, validate
+from prunegrid.costs import WEIGHTS_MADE
+from prunegrid.graph import Graph
+from prunegrid.nodes import with_ancestors
+
+
+def artifacts(run, stage):
+    return sorted((run.folder / "results/artifacts" / stage).glob("*"))
+
+
+def is_dropped(folder):
+    weights = list(folder.rglob("*.safetensors"))
+    assert bool(weights) != (folder / "dropped.json").exists()
+    return not weights
+
+
+def test_snakemake_reruns_what_is_pending_and_nothing_else(tmp_path, monkeypatch):
+    """Dry runs over artifacts that no job made: the rules see what `pending` says."""
+    run = Run.fresh(tmp_path / "run")
+    monkeypatch.chdir(run.folder)
+    files = [ROOT / "config.yaml", run.folder / "config.yaml"]
+    graph = Graph(validate(read_files(files), files, run.folder), ROOT)
+    for node in with_ancestors(graph.study_leaves("one")):
+        make(node)
+        if node.stage in WEIGHTS_MADE:
+            retention.drop(node.path)
+    assert run.plan("results/one.parquet") == {"aggregate": 1}
+    run.configure(lambda tree: tree["studies"]["one"]["evaluations"].append("tiny-ppl"))
+    planned = {"prune": 1, "finetune": 1, "download_data": 1, "perplexity": 1, "aggregate": 1}
+    assert run.plan("results/one.parquet") == planned
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory) -> Run:
+    """Study `one`, made under `retention: needed`."""
+    run = Run.fresh(tmp_path_factory.mktemp("lean"))
+    run.configure(lambda tree: tree.update(retention="needed"))
+    done = run.snakemake("results/one.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    return run
+
+
+def test_weights_go_and_nothing_reruns(lean):
+    for stage in ("prune", "finetune"):
+        assert all(map(is_dropped, artifacts(lean, stage)))
+    assert not any(map(is_dropped, artifacts(lean, "model")))
+    assert lean.plan("results/one.parquet") == {}
+    told = lean.prunegrid("plan", "one", "--configfile", "config.yaml")
+    assert "one: 1 cells, 0 jobs to run" in told.stdout, told.stderr
+    assert "0 folder(s)" in lean.prunegrid("gc", "--configfile", "config.yaml").stdout
+    verified = lean.prunegrid("verify", "results/one.parquet")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "dropped" in verified.stderr
+
+
+def test_a_step_that_is_added_has_them_made_again_as_they_were(lean, tmp_path):
+    run = lean.copy(tmp_path / "more")
+    before = [path.joinpath("dropped.json").read_bytes() for path in artifacts(run, "finetune")]
+    sha256 = pandas.read_parquet(run.folder / "results/one.parquet")["weights_sha256"].item()
+    run.configure(lambda tree: tree["studies"]["one"]["evaluations"].append("tiny-ppl"))
+    planned = {"prune": 1, "finetune": 1, "download_data": 1, "perplexity": 1, "aggregate": 1}
+    assert run.plan("results/one.parquet") == planned
+    done = run.snakemake("results/one.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    row = pandas.read_parquet(run.folder / "results/one.parquet").iloc[0]
+    assert row["status"] == "ok" and row["weights_sha256"] == sha256
+    assert row["tiny-ppl_ppl_32_nonoverlap"] > 1
+    assert all(map(is_dropped, artifacts(run, "finetune")))
+    after = [path.joinpath("dropped.json").read_bytes() for path in artifacts(run, "finetune")]
+    assert after == before
+    assert run.plan("results/one.parquet") == {}

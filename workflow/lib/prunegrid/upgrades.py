@@ -1,0 +1,221 @@
+"""What was made before under other code or other package versions, and taking it over.
+
+The same settings over the same inputs, made by other code or other versions, are another key: the
+step runs again. `find` tells which pending steps are only that. `adopt` takes what is there over
+under the new key, unchanged, where somebody has reviewed that the change does not matter; who, when
+and why stands in its manifest and in the rows that are read from it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunegrid import artifacts, keys, retention
+from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.graph import Graph
+from prunegrid.nodes import STAGES, Node, without_paths
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """A pending node that differs from an artifact at hand by code or versions alone.
+
+    Attributes:
+        node: what would be made.
+        folder: the artifact that is there.
+        manifest: of that artifact.
+        pins: {package: (version then, version now)} of those that differ.
+        code: whether its own code differs.
+    """
+
+    node: Node
+    folder: Path
+    manifest: Mapping[str, Any]
+    pins: dict[str, tuple[str, str]]
+    code: bool
+
+
+def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
+    """Return the upgrades among pending nodes, in their order.
+
+    Args:
+        graph: of the config.
+        nodes: pending ones, parents before children.
+        results: the folder of artifacts.
+    """
+    made = _by_meaning(results)
+    meanings: dict[Node, str] = {}
+    found = []
+    for node in nodes:
+        earlier = made.get(_meaning(node, meanings))
+        if earlier is None or earlier[1]["key"] == node.key:
+            continue
+        folder, manifest = earlier
+        pins = {
+            name: (manifest["pins"].get(name, "none"), version)
+            for name, version in node.pins.items()
+            if manifest["pins"].get(name) != version
+        }
+        found.append(Upgrade(node, folder, manifest, pins, manifest["code"] != node.code))
+    return found
+
+
+def lines(found: Sequence[Upgrade], study: str) -> list[str]:
+    """Return in words what would run only because code or versions changed."""
+    if not found:
+        return []
+    changed = Counter(
+        f"{name} {then} -> {now}" for one in found for name, (then, now) in one.pins.items()
+    )
+    changed.update("code" for one in found if one.code)
+    changed.update("an input that changed so" for one in found if not (one.code or one.pins))
+    why = ", ".join(f"{what} ({count})" for what, count in changed.most_common())
+    return [
+        f"upgrade: {len(found)} of these were made before under other code or versions: {why}",
+        f"  to keep them as they are: prunegrid adopt {study} --because 'what you reviewed'",
+    ]
+
+
+def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
+    """Take artifacts over under their new keys; return the new folders.
+
+    Files are linked where the disk can, copied elsewhere. Their manifests keep the code, the pins
+    and the versions that made them.
+
+    Raises:
+        PrunegridError: no reason is given.
+        AttestationError: an artifact is not what its manifest says.
+    """
+    if not because.strip():
+        raise PrunegridError("no reason is given", expected="--because 'what you reviewed'")
+    taken = []
+    for one in found:
+        if retention.is_there(one.node.manifest):
+            continue
+        manifest = artifacts.read_manifest(one.folder, one.manifest["key"])
+        with artifacts.writing(one.node.path) as out:
+            for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
+                if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
+                    _link(path, out / path.relative_to(one.folder))
+            new = _manifest(one, manifest, because)
+            before = retention.dropped(one.folder)
+            if before:  # dropped weights stay dropped
+                artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
+            else:
+                artifacts.write_json(out / artifacts.MANIFEST, new)
+        taken.append(one.node.path)
+    return taken
+
+
+def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[str, Any]:
+    """Return the manifest under the new key: its parents' keys are the new ones too."""
+    decision = {
+        "key": manifest["key"],
+        "because": because,
+        "by": getpass.getuser(),
+        "on": datetime.date.today().isoformat(),
+        "code": one.node.code if one.code else None,
+        "pins": {name: list(versions) for name, versions in one.pins.items()},
+    }
+    parents = {
+        role: {**manifest["parents"][role], "key": parent.key}
+        for role, parent in one.node.parents.items()
+    }
+    taken = {
+        **manifest,
+        "key": one.node.key,
+        "parents": parents,
+        "lineage": _lineage(one, manifest),
+        "adopted": [*manifest.get("adopted", []), decision],
+    }
+    taken.pop("seal", None)  # it was of what the job wrote
+    return taken
+
+
+def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
+    """Return the lineage by the new keys; a step that was adopted says so."""
+    chain = []
+    weights = one.node.parents.get("weights") or one.node.parents.get("model")
+    while weights is not None:
+        chain.insert(0, weights)
+        weights = weights.parents.get("weights")
+    if len(chain) != len(manifest["lineage"]):
+        return list(manifest["lineage"])
+    return [
+        {**entry, "key": node.key, **_adopted(node)}
+        for entry, node in zip(manifest["lineage"], chain, strict=True)
+    ]
+
+
+def _adopted(node: Node) -> dict[str, Any]:
+    try:
+        manifest = artifacts.recorded(node.path)
+    except AttestationError:
+        return {}
+    return {"adopted": manifest["adopted"]} if "adopted" in manifest else {}
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _meaning(node: Node, known: dict[Node, str]) -> str:
+    """Return a digest of what a node is made of and how, code and versions apart."""
+    if node not in known:
+        parents = {role: _meaning(parent, known) for role, parent in node.parents.items()}
+        known[node] = _digest(
+            node.stage, node.settings, parents, node.pins, node.threads, node.device
+        )
+    return known[node]
+
+
+def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
+    """Return {meaning: (folder, manifest)} of the artifacts at hand, the newest of each."""
+    manifests: dict[tuple[str, str], tuple[Path, dict]] = {}
+    for folder in (results / "artifacts").glob("*/*"):
+        try:
+            manifest = artifacts.recorded(folder)
+            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
+        except (AttestationError, KeyError, TypeError):
+            continue
+    known: dict[tuple[str, str], str | None] = {}
+
+    def meaning(name: tuple[str, str]) -> str | None:
+        if name in known:
+            return known[name]
+        known[name] = None
+        if name in manifests:
+            manifest = manifests[name][1]
+            parents = {
+                role: meaning((parent["stage"], parent["key"]))
+                for role, parent in manifest["parents"].items()
+            }
+            if None not in parents.values():
+                facts = (manifest[fact] for fact in ("pins", "threads", "device"))
+                known[name] = _digest(name[0], manifest["settings"], parents, *facts)
+        return known[name]
+
+    ordered = sorted(manifests, key=lambda name: manifests[name][0].stat().st_mtime)
+    found = {meaning(name): manifests[name] for name in ordered}
+    return {key: value for key, value in found.items() if key is not None}
+
+
+def _digest(
+    stage: str, settings: Mapping, parents: dict, pins: Mapping, threads: int, device: str
+) -> str:
+    # Where a model scores, threads and the device change bytes too.
+    threaded = STAGES[stage][1] or (stage == "scores" and "torch" in pins)
+    how = [threads, device.partition(":")[0]] if threaded else None
+    return keys.digest([stage, without_paths(dict(settings)), parents, how])
