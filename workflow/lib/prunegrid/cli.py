@@ -160,6 +160,7 @@ def _adopt(options: argparse.Namespace) -> int:
 
 def _gc(options: argparse.Namespace) -> int:
     from prunegrid import collect
+    from prunegrid.repair import nobody_else
 
     garbage = collect.find(_graph(options), Path("results"), tables=options.tables)
     for one in garbage:
@@ -167,7 +168,8 @@ def _gc(options: argparse.Namespace) -> int:
         print(f"{one.size / 1e6:10.1f} MB  {one.path}{part}  {one.label}")
     size = sum(one.size for one in garbage) / 1e9
     if options.delete:
-        collect.remove(garbage)
+        with nobody_else():
+            collect.remove(garbage)
     what = "removed" if options.delete else "could go (--delete removes them)"
     print(f"{len(garbage)} folder(s), {size:.2f} GB: {what}")
     return 0

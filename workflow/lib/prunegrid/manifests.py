@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         AttestationError: it is missing, no JSON object, or not the one that was sealed.
     """
+    return _checked(path, lambda: artifacts.read_json(path))
+
+
+def _checked(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
+    """Return what `read` gives, an object whose seal fits."""
     fault = ""
     try:
-        body = artifacts.read_json(path)
+        body = read()
         if not isinstance(body, dict):
             fault = "not a manifest"
         elif SEAL in body and body[SEAL] != seal_of(body):
@@ -64,8 +69,9 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
         AttestationError: as there; or the manifest is not of the form that a job writes, or is not
             the one that was sealed.
     """
-    path = Path(folder) / MANIFEST
-    if not _is_listing(read_sealed(path)):
+    dropped = artifacts.is_dropped(folder)
+    path = Path(folder) / (artifacts.DROPPED if dropped else MANIFEST)
+    if not _is_listing(_checked(path, lambda: artifacts.recorded(folder))):
         raise AttestationError("not a manifest", where=str(path), remedy=REPAIR)
     return artifacts.read_manifest(folder, key, check_files=check_files)
 

@@ -14,6 +14,7 @@ from prunegrid.artifacts import MANIFEST
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import read_manifest
 from prunegrid.nodes import ARTIFACTS
+from prunegrid.retention import is_there
 
 # Held by every run (`prunegrid.engine.hold_folder`).
 LIVE = Path(".snakemake/prunegrid.lock")
@@ -28,7 +29,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
     Raises:
         PrunegridError: a run is under way in this folder.
     """
-    with _nobody_else():
+    with nobody_else():
         removed = []
         for path in sorted(folder.glob("*/.*.tmp")):
             shutil.rmtree(path, ignore_errors=True)
@@ -44,7 +45,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
 
 def _fault(path: Path) -> str:
     """Return what is wrong with an artifact, "" where nothing is."""
-    if not (path / MANIFEST).exists():
+    if not is_there(path / MANIFEST):
         return f"{path}: without a manifest"
     try:
         read_manifest(path, path.name)
@@ -54,7 +55,12 @@ def _fault(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _nobody_else() -> Iterator[None]:
+def nobody_else() -> Iterator[None]:
+    """Give a context in which no run is under way in this folder.
+
+    Raises:
+        PrunegridError: one is.
+    """
     if not LIVE.exists():
         yield
         return

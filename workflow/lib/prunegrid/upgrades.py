@@ -21,6 +21,7 @@ from typing import Any
 from prunegrid import artifacts, keys, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.manifests import read_manifest, sealed
 from prunegrid.nodes import STAGES, Node, without_paths
 
 
@@ -100,7 +101,7 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
     for one in found:
         if retention.is_there(one.node.manifest):
             continue
-        manifest = artifacts.read_manifest(one.folder, one.manifest["key"])
+        manifest = read_manifest(one.folder, one.manifest["key"])
         with artifacts.writing(one.node.path) as out:
             for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
                 if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
@@ -136,8 +137,7 @@ def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[s
         "lineage": _lineage(one, manifest),
         "adopted": [*manifest.get("adopted", []), decision],
     }
-    taken.pop("seal", None)  # it was of what the job wrote
-    return taken
+    return sealed(taken)
 
 
 def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
