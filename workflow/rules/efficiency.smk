@@ -47,13 +47,17 @@ rule passes:
         "results/logs/passes/{key}.log",
     benchmark:
         "results/benchmarks/passes/{key}.tsv"
+    group:
+        together("passes")
     conda:
         "../../envs/models.yaml"
     # All cores, so that nothing runs beside it; torch still uses the config's threads.
-    threads: workflow.cores or GRAPH.config.threads
+    threads: engine.cores(workflow) or GRAPH.config.threads
     resources:
         mem_mb=memory("passes"),
+        runtime=runtime("passes"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("passes"),
     message:

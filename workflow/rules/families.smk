@@ -25,6 +25,7 @@ rule numbers:
         "../../envs/models.yaml"
     resources:
         mem_mb=memory("numbers"),
+        runtime=runtime("numbers"),
     params:
         node=node("numbers"),
     message:
@@ -42,12 +43,16 @@ rule classify:
         "results/logs/classification/{key}.log",
     benchmark:
         "results/benchmarks/classification/{key}.tsv"
+    group:
+        together("classification")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("classification"),
+        runtime=runtime("classification"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("classification"),
     message:
@@ -65,12 +70,16 @@ rule translate:
         "results/logs/translations/{key}.log",
     benchmark:
         "results/benchmarks/translations/{key}.tsv"
+    group:
+        together("translations")
     conda:
         "../../envs/models.yaml"
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("translations"),
+        runtime=runtime("translations"),
         gpu=GPU,
+        in_turn=1,
     params:
         node=node("translations"),
     message:
