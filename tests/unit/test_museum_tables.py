@@ -86,11 +86,11 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
         return found, [long]
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
-    monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[-2].write_bytes(b""))
+    monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[3].write_bytes(b""))
     empty = {"texts": {}, "perplexities": {}, "tasks": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
     plan |= {"cells": [{"name": name, **empty} for name in made]}
-    plan |= dict.fromkeys(("baselines", "expected", "contrasts"), [])
+    plan |= dict.fromkeys(("baselines", "expected", "contrasts", "cliffs"), [])
     whole = second != 121.41
     assert aggregate.aggregate(plan, tmp_path) is whole
     assert ("a copy" in (tmp_path / "s.md").read_text()) is not whole
