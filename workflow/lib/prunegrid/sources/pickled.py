@@ -34,9 +34,10 @@ def read(path: Path) -> dict[str, Tensor]:
             expected="a pickle that holds tensors by name and nothing else",
             remedy="use a safetensors version of this model from a source that you trust",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged pickle ends torch's unpickler by whatever it stumbles on
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PrunegridError(
-            f"not readable as PyTorch weights ({str(error).splitlines()[0]})",
+            f"not readable as PyTorch weights ({reason})",
             where=str(path),
             remedy="it is truncated or damaged: delete it and download it again",
         ) from error
