@@ -132,10 +132,10 @@ def test_a_node_is_looked_for_first_in_the_studies_that_were_asked_for(monkeypat
     real = graph.plans
     monkeypatch.setattr(graph, "plans", lambda study: seen.append(study) or real(study))
     assert graph.find(wanted.stage, wanted.key).key == wanted.key
-    assert seen == ["c"]
+    assert set(seen) == {"c"}
     with pytest.raises(KeyError):
         graph.find("prune", "0" * 16)
-    assert seen == ["c", "a", "b"]
+    assert list(dict.fromkeys(seen)) == ["c", "a", "b"]
 
 
 def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
