@@ -43,7 +43,7 @@ def test_a_reference_that_was_cut_away():
 def row(model, sha, ppl, texts="t1", **more):
     cell = {"model": model, "prune": "p", "finetune": "f", "dataset": "d", "seed": 0}
     cell |= {"status": "ok", "weights_sha256": sha, "predictions_sha256": texts}
-    cell |= {"answers_sha256": None}
+    cell |= {"answers_sha256": None, "adapter": "none"}
     return cell | {"wiki_ppl": ppl} | more
 
 
@@ -60,6 +60,17 @@ def test_a_copied_row():
     assert copied_rows([measured, same], ["wiki_ppl"]) == ([], [])
     failed = copy | {"status": "failed"}
     assert copied_rows([measured, failed], ["wiki_ppl"]) == ([], [])
+
+
+def test_an_adapter_and_its_merge_may_be_one_function():
+    """A product that is added to the weights in both rows: of one base alone, and of one seed."""
+    beside = row("gpt2", "1", 121.41, finetune="lora", adapter="unmerged")
+    merged = row("gpt2", "2", 121.41, "t2", finetune="lora-merged", adapter="merged")
+    faults, (note,) = copied_rows([beside, merged], ["wiki_ppl"])
+    assert faults == [] and "one adapter, merged and not" in note
+    for other in ({"prune": "q"}, {"seed": 1}, {"adapter": "unmerged"}, {"model": "opt"}):
+        (fault,), notes = copied_rows([beside, merged | other], ["wiki_ppl"])
+        assert "a copy" in fault and notes == []
 
 
 def test_a_row_with_another_models_benchmarks():
