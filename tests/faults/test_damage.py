@@ -50,7 +50,11 @@ def test_a_flipped_byte_is_told_and_repaired(calm, tmp_path, kind):
     repaired = run.prunegrid("repair")
     assert repaired.returncode == 0 and folder.name in repaired.stdout
     assert not folder.exists()
-    require_recovery(run, calm, whole(run))
+    before = whole(run)
+    if stage == "predictions":  # Snakemake runs again what reads an artifact that is made again
+        (scores,) = run.folder.glob("results/artifacts/scores/*")
+        del before[scores.name]
+    require_recovery(run, calm, before)
 
 
 def test_a_damaged_table_is_told_and_written_again(calm, tmp_path):
