@@ -46,7 +46,7 @@ test: env ## all tests, offline
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not faults and not cluster" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m faults tests/faults
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m faults $(FAULTS) tests/faults
 
 audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a network)
 	pip-audit --require-hashes --disable-pip -r requirements.lock
