@@ -27,7 +27,7 @@ def run_window(model: nn.Module, window: Tensor) -> Any:
     if "use_cache" in taken:
         arguments["use_cache"] = False
     if is_encoder_decoder(model) and "decoder_input_ids" in taken:
-        start = torch.full_like(window[:, :1], _start_token(model))
+        start = torch.full_like(window[:, :1], start_token(model))
         arguments["decoder_input_ids"] = torch.cat([start, window[:, :-1]], dim=1)
     return model(window, **arguments)
 
@@ -62,7 +62,12 @@ def max_positions(model: nn.Module) -> int | None:
     return total
 
 
-def _start_token(model: nn.Module) -> int:
+def start_token(model: nn.Module) -> int:
+    """Return the token that a decoder begins with, of an encoder-decoder.
+
+    Raises:
+        PrunegridError: the model's config names none.
+    """
     for fact in ("decoder_start_token_id", "bos_token_id"):
         for owner in (model.config, getattr(model, "generation_config", None)):
             token = getattr(owner, fact, None)

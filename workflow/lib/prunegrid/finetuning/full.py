@@ -20,14 +20,25 @@ COPY = 4
 
 def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the plain folder written, read back."""
-    parent = context.checkpoint
-    model = parent.model
+    facts = train_in_float32(context)
+    return facts, written(context)
+
+
+def train_in_float32(context: Context) -> training.TrainFacts:
+    """Train the parent's model under the masks in float32, and give it its dtype again."""
+    model = context.checkpoint.model
     dtype = model.dtype
     model.float()
     facts = context.train(model, context.masks)
     model.to(dtype)
-    return facts, checkpoint.write_plain(
-        model,
+    return facts
+
+
+def written(context: Context) -> checkpoint.Checkpoint:
+    """Return the plain folder of the parent's model as it is now, read back."""
+    parent = context.checkpoint
+    return checkpoint.write_plain(
+        parent.model,
         parent.tokenizer,
         context.out,
         parent.record["pattern"],

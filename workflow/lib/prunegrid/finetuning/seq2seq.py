@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from prunegrid import checkpoint, training
 from prunegrid.errors import PrunegridError
-from prunegrid.forward import _start_token, is_encoder_decoder
+from prunegrid.finetuning.full import train_in_float32, written
+from prunegrid.forward import is_encoder_decoder, start_token
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
@@ -52,22 +53,13 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpo
             where=context.where,
             remedy="set loss_on: response, and learn a data set of summaries",
         )
-    eos, dtype = parent.tokenizer.eos_token_id, model.dtype
+    eos = parent.tokenizer.eos_token_id
     for name in ("examples", "dev"):
         rows = getattr(context, name)
         setattr(context, name, [replace(row, prompt=[*row.prompt, eos]) for row in rows])
-    model.float()
     with as_one_sequence(model, eos, context.pad):
-        facts = context.train(model, context.masks)
-    model.to(dtype)
-    return facts, checkpoint.write_plain(
-        model,
-        parent.tokenizer,
-        context.out,
-        parent.record["pattern"],
-        adapter="none",
-        extent=context.extent,
-    )
+        facts = train_in_float32(context)
+    return facts, written(context)
 
 
 @contextlib.contextmanager
@@ -78,7 +70,7 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
         eos: ends each prompt: the first of a row.
         pad: fills batches.
     """
-    own, start = model.forward, _start_token(model)
+    own, start = model.forward, start_token(model)
 
     def joint(
         input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False

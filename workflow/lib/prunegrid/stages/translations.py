@@ -50,7 +50,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         sources,
         asked,
         settings,
-        start=forward._start_token(loaded.model),
+        start=forward.start_token(loaded.model),
         stops=stops,
         pad=pad,
         device=job.device,
