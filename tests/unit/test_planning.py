@@ -1,5 +1,6 @@
 """Plans: jobs by rule, and costs from finished steps or from the model's size."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from prunegrid import cli, costs, finished, planning, resources
 from prunegrid.config.load import read_files, validate
 from prunegrid.costs import Step
 from prunegrid.graph import Graph
-from prunegrid.nodes import with_ancestors
+from prunegrid.nodes import STAGES, with_ancestors
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +190,16 @@ def test_estimates_that_are_too_low_fail_the_command(capsys):
     assert cli.main(["estimates"]) == 1
     told = capsys.readouterr().out
     assert "too little memory: model smollm2-135m: asks 800 MB, took 10,000" in told
+
+
+def test_every_stage_is_planned_by_the_name_of_its_rule():
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
+    assert {planning.RULES.get(stage, stage) for stage in STAGES} <= rules
+
+
+@pytest.mark.parametrize("study", ["architectures-small", "structured", "multitask"])
+def test_studies_of_all_kinds_are_planned(study, tmp_path):
+    files = [ROOT / "config.yaml"]
+    found = planning.plan(Graph(validate(read_files(files), files, ROOT), ROOT), study, tmp_path)
+    assert all(rule.jobs and rule.seconds > 0 for rule in found.rules.values())

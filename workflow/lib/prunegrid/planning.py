@@ -20,6 +20,8 @@ RULES = {
     "calibration": "calibrate",
     "predictions": "generate",
     "scores": "score",
+    "classification": "classify",
+    "translations": "translate",
 }
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 # A model whose size nothing tells is planned as one of so many parameters.
