@@ -181,5 +181,8 @@ def test_until_stop():
     assert generation.until_stop([5, 6, 1, 0, 0], {1}) == ([5, 6], True)
     assert generation.until_stop([5, 6], {1}) == ([5, 6], False)
     assert generation.cut_at(" a ### End b", ["### End"]) == "a"
-    batch = generation.batch_inputs([[4, 5], [6]], 0, "cpu")
+    batch = generation.batch_inputs([[4, 5], [6]], 0, "cpu", "left")
     assert torch.equal(batch["input_ids"], torch.tensor([[4, 5], [0, 6]]))
+    batch = generation.batch_inputs([[4, 5], [6]], 0, "cpu", "right")
+    assert torch.equal(batch["input_ids"], torch.tensor([[4, 5], [6, 0]]))
+    assert torch.equal(batch["attention_mask"], torch.tensor([[1, 1], [1, 0]]))

@@ -1,12 +1,12 @@
-"""Batched decoding of summaries: sorted by length, padded on the left, stopped at EOS."""
+"""Batched decoding: sorted by length, stopped at EOS; what decoders write for prompts."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -63,14 +63,38 @@ def generation_settings(settings: dict, stops: Sequence[int], pad: int) -> Any:
     )
 
 
-def batch_inputs(rows: Sequence[Sequence[int]], pad: int, device: str) -> dict[str, torch.Tensor]:
-    """Return input_ids and attention_mask [batch, longest row], padded on the left."""
+@dataclass(frozen=True)
+class Decoding:
+    """How batches are decoded.
+
+    Attributes:
+        config: a GenerationConfig, see `generation_settings`.
+        stops: tokens that end a prediction.
+        pad: token that fills batches.
+        side: where shorter prompts are filled: decoders go on at the right end, encoders are
+            trained with padding there.
+        lead: tokens that the output has before the first new one; None: it begins with the prompts.
+        finish: the prediction of the tokens before a stop token, and whether there was one.
+    """
+
+    config: Any
+    stops: Sequence[int]
+    pad: int
+    side: Literal["left", "right"]
+    lead: int | None
+    finish: Callable[[list[int], bool], Prediction]
+
+
+def batch_inputs(
+    rows: Sequence[Sequence[int]], pad: int, device: str, side: Literal["left", "right"]
+) -> dict[str, torch.Tensor]:
+    """Return input_ids and attention_mask [batch, longest row], filled on one side."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for line, row in enumerate(rows):
-        ids[line, width - len(row) :] = torch.tensor(row)
-        mask[line, width - len(row) :] = 1
+        place = slice(width - len(row), width) if side == "left" else slice(len(row))
+        ids[line, place], mask[line, place] = torch.tensor(row), 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
@@ -95,6 +119,56 @@ def cut_at(text: str, marks: Sequence[str] | None) -> str:
     return text.strip()
 
 
+def decode(
+    model: nn.Module,
+    rows: Sequence[Prompt],
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    device: str,
+    seed: int | None = None,
+) -> tuple[list[Prediction], dict]:
+    """Return one prediction a prompt, in the order of the prompts, and the facts of the run.
+
+    Args:
+        model: on `device`, in eval mode.
+        rows: prompts.
+        seed: of sampling; None where nothing is drawn.
+
+    Returns:
+        predictions, and {generate_seconds (wall, decoding alone), generated_tokens,
+        peak_memory_bytes}.
+    """
+    use_config(model, decoding.config)
+    # The longest first: memory that will not suffice fails in the first batch.
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
+    predictions: dict[int, Prediction] = {}
+    seconds, ends = 0.0, set(decoding.stops)
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        for start in tqdm(range(0, len(order), batch_size), disable=None, unit="batch"):
+            picked = order[start : start + batch_size]
+            asked = [rows[i].ids for i in picked]
+            inputs = batch_inputs(asked, decoding.pad, device, decoding.side)
+            synchronize(device)
+            began = time.perf_counter()
+            with clock.running("generation"), torch.inference_mode():
+                out = model.generate(**inputs, generation_config=decoding.config)
+            synchronize(device)
+            seconds += time.perf_counter() - began
+            lead = inputs["input_ids"].shape[1] if decoding.lead is None else decoding.lead
+            for i, ids in zip(picked, out[:, lead:].tolist(), strict=True):
+                predictions[i] = decoding.finish(*until_stop(ids, ends))
+            log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
+    facts = {
+        "generate_seconds": seconds,
+        "generated_tokens": sum(p.tokens for p in predictions.values()),
+        "peak_memory_bytes": peak_memory(device),
+    }
+    return [predictions[i] for i in range(len(rows))], facts
+
+
 def generate(
     model: nn.Module,
     prompter: Prompter,
@@ -106,51 +180,21 @@ def generate(
     device: str,
     seed: int | None = None,
 ) -> tuple[list[Prediction], dict]:
-    """Return one prediction a prompt, in the order of the prompts, and the facts of the run.
+    """Return what a decoder writes for each prompt, see `decode`.
 
     Args:
-        model: on `device`, in eval mode.
-        rows: prompts.
         settings: a generation profile.
         stops: tokens that end a prediction.
         pad: token that fills batches.
-        seed: of sampling; None where nothing is drawn.
-
-    Returns:
-        predictions, and {generate_seconds (wall, decoding alone), generated_tokens,
-        peak_memory_bytes}.
     """
+
+    def finish(kept: list[int], stopped: bool) -> Prediction:
+        whole = prompter.decode(kept)
+        text = cut_at(whole, settings.get("stop"))
+        # A text that ended at a stop mark ended by itself, whatever came after it.
+        return Prediction(text, len(kept) + stopped, not (stopped or text != whole))
+
     config = generation_settings(settings, stops, pad)
-    use_config(model, config)
-    # The longest first: memory that will not suffice fails in the first batch.
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
+    decoding = Decoding(config, stops, pad, side="left", lead=None, finish=finish)
     size = settings["batch_size"]
-    predictions: dict[int, Prediction] = {}
-    seconds, ends = 0.0, set(stops)
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        for start in tqdm(range(0, len(order), size), disable=None, unit="batch"):
-            picked = order[start : start + size]
-            inputs = batch_inputs([rows[i].ids for i in picked], pad, device)
-            synchronize(device)
-            began = time.perf_counter()
-            with clock.running("generation"), torch.inference_mode():
-                out = model.generate(**inputs, generation_config=config)
-            synchronize(device)
-            seconds += time.perf_counter() - began
-            new = out[:, inputs["input_ids"].shape[1] :].tolist()
-            for i, ids in zip(picked, new, strict=True):
-                kept, stopped = until_stop(ids, ends)
-                whole = prompter.decode(kept)
-                text = cut_at(whole, settings.get("stop"))
-                # A text that ended at a stop mark ended by itself, whatever came after it.
-                ended = stopped or text != whole
-                predictions[i] = Prediction(text, len(kept) + stopped, not ended)
-            log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
-    facts = {
-        "generate_seconds": seconds,
-        "generated_tokens": sum(p.tokens for p in predictions.values()),
-        "peak_memory_bytes": peak_memory(device),
-    }
-    return [predictions[i] for i in range(len(rows))], facts
+    return decode(model, rows, decoding, batch_size=size, device=device, seed=seed)

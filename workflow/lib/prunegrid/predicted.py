@@ -31,6 +31,45 @@ def write(columns: Mapping[str, Sequence[Any]], folder: Path) -> None:
     pq.write_table(pa.table(dict(columns), schema=SCHEMA), folder / NAME)
 
 
+def columns(
+    rows: Sequence[Mapping], references: Sequence[str], asked: Sequence[Any], made: Sequence[Any]
+) -> dict[str, list]:
+    """Return the columns of what a model wrote.
+
+    Args:
+        rows: of the data set, with their ids.
+        references: a text each.
+        asked: a `prompts.Prompt` each.
+        made: a `generation.Prediction` each.
+    """
+    return {
+        "id": [row["id"] for row in rows],
+        "reference": list(references),
+        "prediction": [p.text for p in made],
+        "prompt_tokens": [len(p.ids) for p in asked],
+        "prediction_tokens": [p.tokens for p in made],
+        "hit_limit": [p.hit_limit for p in made],
+        "cut": [p.cut for p in asked],
+    }
+
+
+def facts(
+    rows: Sequence[Mapping], references: Sequence[str], asked: Sequence[Any], made: Sequence[Any]
+) -> dict[str, Any]:
+    """Return the counts and shares of the same, for the record."""
+    count = len(rows)
+    return {
+        "rows": count,
+        "share_cut_words": sum(p.cut_words for p in asked) / count,
+        "share_cut_context": sum(p.cut_context for p in asked) / count,
+        "share_hit_limit": sum(p.hit_limit for p in made) / count,
+        "references_cut": sum(
+            text != row["summary"] for text, row in zip(references, rows, strict=True)
+        ),
+        "prompt_tokens": sum(len(p.ids) for p in asked),
+    }
+
+
 def read(folder: Path, ids: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the predictions of an artifact, in the order of its file; only those of `ids`."""
     chosen = None if ids is None else [("id", "in", list(ids))]

@@ -8,22 +8,14 @@ out: ids never leave this module.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
-from tqdm.auto import tqdm
 
-from prunegrid import clock
 from prunegrid.errors import PrunegridError, nearest
-from prunegrid.generation import Prediction, generation_settings, until_stop, use_config
-from prunegrid.meters import peak_memory, synchronize
+from prunegrid.generation import Decoding, Prediction, decode, generation_settings
 from prunegrid.prompts import SLOT, Prompt, cut_words
-
-log = logging.getLogger(__name__)
 
 
 class Sources:
@@ -89,16 +81,6 @@ class Sources:
         return Prompt(ids, shown != document, over)
 
 
-def batch_inputs(rows: Sequence[Sequence[int]], pad: int, device: str) -> dict[str, torch.Tensor]:
-    """Return input_ids and attention_mask [batch, longest row], padded on the right."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for line, row in enumerate(rows):
-        ids[line, : len(row)], mask[line, : len(row)] = torch.tensor(row), 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-
 def translate(
     model: nn.Module,
     sources: Sources,
@@ -111,44 +93,22 @@ def translate(
     device: str,
     seed: int | None = None,
 ) -> tuple[list[Prediction], dict]:
-    """Return one translation a source, in their order, and the facts of the run.
+    """Return one translation a source, see `generation.decode`.
 
     Args:
-        model: an encoder-decoder on `device`, in eval mode.
+        model: an encoder-decoder.
         rows: of `Sources.source`.
         settings: a generation profile.
         start: the decoder's first token.
         stops, pad: tokens that end a translation, and that fill batches.
-        seed: of sampling; None where nothing is drawn.
-
-    Returns:
-        predictions, and {generate_seconds (wall, decoding alone), generated_tokens,
-        peak_memory_bytes}.
     """
+
+    def finish(kept: list[int], stopped: bool) -> Prediction:
+        return Prediction(sources.decode(kept), len(kept) + stopped, not stopped)
+
     config = generation_settings(dict(settings), stops, pad)
     config.decoder_start_token_id, config.forced_bos_token_id = start, sources.forced
-    use_config(model, config)
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
-    predictions: dict[int, Prediction] = {}
-    seconds, lead = 0.0, 1 + (sources.forced is not None)
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        for first in tqdm(range(0, len(order), settings["batch_size"]), disable=None, unit="batch"):
-            picked = order[first : first + settings["batch_size"]]
-            inputs = batch_inputs([rows[i].ids for i in picked], pad, device)
-            synchronize(device)
-            began = time.perf_counter()
-            with clock.running("generation"), torch.inference_mode():
-                out = model.generate(**inputs, generation_config=config)
-            synchronize(device)
-            seconds += time.perf_counter() - began
-            for i, ids in zip(picked, out[:, lead:].tolist(), strict=True):
-                kept, stopped = until_stop(ids, set(stops))
-                predictions[i] = Prediction(sources.decode(kept), len(kept) + stopped, not stopped)
-            log.info("%d of %d translations, %.1f s", len(predictions), len(rows), seconds)
-    return [predictions[i] for i in range(len(rows))], {
-        "generate_seconds": seconds,
-        "generated_tokens": sum(p.tokens for p in predictions.values()),
-        "peak_memory_bytes": peak_memory(device),
-    }
+    lead = 1 + (sources.forced is not None)
+    decoding = Decoding(config, stops, pad, side="right", lead=lead, finish=finish)
+    size = settings["batch_size"]
+    return decode(model, rows, decoding, batch_size=size, device=device, seed=seed)

@@ -56,25 +56,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         device=job.device,
         seed=job.seed("generation") if settings["do_sample"] else None,
     )
-    columns = {
-        "id": [row["id"] for row in rows],
-        "reference": [row["summary"] for row in rows],
-        "prediction": [p.text for p in predictions],
-        "prompt_tokens": [len(p.ids) for p in asked],
-        "prediction_tokens": [p.tokens for p in predictions],
-        "hit_limit": [p.hit_limit for p in predictions],
-        "cut": [p.cut for p in asked],
-    }
-    predicted.write(columns, out)
-    count = len(rows)
+    references = [row["summary"] for row in rows]
+    predicted.write(predicted.columns(rows, references, asked, predictions), out)
     return {
         "weights": loaded.record,
-        "rows": count,
-        "share_cut_words": sum(p.cut_words for p in asked) / count,
-        "share_cut_context": sum(p.cut_context for p in asked) / count,
-        "share_hit_limit": sum(p.hit_limit for p in predictions) / count,
-        "references_cut": 0,
-        "prompt_tokens": sum(len(p.ids) for p in asked),
+        **predicted.facts(rows, references, asked, predictions),
         "prompt_sha256": prompts.prompt_sha256(
             {**settings["prompt"], "languages": settings["languages"]}
         ),
