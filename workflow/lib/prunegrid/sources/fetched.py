@@ -21,6 +21,7 @@ CONFIG_FILES = (
     "vocab.txt",
     "tokenizer.model",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
     "chat_template.jinja",
 )

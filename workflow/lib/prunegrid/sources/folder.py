@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # One of these a tokenizer's folder has; without any, transformers would make an empty one.
 VOCABULARIES = (
     *("tokenizer.json", "vocab.json", "vocab.txt"),
-    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 
 
