@@ -43,7 +43,7 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 	@cat results/demo.md
 
 test: env ## all tests, offline
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not faults and not cluster" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m faults $(FAULTS) tests/faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: (item.path.name != "test_table3.py", item.path.parent.name != "workflow")
     )
+
+
+def pytest_collection_finish() -> None:
+    """What imports made lives to the end: tests that look for garbage need not look through it."""
+    gc.freeze()
 
 
 @pytest.fixture

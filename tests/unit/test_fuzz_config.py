@@ -157,7 +157,7 @@ def test_the_config_that_is_changed_is_valid(base):
     assert graph is not None and len(graph._nodes) > 30
 
 
-@fuzz(320)
+@fuzz(520)
 @given(st.lists(changes, min_size=1, max_size=3))
 def test_a_changed_config_is_valid_or_told_why_not(base, many):
     tree = copy.deepcopy(TREE)

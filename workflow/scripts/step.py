@@ -1,5 +1,10 @@
 """Make one artifact: the node of the job is in its params."""
 
+import gc
+
 from prunegrid.job import run_step
 
-run_step(snakemake.params.node, snakemake.log[0])  # noqa: F821 - given by Snakemake
+try:
+    run_step(snakemake.params.node, snakemake.log[0])  # noqa: F821 - given by Snakemake
+finally:
+    gc.freeze()  # what is left need not be looked through when Python ends, see `prunegrid.imports`

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prunegrid import checkpoint
 from prunegrid.checkpoint import Checkpoint
+from prunegrid.imports import importing
 
 
 def load(
@@ -22,7 +23,8 @@ def load(
     """
     if not checkpoint.is_in_parts(folder):
         return checkpoint.load(folder, device, attest)
-    from prunegrid import masked_lora, parts, quantized
+    with importing("peft"):
+        from prunegrid import masked_lora, parts, quantized
 
     loaded = checkpoint.load(folder, device, attest, read=parts.read)
     masked_lora.allow_cache(loaded.model, cache_dequantized)

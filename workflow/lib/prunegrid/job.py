@@ -22,6 +22,7 @@ from prunegrid.devices import claim_devices
 from prunegrid.digests import path_digest
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.failures import Stopped, report
+from prunegrid.imports import importing
 from prunegrid.keys import code_digest
 from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
@@ -135,11 +136,14 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
         log.info("%s: made by an earlier try", node["label"])
         return
     if "torch" in node["pins"]:
-        settle_torch(node["threads"])
+        with importing("torch"):
+            settle_torch(node["threads"])
     scratch.mkdir(parents=True, exist_ok=True)
     log.info("%s: started (key %s)", node["label"], node["key"])
     artifacts.require_space(folder, resources.space(node, manifests))
-    module = importlib.import_module(f"prunegrid.stages.{node['stage']}")
+    name = f"prunegrid.stages.{node['stage']}"
+    with importing(name):
+        module = importlib.import_module(name)
     before = retention.dropped(folder)
     with artifacts.writing(folder) as out:
         job = Job(node, scratch, devices)

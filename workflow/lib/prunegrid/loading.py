@@ -15,6 +15,7 @@ from torch import nn
 
 from prunegrid import clock
 from prunegrid.errors import PrunegridError
+from prunegrid.imports import importing
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def auto_class(kind: Kind):
     """Return transformers' auto class of a kind, with its `from_config` and `from_pretrained`."""
     import transformers
 
-    return getattr(transformers, kind.auto)
+    with importing("transformers.modeling_utils"):
+        return getattr(transformers, kind.auto)
 
 
 def kind_of(config) -> Kind:

@@ -30,6 +30,7 @@ import pandas as pd
 
 from prunegrid import modules
 from prunegrid.errors import PrunegridError, nearest
+from prunegrid.imports import importing
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +256,9 @@ def _import_evaluate() -> ModuleType:
     if blocked:
         sys.modules["transformers"] = None  # type: ignore[assignment]
     try:
-        import evaluate
-        import evaluate.config
+        with importing("evaluate"):
+            import evaluate
+            import evaluate.config
     finally:
         if blocked:
             del sys.modules["transformers"]

@@ -8,6 +8,7 @@ when their job does, however it ends.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -23,6 +24,7 @@ from typing import Any
 
 from prunegrid import artifacts
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.imports import importing
 from prunegrid.keys import LIBRARY
 from prunegrid.runtime import settle_torch
 
@@ -128,7 +130,8 @@ def main(folder: Path) -> None:
     level = logging.INFO if rank == 0 else logging.WARNING
     logging.basicConfig(level=level, format=f"rank {rank}: %(name)s: %(message)s", force=True)
     threading.Thread(target=_end_with, args=(task["job"],), daemon=True).start()
-    settle_torch(task["threads"])
+    with importing("torch"):
+        settle_torch(task["threads"])
     try:
         record = _run(task)
     except PrunegridError as error:
@@ -155,7 +158,9 @@ def _run(task: dict[str, Any]) -> dict:
         seed=lambda purpose: task["seed"],
     )
     parents = {role: Path(path) for role, path in task["parents"].items()}
-    stage = importlib.import_module(f"prunegrid.stages.{task['stage']}")
+    name = f"prunegrid.stages.{task['stage']}"
+    with importing(name):
+        stage = importlib.import_module(name)
     return stage.run(task["settings"], parents, Path(task["out"]), job)
 
 
@@ -170,4 +175,7 @@ def _end_with(job: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    finally:
+        gc.freeze()  # see `prunegrid.imports`

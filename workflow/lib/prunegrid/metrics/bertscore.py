@@ -35,8 +35,11 @@ class Encoder:
     """A model folder's encoder up to one layer, with its tokenizer."""
 
     def __init__(self, folder: str, layer: int, device: str) -> None:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
+        from prunegrid.imports import importing
+
+        with importing("transformers.modeling_utils"):
+            import torch
+            from transformers import AutoModel, AutoTokenizer
 
         from prunegrid.forward import max_positions
 
@@ -110,8 +113,12 @@ class Bertscore(evaluate.Metric):
     def _compute(
         self, predictions, references, model_path=None, device="cpu", layer=None, batch_size=16
     ):
-        from bert_score.utils import get_hash
         from tqdm.auto import tqdm
+
+        from prunegrid.imports import importing
+
+        with importing("bert_score"):
+            from bert_score.utils import get_hash
 
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
