@@ -6,7 +6,8 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid.errors import AttestationError
+from prunegrid import artifacts
+from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.tables import intervals, rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
 from prunegrid.tables.render import render_markdown
@@ -181,3 +182,20 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
         "merge_loss_before": 1.0,
         "zeros_revived": 3,  # by the second pruning; before the first one nothing was pruned
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (None, "was not made"),
+        ({"state": "failed", "reason": "the disk is full"}, "the disk is full"),
+        ({"state": "running", "pid": 7, "host": "node17"}, "its job on node17 has not said why"),
+    ],
+)
+def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told):
+    status = tmp_path / "status.json"
+    if state:
+        artifacts.write_json(status, state)
+    ref = {"path": str(tmp_path / "none"), "key": "1" * 16, "label": "l", "status": str(status)}
+    with pytest.raises(PrunegridError, match=told):
+        rows.open_leaves({"ancestors": []}, {"efficiency:": ref})

@@ -74,6 +74,12 @@ def _open(ref: dict[str, str]) -> dict:
         state = read_state(Path(ref["status"])) or {}
         if state.get("state") == "failed":
             raise PrunegridError(state["reason"], where=ref["label"])
+        if state.get("state") == "running":  # on another machine, where it cannot be looked after
+            raise PrunegridError(
+                f"was not made, and its job on {state.get('host')} has not said why",
+                where=ref["label"],
+                remedy="it runs still, or was killed (memory, a time limit, a cancel): see its log",
+            )
         raise PrunegridError("was not made", where=ref["label"])
     return read_manifest(Path(ref["path"]), ref["key"])
 
