@@ -14,10 +14,10 @@ from typing import Any
 
 from prunegrid import keys, modules
 from prunegrid.cells import Cell
-from prunegrid.config.families import fits
 from prunegrid.config.load import Config
 from prunegrid.config.sources import NUMBERS
 from prunegrid.grid import expand
+from prunegrid.measures import Measures
 from prunegrid.nodes import (
     SCORES_OF_TRANSLATIONS,
     SCORES_WITH_MODEL,
@@ -79,6 +79,7 @@ class Graph:
         self.config = config
         self.pins = keys.read_pins(root / ENV_FILE)
         self.slices = Slices(config)
+        self.measures = Measures(self)
         self._nodes: dict[tuple[str, str], Node] = {}
         studies = config.sections["studies"]
         self._unread = list(dict.fromkeys([*(n for n in first if n in studies), *studies]))
@@ -226,82 +227,9 @@ class Graph:
 
     def plan(self, study_name: str, cell: Cell) -> CellPlan:
         """Return the artifacts of one cell of a study."""
-        study = self.config.profile("studies", study_name)
         chain = self.chain(cell)
-        weights = chain[-1]
         data = None if cell.dataset is None else self.data(cell.dataset)
-        label = weights.label.removeprefix("model ")
-        texts, perplexities, tasks = {}, {}, {}
-        for name in study.evaluations:
-            evaluation = self.config.profile("evaluations", name)
-            if not fits(evaluation, self.config.profile("models", cell.model).task):
-                continue
-            if evaluation.kind == "classification":
-                tasks[name] = self.classification(name, weights)
-                continue
-            if evaluation.kind == "translation":
-                made = self.translation(name, weights)
-                scores = self.scores(name, made, evaluation.dataset, evaluation.split)
-                texts[name] = (made, scores)
-                continue
-            if evaluation.kind == "perplexity":
-                parents = {"weights": weights, "data": self.data(evaluation.dataset)}
-                settings = self.slices.perplexity(name)
-                perplexities[name] = self.node("perplexity", f"{label} > {name}", settings, parents)
-                continue
-            if evaluation.kind == "tasks":
-                tasks |= {task: self.task(name, task, weights) for task in evaluation.tasks}
-                continue
-            for split in evaluation.splits:
-                settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
-                parents = {"weights": weights, "data": data}
-                made = self.node("predictions", f"{label} > generate {split}", settings, parents)
-                texts[split] = (made, self.scores(name, made, cell.dataset, split))
-        efficiency = None
-        if study.efficiency:
-            settings = self.slices.efficiency(study.efficiency)
-            parents = {"weights": weights}
-            passes = self.config.profile("efficiency", study.efficiency).passes
-            stage = "passes" if passes else "efficiency"
-            efficiency = self.node(stage, f"{label} > {stage}", settings, parents)
-        census = None
-        if study.kind == "census":
-            settings = self.slices.census(study_name)
-            census = self.node("census", f"{label} > census", settings, {"weights": weights})
-        return CellPlan(cell, chain, data, texts, perplexities, tasks, efficiency, census)
-
-    def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
-        """Return the node that asks weights the items of a task."""
-        profile = self.config.profile("tasks", name)
-        splits = filter(None, (profile.split, profile.shots_from))
-        parents = {"weights": weights, "data": self.part(profile.dataset, *splits)}
-        label = f"{weights.label.removeprefix('model ')} > {name}"
-        return self.node("tasks", label, self.slices.task(name, evaluation_name), parents)
-
-    def classification(self, name: str, weights: Node) -> Node:
-        """Return the node that tunes a head on weights, and asks it."""
-        profile = self.config.profile("evaluations", name)
-        data = self.part(profile.dataset, profile.learn, profile.split)
-        label = f"{weights.label.removeprefix('model ')} > {name}"
-        settings = self.slices.classification(name)
-        return self.node("classification", label, settings, {"weights": weights, "data": data})
-
-    def translation(self, name: str, weights: Node) -> Node:
-        """Return the node that lets weights translate a split."""
-        data = self.data(self.config.profile("evaluations", name).dataset)
-        label = f"{weights.label.removeprefix('model ')} > generate {name}"
-        settings = self.slices.translation(name)
-        return self.node("translations", label, settings, {"weights": weights, "data": data})
-
-    def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
-        """Return the node that scores predictions by the metrics of an evaluation."""
-        evaluation = self.config.profile("evaluations", evaluation_name)
-        settings, models, roots = self.slices.scores(evaluation.metrics, dataset, split)
-        parents = {"predictions": predictions}
-        parents |= {"data": self.data(dataset)} if "split" in settings else {}
-        parents |= {f"{metric}.model": self.model(name) for metric, name in models.items()}
-        label = predictions.label.replace("generate", "score")
-        return self.node("scores", label, settings, parents, roots)
+        return CellPlan(cell, chain, data, **self.measures.of(study_name, cell, chain[-1]))
 
     @functools.cache  # noqa: B019
     def baselines(self, study_name: str) -> dict[tuple[str, str, str], tuple[Node, Node]]:
@@ -316,12 +244,8 @@ class Graph:
             for baseline in getattr(evaluation, "baselines", {}):
                 for dataset in datasets:
                     for split in evaluation.splits:
-                        settings, roots = self.slices.baseline(name, baseline, dataset, split)
-                        label = f"{dataset} {baseline} > generate {split}"
-                        parents = {"data": self.data(dataset)}
-                        made = self.node("baseline", label, settings, parents, roots)
-                        scores = self.scores(name, made, dataset, split)
-                        found[dataset, baseline, split] = (made, scores)
+                        pair = self.measures.baseline(name, baseline, dataset, split)
+                        found[dataset, baseline, split] = pair
         return found
 
 
