@@ -46,7 +46,6 @@ AuthType=auth/munge
 # No cgroups and no systemd here.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-TaskProlog=$CONF/prunegrid-prolog.sh
 # Jobs get cores and memory; who takes more memory is killed.
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -65,13 +64,6 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:2 St
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONFIG
     printf 'Name=gpu File=%s\n' /dev/zero /dev/null >"$CONF/gres.conf"
-    # Jobs give way to whatever else the machine does.
-    cat >"$CONF/prunegrid-prolog.sh" <<'PROLOG'
-#!/bin/sh
-echo 19 2>/dev/null >/proc/self/autogroup
-exit 0
-PROLOG
-    chmod +x "$CONF/prunegrid-prolog.sh"
 }
 
 start() {
@@ -131,7 +123,7 @@ stop() {
         kill "$(cat /run/munge/munged.pid)" || true
     fi
     if [ -e "$CONF/slurm.conf" ] && grep -q "^$MARK" "$CONF/slurm.conf"; then
-        rm -f "$CONF/slurm.conf" "$CONF/gres.conf" "$CONF/prunegrid-prolog.sh"
+        rm -f "$CONF/slurm.conf" "$CONF/gres.conf"
     fi
     rm -rf "$STATE"
 }
