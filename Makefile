@@ -8,6 +8,8 @@ MEMORY ?= 5600
 # For a CPU build give the CPU index address of PyTorch's install page.
 TORCH_INDEX ?=
 STUDY ?= demo
+# What status, plan and gc lay over config.yaml: OVER="--configfile mine.yaml --config device=cuda".
+OVER ?=
 
 TORCH := $(shell sed -n 's/.*- \(torch==[^ ]*\).*/\1/p' envs/models.yaml)
 BIN := $(VENV)/bin
@@ -69,13 +71,13 @@ format: env ## format all code
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 status: env ## done, running, failed and missing cells of STUDY=demo
-	@$(BIN)/prunegrid status $(STUDY)
+	@$(BIN)/prunegrid status $(STUDY) $(OVER)
 
 plan: env ## jobs, hours, memory and disk of STUDY=demo, before anything runs
-	@$(BIN)/prunegrid plan $(STUDY)
+	@$(BIN)/prunegrid plan $(STUDY) $(OVER)
 
 gc: env ## what no study of the config needs any more; DELETE=1 removes it
-	@$(BIN)/prunegrid gc $(if $(DELETE),--delete)
+	@$(BIN)/prunegrid gc $(OVER) $(if $(DELETE),--delete)
 
 lock: env ## write requirements.lock again from what is installed in .venv (needs uv)
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v -i -E '^(torch|pip|nvidia-.*|triton|cuda-.*)[ =@]' > requirements.frozen

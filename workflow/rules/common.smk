@@ -7,6 +7,7 @@ from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.logs import redact
 from prunegrid.pending import retired_by
 from prunegrid.resources import memory_mb, minutes
 from prunegrid.tables import plan as tables
@@ -24,7 +25,7 @@ try:
     )
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
-    sys.exit(f"prunegrid: {error}")
+    sys.exit(f"prunegrid: {redact(str(error))}")
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
 PLANS = {}  # of the tables of studies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections import Counter
@@ -11,10 +12,7 @@ from typing import Any
 
 from prunegrid import __version__
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY
 from prunegrid.logs import redact
-
-ROOT = LIBRARY.parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     check.add_argument("table", type=Path, help="results/<study>.parquet")
     state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
-    state.add_argument("study")
-    state.add_argument("--configfile", type=Path, action="append", default=[])
     commands.add_parser(
         "repair", help="remove damaged artifacts, so that the next run makes them again"
     )
@@ -40,15 +36,27 @@ def main(arguments: list[str] | None = None) -> int:
         "adopt", help="keep reviewed artifacts of a study under changed code or versions"
     )
     keep.add_argument("--because", required=True, help="what was reviewed; it stands in the rows")
-    for one in (cost, keep):
-        one.add_argument("study")
+    for one in (state, cost, keep):
+        one.add_argument("study", help="a name of `studies` in the config")
     small = commands.add_parser("gc", help="list what no study of the config needs any more")
-    small.add_argument("--delete", action="store_true", help="remove it")
-    small.add_argument("--tables", action="store_true", help="also what only tables here name")
-    for one in (cost, keep, small):
-        one.add_argument("--configfile", type=Path, action="append", default=[])
+    small.add_argument(
+        "--delete", action="store_true", help="remove it (refused while a run is live)"
+    )
+    small.add_argument(
+        "--tables", action="store_true", help="list also what only tables in results/ name"
+    )
+    for one in (state, cost, keep, small):
+        over = "laid over config.yaml, as by snakemake --configfile"
+        one.add_argument(
+            "--configfile", type=Path, action="append", nargs="+", default=[], help=over
+        )
+        over = "values over those of the files, as by snakemake --config"
+        one.add_argument(
+            "--config", metavar="KEY=VALUE", action="extend", nargs="+", default=[], help=over
+        )
     commands.add_parser(
-        "estimates", help="compare what steps ask for with what finished ones took; exit 1 if less"
+        "estimates",
+        help="compare what steps ask for with what finished ones took; exit 1 if one took more",
     )
     page = commands.add_parser(
         "claims", help="test published conclusions on finished tables; write results/claims.md"
@@ -83,6 +91,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
+    from prunegrid.asked import ROOT
     from prunegrid.claims import page
     from prunegrid.config.load import read_files
 
@@ -96,18 +105,10 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _graph(options: argparse.Namespace) -> Any:
-    """Return the graph of the config files; its study, where one is named, is there."""
-    from prunegrid.config.load import read_files, validate
-    from prunegrid.errors import nearest
-    from prunegrid.graph import Graph
+    from prunegrid import asked
 
-    files = [ROOT / "config.yaml", *options.configfile]
-    config = validate(read_files(files), files, Path.cwd())
-    study = getattr(options, "study", None)
-    if study is not None and study not in config.sections["studies"]:
-        hint = nearest(study, config.sections["studies"])
-        raise PrunegridError(f"there is no study '{study}'", remedy=hint)
-    return Graph(config, ROOT)
+    files = [path for together in options.configfile for path in together]
+    return asked.graph(files, options.config, options.study)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -159,17 +160,21 @@ def _adopt(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from prunegrid import collect
+    from prunegrid import asked, collect
     from prunegrid.repair import nobody_else
 
-    garbage = collect.find(_graph(options), Path("results"), tables=options.tables)
+    graphs = asked.stores(options.configfile, options.config)
+    # A run that starts meanwhile could plan with what is about to go.
+    with nobody_else() if options.delete else contextlib.nullcontext():
+        garbage = collect.find(
+            graphs, Path("results"), besides=asked.elsewhere(graphs), tables=options.tables
+        )
+        if options.delete:
+            collect.remove(garbage)
     for one in garbage:
         part = " (weights)" if one.weights else ""
         print(f"{one.size / 1e6:10.1f} MB  {one.path}{part}  {one.label}")
     size = sum(one.size for one in garbage) / 1e9
-    if options.delete:
-        with nobody_else():
-            collect.remove(garbage)
     what = "removed" if options.delete else "could go (--delete removes them)"
     print(f"{len(garbage)} folder(s), {size:.2f} GB: {what}")
     return 0

@@ -7,7 +7,7 @@ file over the same store. What a job is making, or has said that it is, stays to
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,19 @@ class Garbage:
     weights: bool = False
 
 
-def find(graph: Graph, results: Path, *, tables: bool = False) -> list[Garbage]:
+def find(
+    graphs: Sequence[Graph], results: Path, *, besides: Sequence[Graph] = (), tables: bool = False
+) -> list[Garbage]:
     """Return what could go, in the order of its paths.
 
     Args:
-        graph: of all config files that the store serves.
+        graphs: of each config that the store serves.
         results: the folder.
+        besides: graphs whose artifacts stay too, without a say in which weights are needed.
         tables: also what only tables that are there name.
     """
-    reached = {node.path.as_posix() for node in graph.all_nodes()}
+    every = [node for graph in (*graphs, *besides) for node in graph.all_nodes()]
+    reached = {node.path.as_posix() for node in every}
     named = set() if tables else set(_named(results))
     found = []
     for folder in sorted((results / "artifacts").glob("*/*")):
@@ -60,16 +64,21 @@ def find(graph: Graph, results: Path, *, tables: bool = False) -> list[Garbage]:
         stage, _, key = folder.name.partition("-")
         if folder.is_dir() and folder.name not in names and not _is_running(results, stage, key):
             found.append(Garbage(folder, _size(folder), "what an unfinished job left"))
-    return found + list(_unread(graph))
+    return found + list(_unread(graphs))
 
 
-def _unread(graph: Graph) -> Iterator[Garbage]:
-    """Yield the weights that `retention: needed` does without."""
-    if graph.config.retention != "needed":
-        return
-    for node, reading in readers(graph, graph.config.sections["studies"]).items():
-        whole = Path(node.manifest).exists()
-        if whole and all(retention.is_there(reader.manifest) for reader in reading):
+def _unread(graphs: Sequence[Graph]) -> Iterator[Garbage]:
+    """Yield the weights that `retention: needed` does without, in every config that has them."""
+    needless: dict[str, bool] = {}
+    nodes = {}
+    for graph in graphs:
+        for node, reading in readers(graph, graph.config.sections["studies"]).items():
+            read = all(retention.is_there(reader.manifest) for reader in reading)
+            lean = graph.config.retention == "needed" and read
+            nodes[node.manifest] = node
+            needless[node.manifest] = needless.get(node.manifest, True) and lean
+    for manifest, node in nodes.items():
+        if needless[manifest] and Path(manifest).exists():
             files = node.path.rglob(retention.PATTERN)
             size = sum(path.stat().st_size for path in files)
             if size:

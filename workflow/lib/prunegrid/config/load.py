@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -60,6 +61,10 @@ class Config:
         """Return the named profile of a section."""
         return self.sections[section][name]
 
+    def on(self, device: str) -> Config:
+        """Return the same config for another device."""
+        return dataclasses.replace(self, device=device)
+
 
 class Places:
     """Tells which file a key comes from, for error messages: read once there is one."""
@@ -104,14 +109,15 @@ def read_files(files: list[Path]) -> dict[str, Any]:
             raise PrunegridError(what, where=str(path), expected="sections with names")
         if plain.faults(layer, Places([path])):
             raise ConfigError(plain.faults(layer, Places([path])))
-        _merge(merged, layer)
+        merge(merged, layer)
     return merged
 
 
-def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Lay a config over another, in place: mappings by key, all else replaced."""
     for key, value in layer.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge(into[key], value)
         else:
             into[key] = value
 

@@ -1,0 +1,79 @@
+"""The graphs that a command line asks for: its config files and values, laid over the project's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prunegrid.config.load import merge, read_files, validate
+from prunegrid.errors import PrunegridError, nearest
+from prunegrid.graph import Graph
+from prunegrid.keys import LIBRARY
+
+ROOT = LIBRARY.parent.parent
+DEVICES = ("cpu", "cuda")
+
+
+def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None = None) -> Graph:
+    """Return the graph of the project's config, with files and values laid over it.
+
+    Args:
+        files: as Snakemake's --configfile takes them, merged in turn.
+        values: KEY=VALUE, as its --config takes them.
+        study: one that must be there.
+
+    Raises:
+        PrunegridError: a file or value cannot be read, the config has faults, or lacks the study.
+    """
+    named = [ROOT / "config.yaml", *files]
+    tree = read_files(named)
+    merge(tree, overrides(values))
+    config = validate(tree, named, Path.cwd())
+    if study is not None and study not in config.sections["studies"]:
+        hint = nearest(study, config.sections["studies"])
+        raise PrunegridError(f"there is no study '{study}'", remedy=hint)
+    return Graph(config, ROOT)
+
+
+def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[Graph]:
+    """Return the graphs that a store serves: of each set of config files.
+
+    Args:
+        sets: config files that are used together; without any, the project's config is the one.
+        values: KEY=VALUE, over each.
+    """
+    return [graph(files, values) for files in list(sets) or [()]]
+
+
+def elsewhere(graphs: Iterable[Graph]) -> list[Graph]:
+    """Return the same graphs for the devices that their configs do not name.
+
+    A store is used by a machine with a GPU and by one without, whose keys differ.
+    """
+    return [
+        Graph(one.config.on(device), ROOT)
+        for one in graphs
+        for device in DEVICES
+        if device != one.config.device
+    ]
+
+
+def overrides(values: Iterable[str]) -> dict[str, Any]:
+    """Return {key: value} of KEY=VALUE texts, each value read as YAML.
+
+    Raises:
+        PrunegridError: one is not of that form.
+    """
+    found = {}
+    for text in values:
+        key, sign, value = text.partition("=")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise PrunegridError(f"--config {text} is not YAML after the '='") from error
+        if not sign or not key:
+            raise PrunegridError(f"--config {text} is not KEY=VALUE", remedy="--config device=cuda")
+    return found
