@@ -119,10 +119,23 @@ def test_the_next_try_of_a_group_takes_what_is_whole(tmp_path, node, made):
     job.run_step(node, tmp_path / "log")
     assert len(runs) == 1 and manifest.read_text() == before
     assert "made by an earlier try" in (tmp_path / "log").read_text()
-    tries.forget(tmp_path)
+    tries.forget([node | {"scratch": str(tmp_path / "of another")}])
+    assert tries._kept(node).exists(), "what another run has kept was removed"
+    tries.forget([node])
     manifest.unlink()
     job.run_step(node)
     assert len(runs) == 2
+
+
+def test_the_next_try_takes_what_is_whole_though_what_it_read_was_dropped(tmp_path, node, made):
+    runs, manifest, before = made
+    parent = Path(node["parents"]["weights"]["path"])
+    told = {"files": ["x"], "manifest": json.loads((parent / "manifest.json").read_text())}
+    artifacts.write_json(parent / "dropped.json", told)
+    (parent / "manifest.json").unlink()
+    (parent / "x").unlink()
+    job.run_step(node)
+    assert len(runs) == 1 and manifest.read_text() == before
 
 
 @pytest.mark.parametrize("what", ["file", "kept", "parent", "folder"])

@@ -150,3 +150,14 @@ def test_a_drop_that_was_killed_leaves_a_whole_artifact_or_a_dropped_one(monkeyp
     (node.path / "model.safetensors").write_bytes(weights)  # before the weights go
     assert artifacts.is_dropped(node.path)
     artifacts.read_manifest(node.path)
+
+
+def test_at_the_end_of_a_run_on_a_cluster_all_goes_that_was_read():
+    """Its jobs drop nothing themselves."""
+    made = graph(retention="needed")
+    finished(made)
+    retention.retire(pending.retired(made, ["s"]))
+    weights = [n for n in made.all_nodes() if n.stage in WEIGHTS_MADE]
+    assert weights and all(artifacts.is_dropped(node.path) for node in weights)
+    assert pending.retired(graph(), ["s"]) == [], "weights are kept where all is to be kept"
+    assert pending.retired(made, []) == []

@@ -73,7 +73,11 @@ rule partial:
 
 
 onsuccess:
-    tries.forget(Path("results/scratch"))
+    made = with_ancestors(
+        leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)
+    )
+    tries.forget(one.params() for one in made)
+    retention.retire(pending.retired(GRAPH, REQUESTED))
 
 
 onerror:

@@ -2,13 +2,13 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine, tries
+from prunegrid import companions, engine, pending, retention, tries
 from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
 from prunegrid.logs import redact
-from prunegrid.pending import retired_by
+from prunegrid.nodes import with_ancestors
 from prunegrid.resources import memory_mb, minutes
 from prunegrid.tables import plan as tables
 
@@ -53,9 +53,18 @@ def node(stage):
 
     def params(wildcards):
         found = GRAPH.find(stage, wildcards.key)
-        return {**found.params(), "retire": retired_by(GRAPH, found, REQUESTED)}
+        return {**found.params(), "retire": retired(found)}
 
     return params
+
+
+def retired(node):
+    """Return the weights that may go once a node is made; none in a submitted job.
+
+    Where a member of its group fails, Snakemake takes the manifests of the others away and makes them
+    again: the run that submits drops what is needless at its end.
+    """
+    return [] if workflow.remote_exec else pending.retired_by(GRAPH, node, REQUESTED)
 
 
 def together(stage):
@@ -129,7 +138,8 @@ def shared_parents(wildcards):
     """Return the parents of a prune node, and the leader of its companions where it has one."""
     found = parents("prune")(wildcards)
     me = GRAPH.find("prune", wildcards.key)
-    first = companions.leader(GRAPH, me, REQUESTED)
+    # A submitted job has waited for its leader: of those that are left another would lead here.
+    first = me if workflow.remote_exec else companions.leader(GRAPH, me, REQUESTED)
     return found if first is me else [*found, ancient(first.manifest)]
 
 
@@ -137,7 +147,7 @@ def shared_node(wildcards):
     """Return the params of a prune node, with the cells that it prunes beside its own."""
     me = GRAPH.find("prune", wildcards.key)
     found = companions.params(GRAPH, me, REQUESTED)
-    return {**found, "retire": retired_by(GRAPH, me, REQUESTED)}
+    return {**found, "retire": retired(me)}
 
 
 def table_inputs(wildcards):

@@ -131,10 +131,11 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
         manifests[role] = read_manifest(parents[role], parent["key"])
-        retention.require_whole(parents[role])
     if tries.restore(node, manifests):
         log.info("%s: made by an earlier try", node["label"])
         return
+    for parent in parents.values():
+        retention.require_whole(parent)
     if "torch" in node["pins"]:
         with importing("torch"):
             settle_torch(node["threads"])

@@ -60,14 +60,20 @@ def retired_by(graph: Graph, node: Node, studies: Iterable[str]) -> list[dict[st
         node: the node that reads them.
         studies: those whose tables the run makes; without any, nothing goes.
     """
+    return _unread(graph, dict.fromkeys(node.parents.values()), studies)
+
+
+def retired(graph: Graph, studies: Iterable[str]) -> list[dict[str, Any]]:
+    """Return all weights that may go once their readers are made, as `retired_by` does."""
+    return _unread(graph, readers(graph, studies), studies)
+
+
+def _unread(graph: Graph, nodes: Iterable[Node], studies: Iterable[str]) -> list[dict[str, Any]]:
     if graph.config.retention != "needed":
         return []
     known = readers(graph, studies)
     return [
-        {
-            "path": parent.path.as_posix(),
-            "needed_by": [reader.manifest for reader in known[parent]],
-        }
-        for parent in dict.fromkeys(node.parents.values())
-        if parent in known
+        {"path": node.path.as_posix(), "needed_by": [reader.manifest for reader in known[node]]}
+        for node in nodes
+        if node in known
     ]

@@ -25,3 +25,4 @@ def settle_torch(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,13 @@ def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -
     return False
 
 
-def forget(scratch: Path) -> None:
-    """Remove what was kept, once everything is made."""
-    for kept in scratch.glob(f"*{ENDING}"):
-        kept.unlink()
+def forget(nodes: Iterable[Mapping[str, Any]]) -> None:
+    """Remove what was kept of nodes (`Node.params()`), once all of a run is made.
+
+    What another run in this folder has kept stays: its groups may fail yet.
+    """
+    for node in nodes:
+        _kept(node).unlink(missing_ok=True)
 
 
 def _kept(node: Mapping[str, Any]) -> Path:
