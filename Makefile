@@ -25,7 +25,7 @@ endif
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 env: $(STAMP) ## set up the pinned environment in .venv
 
@@ -44,7 +44,7 @@ demo: env ## prune, tune and score a real small model; prints the table (20 minu
 	$(BIN)/snakemake --cores $(CORES) --resources mem_mb=$(MEMORY) -- results/demo.parquet
 	@cat results/demo.md
 
-test: env ## all tests, offline
+test: env ## the tests, offline (all but those of test-faults and test-cluster)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
@@ -56,7 +56,7 @@ audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a ne
 test-cluster: env ## the tiny study on a Slurm of one node (as root; tests/cluster/slurm.sh install)
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-bench: env ## speed of pruning against llm-compressor
+bench: env ## speed of pruning against llm-compressor (installs it: 2 GB, a package index)
 	$(BIN)/python benchmarks/pruning/run.py
 
 lint: env ## ruff, snakefmt, snakemake --lint

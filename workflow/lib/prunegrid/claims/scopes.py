@@ -23,7 +23,12 @@ BILLS: dict[str, Any] = {
 SUMMARIES = {**BILLS, "metrics": ("rougeLsum",)}
 WIKITEXT_2: dict[str, Any] = {"datasets": ("*",), "splits": ("wikitext",), "metrics": ("ppl_*",)}
 ROUNDS = {"seen": "iterative", "models": ("opt-125m", "opt-350m", "opt-1.3b"), **WIKITEXT_2}
-LEVELS = {"seen": "magnitude", "models": ("gpt2-xl",), **WIKITEXT_2}
+# GPT2-XL has 1024 positions: its text is read in windows of those.
+LEVELS = WIKITEXT_2 | {
+    "seen": "magnitude",
+    "models": ("gpt2-xl",),
+    "splits": ("wikitext", "wikitext-1024", "wikitext-legacy"),
+}
 TASKS: dict[str, Any] = {
     "seen": "structured",
     "models": ("gpt2", "olmo-1b"),

@@ -35,7 +35,11 @@ KEYS = (
     Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
     Column("tuned_on_tasks", "string", "evaluated tasks whose own data set was tuned on; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
-    Column("generation", "string", "name of the generation profile"),
+    Column(
+        "generation",
+        "string",
+        "name of the generation profile (several joined by +); null without texts",
+    ),
     Column("weight_precision", "string", "float32, bfloat16, nf4 or int8, as loaded"),
     Column("seed", "Int64", "seed that reached a step of the cell; null where none draws"),
 )
