@@ -11,15 +11,17 @@ from runs import ROOT, Run
 def test_a_broken_config_is_told_at_once_without_a_traceback(tmp_path):
     run = Run.fresh(tmp_path / "run")
 
-    def break_two(tree):
+    def break_three(tree):
+        tree["models"]["tiny-llama"] = {"source": "https://me:hf_ATokenOfThisForm42@hub/x"}
         tree["prune"]["tiny-wanda-50"]["sparsity"] = 1.5
         tree["studies"]["tiny"]["efficency"] = "tiny"
 
-    run.configure(break_two)
+    run.configure(break_three)
     done = run.snakemake("results/tiny.parquet")
     assert done.returncode != 0
     assert "config.yaml: prune.tiny-wanda-50.sparsity is 1.5" in done.stdout
     assert "did you mean 'efficiency'" in done.stdout
+    assert "https://***@hub/x" in done.stdout and "hf_A" not in done.stdout
     assert "Traceback" not in done.stdout
     assert not (run.folder / "results").exists()
 
