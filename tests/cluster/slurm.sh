@@ -28,8 +28,10 @@ require() {
 
 configure() {
     mkdir -p "$CONF" "$STATE/ctld" "$STATE/slurmd"
-    local host memory
+    local host cores memory
     host=$(hostname -s)
+    # nproc would heed OMP_NUM_THREADS.
+    cores=$(getconf _NPROCESSORS_ONLN)
     memory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
     cat >"$CONF/slurm.conf" <<CONFIG
 $MARK
@@ -60,7 +62,7 @@ MessageTimeout=60
 ReturnToService=2
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=$memory Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONFIG
     printf 'Name=gpu File=%s\n' /dev/zero /dev/null >"$CONF/gres.conf"
