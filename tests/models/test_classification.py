@@ -12,7 +12,13 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import matthews_corrcoef
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    RobertaForMaskedLM,
+)
 
 from prunegrid import attest, checkpoint, heads
 from prunegrid.errors import AttestationError, PrunegridError
@@ -20,6 +26,7 @@ from prunegrid.sources import tiny as small
 from prunegrid.stages import classification
 
 ENCODERS = ["minilm", "roberta", "deberta-v3", "deberta-v2-xlarge"]
+MASKED = {"bert": BertForMaskedLM, "roberta": RobertaForMaskedLM}
 ITEMS = [{"text": "{{sentence}}", "pair": None, "label": "{{label}}"}]
 SETTINGS = {
     "learn": "train",
@@ -78,7 +85,26 @@ def ask(folder, weights, data, **changes):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_it_is_transformers_own_classifier(name):
     """The same logits as the library's model with the same encoder and the same head."""
-    encoder = architectures.build(name)
+    check_classifier(architectures.build(name))
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_masked_language_model_gets_the_head_of_its_architecture(name):
+    """BERT's classifier reads a pooler, of which a masked language model has none: a new one."""
+    config = AutoConfig.for_model(**CONFIG | {"model_type": name})
+    model = MASKED[name](config).eval()
+    check_classifier(model)
+    check_classifier(AutoModel.from_config(config).eval())  # with a pooler, that only BERT's reads
+    first, again, other = (heads.Head(model, 2, seed) for seed in (1, 1, 2))
+    assert first.sha256() == again.sha256() != other.sha256()
+    pooled = {key: t for key, t in first.tensors().items() if "pooler" in key}
+    assert len(pooled) == (2 if name == "bert" else 0)
+    for key, tensor in pooled.items():
+        spread = config.initializer_range if key.endswith("weight") else 0.0
+        assert float(tensor.std()) == pytest.approx(spread, rel=0.2)
+
+
+def check_classifier(encoder):
     head = heads.Head(encoder, 3, seed=1).eval()
     config = type(encoder.config).from_dict({**encoder.config.to_dict(), "num_labels": 3})
     own = AutoModelForSequenceClassification.from_config(config).eval()
@@ -128,6 +154,13 @@ def test_a_head_learns_and_the_encoder_stays(tmp_path, data):
     }  # fmt: skip
     kept = load_file(tmp_path / "out/head.safetensors")
     assert attest.weights_sha256(kept) == record["head_sha256"]
+
+
+def test_a_masked_language_model_is_asked_too(tmp_path, data):
+    record = ask(tmp_path / "out", weights(tmp_path / "w", task="masked-lm"), data)
+    assert record["summary"]["acc"]["mean"] > 0.9
+    kept = load_file(tmp_path / "out/head.safetensors")
+    assert kept["bert.pooler.dense.weight"].any()
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -191,6 +191,23 @@ def test_missing_and_left_over_tensors_are_refused(copy, run):
         run(local(place), name="c")
 
 
+def test_the_masks_that_older_files_of_gpt2_hold_are_left_out(run, tmp_path):
+    config = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 264}
+    out, made = run({"kind": "random", "config": config, "seed": 0}, name="a")
+    whole = load_file(out / "model.safetensors")
+    for block in ("transformer.h.0.attn", "transformer.h.1.attn"):
+        whole |= {f"{block}.masked_bias": torch.tensor(-1e4)}
+        whole |= {f"{block}.bias": torch.ones(1, 1, 1024, 1024, dtype=torch.bool).tril()}
+    save_file(whole, out / "model.safetensors", metadata={"format": "pt"})
+    again, record = run(local(out), name="b")
+    assert record["source"]["note"] == "left out: 2 times masked_bias, a constant"
+    assert record["weights"] == made["weights"]
+    assert not any("masked" in name for name in load_file(again / "model.safetensors"))
+    save_file(whole | {"transformer.h.0.attn.masked": torch.ones(2)}, out / "model.safetensors")
+    with pytest.raises(PrunegridError, match="1 tensors are left over"):
+        run(local(out), name="c")
+
+
 def test_nan_weights_are_named(copy, run):
     place = copy("tests/opt-safetensors")
     whole = load_file(place / "model.safetensors")

@@ -1,5 +1,6 @@
 """The grid axis `iterate`: arms over rising sparsities, on equal tokens."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prunegrid.tables.plan import study_plan
 from prunegrid.tables.schema import unique_key
 
 ROOT = Path(__file__).resolve().parents[2]
+OPT = ("opt-125m", "opt-350m", "opt-1.3b")
 ITERATE = {
     "prune": {"method": "sparsegpt", "calibration": "wiki-16x256", "nested": True},
     "sparsities": [0.2, 0.4],
@@ -113,6 +115,17 @@ def test_no_shipped_study_has_two_rows_alike():
         unique_key(rows)
         shown = {tuple(row[k] for k in ("model", "prune", "finetune", "seed")) for row in rows}
         assert len(shown) == len(rows), study
+
+
+def test_the_legacy_study_prunes_what_the_original_did():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    cells = expand(validate(raw, [ROOT / "config.yaml"], ROOT), "figure1_legacy")
+    assert Counter(cell.model for cell in cells) == dict.fromkeys(OPT, 27)
+    for cell in cells:
+        own = ["*.project_in", "*.project_out"] if cell.model == "opt-350m" else []
+        assert all(s.profile.include == own for s in cell.steps if s.kind == "prune" and not s.idle)
+    names = {cell.names("prune") for cell in cells if cell.model == "opt-350m"}
+    assert "sparsegpt-project_in_project_out-0.8" in names and len(names) == 1 + 5 + 5 + 4 + 4
 
 
 def test_the_table_knows_the_arms():

@@ -20,18 +20,28 @@ CELLS = [
     ("dense-tuned", "dense", "t", "dense", 0.0, 100, (18.0, 18.5)),
     ("dense-tuned", "dense", "t-x2", "dense", 0.0, 200, (17.0, 17.5)),
 ]
+# Of plain grids and chains beside the iterated one.
+PLAIN = [
+    (None, "dense", "long", "dense", 0.0, 900, (16.0, 16.5)),
+    (None, "b-0.5", "none", "s", 0.5, None, (90.0, 91.0)),
+    (None, "b-0.5", "long", "s", 0.5, 900, (33.0, 34.0)),
+    (None, "s-0.3+s-0.6", "t+long", "s", 0.6, 900, (25.0, 26.0)),
+]
 
 
-def tables(metric=METRIC):
+def tables(metric=METRIC, cells=CELLS, dataset="d"):
     wide, tall = [], []
-    for arm, prune, finetune, method, sparsity, tokens, values in CELLS:
+    for arm, prune, finetune, method, sparsity, tokens, values in cells:
         for seed, value in enumerate(values):
-            keys = {"model": "m", "dataset": "d", "prune": prune, "finetune": finetune}
-            keys |= {"seed": seed, "arm": arm, "method": method}
-            target = {"sparsity_target": sparsity or None, "kind": "cell", "split": "w"}
+            keys = {"model": "m", "dataset": dataset, "prune": prune, "finetune": finetune}
+            keys |= {"seed": seed, "arm": arm, "method": method, **dict.fromkeys(curves.APART)}
+            keys |= {"strategy": "none" if finetune == "none" else "full"}
+            keys |= {"units": "blocks"} if prune.startswith("b-") else {}
+            keys |= {"sparsity_target": sparsity or None}
             shares = {"sparsity_effective": sparsity, "removed_prunable": None}
+            scored = {"kind": "cell", "split": "w", "metric": metric, "value": value}
             wide.append({**keys, **shares, "train_tokens": tokens})
-            tall.append({**keys, **target, "metric": metric, "value": value})
+            tall.append({**keys, **scored})
     tall.append({**tall[-1], "kind": "baseline", "value": 1.0})
     return pd.DataFrame(wide), pd.DataFrame(tall)
 
@@ -73,6 +83,38 @@ def test_the_tuned_dense_model_stands_where_its_tokens_are_spent():
     assert picked(found, "dense-tuned", 0.4)["high"] == 17.5
 
 
+def dense_tuned(cells, failed=()):
+    """Return {(tuning, density)} of the tuned dense points."""
+    wide, tall = tables(cells=cells)
+    chains = [tuple(pair) for pair in zip(tall["prune"], tall["finetune"], strict=True)]
+    found = curves.points(wide, tall[[chain not in failed for chain in chains]])
+    own = found[found["arm"] == "dense-tuned"]
+    return set(zip(own["finetune"], own["density"].round(2), strict=True))
+
+
+def test_a_failed_cell_moves_no_tuned_dense_point():
+    both = {("t", 0.7), ("t-x2", 0.4)}
+    assert dense_tuned(CELLS) == both
+    assert dense_tuned(CELLS, {("dense", "t")}) == both - {("t", 0.7)}
+    x2 = [("s-0.6", "t-x2"), ("s-0.3+s-0.6", "t+t")]
+    assert dense_tuned(CELLS, x2) == dense_tuned(CELLS, x2[:1]) == both
+    assert dense_tuned(CELLS, [("s-0.3", "t")]) == both
+
+
+def test_the_tuned_dense_model_stands_at_every_level_of_its_tokens():
+    """Two lists of sparsities in one study; and arms of which none spends its tokens."""
+    other = [
+        ("one-shot-tuned", "m-0.1", "t", "m", 0.1, 100, (19.0, 21.0)),
+        ("one-shot-tuned", "m-0.2", "t-x2", "m", 0.2, 200, (18.0, 20.0)),
+    ]
+    levels = {("t", 0.7), ("t-x2", 0.4), ("t", 0.9), ("t-x2", 0.8)}
+    assert dense_tuned(CELLS + other) == levels
+    iterative = [cell for cell in CELLS if cell[0] != "one-shot-tuned"]
+    assert dense_tuned(iterative) == {("t", 0.7), ("t-x2", 0.4)}
+    alone = [cell for cell in CELLS if cell[0] in ("one-shot", "dense-tuned")]
+    assert dense_tuned(alone) == {("t", 1.0), ("t-x2", 1.0)}
+
+
 def test_each_arm_is_a_line_on_both_scales():
     figure = curves.draw_curves(*tables(), "a title")
     linear, log = figure.axes
@@ -83,6 +125,51 @@ def test_each_arm_is_a_line_on_both_scales():
     assert [round(x, 2) for x in line.lines[0].get_xdata()] == [1.0, 0.7, 0.4]
     assert linear.get_xlim()[0] > linear.get_xlim()[1]  # density falls to the right
     assert "density" in linear.get_xlabel() and METRIC in linear.get_ylabel()
+    pyplot.close(figure)
+
+
+def lines(figure):
+    """Return {label: rounded densities} of the first panel."""
+    return {
+        c.get_label(): [round(x, 2) for x in c.lines[0].get_xdata()]
+        for c in figure.axes[0].containers
+    }
+
+
+def test_cells_of_no_arm_are_drawn_too():
+    assert len(curves.points(*tables(cells=CELLS + PLAIN))) == len(CELLS) + 1 + len(PLAIN)
+    figure = curves.draw_curves(*tables(cells=CELLS + PLAIN), "a title")
+    assert lines(figure) == {
+        "s / one-shot": [1.0, 0.7, 0.4],
+        "s blocks / one-shot": [1.0, 0.5],  # no line through units of two kinds
+        "s / one-shot-tuned": [0.7, 0.4],
+        "s / iterative": [0.7, 0.4],
+        "dense-tuned": [0.7, 0.4],
+        "s blocks / long": [1.0, 0.5],
+        "s / t+long": [0.4],
+    }
+    pyplot.close(figure)
+
+
+def test_an_arm_of_the_dense_model_alone_is_a_line():
+    figure = curves.draw_curves(*tables(cells=CELLS + PLAIN[:1]), "a title")
+    assert lines(figure)["dense / long"] == [1.0]
+    pyplot.close(figure)
+
+
+def test_each_data_set_has_panels_of_its_own():
+    both = zip(tables(), tables(dataset="e"), strict=True)
+    wide, tall = (pd.concat(pair, ignore_index=True) for pair in both)
+    assert set(curves.points(wide, tall)["seeds"]) == {2}
+    figure = curves.draw_curves(wide, tall, "a title")
+    assert [axis.get_title() for axis in figure.axes[::2]] == ["m / d", "m / e"]
+    pyplot.close(figure)
+
+
+def test_a_study_whose_cells_all_failed_has_an_empty_figure():
+    wide, tall = tables()
+    figure = curves.draw_curves(wide, tall[:0], "a title")
+    assert not any(axis.containers for axis in figure.axes)
     pyplot.close(figure)
 
 

@@ -6,7 +6,7 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid import artifacts
+from prunegrid import artifacts, scoring
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.tables import intervals, rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
@@ -50,6 +50,23 @@ def test_the_interval_of_a_mean_is_the_bootstrap_percentile():
     assert 0.38 < low < 0.42 and 0.58 < high < 0.62
     assert intervals.interval({"bootstrap_seed": 0}, values) == (low, high)
     assert intervals.interval({"bootstrap_seed": 0}, numpy.array([0.5])) == (0.5, 0.5)
+
+
+def test_a_number_of_the_corpus_has_the_interval_of_its_metric(tmp_path):
+    true = ["the cat sat on the mat .", "two dogs ran away .", "it rained all day long ."]
+    said = [true[0], "two dogs ran home .", ""]
+    texts = pandas.DataFrame({"id": list("abc"), "reference": true, "prediction": said})
+    found = scoring.score(texts, {"bleu": {}, "chrf": {}})
+    found.examples.to_parquet(tmp_path / "scores.parquet")
+    scores = {"record": {"summary": found.summary, "metrics": found.facts}}
+    made = rows._text_rows({"bootstrap_seed": 1}, {}, "test", {"path": str(tmp_path)}, scores)
+    bleu, chrf, corpus = made
+    own = found.facts["bleu"]["details"]
+    assert (bleu["metric"], bleu["low"] < bleu["high"]) == ("bleu", True)
+    assert bleu["high"] - bleu["low"] == pytest.approx(2 * own["half_width"])
+    assert (bleu["low"] + bleu["high"]) / 2 == pytest.approx(own["mean"])
+    assert chrf["low"] < chrf["value"] < chrf["high"]
+    assert corpus["low"] is corpus["high"] is None  # its metric gives none
 
 
 def test_the_conda_environments_pin_what_pip_installs():

@@ -303,7 +303,7 @@ def _removes(step: Step) -> bool:
 def _said(value: Any) -> str:
     """Return a value as a part of a name."""
     text = "_".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text.replace(":", "of").replace(" ", "")
+    return text.replace(":", "of").replace(" ", "").replace("*.", "")
 
 
 def _needs_dense(step: Step) -> bool:

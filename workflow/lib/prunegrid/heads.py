@@ -1,10 +1,11 @@
 """A classification head on a frozen encoder: transformers' own, and the only thing that is tuned.
 
-The head is all that `AutoModelForSequenceClassification` puts on the encoder, and the encoder's
-pooler where it has one (BERT's): a copy of it, as in fine-tuning. The encoder's tensors are read
-and never changed, so they are those that the weights record attests, and zeros stay zeros. Since
-nothing below the head changes, the encoder runs once over each item: what the head reads of it,
-the states of the first token, is kept, and a head that reads more is refused.
+The head is all that `AutoModelForSequenceClassification` puts on the encoder, and the pooler where
+it reads one (BERT's): a copy of the encoder's, as in fine-tuning, or a new one where there is none
+(in a masked language model, nothing trains one). The encoder's tensors are read and never changed,
+so they are those that the weights record attests, and zeros stay zeros. Since nothing below the
+head changes, the encoder runs once over each item: what the head reads of it, the states of the
+first token, is kept, and a head that reads more is refused.
 """
 
 from __future__ import annotations
@@ -68,15 +69,18 @@ class Head(nn.Module):
             )
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)
-        base: Any = encoder.base_model
-        pooler = getattr(base, "pooler", None)
-        setattr(model, model.base_model_prefix, _Seen(copy.deepcopy(pooler)))
+        drawn = [part for name, part in model.named_children() if name != model.base_model_prefix]
+        pooler = getattr(model.base_model, "pooler", None)
+        if pooler is not None:
+            given = getattr(encoder.base_model, "pooler", None)
+            drawn += [pooler] if given is None else []
+            pooler = pooler if given is None else copy.deepcopy(given)
+        setattr(model, model.base_model_prefix, _Seen(pooler))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for name, child in model.named_children():
-                if name != model.base_model_prefix:
-                    child.to_empty(device="cpu")
-                    child.apply(model._init_weights)
+            for part in drawn:
+                part.to_empty(device="cpu")
+                part.apply(model._init_weights)
         self.model = model.float().to(encoder.device).requires_grad_(True)
 
     def forward(self, states: Tensor) -> Tensor:

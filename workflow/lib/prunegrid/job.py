@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -27,6 +26,7 @@ from prunegrid.keys import code_digest
 from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
+from prunegrid.meters import peak_memory
 from prunegrid.runtime import derived_seed, settle_torch
 
 log = logging.getLogger("prunegrid")
@@ -208,24 +208,12 @@ def _write_manifest(
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "versions": {name: metadata.version(name) for name in node["pins"]},
         "seconds": round(seconds, 3),
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
         "files": files,
         "content": artifacts.content_digest(files),
         "record": record,
     }
     artifacts.write_json(out / artifacts.MANIFEST, sealed(manifest))
-
-
-def _peak_memory() -> int:
-    """Return the most memory that this process held, bytes.
-
-    What `getrusage` says starts at the size of the process that started this one.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _lineage(parents: Mapping[str, dict]) -> list[dict]:

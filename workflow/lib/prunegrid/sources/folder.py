@@ -22,6 +22,8 @@ VOCABULARIES = (
     *("tokenizer.json", "vocab.json", "vocab.txt"),
     *("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
+# What earlier versions of transformers saved of GPT-2, -J and -Neo: the score of a masked place.
+MASKED = ".masked_bias"
 
 
 def load(
@@ -140,13 +142,17 @@ def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
 
     For an encoder and a masked language model, heads of other tasks that the source has are left
     out; for an encoder, a pooler that the source lacks is set to zero: no layer's output depends
-    on either, and random numbers would not be repeatable.
+    on either, and random numbers would not be repeatable. What masked places score is no weight.
 
     Raises:
         PrunegridError: tensors are missing, left over, or of another shape.
     """
     missing, extra = set(found["missing_keys"]), set(found["unexpected_keys"])
     notes = []
+    constants = {name for name in extra if name.endswith(MASKED)}
+    if constants:
+        notes.append(f"left out: {len(constants)} times {MASKED[1:]}, a constant")
+    extra -= constants
     if task == "encoder":
         pooler = {name for name in missing if "pooler" in name.split(".")}
         for name in pooler:

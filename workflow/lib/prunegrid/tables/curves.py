@@ -1,7 +1,8 @@
 """Quality against density, a line an arm: the figure of a study with an iterated grid.
 
-One row of panels a model and evaluation (its first metric), linear and logarithmic. Points are
-means over seeds (of perplexities geometric ones), bars reach from the lowest seed to the highest.
+One row of panels a model, data set and evaluation (its first metric), linear and logarithmic.
+Points are means over seeds (of perplexities geometric ones), bars reach from the lowest seed to the
+highest. A cell of no arm is a point of its fine-tuning's line, an untuned one of `one-shot`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from prunegrid.tables.colours import MARKERS, PALETTE
 from prunegrid.tables.render import is_perplexity
 
 SCALES = ("linear", "log")
-DENSE = "dense-tuned"
+UNTUNED, DENSE = "one-shot", "dense-tuned"
+TUNED = ("one-shot-tuned", "iterative")  # of the same tokens as DENSE at each sparsity
+# What sets prunings of one method apart, sparsity left out: each is a line of its own.
+APART = ("pattern", "units", "scope", "allocation", "update", "propagation", "calibration")
 
 
 def has_arms(wide: pandas.DataFrame) -> bool:
@@ -41,20 +45,23 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
         tall: the long table.
     """
     keys = ["model", "dataset", "prune", "finetune", "seed"]
-    cells = tall[(tall["kind"] == "cell") & tall["arm"].notna() & tall["value"].notna()]
+    cells = tall[(tall["kind"] == "cell") & tall["value"].notna()]
     measured = wide.assign(share=share_gone(wide))[[*keys, "share", "train_tokens"]]
     cells = cells.merge(measured, on=keys, how="left")
     cells = cells.assign(arm=cells["arm"].str.split("+")).explode("arm")
+    # A chain's name has a "+" too, and is one line.
+    without = cells["finetune"].mask(cells["strategy"] == "none", UNTUNED)
+    cells["arm"] = cells["arm"].fillna(without)
     found = []
-    by = ["model", "split", "metric", "arm", "method", "prune", "finetune"]
-    for key, group in cells.groupby(by, sort=False):
+    by = ["model", "dataset", "split", "metric", "arm", "method", *APART, "prune", "finetune"]
+    for key, group in cells.groupby(by, sort=False, dropna=False):
         values = group["value"].astype(float).to_numpy()
-        logs = is_perplexity(key[2])
+        logs = is_perplexity(key[by.index("metric")])
         found.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "density": 1 - float(group["share"].mean()),
-                "target": group["sparsity_target"].iloc[0],
+                "target": group["sparsity_target"].astype(float).iloc[0],
                 "tokens": float(group["train_tokens"].astype(float).fillna(0).mean()),
                 "mean": float(numpy.exp(numpy.log(values).mean()) if logs else values.mean()),
                 "low": values.min(),
@@ -62,19 +69,37 @@ def points(wide: pandas.DataFrame, tall: pandas.DataFrame) -> pandas.DataFrame:
                 "seeds": len(values),
             }
         )
-    return _placed(pandas.DataFrame(found))
+    columns = [*by, "density", "target", "tokens", "mean", "low", "high", "seeds"]
+    return _placed(pandas.DataFrame(found, columns=columns).astype({"target": float}), wide)
 
 
-def _placed(found: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the points, the tuned dense ones at the densities whose tokens they have."""
-    for _, group in found.groupby(["model", "split", "metric"]):
-        # Targets of one level are the same number; measured densities differ in their last digits.
-        pruned = group[group["method"] != "dense"]
-        levels = pruned.groupby("target")["density"].mean()
-        own = group[group["arm"] == DENSE].sort_values("tokens")
-        for index, density in zip(own.index, levels, strict=False):
-            found.loc[index, "density"] = density
-    return found
+def _placed(found: pandas.DataFrame, wide: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the points, the tuned dense ones at the densities whose tokens they have.
+
+    Such a point stands where a tuned arm spends its tokens, at the mean of the densities measured
+    there, or at the one aimed at where those cells failed; and at its own, 1, where none does.
+    """
+    place = ["model", "dataset"]
+    tuned = wide.assign(arm=wide["arm"].str.split("+")).explode("arm")
+    tuned = tuned[tuned["arm"].isin(TUNED)]
+    aims = tuned["sparsity_target"].astype(float)
+    tuned = tuned.assign(finetune=tuned["finetune"].map(_at_once), target=aims)
+    spent = tuned[[*place, "finetune", "target"]].drop_duplicates()
+    # Targets of one level are the same number; measured densities differ in their last digits.
+    by = [*place, "split", "metric", "target"]
+    reached = found[found["arm"].isin(TUNED)].groupby(by, dropna=False)["density"].mean()
+    own = found[found["arm"] == DENSE].drop(columns="target")
+    own = own.merge(spent, on=[*place, "finetune"], how="left")
+    own = own.merge(reached.rename("reached").reset_index(), on=by, how="left")
+    own["density"] = own.pop("reached").fillna(1 - own["target"]).fillna(own["density"])
+    others = found[found["arm"] != DENSE]
+    return others if own.empty else pandas.concat([others, own], ignore_index=True)
+
+
+def _at_once(tunings: str) -> str:
+    """Return the name of one tuning of as many budgets as a chain has (see `prunegrid.grid`)."""
+    first, *more = tunings.split("+")
+    return f"{first}-x{1 + len(more)}" if more else first
 
 
 def draw_curves(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) -> Any:
@@ -82,47 +107,60 @@ def draw_curves(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) -> A
     from matplotlib import pyplot
 
     found = points(wide, tall)
-    chosen: dict[tuple[str, str], str] = {}
-    for model, split, metric in zip(found["model"], found["split"], found["metric"], strict=True):
-        chosen.setdefault((model, split), metric)
-    panels = [(*place, metric) for place, metric in chosen.items()]
-    figure, axes = pyplot.subplots(
-        len(panels), len(SCALES), figsize=(12.8, 4.2 * len(panels)), squeeze=False
-    )
-    for line, (model, split, metric) in zip(axes, panels, strict=True):
-        picked = (found["model"] == model) & (found["split"] == split)
-        rows = found[picked & (found["metric"] == metric)]
+    by = ["model", "dataset", "split"]
+    places = [rows for _, rows in found.groupby(by, sort=False, dropna=False)]
+    several = found[["model", "dataset"]].drop_duplicates()["model"].duplicated(keep=False).any()
+    lines = max(1, len(places))
+    figure, axes = pyplot.subplots(lines, len(SCALES), figsize=(12.8, 4.2 * lines), squeeze=False)
+    for line, rows in zip(axes, places, strict=False):
+        model, dataset, split, metric = rows[[*by, "metric"]].iloc[0]
         for axis, scale in zip(line, SCALES, strict=True):
-            _panel(axis, rows, scale)
-            axis.set_title(model)
+            _panel(axis, rows[rows["metric"] == metric], scale)
+            axis.set_title(f"{model} / {dataset}" if several else model)
             axis.set_ylabel(f"{metric} ({split}), {scale}")
     figure.suptitle(title)
     figure.tight_layout()
     return figure
 
 
+def _labels(rows: pandas.DataFrame) -> pandas.Series:
+    """Return what each point's pruning is called: its method, and what varies among its points."""
+    found = rows["method"].astype(object)
+    for method, own in rows[rows["method"] != "dense"].groupby("method"):
+        for name in APART:
+            if own[name].nunique(dropna=False) > 1:
+                said = own[name].map(lambda value: "" if pandas.isna(value) else f" {value}")
+                found.loc[rows["method"] == method] += said
+    return found
+
+
 def _lines(rows: pandas.DataFrame) -> Iterator[tuple[str, str, pandas.DataFrame]]:
-    """Yield (method, arm, points by falling density); the untouched dense model begins each."""
-    methods = [method for method in dict.fromkeys(rows["method"]) if method != "dense"]
+    """Yield (pruning, arm, points by falling density); the unpruned model of the arm begins each.
+
+    Args:
+        rows: the points of a panel, with their `label`.
+    """
     for arm in dict.fromkeys(rows["arm"]):
         own = rows[rows["arm"] == arm]
-        for method in ["dense"] if arm == DENSE else methods:
-            line = own[own["method"].isin([method, "dense"])]
-            yield method, arm, line.sort_values("density", ascending=False)
+        labels = dict.fromkeys(own["label"])
+        for label in [label for label in labels if label != "dense"] or labels:
+            line = own[own["label"].isin([label, "dense"])]
+            yield label, arm, line.sort_values("density", ascending=False)
 
 
 def _panel(axis: Any, rows: pandas.DataFrame, scale: str) -> None:
-    arms, methods = list(dict.fromkeys(rows["arm"])), list(dict.fromkeys(rows["method"]))
-    for method, arm, line in _lines(rows):
+    rows = rows.assign(label=_labels(rows))
+    arms, labels = list(dict.fromkeys(rows["arm"])), list(dict.fromkeys(rows["label"]))
+    for label, arm, line in _lines(rows):
         axis.errorbar(
             line["density"],
             line["mean"],
             yerr=[(line["mean"] - line["low"]).clip(0), (line["high"] - line["mean"]).clip(0)],
             color=PALETTE[arms.index(arm) % len(PALETTE)],
-            marker=MARKERS[methods.index(method) % len(MARKERS)],
+            marker=MARKERS[labels.index(label) % len(MARKERS)],
             linestyle="--" if arm == DENSE else "-",
             capsize=3,
-            label=arm if arm == DENSE else f"{method} / {arm}",
+            label=arm if arm == DENSE else f"{label} / {arm}",
         )
     axis.invert_xaxis()
     axis.set_yscale(scale)

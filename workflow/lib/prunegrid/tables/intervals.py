@@ -49,3 +49,15 @@ def interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
     means = values[resampled(plan, len(values))].mean(axis=1)
     low, high = numpy.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def corpus_interval(details: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the 95% interval of a number of all texts together; None without.
+
+    Args:
+        details: what its metric returned besides; one that has resampled the texts itself gives
+            `mean` and `half_width`, of which the interval is mean ± half_width.
+    """
+    if not {"mean", "half_width"} <= details.keys():
+        return None, None
+    return details["mean"] - details["half_width"], details["mean"] + details["half_width"]

@@ -15,7 +15,7 @@ from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import read_manifest
 from prunegrid.status import read_state
 from prunegrid.tables import benchmarks
-from prunegrid.tables.intervals import interval, levels, resampled
+from prunegrid.tables.intervals import corpus_interval, interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
 
 # Which zeros a step promises to keep (`prunegrid.kept`), the weakest first.
@@ -297,6 +297,9 @@ def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> 
         low = high = None
         if metric in items and items[metric].notna().any():
             low, high = interval(plan, items[metric].dropna().to_numpy())
+        elif summary.get("corpus"):
+            facts = scores["record"]["metrics"].get(metric, {})
+            low, high = corpus_interval(facts.get("details", {}))
         rows.append(
             about
             | {"split": split, "metric": metric, "value": summary["mean"], "n": summary["n"]}

@@ -119,7 +119,7 @@ COLUMNS = KEYS + FACTS + PROVENANCE
 
 # What several tables say in the same words.
 _SCORE = (
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; corpus metrics: see stderr"),
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; corpus metrics: their own"),
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
