@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,16 +98,26 @@ def writing(folder: Path) -> Iterator[Path]:
 
     Raises:
         PrunegridError: the disk is full.
+        AttestationError: the folder to fill was removed meanwhile: what is at its name by then
+            holds only what was written since.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for stale in sorted(folder.parent.glob(f".{folder.name}.*.tmp")):
+        discard(stale)
+    # Jobs of two machines may have one pid.
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir()
+    opened = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield aside
         _open_to_umask(aside)
+        if not _is_still(aside, opened):
+            raise AttestationError(
+                "the folder was removed while it was written",
+                where=str(folder),
+                remedy="run the same command again",
+            )
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -119,7 +130,26 @@ def writing(folder: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
+        os.close(opened)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a half-written folder, at once from its name: its writer may not be dead.
+
+    Who still writes there then finds no folder, and never one that has lost some of its files.
+    """
+    with contextlib.suppress(OSError):
+        folder = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp"))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_still(folder: Path, opened: int) -> bool:
+    """Return whether the folder that was opened is the one that has the name."""
+    try:
+        return os.path.samestat(os.fstat(opened), folder.stat())
+    except OSError:
+        return False
 
 
 def _open_to_umask(folder: Path) -> None:
