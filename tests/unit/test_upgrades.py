@@ -1,14 +1,20 @@
 """What code and versions alone would rerun is told, and can be kept with the reason on record."""
 
+import fcntl
 import json
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, keys, retention, upgrades
+from prunegrid import artifacts, cli, keys, retention, upgrades
 from prunegrid.errors import PrunegridError
+from prunegrid.makers import only_maker
 from prunegrid.nodes import with_ancestors
 from prunegrid.pending import pending
+from prunegrid.repair import LIVE
 from prunegrid.tables.rows import adopted
 
 
@@ -88,6 +94,42 @@ def test_a_reason_is_needed(upgraded, tmp_path):
     found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     with pytest.raises(PrunegridError, match="no reason"):
         upgrades.adopt(found, "  ")
+
+
+def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_graph", lambda options: upgraded)
+    LIVE.parent.mkdir()
+    with open(LIVE, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        assert cli.main(["adopt", "s", "--because", "reviewed"]) == 1
+    assert "a run is under way" in capsys.readouterr().err
+    assert cli.main(["adopt", "s", "--because", "reviewed"]) == 0
+    assert pending(upgraded.study_leaves("s")) == []
+
+
+def test_what_a_job_is_making_is_waited_for(upgraded, tmp_path):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    node = found[0].node
+    going, lock = threading.Event(), Path(f"{node.scratch}.lock")
+
+    def job():
+        with only_maker(lock, "a job"), artifacts.writing(node.path) as out:
+            going.set()
+            time.sleep(1)
+            (out / "of the job").touch()
+            files = artifacts.list_files(out)
+            content = artifacts.content_digest(files)
+            artifacts.write_json(
+                out / artifacts.MANIFEST, {"key": node.key, "files": files, "content": content}
+            )
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    assert going.wait(30)
+    taken = upgrades.adopt(found[:1], "reviewed")
+    thread.join()
+    assert taken == [] and set(artifacts.read_manifest(node.path)["files"]) == {"of the job"}
+    assert not lock.exists()
 
 
 def test_what_is_damaged_is_not_adopted(upgraded, tmp_path):

@@ -21,6 +21,7 @@ from typing import Any
 from prunegrid import artifacts, keys, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.nodes import STAGES, Node, without_paths
 
@@ -99,21 +100,26 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
         raise PrunegridError("no reason is given", expected="--because 'what you reviewed'")
     taken = []
     for one in found:
-        if retention.is_there(one.node.manifest):
-            continue
-        manifest = read_manifest(one.folder, one.manifest["key"])
-        with artifacts.writing(one.node.path) as out:
-            for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
-                if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
-                    _link(path, out / path.relative_to(one.folder))
-            new = _manifest(one, manifest, because)
-            before = retention.dropped(one.folder)
-            if before:  # dropped weights stay dropped
-                artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
-            else:
-                artifacts.write_json(out / artifacts.MANIFEST, new)
-        taken.append(one.node.path)
+        with only_maker(Path(f"{one.node.scratch}.lock"), one.node.label):
+            # A job may have made it meanwhile.
+            if not retention.is_there(one.node.manifest):
+                _take(one, because)
+                taken.append(one.node.path)
     return taken
+
+
+def _take(one: Upgrade, because: str) -> None:
+    manifest = read_manifest(one.folder, one.manifest["key"])
+    with artifacts.writing(one.node.path) as out:
+        for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
+            if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
+                _link(path, out / path.relative_to(one.folder))
+        new = _manifest(one, manifest, because)
+        before = retention.dropped(one.folder)
+        if before:  # dropped weights stay dropped
+            artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
+        else:
+            artifacts.write_json(out / artifacts.MANIFEST, new)
 
 
 def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[str, Any]:
