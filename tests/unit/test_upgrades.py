@@ -51,6 +51,41 @@ def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
     assert "an input that changed so" in text and "-> 99.0" in text and "adopt s" in text
 
 
+def test_what_was_made_from_other_bytes_is_no_upgrade(upgraded, tmp_path):
+    """The pruning ran anew and gave other weights: of what reads them nothing is kept."""
+    results, leaves = tmp_path / "results", upgraded.study_leaves("s")
+    whole = upgrades.find(upgraded, pending(leaves), results)
+    for node in with_ancestors(leaves):
+        if node.stage in ("data", "calibration"):
+            make(node)
+        if node.stage == "prune":
+            make(node, parameters=1234)
+    todo = pending(leaves)
+    found = upgrades.find(upgraded, todo, results)
+    kept = {one.node for one in found}
+    pruned = {node for node in todo if "wanda" in node.label}
+    assert kept and kept == set(todo) - pruned
+    # Nor where the other bytes came after it was found.
+    taken = upgrades.adopt(whole, "reviewed")
+    assert set(taken) == {node.path for node in kept}
+    for node in kept:
+        manifest = artifacts.recorded(node.path)
+        for role, parent in node.parents.items():
+            told = {fact: manifest["parents"][role][fact] for fact in ("key", "content")}
+            there = artifacts.recorded(parent.path)
+            assert told == {"key": there["key"], "content": there["content"]}
+
+
+def test_what_was_remade_as_it_was_hinders_nothing(upgraded, tmp_path):
+    leaves = upgraded.study_leaves("s")
+    for node in with_ancestors(leaves):
+        if node.stage in ("data", "calibration", "prune"):
+            make(node)
+    todo = pending(leaves)
+    found = upgrades.find(upgraded, todo, tmp_path / "results")
+    assert todo and [one.node for one in found] == todo
+
+
 def test_other_settings_are_no_upgrade(tmp_path):
     before = graph(evaluations=("wikipedia-512",))
     for node in with_ancestors(before.study_leaves("s")):

@@ -48,6 +48,9 @@ class Upgrade:
 def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
     """Return the upgrades among pending nodes, in their order.
 
+    What was made from other bytes than a parent holds, or would hold once taken over, is none: a
+    row must not be of two models.
+
     Args:
         graph: of the config.
         nodes: pending ones, parents before children.
@@ -55,12 +58,16 @@ def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
     """
     made = _by_meaning(results)
     meanings: dict[Node, str] = {}
+    contents: dict[Node, str | None] = {}
     found = []
     for node in nodes:
         earlier = made.get(_meaning(node, meanings))
-        if earlier is None or earlier[1]["key"] == node.key:
+        if earlier is None or earlier[1]["key"] == node.key or retention.is_there(node.manifest):
             continue
         folder, manifest = earlier
+        if not _reads_the_same(node, manifest, contents):
+            continue
+        contents[node] = manifest["content"]
         pins = {
             name: (manifest["pins"].get(name, "none"), version)
             for name, version in node.pins.items()
@@ -68,6 +75,33 @@ def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
         }
         found.append(Upgrade(node, folder, manifest, pins, manifest["code"] != node.code))
     return found
+
+
+def _reads_the_same(node: Node, manifest: Mapping, contents: dict[Node, str | None]) -> bool:
+    """Return whether each parent has the content that an artifact was made from.
+
+    Args:
+        node: in whose place the artifact would stand.
+        manifest: of the artifact.
+        contents: of nodes, those that would be taken over among them; what is there is added.
+    """
+    for parent in node.parents.values():
+        if parent not in contents:
+            contents[parent] = _recorded(parent).get("content")
+    return all(
+        contents[parent] is not None
+        and contents[parent] == manifest["parents"][role].get("content")
+        for role, parent in node.parents.items()
+    )
+
+
+def _recorded(node: Node) -> Mapping[str, Any]:
+    """Return the manifest of a node's artifact, {} where there is none."""
+    try:
+        manifest = artifacts.recorded(node.path)
+    except AttestationError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def lines(found: Sequence[Upgrade], study: str) -> list[str]:
@@ -101,8 +135,10 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
     taken = []
     for one in found:
         with only_maker(Path(f"{one.node.scratch}.lock"), one.node.label):
-            # A job may have made it meanwhile.
-            if not retention.is_there(one.node.manifest):
+            # A job may have made it meanwhile, or what it reads.
+            if retention.is_there(one.node.manifest):
+                continue
+            if _reads_the_same(one.node, one.manifest, {}):
                 _take(one, because)
                 taken.append(one.node.path)
     return taken
@@ -162,10 +198,7 @@ def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
 
 
 def _adopted(node: Node) -> dict[str, Any]:
-    try:
-        manifest = artifacts.recorded(node.path)
-    except AttestationError:
-        return {}
+    manifest = _recorded(node)
     return {"adopted": manifest["adopted"]} if "adopted" in manifest else {}
 
 
