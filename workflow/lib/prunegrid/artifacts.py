@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AttestationError("the file is missing", where=str(path)) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text; nested without end
         raise AttestationError(
             f"not readable as JSON ({error})",
             where=str(path),
@@ -185,6 +185,24 @@ def is_dropped(folder: Path) -> bool:
     return (Path(folder) / DROPPED).exists() and not (Path(folder) / MANIFEST).exists()
 
 
+def read_dropped(folder: Path) -> dict[str, Any]:
+    """Return what stands in the place of the manifest of an artifact whose weights were dropped.
+
+    Raises:
+        AttestationError: it is missing, or not {files: names, manifest}.
+    """
+    told = read_json(Path(folder) / DROPPED)
+    files = told.get("files") if isinstance(told, dict) else None
+    names = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    if not names or "manifest" not in told:
+        raise AttestationError(
+            "not what a dropped artifact says of itself",
+            where=str(Path(folder) / DROPPED),
+            remedy=f"delete the folder {folder} and run again",
+        )
+    return told
+
+
 def recorded(folder: Path) -> Any:
     """Return an artifact's manifest as it is written, of one whose weights were dropped too.
 
@@ -192,7 +210,7 @@ def recorded(folder: Path) -> Any:
         AttestationError: it is missing or not JSON.
     """
     if is_dropped(folder):
-        return read_json(Path(folder) / DROPPED)["manifest"]
+        return read_dropped(folder)["manifest"]
     return read_json(Path(folder) / MANIFEST)
 
 
@@ -230,8 +248,9 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
             if p.is_file() and p.name not in (MANIFEST, DROPPED)
         }
     )
-    gone = set(read_json(folder / DROPPED)["files"]) if is_dropped(folder) else set()
-    for name in sorted((manifest["files"].keys() | found.keys()) - (gone - found.keys())):
+    gone = set(read_dropped(folder)["files"]) if is_dropped(folder) else set()
+    absent = (gone & manifest["files"].keys()) - found.keys()
+    for name in sorted((manifest["files"].keys() | found.keys() | gone) - absent):
         told, actual = manifest["files"].get(name), found.get(name)
         if told is None or actual is None:
             fault = "was added to" if told is None else "is missing from"

@@ -70,8 +70,15 @@ def drop(folder: Path) -> int:
 
 
 def dropped(folder: Path) -> dict[str, Any] | None:
-    """Return what a dropped artifact was: {files, manifest}; None for any other."""
-    return artifacts.read_json(folder / artifacts.DROPPED) if artifacts.is_dropped(folder) else None
+    """Return what a dropped artifact was: {files, manifest}; None for any other.
+
+    Raises:
+        AttestationError: it is damaged.
+    """
+    if not artifacts.is_dropped(folder):
+        return None
+    read_manifest(folder)
+    return artifacts.read_dropped(folder)
 
 
 def require_whole(folder: Path) -> None:
