@@ -127,6 +127,21 @@ def test_a_failed_cell_is_a_row_and_withholds_nothing(plan, tmp_path):
     assert pandas.read_csv(tmp_path / "results/c.csv").shape == frame.shape
 
 
+@pytest.mark.parametrize("damage", ["{", "[]", '{"content": 5}', "[" * 100_000, None])
+def test_a_broken_manifest_withholds_nothing(plan, tmp_path, damage):
+    place = tmp_path / "census/b" / artifacts.MANIFEST
+    place.parent.mkdir()
+    if damage is None:
+        place.mkdir()
+    else:
+        place.write_text(damage)
+    assert census.tabulate_census(plan, tmp_path / "results") is False
+    frame = pandas.read_parquet(tmp_path / "results/c.parquet")
+    assert set(frame["model"]) == {"a", "b"} and "failed" in set(frame["status"])
+    manifest = json.loads((tmp_path / "results/c.manifest.json").read_text())
+    assert list(manifest["leaves"]) == ["census/a/manifest.json"]
+
+
 def test_equal_tables_give_equal_files(plan, tmp_path):
     plan["cells"] = plan["cells"][:1]
     for place in ("one", "two"):
