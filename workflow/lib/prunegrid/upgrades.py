@@ -89,8 +89,7 @@ def _reads_the_same(node: Node, manifest: Mapping, contents: dict[Node, str | No
         if parent not in contents:
             contents[parent] = _recorded(parent).get("content")
     return all(
-        contents[parent] is not None
-        and contents[parent] == manifest["parents"][role].get("content")
+        contents[parent] == manifest["parents"][role]["content"]
         for role, parent in node.parents.items()
     )
 
@@ -226,9 +225,10 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
     for folder in (results / "artifacts").glob("*/*"):
         try:
             manifest = artifacts.recorded(folder)
-            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
-        except (AttestationError, KeyError, TypeError):
+        except AttestationError:
             continue
+        if _tells_all(manifest):
+            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
     known: dict[tuple[str, str], str | None] = {}
 
     def meaning(name: tuple[str, str]) -> str | None:
@@ -249,6 +249,22 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
     ordered = sorted(manifests, key=lambda name: manifests[name][0].stat().st_mtime)
     found = {meaning(name): manifests[name] for name in ordered}
     return {key: value for key, value in found.items() if key is not None}
+
+
+def _tells_all(manifest: Any) -> bool:
+    """Return whether a manifest has all that is read of it here, each of its type."""
+    kinds = dict.fromkeys(("stage", "key", "content", "code", "device"), str)
+    kinds |= {"threads": int, "settings": dict, "pins": dict, "parents": dict}
+    return (
+        isinstance(manifest, dict)
+        and all(isinstance(manifest.get(fact), kind) for fact, kind in kinds.items())
+        and manifest["stage"] in STAGES
+        and all(
+            isinstance(parent, dict)
+            and all(isinstance(parent.get(fact), str) for fact in ("stage", "key", "content"))
+            for parent in manifest["parents"].values()
+        )
+    )
 
 
 def _digest(
