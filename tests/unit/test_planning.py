@@ -103,6 +103,17 @@ def test_benchmark_files_say_how_long_and_how_much(tmp_path):
     assert (one.seconds, one.memory) == (5.5, 2000 * 2**20)
 
 
+@pytest.mark.parametrize("nothing", ["NA", "-", "nan"])
+def test_a_step_too_short_for_its_memory_to_be_seen_counts(tmp_path, nothing):
+    node = graph().model("smollm2-135m")
+    make(node, parameters=10**6)
+    place = tmp_path / "results/benchmarks/model"
+    place.mkdir(parents=True)
+    (place / f"{node.key}.tsv").write_text(f"s\th:m:s\tmax_rss\n0.2\t0:00:00\t{nothing}\n")
+    (one,) = finished.read(tmp_path / "results")
+    assert (one.seconds, one.memory) == (0.2, 10**8)
+
+
 def test_a_manifest_of_any_form_is_left_out_of_plans(tmp_path):
     """One fact after another of another type, or gone: the others tell, and a plan is made."""
     made = graph(tunings=("none",))

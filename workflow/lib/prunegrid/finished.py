@@ -6,6 +6,7 @@ first, else the same stage. Their seconds are scaled by the work of both, their 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import statistics
@@ -67,7 +68,8 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
     if tsv.exists():
         *_, row = csv.DictReader(tsv.read_text(encoding="utf-8").splitlines(), delimiter="\t")
         seconds = float(row["s"])
-        memory = max(memory, int(float(row["max_rss"]) * MEBI))
+        with contextlib.suppress(ValueError):  # NA where the step was too short to be looked at
+            memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())
     step = _step(results, manifest)
     for asked in (resources.memory, resources.time_limit):
