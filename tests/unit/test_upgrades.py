@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_adopted_artifacts_are_the_old_bytes_and_say_who_decided(upgraded, tmp_p
     assert all(one["because"] and one["by"] and one["on"] for one in told)
     # Once more, nothing is left to adopt.
     assert upgrades.find(upgraded, pending(upgraded.study_leaves("s")), results) == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_colleagues_files_are_copied(upgraded, tmp_path, monkeypatch, own):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user if own else user + 1)
+    (folder,) = upgrades.adopt(found[:1], "reviewed")
+    assert os.path.samefile(folder / "small.json", found[0].folder / "small.json") is own
+    assert artifacts.read_manifest(folder)["content"] == found[0].manifest["content"]
 
 
 def test_rows_of_steps_that_ran_say_nothing():

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,7 +112,7 @@ def writing(folder: Path) -> Iterator[Path]:
     opened = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield aside
-        _open_to_umask(aside)
+        open_to_umask(aside)
         if not _is_still(aside, opened):
             raise AttestationError(
                 "the folder was removed while it was written",
@@ -152,13 +153,19 @@ def _is_still(folder: Path, opened: int) -> bool:
         return False
 
 
-def _open_to_umask(folder: Path) -> None:
-    """Give files the permissions that the umask allows: some writers make them for one user."""
+def open_to_umask(folder: Path) -> None:
+    """Give files the permissions that the umask allows: some writers make them for one user.
+
+    A file of another user, which was moved here, keeps its own.
+    """
     mask = os.umask(0)
     os.umask(mask)
+    wanted = 0o666 & ~mask
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(0o666 & ~mask)
+        plain = path.is_file() and not path.is_symlink()
+        if plain and stat.S_IMODE(path.stat().st_mode) != wanted:
+            with contextlib.suppress(PermissionError):
+                path.chmod(wanted)
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -8,6 +8,7 @@ and why stands in its manifest and in the rows that are read from it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
 import os
@@ -122,8 +123,8 @@ def lines(found: Sequence[Upgrade], study: str) -> list[str]:
 def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
     """Take artifacts over under their new keys; return the new folders.
 
-    Files are linked where the disk can, copied elsewhere. Their manifests keep the code, the pins
-    and the versions that made them.
+    Files are linked where the disk can, copied elsewhere and where they are another user's. Their
+    manifests keep the code, the pins and the versions that made them.
 
     Raises:
         PrunegridError: no reason is given.
@@ -202,11 +203,13 @@ def _adopted(node: Node) -> dict[str, Any]:
 
 
 def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it where the disk cannot, or where it is another user's to change."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    if source.stat().st_uid == os.geteuid():
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _meaning(node: Node, known: dict[Node, str]) -> str:
