@@ -18,6 +18,7 @@ from prunegrid.sources import weights
 
 log = logging.getLogger(__name__)
 
+# So many layers may do without tensors of their own.
 SHARING_LAYERS = 100
 
 # One of these a tokenizer's folder has; without any, transformers would make an empty one.
@@ -159,14 +160,7 @@ def read_config(folder: Path, task: str, where: str):
             if needs_code
             else "check the file, or use another model",
         ) from error
-    made_as = plain.get("architectures") or []
-    if not isinstance(made_as, list) or not all(isinstance(name, str) for name in made_as):
-        raise PrunegridError(
-            f"architectures is {made_as!r}",
-            where=f"{where}, config.json",
-            expected="a list of names of classes",
-            remedy="check the file, or use another model",
-        )
+    made_as = _architectures(plain, where)
     if "quantization_config" in plain:
         raise PrunegridError(
             "the model is already quantized",
@@ -184,6 +178,23 @@ def read_config(folder: Path, task: str, where: str):
             remedy="name another model",
         )
     return config
+
+
+def _architectures(plain: dict, where: str) -> list[str]:
+    """Return the names of the classes that a config says it was made as.
+
+    Raises:
+        PrunegridError: they are no names.
+    """
+    made_as = plain.get("architectures") or []
+    if not isinstance(made_as, list) or not all(isinstance(name, str) for name in made_as):
+        raise PrunegridError(
+            f"architectures is {made_as!r}",
+            where=f"{where}, config.json",
+            expected="a list of names of classes",
+            remedy="check the file, or use another model",
+        )
+    return made_as
 
 
 def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
