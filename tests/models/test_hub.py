@@ -235,3 +235,39 @@ def test_only_one_module_reads_pickles():
         if word in path.read_text()
     }
     assert found == {("prunegrid/sources/pickled.py", "torch.load(")}
+
+
+def _card(*configs):
+    return {"configs": [{"config_name": "a", "data_files": one} for one in configs]}
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        *({"configs": value} for value in (5, "data_files config_name", {"a": 1}, [5], ["a"])),
+        {"configs": ["data_files config_name"]},
+        *(_card(value) for value in (None, 5, [], [5], [["a"]], [{"split": "train"}])),
+        *(_card([value]) for value in ({"path": "a"}, {"split": [], "path": "a"})),
+        *(_card(value) for value in ([{"split": "train", "path": 5}], {"train": None})),
+        _card([{"split": "train", "path": "train.parquet"}, "test.parquet"]),
+    ],
+)
+def test_a_card_of_another_form_is_told_in_one_sentence(card):
+    with pytest.raises(PrunegridError, match="README.md.*say which files") as caught:
+        hub_data.resolve({}, card, ["train.parquet"], ["train"], "here")
+    assert "\n" not in str(caught.value)
+    given = {"files": {"train": "train.parquet"}}
+    found = hub_data.resolve(given, card, ["train.parquet"], ["train"], "here")
+    assert found == {"train": ["train.parquet"]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("train*", ["x", "train*"], {"train": "train*"}, {"train": ["./train.parquet"]}),
+        *([{"split": "train", "path": path}] for path in ("train*", ["train*"])),
+    ],
+)
+def test_a_card_of_each_form_is_read(given):
+    found = hub_data.resolve({}, _card(given), ["train.parquet"], ["train"], "here")
+    assert found == {"train": ["train.parquet"]}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from types import SimpleNamespace
 
 import hub_world
@@ -339,6 +340,49 @@ def write_gguf(gguf, path, model):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+GPT2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 16}
+GPT2 |= {"n_embd": 8, "n_head": 2, "n_layer": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        *((text, "config.json cannot be used") for text in ("5", "[]", "null", "[" * 100_000)),
+        ('{"model_type": []}', "config.json cannot be used"),
+        ("{}", "config.json cannot be used"),
+        *((value, "architectures is") for value in ({"architectures": 5}, {"architectures": [5]})),
+        *(
+            (value, "config.json")
+            for value in (
+                *({"n_head": 0}, {"n_embd": "abc"}, {"n_layer": None}, {"n_layer": [1]}),
+                *({"activation_function": "nope"}, {"vocab_size": -1}, {"torch_dtype": "nope"}),
+            )
+        ),
+        ({"n_layer": -1}, "missing|left over|no model|cannot be used"),
+        *(({"n_layer": 10**n}, "the weights are 1 tensors|cannot be used") for n in (7, 12)),
+        ({"vocab_size": 10**13}, "."),
+    ],
+)
+def test_odd_configs_are_told_in_one_sentence(tmp_path, config, words):
+    text = config if isinstance(config, str) else json.dumps(GPT2 | config)
+    (tmp_path / "config.json").write_text(text)
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    began = time.monotonic()
+    with pytest.raises(PrunegridError, match=words) as caught:
+        names = ["config.json", "model.safetensors"]
+        folders.load(tmp_path, names, "causal-lm", torch.float32, "here", tokenizer=False)
+    assert str(caught.value).startswith("here") and "\n" not in str(caught.value)
+    assert time.monotonic() - began < 20
+
+
+def test_odd_generation_settings_are_told_in_one_sentence(copy, run):
+    place = copy("tests/opt-safetensors")
+    for number, text in enumerate(("5", "[]", '"x"', "[" * 100_000)):
+        (place / "generation_config.json").write_text(text)
+        with pytest.raises(PrunegridError, match="generation_config.json cannot be used"):
+            run(local(place), name=f"out{number}")
 
 
 def test_the_config_of_an_unknown_folder_is_read_only_once_it_is_json(tmp_path):

@@ -1,6 +1,7 @@
 """The stages `calibration` and `prune` on a tiny model, through the files that they leave."""
 
 import json
+import os
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import artifacts, blocks, checkpoint
+from prunegrid import artifacts, blocks, checkpoint, shared_prune
 from prunegrid.calibration import dense_norms, draw_windows
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.pruning.engine import prune_model
@@ -290,3 +291,15 @@ def test_dense_propagation_uses_the_norms_of_the_dense_model(parents, calibrated
         for name, value in model.state_dict().items()
         if name in saved
     )
+
+
+def test_what_another_user_prepared_is_adopted_where_it_may_be_read(tmp_path, monkeypatch):
+    prepared, out = shared_prune.place(tmp_path / "scratch"), tmp_path / "out"
+    out.mkdir()
+    artifacts.write_json(prepared / shared_prune.RECORD, {"a": 1})
+    (prepared / "model.safetensors").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: path.name != "model.safetensors")
+        assert shared_prune.adopt(tmp_path / "scratch", out) is None and not list(out.iterdir())
+    assert shared_prune.adopt(tmp_path / "scratch", out) == {"a": 1}
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"]

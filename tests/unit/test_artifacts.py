@@ -71,6 +71,27 @@ def test_files_get_the_permissions_that_the_umask_allows(tmp_path):
     assert (tmp_path / "a/base").stat().st_mode & 0o777 == 0o775
 
 
+def test_files_of_another_user_are_taken_as_they_are(tmp_path, monkeypatch):
+    """Moved from a folder that a colleague's job has prepared: who does not own may not change."""
+    asked = []
+
+    def refuse(path, mode):
+        asked.append(path.name)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    before = os.umask(0o002)
+    try:
+        with artifacts.writing(tmp_path / "a") as out:
+            (out / "right").touch(0o664)
+            (out / "other").touch(0o644)
+            monkeypatch.setattr(type(out), "chmod", refuse)
+    finally:
+        os.umask(before)
+    assert asked == ["other"]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a").iterdir()}
+    assert modes == {"right": 0o664, "other": 0o644}
+
+
 def test_the_rest_of_a_killed_writer_is_swept(tmp_path):
     (tmp_path / ".a.999.tmp").mkdir()
     make(tmp_path / "a", x="1")

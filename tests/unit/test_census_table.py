@@ -8,7 +8,7 @@ import pandas
 import pytest
 from matplotlib import pyplot
 
-from prunegrid import artifacts
+from prunegrid import artifacts, retention, verify_census
 from prunegrid.tables import census, census_figures
 from prunegrid.tables.plan import outputs
 
@@ -125,6 +125,36 @@ def test_a_failed_cell_is_a_row_and_withholds_nothing(plan, tmp_path):
     manifest = json.loads((tmp_path / "results/c.manifest.json").read_text())
     assert manifest["complete"] is False and list(manifest["leaves"]) == ["census/a/manifest.json"]
     assert pandas.read_csv(tmp_path / "results/c.csv").shape == frame.shape
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"content": 5}', "[" * 100_000, None])
+def test_a_broken_manifest_withholds_nothing(plan, tmp_path, damage):
+    place = tmp_path / "census/b" / artifacts.MANIFEST
+    place.parent.mkdir()
+    if damage is None:
+        place.mkdir()
+    else:
+        place.write_text(damage)
+    assert census.tabulate_census(plan, tmp_path / "results") is False
+    frame = pandas.read_parquet(tmp_path / "results/c.parquet")
+    assert set(frame["model"]) == {"a", "b"} and "failed" in set(frame["status"])
+    manifest = json.loads((tmp_path / "results/c.manifest.json").read_text())
+    assert list(manifest["leaves"]) == ["census/a/manifest.json"]
+
+
+def test_dropped_weights_are_no_fault_of_a_census(plan, tmp_path, caplog):
+    census.tabulate_census(plan, tmp_path / "results")
+    with artifacts.writing(tmp_path / "model/a") as out:
+        (out / "model.safetensors").write_bytes(bytes(8))
+        files = artifacts.list_files(out)
+        body = {"key": "wa", "files": files, "content": artifacts.content_digest(files)}
+        artifacts.write_json(out / artifacts.MANIFEST, body)
+    retention.drop(tmp_path / "model/a")
+    assert verify_census.differences(tmp_path / "results/c.parquet", plan) == []
+    assert "were dropped, and are not counted again" in caplog.text
+    (tmp_path / "model/a" / artifacts.DROPPED).write_text("{}")
+    (fault,) = verify_census.differences(tmp_path / "results/c.parquet", plan)
+    assert "delete the folder" in fault
 
 
 def test_equal_tables_give_equal_files(plan, tmp_path):

@@ -11,7 +11,7 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid import artifacts, digests, manifests, repair
+from prunegrid import artifacts, digests, manifests, repair, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.status import read_state
 
@@ -79,6 +79,52 @@ def test_one_changed_byte_is_always_told(artifact, tmp_path, data):
         # White space between two values, or the name of the seal: nothing that it says has changed.
         assert path.name == "manifest.json"
         assert found["record"] == RECORD and found["files"] == artifacts.list_files(folder)
+
+
+@fuzz(200)
+@given(st.data())
+def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_path, data):
+    folder = damaged(artifact, tmp_path)
+    retention.drop(folder)
+    assert manifests.read_manifest(folder, KEY)["record"] == RECORD
+    path = folder / data.draw(st.sampled_from(["base/config.json", *["dropped.json"] * 5]))
+    body = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(body) - 1))
+    kind = data.draw(st.sampled_from(["flip", "drop", "cut"]))
+    if kind == "flip":
+        body[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del body[place : place + 1 if kind == "drop" else None]
+    path.write_bytes(body)
+    try:
+        found = manifests.read_manifest(folder, KEY)
+    except AttestationError:
+        with pytest.raises(AttestationError):
+            retention.dropped(folder)
+        assert repair.repair(tmp_path / "artifacts") and not folder.exists()
+    else:  # white space, or the name of the seal
+        assert path.name == "dropped.json" and found["record"] == RECORD
+        assert retention.dropped(folder)["files"] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *([], 5, None, {}, {"files": ["model.safetensors"]}, {"files": 5}, {"files": [[]]}),
+        *({"files": ["model.safetensors", "other"]}, {"files": []}, {"files": ["empty"]}),
+    ],
+)
+def test_what_a_dropped_artifact_cannot_say(artifact, tmp_path, told):
+    folder = damaged(artifact, tmp_path)
+    retention.drop(folder)
+    if isinstance(told, dict) and told != {"files": ["model.safetensors"]}:
+        told = {"manifest": retention.dropped(folder)["manifest"]} | told
+    (folder / "dropped.json").write_text(json.dumps(told))
+    with pytest.raises(AttestationError):
+        manifests.read_manifest(folder, KEY)
+    with pytest.raises(AttestationError):
+        retention.dropped(folder)
+    assert len(repair.repair(tmp_path / "artifacts")) == 1
 
 
 @fuzz(100)

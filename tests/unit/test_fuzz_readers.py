@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import json
+import shutil
+import zipfile
 
 import pyarrow
 import pyarrow.parquet
@@ -14,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.errors import PrunegridError
-from prunegrid.sources import columns, readers
+from prunegrid.sources import columns, readers, wheel
 from prunegrid.stages import data as stage
 
 ROWS = [
@@ -142,3 +145,30 @@ def test_what_has_ended_in_a_traceback_is_told(tmp_path, ending, body):
     path.write_bytes(body)
     with pytest.raises(PrunegridError):
         rows_of(path, tmp_path)
+
+
+@fuzz(200)
+@given(st.data())
+def test_a_damaged_wheel_is_told_or_holds_what_it_should(tmp_path, monkeypatch, data):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, text = tmp_path / "a-1-py3-none-any.whl", b"Some words.\n" * 9
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("a/b.txt"), text, zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo("a-1.dist-info/METADATA"), "License: MIT\n")
+    body = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        if data.draw(st.booleans()):
+            body[place] ^= data.draw(st.integers(1, 255))
+        else:
+            del body[place : place + data.draw(st.sampled_from([1, 9, len(body)]))]
+            body += b"\0"
+    path.write_bytes(body)
+    digest = hashlib.sha256(text).hexdigest()
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    try:
+        wheel.take(path, {"a/b.txt": digest}, "here")
+    except PrunegridError as error:
+        assert str(error).startswith("here") and "\n" not in str(error)
+    else:
+        assert wheel.place("a/b.txt", digest).read_bytes() == text

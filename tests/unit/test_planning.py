@@ -1,12 +1,13 @@
 """Plans: jobs by rule, and costs from finished steps or from the model's size."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 from study_world import ROOT, graph, make
 
-from prunegrid import cli, costs, finished, planning, resources
+from prunegrid import cli, costs, finished, planning, resources, upgrades
 from prunegrid.config.load import read_files, validate
 from prunegrid.costs import Step
 from prunegrid.graph import Graph
@@ -100,6 +101,38 @@ def test_benchmark_files_say_how_long_and_how_much(tmp_path):
     )
     (one,) = finished.read(tmp_path / "results")
     assert (one.seconds, one.memory) == (5.5, 2000 * 2**20)
+
+
+@pytest.mark.parametrize("nothing", ["NA", "-", "nan"])
+def test_a_step_too_short_for_its_memory_to_be_seen_counts(tmp_path, nothing):
+    node = graph().model("smollm2-135m")
+    make(node, parameters=10**6)
+    place = tmp_path / "results/benchmarks/model"
+    place.mkdir(parents=True)
+    (place / f"{node.key}.tsv").write_text(f"s\th:m:s\tmax_rss\n0.2\t0:00:00\t{nothing}\n")
+    (one,) = finished.read(tmp_path / "results")
+    assert (one.seconds, one.memory) == (0.2, 10**8)
+
+
+def test_a_manifest_of_any_form_is_left_out_of_plans(tmp_path):
+    """One fact after another of another type, or gone: the others tell, and a plan is made."""
+    made = graph(tunings=("none",))
+    results, nodes = tmp_path / "results", with_ancestors(made.study_leaves("s"))
+    for node in nodes:
+        make(node)
+    whole = {path: path.read_text() for path in results.glob("artifacts/*/*/manifest.json")}
+    assert len(whole) == len(nodes)
+    for fact in json.loads(next(iter(whole.values()))):
+        for value in ([], {}, None, "x", 5, [1], {"a": []}):
+            for path, text in whole.items():
+                path.write_text(json.dumps(json.loads(text) | {fact: value}))
+            planning.plan(made, "s", results)
+            upgrades.find(made, nodes, results)
+            list(finished.shortfalls(finished.read(results)))
+    for path in whole:
+        path.write_text("[" * 100_000)
+    assert finished.read(results) == []
+    assert planning.plan(made, "s", results).upgraded == []
 
 
 def test_estimates_below_what_was_measured_are_told(tmp_path):

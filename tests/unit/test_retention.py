@@ -116,6 +116,36 @@ def test_what_cannot_be_dropped_fails_no_job(caplog):
     assert "could not be dropped" in caplog.text
 
 
+@pytest.mark.parametrize("step", ["read_json", "write_json"])
+def test_two_last_readers_drop_at_once(monkeypatch, step):
+    """The first is half through when the second has read the manifest, or written its own word."""
+    (node,) = [n for n in graph(tunings=("demo-full",)).all_nodes() if n.stage == "prune"]
+    shards = [f"model-{i}.safetensors" for i in range(3)]
+    with artifacts.writing(node.path) as out:
+        for name in [*shards, "small.json"]:
+            (out / name).write_bytes(bytes(9))
+        files = artifacts.list_files(out)
+        body = {"key": node.key, "files": files, "content": artifacts.content_digest(files)}
+        artifacts.write_json(out / artifacts.MANIFEST, body)
+    own = getattr(artifacts, step)
+
+    def meanwhile(*arguments):
+        found = own(*arguments)
+        monkeypatch.setattr(artifacts, step, own)
+        told = {"files": shards, "manifest": body}
+        artifacts.write_json(node.path / artifacts.DROPPED, told)
+        (node.path / artifacts.MANIFEST).unlink()
+        (node.path / shards[0]).unlink()
+        return found
+
+    monkeypatch.setattr(artifacts, step, meanwhile)
+    retention.retire([{"path": node.path.as_posix(), "needed_by": []}])
+    for name in shards:  # the first one ends
+        (node.path / name).unlink(missing_ok=True)
+    assert retention.dropped(node.path)["files"] == shards
+    artifacts.read_manifest(node.path, node.key)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_what_is_made_again_is_what_was_dropped_or_fails(tmp_path, same):
     made = graph()

@@ -102,6 +102,19 @@ def test_a_wheel_whose_names_climb_out_is_refused(index, tmp_path):
     assert not list(tmp_path.rglob("evil.txt"))
 
 
+@pytest.mark.parametrize("damage", [b"no zip at all", None])
+def test_a_damaged_wheel_is_told(index, damage):
+    path = index / "fake_corpus-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo(MEMBER).header_offset + 30 + len(MEMBER)
+    body = bytearray(path.read_bytes())
+    body[place] ^= 1
+    path.write_bytes(body if damage is None else damage)
+    with pytest.raises(PrunegridError, match="not a whole wheel|no wheel") as caught:
+        wheel.fetch("fake-corpus", "1.0", {MEMBER: sha(TEXT)}, "here")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_wheel_of_another_platform_serves(index):
     (index / "fake_corpus-1.0-py3-none-any.whl").unlink()
     publish(index, "cp311-cp311-manylinux_2_17_x86_64")

@@ -8,7 +8,7 @@ import pytest
 
 from prunegrid import artifacts, scoring
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.tables import intervals, rows, schema
+from prunegrid.tables import aggregate, intervals, rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
 from prunegrid.tables.render import render_markdown
 
@@ -126,6 +126,20 @@ def test_a_failed_cell_is_shown_with_its_reason():
     )
     text = render_markdown({"title": "", "study": "s"}, wide, tall)
     assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text
+
+
+def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):
+    refs = {}
+    for name, text in {
+        "whole": '{"content": "c"}',
+        "broken": '{"content": "c',
+        "list": "[]",
+    }.items():
+        artifacts.write_text(tmp_path / name / artifacts.MANIFEST, text)
+        refs[name] = {"path": str(tmp_path / name)}
+    cell = {"texts": {}, "perplexities": refs, "tasks": {"t": {"path": "gone"}}, "efficiency": None}
+    found = aggregate._contents({"cells": [cell], "baselines": []})
+    assert found == {f"{tmp_path}/whole/{artifacts.MANIFEST}": "c"}
 
 
 def test_the_rule_declares_every_file_of_a_table():

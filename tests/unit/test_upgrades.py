@@ -1,14 +1,21 @@
 """What code and versions alone would rerun is told, and can be kept with the reason on record."""
 
+import fcntl
 import json
+import os
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, keys, retention, upgrades
+from prunegrid import artifacts, cli, keys, retention, upgrades
 from prunegrid.errors import PrunegridError
+from prunegrid.makers import only_maker
 from prunegrid.nodes import with_ancestors
 from prunegrid.pending import pending
+from prunegrid.repair import LIVE
 from prunegrid.tables.rows import adopted
 
 
@@ -43,6 +50,41 @@ def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
     text = "\n".join(upgrades.lines(found, "s"))
     assert f"{len(todo)} of these were made before" in text
     assert "an input that changed so" in text and "-> 99.0" in text and "adopt s" in text
+
+
+def test_what_was_made_from_other_bytes_is_no_upgrade(upgraded, tmp_path):
+    """The pruning ran anew and gave other weights: of what reads them nothing is kept."""
+    results, leaves = tmp_path / "results", upgraded.study_leaves("s")
+    whole = upgrades.find(upgraded, pending(leaves), results)
+    for node in with_ancestors(leaves):
+        if node.stage in ("data", "calibration"):
+            make(node)
+        if node.stage == "prune":
+            make(node, parameters=1234)
+    todo = pending(leaves)
+    found = upgrades.find(upgraded, todo, results)
+    kept = {one.node for one in found}
+    pruned = {node for node in todo if "wanda" in node.label}
+    assert kept and kept == set(todo) - pruned
+    # Nor where the other bytes came after it was found.
+    taken = upgrades.adopt(whole, "reviewed")
+    assert set(taken) == {node.path for node in kept}
+    for node in kept:
+        manifest = artifacts.recorded(node.path)
+        for role, parent in node.parents.items():
+            told = {fact: manifest["parents"][role][fact] for fact in ("key", "content")}
+            there = artifacts.recorded(parent.path)
+            assert told == {"key": there["key"], "content": there["content"]}
+
+
+def test_what_was_remade_as_it_was_hinders_nothing(upgraded, tmp_path):
+    leaves = upgraded.study_leaves("s")
+    for node in with_ancestors(leaves):
+        if node.stage in ("data", "calibration", "prune"):
+            make(node)
+    todo = pending(leaves)
+    found = upgrades.find(upgraded, todo, tmp_path / "results")
+    assert todo and [one.node for one in found] == todo
 
 
 def test_other_settings_are_no_upgrade(tmp_path):
@@ -80,6 +122,16 @@ def test_adopted_artifacts_are_the_old_bytes_and_say_who_decided(upgraded, tmp_p
     assert upgrades.find(upgraded, pending(upgraded.study_leaves("s")), results) == []
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_colleagues_files_are_copied(upgraded, tmp_path, monkeypatch, own):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user if own else user + 1)
+    (folder,) = upgrades.adopt(found[:1], "reviewed")
+    assert os.path.samefile(folder / "small.json", found[0].folder / "small.json") is own
+    assert artifacts.read_manifest(folder)["content"] == found[0].manifest["content"]
+
+
 def test_rows_of_steps_that_ran_say_nothing():
     assert adopted([{"stage": "model", "label": "m"}]) is None
 
@@ -88,6 +140,42 @@ def test_a_reason_is_needed(upgraded, tmp_path):
     found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     with pytest.raises(PrunegridError, match="no reason"):
         upgrades.adopt(found, "  ")
+
+
+def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_graph", lambda options: upgraded)
+    LIVE.parent.mkdir()
+    with open(LIVE, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        assert cli.main(["adopt", "s", "--because", "reviewed"]) == 1
+    assert "a run is under way" in capsys.readouterr().err
+    assert cli.main(["adopt", "s", "--because", "reviewed"]) == 0
+    assert pending(upgraded.study_leaves("s")) == []
+
+
+def test_what_a_job_is_making_is_waited_for(upgraded, tmp_path):
+    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    node = found[0].node
+    going, lock = threading.Event(), Path(f"{node.scratch}.lock")
+
+    def job():
+        with only_maker(lock, "a job"), artifacts.writing(node.path) as out:
+            going.set()
+            time.sleep(1)
+            (out / "of the job").touch()
+            files = artifacts.list_files(out)
+            content = artifacts.content_digest(files)
+            artifacts.write_json(
+                out / artifacts.MANIFEST, {"key": node.key, "files": files, "content": content}
+            )
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    assert going.wait(30)
+    taken = upgrades.adopt(found[:1], "reviewed")
+    thread.join()
+    assert taken == [] and set(artifacts.read_manifest(node.path)["files"]) == {"of the job"}
+    assert not lock.exists()
 
 
 def test_what_is_damaged_is_not_adopted(upgraded, tmp_path):

@@ -14,6 +14,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AttestationError("the file is missing", where=str(path)) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text; nested without end
         raise AttestationError(
             f"not readable as JSON ({error})",
             where=str(path),
@@ -97,16 +99,26 @@ def writing(folder: Path) -> Iterator[Path]:
 
     Raises:
         PrunegridError: the disk is full.
+        AttestationError: the folder to fill was removed meanwhile: what is at its name by then
+            holds only what was written since.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for stale in sorted(folder.parent.glob(f".{folder.name}.*.tmp")):
+        discard(stale)
+    # Jobs of two machines may have one pid.
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir()
+    opened = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield aside
-        _open_to_umask(aside)
+        open_to_umask(aside)
+        if not _is_still(aside, opened):
+            raise AttestationError(
+                "the folder was removed while it was written",
+                where=str(folder),
+                remedy="run the same command again",
+            )
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -119,16 +131,41 @@ def writing(folder: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
+        os.close(opened)
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _open_to_umask(folder: Path) -> None:
-    """Give files the permissions that the umask allows: some writers make them for one user."""
+def discard(folder: Path) -> None:
+    """Remove a half-written folder, at once from its name: its writer may not be dead.
+
+    Who still writes there then finds no folder, and never one that has lost some of its files.
+    """
+    with contextlib.suppress(OSError):
+        folder = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp"))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_still(folder: Path, opened: int) -> bool:
+    """Return whether the folder that was opened is the one that has the name."""
+    try:
+        return os.path.samestat(os.fstat(opened), folder.stat())
+    except OSError:
+        return False
+
+
+def open_to_umask(folder: Path) -> None:
+    """Give files the permissions that the umask allows: some writers make them for one user.
+
+    A file of another user, which was moved here, keeps its own.
+    """
     mask = os.umask(0)
     os.umask(mask)
+    wanted = 0o666 & ~mask
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(0o666 & ~mask)
+        plain = path.is_file() and not path.is_symlink()
+        if plain and stat.S_IMODE(path.stat().st_mode) != wanted:
+            with contextlib.suppress(PermissionError):
+                path.chmod(wanted)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -155,6 +192,24 @@ def is_dropped(folder: Path) -> bool:
     return (Path(folder) / DROPPED).exists() and not (Path(folder) / MANIFEST).exists()
 
 
+def read_dropped(folder: Path) -> dict[str, Any]:
+    """Return what stands in the place of the manifest of an artifact whose weights were dropped.
+
+    Raises:
+        AttestationError: it is missing, or not {files: names, manifest}.
+    """
+    told = read_json(Path(folder) / DROPPED)
+    files = told.get("files") if isinstance(told, dict) else None
+    names = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    if not names or "manifest" not in told:
+        raise AttestationError(
+            "not what a dropped artifact says of itself",
+            where=str(Path(folder) / DROPPED),
+            remedy=f"delete the folder {folder} and run again",
+        )
+    return told
+
+
 def recorded(folder: Path) -> Any:
     """Return an artifact's manifest as it is written, of one whose weights were dropped too.
 
@@ -162,7 +217,7 @@ def recorded(folder: Path) -> Any:
         AttestationError: it is missing or not JSON.
     """
     if is_dropped(folder):
-        return read_json(Path(folder) / DROPPED)["manifest"]
+        return read_dropped(folder)["manifest"]
     return read_json(Path(folder) / MANIFEST)
 
 
@@ -200,8 +255,9 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
             if p.is_file() and p.name not in (MANIFEST, DROPPED)
         }
     )
-    gone = set(read_json(folder / DROPPED)["files"]) if is_dropped(folder) else set()
-    for name in sorted((manifest["files"].keys() | found.keys()) - (gone - found.keys())):
+    gone = set(read_dropped(folder)["files"]) if is_dropped(folder) else set()
+    absent = (gone & manifest["files"].keys()) - found.keys()
+    for name in sorted((manifest["files"].keys() | found.keys() | gone) - absent):
         told, actual = manifest["files"].get(name), found.get(name)
         if told is None or actual is None:
             fault = "was added to" if told is None else "is missing from"

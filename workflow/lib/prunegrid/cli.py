@@ -149,10 +149,13 @@ def _plan(options: argparse.Namespace) -> int:
 def _adopt(options: argparse.Namespace) -> int:
     from prunegrid import upgrades
     from prunegrid.pending import pending
+    from prunegrid.repair import nobody_else
 
     graph = _graph(options)
-    todo = pending(graph.study_leaves(options.study))
-    taken = upgrades.adopt(upgrades.find(graph, todo, Path("results")), options.because)
+    with nobody_else():
+        todo = pending(graph.study_leaves(options.study))
+        found = upgrades.find(graph, todo, Path("results"))
+        taken = upgrades.adopt(found, options.because)
     for path in taken:
         print(path)
     print(f"{options.study}: {len(taken)} artifact(s) adopted; {len(todo) - len(taken)} to be made")

@@ -45,3 +45,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     listing = ", ".join(known) if known else "none"
     return (f"did you mean '{close[0]}'? " if close else "") + f"(known: {listing})"
+
+
+def summary(error: BaseException) -> str:
+    """Return the first line of what a library's error says, or its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,6 +6,7 @@ first, else the same stage. Their seconds are scaled by the work of both, their 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import statistics
@@ -56,20 +57,24 @@ def read(results: Path) -> list[Finished]:
     for folder in sorted((results / "artifacts").glob("*/*")):
         try:
             found.append(_finished(results, recorded(folder)))
-        except (AttestationError, KeyError, TypeError, ValueError):
+        except (AttestationError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
             continue  # a broken manifest is a fault of the step that reads it
     return found
 
 
 def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
-    seconds, memory = manifest["seconds"], manifest["peak_memory_bytes"]
+    seconds, memory = float(manifest["seconds"]), int(manifest["peak_memory_bytes"])
     tsv = results / "benchmarks" / manifest["stage"] / f"{manifest['key']}.tsv"
     if tsv.exists():
         *_, row = csv.DictReader(tsv.read_text(encoding="utf-8").splitlines(), delimiter="\t")
         seconds = float(row["s"])
-        memory = max(memory, int(float(row["max_rss"]) * MEBI))
+        with contextlib.suppress(ValueError):  # NA where the step was too short to be looked at
+            memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())
-    return Finished(manifest["label"], _step(results, manifest), seconds, memory, disk)
+    step = _step(results, manifest)
+    for asked in (resources.memory, resources.time_limit):
+        asked(step)  # fails where its settings are not of its stage
+    return Finished(manifest["label"], step, seconds, memory, disk)
 
 
 def _step(results: Path, manifest: Mapping[str, Any]) -> Step:

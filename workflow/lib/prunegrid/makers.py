@@ -31,30 +31,53 @@ def only_maker(path: Path, label: str) -> Iterator[bool]:
         path: the lock file; it is gone when the lock is.
         label: of the step, for the log.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     waited = False
+    while (handle := _locked(path)) is None:
+        if not waited:
+            log.info("%s: another job makes it already; waiting for that", label)
+        waited = True
+        time.sleep(POLL_SECONDS)
+    with handle:
+        try:
+            yield waited
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def if_no_maker(path: Path) -> Iterator[bool]:
+    """Hold the lock of an artifact that no job makes; yields whether it could be had.
+
+    Args:
+        path: the lock file; it is gone when the lock is.
+    """
+    handle = _locked(path)
+    if handle is None:
+        yield False
+        return
+    with handle:
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO | None:
+    """Return the lock file, open and locked where there are locks; None while another holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = open(path, "a")  # noqa: SIM115 - held until the job ends
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.close()
-            if not waited:
-                log.info("%s: another job makes it already; waiting for that", label)
-            waited = True
-            time.sleep(POLL_SECONDS)
-            continue
+            return None
         except OSError as error:
             log.warning("%s cannot be locked: %s", path, error)
-            break
+            return handle
         if _is_at(path, handle):
-            break
+            return handle
         handle.close()  # its last holder has removed it: another file has the name now
-    with handle:
-        try:
-            yield waited
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _is_at(path: Path, handle: IO) -> bool:

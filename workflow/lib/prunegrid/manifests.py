@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +86,18 @@ def _is_listing(manifest: Mapping[str, Any]) -> bool:
         and _SHA256.fullmatch(facts["sha256"])
         for facts in files.values()
     )
+
+
+def content_of(manifest: str | Path) -> str | None:
+    """Return what an artifact holds, as its manifest says; None where it is gone or broken."""
+    try:
+        content = artifacts.read_json(Path(manifest)).get("content")
+    except (AttestationError, AttributeError, OSError):
+        return None
+    return content if isinstance(content, str) else None
+
+
+def contents(paths: Iterable[Path]) -> dict[str, str]:
+    """Return {manifest: content} of those that can be read; what needs the others says why not."""
+    found = {path.as_posix(): content_of(path) for path in paths}
+    return {path: content for path, content in found.items() if content is not None}

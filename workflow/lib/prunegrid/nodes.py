@@ -89,6 +89,11 @@ class Node:
         """The record of a running or failed job."""
         return Path("results/status") / f"{self.stage}-{self.key}.json"
 
+    @property
+    def scratch(self) -> str:
+        """A folder that outlives a killed job; beside it, with `.lock`, the lock of its maker."""
+        return f"results/scratch/{self.stage}-{self.key}"
+
     @functools.cached_property
     def ref(self) -> dict[str, str]:
         """What a table's plan says of it, in plain builtins; one dict for all rows."""
@@ -107,7 +112,7 @@ class Node:
             "key": self.key,
             "label": self.label,
             "path": self.path.as_posix(),
-            "scratch": f"results/scratch/{self.stage}-{self.key}",
+            "scratch": self.scratch,
             "status": self.status.as_posix(),
             "settings": self.settings,
             "parents": {

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from prunegrid.artifacts import MANIFEST
+from prunegrid.artifacts import MANIFEST, discard
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.makers import if_no_maker
 from prunegrid.manifests import read_manifest
 from prunegrid.nodes import ARTIFACTS
 from prunegrid.retention import is_there
+
+log = logging.getLogger(__name__)
 
 # Held by every run (`prunegrid.engine.hold_folder`).
 LIVE = Path(".snakemake/prunegrid.lock")
@@ -25,6 +29,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
 
     Every file of every artifact is hashed. An artifact whose children are whole is not made again,
     since nothing reads it; tables that are damaged are written again by the next run as they are.
+    Jobs that outlive a killed run keep what they are making: see `prunegrid.makers`.
 
     Raises:
         PrunegridError: a run is under way in this folder.
@@ -32,15 +37,31 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
     with nobody_else():
         removed = []
         for path in sorted(folder.glob("*/.*.tmp")):
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(f"{path}: half-written")
-        whole = sorted(path for path in folder.glob("*/*") if path.is_dir())
+            with _free(path, path.name.split(".")[1]) as free:
+                if free:
+                    discard(path)
+                    removed.append(f"{path}: half-written")
+        whole = sorted(path for path in folder.glob("*/*") if path.is_dir() and path.name[0] != ".")
         for path in tqdm(whole, unit="artifact", disable=None):
-            fault = _fault(path)
-            if fault:
-                shutil.rmtree(path)
-                removed.append(fault)
+            if not _fault(path):
+                continue
+            with _free(path, path.name) as free:
+                # A job may have ended meanwhile, or dropped what was read.
+                if free and (fault := _fault(path)):
+                    shutil.rmtree(path)
+                    removed.append(fault)
         return removed
+
+
+@contextlib.contextmanager
+def _free(path: Path, key: str) -> Iterator[bool]:
+    """Give a context in which no job makes the artifact; yields whether that can be had."""
+    stage = path.parent
+    lock = stage.parent.parent / "scratch" / f"{stage.name}-{key}.lock"
+    with if_no_maker(lock) as free:
+        if not free:
+            log.info("%s: a job is making it; left as it is", path)
+        yield free
 
 
 def _fault(path: Path) -> str:

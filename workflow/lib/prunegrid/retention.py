@@ -18,6 +18,7 @@ from typing import Any
 
 from prunegrid import artifacts
 from prunegrid.errors import AttestationError
+from prunegrid.manifests import read_manifest
 
 log = logging.getLogger(__name__)
 PATTERN = "*.safetensors"
@@ -39,26 +40,45 @@ def is_there(manifest: str | Path) -> bool:
 
 
 def drop(folder: Path) -> int:
-    """Drop the weight files of an artifact; return their bytes, 0 where there were none."""
+    """Drop the weight files of an artifact; return their bytes, 0 where there were none.
+
+    Two readers that end at once may both do it: each goes by the manifest, never by what the other
+    has left.
+
+    Raises:
+        AttestationError: the manifest is damaged, or files are missing or added.
+    """
     if artifacts.is_dropped(folder) or not (folder / artifacts.MANIFEST).exists():
         return 0
-    manifest = artifacts.read_json(folder / artifacts.MANIFEST)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob(PATTERN))
-    if not files:
+    manifest = read_manifest(folder, check_files=False)
+    sizes = {
+        name: facts["bytes"]
+        for name, facts in sorted(manifest["files"].items())
+        if Path(name).match(PATTERN)
+    }
+    if not sizes:
         return 0
     # In this order a drop that is killed half-way leaves a whole artifact or a dropped one.
-    artifacts.write_json(folder / artifacts.DROPPED, {"files": files, "manifest": manifest})
-    (folder / artifacts.MANIFEST).unlink()
-    size = sum(manifest["files"][name]["bytes"] for name in files)
-    for name in files:
+    told = {"files": list(sizes), "manifest": manifest}
+    artifacts.write_json(folder / artifacts.DROPPED, told)
+    (folder / artifacts.MANIFEST).unlink(missing_ok=True)
+    for name in sizes:
         (folder / name).unlink(missing_ok=True)
+    size = sum(sizes.values())
     log.info("dropped %.2f GB of weights that no step needs: %s", size / 1e9, folder)
     return size
 
 
 def dropped(folder: Path) -> dict[str, Any] | None:
-    """Return what a dropped artifact was: {files, manifest}; None for any other."""
-    return artifacts.read_json(folder / artifacts.DROPPED) if artifacts.is_dropped(folder) else None
+    """Return what a dropped artifact was: {files, manifest}; None for any other.
+
+    Raises:
+        AttestationError: it is damaged.
+    """
+    if not artifacts.is_dropped(folder):
+        return None
+    read_manifest(folder)
+    return artifacts.read_dropped(folder)
 
 
 def require_whole(folder: Path) -> None:

@@ -42,9 +42,15 @@ def place(scratch: Path) -> Path:
 
 
 def adopt(scratch: Path, out: Path) -> dict | None:
-    """Return the record of a prepared artifact after moving its files to `out`; None without."""
+    """Return the record of a prepared artifact after moving its files to `out`; None without.
+
+    One of another user's run that may not be read here counts as none.
+    """
     prepared = place(scratch)
     if not (prepared / RECORD).exists():
+        return None
+    if not all(os.access(path, os.R_OK) for path in prepared.iterdir()):
+        log.warning("%s may not be read: pruning anew", prepared)
         return None
     record = artifacts.read_json(prepared / RECORD)
     for path in sorted(prepared.iterdir()):
@@ -92,5 +98,6 @@ def run(
         shared = {"statistics_shared_by": len(cells)}
         records.append(finish(cell, report, weights, seconds) | shared)
         if len(records) > 1:
+            artifacts.open_to_umask(cell.out)
             artifacts.write_json(cell.out / RECORD, records[-1])
     return records[0]

@@ -8,6 +8,7 @@ and why stands in its manifest and in the rows that are read from it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
 import os
@@ -21,6 +22,7 @@ from typing import Any
 from prunegrid import artifacts, keys, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.graph import Graph
+from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.nodes import STAGES, Node, without_paths
 
@@ -47,6 +49,9 @@ class Upgrade:
 def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
     """Return the upgrades among pending nodes, in their order.
 
+    What was made from other bytes than a parent holds, or would hold once taken over, is none: a
+    row must not be of two models.
+
     Args:
         graph: of the config.
         nodes: pending ones, parents before children.
@@ -54,12 +59,16 @@ def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
     """
     made = _by_meaning(results)
     meanings: dict[Node, str] = {}
+    contents: dict[Node, str | None] = {}
     found = []
     for node in nodes:
         earlier = made.get(_meaning(node, meanings))
-        if earlier is None or earlier[1]["key"] == node.key:
+        if earlier is None or earlier[1]["key"] == node.key or retention.is_there(node.manifest):
             continue
         folder, manifest = earlier
+        if not _reads_the_same(node, manifest, contents):
+            continue
+        contents[node] = manifest["content"]
         pins = {
             name: (manifest["pins"].get(name, "none"), version)
             for name, version in node.pins.items()
@@ -67,6 +76,32 @@ def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
         }
         found.append(Upgrade(node, folder, manifest, pins, manifest["code"] != node.code))
     return found
+
+
+def _reads_the_same(node: Node, manifest: Mapping, contents: dict[Node, str | None]) -> bool:
+    """Return whether each parent has the content that an artifact was made from.
+
+    Args:
+        node: in whose place the artifact would stand.
+        manifest: of the artifact.
+        contents: of nodes, those that would be taken over among them; what is there is added.
+    """
+    for parent in node.parents.values():
+        if parent not in contents:
+            contents[parent] = _recorded(parent).get("content")
+    return all(
+        contents[parent] == manifest["parents"][role]["content"]
+        for role, parent in node.parents.items()
+    )
+
+
+def _recorded(node: Node) -> Mapping[str, Any]:
+    """Return the manifest of a node's artifact, {} where there is none."""
+    try:
+        manifest = artifacts.recorded(node.path)
+    except AttestationError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def lines(found: Sequence[Upgrade], study: str) -> list[str]:
@@ -88,8 +123,8 @@ def lines(found: Sequence[Upgrade], study: str) -> list[str]:
 def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
     """Take artifacts over under their new keys; return the new folders.
 
-    Files are linked where the disk can, copied elsewhere. Their manifests keep the code, the pins
-    and the versions that made them.
+    Files are linked where the disk can, copied elsewhere and where they are another user's. Their
+    manifests keep the code, the pins and the versions that made them.
 
     Raises:
         PrunegridError: no reason is given.
@@ -99,21 +134,28 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
         raise PrunegridError("no reason is given", expected="--because 'what you reviewed'")
     taken = []
     for one in found:
-        if retention.is_there(one.node.manifest):
-            continue
-        manifest = read_manifest(one.folder, one.manifest["key"])
-        with artifacts.writing(one.node.path) as out:
-            for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
-                if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
-                    _link(path, out / path.relative_to(one.folder))
-            new = _manifest(one, manifest, because)
-            before = retention.dropped(one.folder)
-            if before:  # dropped weights stay dropped
-                artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
-            else:
-                artifacts.write_json(out / artifacts.MANIFEST, new)
-        taken.append(one.node.path)
+        with only_maker(Path(f"{one.node.scratch}.lock"), one.node.label):
+            # A job may have made it meanwhile, or what it reads.
+            if retention.is_there(one.node.manifest):
+                continue
+            if _reads_the_same(one.node, one.manifest, {}):
+                _take(one, because)
+                taken.append(one.node.path)
     return taken
+
+
+def _take(one: Upgrade, because: str) -> None:
+    manifest = read_manifest(one.folder, one.manifest["key"])
+    with artifacts.writing(one.node.path) as out:
+        for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
+            if path.name not in (artifacts.MANIFEST, artifacts.DROPPED):
+                _link(path, out / path.relative_to(one.folder))
+        new = _manifest(one, manifest, because)
+        before = retention.dropped(one.folder)
+        if before:  # dropped weights stay dropped
+            artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
+        else:
+            artifacts.write_json(out / artifacts.MANIFEST, new)
 
 
 def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[str, Any]:
@@ -156,19 +198,18 @@ def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
 
 
 def _adopted(node: Node) -> dict[str, Any]:
-    try:
-        manifest = artifacts.recorded(node.path)
-    except AttestationError:
-        return {}
+    manifest = _recorded(node)
     return {"adopted": manifest["adopted"]} if "adopted" in manifest else {}
 
 
 def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it where the disk cannot, or where it is another user's to change."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    if source.stat().st_uid == os.geteuid():
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _meaning(node: Node, known: dict[Node, str]) -> str:
@@ -187,9 +228,10 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
     for folder in (results / "artifacts").glob("*/*"):
         try:
             manifest = artifacts.recorded(folder)
-            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
-        except (AttestationError, KeyError, TypeError):
+        except AttestationError:
             continue
+        if _tells_all(manifest):
+            manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
     known: dict[tuple[str, str], str | None] = {}
 
     def meaning(name: tuple[str, str]) -> str | None:
@@ -210,6 +252,22 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
     ordered = sorted(manifests, key=lambda name: manifests[name][0].stat().st_mtime)
     found = {meaning(name): manifests[name] for name in ordered}
     return {key: value for key, value in found.items() if key is not None}
+
+
+def _tells_all(manifest: Any) -> bool:
+    """Return whether a manifest has all that is read of it here, each of its type."""
+    kinds = dict.fromkeys(("stage", "key", "content", "code", "device"), str)
+    kinds |= {"threads": int, "settings": dict, "pins": dict, "parents": dict}
+    return (
+        isinstance(manifest, dict)
+        and all(isinstance(manifest.get(fact), kind) for fact, kind in kinds.items())
+        and manifest["stage"] in STAGES
+        and all(
+            isinstance(parent, dict)
+            and all(isinstance(parent.get(fact), str) for fact in ("stage", "key", "content"))
+            for parent in manifest["parents"].values()
+        )
+    )
 
 
 def _digest(

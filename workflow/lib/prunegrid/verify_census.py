@@ -10,6 +10,7 @@ from typing import Any
 import pandas
 
 from prunegrid import census
+from prunegrid.artifacts import is_dropped
 from prunegrid.errors import PrunegridError
 from prunegrid.manifests import read_manifest
 from prunegrid.stages.census import as_table
@@ -57,6 +58,9 @@ def _counted_again(
 ) -> Iterator[str]:
     weights = cell["chain"][-1]
     read_manifest(Path(weights["path"]), weights["key"])
+    if is_dropped(Path(weights["path"])):
+        log.warning("%s: its weights were dropped, and are not counted again", weights["path"])
+        return
     again = census.take(Path(weights["path"]), plan["edges"])
     rows = group_rows(plan, {}, weights["path"], again.facts, as_table(again).to_pandas())
     fresh = pandas.DataFrame(rows)[_ROW].astype(own[_ROW].dtypes.to_dict())

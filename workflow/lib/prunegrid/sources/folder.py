@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import torch
 from torch import nn
 
 from prunegrid import loading
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import PrunegridError, summary
 from prunegrid.sources import weights
 
 log = logging.getLogger(__name__)
+
+# So many layers may do without tensors of their own.
+SHARING_LAYERS = 100
 
 # One of these a tokenizer's folder has; without any, transformers would make an empty one.
 VOCABULARIES = (
@@ -54,19 +58,16 @@ def load(
     config = read_config(folder, task, where)
     layout = weights.choose(list(names), where)
     tensors = weights.read(folder, layout)
-    with torch.device("meta"):
-        skeleton = loading.auto_class(loading.of_task(task)).from_config(
-            config, trust_remote_code=False
-        )
-    if _says_what_is_tied(config):
-        weights.check_tied(tensors, getattr(skeleton, "all_tied_weights_keys", None) or {}, where)
+    _require_layers(config, len(tensors), where)
+    skeleton, ties = _skeleton(config, task, where)
+    weights.check_tied(tensors, ties, where)
     try:
         model, found = type(skeleton).from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-    except (RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # from anywhere in a model's code
         raise PrunegridError(
-            f"the weights do not fit the config ({str(error).strip().splitlines()[0]})",
+            f"the weights do not fit the config ({summary(error)})",
             where=where,
             expected="the tensors that its config.json describes",
             remedy="the folder mixes two models, or is incomplete: download it again",
@@ -77,6 +78,50 @@ def load(
     if layout.format == "pickled":
         note = "; ".join(filter(None, ["converted from " + layout.file, note]))
     return model.eval(), read_tokenizer(folder, where) if tokenizer else None, note
+
+
+def _skeleton(config, task: str, where: str) -> tuple[nn.Module, dict[str, str]]:
+    """Return (the config's model on the meta device, {tied name: name} where the config ties).
+
+    Raises:
+        PrunegridError: the config's values make no model.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = loading.auto_class(loading.of_task(task)).from_config(
+                config, trust_remote_code=False
+            )
+        counts = _says_what_is_tied(config)
+    except Exception as error:  # odd values fail anywhere in a model's code
+        raise PrunegridError(
+            f"no model can be made from config.json ({summary(error)})",
+            where=where,
+            expected="the values of a model that transformers has",
+            remedy="check the file, or use another model",
+        ) from error
+    return skeleton, (getattr(skeleton, "all_tied_weights_keys", None) or {}) if counts else {}
+
+
+def _require_layers(config, tensors: int, where: str) -> None:
+    """Check that a config does not ask for layers without end: a skeleton takes its time each.
+
+    A layer has a tensor at least, but some models share theirs among a few layers (ALBERT).
+
+    Raises:
+        PrunegridError: it asks for more than could have tensors.
+    """
+    facts = config.to_dict()
+    nested = [value for value in facts.values() if isinstance(value, dict)]
+    for part in (facts, *nested):
+        for name, value in part.items():
+            layers = re.search(r"layers?$", str(name)) and type(value) is int
+            if layers and value > max(tensors, SHARING_LAYERS):
+                raise PrunegridError(
+                    f"{name} is {value}, and the weights are {tensors} tensors",
+                    where=f"{where}, config.json",
+                    expected="a tensor for each layer at least",
+                    remedy="the folder mixes two models, or is incomplete: download it again",
+                )
 
 
 def _says_what_is_tied(config) -> bool:
@@ -107,16 +152,17 @@ def read_config(folder: Path, task: str, where: str):
             expected="a folder as save_pretrained writes it",
             remedy="name such a folder, or a .gguf file",
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # odd values fail anywhere in a config's code
         needs_code = "auto_map" in path.read_text(encoding="utf-8", errors="replace")
         raise PrunegridError(
-            f"config.json cannot be used ({str(error).strip().splitlines()[0]})",
+            f"config.json cannot be used ({summary(error)})",
             where=where,
             expected="a model type that transformers has",
             remedy="models that bring their own code are not run: use another one"
             if needs_code
             else "check the file, or use another model",
         ) from error
+    made_as = _architectures(plain, where)
     if "quantization_config" in plain:
         raise PrunegridError(
             "the model is already quantized",
@@ -124,17 +170,33 @@ def read_config(folder: Path, task: str, where: str):
             expected="float weights",
             remedy="name the model that it was made from",
         )
-    made_as = plain.get("architectures") or []
     kind = loading.of_task(task)
     known = type(config) in loading.auto_class(kind)._model_mapping
     if not known or (made_as and not loading.is_of(kind, made_as)):
         raise PrunegridError(
-            f"the model is a {', '.join(map(str, made_as)) or config.model_type}",
+            f"the model is a {', '.join(made_as) or config.model_type}",
             where=where,
             expected=kind.title,
             remedy="name another model",
         )
     return config
+
+
+def _architectures(plain: dict, where: str) -> list[str]:
+    """Return the names of the classes that a config says it was made as.
+
+    Raises:
+        PrunegridError: they are no names.
+    """
+    made_as = plain.get("architectures") or []
+    if not isinstance(made_as, list) or not all(isinstance(name, str) for name in made_as):
+        raise PrunegridError(
+            f"architectures is {made_as!r}",
+            where=f"{where}, config.json",
+            expected="a list of names of classes",
+            remedy="check the file, or use another model",
+        )
+    return made_as
 
 
 def account(model: nn.Module, found: dict, task: str, where: str) -> str | None:
@@ -189,9 +251,9 @@ def set_generation(model: nn.Module, folder: Path, where: str) -> None:
         return
     try:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # odd values fail anywhere
         raise PrunegridError(
-            f"generation_config.json cannot be used ({str(error).strip().splitlines()[0]})",
+            f"generation_config.json cannot be used ({summary(error)})",
             where=where,
             remedy="check the file",
         ) from error
@@ -219,7 +281,7 @@ def read_tokenizer(folder: Path, where: str, gguf_file: str | None = None):
         )
     except Exception as error:  # tokenizers raises bare Exception
         raise PrunegridError(
-            f"the tokenizer cannot be read ({str(error).strip().splitlines()[0]})",
+            f"the tokenizer cannot be read ({summary(error)})",
             where=where,
             expected="tokenizer.json, or vocab.json with merges.txt, beside config.json",
             remedy="add the model's tokenizer files to the folder",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prunegrid.attest import require_finite
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import PrunegridError, summary
 from prunegrid.sources import folder as folders
 
 # Of the config that transformers builds: facts of the file and not of the model.
@@ -38,9 +38,8 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
             output_loading_info=True,
         )
     except Exception as error:  # a damaged file fails anywhere in the parser
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrunegridError(
-            f"not readable as GGUF ({reason})",
+            f"not readable as GGUF ({summary(error)})",
             where=str(path),
             expected="a whole GGUF file of a causal language model that transformers knows",
             remedy="it may be truncated: delete it and download it again",

@@ -13,8 +13,9 @@ import fnmatch
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.errors import PrunegridError, nearest, summary
 from prunegrid.sources import hub
 from prunegrid.sources.fetched import describe, facts
 
@@ -108,12 +109,15 @@ def card_patterns(card: dict, source: dict, where: str) -> Patterns | None:
     """Return the patterns by split of the chosen `configs` entry of a README.md, or None.
 
     Raises:
-        PrunegridError: there are several and none was chosen, or the chosen one does not exist.
+        PrunegridError: there are several and none was chosen, the chosen one does not exist, or
+            they are not of the form that the hub knows.
     """
-    wanted = source.get("subset")
+    wanted, listing = source.get("subset"), card.get("configs") or []
+    if not isinstance(listing, list) or not all(isinstance(entry, dict) for entry in listing):
+        raise _odd(f"configs is {listing!r}", where)
     entries = {
         str(entry["config_name"]): entry
-        for entry in card.get("configs") or []
+        for entry in listing
         if "data_files" in entry and "config_name" in entry
     }
     if not entries and not wanted:
@@ -128,12 +132,37 @@ def card_patterns(card: dict, source: dict, where: str) -> Patterns | None:
             where=where,
             remedy=f"name one as subset: {nearest(str(wanted or ''), entries)}",
         )
-    given = entries[name]["data_files"]
+    return _by_split(entries[name]["data_files"], where)
+
+
+def _by_split(given: Any, where: str) -> Patterns:
+    """Return the patterns by split of `data_files`.
+
+    Raises:
+        PrunegridError: it is of no form that the hub knows.
+    """
     if isinstance(given, list) and any(isinstance(item, dict) for item in given):
-        return {str(item["split"]): listed(item["path"]) for item in given}
-    if isinstance(given, dict):
-        return {str(split): listed(paths) for split, paths in given.items()}
-    return {"train": listed(given)}  # so `datasets` names it
+        if not all(isinstance(item, dict) for item in given):
+            raise _odd(f"data_files is {given!r}", where)
+        pairs = [(item.get("split"), item.get("path")) for item in given]
+    elif isinstance(given, dict):
+        pairs = list(given.items())
+    else:
+        pairs = [("train", given)]  # so `datasets` names it
+    for split, paths in pairs:
+        several = paths if isinstance(paths, list) and paths else [paths]
+        if not isinstance(split, str | int) or not all(isinstance(p, str) for p in several):
+            raise _odd(f"data_files is {given!r}", where)
+    return {str(split): listed(paths) for split, paths in pairs}
+
+
+def _odd(what: str, where: str) -> PrunegridError:
+    return PrunegridError(
+        f"in the repository's README.md {what if len(what) < 200 else what[:200] + '…'}",
+        where=where,
+        expected="configs: [{config_name, data_files: pattern(s) or [{split, path}]}]",
+        remedy="say which files are of a split: files: {<split>: <pattern>}",
+    )
 
 
 def listed(value: str | list) -> list[str]:
@@ -178,9 +207,8 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
             **options,
         )
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise PrunegridError(
-            f"{files[0].name} cannot be read ({reason})",
+            f"{files[0].name} cannot be read ({summary(error.__cause__ or error)})",
             where=where,
             expected=f"a whole {kind} file",
             remedy="delete it from the hub's cache and run again",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.errors import PrunegridError, nearest, summary
 
 Row = dict[str, Any]
 
@@ -133,7 +133,7 @@ def read_parquet(path: Path) -> list[Row]:
         return pyarrow.parquet.ParquetFile(path).read().to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise PrunegridError(
-            f"not a whole Parquet file ({str(error).splitlines()[0]})",
+            f"not a whole Parquet file ({summary(error)})",
             where=str(path),
             remedy="copy or download it again",
         ) from error

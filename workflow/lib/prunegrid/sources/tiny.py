@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunegrid import loading
-from prunegrid.errors import PrunegridError
+from prunegrid.errors import PrunegridError, summary
 
 # The ids that OPT and RoBERTa give them, whose position tables depend on the pad id.
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -54,7 +54,7 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
             )
         except Exception as error:  # transformers raises many kinds for a wrong config
             raise PrunegridError(
-                f"no model can be made of this config ({str(error).strip().splitlines()[0]})",
+                f"no model can be made of this config ({summary(error)})",
                 where=where,
                 expected="a model_type of transformers with its own settings",
             ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import email
+import errno
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prunegrid import artifacts, clock
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.errors import PrunegridError, nearest, summary
 from prunegrid.sources.fetched import check_member
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,33 @@ def fetch(
         clock.require_stopped("a wheel is fetched", where)
         with tempfile.TemporaryDirectory(prefix="prunegrid-wheel-") as folder:
             wheel = pip_download(dist, version, Path(folder), where)
-            with zipfile.ZipFile(wheel) as archive:
-                for member, digest in missing.items():
-                    keep(archive, member, digest, f"{where}, {wheel.name}")
+            take(wheel, missing, where)
     paths = {member: place(member, digest) for member, digest in members.items()}
     first = next(iter(members.items()))
     return paths, artifacts.read_json(cache_folder() / first[1] / FACTS)["licence"]
+
+
+def take(wheel: Path, members: Mapping[str, str], where: str) -> None:
+    """Take members out of a wheel into the cache.
+
+    Raises:
+        PrunegridError: it is damaged; or see `keep`.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for member, digest in members.items():
+                keep(archive, member, digest, f"{where}, {wheel.name}")
+    except PrunegridError:
+        raise
+    except Exception as error:  # a damaged file fails anywhere in the parser
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # a fault of the disk
+        raise PrunegridError(
+            f"not a whole wheel ({summary(error)})",
+            where=f"{where}, {wheel.name}",
+            expected="the zip file that the package index has",
+            remedy="run again: it is downloaded anew (from PIP_FIND_LINKS, delete it there)",
+        ) from error
 
 
 def place(member: str, digest: str) -> Path:

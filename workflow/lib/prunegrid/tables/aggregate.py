@@ -10,9 +10,9 @@ from typing import Any
 import pandas
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
+from prunegrid.artifacts import MANIFEST, file_sha256, write_json
 from prunegrid.errors import PrunegridError
-from prunegrid.manifests import sealed
+from prunegrid.manifests import contents, sealed
 from prunegrid.tables import examples, expected, speed
 from prunegrid.tables.cliffs import cliff_rows
 from prunegrid.tables.contrasts import contrast_rows
@@ -163,8 +163,7 @@ def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
     ]
     refs += [cell["efficiency"] for cell in plan["cells"] if cell["efficiency"]]
     refs += [baseline[role] for baseline in plan["baselines"] for role in ("predictions", "scores")]
-    manifests = [Path(ref["path"], MANIFEST) for ref in refs]
-    return {m.as_posix(): read_json(m)["content"] for m in manifests if m.exists()}
+    return contents(Path(ref["path"], MANIFEST) for ref in refs)
 
 
 def _title(row: Mapping[str, Any]) -> str:

@@ -16,9 +16,9 @@ import pandas
 from tabulate import tabulate
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST, file_sha256, read_json, write_json
+from prunegrid.artifacts import MANIFEST, file_sha256, write_json
 from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.manifests import sealed
+from prunegrid.manifests import contents, sealed
 from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name
 from prunegrid.tables.files import place, sweep, write_parquet
@@ -195,8 +195,7 @@ def _write(plan: Mapping[str, Any], frame: pandas.DataFrame, complete: bool, fol
         path = folder / f"{study}.{suffix}"
         place(path, write)
         digests[path.name] = file_sha256(path)
-    manifests = [Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"]]
-    leaves = {m.as_posix(): read_json(m)["content"] for m in manifests if m.exists()}
+    leaves = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
     plan = {key: value for key, value in plan.items() if key != "pins"}
     about |= {"files": digests, "leaves": leaves, "plan": plan}
     write_json(folder / f"{study}.manifest.json", sealed(about))

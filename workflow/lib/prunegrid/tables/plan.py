@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import keys, modules
-from prunegrid.artifacts import file_sha256, read_json
+from prunegrid.artifacts import file_sha256
 from prunegrid.config import mixtures
 from prunegrid.config.families import fits
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
-from prunegrid.manifests import read_sealed
+from prunegrid.manifests import content_of, read_sealed
 from prunegrid.nm import parse_nm
 
 TABLE_ENV = Path("envs/table.yaml")
@@ -142,20 +142,12 @@ def is_stale(plan: dict[str, Any]) -> bool:
         manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
         if manifest["key"] != plan["key"] or not manifest["complete"]:
             return True
-        if any(_content(path) != content for path, content in manifest["leaves"].items()):
+        if any(content_of(path) != content for path, content in manifest["leaves"].items()):
             return True
         files = manifest["files"].items()
         return any(file_sha256(Path("results", name)) != digest for name, digest in files)
     except (AttestationError, OSError, KeyError, TypeError, AttributeError):
         return True  # damaged
-
-
-def _content(manifest: str) -> str | None:
-    """Return what an artifact holds, as its manifest says; None where it is gone or broken."""
-    try:
-        return read_json(Path(manifest)).get("content")
-    except (AttestationError, AttributeError):
-        return None
 
 
 def _contrast(entry: Any) -> dict[str, Any]:
