@@ -73,6 +73,14 @@ def make_parent(tmp_path):
     return folder
 
 
+def drop(parent):
+    """Drop the only file of the parent."""
+    told = {"files": ["x"], "manifest": artifacts.read_json(parent / "manifest.json")}
+    artifacts.write_json(parent / "dropped.json", told)
+    (parent / "manifest.json").unlink()
+    (parent / "x").unlink()
+
+
 def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
     parent = make_parent(tmp_path)
     node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
@@ -129,11 +137,7 @@ def test_the_next_try_of_a_group_takes_what_is_whole(tmp_path, node, made):
 
 def test_the_next_try_takes_what_is_whole_though_what_it_read_was_dropped(tmp_path, node, made):
     runs, manifest, before = made
-    parent = Path(node["parents"]["weights"]["path"])
-    told = {"files": ["x"], "manifest": json.loads((parent / "manifest.json").read_text())}
-    artifacts.write_json(parent / "dropped.json", told)
-    (parent / "manifest.json").unlink()
-    (parent / "x").unlink()
+    drop(Path(node["parents"]["weights"]["path"]))
     job.run_step(node)
     assert len(runs) == 1 and manifest.read_text() == before
 
@@ -188,11 +192,7 @@ def test_a_step_that_does_not_fit_on_the_disk_does_not_start(tmp_path, stage, no
 
 def test_dropped_weights_are_not_read(tmp_path, stage, node):
     parent = make_parent(tmp_path)
-    (parent / "w.safetensors").touch()
-    manifest = artifacts.read_json(parent / "manifest.json")
-    artifacts.write_json(parent / "dropped.json", {"files": ["w"], "manifest": manifest})
-    (parent / "manifest.json").unlink()
-    (parent / "w.safetensors").unlink()
+    drop(parent)
     node["parents"] = {"weights": {"path": str(parent), "key": "p" * 16, "stage": "model"}}
     stage.run = lambda *a: pytest.fail("it ran")
     with pytest.raises(SystemExit):
