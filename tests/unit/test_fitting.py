@@ -152,6 +152,35 @@ def test_faults_of_evaluations(raw, name, change, words):
     fault(raw, *words)
 
 
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("train[:500]", ["papers-roles.learn is 'train', which shares rows with 'test'"]),
+        ("train[-500:]", ["papers-sections.learn is 'train', which shares rows with 'test'"]),
+        ("test", []),
+    ],
+)
+def test_a_head_learns_no_row_that_is_scored(raw, test, words):
+    raw["datasets"]["aclsum-rows"]["splits"]["test"] = test
+    fault(raw, *words) if words else check(raw)
+
+
+def test_a_head_learns_no_row_of_the_same_file(raw):
+    papers = raw["datasets"]["aclsum-rows"]
+    papers["files"]["test"] = papers["files"]["train"]
+    fault(raw, "papers-roles.learn is 'train', which shares rows with 'test'")
+
+
+@pytest.mark.parametrize(("train", "clean"), [("validation[:500]", False), ("train", True)])
+def test_no_shown_example_is_scored(raw, train, clean):
+    raw["datasets"]["piqa"]["splits"]["train"] = train
+    raw["tasks"]["piqa"] |= {"shots": 5, "shots_from": "train"}
+    if clean:
+        check(raw)
+        return
+    fault(raw, "tasks.piqa.shots_from is 'train', which shares rows with 'validation'")
+
+
 def test_a_model_without_a_tokenizer_is_counted_only(raw):
     raw["models"]["minilm"]["tokenizer"] = False
     raw["metrics"].pop("bertscore_minilm")

@@ -218,6 +218,8 @@ def test_rows_of_summaries_have_no_window(raw):
         ("all[100:200]", "test[100:200]", False),
         ("all[:10]", "all[50%:]", False),  # not known without the number of rows
         ("all[-10:]", "all[:5]", False),
+        ("all[-10:]", "all", True),
+        ("all[-10:]", "test", False),
     ],
 )
 def test_splits_that_share_rows(one, other, shared):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prunegrid.config.families import FITS, Classification, Translation, fits
+from prunegrid.config.splits import shared
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
 
@@ -31,6 +32,10 @@ def data_faults(config: Config, evaluation: Classification | Translation) -> Ite
         if split is not None and split not in dataset.splits:
             known = nearest(split, dataset.splits)
             yield Fault((key,), f"is '{split}', no split of '{evaluation.dataset}'; {known}")
+    name, learned = evaluation.dataset, getattr(evaluation, "learn", None)
+    if learned is not None and shared(config, (name, learned), (name, evaluation.split)):
+        text = f"is '{learned}', which shares rows with '{evaluation.split}', which is scored; "
+        yield Fault(("learn",), f"{text}slice them apart")
 
 
 def model_faults(

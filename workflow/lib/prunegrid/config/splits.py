@@ -53,7 +53,7 @@ def _unchecked(
     for label in study.evaluations:
         for other in _evaluated(config, label, dataset):
             for name, part in profile.mixture.parts.items():
-                if _shared(config, (part.dataset, part.split), other):
+                if shared(config, (part.dataset, part.split), other):
                     text = f"scores on '{other[1]}' of '{other[0]}', which part '{name}' of the "
                     fault = f"{text}mixture '{dataset}' learns; name another split there"
                     yield Fault((f"evaluations ({label})",), fault)
@@ -112,12 +112,12 @@ def _not_held_out(config: Config, study: profiles.Study, cells: Sequence[Cell]) 
     }
     for dataset, name, dev, learned in sorted(tuned):
         text = f"chooses by the development split '{dev}' of '{dataset}', which "
-        if _shared(config, (dataset, dev), (dataset, learned)):
+        if shared(config, (dataset, dev), (dataset, learned)):
             fault = f"shares rows with '{learned}', which it learns; hold other rows out"
             yield Fault((f"finetune ({name})",), text + fault)
         for label in study.evaluations:
             for other, split in _evaluated(config, label, dataset):
-                if _shared(config, (dataset, dev), (other, split)):
+                if shared(config, (dataset, dev), (other, split)):
                     shown = _apart((dataset, dev), (other, split))
                     fault = f"evaluation '{label}' scores on{shown}; hold other rows out"
                     yield Fault((f"finetune ({name})",), text + fault)
@@ -139,7 +139,7 @@ def _scored(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Ite
             if evaluation is None or not fits(evaluation, task):
                 continue
             for other in _evaluated(config, label, dataset):
-                if _shared(config, place, other):
+                if shared(config, place, other):
                     text = f"{does} '{place[1]}' of '{place[0]}', which evaluation '{label}' "
                     fault = f"scores on{_apart(place, other)}; hold other rows out"
                     yield Fault((step,), text + fault)
@@ -177,7 +177,7 @@ def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]
     return [(dataset, split) for split in getattr(evaluation, "splits", [])]
 
 
-def _shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
+def shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
     """Whether two splits, each (data set, split), are known to share rows of one source."""
     found = [_rows(config, *split) for split in (one, other)]
     if None in found:
