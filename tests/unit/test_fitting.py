@@ -93,6 +93,33 @@ def test_a_metric_of_translations_makes_no_other_translations(raw):
     assert one["numbers-en-de"][1].key != other["numbers-en-de"][1].key
 
 
+def test_sampled_translations_are_of_their_cells_seed(raw):
+    study = raw["studies"]["a"]
+    study |= {"evaluations": ["wikipedia-512", "papers-roles", "numbers-en-de"], "cliffs": []}
+    study["grid"] = [entry | {"seed": [0, 1]} for entry in study["grid"]]
+    study["grid"][2]["steps"] = [[{"finetune": "numbers-full"}]]
+
+    def made():
+        """Return {model: {seed: key of the translations}}, {} of models that make none."""
+        found = {}
+        for plan in Graph(check(raw), ROOT).plans("a"):
+            (key,) = [pair[0].key for pair in plan.texts.values()] or [None]
+            found.setdefault(plan.cell.model, {})[plan.cell.seed] = key
+        return found
+
+    greedy = made()
+    raw["generation"]["greedy-64"]["do_sample"] = True
+    sampled = made()
+    for found in (greedy, sampled):  # what draws nothing has no seed
+        assert found["smollm2-135m"] == found["minilm"] == {None: None}
+    assert set(sampled["m2m100-small"]) == {0, 1}
+    study["grid"][2]["steps"] = [[{"prune": "magnitude-50"}]]  # draws nothing itself
+    sampled = made()["m2m100-small"]
+    assert set(sampled) == {0, 1} and sampled[0] != sampled[1]
+    raw["generation"]["greedy-64"]["do_sample"] = False
+    assert set(made()["m2m100-small"]) == {None}
+
+
 def test_whole_passes_leave_other_timings_alone(raw):
     config = check(raw)
     slices = Graph(config, ROOT).slices

@@ -257,15 +257,15 @@ class Slices:
         profile = self.config.profile("evaluations", name)
         return {**profile.model_dump(exclude={"kind", "dataset"}), "seed": self.config.seed}
 
-    def translation(self, name: str) -> dict[str, Any]:
-        """Return the slice of a translation; its metrics are those of its scores."""
+    def translation(self, name: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a translation; the seed is in it only where tokens are sampled."""
         profile = self.config.profile("evaluations", name)
         generation = self.config.profile("generation", profile.generation)
         return {
             **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
             **generation.model_dump(),
             "prompt": self.prompt(profile.dataset),
-            **({"seed": self.config.seed} if generation.do_sample else {}),
+            **({"seed": self._seed(seed)} if generation.do_sample else {}),
         }
 
     def efficiency(self, name: str) -> dict[str, Any]:
