@@ -120,6 +120,15 @@ def test_sampled_translations_are_of_their_cells_seed(raw):
     assert set(made()["m2m100-small"]) == {None}
 
 
+def test_scores_of_translations_are_pinned_to_what_their_metrics_call(raw):
+    raw["evaluations"]["numbers-en-de"]["metrics"] = ["chrf", "bertscore_minilm"]
+    raw["evaluations"]["numbers-en-fr"]["metrics"] = ["length"]
+    raw["studies"]["a"]["cliffs"] = []
+    texts = {p.cell.model: p for p in Graph(check(raw), ROOT).plans("a")}["m2m100-small"].texts
+    assert {"sacrebleu", "bert-score", "torch"} <= texts["numbers-en-de"][1].pins.keys()
+    assert texts["numbers-en-fr"][1].pins.keys() == {"pandas", "pyarrow", "evaluate"}
+
+
 def test_whole_passes_leave_other_timings_alone(raw):
     config = check(raw)
     slices = Graph(config, ROOT).slices

@@ -115,9 +115,9 @@ class Measures:
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""
         evaluation = self.config.profile("evaluations", evaluation_name)
-        settings, models, roots = self.slices.scores(evaluation.metrics, dataset, split)
+        settings, models, roots, packages = self.slices.scores(evaluation.metrics, dataset, split)
         parents = {"predictions": predictions}
         parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
         parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
         label = predictions.label.replace("generate", "score")
-        return self.graph.node("scores", label, settings, parents, roots)
+        return self.graph.node("scores", label, settings, parents, roots, packages)

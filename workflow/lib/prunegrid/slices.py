@@ -16,7 +16,7 @@ from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
-from prunegrid.keys import digest
+from prunegrid.keys import digest, literals
 
 
 class Slices:
@@ -209,13 +209,13 @@ class Slices:
 
     def scores(
         self, names: list[str], dataset: str, split: str
-    ) -> tuple[dict[str, Any], dict[str, str], tuple]:
-        """Return (settings, {metric: model name}, files of the metrics) of a list of metrics.
+    ) -> tuple[dict[str, Any], dict[str, str], tuple, tuple]:
+        """Return (settings, {metric: model name}, files, packages) of a list of metrics.
 
         The split is in it only where a metric reads the documents, and the prompt's template only
         where one reads that.
         """
-        settings, models, roots, reads = {}, {}, [], set()
+        settings, models, roots, packages, reads = {}, {}, [], [], set()
         for name in names:
             profile = self.config.profile("metrics", name)
             path = modules.metric_file(profile.module, self.config.base)
@@ -228,11 +228,12 @@ class Slices:
             if path is not None:
                 settings[name]["path"] = str(path)
                 roots.append(path)
+                packages += literals(path).get("PACKAGES", ())
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
             prompt = self.prompt(dataset)
             read["template"] = f"{prompt['template']}\n{prompt['end']}"
-        return {"metrics": settings, **read}, models, tuple(roots)
+        return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
 
     def perplexity(self, name: str) -> dict[str, Any]:
         """Return the slice of a perplexity."""
