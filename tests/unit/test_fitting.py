@@ -129,6 +129,18 @@ def test_scores_of_translations_are_pinned_to_what_their_metrics_call(raw):
     assert texts["numbers-en-fr"][1].pins.keys() == {"pandas", "pyarrow", "evaluate"}
 
 
+def test_translations_are_keyed_by_what_they_read_of_a_prompt(raw):
+    graph = Graph(check(raw), ROOT)
+    (made, _) = {p.cell.model: p for p in graph.plans("a")}["m2m100-small"].texts["numbers-en-de"]
+    assert made.settings["prompt"] == {"template": "de: {document}", "max_words": None}
+
+
+@pytest.mark.parametrize("key", ["chat", "end", "max_tokens"])
+def test_what_translations_do_not_use_is_refused(raw, key):
+    raw["datasets"]["numbers-de"][key] = {"chat": True, "end": ".", "max_tokens": 9}[key]
+    fault(raw, "numbers-en-de.dataset is 'numbers-de'", key, "a translation does not use")
+
+
 def test_whole_passes_leave_other_timings_alone(raw):
     config = check(raw)
     slices = Graph(config, ROOT).slices

@@ -123,6 +123,11 @@ class Slices:
             "max_tokens": profile.max_tokens,
         }
 
+    def _template(self, dataset: str) -> dict[str, Any]:
+        """Return what of `prompt` is read where no causal model is asked."""
+        prompt = self.prompt(dataset)
+        return {key: prompt[key] for key in ("template", "max_words")}
+
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
@@ -201,8 +206,7 @@ class Slices:
             "rows": evaluation.rows,
         }
         if "prompt" in facts["READS"]:
-            prompt = self.prompt(dataset)
-            settings["prompt"] = {key: prompt[key] for key in ("template", "max_words")}
+            settings["prompt"] = self._template(dataset)
         if facts["DRAWS"]:
             settings["seed"] = self.config.seed
         return settings, (f"prunegrid.baselines.{profile.method}",)
@@ -265,7 +269,7 @@ class Slices:
         return {
             **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
             **generation.model_dump(),
-            "prompt": self.prompt(profile.dataset),
+            "prompt": self._template(profile.dataset),
             **({"seed": self._seed(seed)} if generation.do_sample else {}),
         }
 

@@ -27,6 +27,10 @@ def data_faults(config: Config, evaluation: Classification | Translation) -> Ite
     if kind != wanted:
         text = f"is '{evaluation.dataset}', of kind {kind}; {evaluation.kind} reads kind {wanted}"
         yield Fault(("dataset",), text)
+    idle = [key for key in ("chat", "end", "max_tokens") if getattr(dataset, key)]
+    if idle and evaluation.kind == "translation":
+        text = f"is '{evaluation.dataset}', which sets {idle}: a translation does not use them; "
+        yield Fault(("dataset",), f"{text}name a data set without")
     for key in ("learn", "split"):
         split = getattr(evaluation, key, None)
         if split is not None and split not in dataset.splits:
