@@ -177,6 +177,43 @@ def test_faults_of_studies(raw, change, words):
     fault(raw, *words)
 
 
+def one_cliff(raw, **grid):
+    study = raw["studies"]["a"]
+    study |= {"grid": {"model": "smollm2-135m", **grid}, "evaluations": ["wikipedia-512"]}
+    study["cliffs"] = study["cliffs"][:1]
+
+
+LEVEL = {"method": ["magnitude"], "sparsity": [0.5, 0.9]}
+
+
+@pytest.mark.parametrize(
+    ("prunes", "differ"),
+    [
+        ([LEVEL | {"scope": ["row", "layer"]}], ("magnitude-0.5-row", "magnitude-0.5-layer")),
+        (["magnitude-2of4", LEVEL], ("magnitude-2of4", "magnitude-0.5")),
+        (["magnitude-2of4", "magnitude-4of8"], ("magnitude-2of4", "magnitude-4of8")),
+        ([LEVEL, {"method": ["random"], "pattern": ["2:4"]}], None),
+        ([{"method": ["magnitude"], "pattern": ["3:4", "2:4", "1:4"]}], None),
+    ],
+)
+def test_along_a_cliffs_line_only_the_sparsity_rises(raw, prunes, differ):
+    one_cliff(raw, prune=["dense", *prunes])
+    if differ is None:
+        check(raw)
+        return
+    one, other = differ
+    line = "(smollm2-135m / wikipedia / none / magnitude)"
+    fault(raw, f"studies.a.cliffs has '{one}' and '{other}' on one line {line}, which differ")
+    raw["studies"]["a"]["cliffs"] = []
+    check(raw)
+
+
+def test_a_pruning_of_what_is_pruned_is_on_no_line_of_one_step(raw):
+    twice = [{"prune": "magnitude-50"}, {"prune": LEVEL | {"sparsity": [0.9]}}]
+    one_cliff(raw, steps=[[{"prune": "dense"}], twice[:1], twice])
+    fault(raw, "cliffs has 'magnitude-50' and 'magnitude-50+magnitude-0.9' on one line")
+
+
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
