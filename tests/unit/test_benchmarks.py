@@ -11,6 +11,7 @@ from prunegrid.graph import Graph
 from prunegrid.tables import benchmarks, plot
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.groups import collect, pair_rows
+from prunegrid.tables.plan import study_plan
 from prunegrid.tables.schema import LONG
 
 
@@ -100,6 +101,22 @@ def test_which_evaluated_tasks_a_cell_was_tuned_on(raw):
     same = changed(raw, "datasets", "other", {**raw["datasets"]["piqa"]})
     same["datasets"]["multitask"]["mixture"]["parts"]["piqa"]["dataset"] = "other"
     assert "piqa" in mixtures.tuned_on(check(same), "multitask", ["benchmarks"])
+
+
+def test_a_head_on_other_rows_of_what_was_learned_is_marked_where_it_is_asked(raw):
+    raw = changed(raw, "models", "small", {**raw["models"]["minilm"], "task": "masked-lm"})
+    study = raw["studies"]["multitask-smollm2"]
+    study["evaluations"] += ["papers-roles", "mrpc-head"]
+    raw["datasets"]["multitask-papers"]["mixture"]["against"] += ["papers-roles", "mrpc-head"]
+    study["grid"] = [study["grid"], {"model": "small", "finetune": ["none", "papers-full"]}]
+    study["contrasts"] = []
+    raw["studies"] = {"s": study}
+    marks = {
+        (cell["columns"]["model"], cell["columns"]["tuned_on_tasks"])
+        for cell in study_plan(Graph(check(raw), ROOT), "s", ROOT)["cells"]
+        if cell["columns"]["finetune"] != "none"
+    }
+    assert marks == {("smollm2-135m", "papers-outcome+papers-approach"), ("small", "papers-roles")}
 
 
 def test_local_files_take_the_hubs_place(raw, tmp_path):

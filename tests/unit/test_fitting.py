@@ -93,6 +93,54 @@ def test_a_metric_of_translations_makes_no_other_translations(raw):
     assert one["numbers-en-de"][1].key != other["numbers-en-de"][1].key
 
 
+def test_sampled_translations_are_of_their_cells_seed(raw):
+    study = raw["studies"]["a"]
+    study |= {"evaluations": ["wikipedia-512", "papers-roles", "numbers-en-de"], "cliffs": []}
+    study["grid"] = [entry | {"seed": [0, 1]} for entry in study["grid"]]
+    study["grid"][2]["steps"] = [[{"finetune": "numbers-full"}]]
+
+    def made():
+        """Return {model: {seed: key of the translations}}, {} of models that make none."""
+        found = {}
+        for plan in Graph(check(raw), ROOT).plans("a"):
+            (key,) = [pair[0].key for pair in plan.texts.values()] or [None]
+            found.setdefault(plan.cell.model, {})[plan.cell.seed] = key
+        return found
+
+    greedy = made()
+    raw["generation"]["greedy-64"]["do_sample"] = True
+    sampled = made()
+    for found in (greedy, sampled):  # what draws nothing has no seed
+        assert found["smollm2-135m"] == found["minilm"] == {None: None}
+    assert set(sampled["m2m100-small"]) == {0, 1}
+    study["grid"][2]["steps"] = [[{"prune": "magnitude-50"}]]  # draws nothing itself
+    sampled = made()["m2m100-small"]
+    assert set(sampled) == {0, 1} and sampled[0] != sampled[1]
+    raw["generation"]["greedy-64"]["do_sample"] = False
+    assert set(made()["m2m100-small"]) == {None}
+
+
+def test_scores_of_translations_are_pinned_to_what_their_metrics_call(raw):
+    raw["evaluations"]["numbers-en-de"]["metrics"] = ["chrf", "bertscore_minilm"]
+    raw["evaluations"]["numbers-en-fr"]["metrics"] = ["length"]
+    raw["studies"]["a"]["cliffs"] = []
+    texts = {p.cell.model: p for p in Graph(check(raw), ROOT).plans("a")}["m2m100-small"].texts
+    assert {"sacrebleu", "bert-score", "torch"} <= texts["numbers-en-de"][1].pins.keys()
+    assert texts["numbers-en-fr"][1].pins.keys() == {"pandas", "pyarrow", "evaluate"}
+
+
+def test_translations_are_keyed_by_what_they_read_of_a_prompt(raw):
+    graph = Graph(check(raw), ROOT)
+    (made, _) = {p.cell.model: p for p in graph.plans("a")}["m2m100-small"].texts["numbers-en-de"]
+    assert made.settings["prompt"] == {"template": "de: {document}", "max_words": None}
+
+
+@pytest.mark.parametrize("key", ["chat", "end", "max_tokens"])
+def test_what_translations_do_not_use_is_refused(raw, key):
+    raw["datasets"]["numbers-de"][key] = {"chat": True, "end": ".", "max_tokens": 9}[key]
+    fault(raw, "numbers-en-de.dataset is 'numbers-de'", key, "a translation does not use")
+
+
 def test_whole_passes_leave_other_timings_alone(raw):
     config = check(raw)
     slices = Graph(config, ROOT).slices
@@ -129,6 +177,43 @@ def test_faults_of_studies(raw, change, words):
     fault(raw, *words)
 
 
+def one_cliff(raw, **grid):
+    study = raw["studies"]["a"]
+    study |= {"grid": {"model": "smollm2-135m", **grid}, "evaluations": ["wikipedia-512"]}
+    study["cliffs"] = study["cliffs"][:1]
+
+
+LEVEL = {"method": ["magnitude"], "sparsity": [0.5, 0.9]}
+
+
+@pytest.mark.parametrize(
+    ("prunes", "differ"),
+    [
+        ([LEVEL | {"scope": ["row", "layer"]}], ("magnitude-0.5-row", "magnitude-0.5-layer")),
+        (["magnitude-2of4", LEVEL], ("magnitude-2of4", "magnitude-0.5")),
+        (["magnitude-2of4", "magnitude-4of8"], ("magnitude-2of4", "magnitude-4of8")),
+        ([LEVEL, {"method": ["random"], "pattern": ["2:4"]}], None),
+        ([{"method": ["magnitude"], "pattern": ["3:4", "2:4", "1:4"]}], None),
+    ],
+)
+def test_along_a_cliffs_line_only_the_sparsity_rises(raw, prunes, differ):
+    one_cliff(raw, prune=["dense", *prunes])
+    if differ is None:
+        check(raw)
+        return
+    one, other = differ
+    line = "(smollm2-135m / wikipedia / none / magnitude)"
+    fault(raw, f"studies.a.cliffs has '{one}' and '{other}' on one line {line}, which differ")
+    raw["studies"]["a"]["cliffs"] = []
+    check(raw)
+
+
+def test_a_pruning_of_what_is_pruned_is_on_no_line_of_one_step(raw):
+    twice = [{"prune": "magnitude-50"}, {"prune": LEVEL | {"sparsity": [0.9]}}]
+    one_cliff(raw, steps=[[{"prune": "dense"}], twice[:1], twice])
+    fault(raw, "cliffs has 'magnitude-50' and 'magnitude-50+magnitude-0.9' on one line")
+
+
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
@@ -150,6 +235,35 @@ def test_faults_of_studies(raw, change, words):
 def test_faults_of_evaluations(raw, name, change, words):
     raw["evaluations"][name] |= change
     fault(raw, *words)
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("train[:500]", ["papers-roles.learn is 'train', which shares rows with 'test'"]),
+        ("train[-500:]", ["papers-sections.learn is 'train', which shares rows with 'test'"]),
+        ("test", []),
+    ],
+)
+def test_a_head_learns_no_row_that_is_scored(raw, test, words):
+    raw["datasets"]["aclsum-rows"]["splits"]["test"] = test
+    fault(raw, *words) if words else check(raw)
+
+
+def test_a_head_learns_no_row_of_the_same_file(raw):
+    papers = raw["datasets"]["aclsum-rows"]
+    papers["files"]["test"] = papers["files"]["train"]
+    fault(raw, "papers-roles.learn is 'train', which shares rows with 'test'")
+
+
+@pytest.mark.parametrize(("train", "clean"), [("validation[:500]", False), ("train", True)])
+def test_no_shown_example_is_scored(raw, train, clean):
+    raw["datasets"]["piqa"]["splits"]["train"] = train
+    raw["tasks"]["piqa"] |= {"shots": 5, "shots_from": "train"}
+    if clean:
+        check(raw)
+        return
+    fault(raw, "tasks.piqa.shots_from is 'train', which shares rows with 'validation'")
 
 
 def test_a_model_without_a_tokenizer_is_counted_only(raw):

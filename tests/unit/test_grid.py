@@ -326,6 +326,28 @@ def test_scores_depend_on_the_data_and_the_prompt_only_where_a_metric_reads_them
         assert {label for label in before if before[label].key != after[label].key} == reruns
 
 
+def test_scores_are_pinned_to_what_their_metrics_call(tmp_path):
+    """Packages follow the metrics, whatever was predicted; a model's are those that run it."""
+    own = tmp_path / "own.py"
+    own.write_text("COLUMNS = {}\nPACKAGES = ('sacrebleu', 'of-theirs')\n")
+
+    def metrics(*names):
+        def change(raw):
+            raw["metrics"]["own"] = {"module": str(own)}
+            raw["evaluations"]["papers"].update(metrics=list(names))
+
+        return {name: node.pins for name, node in scores_nodes(change).items()}["cell"].keys()
+
+    always = {"pandas", "pyarrow", "evaluate"}
+    torch = {"torch", "transformers", "tokenizers", "safetensors", "numpy"}
+    assert metrics("length") == always
+    assert metrics("rouge", "length") == always | {"rouge-score"}
+    assert metrics("bleu") == metrics("chrf") == metrics("own") == always | {"sacrebleu"}
+    bert = always | torch | {"bert-score"}
+    assert metrics("bertscore_minilm") == bert
+    assert metrics("bertscore_minilm", "bleu", "rouge") == bert | {"sacrebleu", "rouge-score"}
+
+
 def test_a_seed_reaches_the_controls_that_draw():
     before = scores_nodes(lambda raw: None)
     after = scores_nodes(lambda raw: raw.update(seed=7))

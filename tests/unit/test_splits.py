@@ -58,7 +58,7 @@ def test_development_data_are_never_learned(raw):
     [
         ({}, {"seen": "dev"}, True),
         ({}, {"seen": "dev[10:20]"}, True),
-        ({}, {"seen": "train"}, False),
+        ({}, {"seen": "test"}, False),
         # Another name of the same file.
         ({"files": {"all": "aclsum/dataset/val.jsonl"}}, {"seen": "all[:20%]"}, True),
         ({"files": "aclsum/dataset/val.jsonl", "sha256": "0" * 64}, {"seen": "all"}, True),
@@ -88,10 +88,88 @@ def test_files_of_this_machine_are_compared_by_their_place(raw, tmp_path):
     raw["datasets"]["aclsum"] = plain | {"source": f"{tmp_path}/rows.jsonl", "splits": splits}
     raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "again", "split": "seen"}
     raw["studies"]["demo"]["evaluations"] = ["papers", "seen"]
-    for part, count in (("x[:55]", 1), ("x[:50]", 0)):
+    for part, count in (("x[55:]", 1), ("x[60:]", 0)):
         again = plain | {"source": str(tmp_path), "files": {"x": "rows.jsonl"}}
         raw["datasets"]["again"] = again | {"splits": {"seen": part}}
         assert len(faults(raw)) == count if count else check(raw)
+
+
+def one_study(raw, name):
+    raw = changed(raw, "studies", name, "contrasts", [])
+    raw["studies"] = {name: raw["studies"][name]}
+    return raw
+
+
+LEARNS = "finetune (wiki-chain-full) learns '{}' of 'wikipedia', which evaluation 'wikipedia-512' "
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "words"),
+    [
+        ("evaluation", "all[60%:]", LEARNS.format("evaluation") + "scores on; hold"),
+        ("some", "all[50%:70%]", LEARNS.format("some") + "scores on (it shares rows with"),
+        ("some", "all[50%:60%]", None),
+    ],
+)
+def test_what_is_learned_is_not_scored(raw, split, part, words):
+    raw = one_study(raw, "structured-smollm2")
+    raw["datasets"]["wikipedia"]["splits"][split] = part
+    raw["finetune"]["wiki-chain-full"]["split"] = split
+    if words is None:
+        assert check(raw)
+        return
+    (found,) = faults(raw)
+    assert "studies.structured-smollm2." + words in found, found
+
+
+def test_summaries_that_are_scored_are_not_learned(raw):
+    raw = one_study(raw, "demo")
+    raw["finetune"]["demo-full"]["split"] = "test"
+    (found,) = faults(raw)
+    assert "finetune (demo-full) learns 'test' of 'aclsum', which evaluation 'papers'" in found
+    raw["evaluations"]["papers"]["splits"] = ["dev"]
+    assert check(raw)
+
+
+@pytest.mark.parametrize("dataset", ["wikipedia", "again", "mixed"])
+def test_what_is_calibrated_on_is_not_scored(raw, dataset):
+    raw = one_study(raw, "protocols")
+    raw["studies"]["protocols"]["evaluations"] = ["wikipedia-512"]
+    raw["datasets"]["again"] = {**raw["datasets"]["wikipedia"], "splits": {"evaluation": "all"}}
+    part = {"dataset": "rows", "split": "evaluation", "prompt": "x", "response": "y"}
+    plain = {"kind": "rows", "columns": {"text": "text"}, "splits": {"evaluation": "all[:70%]"}}
+    raw["datasets"]["rows"] = raw["datasets"]["wikipedia"] | plain
+    mixed = {"mixture": {"parts": {"only": part}}, "splits": {"evaluation": "all"}}
+    raw["datasets"]["mixed"] = mixed
+    raw["calibration"]["wiki-16x256"] |= {"dataset": dataset, "split": "evaluation"}
+    found = faults(raw)
+    place = "studies.protocols.prune (wiki-wanda-{}) calibrates on 'evaluation' of '{}', which "
+    source = "rows" if dataset == "mixed" else dataset
+    assert [line.split("evaluation 'wikipedia-512'")[0] for line in found] == [
+        "config.yaml: " + place.format(name, source) for name in ("50", "2of4")
+    ]
+
+
+def test_a_refit_is_calibrated_on_no_scored_rows(raw):
+    raw = one_study(raw, "recovery")
+    raw["calibration"]["refit"] = raw["calibration"]["wiki-16x256"] | {"split": "evaluation"}
+    raw["finetune"]["wiki-reconstruct"]["calibration"] = "refit"
+    (found,) = faults(raw)
+    assert "finetune (wiki-reconstruct) calibrates on 'evaluation' of 'wikipedia'" in found
+
+
+def test_what_another_model_is_scored_on_may_be_learned(raw):
+    """An encoder is asked rows that the decoder beside it learned: no leak."""
+    raw = one_study(raw, "architectures-small")
+    study = raw["studies"]["architectures-small"]
+    raw["datasets"]["papers"] = raw["datasets"]["aclsum"] | {"splits": {"train": "test"}}
+    study["grid"][0] |= {"dataset": "papers", "finetune": "demo-full"}
+    study |= {"evaluations": ["wikipedia-512", *study["evaluations"][2:]], "cliffs": []}
+    assert check(raw)
+    study["evaluations"].append("papers-tasks")
+    (found,) = faults(raw)
+    assert "finetune (demo-full) learns 'train' of 'papers'" in found
+    assert "'papers-tasks' scores on (it shares rows with 'test' of 'aclsum-rows')" in found
 
 
 def test_a_text_is_tuned_on_by_windows(raw):
@@ -140,6 +218,8 @@ def test_rows_of_summaries_have_no_window(raw):
         ("all[100:200]", "test[100:200]", False),
         ("all[:10]", "all[50%:]", False),  # not known without the number of rows
         ("all[-10:]", "all[:5]", False),
+        ("all[-10:]", "all", True),
+        ("all[-10:]", "test", False),
     ],
 )
 def test_splits_that_share_rows(one, other, shared):

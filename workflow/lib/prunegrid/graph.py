@@ -18,14 +18,7 @@ from prunegrid.config.load import Config
 from prunegrid.config.sources import NUMBERS
 from prunegrid.grid import expand
 from prunegrid.measures import Measures
-from prunegrid.nodes import (
-    SCORES_OF_TRANSLATIONS,
-    SCORES_WITH_MODEL,
-    STAGES,
-    Node,
-    with_ancestors,
-    without_paths,
-)
+from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, with_ancestors, without_paths
 from prunegrid.slices import Slices
 
 ENV_FILE = Path("envs/models.yaml")
@@ -113,15 +106,24 @@ class Graph:
         return list(found)
 
     def node(
-        self, stage: str, label: str, settings: dict, parents: dict[str, Node], roots: tuple = ()
+        self,
+        stage: str,
+        label: str,
+        settings: dict,
+        parents: dict[str, Node],
+        roots: tuple = (),
+        used: tuple[str, ...] = (),
     ) -> Node:
-        """Return the node of these settings and parents, the same object for the same key."""
+        """Return the node of these settings and parents, the same object for the same key.
+
+        Args:
+            roots: modules and files that run beside the stage's.
+            used: packages that they call; those that the environment does not pin are no part.
+        """
         packages, threaded = STAGES[stage]
-        if stage == "scores" and parents["predictions"].stage == "translations":
-            packages, threaded = SCORES_OF_TRANSLATIONS
         if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
             packages, threaded = SCORES_WITH_MODEL
-        pins = self._pinned(packages)
+        pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
         roots = (f"prunegrid.stages.{stage}", "prunegrid.runtime", *roots)
         code = keys.code_digest(roots)
         identity = {

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from prunegrid.arms import chains_of
 from prunegrid.cells import Cell, Chain, Step
 from prunegrid.config import profiles
+from prunegrid.config.families import fits
 from prunegrid.config.schedule import Iterate
 from prunegrid.errors import nearest
 from prunegrid.nm import parse_nm
@@ -124,8 +125,9 @@ class _Expansion:
         self.check_names(place, [chain for _, chain in chains])
         if self.too_many(place, models, datasets, chains, seeds):
             return []
+        sampled = {model for model in models if self.samples(model)}
         return [
-            Cell(model, dataset, chain, seed if self.draws(chain) else None, arm)
+            Cell(model, dataset, chain, seed if model in sampled or _draws(chain) else None, arm)
             for model, dataset, (arm, chain), seed in itertools.product(
                 models, datasets, chains, seeds
             )
@@ -170,15 +172,17 @@ class _Expansion:
             text = f"has {after.name} after {before.name}: neurons that go break the groups of "
             self.fault(place, text + f"{pattern}; remove units first")
 
-    def draws(self, chain: tuple[Step, ...]) -> bool:
-        sampled = False
+    def samples(self, model: str) -> bool:
+        """Whether an evaluation that a model is asked samples its tokens."""
+        task = self.config.sections["models"][model].task
         for name in self.study.evaluations:
             evaluation = self.config.sections["evaluations"].get(name)
             generation = self.config.sections["generation"].get(
                 getattr(evaluation, "generation", None)
             )
-            sampled |= bool(generation and generation.do_sample)
-        return sampled or any(step.draws for step in chain)
+            if generation and generation.do_sample and fits(evaluation, task):
+                return True
+        return False
 
     def plain(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
         found = []
@@ -283,6 +287,11 @@ class _Expansion:
                     message = item["msg"].removeprefix("Value error, ")
                     self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
         return found
+
+
+def _draws(chain: Chain) -> bool:
+    """Whether the seed reaches a step of a chain."""
+    return any(step.draws for step in chain)
 
 
 def _budgets(tuning: Step, count: int) -> Step:

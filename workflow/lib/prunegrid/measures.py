@@ -40,7 +40,7 @@ class Measures:
             elif evaluation.kind == "perplexity":
                 perplexities[name] = self.perplexity(name, weights)
             elif evaluation.kind == "translation":
-                texts[name] = self.translation(name, weights)
+                texts[name] = self.translation(name, cell.seed, weights)
             else:
                 texts |= {
                     split: self.text(name, cell, split, weights) for split in evaluation.splits
@@ -66,10 +66,11 @@ class Measures:
         made = self._node("predictions", f"generate {split}", weights, settings, data=data)
         return made, self.scores(name, made, cell.dataset, split)
 
-    def translation(self, name: str, weights: Node) -> tuple[Node, Node]:
+    def translation(self, name: str, seed: int | None, weights: Node) -> tuple[Node, Node]:
         """Return the nodes that let weights translate a split, and score it."""
         evaluation = self.config.profile("evaluations", name)
-        data, settings = self.graph.data(evaluation.dataset), self.slices.translation(name)
+        data = self.graph.data(evaluation.dataset)
+        settings = self.slices.translation(name, seed)
         made = self._node("translations", f"generate {name}", weights, settings, data=data)
         return made, self.scores(name, made, evaluation.dataset, evaluation.split)
 
@@ -114,9 +115,9 @@ class Measures:
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""
         evaluation = self.config.profile("evaluations", evaluation_name)
-        settings, models, roots = self.slices.scores(evaluation.metrics, dataset, split)
+        settings, models, roots, packages = self.slices.scores(evaluation.metrics, dataset, split)
         parents = {"predictions": predictions}
         parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
         parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
         label = predictions.label.replace("generate", "score")
-        return self.graph.node("scores", label, settings, parents, roots)
+        return self.graph.node("scores", label, settings, parents, roots, packages)

@@ -11,6 +11,7 @@ from typing import Any
 ARTIFACTS = Path("results/artifacts")
 
 # Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
+# Those of `scores` are joined by the PACKAGES of its metrics.
 _TORCH = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _TABLES = ("pandas", "pyarrow")
 _HARNESS = ("accelerate", "jinja2", "lm-eval", "scikit-learn")
@@ -26,7 +27,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "transform": ((*_TORCH, "bitsandbytes", "accelerate"), True),
     "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "baseline": (_TABLES, False),
-    "scores": ((*_TABLES, "evaluate", "rouge-score"), False),
+    "scores": ((*_TABLES, "evaluate"), False),
     "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "tasks": (
         (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
@@ -38,8 +39,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "passes": ((*_TORCH, "peft", "bitsandbytes"), True),
     "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
 }
-SCORES_OF_TRANSLATIONS = ((*_TABLES, "evaluate", "rouge-score", "sacrebleu"), False)
-SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate", "rouge-score", "bert-score"), True)
+SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate"), True)
 
 
 @dataclass(frozen=True, eq=False)

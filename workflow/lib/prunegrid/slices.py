@@ -16,7 +16,7 @@ from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
-from prunegrid.keys import digest
+from prunegrid.keys import digest, literals
 
 
 class Slices:
@@ -123,6 +123,11 @@ class Slices:
             "max_tokens": profile.max_tokens,
         }
 
+    def _template(self, dataset: str) -> dict[str, Any]:
+        """Return what of `prompt` is read where no causal model is asked."""
+        prompt = self.prompt(dataset)
+        return {key: prompt[key] for key in ("template", "max_words")}
+
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
@@ -201,21 +206,20 @@ class Slices:
             "rows": evaluation.rows,
         }
         if "prompt" in facts["READS"]:
-            prompt = self.prompt(dataset)
-            settings["prompt"] = {key: prompt[key] for key in ("template", "max_words")}
+            settings["prompt"] = self._template(dataset)
         if facts["DRAWS"]:
             settings["seed"] = self.config.seed
         return settings, (f"prunegrid.baselines.{profile.method}",)
 
     def scores(
         self, names: list[str], dataset: str, split: str
-    ) -> tuple[dict[str, Any], dict[str, str], tuple]:
-        """Return (settings, {metric: model name}, files of the metrics) of a list of metrics.
+    ) -> tuple[dict[str, Any], dict[str, str], tuple, tuple]:
+        """Return (settings, {metric: model name}, files, packages) of a list of metrics.
 
         The split is in it only where a metric reads the documents, and the prompt's template only
         where one reads that.
         """
-        settings, models, roots, reads = {}, {}, [], set()
+        settings, models, roots, packages, reads = {}, {}, [], [], set()
         for name in names:
             profile = self.config.profile("metrics", name)
             path = modules.metric_file(profile.module, self.config.base)
@@ -228,11 +232,12 @@ class Slices:
             if path is not None:
                 settings[name]["path"] = str(path)
                 roots.append(path)
+                packages += literals(path).get("PACKAGES", ())
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
             prompt = self.prompt(dataset)
             read["template"] = f"{prompt['template']}\n{prompt['end']}"
-        return {"metrics": settings, **read}, models, tuple(roots)
+        return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
 
     def perplexity(self, name: str) -> dict[str, Any]:
         """Return the slice of a perplexity."""
@@ -257,15 +262,15 @@ class Slices:
         profile = self.config.profile("evaluations", name)
         return {**profile.model_dump(exclude={"kind", "dataset"}), "seed": self.config.seed}
 
-    def translation(self, name: str) -> dict[str, Any]:
-        """Return the slice of a translation; its metrics are those of its scores."""
+    def translation(self, name: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a translation; the seed is in it only where tokens are sampled."""
         profile = self.config.profile("evaluations", name)
         generation = self.config.profile("generation", profile.generation)
         return {
             **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
             **generation.model_dump(),
-            "prompt": self.prompt(profile.dataset),
-            **({"seed": self.config.seed} if generation.do_sample else {}),
+            "prompt": self._template(profile.dataset),
+            **({"seed": self._seed(seed)} if generation.do_sample else {}),
         }
 
     def efficiency(self, name: str) -> dict[str, Any]:

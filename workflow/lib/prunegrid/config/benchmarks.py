@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from prunegrid.config.families import Classification
+from prunegrid.config.splits import shared
 from prunegrid.config.tasks import Task, Tasks
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
@@ -42,6 +43,10 @@ def task_faults(config: Config, task: Task) -> Iterator[Fault]:
             if split is not None and split not in dataset.splits:
                 known = nearest(split, dataset.splits)
                 yield Fault((key,), f"is '{split}', no split of '{task.dataset}'; {known}")
+    shown = (task.dataset, task.shots_from)
+    if task.shots_from is not None and shared(config, shown, (task.dataset, task.split)):
+        text = f"is '{task.shots_from}', which shares rows with '{task.split}', which is scored; "
+        yield Fault(("shots_from",), f"{text}slice them apart")
 
 
 def measures(config: Config, name: str, evaluation: Any) -> dict[str, list[str]]:

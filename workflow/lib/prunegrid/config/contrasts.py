@@ -10,6 +10,7 @@ from prunegrid.cells import Cell
 from prunegrid.config import benchmarks, profiles
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import Fault
+from prunegrid.nm import parse_nm
 from prunegrid.protocols import metric_name
 
 if TYPE_CHECKING:
@@ -47,6 +48,37 @@ def faults(
         yield from _measure(config, study, contrast, keys)
     for index, cliff in enumerate(study.cliffs):
         yield from _measure(config, study, cliff, ("cliffs", index))
+    if study.cliffs:
+        yield from _mixed(cells)
+
+
+def _mixed(cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Along a cliff's line only the sparsity rises: its tests have an order that is fixed."""
+    lines: dict[tuple, dict[tuple, str]] = {}
+    for cell in cells:
+        pruned = [step for step in cell.steps if step.kind == "prune" and not step.idle]
+        if pruned:
+            method = pruned[-1].profile.method
+            line = (cell.model, cell.dataset, cell.names("finetune"), method)
+            lines.setdefault(line, {}).setdefault(_but_sparsity(cell), cell.names("prune"))
+    for line, found in lines.items():
+        if len(found) > 1:
+            one, other, *_ = found.values()
+            text = f"has '{one}' and '{other}' on one line ({' / '.join(map(str, line))}), which "
+            yield Fault(("cliffs",), f"{text}differ in more than sparsity; use a study for each")
+
+
+def _but_sparsity(cell: Cell) -> tuple[str, ...]:
+    """Return a cell's steps without their sparsity; of N:M, N is that."""
+    steps = []
+    for step in (step for step in cell.steps if not step.idle):
+        profile = step.profile
+        if step.kind == "prune":
+            pair = parse_nm(profile.pattern)
+            pattern = profile.pattern if pair is None else f"N:{pair[1]}"
+            profile = profile.model_copy(update={"sparsity": None, "pattern": pattern})
+        steps.append(f"{step.kind} {profile.model_dump_json()}")
+    return tuple(steps)
 
 
 def _broken(config: Config, side: profiles.Side, raw: Mapping[str, Any]) -> bool:

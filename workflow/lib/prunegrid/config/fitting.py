@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prunegrid.config.families import FITS, Classification, Translation, fits
+from prunegrid.config.splits import shared
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
 
@@ -26,11 +27,19 @@ def data_faults(config: Config, evaluation: Classification | Translation) -> Ite
     if kind != wanted:
         text = f"is '{evaluation.dataset}', of kind {kind}; {evaluation.kind} reads kind {wanted}"
         yield Fault(("dataset",), text)
+    idle = [key for key in ("chat", "end", "max_tokens") if getattr(dataset, key)]
+    if idle and evaluation.kind == "translation":
+        text = f"is '{evaluation.dataset}', which sets {idle}: a translation does not use them; "
+        yield Fault(("dataset",), f"{text}name a data set without")
     for key in ("learn", "split"):
         split = getattr(evaluation, key, None)
         if split is not None and split not in dataset.splits:
             known = nearest(split, dataset.splits)
             yield Fault((key,), f"is '{split}', no split of '{evaluation.dataset}'; {known}")
+    name, learned = evaluation.dataset, getattr(evaluation, "learn", None)
+    if learned is not None and shared(config, (name, learned), (name, evaluation.split)):
+        text = f"is '{learned}', which shares rows with '{evaluation.split}', which is scored; "
+        yield Fault(("learn",), f"{text}slice them apart")
 
 
 def model_faults(

@@ -87,9 +87,11 @@ def unchecked(
 def tuned_on(config: Config, dataset: str, evaluations: list[str]) -> list[str]:
     """Return the evaluated tasks whose own data set is a part of the mixture, or is the data set.
 
+    A classification is a task of its evaluation's name.
+
     Args:
         dataset: what is learned.
-        evaluations: of the study.
+        evaluations: that the cell's model is asked.
     """
     profile = config.sections["datasets"][dataset]
     parts = [p.dataset for p in profile.mixture.parts.values()] if profile.mixture else [dataset]
@@ -97,8 +99,11 @@ def tuned_on(config: Config, dataset: str, evaluations: list[str]) -> list[str]:
     found = []
     for name in evaluations:
         evaluation = config.sections["evaluations"][name]
-        for task in getattr(evaluation, "tasks", []):
-            if any(_origin(config, config.sections["tasks"][task].dataset) & o for o in learned):
+        tasks = {t: config.sections["tasks"][t].dataset for t in getattr(evaluation, "tasks", [])}
+        if evaluation.kind == "classification":
+            tasks = {name: evaluation.dataset}
+        for task, own in tasks.items():
+            if any(_origin(config, own) & origin for origin in learned):
                 found.append(task)
     return list(dict.fromkeys(found))
 

@@ -79,10 +79,11 @@ def overlap(one: str, other: str) -> bool:
 
     Args:
         one, other: as in `splits` of a data set: `train`, `train[:90%]`, `all[100:200]`. Slices
-            from the end, or one in rows and one in percent, are not compared.
+            from the end, or one in rows and one in percent, are compared with whole splits only.
     """
     found = [_SLICE.match(one), _SLICE.match(other)]
-    if one == other:
+    (name, part, _), (other_name, other_part, _) = one.partition("["), other.partition("[")
+    if one == other or (name == other_name and not (part and other_part)):
         return bool(one)
     if not all(found) or found[0]["split"] != found[1]["split"]:
         return False

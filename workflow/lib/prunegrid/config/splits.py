@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prunegrid import modules
 from prunegrid.cells import Cell
 from prunegrid.config import mixtures, profiles
+from prunegrid.config.families import fits
 from prunegrid.config.sources import overlap, parse_source
 from prunegrid.errors import nearest
 from prunegrid.grid import Fault
@@ -31,6 +32,7 @@ def faults(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iter
             yield from _untuned(dataset, profile, own)
             yield from _unchecked(config, study, dataset, profile, own)
     yield from _not_held_out(config, study, cells)
+    yield from dict.fromkeys(_scored(config, study, cells))
 
 
 def _unchecked(
@@ -51,7 +53,7 @@ def _unchecked(
     for label in study.evaluations:
         for other in _evaluated(config, label, dataset):
             for name, part in profile.mixture.parts.items():
-                if _shared(config, (part.dataset, part.split), other):
+                if shared(config, (part.dataset, part.split), other):
                     text = f"scores on '{other[1]}' of '{other[0]}', which part '{name}' of the "
                     fault = f"{text}mixture '{dataset}' learns; name another split there"
                     yield Fault((f"evaluations ({label})",), fault)
@@ -110,17 +112,61 @@ def _not_held_out(config: Config, study: profiles.Study, cells: Sequence[Cell]) 
     }
     for dataset, name, dev, learned in sorted(tuned):
         text = f"chooses by the development split '{dev}' of '{dataset}', which "
-        if _shared(config, (dataset, dev), (dataset, learned)):
+        if shared(config, (dataset, dev), (dataset, learned)):
             fault = f"shares rows with '{learned}', which it learns; hold other rows out"
             yield Fault((f"finetune ({name})",), text + fault)
         for label in study.evaluations:
             for other, split in _evaluated(config, label, dataset):
-                if _shared(config, (dataset, dev), (other, split)):
-                    where = f"'{split}'" if other == dataset else f"'{split}' of '{other}'"
-                    shown = f" (it shares rows with {where})"
-                    shown = "" if (other, split) == (dataset, dev) else shown
+                if shared(config, (dataset, dev), (other, split)):
+                    shown = _apart((dataset, dev), (other, split))
                     fault = f"evaluation '{label}' scores on{shown}; hold other rows out"
                     yield Fault((f"finetune ({name})",), text + fault)
+
+
+def _scored(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """A split that is learned or calibrated on shares no row with one that its model is scored on.
+
+    What a mixture learns is checked part by part.
+    """
+    read = dict.fromkeys(
+        (step, does, place, cell.dataset, config.sections["models"][cell.model].task)
+        for cell in cells
+        for step, does, place in _read(config, cell)
+    )
+    for step, does, place, dataset, task in read:
+        for label in study.evaluations:
+            evaluation = config.sections["evaluations"].get(label)
+            if evaluation is None or not fits(evaluation, task):
+                continue
+            for other in _evaluated(config, label, dataset):
+                if shared(config, place, other):
+                    text = f"{does} '{place[1]}' of '{place[0]}', which evaluation '{label}' "
+                    fault = f"scores on{_apart(place, other)}; hold other rows out"
+                    yield Fault((step,), text + fault)
+
+
+def _read(config: Config, cell: Cell) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Yield (step, what it does, (data set, split)) of all that changes a cell's weights."""
+    for step in cell.steps:
+        named = f"{step.kind} ({step.name})"
+        tunes = step.kind == "finetune"
+        if tunes and modules.strategy_facts(step.profile.strategy)["TRAINS"]:
+            yield named, "learns", (cell.dataset, step.profile.split)
+        drawn = config.sections["calibration"].get(step.profile.calibration)
+        if drawn is None:
+            continue
+        yield named, "calibrates on", (drawn.dataset, drawn.split)
+        mixture = getattr(config.sections["datasets"].get(drawn.dataset), "mixture", None)
+        for part in mixture.parts.values() if mixture else ():
+            yield named, "calibrates on", (part.dataset, part.split)
+
+
+def _apart(place: tuple[str, str], other: tuple[str, str]) -> str:
+    """Return how a split is another, each (data set, split), that it shares rows with."""
+    if place == other:
+        return ""
+    of = "" if place[0] == other[0] else f" of '{other[0]}'"
+    return f" (it shares rows with '{other[1]}'{of})"
 
 
 def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]]:
@@ -131,7 +177,7 @@ def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]
     return [(dataset, split) for split in getattr(evaluation, "splits", [])]
 
 
-def _shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
+def shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
     """Whether two splits, each (data set, split), are known to share rows of one source."""
     found = [_rows(config, *split) for split in (one, other)]
     if None in found:

@@ -194,7 +194,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             "strategy": "+".join(profile.strategy for profile in tuned) or "none",
             "arm": cell.arm,
             "loss_on": trained[-1].loss_on if trained else None,
-            "tuned_on_tasks": _tuned_on(graph, study, cell.dataset) if trained else None,
+            "tuned_on_tasks": _tuned_on(graph, asked, cell.dataset) if trained else None,
             "dataset": cell.dataset,
             "generation": "+".join(sorted(generations)) or None,
             "seed": cell.seed,
@@ -217,9 +217,9 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     }
 
 
-def _tuned_on(graph: Graph, study: Any, dataset: str) -> str | None:
+def _tuned_on(graph: Graph, asked: Iterable[str], dataset: str) -> str | None:
     """Return the evaluated tasks whose own data set is learned, joined by '+'."""
-    return "+".join(mixtures.tuned_on(graph.config, dataset, study.evaluations)) or None
+    return "+".join(mixtures.tuned_on(graph.config, dataset, list(asked))) or None
 
 
 def _calibrations(steps: Iterable[Any]) -> str | None:
