@@ -118,8 +118,9 @@ def test_what_is_learned_is_not_scored(raw, split, part, words):
     if words is None:
         assert check(raw)
         return
-    (found,) = faults(raw)
-    assert "studies.structured-smollm2." + words in found, found
+    found = faults(raw)  # one for each tuning: of the cells, and longer ones of the arms
+    assert "studies.structured-smollm2." + words in found[0], found
+    assert all("wiki-chain-full" in fault for fault in found)
 
 
 def test_summaries_that_are_scored_are_not_learned(raw):
