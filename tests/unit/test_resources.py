@@ -95,6 +95,21 @@ def test_other_names_tell_none(name):
     assert likely_parameters(model) is None
 
 
+def test_the_config_tells_a_size_before_the_name():
+    about = {"source": {"kind": "hf", "name": "mine-7b", "parameters": 1_560_000_000}}
+    model = SimpleNamespace(stage="model", manifest="/none", settings=about, label="model")
+    assert likely_parameters(model) == 1_560_000_000
+
+
+def test_a_model_of_no_known_size_asks_for_a_billion_parameters():
+    def asked(**source):
+        model = node("model", source={"kind": "hf", **source})
+        return memory_mb(SimpleNamespace(**vars(model), manifest="/none"))
+
+    assert asked(name="mine") == asked(name="mine-1b") > 9000
+    assert asked(name="mine", parameters=2 * 10**9) > 1.8 * asked(name="mine")
+
+
 def test_space_is_that_of_the_weights():
     def space(precision, **settings):
         weights = {"parameters": 10**9, "precision": precision}

@@ -25,9 +25,10 @@ from prunegrid.costs import Step
 from prunegrid.nodes import Node
 
 FIXED_MB = 800
-# Steps without weights among their parents.
+# A model whose size nothing tells is taken for one of so many parameters.
+UNKNOWN = 10**9
+# Steps that neither make nor read weights.
 UNKNOWN_MB = {
-    "model": 2200,
     "data": 700,
     "rows": 900,
     "numbers": 500,
@@ -89,8 +90,9 @@ def time_limit(step: Step) -> int:
 
 def memory(step: Step) -> float:
     """Return the megabytes that a step is estimated to need."""
-    if step.parameters is None:
+    if step.parameters is None and step.stage in UNKNOWN_MB:
         return float(UNKNOWN_MB[step.stage])
+    parameters = UNKNOWN if step.parameters is None else step.parameters
     if step.stage in ("finetune", "transform"):
         facts = modules.strategy_facts(step.settings["strategy"])
         needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
@@ -100,7 +102,7 @@ def memory(step: Step) -> float:
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
     # Each process of a fine-tuning loads the model before it is shared out.
-    return (fixed + step.parameters * needed / 1e6) * step.settings.get("processes", 1)
+    return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
 
 
 def read_parameters(node: Node) -> int:
@@ -116,13 +118,15 @@ def likely_parameters(node: Node) -> int | None:
     """Return the parameters of weights, there or not; None where nothing tells.
 
     Those of the weights that they are made of (a structured pruning leaves fewer), and of a model
-    those that its name tells.
+    those that the config (`parameters`) or its name tells.
     """
     if Path(node.manifest).exists():
         return _recorded(node.manifest)
     if node.stage != "model":
         return likely_parameters(node.parents["weights"])
     source = node.settings["source"]
+    if "parameters" in source:
+        return source["parameters"]
     if source["kind"] == "random":
         return 0  # a few thousand
     for text in (node.label, *map(str, source.values())):
