@@ -46,6 +46,7 @@ class Hub(ThreadingHTTPServer):
         limits: {repository: times left that it is refused for a while}.
         seen: "METHOD path" of every request, and its Range.
         tokens: (host, Authorization) of every request.
+        xet: whether it offers large files by Xet too.
     """
 
     daemon_threads = True
@@ -59,6 +60,7 @@ class Hub(ThreadingHTTPServer):
         self.hangs: dict[str, list[float]] = {}
         self.twists: dict[str, int] = {}
         self.limits: dict[str, int] = {}
+        self.xet = False
         self.tokens: list[tuple[str, str | None]] = []
         self.seen: list[tuple[str, str | None]] = []
 
@@ -263,12 +265,17 @@ class Handler(BaseHTTPRequestHandler):
             **headers,
             "X-Linked-Etag": f'"{sha256_of(path)}"',
             "X-Linked-Size": str(path.stat().st_size),
+            **(self.to_xet(path) if self.server.xet else {}),
             # Another host, as the hub does: the client must not send its token there.
             "Location": f"http://localhost:{self.server.server_address[1]}/large/{place}",
             "Content-Length": "0",
         }.items():
             self.send_header(header, value)
         self.end_headers()
+
+    def to_xet(self, path: Path) -> dict[str, str]:
+        """Return what leads a client to Xet, which this hub does not speak."""
+        return {"X-Xet-Hash": sha256_of(path), "X-Xet-Refresh-Route": f"{self.server.url}/xet"}
 
     def send_file(self, path: Path, headers: dict[str, str], body: bool) -> None:
         """Send a file or the rest of it from the Range's first byte, or only half of that."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 # What a job inherits from here, beside its secret: what was asked for, and how to use the hub.
 INHERITED = re.compile(r"PRUNEGRID_STUDIES|HF_HOME|HF_HUB_OFFLINE|HF_ENDPOINT|PYTHONPATH")
+ENDS = {"Complete": "success", "Failed": "failed"}
 KEPT_SECONDS = 86400  # that an ended job is still listed
 
 
@@ -51,6 +52,8 @@ def job_object(script: str, properties: dict, environment: dict) -> dict:
     claim = {"claimName": environment["PRUNEGRID_CLAIM"]}
     pod = {
         "restartPolicy": "Never",
+        # Of the pod, which counts from its start; the Job's own counts waiting for a GPU too.
+        "activeDeadlineSeconds": 60 * resources["runtime"],
         "containers": [container],
         "volumes": [
             {"name": "work", "persistentVolumeClaim": claim},
@@ -63,7 +66,6 @@ def job_object(script: str, properties: dict, environment: dict) -> dict:
         "metadata": {"generateName": "prunegrid-", "labels": {"app": "prunegrid"}},
         "spec": {
             "backoffLimit": 0,  # Snakemake tries again, with more memory and time
-            "activeDeadlineSeconds": 60 * resources["runtime"],
             "ttlSecondsAfterFinished": KEPT_SECONDS,
             "template": {"spec": pod},
         },
@@ -79,11 +81,15 @@ def properties_of(script: str) -> dict:
 def state_of(answer: subprocess.CompletedProcess) -> str:
     """Return what kubectl's answer says of a job, in Snakemake's words.
 
-    A job that is gone has failed; where the cluster does not answer, nothing is known yet.
+    A job that is gone has failed; where the cluster does not answer, nothing is known yet. One that
+    could make no pod, or lost it, has a condition and no counts.
     """
     if answer.returncode:
         return "failed" if "NotFound" in answer.stderr else "running"
     status = json.loads(answer.stdout).get("status", {})
+    for condition in status.get("conditions") or []:
+        if condition["type"] in ENDS and condition["status"] == "True":
+            return ENDS[condition["type"]]
     if status.get("succeeded"):
         return "success"
     return "failed" if status.get("failed") else "running"

@@ -66,13 +66,15 @@ def test_safetensors_are_preferred(server, world):
     assert "pytorch_model.bin" not in asked(server)
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, monkeypatch):
+@pytest.mark.parametrize("xet", [False, True])
+def test_a_cut_download_goes_on_where_it_stopped(server, monkeypatch, xet):
+    server.xet = xet
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)
     server.cut("pytorch_model.bin", times=2)
     fetched = hub_model.fetch(source("facebook/opt-350m"), "here")
     original = server.folder("models", "facebook/opt-350m") / "pytorch_model.bin"
     assert (fetched.place / "pytorch_model.bin").read_bytes() == original.read_bytes()
-    ranges = [span for request, span in server.seen if request.endswith(".bin") and span]
+    ranges = [span for request, span in server.seen if "/large/" in request and span]
     assert len(ranges) == 2 and ranges[0] != "bytes=0-" != ranges[1]
 
 
@@ -125,6 +127,15 @@ def test_a_busy_hub_is_asked_again(server, monkeypatch):
     server.refuse("facebook/opt-125m", 429)
     waits = []
     monkeypatch.setattr(hub, "wait", lambda s: (waits.append(s), server.refusals.clear()))
+    assert hub_model.fetch(source("facebook/opt-125m"), "here").names
+    assert waits == [1]
+
+
+def test_a_hub_that_stalls_once_is_asked_again(server, monkeypatch):
+    monkeypatch.setattr(hub, "FIRST_ANSWER_SECONDS", 0.5)
+    server.stalls["facebook/opt-125m"] = 2
+    waits = []
+    monkeypatch.setattr(hub, "wait", lambda s: (waits.append(s), server.heal()))
     assert hub_model.fetch(source("facebook/opt-125m"), "here").names
     assert waits == [1]
 

@@ -113,6 +113,50 @@ def test_a_killed_job_takes_its_ranks_along_and_is_taken_up_again(place):
     assert all(torch.equal(weight, theirs[name]) for name, weight in mine.items())
 
 
+RANK = """import os, sys, threading, time
+from prunegrid import ranks
+threading.Thread(target=ranks._end_with, args=(int(sys.argv[1]), os.getppid())).start()
+print("a rank", flush=True)
+while True:
+    time.sleep(0.1)
+    open(sys.argv[2], "w").close()
+"""
+LAUNCHER = """import subprocess, sys
+rank = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True)
+sys.exit(rank.wait())
+"""
+
+
+def test_a_job_that_is_told_to_end_waits_for_its_ranks(tmp_path, monkeypatch):
+    """As torch does, the launcher gives each rank a session of its own."""
+
+    class Told(BaseException):
+        pass
+
+    def told(form, line):
+        raise Told
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(ranks.log, "info", told)
+    command = [sys.executable, "-c", LAUNCHER, RANK, str(os.getpid()), str(out)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with pytest.raises(Told):
+        ranks._watched(command, environment)
+    out.unlink(missing_ok=True)
+    time.sleep(1.0)
+    assert not out.exists()  # nobody writes any more
+
+
+def test_ranks_that_do_not_end_are_not_waited_for_without_end(monkeypatch, caplog):
+    monkeypatch.setattr(ranks, "END_SECONDS", 0.3)
+    stays = "import subprocess; subprocess.Popen(['sleep', '3'], start_new_session=True); print(1)"
+    monkeypatch.setattr(ranks.log, "info", lambda form, line: 1 / 0)
+    start = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        ranks._watched([sys.executable, "-c", stays], dict(os.environ))
+    assert time.monotonic() - start < 3 and "have not ended after" in caplog.text
+
+
 def test_the_best_of_several_rates_is_that_of_one_process(place):
     terms = {"dev_split": "dev", "learning_rates": [1e-5, 3e-3, 1e9], "max_steps": 4}
     _, story, _ = tune(place, "one", **terms)

@@ -226,6 +226,25 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(place, monkeypatch, ca
     assert found == tune(place, "whole", every_s=None)[1]
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o002, 0o664), (0o077, 0o600)])
+def test_a_colleague_can_go_on_where_the_umask_allows(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        training.Store(tmp_path, 300, "me").save("a", {"x": torch.arange(3)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
+
+
+def test_a_state_that_may_not_be_read_is_left_to_its_owner(tmp_path, monkeypatch):
+    store = training.Store(tmp_path, 300, "me")
+    store.save("a", {"x": torch.arange(3)}, {})
+    monkeypatch.setattr("prunegrid.training.store.os.access", lambda path, mode: False)
+    with pytest.raises(PrunegridError, match="may not be read.*chmod"):
+        store.load("a")
+    assert (tmp_path / "a.safetensors").exists()
+
+
 def test_seconds_decide_when_a_state_is_saved(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("prunegrid.training.store.time.monotonic", lambda: clock[0])

@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from test_finetune import tune
 
 from prunegrid import checkpoint, evaluated
+from prunegrid.config.tasks import METRICS
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import tasks
 
@@ -267,6 +268,41 @@ def test_what_does_not_fit_is_told(tmp_path, weights, task, changes, text):
     data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
     with pytest.raises(PrunegridError, match=text):
         ask(tmp_path, weights, task, data, **changes)
+
+
+def test_a_template_runs_no_code(tmp_path, weights):
+    target = tmp_path / "it-ran"
+    define = {
+        **{**LOOSE, "doc_to_choice": ["no", "yes"]},
+        "doc_to_text": "{{ cycler.__init__.__globals__.os.system('touch " + str(target) + "') }}",
+    }
+    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
+    with pytest.raises(PrunegridError, match="SecurityError.*'__init__'.*unsafe"):
+        ask(tmp_path, weights, "mine", data, define=define)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"hf_evaluate": True}])
+def test_a_metric_from_elsewhere_is_not_run(tmp_path, weights, more):
+    target, script = tmp_path / "it-ran", tmp_path / "mine" / "mine.py"
+    script.parent.mkdir()
+    script.write_text(f"open({str(target)!r}, 'w')\nimport evaluate\n")
+    metric = {"metric": str(script.parent), "aggregation": "mean", "higher_is_better": True}
+    define = {
+        **{**LOOSE, "doc_to_text": "goal", "doc_to_choice": ["no", "yes"]},
+        "metric_list": [metric | more],
+    }
+    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
+    with pytest.raises(PrunegridError, match="is code from elsewhere"):
+        ask(tmp_path, weights, "mine", data, define=define)
+    assert not target.exists()
+
+
+def test_the_config_knows_the_harness_metrics():
+    import lm_eval.api.metrics  # noqa: F401 (it fills the registry)
+    from lm_eval.api.registry import metric_registry
+
+    assert set(metric_registry) == METRICS
 
 
 def test_the_same_questions_have_the_same_answers_by_the_same_weights_alone(tmp_path, weights):

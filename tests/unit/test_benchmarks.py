@@ -21,6 +21,7 @@ def raw():
 
 
 PARTS = ("datasets", "multitask", "mixture", "parts", "siqa")
+LISTED = ("tasks", "papers-outcome", "define", "metric_list")
 TUNED = {"model": "gpt2", "finetune": "multitask-full"}
 UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split": "piqa"}
 
@@ -39,6 +40,12 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
             ["tasks.papers-outcome", "['dataset_path'], which other keys say"],
         ),
         (("tasks", "papers-outcome", "define", "include", "x"), ["['include']"]),
+        (("tasks", "papers-outcome", "define", "use_prompt", "x.yaml:y"), ["['use_prompt']"]),
+        ((*LISTED, [{"metric": "/x/mine.py"}]), ["names '/x/mine.py', no metric"]),
+        ((*LISTED, [{"metric": "acc_nrm"}]), ["did you mean 'acc_norm'"]),
+        ((*LISTED, [{"metric": "acc", "hf_evaluate": True}]), ["`hf_evaluate`", "remove it"]),
+        ((*LISTED, ["acc"]), ["define.metric_list is to be a list of"]),
+        ((*LISTED, [{"metric": ["acc"]}]), ["define.metric_list is to be a list of"]),
         (
             ("evaluations", "benchmarks", "tasks", ["piqa", "pica"]),
             ["evaluations.benchmarks.tasks is 'pica'", "did you mean 'piqa'"],

@@ -77,7 +77,7 @@ def step(folder, log, devices_here):
     from prunegrid import job
 
     devices._visible_gpus = lambda: devices_here
-    devices.tempfile.gettempdir = lambda: str(folder)
+    os.environ["PRUNEGRID_DEVICES"] = str(folder)
 
     def make(node, held, started):
         with open(log, "a") as handle:
@@ -139,7 +139,7 @@ def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
 def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5", "7"])
-    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("PRUNEGRID_DEVICES", str(tmp_path))
     with devices.claim_devices("cuda") as first, devices.claim_devices("cuda") as second:
         assert sorted(first + second) == ["cuda:0", "cuda:1"]
     with devices.claim_devices("cuda", 2) as both:
@@ -149,6 +149,19 @@ def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
         devices.claim_devices("cuda", 3),
     ):
         pass
+
+
+@pytest.mark.parametrize("named", [None, "pool"])
+def test_a_users_own_temporary_folder_is_no_pool_of_its_own(monkeypatch, tmp_path, named):
+    monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5"])
+    monkeypatch.setattr(devices, "POOL", str(tmp_path / "all"))
+    monkeypatch.delenv("PRUNEGRID_DEVICES", raising=False)
+    if named:
+        monkeypatch.setenv("PRUNEGRID_DEVICES", str(tmp_path / named))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "mine"))
+    with devices.claim_devices("cuda"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [named or "all"]
 
 
 def hold_two(folder, log):

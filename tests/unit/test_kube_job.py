@@ -54,8 +54,10 @@ def test_a_job_asks_for_what_its_rule_asks_for(kube, tmp_path):
     text = (tmp_path / "sent.json").read_text()
     assert "hf_secret" not in text  # it comes from the secret
     job = json.loads(text)
-    assert job["spec"]["activeDeadlineSeconds"] == 1800 and job["spec"]["backoffLimit"] == 0
     pod = job["spec"]["template"]["spec"]
+    # Waiting for a GPU does not count.
+    assert pod["activeDeadlineSeconds"] == 1800 and "activeDeadlineSeconds" not in job["spec"]
+    assert job["spec"]["backoffLimit"] == 0
     (step,) = pod["containers"]
     limits = {"memory": "1200M", "nvidia.com/gpu": "2"}
     assert step["resources"] == {"requests": {"cpu": "2", **limits}, "limits": limits}
@@ -78,6 +80,11 @@ def test_what_is_not_set_is_named(kube, tmp_path):
         ({"status": {"active": 1}}, "running"),
         ({"status": {"succeeded": 1}}, "success"),
         ({"status": {"failed": 1}}, "failed"),
+        ({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}, "failed"),
+        ({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}, "success"),
+        ({"status": {"conditions": [{"type": "Failed", "status": "False"}]}}, "running"),
+        ({"status": {"conditions": [{"type": "Suspended", "status": "True"}]}}, "running"),
+        ({"status": {"conditions": None, "active": 1}}, "running"),
         (None, "failed"),  # deleted by somebody
     ],
 )

@@ -70,6 +70,29 @@ def test_a_model_without_a_known_size_is_told(tmp_path):
     assert "planned as 1 billion parameters: model mine" in "\n".join(planning.lines(found, "all"))
 
 
+def test_the_plan_and_the_job_agree_on_a_model_without_a_known_size(tmp_path):
+    raw = graph()
+    node = raw.model("smollm2-135m")
+    object.__setattr__(node, "label", "model mine")
+    node.settings["source"] = {"kind": "local"}
+    rule = planning.plan(raw, "s", tmp_path / "results").rules["download_model"]
+    assert int(rule.memory) == resources.memory_mb(node)
+
+
+def test_a_told_size_is_planned_and_is_in_no_key(tmp_path):
+    files = [ROOT / "config.yaml"]
+    tree = read_files(files)
+    told = Graph(validate(tree, files, ROOT), ROOT)
+    assert resources.likely_parameters(told.model("gpt2-xl")) == 1_560_000_000
+    assert all(resources.likely_parameters(told.model(name)) is not None for name in tree["models"])
+    for profile in tree["models"].values():
+        profile.pop("parameters", None)
+    untold = Graph(validate(tree, files, ROOT), ROOT)
+    assert resources.likely_parameters(untold.model("gpt2-xl")) is None
+    found, others = ([n.key for n in one.all_nodes()] for one in (told, untold))
+    assert found == others
+
+
 def test_finished_steps_tell_more_than_the_formula(tmp_path):
     made = graph()
     results = tmp_path / "results"

@@ -54,6 +54,7 @@ class Step:
         pruned: whether the weights that it reads were pruned.
         device: "cpu" or "cuda".
         threads: torch's, of all its processes.
+        memory: how models are held (`config.profiles.Memory`); None is as a whole.
     """
 
     stage: str
@@ -64,6 +65,7 @@ class Step:
     pruned: bool = False
     device: str = "cpu"
     threads: int = 1
+    memory: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str | None:

@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from prunegrid.errors import PrunegridError
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
+# Not below TMPDIR, which each user may have of their own; PRUNEGRID_DEVICES names another one.
+POOL = "/tmp/prunegrid-devices"
 
 
 @contextlib.contextmanager
@@ -44,7 +45,8 @@ def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
             expected="an NVIDIA GPU (one a process) and a CUDA build of torch",
             remedy="set device: cpu, use fewer finetune.processes, or run where there are enough",
         )
-    with claim_tokens(visible, Path(tempfile.gettempdir()) / "prunegrid-devices", count) as names:
+    pool = Path(os.environ.get("PRUNEGRID_DEVICES") or POOL)
+    with claim_tokens(visible, pool, count) as names:
         yield [f"cuda:{visible.index(name)}" for name in names]
 
 

@@ -145,13 +145,14 @@ def with_ancestors(nodes: Iterable[Node]) -> list[Node]:
 
 
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without what changes no bytes: a note, and where a user's files lie.
+    """Return settings without what changes no bytes: a note, a size, where a user's files lie.
 
     What it holds is in the key by its digest (data, models) or as code (metrics).
     """
     kept = dict(settings)
     if "source" in kept:
-        kept["source"] = {k: v for k, v in kept["source"].items() if k not in ("path", "note")}
+        plain = ("path", "note", "parameters")
+        kept["source"] = {k: v for k, v in kept["source"].items() if k not in plain}
     if isinstance(kept.get("metrics"), dict):  # of texts; those of tasks are names
         kept["metrics"] = {
             name: {k: v for k, v in metric.items() if k != "path"}

@@ -24,8 +24,6 @@ RULES = {
     "translations": "translate",
 }
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
-# A model whose size nothing tells is planned as one of so many parameters.
-UNKNOWN = 10**9
 
 
 @dataclass
@@ -98,7 +96,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
             continue
         step = resources.step_of(node, resources.likely_parameters)
         if step.parameters is None and _reads_weights(node):
-            step = replace(step, parameters=UNKNOWN)
+            step = replace(step, parameters=resources.UNKNOWN)
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
         rule.add(step, estimate)
@@ -182,5 +180,8 @@ def _remarks(found: Plan, keep: str) -> list[str]:
         text.append(f"disk: only {free / 1e9:.1f} GB are free here")
     if found.unknown:
         names = ", ".join(found.unknown)
-        text.append(f"size not known, planned as {UNKNOWN / 1e9:.0f} billion parameters: {names}")
+        billions = f"{resources.UNKNOWN / 1e9:.0f} billion parameters"
+        text.append(
+            f"size not known, planned as {billions}: {names} (a model's `parameters` tells)"
+        )
     return text + upgrades.lines(found.upgraded, found.study)

@@ -2,7 +2,8 @@
 
 The step's job starts torch's launcher, which starts the processes (ranks). Each runs the stage; the
 first of them writes. What it records, or why it failed, comes back to the job as JSON. Ranks end
-when their job does, however it ends.
+when their job or their launcher does, however it ends, and a job that ends waits for them: until
+then they write, and hold its devices.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -30,6 +32,8 @@ from prunegrid.runtime import settle_torch
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 1.0
+# Within which ranks whose launcher is gone are to end: they look once in WATCH_SECONDS.
+END_SECONDS = 20.0
 
 
 def launch(stage: str, settings: dict, parents: dict[str, Path], out: Path, job: Any) -> dict:
@@ -104,6 +108,19 @@ def _watched(command: list[str], environment: dict[str, str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # Ranks are of sessions of their own, so that signal is not theirs.
+        if not _closed(process.stdout.fileno(), END_SECONDS):
+            log.warning("processes of the training have not ended after %.0f s", END_SECONDS)
+
+
+def _closed(pipe: int, seconds: float) -> bool:
+    """Return whether all who could write to a pipe are gone, within some seconds."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        ready, _, _ = select.select([pipe], [], [], left)
+        if ready and not os.read(pipe, 65536):
+            return True
+    return False
 
 
 def _failure(folder: Path, code: int, where: str) -> PrunegridError:
@@ -125,11 +142,12 @@ def _failure(folder: Path, code: int, where: str) -> PrunegridError:
 
 def main(folder: Path) -> None:
     """Run one rank of the task in `folder`."""
+    launcher = os.getppid()
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     rank = int(os.environ["RANK"])
     level = logging.INFO if rank == 0 else logging.WARNING
     logging.basicConfig(level=level, format=f"rank {rank}: %(name)s: %(message)s", force=True)
-    threading.Thread(target=_end_with, args=(task["job"],), daemon=True).start()
+    threading.Thread(target=_end_with, args=(task["job"], launcher), daemon=True).start()
     with importing("torch"):
         settle_torch(task["threads"])
     try:
@@ -164,14 +182,15 @@ def _run(task: dict[str, Any]) -> dict:
     return stage.run(task["settings"], parents, Path(task["out"]), job)
 
 
-def _end_with(job: int) -> None:
-    """End this process when the job is gone: a killed one cannot tell its ranks."""
-    while True:
+def _end_with(job: int, launcher: int) -> None:
+    """End this process when the job or its parent is gone: killed, they cannot tell their ranks."""
+    while os.getppid() == launcher:
         try:
             os.kill(job, 0)
         except ProcessLookupError:
-            os._exit(1)
+            break
         time.sleep(WATCH_SECONDS)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ from prunegrid.costs import Step
 from prunegrid.nodes import Node
 
 FIXED_MB = 800
-# Steps without weights among their parents.
+# A model whose size nothing tells is taken for one of so many parameters.
+UNKNOWN = 10**9
+# Steps that neither make nor read weights.
 UNKNOWN_MB = {
-    "model": 2200,
     "data": 700,
     "rows": 900,
     "numbers": 500,
@@ -49,6 +50,13 @@ BYTES_A_PARAMETER = {
     "scores": 6,
     "census": 0,  # it holds a piece of one tensor
 }
+# Held by block (`memory.model`) these take so many blocks: one, its Hessians, what factoring the
+# largest takes (2.7 to 5.6 blocks in all), what lies outside (1 to 5, small models more).
+BY_BLOCK = ("calibration", "prune")
+BLOCKS = 12
+# Transformers are about 128 times as wide as they have layers, and a block has about 12 weights a
+# squared width (Kaplan et al. 2020, equation 2.1): 32 layers at 7e9, 71 at 7e10.
+ASPECT, BLOCK_WEIGHTS = 128, 12
 # Beyond that, where units are removed: gradients, and the smaller model beside the full one.
 STRUCTURED = 8
 # Beyond a strategy's MEMORY where it tunes pruned weights: masks, and what applying them takes.
@@ -89,8 +97,11 @@ def time_limit(step: Step) -> int:
 
 def memory(step: Step) -> float:
     """Return the megabytes that a step is estimated to need."""
-    if step.parameters is None:
+    if step.parameters is None and step.stage in UNKNOWN_MB:
         return float(UNKNOWN_MB[step.stage])
+    parameters = UNKNOWN if step.parameters is None else step.parameters
+    if _by_block(step):
+        return FIXED_MB + _blocks_bytes(step, parameters) / 1e6
     if step.stage in ("finetune", "transform"):
         facts = modules.strategy_facts(step.settings["strategy"])
         needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
@@ -100,7 +111,24 @@ def memory(step: Step) -> float:
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
     # Each process of a fine-tuning loads the model before it is shared out.
-    return (fixed + step.parameters * needed / 1e6) * step.settings.get("processes", 1)
+    return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
+
+
+def _by_block(step: Step) -> bool:
+    structured = step.settings.get("pattern") == "structured"
+    return (
+        (step.memory or {}).get("model") == "by-block" and step.stage in BY_BLOCK and not structured
+    )
+
+
+def _blocks_bytes(step: Step, parameters: int) -> float:
+    """Return what a model by block takes: its share of blocks, and hidden states not on disk."""
+    layers = max((parameters / (BLOCK_WEIGHTS * ASPECT**2)) ** (1 / 3), 1.0)
+    blocks = min(4 * BLOCKS / layers, BYTES_A_PARAMETER[step.stage]) * parameters
+    if step.memory["activations"] == "disk":
+        return blocks
+    tokens = step.samples or step.settings.get("samples", 0) * step.settings.get("length", 0)
+    return blocks + 2 * 4 * tokens * ASPECT * layers  # a block's inputs and its outputs
 
 
 def read_parameters(node: Node) -> int:
@@ -116,13 +144,15 @@ def likely_parameters(node: Node) -> int | None:
     """Return the parameters of weights, there or not; None where nothing tells.
 
     Those of the weights that they are made of (a structured pruning leaves fewer), and of a model
-    those that its name tells.
+    those that the config (`parameters`) or its name tells.
     """
     if Path(node.manifest).exists():
         return _recorded(node.manifest)
     if node.stage != "model":
         return likely_parameters(node.parents["weights"])
     source = node.settings["source"]
+    if "parameters" in source:
+        return source["parameters"]
     if source["kind"] == "random":
         return 0  # a few thousand
     for text in (node.label, *map(str, source.values())):
@@ -154,6 +184,7 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         any(_is_pruned(parent) for parent in weights),
         node.device,
         node.threads * node.settings.get("processes", 1),
+        node.memory,
     )
 
 

@@ -49,6 +49,8 @@ class Slices:
             source["file"] = profile.file
         if profile.note:
             source["note"] = profile.note
+        if profile.parameters:
+            source["parameters"] = int(profile.parameters)
         settings = {"source": source, "dtype": self.config.dtype, "task": profile.task}
         return settings if profile.tokenizer else settings | {"tokenizer": False}
 

@@ -30,6 +30,7 @@ class Model(Profile):
     seed: NonNegative = 0
     tokenizer: bool = True
     note: str | None = None
+    parameters: Rate | None = None
 
     @model_validator(mode="after")
     def _fits_source(self) -> Model:

@@ -7,13 +7,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
+from prunegrid.errors import nearest
 
 # What of a harness' definition is said by a task's other keys, or leads to files that no key knows.
 OF_OURS = frozenset(
     (
         *("task", "group", "tag", "include", "class", "custom_dataset", "unsafe_code"),
+        *("use_prompt",),
         *("dataset_path", "dataset_name", "dataset_kwargs", "num_fewshot"),
         *("training_split", "validation_split", "test_split", "fewshot_split"),
+    )
+)
+# The harness' own metrics. It takes any other name for code to fetch and run.
+METRICS = frozenset(
+    (
+        *("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "bleu"),
+        *("brier_score", "bypass", "byte_perplexity", "chrf", "chrf++", "exact_match", "f1"),
+        *("likelihood", "mcc", "perplexity", "ter", "word_perplexity"),
     )
 )
 
@@ -43,6 +53,7 @@ class Task(Profile):
                 raise ValueError(
                     f"define holds {ours}, which other keys say or none may; remove them"
                 )
+            _require_own_metrics(self.define.get("metric_list"))
         if (self.shots > 0) != (self.shots_from is not None):
             raise ValueError("`shots` need `shots_from` (a split), and only they do")
         if self.shots_from == self.split:
@@ -50,6 +61,29 @@ class Task(Profile):
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` names one twice")
         return self
+
+
+def _require_own_metrics(listed: Any) -> None:
+    """Check that a definition's `metric_list` names metrics of the harness alone.
+
+    Raises:
+        ValueError: it is no list of {metric: name, ...}, or names another one.
+    """
+    if listed is None:
+        return
+    whole = isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
+    if not whole or not all(isinstance(entry.get("metric"), str) for entry in listed):
+        raise ValueError("define.metric_list is to be a list of {metric: a name, ...}")
+    for entry in listed:
+        if entry["metric"] not in METRICS:
+            raise ValueError(
+                f"define.metric_list names '{entry['metric']}', no metric of the harness; "
+                f"{nearest(entry['metric'], METRICS)}"
+            )
+        if "hf_evaluate" in entry:
+            raise ValueError(
+                "define.metric_list holds `hf_evaluate`, which runs code from elsewhere; remove it"
+            )
 
 
 class MeanOf(Profile):

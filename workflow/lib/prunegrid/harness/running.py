@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+import lm_eval.api.task
+import lm_eval.utils
+from jinja2 import BaseLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval.api.registry import get_metric, metric_registry
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -81,6 +85,7 @@ def run(
     # It would start a pool of processes for standard errors, and warns of what is done on purpose.
     os.environ["DISABLE_MULTIPROC"] = "1"
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    confine()
     try:
         manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
         loaded = manager.load([name])
@@ -103,6 +108,32 @@ def run(
             remedy="compare the data set's columns with the task's definition",
         ) from error
     return results, answering
+
+
+def confine() -> None:
+    """Keep code out of what the harness makes of a definition.
+
+    It renders templates in Jinja's plain environment, where a template reaches any module, and
+    takes a metric that it does not know for a script to load, from a path or the hub.
+    """
+    if not isinstance(lm_eval.utils.env, SandboxedEnvironment):
+        language = SandboxedEnvironment(
+            loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
+        )
+        language.filters |= lm_eval.utils.env.filters
+        lm_eval.utils.env = language
+    lm_eval.api.task.get_metric = _own_metric
+
+
+def _own_metric(name: str, fetched: bool = False) -> Any:
+    """Return the harness' function of a metric that is its own.
+
+    Raises:
+        LookupError: it is none, or to be fetched.
+    """
+    if fetched or name not in metric_registry:
+        raise LookupError(f"the metric {name!r} is code from elsewhere")
+    return get_metric(name)
 
 
 def _require_columns(task: Any, where: str) -> None:

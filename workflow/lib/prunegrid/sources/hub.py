@@ -4,6 +4,9 @@ All of it goes through `huggingface_hub`, which keeps the cache, resumes a broke
 reads HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE. This module adds: one short request
 first, so that a machine without a network fails within seconds; only the files that are needed,
 of one commit; each file's SHA-256 against the hub's own; and one sentence for each failure.
+
+Files come by HTTP, never by Xet: its client neither resumes by these rules nor fails by these
+errors.
 """
 
 from __future__ import annotations
@@ -29,10 +32,13 @@ from prunegrid.errors import PrunegridError
 from prunegrid.sources.fetched import check_member
 
 log = logging.getLogger(__name__)
+constants.HF_HUB_DISABLE_XET = True  # read at each download; the environment's may be unset
 
 FIRST_ANSWER_SECONDS = 10.0
 TRIES = 4
 BUSY = (408, 429, 500, 502, 503, 504)
+# A line that was there; without one (ConnectTimeout, ConnectError) a step fails at once.
+CUT = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.WriteError)
 CARD = "README.md"
 
 Result = TypeVar("Result")
@@ -210,7 +216,7 @@ def licence(settings: dict[str, Any]) -> str | None:
 
 
 def patiently(call: Callable[[], Result]) -> Result:
-    """Return the call's result, trying again where the hub is busy or the line was cut."""
+    """Return the call's result, trying again where the hub is busy or silent, or the line cut."""
     for attempt in range(TRIES):
         try:
             return call()
@@ -218,10 +224,10 @@ def patiently(call: Callable[[], Result]) -> Result:
             if error.response.status_code not in BUSY or attempt == TRIES - 1:
                 raise
             log.warning("the hub answered %d, trying again", error.response.status_code)
-        except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.WriteError) as error:
+        except CUT as error:
             if attempt == TRIES - 1:
                 raise
-            log.warning("the connection was cut (%s), trying again", error)
+            log.warning("the connection was cut (%s), trying again", type(error).__name__)
         wait(2**attempt)
     raise AssertionError("unreachable")
 

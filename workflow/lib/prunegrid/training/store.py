@@ -2,7 +2,8 @@
 
 One safetensors file a run, written aside and renamed: tensors by name, the plain facts as JSON in
 its header. A file of another run (other settings, weights or rows) is told by its identity and
-dropped, as is one that cannot be read: the run then starts from the beginning, never from a guess.
+dropped, as is a broken one: the run then starts from the beginning, never from a guess. One that
+this user may not read is somebody's work: it is left, and an error.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Store:
             save_file(plain, aside, header)
             with open(aside, "rb") as handle:
                 os.fsync(handle.fileno())
+            _open_to_umask(aside)
             os.replace(aside, path)
         except (PrunegridError, OSError, SafetensorError) as error:
             log.warning("the training checkpoint was not written: %s", error)
@@ -71,10 +73,20 @@ class Store:
             aside.unlink(missing_ok=True)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return (tensors, facts) of a run as they were saved last; None where there are none."""
+        """Return (tensors, facts) of a run as they were saved last; None where there are none.
+
+        Raises:
+            PrunegridError: they are another user's, who lets nobody read them.
+        """
         path = self._path(name)
         if not path.exists():
             return None
+        if not os.access(path, os.R_OK):
+            raise PrunegridError(
+                "another user's training checkpoint may not be read",
+                where=str(path),
+                remedy="have its owner run `chmod a+r` on it, or delete it to train from the start",
+            )
         try:
             with safe_open(path, framework="pt") as handle:
                 state = json.loads(handle.metadata()["state"])
@@ -86,3 +98,10 @@ class Store:
             log.warning("%s is not used: %s", path, error)
             path.unlink(missing_ok=True)
             return None
+
+
+def _open_to_umask(path: Path) -> None:
+    """Give a file the permissions that the umask allows: safetensors makes it for one user."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
