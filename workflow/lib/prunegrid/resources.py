@@ -60,7 +60,7 @@ ASPECT, BLOCK_WEIGHTS = 128, 12
 # Beyond that, where units are removed: gradients, and the smaller model beside the full one.
 STRUCTURED = 8
 # Beyond a strategy's MEMORY where it tunes pruned weights: masks, and what applying them takes.
-MASKED = {"full": 28}
+MASKED = {"full": 28, "seq2seq": 28}
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
 WEIGHTS = ("model", "prune", "finetune", "transform")
