@@ -51,10 +51,10 @@ def node(tmp_path, monkeypatch):
     }
 
 
-def make_parent(tmp_path):
+def make_parent(tmp_path, name="x"):
     folder = tmp_path / "parent"
     with artifacts.writing(folder) as out:
-        (out / "x").write_text("1")
+        (out / name).write_text("1")
         files = artifacts.list_files(out)
         artifacts.write_json(
             out / "manifest.json",
