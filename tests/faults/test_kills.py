@@ -51,7 +51,7 @@ class Moment:
 
 def inside(stage: str, first: str, second: str, always: int) -> list[Moment]:
     """Return two moments of a step's write: its files are there, the manifest or the place not."""
-    opened = ("open", rf"/{stage}/\.\w+\.\d+\.tmp/\.manifest\.json")
+    opened = ("open", rf"/{stage}/\.\w+\.\d+\.\w+\.tmp/\.manifest\.json")
     renamed = ("os.rename", rf"artifacts/{stage}/\w+$")
     return [
         Moment(stage, *opened, first, always=always == 0),
