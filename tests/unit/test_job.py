@@ -169,6 +169,81 @@ def test_jobs_that_are_not_submitted_keep_nothing(tmp_path, stage, node, monkeyp
     assert not list(tmp_path.glob("*.made.json"))
 
 
+@pytest.fixture
+def three(tmp_path, stage, node):
+    """A job that makes two others beside its own, and what `run` was asked for, in order."""
+    ran = []
+
+    def run(settings, parents, out, job):
+        ran.append(job.where)
+        if settings.get("fails"):
+            raise settings["fails"]
+        (out / "y").write_text(job.where)
+        return {}
+
+    def other(name):
+        places = {p: f"{node[p]}-{name}" for p in ("path", "scratch", "status")}
+        return {**node, **places, "label": name, "settings": {}}
+
+    stage.run = run
+    node["also"] = [other("first"), other("second")]
+    return node, ran
+
+
+def is_made(one):
+    return (Path(one["path"]) / "manifest.json").exists()
+
+
+def test_a_job_makes_others_before_its_own(three):
+    node, ran = three
+    job.run_step(node)
+    assert ran == ["first", "second", "pretend step"]
+    for one in (node, *node["also"]):
+        manifest = artifacts.read_manifest(Path(one["path"]), one["key"])
+        assert (Path(one["path"]) / "y").read_text() == manifest["label"] == one["label"]
+    job.run_step(node)
+    assert ran[3:] == ["pretend step"], "what is there was made again"
+
+
+def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
+    node, ran = three
+    first, second = node["also"]
+    first["settings"]["fails"] = PrunegridError("no such column")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert not is_made(first) and is_made(second) and is_made(node)
+    assert read_state(Path(first["status"]))["reason"] == "no such column"
+    assert not Path(node["status"]).exists()
+    manifest = Path(node["path"]) / "manifest.json"
+    before = manifest.read_text()
+    manifest.unlink()  # as Snakemake does where a job fails
+    tries.bring_back([first, second, node])
+    assert manifest.read_text() == before and not is_made(first)
+    manifest.unlink()
+    del first["settings"]["fails"], ran[:]
+    job.run_step(node)
+    assert ran == ["first"] and manifest.read_text() == before
+
+
+def test_a_damaged_artifact_is_not_brought_back(three):
+    node, _ = three
+    node["also"][0]["settings"]["fails"] = ValueError("x")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    (Path(node["path"]) / "manifest.json").unlink()
+    (Path(node["path"]) / "y").write_text("changed")
+    tries.bring_back([node])
+    assert not is_made(node)
+
+
+def test_a_job_that_is_told_to_stop_makes_no_more(three):
+    node, ran = three
+    node["also"][0]["settings"]["fails"] = job.Stopped("it was told to stop")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["first"] and not is_made(node)
+
+
 @pytest.mark.parametrize("damage", ["changed", "other key"])
 def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node, damage):
     parent = make_parent(tmp_path)

@@ -81,4 +81,8 @@ onsuccess:
 
 
 onerror:
+    wanted = with_ancestors(
+        leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)
+    )
+    tries.bring_back(one.params() for one in wanted)
     engine.write_partial_tables(workflow, config, sorted(REQUESTED))

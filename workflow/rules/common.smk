@@ -2,7 +2,7 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine, pending, retention, tries
+from prunegrid import companions, engine, joined, pending, retention, tries
 from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
@@ -150,6 +150,32 @@ def shared_node(wildcards):
     return {**found, "retire": retired(me)}
 
 
+def joined_nodes(wildcards):
+    """Return the nodes that a job for benchmarks makes, the one it is called by first."""
+    me = GRAPH.find("tasks", wildcards.key)
+    return [me, *joined.others(GRAPH, me, REQUESTED)]
+
+
+def joined_parents(wildcards):
+    """Return the manifests that a job for benchmarks reads."""
+    found = parents("tasks")(wildcards)
+    _, *others = joined_nodes(wildcards)
+    found += [ancient(p.manifest) for other in others for p in other.parents.values()]
+    return list(dict.fromkeys(found))
+
+
+def joined_node(wildcards):
+    """Return the params of a job for benchmarks, with those that it makes beside its own."""
+    me, *others = joined_nodes(wildcards)
+    also = [other.params() for other in others]
+    return {**me.params(), "also": also, "retire": retired(me)}
+
+
+def joined_runtime(wildcards, input, attempt):
+    """Return the minutes that a job for benchmarks may take."""
+    return sum(minutes(one, attempt) for one in joined_nodes(wildcards))
+
+
 def table_inputs(wildcards):
     """Return what the table reads; force it where the one at hand is not this config's.
 
@@ -163,7 +189,8 @@ def table_inputs(wildcards):
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind
         engine.force(workflow, tables.outputs(wildcards.study, kind))
-    return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
+    leaves = joined.leaves(GRAPH, wildcards.study, REQUESTED)
+    return [ancient(leaf.manifest) for leaf in leaves]
 
 
 def table_plan(wildcards):

@@ -75,10 +75,13 @@ class Job:
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
-    """Make one artifact.
+    """Make one artifact, and before it those that its job makes beside it.
+
+    One that fails keeps none of the others from being made.
 
     Args:
-        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label.
+        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label;
+            `also` are such of the others.
         log_file: the log, beside standard error.
 
     Raises:
@@ -86,9 +89,23 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
             record that the table reads.
     """
     configure_logging(log_file)
+    signal.signal(signal.SIGTERM, _terminated)
+    also = [other for other in node.get("also", ()) if not _is_made(other)]
+    failed = [one for one in (*also, node) if not _makes(one)]
+    if failed:
+        if node not in failed:
+            tries.keep(node)  # Snakemake takes the manifest of a job that fails away
+        raise SystemExit(1)
+
+
+def _makes(node: Mapping[str, Any]) -> bool:
+    """Return whether one artifact could be made, after saying why not.
+
+    Raises:
+        SystemExit: the job was told to stop.
+    """
     status = Path(node["status"])
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
@@ -105,8 +122,11 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
             artifacts.write_json(
                 status, {"state": "failed", "reason": reason, "label": node["label"]}
             )
-        raise SystemExit(1) from error
+        if not isinstance(error, Exception):
+            raise SystemExit(1) from error
+        return False
     status.unlink(missing_ok=True)
+    return True
 
 
 def _terminated(number: int, frame: Any) -> None:
@@ -114,7 +134,7 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
-    """Return whether the job that this one has waited for has made the artifact."""
+    """Return whether another job has made the artifact since this one was planned."""
     try:
         read_manifest(Path(node["path"]), node["key"])
     except AttestationError:
@@ -155,7 +175,8 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
             _write_manifest(node, out, record, manifests, devices[0], seconds)
         else:
             retention.restore(folder, out, before, node["label"])
-    tries.keep(node)
+    if os.environ.get(tries.SUBMITTED):
+        tries.keep(node)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
 

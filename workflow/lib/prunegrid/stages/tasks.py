@@ -8,6 +8,7 @@ measured after loading and compared with their manifest before the first request
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from importlib import metadata
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from prunegrid import artifacts, evaluated
+from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import PrunegridError
 from prunegrid.harness import definitions, scores
 
@@ -44,7 +46,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     else:
         definition = definitions.of_config(name, settings["define"], scratch / "own")
     folders = definitions.overlay(definition, settings, parents["data"], scratch, job.where)
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = _load(parents["weights"], job.device, settings["cache_dequantized"])
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",
@@ -87,6 +89,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "batch_size": settings["batch_size"],
         "weights": loaded.record,
     }
+
+
+@functools.lru_cache(maxsize=1)
+def _load(weights: Path, device: str, cache_dequantized: bool) -> Checkpoint:
+    """Return measured weights: loaded once for all tasks of a job, as none changes them."""
+    return evaluated.load(weights, device, cache_dequantized)
 
 
 def items_sha256(samples: list[dict]) -> str:

@@ -127,11 +127,6 @@ def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
     )
 
 
-def leaves(graph: Graph, study_name: str) -> list[str]:
-    """Return the manifests that the table's rows are read from, each once."""
-    return [node.manifest for node in graph.study_leaves(study_name)]
-
-
 def is_stale(plan: dict[str, Any]) -> bool:
     """Whether a table exists that is not this plan's, not whole, damaged, or of other artifacts."""
     kind = plan.get("kind", "evaluations")
