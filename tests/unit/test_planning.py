@@ -46,7 +46,7 @@ def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
 
 
 def test_a_cell_is_few_jobs_of_its_own(tmp_path):
-    """Chains that begin alike share their steps; the tasks that one set of weights is asked, a job."""
+    """Chains that begin alike share their steps; the tasks of one set of weights are a job."""
     files = [ROOT / "config.yaml"]
     whole = Graph(validate(read_files(files), files, ROOT), ROOT)
     shared = {"model", "data", "calibration", "rows", "mixture"}

@@ -55,7 +55,7 @@ def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -
 
 
 def bring_back(nodes: Iterable[Mapping[str, Any]]) -> None:
-    """Give artifacts of nodes (`Node.params()`) their manifests again, at the end of a failed run."""
+    """Give artifacts of nodes (`Node.params()`) their manifests again, after a run that failed."""
     for node in nodes:
         if _kept(node).exists() and not (Path(node["path"]) / artifacts.MANIFEST).exists():
             parents = {role: Path(parent["path"]) for role, parent in node["parents"].items()}

@@ -46,7 +46,9 @@ def await_benchmarks(plan: Mapping[str, Any], seconds: float = 60) -> None:
     Snakemake waits for the files that it knows: of tasks asked by one job, that of the leader
     (`prunegrid.joined`). What does not come is missing from the table.
     """
-    missing = [Path(ref["path"]) for cell in plan["cells"] for ref in cell.get("tasks", {}).values()]
+    missing = [
+        Path(ref["path"]) for cell in plan["cells"] for ref in cell.get("tasks", {}).values()
+    ]
     until = time.monotonic() + seconds
     while missing := [path for path in missing if not (path / MANIFEST).exists()]:
         if time.monotonic() > until:
