@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -14,10 +15,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, job, retention, tries
+from prunegrid import artifacts, job, retention, tries, unchanged
 from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import code_digest
+from prunegrid.makers import only_maker
 from prunegrid.status import read_state
 
 
@@ -225,6 +227,25 @@ def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
     assert ran == ["first"] and manifest.read_text() == before
 
 
+def test_one_that_another_job_makes_is_waited_for(three):
+    node, ran = three
+    second = node["also"][1]
+    begun = threading.Event()
+
+    def elsewhere():
+        with only_maker(Path(f"{second['scratch']}.lock"), "elsewhere"):
+            begun.set()
+            time.sleep(0.5)
+            job._make(second, ["cpu"])
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    begun.wait()
+    job.run_step(node)
+    other.join()
+    assert ran == ["second", "first", "pretend step"]
+
+
 def test_a_damaged_artifact_is_not_brought_back(three):
     node, _ = three
     node["also"][0]["settings"]["fails"] = ValueError("x")
@@ -386,11 +407,11 @@ def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
 
 
 def test_another_version_than_the_pinned_one_stops_the_step():
-    job.check_pins({"pyarrow": metadata.version("pyarrow")})
+    unchanged.check_pins({"pyarrow": metadata.version("pyarrow")})
     with pytest.raises(PrunegridError, match=r"pyarrow .*pinned: 0\.0.*make env"):
-        job.check_pins({"pyarrow": "0.0"})
+        unchanged.check_pins({"pyarrow": "0.0"})
     with pytest.raises(PrunegridError, match="not installed"):
-        job.check_pins({"no-such-package": "1"})
+        unchanged.check_pins({"no-such-package": "1"})
 
 
 def test_tokens_never_reach_a_log_or_a_reason(tmp_path, stage, node):

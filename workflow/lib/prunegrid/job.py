@@ -11,26 +11,24 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from prunegrid import artifacts, resources, retention, tries
 from prunegrid.devices import claim_devices
-from prunegrid.digests import path_digest
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.errors import AttestationError
 from prunegrid.failures import Stopped, report
 from prunegrid.imports import importing
-from prunegrid.keys import code_digest
 from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.meters import peak_memory
 from prunegrid.runtime import derived_seed, settle_torch
+from prunegrid.unchanged import check_code, check_pins, check_source
 
 log = logging.getLogger("prunegrid")
-_AGAIN = "run again: the artifact then gets the key of what is there now"
 
 
 class Job:
@@ -90,43 +88,68 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     """
     configure_logging(log_file)
     signal.signal(signal.SIGTERM, _terminated)
-    also = [other for other in node.get("also", ()) if not _is_made(other)]
-    failed = [one for one in (*also, node) if not _makes(one)]
+    failed: list[Mapping[str, Any]] = []
+    try:
+        _make_all(node, failed)
+    except BaseException as error:  # it was told to stop
+        raise SystemExit(1) from error
     if failed:
         if node not in failed:
             tries.keep(node)  # Snakemake takes the manifest of a job that fails away
         raise SystemExit(1)
 
 
-def _makes(node: Mapping[str, Any]) -> bool:
-    """Return whether one artifact could be made, after saying why not.
+def _make_all(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> None:
+    """Make a node after those that its job makes beside it; what fails is added to `failed`."""
+    with _reporting(node, failed), contextlib.ExitStack() as held:
+        todo = _to_make((*node.get("also", ()), node), held)
+        if todo:
+            processes = node["settings"].get("processes", 1)
+            # After the locks: what waits for another job takes no device from it.
+            devices = held.enter_context(claim_devices(node["device"], processes))
+        for one in todo:
+            with _reporting(one, failed):
+                _make(one, devices)
+        if node not in failed:
+            retention.retire(node.get("retire", ()))
 
-    Raises:
-        SystemExit: the job was told to stop.
+
+def _to_make(nodes: Sequence[Mapping[str, Any]], held: contextlib.ExitStack) -> list:
+    """Return the nodes, the job's own last, that are still to be made; their locks are held.
+
+    That the job's own is missing Snakemake has seen; others may have been made since it planned.
+    """
+    waited = {}
+    # In one order in all jobs, so that no two wait for each other.
+    for node in sorted(nodes, key=lambda node: node["scratch"]):
+        lock = only_maker(Path(f"{node['scratch']}.lock"), node["label"])
+        waited[node["scratch"]] = held.enter_context(lock)
+    looked_at = [node for node in nodes if node is not nodes[-1] or waited[node["scratch"]]]
+    return [node for node in nodes if not (node in looked_at and _is_made(node))]
+
+
+@contextlib.contextmanager
+def _reporting(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> Iterator[None]:
+    """Keep the status record of a node; what fails is reported, and the node added to `failed`.
+
+    What is no Exception (a signal) goes on.
     """
     status = Path(node["status"])
-    started = time.monotonic()
     try:
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
-        with only_maker(Path(f"{node['scratch']}.lock"), node["label"]) as waited:
-            if not (waited and _is_made(node)):
-                processes = node["settings"].get("processes", 1)
-                with claim_devices(node["device"], processes) as devices:
-                    _make(node, devices, started)
-        retention.retire(node.get("retire", ()))
+        yield
     except BaseException as error:
-        reason = report(error, node["label"])
-        with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
-            artifacts.write_json(
-                status, {"state": "failed", "reason": reason, "label": node["label"]}
-            )
+        if node not in failed:
+            failed.append(node)
+            told = {"reason": report(error, node["label"]), "label": node["label"]}
+            with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
+                artifacts.write_json(status, {"state": "failed", **told})
         if not isinstance(error, Exception):
-            raise SystemExit(1) from error
-        return False
-    status.unlink(missing_ok=True)
-    return True
+            raise
+    if node not in failed:
+        status.unlink(missing_ok=True)
 
 
 def _terminated(number: int, frame: Any) -> None:
@@ -143,7 +166,8 @@ def _is_made(node: Mapping[str, Any]) -> bool:
     return True
 
 
-def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
+def _make(node: Mapping[str, Any], devices: list[str]) -> None:
+    started = time.monotonic()
     check_pins(node["pins"])
     check_code(node)
     folder, scratch = Path(node["path"]), Path(node["scratch"])
@@ -179,32 +203,6 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
         tries.keep(node)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
-
-
-def check_code(node: Mapping[str, Any]) -> None:
-    """Check that the code is still the one that the key was made of.
-
-    A run can take days; an edit meanwhile must not put other bytes under a valid key.
-
-    Raises:
-        AttestationError: it was changed.
-    """
-    roots = [Path(root) if root.endswith(".py") else root for root in node["roots"]]
-    if code_digest(roots) != node["code"]:
-        raise AttestationError(
-            "the code was changed while the run went on", where=node["label"], remedy=_AGAIN
-        )
-
-
-def check_source(node: Mapping[str, Any]) -> None:
-    """Check that a user's own file or folder is still the one that the key was made of.
-
-    Raises:
-        AttestationError: it was changed.
-    """
-    source = node["settings"].get("source", {})
-    if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
-        raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)
 
 
 def _write_manifest(
@@ -257,25 +255,3 @@ def _device_name(device: str) -> str:
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def check_pins(pins: Mapping[str, str]) -> None:
-    """Check that the installed packages are the ones that the artifact's key names.
-
-    Raises:
-        PrunegridError: one is missing or of another version (a local suffix such as +cpu apart).
-    """
-    wrong = []
-    for name, version in pins.items():
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found.partition("+")[0] != version:
-            wrong.append(f"{name} {found} (pinned: {version})")
-    if wrong:
-        raise PrunegridError(
-            f"the environment does not match its pins: {', '.join(wrong)}",
-            where="envs/",
-            remedy="run `make env` (or --use-conda), or change the pin in envs/*.yaml",
-        )
