@@ -12,6 +12,7 @@ import yaml
 from prunegrid.artifacts import write_json
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.tables import contrasts
+from prunegrid.tables.groups import paired
 from prunegrid.tables.intervals import levels
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import COLUMNS, CONTRASTS, LONG
@@ -91,6 +92,17 @@ def test_verdicts_of_both_kinds_of_metric(world):
     assert (difference["seeds_a"], difference["seeds_b"], difference["n"]) == (1, 2, N)
     assert difference["spread_a"] is None and difference["spread_b"] > 0
     assert difference["detectable"] < 0.02 < difference["standardized"]
+
+
+def test_a_verdict_that_nothing_could_have_changed_is_not_given(tmp_path, monkeypatch):
+    """Five items reach 5% for no test; of one test or of many, so many items do."""
+    made = World(tmp_path).cell("dense", 0).cell("w", -5.0)
+    entries = [pair("dense", "w"), *[pair("w", "w")] * 7]
+    assert made.verdicts(*entries)[0]["verdict"] == "better"
+    monkeypatch.setattr(contrasts, "paired", lambda *a: tuple(x[:8] for x in paired(*a)))
+    assert made.verdicts(*entries)[0]["verdict"] == "too few items for a verdict"
+    assert made.verdicts(*entries)[0]["detectable"] is None
+    assert made.verdicts(entries[0])[0]["verdict"] == "better"
 
 
 def test_swapped_sides_mirror_each_other(world):

@@ -16,6 +16,7 @@ from prunegrid.tables.inference import (
     effect,
     holm,
     interval,
+    reachable,
     sign_flip_p,
     student_quantile,
 )
@@ -132,6 +133,14 @@ def test_what_is_called_detectable_is_found_in_four_of_five():
     t = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(n))
     assert 0.77 <= (numpy.abs(t) > 2.0687).mean() <= 0.83
     assert detectable(None, 1) is None and detectable(0.0, 24) is None
+
+
+@pytest.mark.parametrize("tests", [1, 2, 3, 8])
+def test_what_a_family_of_tests_cannot_reach(tests):
+    for n in range(2, 12):
+        least = holm([sign_flip_p(ONE(n), 0), *[1.0] * (tests - 1)])[0]
+        assert reachable(n, tests) is (least <= 0.05)
+        assert (detectable(1.0, n, tests) is not None) is (least <= 0.05)
 
 
 def test_what_the_test_cannot_reach_is_not_called_detectable():

@@ -21,6 +21,7 @@ from prunegrid.tables.schema import CONTRASTS
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
 UNSEEN = "not distinguishable at this n"
+TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
 MISSING = "not measured"
 
@@ -36,19 +37,20 @@ def contrast_rows(
         tall: the long table, for directions and levels of chance.
     """
     made = []
+    tests = len(plan["contrasts"]) + sum(e["margin"] is not None for e in plan["contrasts"])
     for entry in plan["contrasts"]:
         row = {column.name: None for column in CONTRASTS}
         row |= {"study": plan["study"], "contrast": entry["name"], "verdict": MISSING}
         row |= {"split": entry["split"], "metric": entry["metric"], "margin": entry["margin"]}
         try:
-            row |= measured(plan, entry, rows, tall)
+            row |= measured(plan, entry, rows, tall, tests)
         except PrunegridError as error:
             row["reason"] = str(error)
         made.append(row)
     _corrected(made)
     for row in made:
         if row["reason"] is None:
-            row["verdict"] = verdict(row)
+            row["verdict"] = verdict(row, tests)
         del row["_upwards"]
     return made
 
@@ -66,10 +68,11 @@ def _corrected(rows: Sequence[dict]) -> None:
             row["non_inferior"] = row["p_margin_holm"] <= inference.LEVEL
 
 
-def verdict(row: Mapping[str, Any]) -> str:
+def verdict(row: Mapping[str, Any], tests: int = 1) -> str:
     """Return the verdict on a: better, worse, non-inferior, not distinguishable, or not ranked.
 
-    A side that is at chance is never called better; what is worse than such a side is not ranked.
+    Where no difference between so few items could be told from chance, that is said. A side that
+    is at chance is never called better; what is worse than such a side is not ranked.
     """
     neutral = 1.0 if row["effect"] == "ratio" else 0.0
     if row["p_holm"] <= inference.LEVEL and row["value"] != neutral:
@@ -79,16 +82,21 @@ def verdict(row: Mapping[str, Any]) -> str:
         return BETTER if up else WORSE
     if row["non_inferior"]:
         return NON_INFERIOR if row["at_chance"] == "none" else CHANCE
-    return UNSEEN
+    return UNSEEN if inference.reachable(row["n"], tests) else TOO_FEW
 
 
 def measured(
-    plan: Mapping[str, Any], entry: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
+    plan: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    rows: Sequence[dict],
+    tall: pandas.DataFrame,
+    tests: int = 1,
 ) -> dict[str, Any]:
     """Return what of a contrast's row is measured: values, effect, interval, p-values, chance.
 
     Args:
         entry: name, a, b, split, metric and margin.
+        tests: of the family that it belongs to.
 
     Raises:
         PrunegridError: the sides cannot be compared.
@@ -125,7 +133,7 @@ def measured(
         "at_chance": _chance(tall, key, a, b),
         "_upwards": upwards,
     }
-    least = inference.detectable(sd, len(d))
+    least = inference.detectable(sd, len(d), tests)
     facts["detectable"] = None if least is None else shown(least)
     if entry["margin"] is not None:
         margin = math.log1p(entry["margin"]) if ratio else entry["margin"]

@@ -115,13 +115,22 @@ def interval(d: ndarray, w: ndarray, seed: int) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def detectable(sd: float | None, n: int) -> float | None:
-    """Return the smallest |θ| that n items find with power 80% at two-sided 5%.
+def reachable(n: int, tests: int = 1) -> bool:
+    """Return whether sign flips of n items can reach two-sided 5% in a family of so many tests.
 
-    None where there is none: so few items that sign flips cannot reach 5% (five or fewer), or all
+    The least p-value is 2^(1-n), and Holm multiplies the least of a family by its size: six items
+    are enough for one test, nine for eight.
+    """
+    return tests * 2.0 ** (1 - n) <= LEVEL
+
+
+def detectable(sd: float | None, n: int, tests: int = 1) -> float | None:
+    """Return the smallest |θ| that n items find with power 80% at two-sided 5%, uncorrected.
+
+    None where there is none: so few items that `tests` sign flips cannot reach it, or all
     differences alike.
     """
-    if not sd or 2.0 ** (1 - n) > LEVEL:
+    if not sd or not reachable(n, tests):
         return None
     quantiles = student_quantile(1 - LEVEL / 2, n - 1) + student_quantile(POWER, n - 1)
     return quantiles * sd / math.sqrt(n)
