@@ -75,6 +75,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "means": {name: mean.model_dump() for name, mean in means.items()},
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
+        "published": study.published.model_dump() if study.published else None,
         "contrasts": [_contrast(entry) for entry in study.contrasts],
         "cliffs": [entry.model_dump() for entry in study.cliffs],
         "bootstrap_seed": graph.config.seed,
