@@ -135,7 +135,7 @@ def test_a_failed_cell_is_shown_with_its_reason():
     head, shown = told.split("Published elsewhere, **unattested**")
     assert "piqa" not in head and "a report" in shown
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
-    assert [line for line in lines if line and line[0] in "name A B".split()] == [
+    assert [line for line in lines if line and line[0] in ["name", "A", "B"]] == [
         ["name", "piqa", "x"], ["A", "0.5", ""], ["B", "", ""],
     ]  # fmt: skip
 
