@@ -94,15 +94,22 @@ def test_verdicts_of_both_kinds_of_metric(world):
     assert difference["detectable"] < 0.02 < difference["standardized"]
 
 
-def test_a_verdict_that_nothing_could_have_changed_is_not_given(tmp_path, monkeypatch):
-    """Five items reach 5% for no test; of one test or of many, so many items do."""
+def test_a_verdict_that_so_few_items_could_not_give_is_called_that(tmp_path, monkeypatch):
+    """Eight items have p = 1/128 at least: enough for one test, and not for the first of eight."""
     made = World(tmp_path).cell("dense", 0).cell("w", -5.0)
-    entries = [pair("dense", "w"), *[pair("w", "w")] * 7]
-    assert made.verdicts(*entries)[0]["verdict"] == "better"
-    monkeypatch.setattr(contrasts, "paired", lambda *a: tuple(x[:8] for x in paired(*a)))
-    assert made.verdicts(*entries)[0]["verdict"] == "too few items for a verdict"
-    assert made.verdicts(*entries)[0]["detectable"] is None
-    assert made.verdicts(entries[0])[0]["verdict"] == "better"
+    one, same = pair("dense", "w"), pair("w", "w")
+    items = {"n": 8}
+    monkeypatch.setattr(contrasts, "paired", lambda *a: tuple(x[: items["n"]] for x in paired(*a)))
+
+    def verdicts(*entries):
+        return [row["verdict"] for row in made.verdicts(*entries)]
+
+    assert verdicts(one, *[same] * 7)[0] == "too few items for a verdict"
+    assert verdicts(one) == ["better"] and verdicts(same) == ["not distinguishable at this n"]
+    assert verdicts(*[one] * 6, same, same)[-1] == "too few items for a verdict"
+    items["n"] = 9
+    found = verdicts(*[one] * 7, same)
+    assert set(found[:7]) == {"better"} and found[7] == "not distinguishable at this n"
 
 
 def test_swapped_sides_mirror_each_other(world):

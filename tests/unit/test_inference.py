@@ -16,7 +16,7 @@ from prunegrid.tables.inference import (
     effect,
     holm,
     interval,
-    reachable,
+    least_p,
     sign_flip_p,
     student_quantile,
 )
@@ -135,12 +135,9 @@ def test_what_is_called_detectable_is_found_in_four_of_five():
     assert detectable(None, 1) is None and detectable(0.0, 24) is None
 
 
-@pytest.mark.parametrize("tests", [1, 2, 3, 8])
-def test_what_a_family_of_tests_cannot_reach(tests):
-    for n in range(2, 12):
-        least = holm([sign_flip_p(ONE(n), 0), *[1.0] * (tests - 1)])[0]
-        assert reachable(n, tests) is (least <= 0.05)
-        assert (detectable(1.0, n, tests) is not None) is (least <= 0.05)
+def test_the_least_p_value_is_that_of_differences_of_one_sign():
+    for n in (*range(1, 15), 40):
+        assert least_p(n) == pytest.approx(sign_flip_p(ONE(n), 0))
 
 
 def test_what_the_test_cannot_reach_is_not_called_detectable():

@@ -1,6 +1,7 @@
 """Running a step: artifacts whole or absent, reasons kept, secrets left out."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -203,6 +204,7 @@ def test_a_job_makes_others_before_its_own(three):
     for one in (node, *node["also"]):
         manifest = artifacts.read_manifest(Path(one["path"]), one["key"])
         assert (Path(one["path"]) / "y").read_text() == manifest["label"] == one["label"]
+    shutil.rmtree(node["path"])
     job.run_step(node)
     assert ran[3:] == ["pretend step"], "what is there was made again"
 
@@ -224,7 +226,45 @@ def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
     manifest.unlink()
     del first["settings"]["fails"], ran[:]
     job.run_step(node)
-    assert ran == ["first"] and manifest.read_text() == before
+    assert (
+        ran == ["first"] and manifest.read_text() == before and not Path(first["status"]).exists()
+    )
+
+
+def test_one_that_has_failed_before_is_made_last(three):
+    """It may be what kills the job: the others are there then."""
+    node, ran = three
+    artifacts.write_json(Path(node["also"][0]["status"]), {"state": "failed", "reason": "x"})
+    job.run_step(node)
+    assert ran == ["second", "pretend step", "first"]
+
+
+def test_what_waits_for_a_job_that_fails_has_its_reason(three, monkeypatch):
+    node, ran = three
+    first, second = node["also"]
+    second["settings"]["fails"] = job.Stopped("it was told to stop")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["first", "second"]
+    for one in (second, node):
+        assert read_state(Path(one["status"]))["reason"] == "it was told to stop"
+    assert not Path(first["status"]).exists()
+
+
+def test_a_full_disk_is_a_reason_and_no_other_error(three, monkeypatch):
+    node, ran = three
+    write = artifacts.write_json
+
+    def full(path, body):
+        if "first" in str(path) and body.get("state") == "running":
+            raise OSError(errno.ENOSPC, "no space")
+        write(path, body)
+
+    monkeypatch.setattr(artifacts, "write_json", full)
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["second", "pretend step"]
+    assert "no space left on the disk" in read_state(Path(node["also"][0]["status"]))["reason"]
 
 
 def test_one_that_another_job_makes_is_waited_for(three):

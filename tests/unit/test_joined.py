@@ -5,6 +5,7 @@ import yaml
 from study_world import ROOT, make
 
 from prunegrid import joined, planning
+from prunegrid.artifacts import write_json
 from prunegrid.config.load import validate
 from prunegrid.graph import Graph
 
@@ -53,6 +54,34 @@ def test_each_missing_task_is_asked_by_one_job(graph):
                     asked += [leader, *led]
         wanted = {leaf for study in studies for leaf in graph.study_leaves(study)}
         assert set(asked) == wanted
+
+
+def test_a_leader_that_is_made_meanwhile_leads_the_same(graph):
+    first, second = (node(graph, "a", task) for task in TASKS["a"])
+    make_with_parents(first)
+    assert joined.others(graph, first, ["a"]) == [second]
+    assert joined.leaves(graph, "a", ["a"])[:2] == [first, second]
+
+
+def test_those_that_are_led_are_told(graph):
+    second = [node(graph, "a", "openbookqa", cell) for cell in (0, 1)]
+    assert joined.led(graph, "a", ["a"]) == second
+    assert set(joined.led(graph, "b", ["a", "b"])) == set(second)
+
+
+def test_data_that_could_not_be_had_keep_no_other_task_from_being_asked(graph):
+    first, second = (node(graph, "a", task) for task in TASKS["a"])
+    data = first.parents["data"]
+    assert joined.troubled(graph, "a") == []
+    write_json(data.status, {"state": "failed", "reason": "no such hub"})
+    assert joined.troubled(graph, "a") == [data.key]
+    asked = (["a", "b"], [data.key])
+    assert joined.leaves(graph, "a", *asked)[:2] == [first, second]
+    assert joined.others(graph, first, *asked) == []
+    assert joined.others(graph, second, *asked) == []
+    assert joined.others(graph, node(graph, "b", "siqa"), *asked) == []
+    make_with_parents(first)
+    assert joined.troubled(graph, "a") == []
 
 
 def test_what_is_made_meanwhile_changes_no_leader(graph):

@@ -1,6 +1,9 @@
 """Benchmarks and a mixture through the whole workflow: local files in the hub's place."""
 
+import contextlib
 import json
+import subprocess
+import time
 
 import benchmark_rows
 import pandas
@@ -156,8 +159,18 @@ def test_a_task_that_fails_keeps_none_of_the_others_from_being_made(run, tmp_pat
     for path in manifests(other):
         path.unlink()
     other.configure(lambda tree: more(tree, task="piqa"))  # whose columns rte's data lack
-    done = other.snakemake("--keep-going", "results/tasks.parquet")
-    assert done.returncode != 0
+    locked = set()
+    command = other.command("--keep-going", "results/tasks.parquet")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=other.folder, env=other.environment(), **quiet) as process:
+        while process.poll() is None and len(locked) < 10:
+            locks = (other.folder / ".snakemake/locks").glob("*.output.lock")
+            with contextlib.suppress(FileNotFoundError):
+                text = "".join(path.read_text() for path in locks)
+                locked = {line for line in text.splitlines() if "/tasks/" in line}
+            time.sleep(0.05)
+    assert process.returncode != 0
+    assert len(locked) == 10, "a run beside it could make what it makes"
     made = {json.loads(text)["record"]["task"] for text in manifests(other).values()}
     assert made == {"piqa", "openbookqa", "rte", "own"} and len(manifests(other)) == 8
     wide = pandas.read_parquet(other.folder / "results/tasks.parquet")

@@ -81,8 +81,6 @@ onsuccess:
 
 
 onerror:
-    wanted = with_ancestors(
-        leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)
-    )
-    tries.bring_back(one.params() for one in wanted)
+    wanted = [leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)]
+    tries.bring_back(leaf.params() for leaf in wanted if leaf.stage == "tasks")
     engine.write_partial_tables(workflow, config, sorted(REQUESTED))

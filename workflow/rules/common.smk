@@ -14,7 +14,8 @@ from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
 engine.settle_submitted(workflow)
-REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
+REQUESTED = engine.Inherited("PRUNEGRID_STUDIES")  # whose tables this run was asked for
+APART = engine.Inherited("PRUNEGRID_APART")  # data whose tasks are led apart (`joined`)
 try:
     GRAPH = Graph(
         validate(
@@ -153,7 +154,7 @@ def shared_node(wildcards):
 def joined_nodes(wildcards):
     """Return the nodes that a job for benchmarks makes, the one it is called by first."""
     me = GRAPH.find("tasks", wildcards.key)
-    return [me, *joined.others(GRAPH, me, REQUESTED)]
+    return [me, *joined.others(GRAPH, me, REQUESTED, APART)]
 
 
 def joined_parents(wildcards):
@@ -189,8 +190,11 @@ def table_inputs(wildcards):
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind
         engine.force(workflow, tables.outputs(wildcards.study, kind))
-    leaves = joined.leaves(GRAPH, wildcards.study, REQUESTED)
-    return [ancient(leaf.manifest) for leaf in leaves]
+    for key in joined.troubled(GRAPH, wildcards.study):
+        APART.add(key)
+    asked = (GRAPH, wildcards.study, REQUESTED, APART)
+    engine.lock_also(workflow, [node.manifest for node in joined.led(*asked)])
+    return [ancient(leaf.manifest) for leaf in joined.leaves(*asked)]
 
 
 def table_plan(wildcards):

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.meters import peak_memory
 from prunegrid.runtime import derived_seed, settle_torch
+from prunegrid.status import read_state
 from prunegrid.unchanged import check_code, check_pins, check_source
 
 log = logging.getLogger("prunegrid")
@@ -73,7 +74,7 @@ class Job:
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
-    """Make one artifact, and before it those that its job makes beside it.
+    """Make one artifact, and those that its job makes beside it.
 
     One that fails keeps none of the others from being made.
 
@@ -90,66 +91,82 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     signal.signal(signal.SIGTERM, _terminated)
     failed: list[Mapping[str, Any]] = []
     try:
-        _make_all(node, failed)
+        _attempt(node, failed, lambda: _make_all(node, failed))
     except BaseException as error:  # it was told to stop
         raise SystemExit(1) from error
     if failed:
-        if node not in failed:
-            tries.keep(node)  # Snakemake takes the manifest of a job that fails away
         raise SystemExit(1)
 
 
 def _make_all(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> None:
-    """Make a node after those that its job makes beside it; what fails is added to `failed`."""
-    with _reporting(node, failed), contextlib.ExitStack() as held:
-        todo = _to_make((*node.get("also", ()), node), held)
+    """Make a node and those that its job makes beside it; what fails is added to `failed`."""
+    with contextlib.ExitStack() as held:
+        todo, locks = _to_make(node, held)
         if todo:
             processes = node["settings"].get("processes", 1)
             # After the locks: what waits for another job takes no device from it.
             devices = held.enter_context(claim_devices(node["device"], processes))
         for one in todo:
-            with _reporting(one, failed):
-                _make(one, devices)
+            _attempt(one, failed, lambda one=one: _make(one, devices))
+            locks[one["scratch"]].close()
         if node not in failed:
             retention.retire(node.get("retire", ()))
 
 
-def _to_make(nodes: Sequence[Mapping[str, Any]], held: contextlib.ExitStack) -> list:
-    """Return the nodes, the job's own last, that are still to be made; their locks are held.
+def _to_make(node: Mapping[str, Any], held: contextlib.ExitStack) -> tuple[list, dict]:
+    """Return (the nodes of a job that are still to be made, their locks by their scratch).
 
     That the job's own is missing Snakemake has seen; others may have been made since it planned.
+    Those that have failed before, which may have killed their job, come last.
     """
-    waited = {}
+    others = sorted(node.get("also", ()), key=_has_failed)
+    good = sum(not _has_failed(other) for other in others)
+    locks, waited = {}, {}
     # In one order in all jobs, so that no two wait for each other.
-    for node in sorted(nodes, key=lambda node: node["scratch"]):
-        lock = only_maker(Path(f"{node['scratch']}.lock"), node["label"])
-        waited[node["scratch"]] = held.enter_context(lock)
-    looked_at = [node for node in nodes if node is not nodes[-1] or waited[node["scratch"]]]
-    return [node for node in nodes if not (node in looked_at and _is_made(node))]
+    for one in sorted((*others, node), key=lambda one: one["scratch"]):
+        lock = locks[one["scratch"]] = held.enter_context(contextlib.ExitStack())
+        waiting = only_maker(Path(f"{one['scratch']}.lock"), one["label"])
+        waited[one["scratch"]] = lock.enter_context(waiting)
+    looked_at = [one for one in (*others, node) if one is not node or waited[one["scratch"]]]
+    todo = [*others[:good], node, *others[good:]]
+    return [one for one in todo if not (one in looked_at and _is_made(one))], locks
 
 
-@contextlib.contextmanager
-def _reporting(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> Iterator[None]:
-    """Keep the status record of a node; what fails is reported, and the node added to `failed`.
+def _has_failed(node: Mapping[str, Any]) -> bool:
+    return (read_state(Path(node["status"])) or {}).get("state") == "failed"
 
-    What is no Exception (a signal) goes on.
+
+def _attempt(
+    node: Mapping[str, Any], failed: list[Mapping[str, Any]], act: Callable[[], None]
+) -> None:
+    """Do what makes a node, and keep its status record; where it fails, it is added to `failed`.
+
+    What was to be made beside it and was not has its reason, until it has one of its own. What is
+    no Exception (a signal) goes on.
     """
     status = Path(node["status"])
     try:
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
-        yield
+        act()
     except BaseException as error:
         if node not in failed:
             failed.append(node)
-            told = {"reason": report(error, node["label"]), "label": node["label"]}
-            with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
-                artifacts.write_json(status, {"state": "failed", **told})
+            reason = report(error, node["label"])
+            waiting = [one for one in node.get("also", ()) if one not in failed and not _there(one)]
+            for one in (node, *waiting):
+                told = {"state": "failed", "reason": reason, "label": one["label"]}
+                with contextlib.suppress(OSError):  # a full disk must not hide it in the log
+                    artifacts.write_json(Path(one["status"]), told)
         if not isinstance(error, Exception):
             raise
     if node not in failed:
         status.unlink(missing_ok=True)
+
+
+def _there(node: Mapping[str, Any]) -> bool:
+    return (Path(node["path"]) / artifacts.MANIFEST).exists()
 
 
 def _terminated(number: int, frame: Any) -> None:
@@ -199,8 +216,8 @@ def _make(node: Mapping[str, Any], devices: list[str]) -> None:
             _write_manifest(node, out, record, manifests, devices[0], seconds)
         else:
             retention.restore(folder, out, before, node["label"])
-    if os.environ.get(tries.SUBMITTED):
-        tries.keep(node)
+    if os.environ.get(tries.SUBMITTED) or node.get("also"):
+        tries.keep(node)  # another one may fail, and Snakemake takes this manifest away then
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
 

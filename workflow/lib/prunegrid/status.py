@@ -13,7 +13,7 @@ from prunegrid.errors import AttestationError
 _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 
 
-def told(label: str, reason: str) -> str:
+def with_label(label: str, reason: str) -> str:
     """Return why a step failed, after its label; many reasons begin with it."""
     return reason if reason.startswith(f"{label}: ") else f"{label}: {reason}"
 

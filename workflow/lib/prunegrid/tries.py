@@ -4,7 +4,7 @@ A scheduler runs a group as one job. Where one member fails (or is killed at the
 Snakemake counts all of them as failed: it removes the manifests of those that were done, and runs
 them again at the next try. So a submitted job keeps its manifest a second time, and the next try
 finds its artifact whole, compares every file with it, and takes it as it is. So does a job that has
-made its own artifact where another one failed that it was to make beside it (`prunegrid.joined`).
+made its own artifact, as another one may fail that it is to make beside it (`prunegrid.joined`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from prunegrid import artifacts
 from prunegrid.errors import AttestationError
+from prunegrid.makers import if_no_maker
 from prunegrid.manifests import read_manifest
 
 # Set in submitted jobs, and inherited by their steps.
@@ -57,10 +58,16 @@ def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -
 def bring_back(nodes: Iterable[Mapping[str, Any]]) -> None:
     """Give artifacts of nodes (`Node.params()`) their manifests again, after a run that failed."""
     for node in nodes:
-        if _kept(node).exists() and not (Path(node["path"]) / artifacts.MANIFEST).exists():
+        manifest = Path(node["path"]) / artifacts.MANIFEST
+        if not _kept(node).exists() or manifest.exists():
+            continue
+        with (
+            contextlib.suppress(AttestationError, OSError),
+            if_no_maker(Path(f"{node['scratch']}.lock")) as free,
+        ):
             parents = {role: Path(parent["path"]) for role, parent in node["parents"].items()}
-            with contextlib.suppress(AttestationError):
-                read = {r: read_manifest(path, check_files=False) for r, path in parents.items()}
+            read = {r: read_manifest(path, check_files=False) for r, path in parents.items()}
+            if free and not manifest.exists():
                 restore(node, read)
 
 

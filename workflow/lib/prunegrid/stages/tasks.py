@@ -8,11 +8,11 @@ measured after loading and compared with their manifest before the first request
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,10 +91,16 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     }
 
 
-@functools.lru_cache(maxsize=1)
-def _load(weights: Path, device: str, cache_dequantized: bool) -> Checkpoint:
-    """Return measured weights: loaded once for all tasks of a job, as none changes them."""
-    return evaluated.load(weights, device, cache_dequantized)
+# What was loaded last: a job asks the same weights several tasks, and none changes them.
+_loaded: dict[tuple, Checkpoint] = {}
+
+
+def _load(*asked: Any) -> Checkpoint:
+    """Return weights, measured when they were loaded (arguments as of `evaluated.load`)."""
+    if asked not in _loaded:
+        _loaded.clear()  # before the next are there: two models may be more than there is room for
+        _loaded[asked] = evaluated.load(*asked)
+    return _loaded[asked]
 
 
 def items_sha256(samples: list[dict]) -> str:

@@ -83,7 +83,8 @@ def published_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a line for every row that others have published; what they do not say is empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [
-        {name: "" if row.get(name) is None else str(row[name]) for name in names} for row in rows
+        {n: "" if row.get(n) is None else str(row[n]).replace("|", "\\|") for n in names}
+        for row in rows
     ]
     return table(pandas.DataFrame(lines, columns=names))
 

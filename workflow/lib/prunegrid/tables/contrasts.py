@@ -37,21 +37,20 @@ def contrast_rows(
         tall: the long table, for directions and levels of chance.
     """
     made = []
-    tests = len(plan["contrasts"]) + sum(e["margin"] is not None for e in plan["contrasts"])
     for entry in plan["contrasts"]:
         row = {column.name: None for column in CONTRASTS}
         row |= {"study": plan["study"], "contrast": entry["name"], "verdict": MISSING}
         row |= {"split": entry["split"], "metric": entry["metric"], "margin": entry["margin"]}
         try:
-            row |= measured(plan, entry, rows, tall, tests)
+            row |= measured(plan, entry, rows, tall)
         except PrunegridError as error:
             row["reason"] = str(error)
         made.append(row)
     _corrected(made)
     for row in made:
         if row["reason"] is None:
-            row["verdict"] = verdict(row, tests)
-        del row["_upwards"]
+            row["verdict"] = verdict(row)
+        del row["_upwards"], row["_reachable"]
     return made
 
 
@@ -64,15 +63,25 @@ def _corrected(rows: Sequence[dict]) -> None:
         row[f"{name}_holm"] = value
     for row in rows:
         row.setdefault("_upwards", None)
+        row["_reachable"] = row["p"] is not None and _reachable(places, row)
         if row["p_margin_holm"] is not None:
             row["non_inferior"] = row["p_margin_holm"] <= inference.LEVEL
 
 
-def verdict(row: Mapping[str, Any], tests: int = 1) -> str:
+def _reachable(places: Sequence[tuple[dict, str]], row: Mapping[str, Any]) -> bool:
+    """Return whether a contrast's p-value would pass, were it the least that its n can give."""
+    own = next(i for i, (other, name) in enumerate(places) if other is row and name == "p")
+    values = [other[name] for other, name in places]
+    values[own] = min(values[own], inference.least_p(row["n"]))
+    return inference.holm(values)[own] <= inference.LEVEL
+
+
+def verdict(row: Mapping[str, Any]) -> str:
     """Return the verdict on a: better, worse, non-inferior, not distinguishable, or not ranked.
 
-    Where no difference between so few items could be told from chance, that is said. A side that
-    is at chance is never called better; what is worse than such a side is not ranked.
+    Where not even the clearest difference between so few items would have passed the correction,
+    that is said. A side that is at chance is never called better; what is worse than such a side
+    is not ranked.
     """
     neutral = 1.0 if row["effect"] == "ratio" else 0.0
     if row["p_holm"] <= inference.LEVEL and row["value"] != neutral:
@@ -82,21 +91,16 @@ def verdict(row: Mapping[str, Any], tests: int = 1) -> str:
         return BETTER if up else WORSE
     if row["non_inferior"]:
         return NON_INFERIOR if row["at_chance"] == "none" else CHANCE
-    return UNSEEN if inference.reachable(row["n"], tests) else TOO_FEW
+    return UNSEEN if row["_reachable"] else TOO_FEW
 
 
 def measured(
-    plan: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    rows: Sequence[dict],
-    tall: pandas.DataFrame,
-    tests: int = 1,
+    plan: Mapping[str, Any], entry: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
 ) -> dict[str, Any]:
     """Return what of a contrast's row is measured: values, effect, interval, p-values, chance.
 
     Args:
         entry: name, a, b, split, metric and margin.
-        tests: of the family that it belongs to.
 
     Raises:
         PrunegridError: the sides cannot be compared.
@@ -133,7 +137,7 @@ def measured(
         "at_chance": _chance(tall, key, a, b),
         "_upwards": upwards,
     }
-    least = inference.detectable(sd, len(d), tests)
+    least = inference.detectable(sd, len(d))
     facts["detectable"] = None if least is None else shown(least)
     if entry["margin"] is not None:
         margin = math.log1p(entry["margin"]) if ratio else entry["margin"]

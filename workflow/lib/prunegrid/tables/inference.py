@@ -115,22 +115,18 @@ def interval(d: ndarray, w: ndarray, seed: int) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def reachable(n: int, tests: int = 1) -> bool:
-    """Return whether sign flips of n items can reach two-sided 5% in a family of so many tests.
-
-    The least p-value is 2^(1-n), and Holm multiplies the least of a family by its size: six items
-    are enough for one test, nine for eight.
-    """
-    return tests * 2.0 ** (1 - n) <= LEVEL
+def least_p(n: int) -> float:
+    """Return the least p-value that sign flips of n items can have."""
+    return 2.0 ** (1 - n) if n <= EXACT else 1 / (DRAWS + 1)
 
 
-def detectable(sd: float | None, n: int, tests: int = 1) -> float | None:
-    """Return the smallest |θ| that n items find with power 80% at two-sided 5%, uncorrected.
+def detectable(sd: float | None, n: int) -> float | None:
+    """Return the smallest |θ| that n items find with power 80% at two-sided 5%.
 
-    None where there is none: so few items that `tests` sign flips cannot reach it, or all
+    None where there is none: so few items that sign flips cannot reach 5% (five or fewer), or all
     differences alike.
     """
-    if not sd or not reachable(n, tests):
+    if not sd or least_p(n) > LEVEL:
         return None
     quantiles = student_quantile(1 - LEVEL / 2, n - 1) + student_quantile(POWER, n - 1)
     return quantiles * sd / math.sqrt(n)
