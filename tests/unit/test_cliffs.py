@@ -6,6 +6,7 @@ from test_contrasts import World
 
 from prunegrid.tables import cliffs
 from prunegrid.tables.aggregate import _frame
+from prunegrid.tables.cliffs import rising
 from prunegrid.tables.compared import cliffs_table
 from prunegrid.tables.plot import save_plots
 from prunegrid.tables.schema import CLIFFS, COLUMNS, LONG
@@ -64,6 +65,16 @@ def test_what_comes_back_behind_the_cliff_is_not_held(tmp_path):
     assert [row["non_inferior"] for row in rows] == [True, False, True, True]
     assert [row["held"] for row in rows] == [True, False, False, False]
     assert cliff(rows) == "dense"
+
+
+def test_a_score_that_pruning_makes_better_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    rows = walk(line(tmp_path / "a", (0.0, 0.2, 0.3)), ROUGE, WIKI)
+    assert [row["better"] for row in rows[:4]] == [False, False, True, True]
+    (told,) = {text.split(",")[0] for text in rising(rows) if "rouge1" in text}
+    assert told.endswith("rouge1 is better than that of dense at 0.5")
+    (tmp_path / "b").mkdir()
+    assert rising(walk(line(tmp_path / "b", (0.0, -0.2, -0.3)), ROUGE, WIKI)) == []
 
 
 def test_a_wider_margin_moves_no_cliff_down(tmp_path):

@@ -46,6 +46,14 @@ def test_the_shipped_config_is_valid(raw):
 @pytest.mark.parametrize(
     ("path_and_value", "words"),
     [
+        (
+            ("studies", "multitask", "published", "rows", [{"piqa": 0.5}]),
+            ["studies.multitask.published.rows", "expected a `name` and values"],
+        ),
+        (
+            ("studies", "multitask", "published", {"rows": [{"name": "x", "piqa": 0.5}]}),
+            ["studies.multitask.published.source"],
+        ),
         (("studdies", {}), ["config.yaml: studdies", "did you mean 'studies'"]),
         (
             ("prune", "wanda-50", "sparsity", 1.5),

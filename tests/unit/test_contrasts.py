@@ -12,6 +12,7 @@ import yaml
 from prunegrid.artifacts import write_json
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.tables import contrasts
+from prunegrid.tables.groups import paired
 from prunegrid.tables.intervals import levels
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import COLUMNS, CONTRASTS, LONG
@@ -91,6 +92,24 @@ def test_verdicts_of_both_kinds_of_metric(world):
     assert (difference["seeds_a"], difference["seeds_b"], difference["n"]) == (1, 2, N)
     assert difference["spread_a"] is None and difference["spread_b"] > 0
     assert difference["detectable"] < 0.02 < difference["standardized"]
+
+
+def test_a_verdict_that_so_few_items_could_not_give_is_called_that(tmp_path, monkeypatch):
+    """Eight items have p = 1/128 at least: enough for one test, and not for the first of eight."""
+    made = World(tmp_path).cell("dense", 0).cell("w", -5.0)
+    one, same = pair("dense", "w"), pair("w", "w")
+    items = {"n": 8}
+    monkeypatch.setattr(contrasts, "paired", lambda *a: tuple(x[: items["n"]] for x in paired(*a)))
+
+    def verdicts(*entries):
+        return [row["verdict"] for row in made.verdicts(*entries)]
+
+    assert verdicts(one, *[same] * 7)[0] == "too few items for a verdict"
+    assert verdicts(one) == ["better"] and verdicts(same) == ["not distinguishable at this n"]
+    assert verdicts(*[one] * 6, same, same)[-1] == "too few items for a verdict"
+    items["n"] = 9
+    found = verdicts(*[one] * 7, same)
+    assert set(found[:7]) == {"better"} and found[7] == "not distinguishable at this n"
 
 
 def test_swapped_sides_mirror_each_other(world):

@@ -79,7 +79,7 @@ def step(folder, log, devices_here):
     devices._visible_gpus = lambda: devices_here
     os.environ["PRUNEGRID_DEVICES"] = str(folder)
 
-    def make(node, held, started):
+    def make(node, held):
         with open(log, "a") as handle:
             handle.write(f"+{','.join(held)}\n")
         time.sleep(0.3)

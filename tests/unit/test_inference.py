@@ -16,6 +16,7 @@ from prunegrid.tables.inference import (
     effect,
     holm,
     interval,
+    least_p,
     sign_flip_p,
     student_quantile,
 )
@@ -132,6 +133,11 @@ def test_what_is_called_detectable_is_found_in_four_of_five():
     t = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(n))
     assert 0.77 <= (numpy.abs(t) > 2.0687).mean() <= 0.83
     assert detectable(None, 1) is None and detectable(0.0, 24) is None
+
+
+def test_the_least_p_value_is_that_of_differences_of_one_sign():
+    for n in (*range(1, 15), 40):
+        assert least_p(n) == pytest.approx(sign_flip_p(ONE(n), 0))
 
 
 def test_what_the_test_cannot_reach_is_not_called_detectable():

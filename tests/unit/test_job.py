@@ -1,12 +1,14 @@
 """Running a step: artifacts whole or absent, reasons kept, secrets left out."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -14,10 +16,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, job, retention, tries
+from prunegrid import artifacts, job, retention, tries, unchanged
 from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import code_digest
+from prunegrid.makers import only_maker
 from prunegrid.status import read_state
 
 
@@ -169,6 +172,139 @@ def test_jobs_that_are_not_submitted_keep_nothing(tmp_path, stage, node, monkeyp
     assert not list(tmp_path.glob("*.made.json"))
 
 
+@pytest.fixture
+def three(tmp_path, stage, node):
+    """A job that makes two others beside its own, and what `run` was asked for, in order."""
+    ran = []
+
+    def run(settings, parents, out, job):
+        ran.append(job.where)
+        if settings.get("fails"):
+            raise settings["fails"]
+        (out / "y").write_text(job.where)
+        return {}
+
+    def other(name):
+        places = {p: f"{node[p]}-{name}" for p in ("path", "scratch", "status")}
+        return {**node, **places, "label": name, "settings": {}}
+
+    stage.run = run
+    node["also"] = [other("first"), other("second")]
+    return node, ran
+
+
+def is_made(one):
+    return (Path(one["path"]) / "manifest.json").exists()
+
+
+def test_a_job_makes_others_before_its_own(three):
+    node, ran = three
+    job.run_step(node)
+    assert ran == ["first", "second", "pretend step"]
+    for one in (node, *node["also"]):
+        manifest = artifacts.read_manifest(Path(one["path"]), one["key"])
+        assert (Path(one["path"]) / "y").read_text() == manifest["label"] == one["label"]
+    shutil.rmtree(node["path"])
+    job.run_step(node)
+    assert ran[3:] == ["pretend step"], "what is there was made again"
+
+
+def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
+    node, ran = three
+    first, second = node["also"]
+    first["settings"]["fails"] = PrunegridError("no such column")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert not is_made(first) and is_made(second) and is_made(node)
+    assert read_state(Path(first["status"]))["reason"] == "no such column"
+    assert not Path(node["status"]).exists()
+    manifest = Path(node["path"]) / "manifest.json"
+    before = manifest.read_text()
+    manifest.unlink()  # as Snakemake does where a job fails
+    tries.bring_back([first, second, node])
+    assert manifest.read_text() == before and not is_made(first)
+    manifest.unlink()
+    del first["settings"]["fails"], ran[:]
+    job.run_step(node)
+    assert (
+        ran == ["first"] and manifest.read_text() == before and not Path(first["status"]).exists()
+    )
+
+
+def test_one_that_has_failed_before_is_made_last(three):
+    """It may be what kills the job: the others are there then."""
+    node, ran = three
+    artifacts.write_json(Path(node["also"][0]["status"]), {"state": "failed", "reason": "x"})
+    job.run_step(node)
+    assert ran == ["second", "pretend step", "first"]
+
+
+def test_what_waits_for_a_job_that_fails_has_its_reason(three, monkeypatch):
+    node, ran = three
+    first, second = node["also"]
+    second["settings"]["fails"] = job.Stopped("it was told to stop")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["first", "second"]
+    for one in (second, node):
+        assert read_state(Path(one["status"]))["reason"] == "it was told to stop"
+    assert not Path(first["status"]).exists()
+
+
+def test_a_full_disk_is_a_reason_and_no_other_error(three, monkeypatch):
+    node, ran = three
+    write = artifacts.write_json
+
+    def full(path, body):
+        if "first" in str(path) and body.get("state") == "running":
+            raise OSError(errno.ENOSPC, "no space")
+        write(path, body)
+
+    monkeypatch.setattr(artifacts, "write_json", full)
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["second", "pretend step"]
+    assert "no space left on the disk" in read_state(Path(node["also"][0]["status"]))["reason"]
+
+
+def test_one_that_another_job_makes_is_waited_for(three):
+    node, ran = three
+    second = node["also"][1]
+    begun = threading.Event()
+
+    def elsewhere():
+        with only_maker(Path(f"{second['scratch']}.lock"), "elsewhere"):
+            begun.set()
+            time.sleep(0.5)
+            job._make(second, ["cpu"])
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    begun.wait()
+    job.run_step(node)
+    other.join()
+    assert ran == ["second", "first", "pretend step"]
+
+
+def test_a_damaged_artifact_is_not_brought_back(three):
+    node, _ = three
+    node["also"][0]["settings"]["fails"] = ValueError("x")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    (Path(node["path"]) / "manifest.json").unlink()
+    (Path(node["path"]) / "y").write_text("changed")
+    tries.bring_back([node])
+    assert not is_made(node)
+
+
+def test_a_job_that_is_told_to_stop_makes_no_more(three):
+    node, ran = three
+    node["also"][0]["settings"]["fails"] = job.Stopped("it was told to stop")
+    with pytest.raises(SystemExit):
+        job.run_step(node)
+    assert ran == ["first"] and not is_made(node)
+
+
 @pytest.mark.parametrize("damage", ["changed", "other key"])
 def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node, damage):
     parent = make_parent(tmp_path)
@@ -311,11 +447,11 @@ def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
 
 
 def test_another_version_than_the_pinned_one_stops_the_step():
-    job.check_pins({"pyarrow": metadata.version("pyarrow")})
+    unchanged.check_pins({"pyarrow": metadata.version("pyarrow")})
     with pytest.raises(PrunegridError, match=r"pyarrow .*pinned: 0\.0.*make env"):
-        job.check_pins({"pyarrow": "0.0"})
+        unchanged.check_pins({"pyarrow": "0.0"})
     with pytest.raises(PrunegridError, match="not installed"):
-        job.check_pins({"no-such-package": "1"})
+        unchanged.check_pins({"no-such-package": "1"})
 
 
 def test_tokens_never_reach_a_log_or_a_reason(tmp_path, stage, node):

@@ -8,7 +8,7 @@ import pandas
 import pytest
 from museum import stopped_by
 
-from prunegrid import artifacts, job, scoring
+from prunegrid import artifacts, scoring, unchanged
 from prunegrid.leaks import Known
 from prunegrid.stages import mixture
 from prunegrid.tables import aggregate, contrasts
@@ -193,8 +193,8 @@ def test_a_score_at_chance_read_as_ability(tmp_path, right, low, verdict):
 
 
 def test_versions_that_are_not_the_pinned_ones():
-    with stopped_by(job.check_pins, "does not match its pins: numpy"):
-        job.check_pins({"numpy": "0.0.1"})
+    with stopped_by(unchanged.check_pins, "does not match its pins: numpy"):
+        unchanged.check_pins({"numpy": "0.0.1"})
 
 
 def test_tuned_on_what_is_tested(tmp_path):

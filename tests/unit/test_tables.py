@@ -126,6 +126,18 @@ def test_a_failed_cell_is_shown_with_its_reason():
     )
     text = render_markdown({"title": "", "study": "s"}, wide, tall)
     assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text
+    assert "unattested" not in text
+    published = {
+        "source": "a report",
+        "rows": [{"name": "A", "piqa": 0.5}, {"name": "B", "x": None}],
+    }
+    told = render_markdown({"title": "", "study": "s", "published": published}, wide, tall)
+    head, shown = told.split("Published elsewhere, **unattested**")
+    assert "piqa" not in head and "a report" in shown
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
+    assert [line for line in lines if line and line[0] in ["name", "A", "B"]] == [
+        ["name", "piqa", "x"], ["A", "0.5", ""], ["B", "", ""],
+    ]  # fmt: skip
 
 
 def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):

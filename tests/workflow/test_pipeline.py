@@ -94,6 +94,7 @@ def test_the_contrasts_have_verdicts_and_the_conclusions_a_page(finished, tmp_pa
     assert found["n"].tolist() == [4, 6]
     assert set(found["verdict"]) <= {
         "better", "worse", "non-inferior", "not distinguishable at this n", "not ranked: at chance",
+        "too few items for a verdict",
     }  # fmt: skip
     assert "Declared contrasts" in (finished.folder / "results/tiny.md").read_text()
     tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")

@@ -1,6 +1,9 @@
 """Benchmarks and a mixture through the whole workflow: local files in the hub's place."""
 
+import contextlib
 import json
+import subprocess
+import time
 
 import benchmark_rows
 import pandas
@@ -20,10 +23,21 @@ datasets:
         piqa: {dataset: piqa, split: train, weight: 1, prompt: "Question: {{goal}}\\nAnswer:", response: " {{[sol1, sol2][label]}}"}
         notes: {dataset: tiny-notes, split: train, weight: 1, prompt: "{{document | words(9)}}", response: " {{summary}}"}
     splits: {train: all}
+tasks:
+  own:
+    dataset: glue-rte
+    split: validation
+    rows: 5
+    define:
+      output_type: multiple_choice
+      doc_to_text: "{{sentence1}}\\nAnswer:"
+      doc_to_choice: ["no", "yes"]
+      doc_to_target: label
+      metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
 evaluations:
   tiny-tasks:
     kind: tasks
-    tasks: [piqa, openbookqa, rte]
+    tasks: [piqa, openbookqa, rte, own]
     means: {both: {tasks: [piqa, rte], metric: acc}}
     batch_size: 4
 studies:
@@ -54,7 +68,7 @@ def run(tmp_path_factory):
 
     def lay_over(tree):
         for section, profiles in yaml.safe_load(OVERLAY).items():
-            tree[section].update(profiles)
+            tree.setdefault(section, {}).update(profiles)
 
     run.configure(lay_over)
     done = run.snakemake("results/tasks.parquet")
@@ -66,8 +80,8 @@ def test_a_study_of_benchmarks_ends_in_its_table(run):
     wide = pandas.read_parquet(run.folder / "results/tasks.parquet")
     assert set(wide["status"]) == {"ok"} and len(wide) == 2
     assert wide[
-        ["piqa_n", "openbookqa_n", "rte_n", "both_n"]
-    ].drop_duplicates().values.tolist() == [[16, 10, 14, 30]]
+        ["piqa_n", "openbookqa_n", "rte_n", "both_n", "own_n"]
+    ].drop_duplicates().values.tolist() == [[16, 10, 14, 30, 5]]
     assert wide["contexts_cut"].tolist() == [0, 0]
     assert wide["both_acc"].tolist() == pytest.approx(
         ((wide["piqa_acc"] + wide["rte_acc"]) / 2).tolist()
@@ -78,7 +92,7 @@ def test_a_study_of_benchmarks_ends_in_its_table(run):
     assert wide[~tuned]["tuned_on_tasks"].isna().all()
     long = pandas.read_parquet(run.folder / "results/tasks.long.parquet")
     of_tasks = long[long["harness"].notna()]
-    assert set(of_tasks["split"]) == {"piqa", "openbookqa", "rte", "both"}
+    assert set(of_tasks["split"]) == {"piqa", "openbookqa", "rte", "both", "own"}
     assert set(of_tasks["harness"]) == {"lm-eval 0.4.13"} and set(of_tasks["shots"]) == {0}
     pairs = pandas.read_parquet(run.folder / "results/tasks.pairs.parquet")
     assert len(pairs[(pairs["split"] == "piqa") & (pairs["metric"] == "acc")]) == 1
@@ -102,14 +116,69 @@ def test_it_verifies_and_nothing_is_left_to_do(run):
     assert run.plan("results/tasks.parquet") == {}
 
 
+def manifests(run):
+    return {p: p.read_bytes() for p in (run.folder / "results/artifacts/tasks").glob("*/*.json")}
+
+
+def test_the_tasks_of_a_model_are_one_job_with_the_bytes_of_jobs_of_their_own(run, tmp_path):
+    assert len(manifests(run)) == 8
+    assert len(list((run.folder / "results/benchmarks/tasks").iterdir())) == 2
+    other = run.copy(tmp_path / "other")
+    before = {path.parent.name: json.loads(text) for path, text in manifests(other).items()}
+    for path in manifests(other):
+        path.unlink()
+    assert other.plan("results/tasks.parquet") == {"tasks": 2, "aggregate": 1}
+    key = next(key for key, made in before.items() if made["record"]["task"] == "openbookqa")
+    path = f"results/artifacts/tasks/{key}/manifest.json"
+    done = other.snakemake(path)
+    assert done.returncode == 0 and len(manifests(other)) == 1, done.stdout[-6000:]
+    alone = json.loads((other.folder / path).read_text())
+    assert alone["content"] == before[key]["content"]
+
+
+def more(tree, **change):
+    """Add a task to those that are asked, after them."""
+    task = {"task": "rte", "dataset": "glue-rte", "split": "validation", "rows": 3, **change}
+    tree["tasks"]["rte-again"] = task
+    tree["evaluations"]["tiny-tasks"]["tasks"].append("rte-again")
+
+
 def test_a_task_more_asks_that_one_alone(run, tmp_path):
     other = run.copy(tmp_path / "other")
-
-    def more(tree):
-        tree["tasks"] = {
-            "rte-again": {"task": "rte", "dataset": "glue-rte", "split": "validation", "rows": 3}
-        }
-        tree["evaluations"]["tiny-tasks"]["tasks"].append("rte-again")
-
     other.configure(more)
     assert other.plan("results/tasks.parquet") == {"tasks": 2, "aggregate": 1}
+    before = manifests(run).values()
+    done = other.snakemake("results/tasks.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    after = list(manifests(other).values())
+    assert len(after) == 10 and set(before) < set(after)
+
+
+def test_a_task_that_fails_keeps_none_of_the_others_from_being_made(run, tmp_path):
+    other = run.copy(tmp_path / "other")
+    for path in manifests(other):
+        path.unlink()
+    other.configure(lambda tree: more(tree, task="piqa"))  # whose columns rte's data lack
+    locked = set()
+    command = other.command("--keep-going", "results/tasks.parquet")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=other.folder, env=other.environment(), **quiet) as process:
+        while process.poll() is None and len(locked) < 10:
+            locks = (other.folder / ".snakemake/locks").glob("*.output.lock")
+            with contextlib.suppress(FileNotFoundError):
+                text = "".join(path.read_text() for path in locks)
+                locked = {line for line in text.splitlines() if "/tasks/" in line}
+            time.sleep(0.05)
+    assert process.returncode != 0
+    assert len(locked) == 10, "a run beside it could make what it makes"
+    made = {json.loads(text)["record"]["task"] for text in manifests(other).values()}
+    assert made == {"piqa", "openbookqa", "rte", "own"} and len(manifests(other)) == 8
+    wide = pandas.read_parquet(other.folder / "results/tasks.parquet")
+    assert set(wide["status"]) == {"failed"} and wide["reason"].str.contains("cannot make").all()
+    other.configure(lambda tree: tree["tasks"]["rte-again"].update(task="rte"))
+    before = set(manifests(other).values())
+    done = other.snakemake("results/tasks.parquet")
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert before < set(manifests(other).values())
+    wide = pandas.read_parquet(other.folder / "results/tasks.parquet")
+    assert set(wide["status"]) == {"ok"} and set(wide["rte-again_n"]) == {3}

@@ -81,4 +81,6 @@ onsuccess:
 
 
 onerror:
+    wanted = [leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)]
+    tries.bring_back(leaf.params() for leaf in wanted if leaf.stage == "tasks")
     engine.write_partial_tables(workflow, config, sorted(REQUESTED))

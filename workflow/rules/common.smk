@@ -2,7 +2,7 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine, pending, retention, tries
+from prunegrid import companions, engine, joined, pending, retention, tries
 from prunegrid.artifacts import is_dropped
 from prunegrid.config.load import validate
 from prunegrid.errors import PrunegridError
@@ -14,7 +14,8 @@ from prunegrid.tables import plan as tables
 
 engine.settle(workflow)
 engine.settle_submitted(workflow)
-REQUESTED = engine.Requested()  # studies whose table this run was asked for, in order
+REQUESTED = engine.Inherited("PRUNEGRID_STUDIES")  # whose tables this run was asked for
+APART = engine.Inherited("PRUNEGRID_APART")  # data whose tasks are led apart (`joined`)
 try:
     GRAPH = Graph(
         validate(
@@ -150,6 +151,32 @@ def shared_node(wildcards):
     return {**found, "retire": retired(me)}
 
 
+def joined_nodes(wildcards):
+    """Return the nodes that a job for benchmarks makes, the one it is called by first."""
+    me = GRAPH.find("tasks", wildcards.key)
+    return [me, *joined.others(GRAPH, me, REQUESTED, APART)]
+
+
+def joined_parents(wildcards):
+    """Return the manifests that a job for benchmarks reads."""
+    found = parents("tasks")(wildcards)
+    _, *others = joined_nodes(wildcards)
+    found += [ancient(p.manifest) for other in others for p in other.parents.values()]
+    return list(dict.fromkeys(found))
+
+
+def joined_node(wildcards):
+    """Return the params of a job for benchmarks, with those that it makes beside its own."""
+    me, *others = joined_nodes(wildcards)
+    also = [other.params() for other in others]
+    return {**me.params(), "also": also, "retire": retired(me)}
+
+
+def joined_runtime(wildcards, input, attempt):
+    """Return the minutes that a job for benchmarks may take."""
+    return sum(minutes(one, attempt) for one in joined_nodes(wildcards))
+
+
 def table_inputs(wildcards):
     """Return what the table reads; force it where the one at hand is not this config's.
 
@@ -163,7 +190,11 @@ def table_inputs(wildcards):
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind
         engine.force(workflow, tables.outputs(wildcards.study, kind))
-    return [ancient(path) for path in tables.leaves(GRAPH, wildcards.study)]
+    for key in joined.troubled(GRAPH, wildcards.study):
+        APART.add(key)
+    asked = (GRAPH, wildcards.study, REQUESTED, APART)
+    engine.lock_also(workflow, [node.manifest for node in joined.led(*asked)])
+    return [ancient(leaf.manifest) for leaf in joined.leaves(*asked)]
 
 
 def table_plan(wildcards):

@@ -11,6 +11,7 @@ OUTPUTS
     results/artifacts/mixture/{key}/<split>.parquet  id, document (a whole prompt), summary, task
     results/artifacts/tasks/{key}/scores.parquet     metric, id, value: one row an item and metric
     results/artifacts/tasks/{key}/samples.parquet    what was asked and answered, item by item
+    and the same of the other tasks of these weights that are missing (prunegrid.joined)
 """
 
 
@@ -58,7 +59,7 @@ rule mixture:
 
 rule tasks:
     input:
-        parents("tasks"),
+        joined_parents,
     output:
         "results/artifacts/tasks/{key}/manifest.json",
     log:
@@ -72,11 +73,11 @@ rule tasks:
     threads: GRAPH.config.threads
     resources:
         mem_mb=memory("tasks"),
-        runtime=runtime("tasks"),
+        runtime=joined_runtime,
         gpu=GPU,
         in_turn=1,
     params:
-        node=node("tasks"),
+        node=joined_node,
     message:
         "ask: {params.node[label]}"
     script:

@@ -153,15 +153,18 @@ def _is_still(folder: Path, opened: int) -> bool:
         return False
 
 
-def open_to_umask(folder: Path) -> None:
+def open_to_umask(place: Path) -> None:
     """Give files the permissions that the umask allows: some writers make them for one user.
 
     A file of another user, which was moved here, keeps its own.
+
+    Args:
+        place: a folder of them, or one.
     """
     mask = os.umask(0)
     os.umask(mask)
     wanted = 0o666 & ~mask
-    for path in folder.rglob("*"):
+    for path in place.rglob("*") if place.is_dir() else [place]:
         plain = path.is_file() and not path.is_symlink()
         if plain and stat.S_IMODE(path.stat().st_mode) != wanted:
             with contextlib.suppress(PermissionError):

@@ -32,22 +32,26 @@ SNAKEMAKE_MB = 400
 IN_TURN = "in_turn"
 
 
-class Requested:
-    """The studies whose tables a run was asked for, in order.
+class Inherited:
+    """Names in the order in which they were noted.
 
     Jobs on a cluster read the Snakefile again without knowing what was asked for, so they inherit
     it from the process that submitted them.
+
+    Args:
+        variable: of the environment, which holds them.
     """
 
-    VARIABLE = "PRUNEGRID_STUDIES"
+    def __init__(self, variable: str) -> None:
+        self.variable = variable
 
-    def add(self, study: str) -> None:
-        """Note a study; twice is once."""
-        if study not in self:
-            os.environ[self.VARIABLE] = ",".join([*self, study])
+    def add(self, name: str) -> None:
+        """Note a name; twice is once."""
+        if name not in self:
+            os.environ[self.variable] = ",".join([*self, name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(name for name in os.environ.get(self.VARIABLE, "").split(",") if name)
+        return iter(name for name in os.environ.get(self.variable, "").split(",") if name)
 
 
 def settle(workflow: Any) -> None:
@@ -180,6 +184,17 @@ def without_timers(workflow: Any) -> None:
 def force(workflow: Any, files: list[str]) -> None:
     """Have the job of these files run, though they exist; to be called while the DAG is built."""
     workflow.dag.forcefiles.update(files)
+
+
+def lock_also(workflow: Any, files: list[str]) -> None:
+    """Have Snakemake lock files that jobs make beside those that it knows as their outputs.
+
+    A run beside this one that makes or reads them is then refused. To be called while the DAG is
+    built: Snakemake locks after it.
+    """
+    persistence = workflow.persistence
+    known = persistence.all_outputfiles
+    persistence.all_outputfiles = lambda: [*known(), *files]
 
 
 def config_files(workflow: Any, default: Path) -> list[Path]:

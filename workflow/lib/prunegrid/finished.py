@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunegrid import costs, resources
+from prunegrid import costs, joined, resources
 from prunegrid.artifacts import recorded
 from prunegrid.costs import Step
 from prunegrid.errors import AttestationError
@@ -67,7 +67,8 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
     tsv = results / "benchmarks" / manifest["stage"] / f"{manifest['key']}.tsv"
     if tsv.exists():
         *_, row = csv.DictReader(tsv.read_text(encoding="utf-8").splitlines(), delimiter="\t")
-        seconds = float(row["s"])
+        if manifest["stage"] != joined.STAGE:  # that job may have made others too
+            seconds = float(row["s"])
         with contextlib.suppress(ValueError):  # NA where the step was too short to be looked at
             memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())

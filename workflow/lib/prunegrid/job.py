@@ -11,26 +11,25 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from prunegrid import artifacts, resources, retention, tries
 from prunegrid.devices import claim_devices
-from prunegrid.digests import path_digest
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.errors import AttestationError
 from prunegrid.failures import Stopped, report
 from prunegrid.imports import importing
-from prunegrid.keys import code_digest
 from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.meters import peak_memory
 from prunegrid.runtime import derived_seed, settle_torch
+from prunegrid.status import read_state
+from prunegrid.unchanged import check_code, check_pins, check_source
 
 log = logging.getLogger("prunegrid")
-_AGAIN = "run again: the artifact then gets the key of what is there now"
 
 
 class Job:
@@ -75,10 +74,13 @@ class Job:
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
-    """Make one artifact.
+    """Make one artifact, and those that its job makes beside it.
+
+    One that fails keeps none of the others from being made.
 
     Args:
-        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label.
+        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label;
+            `also` are such of the others.
         log_file: the log, beside standard error.
 
     Raises:
@@ -86,27 +88,85 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
             record that the table reads.
     """
     configure_logging(log_file)
-    status = Path(node["status"])
-    started = time.monotonic()
     signal.signal(signal.SIGTERM, _terminated)
+    failed: list[Mapping[str, Any]] = []
+    try:
+        _attempt(node, failed, lambda: _make_all(node, failed))
+    except BaseException as error:  # it was told to stop
+        raise SystemExit(1) from error
+    if failed:
+        raise SystemExit(1)
+
+
+def _make_all(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> None:
+    """Make a node and those that its job makes beside it; what fails is added to `failed`."""
+    with contextlib.ExitStack() as held:
+        todo, locks = _to_make(node, held)
+        if todo:
+            processes = node["settings"].get("processes", 1)
+            # After the locks: what waits for another job takes no device from it.
+            devices = held.enter_context(claim_devices(node["device"], processes))
+        for one in todo:
+            _attempt(one, failed, lambda one=one: _make(one, devices))
+            locks[one["scratch"]].close()
+        if node not in failed:
+            retention.retire(node.get("retire", ()))
+
+
+def _to_make(node: Mapping[str, Any], held: contextlib.ExitStack) -> tuple[list, dict]:
+    """Return (the nodes of a job that are still to be made, their locks by their scratch).
+
+    That the job's own is missing Snakemake has seen; others may have been made since it planned.
+    Those that have failed before, which may have killed their job, come last.
+    """
+    others = sorted(node.get("also", ()), key=_has_failed)
+    good = sum(not _has_failed(other) for other in others)
+    locks, waited = {}, {}
+    # In one order in all jobs, so that no two wait for each other.
+    for one in sorted((*others, node), key=lambda one: one["scratch"]):
+        lock = locks[one["scratch"]] = held.enter_context(contextlib.ExitStack())
+        waiting = only_maker(Path(f"{one['scratch']}.lock"), one["label"])
+        waited[one["scratch"]] = lock.enter_context(waiting)
+    looked_at = [one for one in (*others, node) if one is not node or waited[one["scratch"]]]
+    todo = [*others[:good], node, *others[good:]]
+    return [one for one in todo if not (one in looked_at and _is_made(one))], locks
+
+
+def _has_failed(node: Mapping[str, Any]) -> bool:
+    return (read_state(Path(node["status"])) or {}).get("state") == "failed"
+
+
+def _attempt(
+    node: Mapping[str, Any], failed: list[Mapping[str, Any]], act: Callable[[], None]
+) -> None:
+    """Do what makes a node, and keep its status record; where it fails, it is added to `failed`.
+
+    What was to be made beside it and was not has its reason, until it has one of its own. What is
+    no Exception (a signal) goes on.
+    """
+    status = Path(node["status"])
     try:
         artifacts.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
-        with only_maker(Path(f"{node['scratch']}.lock"), node["label"]) as waited:
-            if not (waited and _is_made(node)):
-                processes = node["settings"].get("processes", 1)
-                with claim_devices(node["device"], processes) as devices:
-                    _make(node, devices, started)
-        retention.retire(node.get("retire", ()))
+        act()
     except BaseException as error:
-        reason = report(error, node["label"])
-        with contextlib.suppress(OSError):  # a full disk must not hide the reason in the log
-            artifacts.write_json(
-                status, {"state": "failed", "reason": reason, "label": node["label"]}
-            )
-        raise SystemExit(1) from error
-    status.unlink(missing_ok=True)
+        if node not in failed:
+            failed.append(node)
+            reason = report(error, node["label"])
+            waiting = [one for one in node.get("also", ()) if one not in failed and not _there(one)]
+            for one in (node, *waiting):
+                told = {"state": "failed", "reason": reason, "label": one["label"]}
+                with contextlib.suppress(OSError):  # a full disk must not hide it in the log
+                    artifacts.write_json(Path(one["status"]), told)
+        if not isinstance(error, Exception):
+            raise
+    if node not in failed:
+        status.unlink(missing_ok=True)
+
+
+def _there(node: Mapping[str, Any]) -> bool:
+    return (Path(node["path"]) / artifacts.MANIFEST).exists()
 
 
 def _terminated(number: int, frame: Any) -> None:
@@ -114,7 +174,7 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
-    """Return whether the job that this one has waited for has made the artifact."""
+    """Return whether another job has made the artifact since this one was planned."""
     try:
         read_manifest(Path(node["path"]), node["key"])
     except AttestationError:
@@ -123,7 +183,8 @@ def _is_made(node: Mapping[str, Any]) -> bool:
     return True
 
 
-def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
+def _make(node: Mapping[str, Any], devices: list[str]) -> None:
+    started = time.monotonic()
     check_pins(node["pins"])
     check_code(node)
     folder, scratch = Path(node["path"]), Path(node["scratch"])
@@ -155,35 +216,10 @@ def _make(node: Mapping[str, Any], devices: list[str], started: float) -> None:
             _write_manifest(node, out, record, manifests, devices[0], seconds)
         else:
             retention.restore(folder, out, before, node["label"])
-    tries.keep(node)
+    if os.environ.get(tries.SUBMITTED) or node.get("also"):
+        tries.keep(node)  # another one may fail, and Snakemake takes this manifest away then
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
-
-
-def check_code(node: Mapping[str, Any]) -> None:
-    """Check that the code is still the one that the key was made of.
-
-    A run can take days; an edit meanwhile must not put other bytes under a valid key.
-
-    Raises:
-        AttestationError: it was changed.
-    """
-    roots = [Path(root) if root.endswith(".py") else root for root in node["roots"]]
-    if code_digest(roots) != node["code"]:
-        raise AttestationError(
-            "the code was changed while the run went on", where=node["label"], remedy=_AGAIN
-        )
-
-
-def check_source(node: Mapping[str, Any]) -> None:
-    """Check that a user's own file or folder is still the one that the key was made of.
-
-    Raises:
-        AttestationError: it was changed.
-    """
-    source = node["settings"].get("source", {})
-    if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
-        raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)
 
 
 def _write_manifest(
@@ -236,25 +272,3 @@ def _device_name(device: str) -> str:
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def check_pins(pins: Mapping[str, str]) -> None:
-    """Check that the installed packages are the ones that the artifact's key names.
-
-    Raises:
-        PrunegridError: one is missing or of another version (a local suffix such as +cpu apart).
-    """
-    wrong = []
-    for name, version in pins.items():
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found.partition("+")[0] != version:
-            wrong.append(f"{name} {found} (pinned: {version})")
-    if wrong:
-        raise PrunegridError(
-            f"the environment does not match its pins: {', '.join(wrong)}",
-            where="envs/",
-            remedy="run `make env` (or --use-conda), or change the pin in envs/*.yaml",
-        )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prunegrid import costs, finished, resources, upgrades
+from prunegrid import costs, finished, joined, resources, upgrades
 from prunegrid.graph import Graph
 from prunegrid.nodes import STAGES, Node, with_ancestors
 from prunegrid.pending import pending
@@ -51,9 +51,8 @@ class Rule:
     bases: Counter = field(default_factory=Counter)
 
     def add(self, step: costs.Step, estimate: finished.Estimate) -> None:
-        """Add a job."""
+        """Add what a step costs."""
         processes = step.settings.get("processes", 1)
-        self.jobs += 1
         self.seconds += estimate.seconds
         self.cpu_seconds += estimate.seconds * step.threads
         self.gpu_seconds += estimate.seconds * processes * (step.device == "cuda")
@@ -89,6 +88,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     unknown: dict[str, None] = {}
     droppable = 0
     waiting = set(todo)
+    leading = set(joined.leaves(graph, study, [study]))
     for node in sorted(with_ancestors(leaves), key=lambda node: list(STAGES).index(node.stage)):
         rule = rules.setdefault(RULES.get(node.stage, node.stage), Rule())
         if node not in waiting:
@@ -99,6 +99,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
             step = replace(step, parameters=resources.UNKNOWN)
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
+        rule.jobs += node.stage != joined.STAGE or node in leading
         rule.add(step, estimate)
         droppable += estimate.disk if node.stage in costs.WEIGHTS_MADE else 0
     cells = len(graph.plans(study))

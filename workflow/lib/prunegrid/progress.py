@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunegrid.graph import Graph
 from prunegrid.nodes import Node
-from prunegrid.status import read_state
+from prunegrid.status import read_state, with_label
 
 
 def cell_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
@@ -38,7 +38,7 @@ def _state(leaves: Sequence[Node], nodes: Sequence[Node]) -> tuple[str, str]:
     states = [(node, read_state(node.status) or {}) for node in todo]
     for node, state in states:
         if state.get("state") == "failed":
-            return "failed", f"{node.label}: {state['reason']}"
+            return "failed", with_label(node.label, state["reason"])
     for node, state in states:
         if state.get("state") == "running":
             return "running", node.label

@@ -13,6 +13,11 @@ from prunegrid.errors import AttestationError
 _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 
 
+def with_label(label: str, reason: str) -> str:
+    """Return why a step failed, after its label; many reasons begin with it."""
+    return reason if reason.startswith(f"{label}: ") else f"{label}: {reason}"
+
+
 def read_state(status: Path) -> dict[str, Any] | None:
     """Return a step's status record, None where it has none; a dead job counts as failed."""
     try:

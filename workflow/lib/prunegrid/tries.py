@@ -1,14 +1,15 @@
-"""What members of a group have made before the group failed.
+"""What a job has made before it failed: members of a group, benchmarks asked by one job.
 
 A scheduler runs a group as one job. Where one member fails (or is killed at the group's limit),
 Snakemake counts all of them as failed: it removes the manifests of those that were done, and runs
 them again at the next try. So a submitted job keeps its manifest a second time, and the next try
-finds its artifact whole, compares every file with it, and takes it as it is.
+finds its artifact whole, compares every file with it, and takes it as it is. So does a job that has
+made its own artifact, as another one may fail that it is to make beside it (`prunegrid.joined`).
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from prunegrid import artifacts
 from prunegrid.errors import AttestationError
+from prunegrid.makers import if_no_maker
 from prunegrid.manifests import read_manifest
 
 # Set in submitted jobs, and inherited by their steps.
@@ -24,11 +26,10 @@ ENDING = ".made.json"
 
 
 def keep(node: Mapping[str, Any]) -> None:
-    """Keep the manifest of an artifact that was just made, if this is a submitted job."""
-    if os.environ.get(SUBMITTED):
-        kept = _kept(node)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(node["path"]) / artifacts.MANIFEST, kept)
+    """Keep the manifest of an artifact that was just made."""
+    kept = _kept(node)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(node["path"]) / artifacts.MANIFEST, kept)
 
 
 def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -52,6 +53,22 @@ def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -
         pass  # it was changed, or cut short: it is made again
     manifest.unlink()
     return False
+
+
+def bring_back(nodes: Iterable[Mapping[str, Any]]) -> None:
+    """Give artifacts of nodes (`Node.params()`) their manifests again, after a run that failed."""
+    for node in nodes:
+        manifest = Path(node["path"]) / artifacts.MANIFEST
+        if not _kept(node).exists() or manifest.exists():
+            continue
+        with (
+            contextlib.suppress(AttestationError, OSError),
+            if_no_maker(Path(f"{node['scratch']}.lock")) as free,
+        ):
+            parents = {role: Path(parent["path"]) for role, parent in node["parents"].items()}
+            read = {r: read_manifest(path, check_files=False) for r, path in parents.items()}
+            if free and not manifest.exists():
+                restore(node, read)
 
 
 def forget(nodes: Iterable[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from prunegrid.config.census import Census
 from prunegrid.config.families import Classification, Translation
+from prunegrid.config.known import Expected, Published
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
 from prunegrid.config.tasks import Mixture, Task, Tasks
@@ -183,16 +184,6 @@ class Efficiency(Profile):
     passes: bool = False  # whole forward passes, of any architecture; new_tokens are the decoder's
 
 
-class Expected(Profile):
-    """A value that a study's cells are known to have; the table fails where they do not."""
-
-    cells: dict[str, Any]
-    column: str
-    value: float
-    within: Annotated[float, Field(gt=0)]
-    source: str
-
-
 class Side(Profile):
     """One side of a contrast: the cells (that differ by their seeds alone) that have all of it."""
 
@@ -240,6 +231,7 @@ class Study(Profile):
     evaluations: Annotated[list[str], Field(min_length=1)]
     efficiency: str | None = None
     expected: list[Expected] = []
+    published: Published | None = None
     contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
     cliffs: list[Cliff] = []
 

@@ -122,7 +122,7 @@ def overlay(
         if settings["by"] is not None:
             files = _subset(tables, settings["by"], definition.subsets[task], scratch, where)
         body = {
-            "include": str(path),
+            "include": str(path.resolve()),  # the harness looks for others beside the file
             "task": task,
             "dataset_path": "parquet",
             "dataset_name": None,

@@ -86,6 +86,7 @@ def run(
     os.environ["DISABLE_MULTIPROC"] = "1"
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     confine()
+    _forget_modules()
     try:
         manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
         loaded = manager.load([name])
@@ -108,6 +109,17 @@ def run(
             remedy="compare the data set's columns with the task's definition",
         ) from error
     return results, answering
+
+
+def _forget_modules() -> None:
+    """Have the harness read the code of its tasks anew.
+
+    It keeps a task's module, and some draw from a generator of their own when rows are read: a task
+    would be asked other choices after another one in the same process.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("lm_eval.tasks.") and hasattr(module, "__mtime__"):
+            del sys.modules[name]
 
 
 def confine() -> None:

@@ -12,12 +12,14 @@ import hashlib
 import logging
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from prunegrid import artifacts, evaluated
+from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import PrunegridError
 from prunegrid.harness import definitions, scores
 
@@ -44,7 +46,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     else:
         definition = definitions.of_config(name, settings["define"], scratch / "own")
     folders = definitions.overlay(definition, settings, parents["data"], scratch, job.where)
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = _load(parents["weights"], job.device, settings["cache_dequantized"])
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",
@@ -87,6 +89,18 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "batch_size": settings["batch_size"],
         "weights": loaded.record,
     }
+
+
+# What was loaded last: a job asks the same weights several tasks, and none changes them.
+_loaded: dict[tuple, Checkpoint] = {}
+
+
+def _load(*asked: Any) -> Checkpoint:
+    """Return weights, measured when they were loaded (arguments as of `evaluated.load`)."""
+    if asked not in _loaded:
+        _loaded.clear()  # before the next are there: two models may be more than there is room for
+        _loaded[asked] = evaluated.load(*asked)
+    return _loaded[asked]
 
 
 def items_sha256(samples: list[dict]) -> str:

@@ -14,7 +14,7 @@ from prunegrid.artifacts import MANIFEST, file_sha256, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.manifests import contents, sealed
 from prunegrid.tables import examples, expected, speed
-from prunegrid.tables.cliffs import cliff_rows
+from prunegrid.tables.cliffs import cliff_rows, rising
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
@@ -98,7 +98,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         cliffs=cliffs,
         controls=controls,
         notes=notes,
-        doubts=faults + same,
+        doubts=faults + same + rising(cliffs),
     )
     frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
     frames |= {"controls.": controls, "examples.": singles, "cliffs.": _frame(cliffs, CLIFFS)}

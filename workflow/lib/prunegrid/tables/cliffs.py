@@ -95,9 +95,27 @@ def _compared(facts: Mapping[str, Any], is_dense: bool) -> dict[str, Any]:
     at_chance = facts["at_chance"] in ("a", "both")
     row = {name: facts[name] for name in ("metric", "n", "effect", "value", "low", "high")}
     row |= {"score": facts["value_a"], "score_dense": facts["value_b"], "at_chance": at_chance}
+    neutral = 1.0 if facts["effect"] == "ratio" else 0.0
+    near, sign = (facts["low"], 1) if facts["_upwards"] else (facts["high"], -1)
+    row["better"] = near is not None and sign * (near - neutral) > 0
     row["p_margin"] = None if is_dense else facts["p_margin"]
     within = is_dense or facts["p_margin"] <= inference.LEVEL
     return row | {"non_inferior": within and not at_chance}
+
+
+def rising(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each line and score that pruning makes better: what it may not need."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["better"]:
+            line = " / ".join((row["model"], row["method"], row["finetune"]))
+            score = f"{line}: {row['split']} {row['metric']}"
+            found.setdefault(score, []).append(f"{row['sparsity_target']:g}")
+    return [
+        f"{score} is better than that of dense at {', '.join(levels)}, so it may not need what is "
+        "pruned, and its cliff says little"
+        for score, levels in found.items()
+    ]
 
 
 def _measured_sparsity(rows: Sequence[dict], side: Mapping[str, Any], prune: str) -> float | None:

@@ -79,6 +79,16 @@ def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
     return table(pandas.DataFrame(lines))
 
 
+def published_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for every row that others have published; what they do not say is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [
+        {n: "" if row.get(n) is None else str(row[n]).replace("|", "\\|") for n in names}
+        for row in rows
+    ]
+    return table(pandas.DataFrame(lines, columns=names))
+
+
 CLIFFS_ARE = (
     "Sparsities of a line are tested in rising order, on the same items as dense, one-sided at "
     "2.5% each, up to the first that fails (a fixed order needs no correction within a line; the "

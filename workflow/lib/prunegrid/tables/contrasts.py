@@ -21,6 +21,7 @@ from prunegrid.tables.schema import CONTRASTS
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
 UNSEEN = "not distinguishable at this n"
+TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
 MISSING = "not measured"
 
@@ -49,7 +50,7 @@ def contrast_rows(
     for row in made:
         if row["reason"] is None:
             row["verdict"] = verdict(row)
-        del row["_upwards"]
+        del row["_upwards"], row["_reachable"]
     return made
 
 
@@ -62,14 +63,25 @@ def _corrected(rows: Sequence[dict]) -> None:
         row[f"{name}_holm"] = value
     for row in rows:
         row.setdefault("_upwards", None)
+        row["_reachable"] = row["p"] is not None and _reachable(places, row)
         if row["p_margin_holm"] is not None:
             row["non_inferior"] = row["p_margin_holm"] <= inference.LEVEL
+
+
+def _reachable(places: Sequence[tuple[dict, str]], row: Mapping[str, Any]) -> bool:
+    """Return whether a contrast's p-value would pass, were it the least that its n can give."""
+    own = next(i for i, (other, name) in enumerate(places) if other is row and name == "p")
+    values = [other[name] for other, name in places]
+    values[own] = min(values[own], inference.least_p(row["n"]))
+    return inference.holm(values)[own] <= inference.LEVEL
 
 
 def verdict(row: Mapping[str, Any]) -> str:
     """Return the verdict on a: better, worse, non-inferior, not distinguishable, or not ranked.
 
-    A side that is at chance is never called better; what is worse than such a side is not ranked.
+    Where not even the clearest difference between so few items would have passed the correction,
+    that is said. A side that is at chance is never called better; what is worse than such a side
+    is not ranked.
     """
     neutral = 1.0 if row["effect"] == "ratio" else 0.0
     if row["p_holm"] <= inference.LEVEL and row["value"] != neutral:
@@ -79,7 +91,7 @@ def verdict(row: Mapping[str, Any]) -> str:
         return BETTER if up else WORSE
     if row["non_inferior"]:
         return NON_INFERIOR if row["at_chance"] == "none" else CHANCE
-    return UNSEEN
+    return UNSEEN if row["_reachable"] else TOO_FEW
 
 
 def measured(

@@ -151,13 +151,18 @@ def _lines(rows: pandas.DataFrame) -> Iterator[tuple[str, str, pandas.DataFrame]
 def _panel(axis: Any, rows: pandas.DataFrame, scale: str) -> None:
     rows = rows.assign(label=_labels(rows))
     arms, labels = list(dict.fromkeys(rows["arm"])), list(dict.fromkeys(rows["label"]))
+    # What there is more of is told apart by colour.
+    by_arm = len(arms) >= len(set(labels) - {"dense"})
     for label, arm, line in _lines(rows):
+        colour, marker = arms.index(arm), labels.index(label)
+        if not by_arm:
+            colour, marker = marker, colour
         axis.errorbar(
             line["density"],
             line["mean"],
             yerr=[(line["mean"] - line["low"]).clip(0), (line["high"] - line["mean"]).clip(0)],
-            color=PALETTE[arms.index(arm) % len(PALETTE)],
-            marker=MARKERS[labels.index(label) % len(MARKERS)],
+            color=PALETTE[colour % len(PALETTE)],
+            marker=MARKERS[marker % len(MARKERS)],
             linestyle="--" if arm == DENSE else "-",
             capsize=3,
             label=arm if arm == DENSE else f"{label} / {arm}",

@@ -115,13 +115,18 @@ def interval(d: ndarray, w: ndarray, seed: int) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def least_p(n: int) -> float:
+    """Return the least p-value that sign flips of n items can have."""
+    return 2.0 ** (1 - n) if n <= EXACT else 1 / (DRAWS + 1)
+
+
 def detectable(sd: float | None, n: int) -> float | None:
     """Return the smallest |θ| that n items find with power 80% at two-sided 5%.
 
     None where there is none: so few items that sign flips cannot reach 5% (five or fewer), or all
     differences alike.
     """
-    if not sd or 2.0 ** (1 - n) > LEVEL:
+    if not sd or least_p(n) > LEVEL:
         return None
     quantiles = student_quantile(1 - LEVEL / 2, n - 1) + student_quantile(POWER, n - 1)
     return quantiles * sd / math.sqrt(n)

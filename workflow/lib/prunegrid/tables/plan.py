@@ -75,6 +75,7 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "means": {name: mean.model_dump() for name, mean in means.items()},
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
+        "published": study.published.model_dump() if study.published else None,
         "contrasts": [_contrast(entry) for entry in study.contrasts],
         "cliffs": [entry.model_dump() for entry in study.cliffs],
         "bootstrap_seed": graph.config.seed,
@@ -125,11 +126,6 @@ def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
         for evaluation in found
         if evaluation.kind == "texts" and split in evaluation.splits
     )
-
-
-def leaves(graph: Graph, study_name: str) -> list[str]:
-    """Return the manifests that the table's rows are read from, each once."""
-    return [node.manifest for node in graph.study_leaves(study_name)]
 
 
 def is_stale(plan: dict[str, Any]) -> bool:

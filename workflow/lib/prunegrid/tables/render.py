@@ -12,6 +12,7 @@ from prunegrid.tables.compared import (
     cliffs_table,
     contrasts_table,
     expected_table,
+    published_table,
     tested,
 )
 from prunegrid.tables.groups import Group
@@ -77,6 +78,12 @@ def render_markdown(
         ]
     if expected:
         parts += ["Known values:", expected_table(expected)]
+    if published := plan.get("published"):
+        parts += [
+            "Published elsewhere, **unattested** (nothing shows which weights gave these numbers): "
+            + published["source"],
+            published_table(published["rows"]),
+        ]
     shown = tall[tall["kind"] != "cell"]
     if len(shown):
         parts += ["Controls (no model; not cells):", _controls(shown, headline(tall))]

@@ -13,7 +13,7 @@ import pandas
 from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import read_manifest
-from prunegrid.status import read_state
+from prunegrid.status import read_state, with_label
 from prunegrid.tables import benchmarks
 from prunegrid.tables.intervals import corpus_interval, interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
@@ -73,7 +73,7 @@ def _open(ref: dict[str, str]) -> dict:
     if not Path(ref["path"], "manifest.json").exists():
         state = read_state(Path(ref["status"])) or {}
         if state.get("state") == "failed":
-            raise PrunegridError(state["reason"], where=ref["label"])
+            raise PrunegridError(with_label(ref["label"], state["reason"]))
         if state.get("state") == "running":  # on another machine, where it cannot be looked after
             raise PrunegridError(
                 f"was not made, and its job on {state.get('host')} has not said why",

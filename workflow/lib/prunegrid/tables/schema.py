@@ -252,6 +252,7 @@ CLIFFS = (
     Column("p_margin", "Float64", "twice the one-sided p that it is worse by the margin or more"),
     Column("at_chance", "boolean", "it is not distinguishable from chance"),
     Column("non_inferior", "boolean", "worse by less than the margin, and not at chance"),
+    Column("better", "boolean", "its interval lies wholly on the better side of dense"),
     Column("held", "boolean", "non-inferior, as are all lower sparsities of the line"),
     Column("cliff", "boolean", "the highest sparsity that is held; one of each line and score"),
     Column("reason", "string", "why it could not be compared; null where it was"),

@@ -65,7 +65,7 @@ class Store:
             save_file(plain, aside, header)
             with open(aside, "rb") as handle:
                 os.fsync(handle.fileno())
-            _open_to_umask(aside)
+            artifacts.open_to_umask(aside)
             os.replace(aside, path)
         except (PrunegridError, OSError, SafetensorError) as error:
             log.warning("the training checkpoint was not written: %s", error)
@@ -98,10 +98,3 @@ class Store:
             log.warning("%s is not used: %s", path, error)
             path.unlink(missing_ok=True)
             return None
-
-
-def _open_to_umask(path: Path) -> None:
-    """Give a file the permissions that the umask allows: safetensors makes it for one user."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)

@@ -1,0 +1,114 @@
+"""Which benchmarks one job asks."""
+
+import pytest
+import yaml
+from study_world import ROOT, make
+
+from prunegrid import joined, planning
+from prunegrid.artifacts import write_json
+from prunegrid.config.load import validate
+from prunegrid.graph import Graph
+
+TASKS = {"a": ["piqa", "openbookqa"], "b": ["openbookqa", "siqa"], "c": ["hellaswag", "piqa"]}
+
+
+@pytest.fixture(autouse=True)
+def graph(tmp_path, monkeypatch):
+    """Three studies of two cells each over one model; their tasks overlap."""
+    monkeypatch.chdir(tmp_path)
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw["tasks"]["siqa"] = {**raw["tasks"]["piqa"], "rows": 7}
+    raw["tasks"]["siqa"]["task"] = "piqa"
+    grid = {"model": "smollm2-135m", "prune": ["dense", "wiki-wanda-50"], "finetune": "none"}
+    raw["evaluations"] |= {name: {"kind": "tasks", "tasks": tasks} for name, tasks in TASKS.items()}
+    raw["studies"] = {
+        name: {"dataset": "aclsum", "grid": grid, "evaluations": [name]} for name in TASKS
+    }
+    return Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+
+
+def node(graph, study, task, cell=0):
+    return graph.plans(study)[cell].tasks[task]
+
+
+def test_the_first_task_of_each_model_leads_the_others(graph):
+    found = joined.leaves(graph, "a", ["a"])
+    assert found == [node(graph, "a", "piqa", 0), node(graph, "a", "piqa", 1)]
+    for cell in (0, 1):
+        first, second = (node(graph, "a", task, cell) for task in TASKS["a"])
+        assert joined.others(graph, first, ["a"]) == [second]
+        assert joined.others(graph, second, ["a"]) == []
+
+
+def test_each_missing_task_is_asked_by_one_job(graph):
+    """Whatever studies are asked for, in whatever order, as they come one by one."""
+    for studies in (["a", "b", "c"], ["c", "b", "a"], ["b", "a"], ["c"]):
+        asked = []
+        for count, study in enumerate(studies, 1):
+            leaders = joined.leaves(graph, study, studies[:count])
+            for leader in leaders:
+                if leader not in asked:
+                    led = joined.others(graph, leader, studies[:count])
+                    assert led == joined.others(graph, leader, studies), "it changed later"
+                    assert not {leader, *led} & set(asked)
+                    asked += [leader, *led]
+        wanted = {leaf for study in studies for leaf in graph.study_leaves(study)}
+        assert set(asked) == wanted
+
+
+def test_a_leader_that_is_made_meanwhile_leads_the_same(graph):
+    first, second = (node(graph, "a", task) for task in TASKS["a"])
+    make_with_parents(first)
+    assert joined.others(graph, first, ["a"]) == [second]
+    assert joined.leaves(graph, "a", ["a"])[:2] == [first, second]
+
+
+def test_those_that_are_led_are_told(graph):
+    second = [node(graph, "a", "openbookqa", cell) for cell in (0, 1)]
+    assert joined.led(graph, "a", ["a"]) == second
+    assert set(joined.led(graph, "b", ["a", "b"])) == set(second)
+
+
+def test_data_that_could_not_be_had_keep_no_other_task_from_being_asked(graph):
+    first, second = (node(graph, "a", task) for task in TASKS["a"])
+    data = first.parents["data"]
+    assert joined.troubled(graph, "a") == []
+    write_json(data.status, {"state": "failed", "reason": "no such hub"})
+    assert joined.troubled(graph, "a") == [data.key]
+    asked = (["a", "b"], [data.key])
+    assert joined.leaves(graph, "a", *asked)[:2] == [first, second]
+    assert joined.others(graph, first, *asked) == []
+    assert joined.others(graph, second, *asked) == []
+    assert joined.others(graph, node(graph, "b", "siqa"), *asked) == []
+    make_with_parents(first)
+    assert joined.troubled(graph, "a") == []
+
+
+def test_what_is_made_meanwhile_changes_no_leader(graph):
+    first, second = (node(graph, "a", task) for task in TASKS["a"])
+    third = node(graph, "b", "siqa")
+    make_with_parents(second)
+    assert joined.others(graph, first, ["a", "b"]) == []
+    assert joined.leaves(graph, "b", ["a", "b"])[:2] == [second, third]
+    assert joined.others(graph, third, ["a", "b"]) == []
+    make_with_parents(first)
+    assert joined.leaves(graph, "a", ["a"])[:2] == [first, second], "what is there is looked at"
+
+
+def test_a_task_that_is_asked_for_by_its_file_alone_is_asked_alone(graph):
+    assert joined.others(graph, node(graph, "a", "piqa"), []) == []
+
+
+def test_a_plan_counts_jobs_and_the_time_of_all_tasks(graph, tmp_path):
+    rule = planning.plan(graph, "a", tmp_path / "results").rules["tasks"]
+    assert rule.jobs == 2 and sum(rule.bases.values()) == 4
+    make_with_parents(node(graph, "a", "piqa"))
+    later = planning.plan(graph, "a", tmp_path / "results").rules["tasks"]
+    assert (later.jobs, later.done) == (2, 1) and later.seconds < rule.seconds
+
+
+def make_with_parents(one):
+    for parent in one.parents.values():
+        if not parent.path.exists():
+            make(parent)
+    make(one)
