@@ -8,7 +8,7 @@ import yaml
 
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.graph import Graph
-from prunegrid.tables.plan import leaves, study_plan
+from prunegrid.tables.plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"
@@ -66,7 +66,7 @@ def test_the_studies_have_the_levels_and_benchmarks_of_the_architectures(whole, 
         assert step.profile.method == "dense" or step.profile.scope == "layer"
     assert set(map(tuple, levels.values())) == {(0, 0.1, 0.5, 0.9, 0.95, 0.99)}
     plan = study_plan(graph, name, ROOT)
-    assert {cliff["split"] for cliff in plan["cliffs"]} and len(leaves(graph, name)) > 20
+    assert {cliff["split"] for cliff in plan["cliffs"]} and len(graph.study_leaves(name)) > 20
     for cell in plan["cells"]:
         assert len(cell["texts"]) + len(cell["perplexities"]) + len(cell["tasks"]) >= 1
 
