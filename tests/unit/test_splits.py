@@ -100,7 +100,9 @@ def one_study(raw, name):
     return raw
 
 
-LEARNS = "finetune (wiki-chain-full) learns '{}' of 'wikipedia', which evaluation 'wikipedia-512' "
+LEARNS = (
+    "finetune (wiki-chain-full) learns '{}' of 'wikipedia', which evaluation 'wikipedia-criteria' "
+)
 
 
 @pytest.mark.parametrize(
