@@ -26,7 +26,7 @@ from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.meters import peak_memory
 from prunegrid.runtime import derived_seed, settle_torch
-from prunegrid.status import read_state
+from prunegrid.status import has_failed
 from prunegrid.unchanged import check_code, check_pins, check_source
 
 log = logging.getLogger("prunegrid")
@@ -119,21 +119,18 @@ def _to_make(node: Mapping[str, Any], held: contextlib.ExitStack) -> tuple[list,
     That the job's own is missing Snakemake has seen; others may have been made since it planned.
     Those that have failed before, which may have killed their job, come last.
     """
-    others = sorted(node.get("also", ()), key=_has_failed)
-    good = sum(not _has_failed(other) for other in others)
+    failed, good = [], []
+    for other in node.get("also", ()):
+        (failed if has_failed(Path(other["status"])) else good).append(other)
+    todo = [*good, node, *failed]
     locks, waited = {}, {}
     # In one order in all jobs, so that no two wait for each other.
-    for one in sorted((*others, node), key=lambda one: one["scratch"]):
+    for one in sorted(todo, key=lambda one: one["scratch"]):
         lock = locks[one["scratch"]] = held.enter_context(contextlib.ExitStack())
         waiting = only_maker(Path(f"{one['scratch']}.lock"), one["label"])
         waited[one["scratch"]] = lock.enter_context(waiting)
-    looked_at = [one for one in (*others, node) if one is not node or waited[one["scratch"]]]
-    todo = [*others[:good], node, *others[good:]]
+    looked_at = [one for one in todo if one is not node or waited[one["scratch"]]]
     return [one for one in todo if not (one in looked_at and _is_made(one))], locks
-
-
-def _has_failed(node: Mapping[str, Any]) -> bool:
-    return (read_state(Path(node["status"])) or {}).get("state") == "failed"
 
 
 def _attempt(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from prunegrid.graph import Graph
 from prunegrid.nodes import Node
 from prunegrid.retention import is_there
-from prunegrid.status import read_state
+from prunegrid.status import has_failed
 
 STAGE = "tasks"
 
@@ -26,7 +26,7 @@ def troubled(graph: Graph, study: str) -> list[str]:
     return [
         node.key
         for node in dict.fromkeys(data)
-        if not is_there(node.manifest) and (read_state(node.status) or {}).get("state") == "failed"
+        if not is_there(node.manifest) and has_failed(node.status)
     ]
 
 

@@ -18,6 +18,11 @@ def with_label(label: str, reason: str) -> str:
     return reason if reason.startswith(f"{label}: ") else f"{label}: {reason}"
 
 
+def has_failed(status: Path) -> bool:
+    """Return whether the last that was heard of a step is that it failed."""
+    return (read_state(status) or {}).get("state") == "failed"
+
+
 def read_state(status: Path) -> dict[str, Any] | None:
     """Return a step's status record, None where it has none; a dead job counts as failed."""
     try:

@@ -13,7 +13,7 @@ import pandas
 from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import read_manifest
-from prunegrid.status import read_state, with_label
+from prunegrid.status import has_failed, read_state, with_label
 from prunegrid.tables import benchmarks
 from prunegrid.tables.intervals import corpus_interval, interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
@@ -108,7 +108,7 @@ def open_leaves(cell: dict[str, Any], leaves: dict[str, dict]) -> dict[str, dict
     missing = [ref for ref in leaves.values() if not Path(ref["path"], "manifest.json").exists()]
     if missing:
         for ref in cell["ancestors"]:
-            if (read_state(Path(ref["status"])) or {}).get("state") == "failed":
+            if has_failed(Path(ref["status"])):
                 _open(ref)
         _open(missing[0])
     return {role: _open(ref) for role, ref in leaves.items()}
