@@ -50,6 +50,7 @@ def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) 
             else [],
             "threads": node.threads,
             "device": node.device,
+            "compute_dtype": node.compute_dtype,
             "seconds": seconds,
             "peak_memory_bytes": 10**8,
             "files": files,

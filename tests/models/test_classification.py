@@ -75,7 +75,9 @@ def data(tmp_path_factory):
 
 def ask(folder, weights, data, **changes):
     folder.mkdir()
-    job = SimpleNamespace(device="cpu", where="test", seed=lambda purpose: 5)
+    job = SimpleNamespace(
+        device="cpu", where="test", seed=lambda purpose: 5, compute_dtype="float32"
+    )
     record = classification.run(
         {**SETTINGS, **changes}, {"weights": weights, "data": data}, folder, job
     )

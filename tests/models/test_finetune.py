@@ -72,7 +72,7 @@ def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch, strategy):
 
 def test_bfloat16_qlora_learns_and_keeps_zeros(tmp_path):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4", dtype=torch.bfloat16)
-    record, out = tune(tmp_path, parent, "qlora", autocast=True, epochs=4, learning_rate=2e-2)
+    record, out = tune(tmp_path, parent, "qlora", autocast="bfloat16", epochs=4, learning_rate=2e-2)
     assert record["train"]["last_loss"] < record["train"]["first_loss"]
     assert record["weights"]["nm_valid"] is True
     assert record["weights"]["sparsity_effective"] >= 0.5
@@ -82,7 +82,7 @@ def test_bfloat16_qlora_learns_and_keeps_zeros(tmp_path):
 def test_bfloat16_stays_bfloat16(tmp_path):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4", dtype=torch.bfloat16)
     for strategy in ("full", "lora"):
-        record, _ = tune(tmp_path, parent, strategy, strategy, autocast=True)
+        record, _ = tune(tmp_path, parent, strategy, strategy, autocast="bfloat16")
         assert record["weights"]["precision"] == "bfloat16"
         assert record["weights"]["nm_valid"] is True
         assert record["train"]["last_loss"] < record["train"]["first_loss"]

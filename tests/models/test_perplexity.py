@@ -37,6 +37,7 @@ class Job:
     """What a stage may ask of its surroundings."""
 
     device: str = "cpu"
+    compute_dtype: str = "float32"
     where: str = "test"
 
 

@@ -26,6 +26,7 @@ class Job:
 
     scratch: object
     device: str = "cpu"
+    compute_dtype: str = "float32"
     where: str = "test"
     together: tuple = ()
     memory: dict = field(

@@ -45,7 +45,9 @@ def ask(tmp_path, weights, task, data, **changes):
     """Return (record, scores, samples) of a task on an artifact of rows."""
     out = tmp_path / "out"
     out.mkdir()
-    job = SimpleNamespace(device="cpu", where="test", scratch=tmp_path / "scratch")
+    job = SimpleNamespace(
+        device="cpu", where="test", scratch=tmp_path / "scratch", compute_dtype="float32"
+    )
     settings = {**SETTINGS, "task": task, **changes}
     record = tasks.run(settings, {"weights": weights, "data": data}, out, job)
     return (

@@ -61,7 +61,7 @@ def test_the_development_loss_is_the_mean_over_tokens_and_draws_nothing():
     model = tiny.model("llama").train().requires_grad_(False)
     rows = [training.Example([3 + i, 9], [5 + j for j in range(1 + i % 4)]) for i in range(5)]
     state = torch.get_rng_state()
-    settings = {"batch_size": 2, "loss_on": "response", "autocast": False}
+    settings = {"batch_size": 2, "loss_on": "response", "autocast": "float32"}
     found = training.mean_loss(model, rows, settings, 0, "cpu")
     assert model.training and torch.equal(state, torch.get_rng_state())
     total = count = 0
@@ -171,7 +171,7 @@ def movement(place, folder):
 def test_bfloat16_by_autocast_is_the_plain_run_within_rounding(place, strategy):
     terms = {"schedule": "constant", "warmup_steps": 0, "max_steps": 5}
     _, plain, one = tune(place, "plain", strategy, **terms)
-    _, cast, two = tune(place, "cast", strategy, autocast=True, **terms)
+    _, cast, two = tune(place, "cast", strategy, autocast="bfloat16", **terms)
     assert plain["losses"] != cast["losses"]
     assert cast["losses"] == pytest.approx(plain["losses"], rel=1e-2)
     moved = [movement(place, folder) for folder in (one, two)]

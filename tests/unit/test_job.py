@@ -51,6 +51,7 @@ def node(tmp_path, monkeypatch):
         "memory": {"model": "whole", "activations": "device", "chunk": 8},
         "training": {"checkpoint_every_s": None},
         "device": "cpu",
+        "compute_dtype": None,
     }
 
 

@@ -24,6 +24,7 @@ try:
         ROOT,
         REQUESTED,
     )
+    GRAPH.config.require_resolved()
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
     sys.exit(f"prunegrid: {redact(str(error))}")
@@ -124,8 +125,7 @@ def parents(stage):
     """
 
     def manifests(wildcards):
-        engine.hold_folder(workflow)
-        engine.by_keys_only(workflow)
+        engine.settle_run(workflow, GRAPH.config)
         me = GRAPH.find(stage, wildcards.key)
         made = Path(me.manifest).exists()
         # What is made does not run again because weights that it has read are made again.
@@ -184,8 +184,7 @@ def table_inputs(wildcards):
     standing.
     """
     REQUESTED.add(wildcards.study)
-    engine.hold_folder(workflow)
-    engine.by_keys_only(workflow)
+    engine.settle_run(workflow, GRAPH.config)
     engine.without_timers(workflow)
     if tables.is_stale(table_plan(wildcards)):
         kind = GRAPH.config.profile("studies", wildcards.study).kind

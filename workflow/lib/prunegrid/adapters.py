@@ -43,7 +43,7 @@ def tuning_loss(model: nn.Module, context: Context) -> float:
 
     Never under autocast: a merge is measured in the dtype of the weights themselves.
     """
-    rows, settings = context.examples[:MERGE_ROWS], context.settings | {"autocast": False}
+    rows, settings = context.examples[:MERGE_ROWS], context.settings | {"autocast": "float32"}
     return training.mean_loss(model, rows, settings, context.pad, context.device)
 
 

@@ -12,6 +12,7 @@ from prunegrid.config.load import merge, read_files, validate
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.graph import Graph
 from prunegrid.keys import LIBRARY
+from prunegrid.precision import NAMED
 
 ROOT = LIBRARY.parent.parent
 DEVICES = ("cpu", "cuda")
@@ -49,15 +50,17 @@ def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[G
 
 
 def elsewhere(graphs: Iterable[Graph]) -> list[Graph]:
-    """Return the same graphs for the devices that their configs do not name.
+    """Return the same graphs for the devices and precisions that their configs do not name.
 
-    A store is used by a machine with a GPU and by one without, whose keys differ.
+    A store is used by machines with a GPU and without, with bfloat16 and without: their keys
+    differ.
     """
     return [
-        Graph(one.config.on(device), ROOT)
+        Graph(one.config.on(device, precision), ROOT)
         for one in graphs
         for device in DEVICES
-        if device != one.config.device
+        for precision in NAMED
+        if (device, precision) != (one.config.device, one.config.resolved_dtype)
     ]
 
 

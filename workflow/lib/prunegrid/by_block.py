@@ -22,7 +22,7 @@ from prunegrid import artifacts, attest, checkpoint, malloc
 from prunegrid.blocks import find_blocks
 from prunegrid.extent import Extent
 from prunegrid.lazy_tensors import LazyLinears, LazyTensors
-from prunegrid.loading import auto_class, kind_of, read_tokenizer
+from prunegrid.loading import auto_class, compute_in, kind_of, read_tokenizer, widened
 from prunegrid.pruning.boundary import Storage
 from prunegrid.pruning.holding import Holding
 from prunegrid.shards import ShardWriter, measure
@@ -36,13 +36,15 @@ class ByBlock:
         blocks: its blocks.
         tokenizer: None where the folder holds none.
         tensors: the folder's tensors, read when asked for.
+        dtype: that the folder is stored in.
 
     Args:
         folder: as `save_pretrained` writes it.
         device: where blocks run.
+        compute_dtype: tensors stored in less are widened when they are read.
     """
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, compute_dtype: str = "bfloat16") -> None:
         from transformers import AutoConfig
 
         malloc.give_back()
@@ -53,7 +55,8 @@ class ByBlock:
         self.tokenizer = read_tokenizer(folder)
         self.tensors = LazyTensors(folder)
         self.blocks = find_blocks(self.model)
-        self._device, self._pinned = device, -1
+        self.dtype: torch.dtype = config.dtype
+        self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
         self._load_outside()
         for index, block in enumerate(self.blocks.modules):
             block.register_forward_pre_hook(lambda *_, index=index: self._load(index))
@@ -69,7 +72,7 @@ class ByBlock:
         return LazyLinears(linears, self.tensors)
 
     def _load_outside(self) -> None:
-        found = {name: self.tensors[name].to(self._device) for name in self.outside()}
+        found = {name: self._read(name) for name in self.outside()}
         self.model.load_state_dict(found, strict=False, assign=True)
         self.model.tie_weights()
         for name, buffer in self.model.named_buffers():
@@ -77,13 +80,16 @@ class ByBlock:
                 owner, _, leaf = name.rpartition(".")
                 self.model.get_submodule(owner)._buffers[leaf] = buffer.to(self._device)
 
+    def _read(self, name: str) -> Tensor:
+        return widened(self.tensors[name], self._compute_dtype).to(self._device)
+
     def _load(self, index: int) -> None:
         block, prefix = self.blocks.modules[index], f"{self.blocks.names[index]}."
         # One that only stands in for itself needs no weights.
         if "forward" in block.__dict__ or next(block.parameters()).device.type != "meta":
             return
         found = {
-            name.removeprefix(prefix): self.tensors[name].to(self._device)
+            name.removeprefix(prefix): self._read(name)
             for name in self.tensors
             if name.startswith(prefix)
         }
@@ -127,6 +133,7 @@ class Dense:
         model, tokenizer: the tokenizer is None where the folder holds none.
         holding: how the model is held.
         record: its WEIGHTS RECORD.
+        dtype: of the folder's floats; the model computes in this or a wider one.
     """
 
     folder: Path
@@ -134,6 +141,7 @@ class Dense:
     tokenizer: Any
     holding: Holding
     record: dict
+    dtype: torch.dtype
 
     def writer(self, out: Path, extent: Extent) -> ShardWriter:
         """Return a writer of a folder that differs from this one in what `extent` says."""
@@ -153,11 +161,13 @@ def open_dense(folder: Path, job) -> Dense:
     storage = Storage(memory["activations"], memory["chunk"], job.scratch)
     if memory["model"] == "whole":
         loaded = checkpoint.load(folder, job.device)
+        dtype = loaded.model.dtype
+        compute_in(loaded.model, job.compute_dtype)
         holding = Holding(storage=storage)
-        return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record)
-    source = ByBlock(folder, job.device)
+        return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record, dtype)
+    source = ByBlock(folder, job.device, job.compute_dtype)
     recorded = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
     extent = Extent.of(recorded)
     record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
     attest.require_same(record, recorded, str(folder))
-    return Dense(folder, source.model, source.tokenizer, source.holding(storage), record)
+    return Dense(folder, source.model, source.tokenizer, source.holding(storage), record, source.dtype)

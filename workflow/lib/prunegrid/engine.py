@@ -21,13 +21,19 @@ from typing import IO, Any
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
-from prunegrid import tries
+from prunegrid import machine, precision, tries
+from prunegrid.config.load import Config
+from prunegrid.errors import PrunegridError
 from prunegrid.repair import LIVE
+from prunegrid.resources import SMALLEST_MB
 
 # Files that this process holds locked for its time.
 _held: list[IO] = []
 # Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
 SNAKEMAKE_MB = 400
+# Set for the nested run that writes partial tables.
+PARTIAL = "PRUNEGRID_PARTIAL"
+_settled: list[bool] = []
 # What the members of a group take of each other: a resource of their rules.
 IN_TURN = "in_turn"
 
@@ -125,6 +131,52 @@ def beside_mb(workflow: Any) -> int:
     return 0 if workflow.local_exec else SNAKEMAKE_MB
 
 
+def settle_run(workflow: Any, config: Config) -> None:
+    """Settle what a run needs before its DAG is whole; once, however often it is called.
+
+    To be called while the DAG is built: before that Snakemake does not know where jobs will run.
+
+    Raises:
+        SystemExit: the folder cannot be written, the memory is too small for any job, or jobs that
+            run elsewhere are to compute in what this machine is fast in.
+    """
+    hold_folder(workflow)
+    by_keys_only(workflow)
+    if not workflow.is_main_process or os.environ.get(PARTIAL) or _settled:
+        return
+    _settled.append(True)
+    try:
+        said = [_limit(workflow)] if workflow.local_exec else []
+        said += [precision.describe(config, Path("results"), workflow.local_exec)]
+    except PrunegridError as error:
+        sys.exit(f"prunegrid: {error}")
+    logger.info("; ".join(filter(None, said)))
+
+
+def _limit(workflow: Any) -> str:
+    """Keep local jobs within the memory of the machine; return what will be used, in words.
+
+    A limit that the user gave (`--resources mem_mb=…`) stays as it is.
+
+    Raises:
+        PrunegridError: the smallest job needs more memory than there is.
+    """
+    if "mem_mb" not in workflow.global_resources:
+        workflow.register_resource("mem_mb", machine.memory_mb())
+    limit, count = workflow.global_resources["mem_mb"].value, cores(workflow)
+    if limit < SMALLEST_MB and not workflow.dryrun:
+        raise PrunegridError(
+            f"jobs may use {limit:,} MB of memory here, and the smallest needs {SMALLEST_MB:,} MB",
+            remedy="raise the limit (of the container, or --resources mem_mb=…), or free memory",
+        )
+    if count > machine.cores():
+        logger.warning(
+            f"{count} cores were asked for and this process may use {machine.cores()}: jobs will "
+            "wait for each other, and measured times mean little."
+        )
+    return f"{count} job{'s' if count > 1 else ''} at a time, {limit / 1000:.0f} GB of memory"
+
+
 def settle_submitted(workflow: Any) -> None:
     """Run the members of a submitted group one after another, as its resources were asked for.
 
@@ -208,7 +260,7 @@ def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> Non
     The tables are made by a job of their own, in the same environment as every table, by a nested
     run; a table so made is out of date by its key, so the next run completes it.
     """
-    if not studies or os.environ.get("PRUNEGRID_PARTIAL"):
+    if not studies or os.environ.get(PARTIAL):
         return
     uses_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as handle:
@@ -218,7 +270,7 @@ def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> Non
         command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
         command += ["--use-conda"] if uses_conda else []
         command += ["--", *(f"results/status/{study}.partial" for study in studies)]
-        environment = {**os.environ, "PRUNEGRID_PARTIAL": "1"}
+        environment = {**os.environ, PARTIAL: "1"}
         done = subprocess.run(command, env=environment, check=False)
     for study in studies:
         if done.returncode:

@@ -7,10 +7,15 @@ from pathlib import Path
 from prunegrid import checkpoint
 from prunegrid.checkpoint import Checkpoint
 from prunegrid.imports import importing
+from prunegrid.loading import compute_in
 
 
 def load(
-    folder: Path, device: str = "cpu", cache_dequantized: bool = False, attest: bool = True
+    folder: Path,
+    device: str = "cpu",
+    cache_dequantized: bool = False,
+    attest: bool = True,
+    compute_dtype: str = "bfloat16",
 ) -> Checkpoint:
     """Return the checkpoint of any weights artifact, measured in memory (see `checkpoint.load`).
 
@@ -20,13 +25,17 @@ def load(
     Args:
         cache_dequantized: keep the sums of a base and its adapter in memory: the same
             numbers, about twice as fast a decoding on the CPU, for the memory of plain weights.
+        compute_dtype: weights stored in less are widened once they are attested.
     """
     if not checkpoint.is_in_parts(folder):
-        return checkpoint.load(folder, device, attest)
+        loaded = checkpoint.load(folder, device, attest)
+        compute_in(loaded.model, compute_dtype)
+        return loaded
     with importing("peft"):
         from prunegrid import masked_lora, parts, quantized
 
     loaded = checkpoint.load(folder, device, attest, read=parts.read)
     masked_lora.allow_cache(loaded.model, cache_dequantized)
     quantized.allow_cache(loaded.model, cache_dequantized)
+    compute_in(loaded.model, compute_dtype)
     return loaded

@@ -18,7 +18,15 @@ from prunegrid.config.load import Config
 from prunegrid.config.sources import NUMBERS
 from prunegrid.grid import expand
 from prunegrid.measures import Measures
-from prunegrid.nodes import SCORES_WITH_MODEL, STAGES, Node, with_ancestors, without_paths
+from prunegrid.nodes import (
+    SCORES_WITH_MODEL,
+    STAGES,
+    WEIGHTS,
+    Node,
+    with_ancestors,
+    without_paths,
+)
+from prunegrid.precision import NAMED
 from prunegrid.slices import Slices
 
 ENV_FILE = Path("envs/models.yaml")
@@ -134,6 +142,7 @@ class Graph:
             "pins": pins,
             "threads": self.config.threads if threaded else None,
             "device": self.config.device if threaded else None,
+            "compute_dtype": self._compute_dtype(settings, parents) if threaded else None,
         }
         key = keys.digest(identity)
         if (stage, key) not in self._nodes:
@@ -148,11 +157,23 @@ class Graph:
                 pins,
                 self.config.threads,
                 device,
+                identity["compute_dtype"],
                 self.config.memory,
                 self.config.training,
                 key,
             )
         return self._nodes[stage, key]
+
+    def _compute_dtype(self, settings: dict, parents: dict[str, Node]) -> str:
+        """Return what a step's products are computed in.
+
+        Training says it itself. All else follows the weights: those stored in float32 are computed
+        in float32, those in bfloat16 in what the device is fast in.
+        """
+        if "autocast" in settings:
+            return settings["autocast"]
+        stored = {_stored_dtype(p) for p in parents.values() if p.stage in WEIGHTS}
+        return self.config.resolved_dtype if "bfloat16" in stored else "float32"
 
     @functools.cache  # noqa: B019 - one graph lives as long as the process
     def _pinned(self, packages: tuple[str, ...]) -> dict[str, str]:
@@ -258,6 +279,15 @@ def _pruning_roots(profile: Any) -> tuple[str, ...]:
     roots = [f"prunegrid.pruning.{profile.method}"]
     roots += [f"prunegrid.updates.{profile.update}"] if profile.update else []
     return (*roots, f"prunegrid.allocation.{profile.allocation}")
+
+
+def _stored_dtype(weights: Node) -> str:
+    """Return the dtype of the floats that weights are stored in (of packed ones, those beside)."""
+    while weights.stage != "model":
+        if weights.settings.get("precision") in NAMED:
+            return weights.settings["precision"]
+        weights = weights.parents["weights"]
+    return weights.settings["dtype"]
 
 
 def _before_pruning(weights: Node) -> Node:

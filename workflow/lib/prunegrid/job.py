@@ -25,6 +25,7 @@ from prunegrid.logs import configure_logging
 from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
 from prunegrid.meters import peak_memory
+from prunegrid.precision import warn_if_emulated
 from prunegrid.runtime import derived_seed, settle_torch
 from prunegrid.status import has_failed
 from prunegrid.unchanged import check_code, check_pins, check_source
@@ -41,6 +42,7 @@ class Job:
         scratch: a folder that outlives a killed job of the same key; removed on success.
         where: a label of the step for error messages.
         threads: torch's threads.
+        compute_dtype: what products are computed in; None where the step computes none.
         settings: the slice of the config.
         memory: how a model and its activations are held (`config.profiles.Memory`).
         training: how often training saves its state (`config.profiles.Training`).
@@ -53,6 +55,7 @@ class Job:
         self.device, self.devices = devices[0], list(devices)
         self.scratch, self.where = scratch, node["label"]
         self.threads, self.settings = node["threads"], dict(node["settings"])
+        self.compute_dtype: str | None = node["compute_dtype"]
         self.memory: Mapping[str, Any] = node["memory"]
         self.training: Mapping[str, Any] = node["training"]
         self.together = [
@@ -197,6 +200,7 @@ def _make(node: Mapping[str, Any], devices: list[str]) -> None:
     if "torch" in node["pins"]:
         with importing("torch"):
             settle_torch(node["threads"])
+    warn_if_emulated(node["compute_dtype"], devices[0], node["label"])
     scratch.mkdir(parents=True, exist_ok=True)
     log.info("%s: started (key %s)", node["label"], node["key"])
     artifacts.require_space(folder, resources.space(node, manifests))
@@ -238,6 +242,7 @@ def _write_manifest(
         "lineage": _lineage(parents),
         "threads": node["threads"],
         "device": _device_name(device),
+        "compute_dtype": node["compute_dtype"],
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "versions": {name: metadata.version(name) for name in node["pins"]},
         "seconds": round(seconds, 3),

@@ -6,7 +6,8 @@ and the task that a profile names. Nothing in it says how a kind is pruned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,41 @@ def read_model(folder: Path) -> nn.Module:
                 remedy="the folder is incomplete or of another model: make or download it again",
             )
     return model.eval()
+
+
+def compute_in(model: nn.Module, dtype: str) -> nn.Module:
+    """Return the model with its floating-point tensors in a wider dtype, changed in place.
+
+    Packed weights stay packed: they are dequantized to the dtype of what they multiply. Nothing is
+    narrowed, so float32 weights stay as they are whatever is asked for.
+
+    Args:
+        dtype: "float32" or "bfloat16".
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        wider = widened(tensor.data, dtype)
+        if wider.dtype != tensor.dtype:
+            tensor.data = wider
+    return model
+
+
+@contextlib.contextmanager
+def computing_in(model: nn.Module, dtype: str) -> Iterator[None]:
+    """Let frozen weights be in a wider dtype inside the context, and as they were after it."""
+    before = {t: t.data for t in (*model.parameters(), *model.buffers())}
+    compute_in(model, dtype)
+    try:
+        yield
+    finally:
+        for tensor, data in before.items():
+            tensor.data = data
+
+
+def widened(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Return a tensor in a wider dtype; itself where it is as wide, or holds no floats."""
+    wanted = getattr(torch, dtype)
+    narrower = tensor.is_floating_point() and tensor.dtype.itemsize < wanted.itemsize
+    return tensor.to(wanted) if narrower else tensor
 
 
 def read_tokenizer(folder: Path):

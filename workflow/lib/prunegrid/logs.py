@@ -16,6 +16,8 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer )[\w.~+/=-]+"), r"\1***"),
 )
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+# Set where jobs are to write to their logs alone, libraries and all.
+QUIET = "PRUNEGRID_QUIET"
 _SHORTEST = 6  # a shorter "secret" would cover parts of words
 
 
@@ -33,14 +35,20 @@ def redact(text: str) -> str:
 def configure_logging(log_file: str | os.PathLike | None) -> None:
     """Send one line an event to the log file and to standard error, secrets left out.
 
-    Where the file cannot be written (a full disk), standard error alone has them.
+    Where the file cannot be written (a full disk), standard error alone has them. A quiet job
+    (QUIET) writes all that it would print to its log, what libraries print by themselves too.
     """
     logging.raiseExceptions = False  # a line that cannot be written is no reason for a traceback
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_file:
         with contextlib.suppress(OSError):
             Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
+            file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+            handlers.append(file)
+            if os.environ.get(QUIET):
+                handlers.pop(0)
+                for stream in (1, 2):
+                    os.dup2(file.stream.fileno(), stream)
     for handler in handlers:
         handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 ARTIFACTS = Path("results/artifacts")
+# Stages whose artifacts are weights.
+WEIGHTS = ("model", "prune", "finetune", "transform")
 
 # Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
 # Those of `scores` are joined by the PACKAGES of its metrics.
@@ -56,6 +58,7 @@ class Node:
         pins: {package: version} of the packages that its bytes depend on.
         threads: torch's threads.
         device: "cpu" or "cuda".
+        compute_dtype: what its products are computed in; None where it computes none.
         memory: how models are held; not part of the key.
         training: how often training saves its state; not part of the key.
         key: what all of it comes to.
@@ -70,6 +73,7 @@ class Node:
     pins: dict[str, str]
     threads: int
     device: str
+    compute_dtype: str | None
     memory: dict[str, Any]
     training: dict[str, Any]
     key: str = field(default="")
@@ -124,6 +128,7 @@ class Node:
             "pins": self.pins,
             "threads": self.threads,
             "device": self.device,
+            "compute_dtype": self.compute_dtype,
             "memory": self.memory,
             "training": self.training,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class Plan:
     droppable: int
     unknown: list[str]
     upgraded: list[upgrades.Upgrade]
+    precision: str
 
 
 def plan(graph: Graph, study: str, results: Path) -> Plan:
@@ -104,7 +105,14 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         droppable += estimate.disk if node.stage in costs.WEIGHTS_MADE else 0
     cells = len(graph.plans(study))
     found = upgrades.find(graph, todo, results)
-    return Plan(study, cells, rules, droppable, list(unknown), found)
+    precision = _precision(node for node in with_ancestors(leaves) if node in waiting)
+    return Plan(study, cells, rules, droppable, list(unknown), found, precision)
+
+
+def _precision(nodes: Iterable[Node]) -> str:
+    """Return in words what steps that tune compute in; empty where none does."""
+    counts = Counter(node.compute_dtype for node in nodes if node.stage == "finetune")
+    return ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
 
 
 def _reads_weights(node: Node) -> bool:
@@ -169,6 +177,8 @@ def _remarks(found: Plan, keep: str) -> list[str]:
         "times: alike = scaled from finished steps of the same method; stage = of the same stage; "
         "formula = from the model's size (docs/operations.md)"
     ]
+    if found.precision:
+        text.append(f"tunings compute: {found.precision} (compute_dtype and autocast in the config)")
     free = shutil.disk_usage(Path.cwd()).free
     if keep == "needed":
         text.append(

@@ -22,7 +22,7 @@ from typing import Any
 
 from prunegrid import costs, modules
 from prunegrid.costs import Step
-from prunegrid.nodes import Node
+from prunegrid.nodes import WEIGHTS, Node
 
 FIXED_MB = 800
 # A model whose size nothing tells is taken for one of so many parameters.
@@ -36,6 +36,7 @@ UNKNOWN_MB = {
     "baseline": 400,
     "scores": 700,
 }
+SMALLEST_MB = min(UNKNOWN_MB.values())
 BYTES_A_PARAMETER = {
     "model": 9,
     "calibration": 6,
@@ -63,7 +64,6 @@ STRUCTURED = 8
 MASKED = {"full": 28, "seq2seq": 28}
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
-WEIGHTS = ("model", "prune", "finetune", "transform")
 # Minutes that any step may take, and how many times its estimate: of a download, of all others.
 LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 4
 # "135m" of smollm2-135m, "1.3B" of opt-1.3B; not the "2m" of m2m100.

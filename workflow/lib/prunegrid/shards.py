@@ -58,6 +58,8 @@ class ShardWriter:
                 continue
             flipped = is_transposed(self._model.get_submodule(name))
             tensors[f"{name}.weight"] = weight.t() if flipped else weight
+        for name in tensors:  # what was computed in a wider dtype is stored as the source is
+            tensors[name] = tensors[name].to(self._tensors[name].dtype)
         self._add(tensors)
 
     def _add(self, tensors: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
 from prunegrid.keys import digest, literals
+from prunegrid.precision import AUTO
 
 
 class Slices:
@@ -163,6 +164,8 @@ class Slices:
             settings["adapter"] = profile.way
         if not facts["TRAINS"]:
             return settings
+        if profile.autocast == AUTO:
+            settings["autocast"] = self.config.resolved_dtype
         return {
             **settings,
             **self._learned(profile, dataset),

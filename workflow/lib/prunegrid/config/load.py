@@ -13,6 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from prunegrid import precision
 from prunegrid.config import plain, profiles
 from prunegrid.config.profile import Profile
 from prunegrid.config.references import check_references
@@ -42,7 +43,8 @@ class Config:
     """A validated config.
 
     Attributes:
-        seed, threads, device, dtype, memory, training, retention: the keys beside the sections.
+        seed, threads, device, dtype, compute_dtype, memory, training, retention: the keys beside
+            the sections.
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
     """
@@ -51,6 +53,7 @@ class Config:
     threads: int
     device: str
     dtype: str
+    compute_dtype: str
     memory: dict[str, Any]
     training: dict[str, Any]
     retention: str
@@ -61,9 +64,32 @@ class Config:
         """Return the named profile of a section."""
         return self.sections[section][name]
 
-    def on(self, device: str) -> Config:
-        """Return the same config for another device."""
-        return dataclasses.replace(self, device=device)
+    def on(self, device: str, compute_dtype: str) -> Config:
+        """Return the same config for another device and precision."""
+        return dataclasses.replace(self, device=device, compute_dtype=compute_dtype)
+
+    def leaves_open(self) -> bool:
+        """Return whether a step may compute in what the device is fast in."""
+        open_to_all = any(p.autocast == precision.AUTO for p in self.sections["finetune"].values())
+        return self.compute_dtype == precision.AUTO and (open_to_all or self.dtype == "bfloat16")
+
+    def require_resolved(self) -> None:
+        """Check that what is left open can be settled here.
+
+        Raises:
+            PrunegridError: it cannot.
+        """
+        if self.leaves_open():
+            _ = self.resolved_dtype
+
+    @functools.cached_property
+    def resolved_dtype(self) -> str:
+        """What products are computed in where the config leaves it open: bfloat16 or float32.
+
+        Raises:
+            PrunegridError: it is auto, and the device cannot be seen here.
+        """
+        return precision.resolve(self.compute_dtype, self.device)
 
 
 class Places:

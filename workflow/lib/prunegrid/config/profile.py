@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from prunegrid.errors import nearest
+from prunegrid.precision import AUTO, NAMED
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Rate = Annotated[float, Field(gt=0)]
+
+
+def _precision(value: Any) -> Any:
+    """Return a precision by its name; true and false, as older configs say it, have one too."""
+    if isinstance(value, bool):
+        return "bfloat16" if value else "float32"
+    if value not in (AUTO, *NAMED):
+        raise ValueError(f"{value!r} is no precision; {nearest(str(value), (AUTO, *NAMED))}")
+    return value
+
+
+# What products are computed in; auto is settled by the device (`prunegrid.precision`).
+Precision = Annotated[Literal["auto", "bfloat16", "float32"], BeforeValidator(_precision)]
 
 
 class Profile(BaseModel):

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from prunegrid.config.census import Census
 from prunegrid.config.families import Classification, Translation
 from prunegrid.config.known import Expected, Published
-from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
+from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
 from prunegrid.config.tasks import Mixture, Task, Tasks
 
@@ -294,6 +294,7 @@ class Globals(Profile):
     threads: Positive = 1
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Precision = "auto"
     memory: Memory = Memory()
     training: Training = Training()
     retention: Literal["all", "needed"] = "all"

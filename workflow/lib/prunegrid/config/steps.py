@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from prunegrid import modules
-from prunegrid.config.profile import Fraction, NonNegative, Positive, Profile, Rate
+from prunegrid.config.profile import (
+    Fraction,
+    NonNegative,
+    Positive,
+    Precision,
+    Profile,
+    Rate,
+)
 from prunegrid.errors import PrunegridError
 from prunegrid.nm import parse_nm
 
@@ -162,7 +169,7 @@ class Finetune(Profile):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["linear", "constant"] = "linear"
     max_grad_norm: Rate = 1.0
-    autocast: bool = False
+    autocast: Precision = "auto"
     loss_on: Literal["response", "all"] = "response"
     gradient_checkpointing: bool = False
     processes: Positive = 1

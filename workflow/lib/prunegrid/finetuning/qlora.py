@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from prunegrid import adapters, checkpoint, masked_lora, parts, quantized, training
+from prunegrid import adapters, checkpoint, loading, masked_lora, parts, quantized, training
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
@@ -44,7 +44,8 @@ def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpo
     base = quantized.quantize(
         context.folder, context.device, settings["quantization"], settings["double_quant"]
     )
-    model, facts = adapters.train(context, base, names, settings)
+    with loading.computing_in(base, settings["autocast"]):
+        model, facts = adapters.train(context, base, names, settings)
     if way in adapters.BESIDE:
         return facts, parts.save(model, tokenizer, context.out, pattern, extent=context.extent)
     loss = adapters.tuning_loss(model, context)

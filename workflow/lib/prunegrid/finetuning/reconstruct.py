@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from prunegrid import checkpoint, paired
 from prunegrid.blocks import find_blocks, oriented
 from prunegrid.errors import PrunegridError
+from prunegrid.loading import compute_in
 from prunegrid.obs import dampened
 from prunegrid.pruning.boundary import ON_DEVICE, Storage
 from prunegrid.pruning.replay import Replay
@@ -52,6 +53,9 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     """
     parent, memory = context.checkpoint, context.job.memory
     dense = checkpoint.load(context.parents["dense"], context.device)
+    stored = parent.model.dtype
+    for model in (parent.model, dense.model):
+        compute_in(model, context.job.compute_dtype)
     tokens = load_file(context.parents["calibration"] / "tokens.safetensors")["tokens"]
     storage = Storage(memory["activations"], memory["chunk"], context.job.scratch)
     own = {name: settings[name] for name in SETTINGS}
@@ -65,7 +69,7 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
         "error_after": sum(after for _, after in errors) / len(errors),
     }
     pattern, adapter = parent.record["pattern"], parent.record["adapter"]
-    model = parent.model.to("cpu")
+    model = parent.model.to("cpu", stored)
     return checkpoint.write_plain(
         model, parent.tokenizer, context.out, pattern, adapter, context.extent
     )

@@ -60,6 +60,7 @@ class Context:
         self.examples, shares = reader.read(settings["split"], settings["rows"])
         self.facts |= shares | reader.facts()
         self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
+        self.facts["compute_dtype"] = settings["autocast"]
         if settings["dev_split"] is None:
             return
         self.dev, _ = reader.read(settings["dev_split"], settings["dev_rows"])

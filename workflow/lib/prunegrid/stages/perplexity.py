@@ -48,7 +48,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = evaluated.load(
+        parents["weights"],
+        job.device,
+        settings["cache_dequantized"],
+        compute_dtype=job.compute_dtype,
+    )
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "perplexity needs a causal language model with its tokenizer",

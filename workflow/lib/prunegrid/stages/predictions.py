@@ -18,7 +18,12 @@ log = logging.getLogger(__name__)
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = evaluated.load(
+        parents["weights"],
+        job.device,
+        settings["cache_dequantized"],
+        compute_dtype=job.compute_dtype,
+    )
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)

@@ -100,7 +100,7 @@ def _alone(
             parent.model, recipe, **inputs, propagation=propagation, holding=holding
         )
         return report, checkpoint.write_plain(
-            parent.model.to("cpu"),
+            parent.model.to("cpu", parent.dtype),
             parent.tokenizer,
             out,
             pattern=recipe.pattern,

@@ -46,7 +46,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     else:
         definition = definitions.of_config(name, settings["define"], scratch / "own")
     folders = definitions.overlay(definition, settings, parents["data"], scratch, job.where)
-    loaded = _load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = _load(
+        parents["weights"], job.device, settings["cache_dequantized"], job.compute_dtype
+    )
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",
@@ -96,10 +98,14 @@ _loaded: dict[tuple, Checkpoint] = {}
 
 
 def _load(*asked: Any) -> Checkpoint:
-    """Return weights, measured when they were loaded (arguments as of `evaluated.load`)."""
+    """Return weights, measured when they were loaded.
+
+    Args:
+        asked: folder, device, cache_dequantized, compute_dtype of `evaluated.load`.
+    """
     if asked not in _loaded:
         _loaded.clear()  # before the next are there: two models may be more than there is room for
-        _loaded[asked] = evaluated.load(*asked)
+        _loaded[asked] = evaluated.load(*asked[:3], compute_dtype=asked[3])
     return _loaded[asked]
 
 

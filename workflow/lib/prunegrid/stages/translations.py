@@ -34,7 +34,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 expected="whole references, and translations that end by themselves",
                 remedy=f"name a generation profile without {key}",
             )
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
+    loaded = evaluated.load(
+        parents["weights"],
+        job.device,
+        settings["cache_dequantized"],
+        compute_dtype=job.compute_dtype,
+    )
     if loaded.tokenizer is None or not forward.is_encoder_decoder(loaded.model):
         raise PrunegridError(
             "translation needs an encoder-decoder with its tokenizer",

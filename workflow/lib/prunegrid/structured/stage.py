@@ -30,6 +30,7 @@ from prunegrid.blocks import oriented
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.forward import run_window
+from prunegrid.loading import compute_in
 from prunegrid.pruning.boundary import Storage
 from prunegrid.structured import correction, criterion_module, shapes
 from prunegrid.structured.choice import choose
@@ -60,7 +61,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["weights"], job.where)
     began = time.perf_counter()
     parent = checkpoint.load(parents["weights"], job.device)
-    model, before = parent.model, parent.record
+    model, before, dtype = parent.model, parent.record, parent.model.dtype
+    compute_in(model, job.compute_dtype)
     tokens = _tokens(settings, parents, job.where)
     probe = tokens[:1, :PROBE_TOKENS] if tokens is not None else torch.arange(PROBE_TOKENS)[None]
     plan = plan_of(model, before, settings, probe, job.where)
@@ -75,7 +77,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             )
         zero_units(plan, removed)
     extent = removed_from(before)
-    saved = write_smaller(model.to("cpu"), plan, removed, parent, extent, out, probe, job.where)
+    saved = write_smaller(model.to("cpu", dtype), plan, removed, parent, extent, out, probe, job.where)
     artifacts.write_json(out / "prune.json", report(plan, removed, scores, story))
     return {
         "weights": saved,

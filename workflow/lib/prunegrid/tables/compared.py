@@ -39,6 +39,8 @@ def contrasts_table(rows: Sequence[Mapping[str, Any]]) -> str:
         }
         if row["verdict"] == "worse" and row["non_inferior"]:
             line["verdict"] = "worse, by less than the margin"
+        if row["precision"]:
+            line["verdict"] += f" (precision differs: {row['precision']})"
         lines.append(line)
     frame = pandas.DataFrame(lines)
     return table(frame.drop(columns=[c for c in frame if (frame[c].astype(str) == "").all()]))

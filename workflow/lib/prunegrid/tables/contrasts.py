@@ -135,6 +135,7 @@ def measured(
         "standardized": value / sd if sd else None,
         "p": inference.sign_flip_p(d, seed),
         "at_chance": _chance(tall, key, a, b),
+        "precision": precision_differs(a.rows, b.rows),
         "_upwards": upwards,
     }
     least = inference.detectable(sd, len(d))
@@ -209,6 +210,20 @@ def _chance(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) ->
         side for side, group in (("a", a), ("b", b)) if any(_cell(row) in low for row in group.rows)
     ]
     return {0: "none", 2: "both"}.get(len(found), found[0] if found else "none")
+
+
+def precision_differs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return in words how two sides differ in what they were computed in; None where they do not.
+
+    Training is compared where both sides have any: rounding is then no part of what is contrasted.
+    """
+    told = []
+    for column, what in (("compute_dtype", "tuned"), ("evaluation_dtype", "evaluated")):
+        sides = [{row.get(column) for row in side} - {None} for side in (a, b)]
+        if all(sides) and sides[0] != sides[1]:
+            first, second = ("/".join(sorted(side)) for side in sides)
+            told.append(f"{what} in {first} against {second}")
+    return "; ".join(told) or None
 
 
 def _cell(row: Mapping[str, Any]) -> tuple:

@@ -253,6 +253,20 @@ def _labels(tall: pandas.DataFrame) -> str:
     return table(pandas.DataFrame(list(lines.values())))
 
 
+def _precisions(wide: pandas.DataFrame) -> list[str]:
+    """Return a sentence for each kind of work that rows have computed in unlike precisions."""
+    told = []
+    for column, what in (("compute_dtype", "tuned"), ("evaluation_dtype", "evaluated")):
+        counts = wide[column].dropna().value_counts(sort=False)
+        if len(counts) > 1:
+            parts = ", ".join(f"{n} in {name}" for name, n in counts.items())
+            told.append(
+                f"The rows were {what} in unlike precisions ({parts}; column `{column}`): a "
+                "difference between them may be rounding's."
+            )
+    return told
+
+
 def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     """Return what the reader must know to read the table right."""
     counts = tall.groupby("split")["n"].max()
@@ -289,6 +303,7 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
             "its interval is over repetitions in one process, and blind to what differs from one "
             "process to the next."
         )
+    sentences += _precisions(wide)
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
         sentences.append("One seed: the spread between seeds is not seen here.")

@@ -141,6 +141,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
         "threads": lead["threads"],
         "device": lead["device"],
         "dtype": lead["lineage"][0]["record"]["weights"]["precision"],
+        "evaluation_dtype": lead["compute_dtype"],
         "versions": canonical_json(lead["versions"]),
         "lineage": canonical_json([[ref["stage"], ref["key"]] for ref in cell["chain"]]),
         "adopted": adopted([*lead["lineage"], *manifests.values()]),
@@ -178,6 +179,7 @@ def _trained(tuned: list[dict]) -> dict[str, Any]:
     return {
         "learning_rate": tuned[-1]["learning_rate"],
         "train_runs": sum(facts["runs"] for facts in tuned),
+        "compute_dtype": "+".join(dict.fromkeys(facts["compute_dtype"] for facts in tuned)),
         "train_steps": sum(facts["steps"] for facts in tuned),
         "train_tokens": sum(facts["tokens"] for facts in tuned),
         "train_seconds": sum(facts["train_seconds"] for facts in tuned),

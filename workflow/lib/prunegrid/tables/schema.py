@@ -69,6 +69,11 @@ FACTS = (
     Column(
         "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
     ),
+    Column(
+        "compute_dtype",
+        "string",
+        "what tuning's products were computed in (bfloat16 or float32), joined by +; null untuned",
+    ),
     Column("train_steps", "Int64", "optimizer steps, all fine-tunings"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
     Column("train_seconds", "Float64", "fine-tuning alone, all steps"),
@@ -106,6 +111,7 @@ PROVENANCE = (
     Column("threads", "Int64", "torch's threads"),
     Column("device", "string", "where generation ran"),
     Column("dtype", "string", "dtype of the stored weights"),
+    Column("evaluation_dtype", "string", "what the evaluation's products were computed in"),
     Column("data_sha256", "string", "content of the data artifact"),
     Column("prompt_sha256", "string", "prompt template and its cuts"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
@@ -228,6 +234,7 @@ CONTRASTS = (
     Column("p_margin_holm", "Float64", "Holm's, over all declared tests of the study"),
     Column("non_inferior", "boolean", "a is worse by less than the margin; null without one"),
     Column("at_chance", "string", "sides not distinguishable from chance: none, a, b, both"),
+    Column("precision", "string", "how the sides differ in compute precision; null where alike"),
 )
 
 CLIFFS = (

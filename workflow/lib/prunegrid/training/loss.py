@@ -50,6 +50,6 @@ def mean_loss(
 
 def casting(settings: dict, device: str) -> AbstractContextManager:
     """Return the context of a forward pass: bfloat16 by autocast where the settings say so."""
-    if not settings["autocast"]:
+    if settings["autocast"] == "float32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)
