@@ -1,9 +1,10 @@
 # prunegrid. `make help` lists what there is.
 PYTHON ?= python3
 VENV ?= .venv
-CORES ?= $(shell nproc 2>/dev/null || echo 2)
-# Memory that jobs may use together, in MB: as many run at once as fit.
-MEMORY ?= 5600
+# Jobs side by side, and the memory in MB that they may use together: empty is all that this process
+# may use of the machine.
+CORES ?=
+MEMORY ?=
 # Where torch is taken from; empty is pip's own index (on Linux a CUDA build of several GB).
 # For a CPU build give the CPU index address of PyTorch's install page.
 TORCH_INDEX ?=
@@ -13,6 +14,7 @@ OVER ?=
 
 TORCH := $(shell sed -n 's/.*- \(torch==[^ ]*\).*/\1/p' envs/models.yaml)
 BIN := $(VENV)/bin
+JOBS = $(or $(CORES),$(shell $(BIN)/python -m prunegrid.machine))
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -40,15 +42,14 @@ $(STAMP): requirements.lock pyproject.toml envs/models.yaml
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-demo: env ## prune, tune and score a real small model; prints the table (20 minutes, no GPU, no hub)
-	$(BIN)/snakemake --cores $(CORES) --resources mem_mb=$(MEMORY) -- results/demo.parquet
-	@cat results/demo.md
+demo: env ## prune, tune and score a real small model; prints the table (8 to 15 minutes, no GPU, no hub)
+	@$(BIN)/prunegrid run demo $(if $(CORES),--cores $(CORES)) $(if $(MEMORY),--memory $(MEMORY))
 
 test: env ## the tests, offline (all but those of test-faults and test-cluster)
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster" tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m faults $(FAULTS) tests/faults
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m faults $(FAULTS) tests/faults
 
 audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a network)
 	pip-audit --require-hashes --disable-pip -r requirements.lock

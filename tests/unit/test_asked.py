@@ -44,12 +44,15 @@ def test_sets_of_files_are_configs_of_their_own(tmp_path):
     assert len(asked.stores([])) == 1
 
 
-def test_a_store_of_a_gpu_box_is_not_garbage_on_a_laptop():
-    here = asked.graph([])
-    (there,) = asked.elsewhere([here])
-    assert there.config.device == "cuda"
-    keys = {node.key for node in asked.graph([], ["device=cuda"]).all_nodes()}
-    assert {node.key for node in there.all_nodes()} == keys
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_store_of_other_machines_is_not_garbage_here(precision):
+    named = [f"compute_dtype={precision}"]
+    there = asked.elsewhere([asked.graph([], named)])
+    pairs = {(one.config.device, one.config.compute_dtype) for one in there}
+    every = {(device, dtype) for device in ("cpu", "cuda") for dtype in ("bfloat16", "float32")}
+    assert pairs == every - {("cpu", precision)}
+    keys = {node.key for node in asked.graph([], ["device=cuda", *named]).all_nodes()}
+    assert keys in [{node.key for node in one.all_nodes()} for one in there]
 
 
 def test_the_commands_take_values_and_files(tmp_path, monkeypatch, capsys):

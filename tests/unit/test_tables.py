@@ -98,8 +98,9 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "train_seconds": 2.0,
         "peak_memory_bytes": 70,
         "dev_loss": 2.5,
+        "compute_dtype": "bfloat16",
     }
-    last = first | {"learning_rate": 1e-4, "runs": 1, "peak_memory_bytes": 60, "dev_loss": None}
+    last = first | {"learning_rate": 1e-4, "compute_dtype": "float32", "runs": 1, "peak_memory_bytes": 60, "dev_loss": None}
     assert rows._trained([first, last]) == {
         "learning_rate": 1e-4,
         "train_runs": 4,
@@ -108,6 +109,7 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "train_seconds": 4.0,
         "train_peak_memory_bytes": 70,
         "dev_loss": None,
+        "compute_dtype": "bfloat16+float32",
     }
     assert set(rows._trained([first])) <= {column.name for column in schema.COLUMNS}
     assert rows._trained([]) == {}

@@ -30,13 +30,31 @@ def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None =
         PrunegridError: a file or value cannot be read, the config has faults, or lacks the study.
     """
     named = [ROOT / "config.yaml", *files]
-    tree = read_files(named)
-    merge(tree, overrides(values))
+    tree = _tree(named, values)
     config = validate(tree, named, Path.cwd())
-    if study is not None and study not in config.sections["studies"]:
-        hint = nearest(study, config.sections["studies"])
-        raise PrunegridError(f"there is no study '{study}'", remedy=hint)
+    if study is not None:
+        _require(study, config.sections["studies"])
     return Graph(config, ROOT)
+
+
+def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] = ()) -> None:
+    """Check that a config has a study, without a look at anything else in it.
+
+    Raises:
+        PrunegridError: it has none of that name, or cannot be read.
+    """
+    _require(study, _tree([ROOT / "config.yaml", *files], values).get("studies") or {})
+
+
+def _tree(files: list[Path], values: Iterable[str]) -> dict[str, Any]:
+    tree = read_files(files)
+    merge(tree, overrides(values))
+    return tree
+
+
+def _require(study: str, known: Iterable[str]) -> None:
+    if study not in known:
+        raise PrunegridError(f"there is no study '{study}'", remedy=nearest(study, known))
 
 
 def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[Graph]:

@@ -25,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="hash, count and score again what a table names; exit 1 on any difference",
     )
     check.add_argument("table", type=Path, help="results/<study>.parquet")
+    go = commands.add_parser("run", help="make a study's table with all of this machine")
+    go.add_argument("--cores", type=int, help="jobs side by side (default: what may be used)")
+    go.add_argument("--memory", type=int, metavar="MB", help="of all jobs (default: the machine's)")
+    brief = commands.add_parser("show", help="print a study's table, short")
     state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
     commands.add_parser(
         "repair", help="remove damaged artifacts, so that the next run makes them again"
@@ -36,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         "adopt", help="keep reviewed artifacts of a study under changed code or versions"
     )
     keep.add_argument("--because", required=True, help="what was reviewed; it stands in the rows")
-    for one in (state, cost, keep):
+    for one in (go, brief, state, cost, keep):
         one.add_argument("study", help="a name of `studies` in the config")
     small = commands.add_parser("gc", help="list what no study of the config needs any more")
     small.add_argument(
@@ -45,10 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     small.add_argument(
         "--tables", action="store_true", help="list also what only tables in results/ name"
     )
-    for one in (state, cost, keep, small):
+    for one in (go, state, cost, keep, small):
         over = "laid over config.yaml, as by snakemake --configfile"
         one.add_argument(
-            "--configfile", type=Path, action="append", nargs="+", default=[], help=over
+            "-c", "--configfile", type=Path, action="append", nargs="+", default=[], help=over
         )
         over = "values over those of the files, as by snakemake --config"
         one.add_argument(
@@ -109,6 +113,23 @@ def _graph(options: argparse.Namespace) -> Any:
 
     files = [path for together in options.configfile for path in together]
     return asked.graph(files, options.config, options.study)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from prunegrid import asked as cli_config
+    from prunegrid import run
+
+    files = [path for together in options.configfile for path in together]
+    cli_config.require_study(options.study, files, options.config)
+    asked = run.command(options.study, files, options.config, options.cores, options.memory)
+    return run.run(options.study, asked)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from prunegrid.show import lines
+
+    print("\n".join(lines(options.study, Path("results"))))
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -216,6 +237,8 @@ def _unpack(options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
+    "run": _run,
+    "show": _show,
     "verify": _verify,
     "status": _status,
     "repair": _repair,

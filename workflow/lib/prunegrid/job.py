@@ -246,12 +246,28 @@ def _write_manifest(
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "versions": {name: metadata.version(name) for name in node["pins"]},
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(_cpu_seconds(), 3),
         "peak_memory_bytes": peak_memory(),
         "files": files,
         "content": artifacts.content_digest(files),
         "record": record,
     }
     artifacts.write_json(out / artifacts.MANIFEST, sealed(manifest))
+
+
+_counted = 0.0
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process and its children since the last artifact it made.
+
+    Of the first one they are those since the process began: starting Python and importing too.
+    """
+    global _counted
+    times = os.times()
+    before, _counted = _counted, times.user + times.system + times.children_user
+    _counted += times.children_system
+    return _counted - before
 
 
 def _lineage(parents: Mapping[str, dict]) -> list[dict]:

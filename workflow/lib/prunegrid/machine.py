@@ -82,6 +82,11 @@ def _free(folder: Path) -> float:
     return limit - (0.0 if math.isinf(used) else max(0.0, used - _files(folder)))
 
 
+def main() -> None:
+    """Print how many cores this process may use, for Makefiles."""
+    print(cores())
+
+
 def _files(folder: Path) -> float:
     """Return the bytes of a group's page cache that is not in use."""
     try:
@@ -90,3 +95,7 @@ def _files(folder: Path) -> float:
         return 0.0
     facts = dict(line.split() for line in lines)
     return float(facts.get("inactive_file", facts.get("total_inactive_file", 0)))
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,10 @@ from prunegrid.logs import QUIET
 TYPICAL = {"finetune": 100, "generate": 40, "efficiency": 60, "prune": 20, "tasks": 60}
 OTHERWISE = 10
 # Snakemake's own lines that a reader can do without.
-DULL = ("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided")
+DULL = (
+    *("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided"),
+    *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored"),
+)
 
 
 class Progress:
