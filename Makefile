@@ -5,8 +5,9 @@ VENV ?= .venv
 # may use of the machine.
 CORES ?=
 MEMORY ?=
-# Where torch is taken from; empty is pip's own index (on Linux a CUDA build of several GB).
-# For a CPU build give the CPU index address of PyTorch's install page.
+# The build of torch: cpu (200 MB), or a CUDA version such as cu130. Empty takes what pip's own index
+# has: on Linux a CUDA build of several GB. uv knows where each build is; TORCH_INDEX names a mirror.
+TORCH_BACKEND ?=
 TORCH_INDEX ?=
 STUDY ?= demo
 # What status, plan and gc lay over config.yaml: OVER="--configfile mine.yaml --config device=cuda".
@@ -38,7 +39,12 @@ $(STAMP): requirements.lock pyproject.toml envs/models.yaml
 	@echo "Setting up $(VENV) (pinned packages; some minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --require-hashes --no-deps -r requirements.lock
+ifdef TORCH_BACKEND
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH)
+else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 

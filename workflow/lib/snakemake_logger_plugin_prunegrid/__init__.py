@@ -18,8 +18,6 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from prunegrid.logs import QUIET
-
 # Seconds of a step, until one of its rule has ended; only their ratios matter.
 TYPICAL = {"finetune": 100, "generate": 40, "efficiency": 60, "prune": 20, "tasks": 60}
 OTHERWISE = 10
@@ -104,6 +102,8 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Let jobs write to their logs alone."""
+        from prunegrid.logs import QUIET  # Snakemake imports every plugin, also where none is asked
+
         self.progress = Progress()
         os.environ[QUIET] = "1"
 
