@@ -23,8 +23,7 @@ def title_lines(measure: Measure, room: float) -> list[str]:
 def head_height(measures: Sequence[Measure], room: float) -> float:
     """Return the inches that the headings of panels beside each other need."""
     lines = max((len(title_lines(measure, room)) for measure in measures), default=0)
-    chance = any(measure.chance is not None for measure in measures)
-    return 0.1 + LINE * (lines + 1 + chance)
+    return 0.1 + LINE * (lines + 1)
 
 
 def heading(sheet: Sheet, measure: Measure, left: float, top: float, room: float) -> None:
@@ -125,6 +124,7 @@ def vertical(axis: Any, scale: Scale, score: Score, place: float, colour: str, m
         axis.annotate(
             labels.number(score.value), (place, scale.within(score.value)), (-7, step / 3),
             textcoords="offset points", ha="right", va="center", fontsize=SMALL, color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
         return
     if score.low is not None:

@@ -32,12 +32,13 @@ def cliff_plot(
     tunings = {tuning for _, tuning in lines}
     names = [_name(method, tuning, len(tunings) > 1) for method, tuning in lines]
     places = list(dict.fromkeys(zip(cliffs["model"], cliffs["split"], strict=True)))
+    several = len({model for model, _ in places}) > 1
     panels = []
     for model, split in places:
         rows = cliffs[(cliffs["model"] == model) & (cliffs["split"] == split)]
         if len(metrics := rows["metric"].dropna()):
             measure = measure_of(tall[tall["model"] == model], split, metrics.iloc[0])
-            panels.append(_panel(model, measure, rows, scores, lines, names))
+            panels.append(_panel(model if several else "", measure, rows, scores, lines, names))
     return LinePlot(tuple(panels), tuple(names), ALLOWED, LEVELS)
 
 
@@ -49,7 +50,7 @@ def _name(method: str, tuning: str, several: bool) -> str:
 
 
 def _panel(
-    model: str,
+    place: str,
     measure: Measure,
     rows: pandas.DataFrame,
     scores: Mapping[tuple, Score],
@@ -64,16 +65,16 @@ def _panel(
         if points:
             series.append(Series(names[index], index, points))
         cliff = [levels[round(point.place)] for point in points if point.ring]
-        place = f"cliff at {labels.percent(cliff[0])}" if cliff else "no cliff found"
-        cliffs.append(f"{names[index]}: {place}" if len(lines) > 1 else place)
+        found = f"cliff at {labels.percent(cliff[0])}" if cliff else "no cliff found"
+        cliffs.append(f"{names[index]}: {found}" if len(lines) > 1 else found)
     band = _band(rows, measure)
-    found = [point.score for line in series for point in line.points]
+    shown = [point.score for line in series for point in line.points]
     around = [end for end in (band.low, band.high) if end is not None] if band else []
     chance = [] if measure.chance is None else [measure.chance]
     around += chance
-    scale = scales.fit(found, log=measure.wants_log, levels=around, ticks=TICKS, far=0.0)
+    scale = scales.fit(shown, log=measure.wants_log, levels=around, ticks=TICKS, clip=False)
     return LinePanel(
-        model,
+        place,
         measure,
         scale,
         tuple(series),

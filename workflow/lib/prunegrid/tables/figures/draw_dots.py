@@ -8,7 +8,7 @@ from typing import Any
 
 from prunegrid.tables.figures import axes, labels, legend
 from prunegrid.tables.figures.dots import DotPlot, Heading, Mark, Panel, Row
-from prunegrid.tables.figures.sheet import MARGIN, SMALL, TEXT, WIDTH, Sheet, width_of
+from prunegrid.tables.figures.sheet import LINE, MARGIN, SMALL, TEXT, WIDTH, Sheet, width_of
 from prunegrid.tables.figures.styles import (
     DENSE_BAND,
     DENSE_LINE,
@@ -46,7 +46,9 @@ class DotBlock:
     @property
     def head(self) -> float:
         """Return the height above the rows."""
-        return axes.head_height([p.measure for p in self.panels], self.panel_width)
+        levels = any(panel.measure.chance is not None for panel in self.panels)
+        height = axes.head_height([p.measure for p in self.panels], self.panel_width)
+        return height + LINE * levels
 
     @property
     def height(self) -> float:

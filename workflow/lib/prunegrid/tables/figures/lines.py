@@ -160,7 +160,7 @@ def _panel(
         log=measure.wants_log,
         levels=[value for _, value in levels],
         ticks=TICKS,
-        far=0.0,  # one at most: numbers at the edge would cover each other
+        clip=False,  # where a line falls off is what it shows
     )
     reached = [point.place for line in series for point in line.points]
     low, high = min(reached), max(reached)

@@ -64,7 +64,7 @@ def fit(
     log: bool,
     levels: Iterable[float] = (),
     ticks: int,
-    far: float = 0.2,
+    clip: bool = True,
 ) -> Scale:
     """Return the axis for scores.
 
@@ -73,7 +73,7 @@ def fit(
             values span more than `DECADES` and most of them would lie in the lowest tenth.
         levels: values of lines that are drawn, such as chance; the axis reaches to near ones.
         ticks: the most numbers that there is room for.
-        far: the largest share of the values that may lie beyond the ends; one always may.
+        clip: whether values that are far off may lie beyond the ends: one in five at most.
     """
     scores = [score for score in scores if math.isfinite(score.value)]
     values = sorted(score.value for score in scores)
@@ -83,7 +83,9 @@ def fit(
     to, back = (math.log10, _power) if is_log else (float, float)
     bars = sorted(_bars(scores, to))
     usual = bars[len(bars) // 2] if bars else 0.0
-    kept = near([to(value) for value in values], usual, max(1, int(far * len(values))))
+    kept = [to(value) for value in values]
+    if clip:
+        kept = near(kept, usual)
     low, high = _ends(scores, kept, usual, to, levels)
     if values[0] >= 0 and not is_log:
         low = max(low, 0.0) if low < -PAD * (high - low) else low
@@ -111,18 +113,17 @@ def _bars(scores: Iterable[Score], to: Callable[[float], float]) -> list[float]:
     ]
 
 
-def near(values: Sequence[float], usual: float, most: int) -> Sequence[float]:
-    """Return sorted values without those that are far off.
+def near(values: Sequence[float], usual: float) -> Sequence[float]:
+    """Return sorted values without those that are far off: one in five at most.
 
     Args:
         values: as they lie on the axis.
         usual: length of a usual interval; what intervals nearly reach is not far off.
-        most: how many may be left out.
     """
     if len(values) < FEWEST:
         return values
     whole = values[-1] - values[0]
-    for left_out in range(1, most + 1):
+    for left_out in range(1, max(1, len(values) // 5) + 1):
         for below in range(left_out + 1):
             rest = values[below : len(values) - (left_out - below)]
             if 0 < max(rest[-1] - rest[0], usual) * FAR < whole:
@@ -148,7 +149,7 @@ def _ends(
     ends += [to(level) for level in levels if _has(to, level)]
     least = min(end for end in ends if end >= low - reach)
     most = max(end for end in ends if end <= high + reach)
-    if most == least:
+    if most - least <= 1e-9 * max(1.0, abs(most)):  # equal but for rounding
         least, most = least - 0.05 * max(1.0, abs(least)), most + 0.05 * max(1.0, abs(most))
     pad = PAD * (most - least)
     return least - pad, most + pad
