@@ -67,7 +67,16 @@ def test_positive_values_over_decades_get_a_log_axis_only_if_they_would_be_crowd
 @pytest.mark.parametrize("ticks", [2, 3, 5, 8])
 @pytest.mark.parametrize(
     "values",
-    [(0.1, 0.4), (17.4, 17.5), (16.0, 60000.0), (3.0,), (30.0, 30.000000000000004), (0.0, 1.0), (1e-4, 2e-4), (5e5, 4e6)],
+    [
+        (0.1, 0.4),
+        (17.4, 17.5),
+        (16.0, 60000.0),
+        (3.0,),
+        (30.0, 30.000000000000004),
+        (0.0, 1.0),
+        (1e-4, 2e-4),
+        (5e5, 4e6),
+    ],
 )
 def test_ticks_are_plain_numbers_that_have_room(values, ticks, log):
     scale = fit(values, log=log, ticks=ticks)
