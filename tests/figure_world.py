@@ -40,9 +40,9 @@ class World:
                 self.score("cell", own, split, metric, value)
         return self
 
-    def control(self, name, split, metric, value):
+    def control(self, name, split, metric, value, dataset="d"):
         """Add a baseline."""
-        return self.score("baseline", {"name": name, "dataset": "d"}, split, metric, value)
+        return self.score("baseline", {"name": name, "dataset": dataset}, split, metric, value)
 
     def score(self, kind, row, split, metric, value):
         """Add a row of the long table."""

@@ -122,6 +122,14 @@ def test_a_transform_is_no_tuning():
     assert names(rows_of(world))[2] == ["Not tuned, then nf4"]
 
 
+def test_controls_of_several_data_sets_are_told_apart():
+    world = World().cell(scores={ROUGE: 0.3}).cell(scores={ROUGE: 0.2}, dataset="e")
+    world.control("lead", *ROUGE, 0.25).control("lead", *ROUGE, 0.35, dataset="e")
+    rows = rows_of(world)
+    assert names(rows) == [["d"], "dense", ["e"], "dense", ["No model"], "lead, d", "lead, e"]
+    assert [mark.score.value for mark in rows.panels[0].marks] == [0.3, 0.2, 0.25, 0.35]
+
+
 def many(models=1, tunings=("none", "lora", "qlora")):
     world = World()
     for model in range(models):

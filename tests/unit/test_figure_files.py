@@ -66,11 +66,20 @@ def compact():
     return world
 
 
+def large():
+    """Return three panels of large numbers beside long names."""
+    world = World()
+    for index, value in enumerate((2.0, 50.0, 900.0, 4e4, 3e6)):
+        scores = {(f"text-{number}", "ppl_512_nonoverlap"): value for number in range(3)}
+        world.cell(f"a-rather-long-name-of-a-pruning-{index}", scores=scores, **PAIR)
+    return world
+
+
 def failed():
     return World().cell(status="failed").cell("w", status="failed", **HALF)
 
 
-WORLDS = [demo, far_off, swept, asked, compact, failed]
+WORLDS = [demo, far_off, swept, asked, compact, large, failed]
 
 
 def texts_of(figure):

@@ -55,6 +55,8 @@ def parts_of(
     others = [cell for cell in cells if cell.key not in drawn or cell.is_dense]
     if along and all(cell.is_dense for cell in others):
         return along, None
+    if controls["dataset"].nunique() > 1:
+        controls = controls.assign(name=controls["name"] + ", " + controls["dataset"])
     beside = controls.iloc[:0] if along else controls  # lines show them already
     return along, dots.dot_plot(others, scores, measures, beside)
 

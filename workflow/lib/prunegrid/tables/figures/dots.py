@@ -18,7 +18,7 @@ from prunegrid.tables.figures.points import Cell, Score
 from prunegrid.tables.figures.scales import Scale
 
 COMPACT = 40  # more rows than these are drawn compact
-TICKS = {1: 10, 2: 6, 3: 5}  # the most numbers on an axis, by panels beside each other
+TICKS = {1: 10, 2: 6, 3: 4}  # the most numbers on an axis, by panels beside each other
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def line_plot(
             series = [line for line in series if line.points]
             if series:
                 name = _place_name((model, dataset), places)
-                panels.append(_panel(name, measure, series, own, scored, controls))
+                mine = controls[controls["dataset"].isin([dataset])]
+                panels.append(_panel(name, measure, series, own, scored, mine))
     return LinePlot(tuple(panels), tuple(s.name for s in sweeps), UNTOUCHED, SPARSITY)
 
 
