@@ -147,6 +147,7 @@ def test_many_rows_are_compact_a_row_a_pruning_and_a_lane_a_tuning():
     panel = rows.panels[0]
     assert len({(mark.line, mark.lane) for mark in panel.marks}) == 48 == len(panel.marks)
     assert [key[3] for key in rows.lines[0].keys] == ["none", "lora", "qlora"]
+    assert rows.lines[0].about == "not pruned"
     assert not rows_of(many(tunings=("none", "lora"))).is_compact  # 32 rows
 
 

@@ -79,31 +79,20 @@ def draw_study(
 
 def _notes(along: lines.LinePlot | None, rows: dots.DotPlot | None) -> list[str]:
     """Return the sentences that explain a figure."""
-    panels = [*(along.panels if along else ()), *(rows.panels if rows else ())]
-    points = [p.score for panel in (along.panels if along else ()) for s in panel.series
-              for p in s.points]  # fmt: skip
-    marks = [mark for panel in (rows.panels if rows else ()) for mark in panel.marks]
-    shown = [*points, *(mark.score for mark in marks)]
+    lined, dotted = (part.panels if part else () for part in (along, rows))
+    panels = [*lined, *dotted]
+    shown = [score for panel in panels for score in panel.scores]
     if not shown:
         return ["No cell of this study has a score yet."]
     nouns = dict.fromkeys(labels.items_noun(p.measure.metric, p.measure.is_task) for p in panels)
-    found = [f"Dot: mean over the {' or '.join(nouns)}s.".replace(" or ", "s or ")]
-    if any(score.low is not None for score in shown):
-        found.append(_BAR)
-    if any(len(score.seeds) > 1 for score in shown):
-        found.append(_SEEDS)
-    bands = [band.score for panel in (rows.panels if rows else ()) for band in panel.bands]
-    if bands:
-        found.append(_BAND if any(score.low is not None for score in bands) else _LINE)
-    if any(point.ring for panel in (along.panels if along else ()) for s in panel.series
-           for point in s.points):  # fmt: skip
-        found.append(_RING)
-    if any(panel.scale.beyond(score.value) for panel in panels for score in _scores(panel)):
-        found.append(_BEYOND)
-    return found
-
-
-def _scores(panel: Any) -> list[Any]:
-    if isinstance(panel, dots.Panel):
-        return [mark.score for mark in panel.marks]
-    return [point.score for line in panel.series for point in line.points]
+    notes = [f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}."]
+    bands = [band.score for panel in dotted for band in panel.bands]
+    said = {
+        _BAR: any(score.low is not None for score in shown),
+        _SEEDS: any(len(score.seeds) > 1 for score in shown),
+        _BAND: any(score.low is not None for score in bands),
+        _LINE: bands and all(score.low is None for score in bands),
+        _RING: any(point.ring for panel in lined for point in panel.points),
+        _BEYOND: any(p.scale.beyond(score.value) for p in panels for score in p.scores),
+    }
+    return [*notes, *(note for note, is_true in said.items() if is_true)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.tables.figures import labels
@@ -42,13 +43,11 @@ def across(axis: Any, scale: Scale, measure: Measure) -> None:
     axis.set_xscale("log" if scale.is_log else "linear")
     axis.set_xlim(scale.low, scale.high)
     _ticks(axis, axis.xaxis, scale)
-    axis.set_xlabel(_direction(measure, scale, ("← ", " →")), fontsize=SMALL, color="0.3")
+    axis.set_xlabel(_direction(measure, scale), fontsize=SMALL, color="0.3")
     if measure.chance is not None and not scale.beyond(measure.chance):
         axis.axvline(measure.chance, color=QUIET, linestyle=":", linewidth=1.2, zorder=2)
-        axis.text(
-            measure.chance, 1.0, "chance", fontsize=SMALL, color=QUIET,
-            transform=axis.get_xaxis_transform(), ha="center", va="bottom",
-        )  # fmt: skip
+        place = {"transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        axis.text(measure.chance, 1.0, "chance", fontsize=SMALL, color=QUIET, **place)
 
 
 def upwards(axis: Any, scale: Scale, measure: Measure) -> None:
@@ -56,7 +55,7 @@ def upwards(axis: Any, scale: Scale, measure: Measure) -> None:
     axis.set_yscale("log" if scale.is_log else "linear")
     axis.set_ylim(scale.low, scale.high)
     _ticks(axis, axis.yaxis, scale)
-    axis.set_ylabel(_direction(measure, scale, ("← ", " →")), fontsize=SMALL, color="0.3")
+    axis.set_ylabel(_direction(measure, scale), fontsize=SMALL, color="0.3")
 
 
 def _ticks(axis: Any, side: Any, scale: Scale) -> None:
@@ -73,65 +72,82 @@ def _ticks(axis: Any, side: Any, scale: Scale) -> None:
     axis.set_axisbelow(True)
 
 
-def _direction(measure: Measure, scale: Scale, arrows: tuple[str, str]) -> str:
+def _direction(measure: Measure, scale: Scale) -> str:
     """Return which way is better, with an arrow that points there; and if it is a log scale."""
     text = labels.direction(measure.higher_is_better)
     if measure.higher_is_better is not None:
-        text = f"{text}{arrows[1]}" if measure.higher_is_better else f"{arrows[0]}{text}"
+        text = f"{text} →" if measure.higher_is_better else f"← {text}"
     return f"{text} (log scale)" if scale.is_log else text
 
 
-def horizontal(
-    axis: Any, scale: Scale, score: Score, height: float, *,
-    colour: str, marker: str, hollow: bool, small: bool, below: float,
-) -> None:  # fmt: skip
-    """Draw a value with its interval and its seeds; one beyond the axis as an arrow at the edge."""
-    size = 4.5 if small else 6
-    if score.low is not None and not scale.beyond(score.value):
-        ends = [scale.within(score.low), scale.within(score.high)]
-        axis.plot(ends, [height] * 2, color=colour, linewidth=1.3 if small else 2, zorder=3)
-        for end in (score.low, score.high):
-            if side := scale.beyond(end):
-                arrow = "<" if side == "low" else ">"
-                axis.plot([scale.within(end)], [height], arrow, color=colour, markersize=4,
-                          clip_on=False, zorder=3)  # fmt: skip
-    side = scale.beyond(score.value)
-    if side:
-        arrow, align, step = ("<", "left", 6) if side == "low" else (">", "right", -6)
-        axis.plot([scale.within(score.value)], [height], arrow, color=colour, markersize=7,
-                  clip_on=False, zorder=4)  # fmt: skip
-        axis.annotate(
-            labels.number(score.value), (scale.within(score.value), height), (step, 0),
-            textcoords="offset points", ha=align, va="center", fontsize=SMALL, color=colour,
-        )  # fmt: skip
-        return
-    face = "white" if hollow else colour
-    axis.plot([score.value], [height], marker, color=colour, markersize=size,
-              markerfacecolor=face, clip_on=False, zorder=4)  # fmt: skip
-    if len(score.seeds) > 1:
-        seeds = [seed for seed in score.seeds if not scale.beyond(seed)]
-        axis.plot(seeds, [height + below] * len(seeds), "o", color=colour, markersize=2.2,
-                  alpha=0.6, markeredgewidth=0, zorder=3)  # fmt: skip
+@dataclass(frozen=True)
+class Look:
+    """How a value is drawn.
+
+    Attributes:
+        size: of its marker, in points.
+        hollow: whether the marker is.
+        upright: whether values run from the bottom to the top.
+        aside: how far from the value its seeds are drawn, in the other direction's unit.
+    """
+
+    colour: str
+    marker: str
+    size: float
+    hollow: bool = False
+    upright: bool = False
+    aside: float = 0.0
 
 
-def vertical(axis: Any, scale: Scale, score: Score, place: float, colour: str, marker: str) -> None:
+def value(axis: Any, scale: Scale, score: Score, place: float, look: Look) -> None:
     """Draw a value with its interval and its seeds; one beyond the axis as an arrow at the edge."""
-    side = scale.beyond(score.value)
-    if side:
-        arrow, step = ("v", 9) if side == "low" else ("^", -9)
-        axis.plot([place], [scale.within(score.value)], arrow, color=colour, markersize=7,
-                  clip_on=False, zorder=4)  # fmt: skip
-        axis.annotate(
-            labels.number(score.value), (place, scale.within(score.value)), (-7, step / 3),
-            textcoords="offset points", ha="right", va="center", fontsize=SMALL, color=colour,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )  # fmt: skip
+    if scale.beyond(score.value):
+        _arrow(axis, scale, score.value, place, look, 7)
+        _number(axis, scale, score.value, place, look)
         return
     if score.low is not None:
         ends = [scale.within(score.low), scale.within(score.high)]
-        axis.plot([place] * 2, ends, color=colour, linewidth=1.4, zorder=3)
-    axis.plot([place], [score.value], marker, color=colour, markersize=5.5, zorder=4)
+        _plot(axis, ends, place, look, "-", linewidth=look.size / 3)
+        for end in (score.low, score.high):
+            if scale.beyond(end):
+                _arrow(axis, scale, end, place, look, 4)
+    face = "white" if look.hollow else look.colour
+    dot = {"markersize": look.size, "markerfacecolor": face, "clip_on": False}
+    _plot(axis, [score.value], place, look, look.marker, **dot)
     if len(score.seeds) > 1:
         seeds = [seed for seed in score.seeds if not scale.beyond(seed)]
-        axis.plot([place] * len(seeds), seeds, "o", color=colour, markersize=2.4, alpha=0.6,
-                  markeredgewidth=0, zorder=3)  # fmt: skip
+        small = {"markersize": 2.3, "alpha": 0.6, "markeredgewidth": 0}
+        _plot(axis, seeds, place + look.aside, look, "o", **small)
+
+
+def _plot(
+    axis: Any, values: Sequence[float], place: float, look: Look, form: str, **named: Any
+) -> None:
+    """Draw values at one place."""
+    pair = (values, [place] * len(values))
+    across, up = reversed(pair) if look.upright else pair
+    axis.plot(across, up, form, color=look.colour, zorder=4 if len(values) == 1 else 3, **named)
+
+
+def _arrow(axis: Any, scale: Scale, value: float, place: float, look: Look, size: float) -> None:
+    """Draw an arrow at the end of the axis that a value lies beyond."""
+    forms = {"low": "v", "high": "^"} if look.upright else {"low": "<", "high": ">"}
+    form = forms[scale.beyond(value)]
+    _plot(axis, [scale.within(value)], place, look, form, markersize=size, clip_on=False)
+
+
+def _number(axis: Any, scale: Scale, value: float, place: float, look: Look) -> None:
+    """Write a value that lies beyond the axis beside its arrow, inside the panel."""
+    inwards = 1 if scale.beyond(value) == "low" else -1
+    edge = scale.within(value)
+    axis.annotate(
+        labels.number(value),
+        (place, edge) if look.upright else (edge, place),
+        (-7, 3 * inwards) if look.upright else (7 * inwards, 0),
+        textcoords="offset points",
+        ha="left" if inwards > 0 and not look.upright else "right",
+        va="center",
+        fontsize=SMALL,
+        color=look.colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5} if look.upright else None,
+    )

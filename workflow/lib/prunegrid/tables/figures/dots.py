@@ -78,6 +78,11 @@ class Panel:
     marks: tuple[Mark, ...]
     bands: tuple[Band, ...]
 
+    @property
+    def scores(self) -> list[Score]:
+        """Return all values."""
+        return [mark.score for mark in self.marks]
+
 
 @dataclass(frozen=True)
 class DotPlot:
@@ -170,7 +175,8 @@ def _by_pruning(cells: Sequence[Cell], tunings: Sequence[str]) -> list[Row | Hea
         cut = f"{failed} of {sum(cell.seeds for cell in own.values())} failed" if failed else ""
         keys = tuple(cell.key if cell else None for cell in in_lanes)
         lost = tuple(bool(cell and _has_failed(cell)) for cell in in_lanes)
-        lines.append(Row(_name(first), _about(first), cut, keys, lost))
+        about = labels.recipe(first) if len(own) > 1 else _about(first)
+        lines.append(Row(_name(first), about, cut, keys, lost))
     return lines
 
 

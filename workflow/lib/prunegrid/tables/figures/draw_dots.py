@@ -114,15 +114,16 @@ class DotBlock:
 
     def _failures(self, axis: Any) -> None:
         """Write "failed" into the rows of failed cells; in a compact plot draw a cross."""
+        place = {"transform": axis.get_yaxis_transform(), "zorder": 4}
+        told = {"fontsize": SMALL, "style": "italic", "ha": "center", "va": "center"}
         for number in (i for i, line in enumerate(self.plot.lines) if isinstance(line, Row)):
             for lane in (i for i, failed in enumerate(self.plot.lines[number].failed) if failed):
-                place = {"transform": axis.get_yaxis_transform(), "zorder": 4}
+                height = self._middle(number, lane)
                 if self.plot.is_compact:
-                    axis.plot([0.015], [self._middle(number, lane)], "x", markersize=4,
-                              color=style(lane).colour, **place)  # fmt: skip
+                    cross = {"color": style(lane).colour, "markersize": 4}
+                    axis.plot([0.015], [height], "x", **cross, **place)
                 else:
-                    axis.text(0.5, number + 0.5, "failed", color=QUIET, fontsize=SMALL,
-                              style="italic", ha="center", va="center", **place)  # fmt: skip
+                    axis.text(0.5, height, "failed", color=QUIET, **told, **place)
 
     def _middle(self, line: int, lane: int) -> float:
         """Return the height of a lane, in rows from the top."""
@@ -138,11 +139,9 @@ class DotBlock:
         look = style(mark.lane)
         control = isinstance(line, Row) and line.control
         colour = QUIET if control else look.colour if lanes > 1 else PALETTE[0]
-        axes.horizontal(
-            axis, panel.scale, mark.score, height,
-            colour=colour, marker=look.marker if lanes > 1 else "o", hollow=bool(control),
-            small=lanes > 1, below=0.3 if lanes == 1 else 0.0,
-        )  # fmt: skip
+        marker, size, aside = (look.marker, 4.5, 0.0) if lanes > 1 else ("o", 6.0, 0.3)
+        drawn = axes.Look(colour, marker, size, hollow=bool(control), aside=aside)
+        axes.value(axis, panel.scale, mark.score, height, drawn)
         if lanes == 1:
             text = labels.number(mark.score.value)
             place = left + self.panel_width + NUMBERS
@@ -151,8 +150,9 @@ class DotBlock:
 
 
 def _words(row: Row) -> str:
-    """Return what stands beside a row's name."""
-    return "; ".join(filter(None, (row.about, row.note)))
+    """Return what stands beside a row's name; that all of it failed, its panels say."""
+    note = "" if row.failed and all(row.failed) else row.note
+    return "; ".join(filter(None, (row.about, note)))
 
 
 def _indent(plot: DotPlot) -> float:

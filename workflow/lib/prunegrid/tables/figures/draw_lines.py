@@ -84,7 +84,8 @@ def _line(axis: Any, panel: LinePanel, line: Series) -> None:
     values = [scale.within(point.score.value) for point in line.points]
     axis.plot(places, values, color=look.colour, linestyle=look.dashes, linewidth=1.4, zorder=3)
     for point in line.points:
-        axes.vertical(axis, scale, point.score, point.place, look.colour, look.marker)
+        drawn = axes.Look(look.colour, look.marker, 5.0, upright=True)
+        axes.value(axis, scale, point.score, point.place, drawn)
         if point.ring:
             value = scale.within(point.score.value)
             ring = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}

@@ -50,19 +50,16 @@ class Legend:
 
         for entry, (left, line) in zip(self.entries, self._places(), strict=True):
             middle = top + LINE * (line + 0.5)
+            ends = [left / sheet.width, (left + SAMPLE - 0.08) / sheet.width]
             high = 1 - middle / sheet.height
-            look = entry.style
+            where = {"transform": sheet.figure.transFigure}
             if entry.band:
-                low = (left / sheet.width, high - 0.06 / sheet.height)
-                size = ((SAMPLE - 0.08) / sheet.width, 0.12 / sheet.height)
-                band = Rectangle(low, *size, color=entry.band, linewidth=0,
-                                 transform=sheet.figure.transFigure)  # fmt: skip
+                corner, width = (ends[0], high - 0.06 / sheet.height), ends[1] - ends[0]
+                band = Rectangle(corner, width, 0.12 / sheet.height, color=entry.band, **where)
                 sheet.figure.add_artist(band)
-            sample = Line2D(
-                [left / sheet.width, (left + SAMPLE / 2) / sheet.width,
-                 (left + SAMPLE - 0.08) / sheet.width], [high] * 3,
-                color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=5,
-                markevery=[1], linewidth=1.4, transform=sheet.figure.transFigure,
-            )  # fmt: skip
-            sheet.figure.add_artist(sample)
+            look = entry.style
+            drawn = {"color": look.colour, "linestyle": look.dashes, "linewidth": 1.4}
+            drawn |= {"marker": look.marker, "markersize": 5, "markevery": [1]}
+            across = [ends[0], sum(ends) / 2, ends[1]]
+            sheet.figure.add_artist(Line2D(across, [high] * 3, **drawn, **where))
             sheet.text(left + SAMPLE, middle, entry.name, SMALL)

@@ -75,6 +75,16 @@ class LinePanel:
     levels: tuple[tuple[str, float], ...] = ()
     note: str = ""
 
+    @property
+    def points(self) -> list[Point]:
+        """Return the points of all lines."""
+        return [point for line in self.series for point in line.points]
+
+    @property
+    def scores(self) -> list[Score]:
+        """Return all values."""
+        return [point.score for point in self.points]
+
 
 @dataclass(frozen=True)
 class LinePlot:
@@ -111,8 +121,8 @@ def line_plot(
     for model, dataset in places:
         own = [cell for cell in cells if (cell.model, cell.dataset) == (model, dataset)]
         for measure in measures:
-            scored = {c.key: scores[(*c.key, *measure.key)] for c in own
-                      if (*c.key, *measure.key) in scores}  # fmt: skip
+            keys = [cell.key for cell in own if (*cell.key, *measure.key) in scores]
+            scored = {key: scores[(*key, *measure.key)] for key in keys}
             series = [_series(i, sweep, own, scored) for i, sweep in enumerate(sweeps)]
             series = [line for line in series if line.points]
             if series:

@@ -91,10 +91,8 @@ def share_gone(wide: pandas.DataFrame) -> pandas.Series:
 def cells_of(wide: pandas.DataFrame) -> list[Cell]:
     """Return the cells of a table, seeds together, in its order."""
     wide = wide.assign(share=share_gone(wide))
-    return [
-        _cell(key, rows)
-        for key, rows in wide.groupby(list(KEYS), sort=False, dropna=False)
-    ]  # fmt: skip
+    groups = wide.groupby(list(KEYS), sort=False, dropna=False)
+    return [_cell(key, rows) for key, rows in groups]
 
 
 def _cell(key: tuple, rows: pandas.DataFrame) -> Cell:
