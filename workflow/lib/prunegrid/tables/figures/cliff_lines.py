@@ -14,7 +14,7 @@ from prunegrid.tables.figures.lines import TICKS, Band, LinePanel, LinePlot, Poi
 from prunegrid.tables.figures.measures import Measure, measure_of
 from prunegrid.tables.figures.points import Score
 
-ALLOWED = "dense, untouched (line), and how much worse the margin allows (band)"
+ALLOWED = "dense (line), and how much worse the margin allows (band)"
 LEVELS = "zeros among prunable weights (measured), level by level"
 
 
@@ -58,15 +58,19 @@ def _panel(
     names: Sequence[str],
 ) -> LinePanel:
     levels = sorted(rows["sparsity_target"].astype(float).unique())
-    series, cliffs = [], []
+    series, cliffs = [], {}
     for index, (method, tuning) in enumerate(lines):
         line = rows[(rows["method"] == method) & (rows["finetune"] == tuning)]
         points = tuple(_points(line, levels, measure, scores))
         if points:
             series.append(Series(names[index], index, points))
-        cliff = [levels[round(point.place)] for point in points if point.ring]
-        found = f"cliff at {labels.percent(cliff[0])}" if cliff else "no cliff found"
-        cliffs.append(f"{names[index]}: {found}" if len(lines) > 1 else found)
+        if len(line):
+            cliffs[names[index]] = next((p.place for p in points if p.ring), None)
+    told = {
+        name: "no cliff found" if place is None else f"cliff at {labels.percent(levels[place])}"
+        for name, place in cliffs.items()
+    }
+    note = "; ".join(f"{name}: {text}" if len(told) > 1 else text for name, text in told.items())
     band = _band(rows, measure)
     shown = [point.score for line in series for point in line.points]
     around = [end for end in (band.low, band.high) if end is not None] if band else []
@@ -82,7 +86,7 @@ def _panel(
         tuple((number, _tick(rows, level)) for number, level in enumerate(levels)),
         band,
         tuple(("chance", level) for level in chance if not scale.beyond(level)),
-        "; ".join(cliffs),
+        note,
     )
 
 

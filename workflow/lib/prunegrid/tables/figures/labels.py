@@ -28,7 +28,7 @@ _METRICS = {
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
 _VALUES = {"owl": "OWL", "error": "by error", "least_squares": "least squares", "mlp": "MLP"}
-_VALUES |= {"sparsegpt": "SparseGPT's update", "none": ""}
+_VALUES |= {"sparsegpt": "SparseGPT's update", "none": "not updated"}
 _ARMS = {
     "one-shot": "at once, untuned",
     "one-shot-tuned": "at once, then tuned",
@@ -103,8 +103,9 @@ def recipe(cell: Cell) -> str:
         words.append(f"{percent(cell.target)} zeros")
     else:
         words.append(axes["pattern"])
-    words += [value_name(axes[name] or "") for name in ("allocation", "update")]
-    return ", ".join(filter(None, words))
+    usual = ("uniform", "none", None)
+    words += [value_name(v) for v in (axes["allocation"], axes["update"]) if v not in usual]
+    return ", ".join(words)
 
 
 def tuning_name(cell: Cell) -> str:

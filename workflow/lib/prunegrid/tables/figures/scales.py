@@ -171,12 +171,14 @@ def _linear_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def _log_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Return round numbers between the ends: as many as there is room for, at least two."""
+    """Return round numbers between the ends: as many as there is room for, if possible three."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = range(first, last + 1)
-    for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+    fine = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    for factors in (fine, (1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         found = [factor * 10.0**decade for decade in decades for factor in factors]
         found = [round(tick, 9) for tick in found if low <= tick <= high]
         if len(found) <= most:
-            return tuple(found) if len(found) > 1 else _linear_ticks(low, high, most)
+            enough = len(found) >= min(3, most)
+            return tuple(found) if enough else _linear_ticks(low, high, most)
     return tuple(found[:: math.ceil(len(found) / most)])
