@@ -8,7 +8,7 @@ from test_config import DEFAULT, ROOT, changed, check, faults
 from prunegrid.artifacts import write_json
 from prunegrid.config import mixtures
 from prunegrid.graph import Graph
-from prunegrid.tables import benchmarks, plot
+from prunegrid.tables import benchmarks
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.plan import study_plan
@@ -243,23 +243,3 @@ def test_other_questions_are_never_compared(world):
     world.plan["cells"].append({"texts": {}, "perplexities": {}, "tasks": {"long": ref}})
     world.rows.append({**world.rows[0], "prune": "b"})
     assert pair_rows(world.plan, collect(world.plan, world.rows)) == []
-
-
-def test_a_figure_of_many_tasks_is_wrapped_and_shows_chance(world):
-    names = ["long", "short", "third", "fourth"]
-    long = world.cell("a", **{name: [1.0, 1.0, 0.0, 1.0] for name in names})
-    assert [row["split"] for row in long] == [*names, "both"]
-    for row in long:
-        row |= {"kind": "cell", "model": "m", "dataset": "d", "prune": "a", "finetune": "none"}
-        row |= {"method": "wanda", "seed": 0}
-    tall = pandas.DataFrame(long, columns=[c.name for c in LONG])
-    wide = pandas.DataFrame(
-        [{**world.rows[0], "seed": 0, "sparsity_effective": 0.5, "removed_prunable": None}]
-    )
-    figure = plot._draw_quality(wide, tall, "t")
-    drawn = [axis for axis in figure.axes if axis.axison]
-    assert len(figure.axes) == 8 and len(drawn) == 5
-    for axis in drawn:
-        levels = {line.get_label(): line.get_ydata()[0] for line in axis.lines}
-        assert levels["chance"] == 0.5
-    plot.pyplot.close(figure)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas
 import pytest
-from matplotlib import pyplot
 
 from prunegrid import artifacts, retention, verify_census
 from prunegrid.tables import census, census_figures
@@ -179,7 +178,6 @@ def test_the_bars_are_the_shares():
     heights = [patch.get_height() for patch in figure.axes[0].patches]
     assert heights == pytest.approx([100 * n / 55 for n in (8, 9, 4, 33, 1)])
     assert "%" in figure.axes[0].get_ylabel() and figure.axes[0].get_xlabel() == "|w|"
-    pyplot.close(figure)
 
 
 def test_each_stack_is_a_panel_over_its_depth():
@@ -192,7 +190,6 @@ def test_each_stack_is_a_panel_over_its_depth():
     assert math.isnan(zeros.get_ydata()[1])  # none there: a logarithm has no place for it
     assert top.get_ydata()[1] == pytest.approx(100 / 16)
     assert "depth" in figure.axes[1].get_xlabel()
-    pyplot.close(figure)
 
 
 def test_cells_are_told_apart_by_what_was_done_to_them():

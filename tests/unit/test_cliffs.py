@@ -4,11 +4,10 @@ import pandas
 import pytest
 from test_contrasts import World
 
-from prunegrid.tables import cliffs
+from prunegrid.tables import cliffs, plot
 from prunegrid.tables.aggregate import _frame
 from prunegrid.tables.cliffs import rising
 from prunegrid.tables.compared import cliffs_table
-from prunegrid.tables.plot import save_plots
 from prunegrid.tables.schema import CLIFFS, COLUMNS, LONG
 
 LEVELS = {"m-0.1": 0.1, "m-0.5": 0.5, "m-0.9": 0.9}
@@ -110,15 +109,43 @@ def test_lines_are_walked_apart(tmp_path):
     assert [row["prune"] for row in rows if row["cliff"]] == ["m-0.1", "m-0.5"]
 
 
-@pytest.mark.parametrize("form", ["png", "svg"])
-def test_the_figure_shows_the_cliff(tmp_path, form):
-    world = line(tmp_path, (0.0, -0.01, -0.3))
-    frame = _frame(walk(world, ROUGE, WIKI), CLIFFS)
-    tall = pandas.DataFrame(world.tall).astype({column.name: column.dtype for column in LONG})
+def figure_of(world, *entries):
+    """Return (frame of the cliffs, table, long table) of a world, as the figure reads them."""
+    frame = _frame(walk(world, *entries), CLIFFS)
     wide = pandas.DataFrame(world.rows).astype({column.name: column.dtype for column in COLUMNS})
+    wide["strategy"] = "none"
+    return wide, pandas.DataFrame(world.tall).astype({c.name: c.dtype for c in LONG}), frame
+
+
+def test_the_figure_shows_the_cliff(tmp_path):
+    wide, tall, frame = figure_of(line(tmp_path, (0.0, -0.01, -0.3)), ROUGE, WIKI)
+    along, rows = plot.parts_of({"study": "s"}, wide, tall, frame)
+    assert rows is None and [panel.measure.split for panel in along.panels] == ["test", "wiki"]
+    for panel in along.panels:
+        (series,) = panel.series
+        assert [point.place for point in series.points] == [0, 1, 2, 3]  # level by level
+        assert [point.ring for point in series.points] == [False, False, True, False]
+        assert [text for _, text in panel.ticks] == ["0%", "10%", "50%", "90%"]
+        assert panel.note == "cliff at 50%"
+    rouge, wiki = (panel.band for panel in along.panels)
+    assert (rouge.low, rouge.high) == (pytest.approx(rouge.value - 0.05), rouge.value)
+    assert (wiki.low, wiki.high) == (wiki.value, pytest.approx(wiki.value * 1.05))
+
+
+def test_lines_of_the_figure_that_have_no_cliff_say_so(tmp_path):
+    world = line(tmp_path, (0.0, 0.0, -0.3), chance=("dense",))
+    for row in world.rows[2:]:
+        row["method"] = "wanda"
+    along, _ = plot.parts_of({"study": "s"}, *figure_of(world, ROUGE))
+    assert along.panels[0].note == "magnitude: no cliff found; Wanda: no cliff found"
+    assert along.names == ("magnitude", "Wanda")
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_the_figure_of_cliffs_is_drawn(tmp_path, form):
+    tables = figure_of(line(tmp_path, (0.0, -0.01, -0.3)), ROUGE, WIKI)
     path = tmp_path / f"figure.{form}"
-    save_plots({"title": "t", "study": "s"}, wide, tall, path, form, frame)
+    plot.save(plot.draw_study({"title": "t", "study": "s"}, *tables), path, form, "s")
     assert path.stat().st_size > 5000
     if form == "svg":  # texts are paths there, each behind a comment that says it
-        text = path.read_text()
-        assert text.count("cliff: 50%") == 2 and "margin 0.05" in text
+        assert path.read_text().count("cliff at 50%") == 2

@@ -97,7 +97,8 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
         return found, [long]
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
-    monkeypatch.setattr(aggregate, "save_plots", lambda *_: _[3].write_bytes(b""))
+    monkeypatch.setattr(aggregate, "draw_study", lambda *_: None)
+    monkeypatch.setattr(aggregate, "save", lambda *_: _[1].write_bytes(b""))
     empty = {"texts": {}, "perplexities": {}, "tasks": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}
     plan |= {"cells": [{"name": name, **empty} for name in made]}

@@ -87,7 +87,7 @@ def test_the_cliffs_are_told_in_table_page_and_figure(run):
     text = (run.folder / "results/cliffs.md").read_text()
     assert "Cliffs (the highest sparsity" in text and "gzip MB" in text
     drawing = (run.folder / "results/cliffs.svg").read_text()
-    assert "chrf (tiny-fr)" in drawing and "cliff: 90%" in drawing
+    assert "chrF, tiny-fr" in drawing and "cliff at 90%" in drawing
     page = (run.folder / "results/cliffs.examples.md").read_text()
     assert "its artifact is gone" not in page and "tiny-m2m100" in page
 

@@ -10,7 +10,7 @@ import pandas
 
 from prunegrid.errors import PrunegridError
 from prunegrid.tables.markdown import number
-from prunegrid.tables.render import headline, is_perplexity
+from prunegrid.tables.headline import headline, is_perplexity
 
 # Scores that are shown, the most telling first; at most SHOWN of them.
 TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
@@ -52,7 +52,7 @@ def lines(study: str, results: Path) -> list[str]:
 
 def telling(tall: pandas.DataFrame) -> list[tuple[str, str]]:
     """Return up to SHOWN pairs of (split, metric) that say most of a study."""
-    pairs = headline(tall[tall["kind"] == "cell"])
+    pairs = headline({}, tall[tall["kind"] == "cell"])
     ranked = [pair for start in TELLING for pair in pairs if pair[1].startswith(start)]
     return list(dict.fromkeys([*ranked, *pairs]))[:SHOWN]
 

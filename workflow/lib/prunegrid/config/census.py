@@ -39,6 +39,7 @@ class Census(Profile):
     expected: ClassVar[tuple] = ()
     contrasts: ClassVar[tuple] = ()
     cliffs: ClassVar[tuple] = ()
+    show: ClassVar[tuple] = ()
 
     @field_validator("edges")
     @classmethod

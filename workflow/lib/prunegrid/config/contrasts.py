@@ -149,7 +149,7 @@ def _measure(
         known = nearest(contrast.split, [*texts, *perplexities, *tasks])
         yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {known}")
         return
-    columns = _columns(config, texts[contrast.split])
+    columns = columns_of(config, texts[contrast.split])
     if contrast.metric is None:
         yield Fault((*keys, "metric"), "is missing: texts have several")
     elif columns is not None and contrast.metric not in columns:
@@ -160,7 +160,7 @@ def _measure(
         yield Fault((*keys, "metric"), text)
 
 
-def _columns(config: Config, evaluation: Any) -> dict[str, bool | None] | None:
+def columns_of(config: Config, evaluation: Any) -> dict[str, bool | None] | None:
     """Return {column: higher is better} of an evaluation; None where not all can be known."""
     found: dict[str, bool | None] = {}
     for name in evaluation.metrics:

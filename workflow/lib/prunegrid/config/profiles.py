@@ -234,6 +234,7 @@ class Study(Profile):
     published: Published | None = None
     contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
     cliffs: list[Cliff] = []
+    show: list[str] = []
 
 
 def _kind_of_study(body: Any) -> str:

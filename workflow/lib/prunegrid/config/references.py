@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import benchmarks, contrasts, counted, fitting, mixtures, profiles, splits
+from prunegrid.config import (
+    benchmarks,
+    contrasts,
+    counted,
+    fitting,
+    mixtures,
+    profiles,
+    shown,
+    splits,
+)
 from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
@@ -258,6 +267,7 @@ class _Check:
         found = [
             *splits.faults(self.config, study, cells),
             *contrasts.faults(self.config, study, cells, self.raw),
+            *(shown.faults(self.config, study) if study.show else ()),
         ]
         self.found(keys, found)
 

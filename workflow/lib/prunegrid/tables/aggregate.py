@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.groups import collect, pair_rows
-from prunegrid.tables.plot import save_plots
-from prunegrid.tables.render import is_perplexity, render_markdown
+from prunegrid.tables.headline import is_perplexity
+from prunegrid.tables.plot import draw_study, save
+from prunegrid.tables.render import render_markdown
 from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
     CLIFFS,
@@ -103,7 +105,8 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
     frames |= {"controls.": controls, "examples.": singles, "cliffs.": _frame(cliffs, CLIFFS)}
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
-    _write(plan, frames, pages, complete, folder)
+    figure = functools.cache(lambda: draw_study(plan, wide, tall, frames["cliffs."], groups))
+    _write(plan, frames, pages, figure, complete, folder)
     return complete
 
 
@@ -117,6 +120,7 @@ def _write(
     plan: Mapping[str, Any],
     frames: Mapping[str, pandas.DataFrame],
     pages: Mapping[str, str],
+    figure: Callable[[], Any],
     complete: bool,
     folder: Path,
 ) -> None:
@@ -128,16 +132,14 @@ def _write(
         f"{name}parquet": lambda path, frame=frame: write_parquet(frame, path, about)
         for name, frame in frames.items()
     }
-    wide, tall = frames[""], frames["long."]
     writers |= {
         name: lambda path, text=text: path.write_text(text, encoding="utf-8")
         for name, text in pages.items()
     }
     writers |= {
-        form: lambda path, form=form: save_plots(plan, wide, tall, path, form, frames["cliffs."])
-        for form in ("png", "svg")
+        form: lambda path, form=form: save(figure(), path, form, study) for form in ("png", "svg")
     }
-    writers["csv"] = lambda path: wide.to_csv(path, index=False)
+    writers["csv"] = lambda path: frames[""].to_csv(path, index=False)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder, study)
     digests = {}

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy
 import pandas
 
-from prunegrid.tables import plot
-from prunegrid.tables.colours import MARKERS, PALETTE
+from prunegrid.tables.figures import sheet
+from prunegrid.tables.figures.styles import MARKERS, PALETTE
 
 SCALES = ("linear", "log")
 # The columns that say which cell a row is of.
@@ -25,8 +24,9 @@ def save(
     draw: Callable, plan: Mapping[str, Any], frame: pandas.DataFrame, path: Path, form: str
 ) -> None:
     """Draw a figure into a file: "png" or "svg"."""
-    figure = draw(frame[frame["status"] == "ok"], plan["title"] or plan["study"])
-    plot.save(figure, path, form, plan["study"])
+    with sheet.defaults():
+        figure = draw(frame[frame["status"] == "ok"], plan["title"] or plan["study"])
+    sheet.save(figure, path, form, plan["study"])
 
 
 def draw_bars(frame: pandas.DataFrame, title: str) -> Any:
@@ -81,10 +81,10 @@ def draw_depth(frame: pandas.DataFrame, title: str) -> Any:
 
 
 def _panels(lines: int, columns: int, **named: Any) -> tuple[Any, Any]:
-    size = (6.5 * columns, 4.2 * lines + 0.6)
-    return plot.pyplot.subplots(
-        lines, columns, figsize=size, squeeze=False, layout="constrained", **named
-    )
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5 * columns, 4.2 * lines + 0.6), layout="constrained")
+    return figure, figure.subplots(lines, columns, squeeze=False, **named)
 
 
 def _finished(figure: Any, title: str) -> Any:
@@ -100,6 +100,8 @@ def _finished(figure: Any, title: str) -> Any:
 
 
 def _depth(axis: Any, rows: pandas.DataFrame) -> None:
+    import matplotlib
+
     labels = list(dict.fromkeys(rows["bin"]))
     # The bins are in order: so are the colours, from dark to light in one that all can tell apart.
     colours = matplotlib.colormaps["viridis"](numpy.linspace(0, 0.95, len(labels)))

@@ -18,7 +18,7 @@ import pandas
 from prunegrid.errors import PrunegridError
 from prunegrid.tables import inference
 from prunegrid.tables.contrasts import measured
-from prunegrid.tables.curves import share_gone
+from prunegrid.tables.figures.points import share_gone
 from prunegrid.tables.schema import CLIFFS
 
 _LINE = ("model", "dataset", "finetune")

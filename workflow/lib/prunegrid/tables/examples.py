@@ -19,7 +19,8 @@ import pyarrow.parquet
 
 from prunegrid import predicted
 from prunegrid.prompts import cut_words
-from prunegrid.tables.render import LABEL, headline_of
+from prunegrid.tables.headline import headline_of
+from prunegrid.tables.render import LABEL
 
 DOCUMENTS = 4  # of each data set and split
 DOCUMENT_WORDS = 120

@@ -8,7 +8,7 @@ from typing import Any
 
 from prunegrid import keys, modules
 from prunegrid.artifacts import file_sha256
-from prunegrid.config import mixtures
+from prunegrid.config import mixtures, shown
 from prunegrid.config.families import fits
 from prunegrid.errors import AttestationError
 from prunegrid.graph import CellPlan, Graph
@@ -78,6 +78,8 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "published": study.published.model_dump() if study.published else None,
         "contrasts": [_contrast(entry) for entry in study.contrasts],
         "cliffs": [entry.model_dump() for entry in study.cliffs],
+        "show": study.show,
+        "own_metrics": shown.own_metrics(graph.config, study),
         "bootstrap_seed": graph.config.seed,
     }
     return _keyed(body, "prunegrid.tables.aggregate", root)

@@ -1,128 +1,98 @@
-"""The figure of a study: quality against measured sparsity, one point a cell, intervals drawn.
+"""The figure of a study: lines along a sweep, a row a cell elsewhere.
 
-A study with an iterated grid has lines instead (`prunegrid.tables.curves`), one that seeks cliffs
-shows them (`prunegrid.tables.cliff_figures`).
+What it shows is data first (`prunegrid.tables.figures`), then drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import pandas
 
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402 - the backend must be chosen first
+from prunegrid.tables.figures import cliff_lines, dots, draw_dots, draw_lines, labels, lines, sheet
+from prunegrid.tables.figures.measures import measures_of
+from prunegrid.tables.figures.points import cells_of, scores_of
+from prunegrid.tables.figures.sweeps import sweeps_of
+from prunegrid.tables.groups import Group
 
-from prunegrid.tables import cliff_figures, curves  # noqa: E402
-from prunegrid.tables.colours import MARKERS, PALETTE  # noqa: E402
+save = sheet.save
+_BAR = "Bar: its 95% interval over them."
+_SEEDS = "Cells of several seeds: the mean over seeds, and each seed as a small dot."
+_BAND = "Grey band: the dense model, untouched, with its interval."
+_LINE = "Grey line: the dense model, untouched."
+_BEYOND = "An arrow at the edge: a value beyond the axis, with its number."
+_RING = "Ring: the cliff, the highest sparsity at most a margin worse than dense."
 
-PREFERRED = ("rougeLsum", "rouge1")
-IN_A_ROW = 4  # panels
 
-
-def save_plots(
+def parts_of(
     plan: Mapping[str, Any],
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
-    path: Path,
-    form: str,
     cliffs: pandas.DataFrame | None = None,
-) -> None:
-    """Draw a study's figure into a file: "png" or "svg"."""
-    title = plan["title"] or plan["study"]
-    if cliffs is not None and len(cliffs):
-        figure = cliff_figures.draw_cliffs(cliffs, tall, title)
-    else:
-        draw = curves.draw_curves if curves.has_arms(wide) else _draw_quality
-        figure = draw(wide, tall, title)
-    save(figure, path, form, plan["study"])
+    groups: Sequence[Group] = (),
+) -> tuple[lines.LinePlot | None, dots.DotPlot | None]:
+    """Return what a study's figure shows as data: its lines and its rows; None without any.
 
-
-def save(figure: Any, path: Path, form: str, salt: str) -> None:
-    """Write a figure into a file, "png" or "svg", and close it."""
-    # Without dates, versions and random ids, equal tables give equal files.
-    facts = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
-    with pyplot.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(path, format=form, dpi=130, metadata=facts)
-    pyplot.close(figure)
-
-
-def _draw_quality(wide: pandas.DataFrame, tall: pandas.DataFrame, title: str) -> Any:
-    """Return a figure of one panel a split: a metric over the sparsity, coloured by fine-tuning.
-
-    The metric is rougeLsum, or what the split has instead. Baselines are dashed lines.
+    Args:
+        plan: `prunegrid.tables.plan.study_plan`.
+        wide: the table.
+        tall: the long table.
+        cliffs: `cliff_rows` as a frame.
+        groups: items of the cells, for the intervals of means over several seeds.
     """
-    panels = _panels(tall)
-    columns = min(max(1, len(panels)), IN_A_ROW)
-    lines = -(-max(1, len(panels)) // columns)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=(6.4 * columns, 4.2 * lines), squeeze=False
-    )
-    for axis, (split, metric) in zip(axes.flat, panels, strict=False):
-        _panel(axis, wide, tall, split, metric)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    figure.suptitle(title)
-    figure.tight_layout()
-    return figure
+    cells = cells_of(wide)
+    if cliffs is not None and len(cliffs):
+        pairs = list(dict.fromkeys(zip(cliffs["split"], cliffs["metric"], strict=True)))
+        scores = scores_of(plan, tall, [p for p in pairs if not pandas.isna(p[1])], groups)
+        return cliff_lines.cliff_plot(cliffs, tall, scores), None
+    measures = measures_of(plan, tall)
+    scores = scores_of(plan, tall, [measure.key for measure in measures], groups)
+    controls = tall[(tall["kind"] == "baseline") & tall["value"].notna()]
+    sweeps = sweeps_of(cells)
+    along = lines.line_plot(cells, sweeps, scores, measures, controls) if sweeps else None
+    drawn = {cell.key for sweep in sweeps for cell in (*sweep.cells, *sweep.start)}
+    others = [cell for cell in cells if cell.key not in drawn or cell.is_dense]
+    if along and all(cell.is_dense for cell in others):
+        return along, None
+    if controls["dataset"].nunique() > 1:
+        controls = controls.assign(name=controls["name"] + ", " + controls["dataset"])
+    beside = controls.iloc[:0] if along else controls  # lines show them already
+    return along, dots.dot_plot(others, scores, measures, beside)
 
 
-def _panels(tall: pandas.DataFrame) -> list[tuple[str, str]]:
-    found = {}
-    for split, metric in zip(tall["split"], tall["metric"], strict=True):
-        rank = PREFERRED.index(metric) if metric in PREFERRED else len(PREFERRED)
-        if split not in found or rank < found[split][0]:
-            found[split] = (rank, metric)
-    return [(split, metric) for split, (_, metric) in found.items()]
+def draw_study(
+    plan: Mapping[str, Any],
+    wide: pandas.DataFrame,
+    tall: pandas.DataFrame,
+    cliffs: pandas.DataFrame | None = None,
+    groups: Sequence[Group] = (),
+) -> Any:
+    """Return a study's figure (see `parts_of`), to be saved by `save`."""
+    along, rows = parts_of(plan, wide, tall, cliffs, groups)
+    with sheet.defaults():
+        width, blocks = draw_dots.dot_blocks(rows) if rows else (sheet.WIDTH, [])
+        blocks = [*(draw_lines.line_blocks(along, width) if along else ()), *blocks]
+        notes = " ".join(_notes(along, rows))
+        return sheet.compose(plan["title"] or plan["study"], [notes], blocks, width)
 
 
-def _panel(
-    axis: Any, wide: pandas.DataFrame, tall: pandas.DataFrame, split: str, metric: str
-) -> None:
-    rows = tall[(tall["split"] == split) & (tall["metric"] == metric)]
-    cells = rows[rows["kind"] == "cell"].merge(
-        wide.assign(share=curves.share_gone(wide)).drop_duplicates(
-            subset=["model", "prune", "finetune", "dataset", "seed"]
-        )[["model", "prune", "finetune", "dataset", "seed", "share"]],
-        on=["model", "prune", "finetune", "dataset", "seed"],
-        how="left",
-    )
-    tunings = list(dict.fromkeys(cells["finetune"]))
-    methods = list(dict.fromkeys(cells["method"]))
-    for (tuning, method), group in cells.groupby(["finetune", "method"], sort=False):
-        value = group["value"].astype(float)
-        # Methods of one sparsity would hide each other: set them apart a little.
-        shift = 0.006 * (methods.index(method) - (len(methods) - 1) / 2)
-        # Rounding can put a bound of equal values beyond their mean.
-        errors = [
-            (value - group["low"].astype(float)).clip(lower=0),
-            (group["high"].astype(float) - value).clip(lower=0),
-        ]
-        axis.errorbar(
-            group["share"] + shift,
-            value,
-            yerr=errors if group["low"].notna().all() else None,
-            fmt=MARKERS[methods.index(method) % len(MARKERS)],
-            color=PALETTE[tunings.index(tuning) % len(PALETTE)],
-            capsize=3,
-            markersize=6,
-            label=f"{method} / {tuning}",
-        )
-    for index, (_, row) in enumerate(
-        rows[(rows["kind"] == "baseline") & rows["value"].notna()].iterrows()
-    ):
-        style = ("--", ":", "-.")[index % 3]
-        axis.axhline(row["value"], color="0.4", linestyle=style, linewidth=1, label=row["name"])
-    levels = rows["chance"].dropna().unique()
-    if len(levels) == 1 and not metric.startswith(("ppl", "word_perplexity")):
-        axis.axhline(levels[0], color="0.4", linestyle=(0, (1, 3)), linewidth=1, label="chance")
-    if metric.startswith("ppl"):
-        axis.set_yscale("log")
-    axis.set_xlabel("zero or removed among prunable weights, base + adapter (measured)")
-    axis.set_ylabel(f"{metric} ({split})")
-    axis.grid(alpha=0.3)
-    if len(rows):
-        axis.legend(fontsize=7)
+def _notes(along: lines.LinePlot | None, rows: dots.DotPlot | None) -> list[str]:
+    """Return the sentences that explain a figure."""
+    lined, dotted = (part.panels if part else () for part in (along, rows))
+    panels = [*lined, *dotted]
+    shown = [score for panel in panels for score in panel.scores]
+    if not shown:
+        return ["No cell of this study has a score yet."]
+    nouns = dict.fromkeys(labels.items_noun(p.measure.metric, p.measure.is_task) for p in panels)
+    notes = [f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}."]
+    bands = [band.score for panel in dotted for band in panel.bands]
+    said = {
+        _BAR: any(score.low is not None for score in shown),
+        _SEEDS: any(len(score.seeds) > 1 for score in shown),
+        _BAND: any(score.low is not None for score in bands),
+        _LINE: bands and all(score.low is None for score in bands),
+        _RING: any(point.ring for panel in lined for point in panel.points),
+        _BEYOND: any(p.scale.beyond(score.value) for p in panels for score in p.scores),
+    }
+    return [*notes, *(note for note, is_true in said.items() if is_true)]

@@ -16,30 +16,11 @@ from prunegrid.tables.compared import (
     tested,
 )
 from prunegrid.tables.groups import Group
+from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import number, ratio, table
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
-# Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
-_HEADLINE = (
-    "rouge1",
-    "rouge2",
-    "rougeLsum",
-    "bertscore",
-    "bertscore_",
-    "rep4",
-    "length_ratio",
-    "ppl_",
-    "word_perplexity",
-    "word_perplexity_",
-    "acc",
-    "mcc",
-    "exact_match",
-    "bleu",
-    "bleu_",
-    "chrf",
-    "chrf_corpus",
-)
 
 
 def render_markdown(
@@ -61,9 +42,9 @@ def render_markdown(
     parts = [f"# {title}"]
     if same:
         parts.append(", ".join(f"{name}: {wide[name].dropna().iloc[0]}" for name in same))
-    parts.append(_cells(wide, tall, [name for name in _SHOWN if name not in same]))
+    parts.append(_cells(plan, wide, tall, [name for name in _SHOWN if name not in same]))
     if any(len(group.rows) > 1 for group in groups):
-        parts += ["Over seeds (mean ± standard deviation):", _seeds(groups, tall)]
+        parts += ["Over seeds (mean ± standard deviation):", _seeds(plan, groups, tall)]
     if contrasts:
         parts += [
             "Declared contrasts (a against b):",
@@ -86,7 +67,7 @@ def render_markdown(
         ]
     shown = tall[tall["kind"] != "cell"]
     if len(shown):
-        parts += ["Controls (no model; not cells):", _controls(shown, headline(tall))]
+        parts += ["Controls (no model; not cells):", _controls(shown, headline(plan, tall))]
     if controls is not None:
         parts += _flagged(controls)
     if tall["metric"].str.startswith(LABEL).any():
@@ -105,35 +86,10 @@ def _name(row: Mapping[str, Any]) -> str:
     return " / ".join(str(row[key]) for key in _SHOWN if not pandas.isna(row[key]))
 
 
-def is_perplexity(metric: str) -> bool:
-    """Return whether a metric's name is that of a perplexity."""
-    return metric.startswith(("ppl_", "word_perplexity"))
-
-
-def headline(tall: pandas.DataFrame) -> list[tuple[str, str]]:
-    """Return the (split, metric) pairs that a narrow table shows, split by split."""
-    pairs = list(dict.fromkeys(zip(tall["split"], tall["metric"], strict=True)))
-    splits = list(dict.fromkeys(split for split, _ in pairs))
-    named = [
-        (split, metric)
-        for split in splits
-        for metric in headline_of([metric for place, metric in pairs if place == split])
-    ]
-    return named or pairs[:6]
-
-
-def headline_of(metrics: Sequence[str]) -> list[str]:
-    """Return those of the metrics that a narrow table shows, in its order."""
-    return [
-        metric
-        for wanted in _HEADLINE
-        for metric in metrics
-        if metric == wanted or (wanted.endswith("_") and metric.startswith(wanted))
-    ]
-
-
-def _cells(wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]) -> str:
-    pairs = headline(tall)
+def _cells(
+    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, shown: list[str]
+) -> str:
+    pairs = headline(plan, tall)
     splits = {split for split, _ in pairs}
     low = _at_chance(tall)
     lines = []
@@ -188,9 +144,9 @@ def _at_chance(tall: pandas.DataFrame) -> set[tuple]:
     return {(*_cell_of(row), row["split"], row["metric"]) for _, row in rows.iterrows()}
 
 
-def _seeds(groups: Sequence[Group], tall: pandas.DataFrame) -> str:
+def _seeds(plan: Mapping[str, Any], groups: Sequence[Group], tall: pandas.DataFrame) -> str:
     """Return a row a group: how many seeds, and the headline metrics over them."""
-    pairs = [pair for pair in headline(tall) if any(pair in group.items for group in groups)]
+    pairs = [pair for pair in headline(plan, tall) if any(pair in g.items for g in groups)]
     lines = []
     for group in groups:
         line: dict[str, Any] = {"model": group.model, "data": group.dataset}

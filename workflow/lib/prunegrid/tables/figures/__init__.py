@@ -1,0 +1,1 @@
+"""The figure of a study: what it shows as plain data, and the drawing of it."""
