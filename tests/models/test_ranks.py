@@ -58,10 +58,15 @@ def test_two_processes_end_where_one_does(place, strategy, changes):
     ]
     assert (told["tokens"], told["kept_step"]) == (story["tokens"], story["kept_step"])
     assert other["train"]["zeros_filled"] == 0 and other["weights"]["nm_valid"] is True
-    mine, theirs = weights(out), weights(there)
-    for name, weight in mine.items():
-        assert torch.allclose(weight, theirs[name], atol=1e-4), name
-        assert torch.equal(weight == 0, theirs[name] == 0), name
+    start, mine, theirs = weights(place / "parent"), weights(out), weights(there)
+    assert all(torch.equal(weight == 0, theirs[name] == 0) for name, weight in mine.items())
+    # Adam divides by the gradient's size: a weight whose gradient is rounding alone moves by a
+    # whole step, either way. So all weights together are compared, by how far they moved.
+    whole, parted, apart = (
+        torch.cat([(one[name] - other[name]).flatten() for name in mine]).norm()
+        for one, other in ((mine, start), (theirs, start), (mine, theirs))
+    )
+    assert apart < 1e-2 * min(whole, parted)
 
 
 def test_two_processes_give_the_same_bytes_again(place):
