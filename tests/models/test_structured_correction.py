@@ -125,7 +125,9 @@ def test_a_model_is_corrected_in_the_order_in_which_it_runs(tmp_path, name, unit
             weight = by_output(modules[linear])
             new, facts = corrected(weight.clone(), mask, hessian_of(inputs))
             weight.copy_(new)
-            assert torch.allclose(by_output(small[linear]), new[:, ~mask], rtol=1e-3, atol=1e-4)
+            # A dampening of 0.01 bounds the condition of H for its inputs.
+            atol = len(mask) / 0.01 * torch.finfo(torch.float32).eps
+            assert torch.allclose(by_output(small[linear]), new[:, ~mask], rtol=0, atol=atol)
             told = story["corrected"][linear]
             assert told["error_after"] == pytest.approx(facts["error_after"], rel=1e-2, abs=1e-6)
             assert told["error_after"] < told["error_before"]
