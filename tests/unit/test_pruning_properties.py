@@ -12,7 +12,7 @@ from prunegrid.patterns import NM, Unstructured, zeros_asked
 from prunegrid.pruning import method_module, method_settings, prune_weight
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = settings(max_examples=10, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -252,7 +252,7 @@ def test_transposed_views_are_pruned_like_their_copies():
 
 
 @given(seed=seeds, width=st.sampled_from([5, 256, 300]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_statistics_of_parts_are_those_of_the_whole(seed, width):
     inputs = torch.randn(60, width, generator=torch.Generator().manual_seed(seed))
     sums = {needs: Accumulator(needs, width) for needs in ("input_norms", "hessian")}
