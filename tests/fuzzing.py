@@ -9,6 +9,4 @@ _CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthChec
 
 def fuzz(cases: int) -> settings:
     """Return the settings of a test of so many cases."""
-    return settings(
-        max_examples=cases, derandomize=True, deadline=None, suppress_health_check=_CHECKS
-    )
+    return settings(max_examples=cases, derandomize=True, suppress_health_check=_CHECKS)

@@ -20,7 +20,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,9 +38,9 @@ class Hub(ThreadingHTTPServer):
     Attributes:
         root: the folder of the repositories.
         refusals: {repository: (status, X-Error-Code)}, for every request of it.
-        stalls: {repository: seconds} before its info is answered.
+        stalls: repositories whose requests are answered only once `heal` is called.
         cuts: {end of a file's name: [times left, share of the bytes that is sent]}.
-        hangs: {end of a file's name: [times left, seconds between the halves of it]}.
+        hangs: {end of a file's name: times left that its second half waits for `heal`}.
         twists: {end of a file's name: times left that a byte of it is another one}.
         limits: {repository: times left that it is refused for a while}.
         seen: "METHOD path" of every request, and its Range.
@@ -55,9 +54,10 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.root = Path(root)
         self.refusals: dict[str, tuple[int, str]] = {}
-        self.stalls: dict[str, float] = {}
+        self.stalls: set[str] = set()
+        self.healed = threading.Event()
         self.cuts: dict[str, list[float]] = {}
-        self.hangs: dict[str, list[float]] = {}
+        self.hangs: dict[str, int] = {}
         self.twists: dict[str, int] = {}
         self.limits: dict[str, int] = {}
         self.xet = False
@@ -86,9 +86,13 @@ class Hub(ThreadingHTTPServer):
         """Cut the connection after a share of the bytes, the next `times` a file is sent."""
         self.cuts[suffix] = [times, share]
 
-    def hang(self, suffix: str, times: int, seconds: float) -> None:
-        """Stop in the middle of a file for some seconds, the next `times` it is sent."""
-        self.hangs[suffix] = [times, seconds]
+    def hang(self, suffix: str, times: int) -> None:
+        """Stop in the middle of a file until `heal`, the next `times` it is sent."""
+        self.hangs[suffix] = times
+
+    def stall(self, repo: str) -> None:
+        """Answer no request of a repository until `heal`."""
+        self.stalls.add(repo)
 
     def twist(self, suffix: str, times: int) -> None:
         """Send a file with one byte changed, the next `times`."""
@@ -99,9 +103,11 @@ class Hub(ThreadingHTTPServer):
         self.limits[repo] = times
 
     def heal(self) -> None:
-        """Show no more faults."""
+        """Show no more faults, and answer what waits."""
         for faults in (self.refusals, self.stalls, self.cuts, self.hangs, self.twists, self.limits):
             faults.clear()
+        self.healed.set()
+        self.healed = threading.Event()
 
     def refuse(self, repo: str, status: int, code: str = "") -> None:
         """Answer every request of a repository with a status."""
@@ -185,7 +191,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def refused(self, kind: str, repo: str, revision: str) -> bool:
         """Answer and return True where the repository or the revision is not to be had."""
-        time.sleep(self.server.stalls.get(repo, 0))
+        if repo in self.server.stalls:
+            self.server.healed.wait()
         folder = self.server.folder(kind, repo)
         if self.server.limits.get(repo, 0) > 0:
             self.server.limits[repo] -= 1
@@ -310,12 +317,13 @@ class Handler(BaseHTTPRequestHandler):
             if name.endswith(suffix) and left > 0 and data:
                 self.server.twists[suffix] -= 1
                 data = data[:-1] + bytes([data[-1] ^ 1])
-        for suffix, state in self.server.hangs.items():
-            if name.endswith(suffix) and state[0] > 0:
-                state[0] -= 1
+        for suffix, left in self.server.hangs.items():
+            if name.endswith(suffix) and left > 0:
+                self.server.hangs[suffix] -= 1
+                healed = self.server.healed
                 self.wfile.write(data[: len(data) // 2])
                 self.wfile.flush()
-                time.sleep(state[1])
+                healed.wait()
                 data = data[len(data) // 2 :]
         return data
 
@@ -329,6 +337,7 @@ def hub_server(root: Path) -> Iterator[Hub]:
     try:
         yield server
     finally:
+        server.heal()
         server.shutdown()
         server.server_close()
         thread.join()

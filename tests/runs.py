@@ -19,6 +19,8 @@ from tiny_data import write_tiny_data
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests/tiny/config.yaml"
+# Seconds that only keep a test from hanging for ever, on whatever machine.
+FOR_EVER = 3600
 MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles")
 
@@ -73,7 +75,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=2400,
+            timeout=FOR_EVER,
             check=False,
         )
 
@@ -103,7 +105,7 @@ class Run:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=FOR_EVER,
             check=False,
         )
 
@@ -145,7 +147,7 @@ def running(run: Run, stage: str) -> int | None:
     return None
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = FOR_EVER) -> Any:
     """Return what a condition gives as soon as that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from runs import Run, lasting, running, wait_for
+from runs import FOR_EVER, Run, lasting, running, wait_for
 
 STUDY = "one"
 TARGET = f"results/{STUDY}.parquet"
@@ -63,9 +63,9 @@ def struck(run: Run) -> Path:
     return run.folder / "it-struck"
 
 
-def ended(process: subprocess.Popen, seconds: float = 900) -> int:
+def ended(process: subprocess.Popen) -> int:
     """Return a run's exit status after its end."""
-    return process.wait(timeout=seconds)
+    return process.wait(timeout=FOR_EVER)
 
 
 def kill(run: Run, process: subprocess.Popen, victim: str) -> str:
@@ -138,4 +138,4 @@ def require_calm(run: Run, calm: Run, before: dict[str, bytes]) -> None:
 
 def quiet(run: Run) -> None:
     """Wait until no job of an earlier run is alive."""
-    wait_for(lambda: not any(running(run, stage) for stage in STAGES), 300)
+    wait_for(lambda: not any(running(run, stage) for stage in STAGES))

@@ -61,7 +61,7 @@ def fetched(hub):
 
 FAULTS = {
     "drops twice": lambda hub: hub.cut("model.safetensors", times=2),
-    "stalls in the middle of a file": lambda hub: hub.hang("model.safetensors", times=1, seconds=4),
+    "stalls in the middle of a file": lambda hub: hub.hang("model.safetensors", times=1),
     "sends wrong bytes": lambda hub: hub.twist("model.safetensors", times=99),
     "sends wrong bytes of a small file": lambda hub: hub.twist("config.json", times=99),
     "limits the rate twice": lambda hub: hub.limit(REPO, times=2),

@@ -20,6 +20,7 @@ from architectures import (
     own_forward,
     ties,
 )
+from rounding import close
 from torch import Tensor, nn
 
 from prunegrid import blocks, calibration, checkpoint, loading
@@ -73,7 +74,8 @@ def check_orientation(model: nn.Module, name: str, tokens: Tensor) -> None:
         weight, bias = blocks.oriented(found[key]), found[key].bias
         assert weight.shape == (output.shape[-1], inputs.shape[-1]), key
         expected = inputs @ weight.t() + (0 if bias is None else bias)
-        assert torch.allclose(output, expected, atol=1e-5), key
+        magnitude = inputs.abs() @ weight.t().abs() + (0 if bias is None else bias.abs())
+        assert close(output, expected, weight.shape[1] + 1, magnitude), key
 
 
 def check_forward(model: nn.Module, name: str, tokens: Tensor) -> None:
@@ -98,10 +100,11 @@ def check_forward(model: nn.Module, name: str, tokens: Tensor) -> None:
         own_forward(model, window)
     for handle in handles:
         handle.remove()
+    terms = sum(by_output(linear).shape[1] for linear in flat(linears_inside(model, name)).values())
     for block in names:
         assert len(own[block]) == len(by_hand[block]) == len(tokens), block
         for ours, theirs in zip(by_hand[block], own[block], strict=True):
-            assert torch.allclose(ours, theirs, atol=1e-5), block
+            assert close(ours, theirs, terms), block
         assert "forward" not in model.get_submodule(block).__dict__
 
 
@@ -111,7 +114,9 @@ def check_norms(model: nn.Module, name: str, tokens: Tensor) -> None:
     linears = flat(linears_inside(model, name))
     assert norms.keys() == linears.keys()
     for key, given in inputs_of(model, linears, tokens).items():
-        assert torch.allclose(norms[key], torch.cat(given).square().mean(0), rtol=1e-4), key
+        expected = torch.cat(given).square().mean(0)
+        # Of inputs that were computed in the same way, here and there.
+        assert close(norms[key], expected, len(tokens) * tokens.shape[1], expected), key
 
 
 def check_pruned(model: nn.Module, name: str, tokens: Tensor, recipe: Recipe, how: str) -> None:
@@ -157,13 +162,26 @@ def check_sequential(model: nn.Module, name: str, tokens: Tensor) -> None:
     """Wanda as in its paper: by the inputs that a forward of the model pruned so far gives."""
     slow = copy.deepcopy(model)
     engine.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens)
+    pruned = flat(linears_inside(model, name))
     for linears in linears_inside(slow, name).values():
         for key, given in inputs_of(slow, linears, tokens).items():
-            weight = by_output(linears[key])
-            scores = weight.abs() * torch.cat(given).square().mean(0).sqrt()
-            worst = scores.argsort(dim=1, stable=True)[:, : weight.shape[1] // 2]
-            weight.scatter_(1, worst, 0.0)
-    expected = flat(linears_inside(slow, name))
-    for key, module in flat(linears_inside(model, name)).items():
-        same = (module.weight != 0) == (expected[key].weight != 0)
-        assert same.float().mean() > 0.995, key
+            weight, found = by_output(linears[key]), by_output(pruned[key])
+            check_lowest_gone(wanda_scores(weight, given), found == 0, key)
+            weight.copy_(found)  # so that a near-tie changes no inputs that come after it
+
+
+def wanda_scores(weight: Tensor, given: list[Tensor]) -> Tensor:
+    """Return Wanda's scores [d_out, d_in] of a weight by the inputs that its linear is given."""
+    return weight.abs() * torch.cat(given).square().mean(0).sqrt()
+
+
+def check_lowest_gone(scores: Tensor, gone: Tensor, key: str) -> None:
+    """Half of each row is gone, and no score that is clearly lower is left.
+
+    Scores within 1e-4 are a tie that rounding decides: inputs that come through a few blocks in
+    float32 are known to about 1e-5.
+    """
+    assert (gone.sum(1) == scores.shape[1] // 2).all(), key
+    highest_gone = scores.masked_fill(~gone, 0).amax(1)
+    lowest_left = scores.masked_fill(gone, torch.inf).amin(1)
+    assert (highest_gone <= (1 + 1e-4) * lowest_left).all(), key

@@ -4,7 +4,6 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import hub_world
@@ -133,23 +132,32 @@ def test_a_busy_hub_is_asked_again(server, monkeypatch):
 
 def test_a_hub_that_stalls_once_is_asked_again(server, monkeypatch):
     monkeypatch.setattr(hub, "FIRST_ANSWER_SECONDS", 0.5)
-    server.stalls["facebook/opt-125m"] = 2
+    server.stall("facebook/opt-125m")
     waits = []
-    monkeypatch.setattr(hub, "wait", lambda s: (waits.append(s), server.heal()))
+
+    def wait(seconds):
+        waits.append(seconds)
+        server.heal()
+        hub.FIRST_ANSWER_SECONDS = 600.0  # a busy machine may answer late
+
+    monkeypatch.setattr(hub, "wait", wait)
     assert hub_model.fetch(source("facebook/opt-125m"), "here").names
     assert waits == [1]
 
 
-def test_a_hub_that_is_down_or_silent_fails_within_seconds(server, monkeypatch):
+def test_a_silent_hub_is_asked_a_few_times_and_one_that_is_down_once(server, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub, "wait", waits.append)
     monkeypatch.setattr(hub, "FIRST_ANSWER_SECONDS", 0.5)
-    server.stalls["facebook/opt-125m"] = 3
-    start = time.monotonic()
+    server.stall("facebook/opt-125m")
     with pytest.raises(PrunegridError, match="cannot be reached"):
         hub_model.fetch(source("facebook/opt-125m"), "here")
+    assert len(server.seen) == hub.TRIES and waits == [1, 2, 4]
+    waits.clear()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(PrunegridError, match="connect this machine, set HF_ENDPOINT"):
         hub_model.fetch(source("facebook/opt-125m"), "here")
-    assert time.monotonic() - start < 5
+    assert waits == []
 
 
 def test_an_unset_environment_reaches_the_hub_by_itself(server, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from types import SimpleNamespace
 
 import hub_world
@@ -365,16 +364,20 @@ GPT2 |= {"n_embd": 8, "n_head": 2, "n_layer": 1}
         ({"vocab_size": 10**13}, "."),
     ],
 )
-def test_odd_configs_are_told_in_one_sentence(tmp_path, config, words):
+def test_odd_configs_are_told_in_one_sentence(tmp_path, monkeypatch, config, words):
+    """However many layers a config asks for, few modules are made of it."""
+    modules, init = [], torch.nn.Module.__init__
+    monkeypatch.setattr(
+        torch.nn.Module, "__init__", lambda *a, **k: (modules.append(1), init(*a, **k))[1]
+    )
     text = config if isinstance(config, str) else json.dumps(GPT2 | config)
     (tmp_path / "config.json").write_text(text)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    began = time.monotonic()
     with pytest.raises(PrunegridError, match=words) as caught:
         names = ["config.json", "model.safetensors"]
         folders.load(tmp_path, names, "causal-lm", torch.float32, "here", tokenizer=False)
     assert str(caught.value).startswith("here") and "\n" not in str(caught.value)
-    assert time.monotonic() - began < 20
+    assert len(modules) < 100
 
 
 def test_odd_generation_settings_are_told_in_one_sentence(copy, run):

@@ -58,10 +58,15 @@ def test_two_processes_end_where_one_does(place, strategy, changes):
     ]
     assert (told["tokens"], told["kept_step"]) == (story["tokens"], story["kept_step"])
     assert other["train"]["zeros_filled"] == 0 and other["weights"]["nm_valid"] is True
-    mine, theirs = weights(out), weights(there)
-    for name, weight in mine.items():
-        assert torch.allclose(weight, theirs[name], atol=1e-4), name
-        assert torch.equal(weight == 0, theirs[name] == 0), name
+    start, mine, theirs = weights(place / "parent"), weights(out), weights(there)
+    assert all(torch.equal(weight == 0, theirs[name] == 0) for name, weight in mine.items())
+    # Adam divides by the gradient's size: a weight whose gradient is rounding alone moves by a
+    # whole step, either way. So all weights together are compared, by how far they moved.
+    whole, parted, apart = (
+        torch.cat([(one[name] - other[name]).flatten() for name in mine]).norm()
+        for one, other in ((mine, start), (theirs, start), (mine, theirs))
+    )
+    assert apart < 1e-2 * min(whole, parted)
 
 
 def test_two_processes_give_the_same_bytes_again(place):
@@ -94,10 +99,10 @@ def killed(place, ready, *arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     job = subprocess.Popen([sys.executable, "-c", script, str(place)], env=environment)
     folder = place / "scratch-long/ranks"
-    seen = wait_for(lambda: len(running(folder)) >= 3 and ready(), 180)
+    seen = wait_for(lambda: len(running(folder)) >= 3 and ready())
     job.send_signal(signal.SIGKILL)
     job.wait()
-    return seen, wait_for(lambda: not running(folder), 30)
+    return seen, wait_for(lambda: not running(folder))
 
 
 def test_a_killed_job_takes_its_ranks_along_and_is_taken_up_again(place):
@@ -142,19 +147,21 @@ def test_a_job_that_is_told_to_end_waits_for_its_ranks(tmp_path, monkeypatch):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with pytest.raises(Told):
         ranks._watched(command, environment)
-    out.unlink(missing_ok=True)
-    time.sleep(1.0)
-    assert not out.exists()  # nobody writes any more
+    assert not running(out)  # its rank has the file's name in its command line
 
 
 def test_ranks_that_do_not_end_are_not_waited_for_without_end(monkeypatch, caplog):
     monkeypatch.setattr(ranks, "END_SECONDS", 0.3)
-    stays = "import subprocess; subprocess.Popen(['sleep', '3'], start_new_session=True); print(1)"
-    monkeypatch.setattr(ranks.log, "info", lambda form, line: 1 / 0)
-    start = time.monotonic()
+    stays = (
+        "import subprocess\n"
+        "print(subprocess.Popen(['sleep', '3600'], start_new_session=True).pid, flush=True)"
+    )
+    told = []
+    monkeypatch.setattr(ranks.log, "info", lambda form, line: told.append(int(line)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ranks._watched([sys.executable, "-c", stays], dict(os.environ))
-    assert time.monotonic() - start < 3 and "have not ended after" in caplog.text
+    os.kill(told[0], signal.SIGKILL)  # an error unless it is still there
+    assert "have not ended after" in caplog.text
 
 
 def test_the_best_of_several_rates_is_that_of_one_process(place):
@@ -186,7 +193,8 @@ def running(folder):
     return found
 
 
-def wait_for(condition, seconds):
+def wait_for(condition, seconds=900):
+    """Return whether a condition comes true; the time only keeps a test from hanging for ever."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

@@ -10,12 +10,16 @@ import pytest
 from prunegrid import devices
 from prunegrid.errors import PrunegridError
 
+# Seconds that only keep a test from hanging for ever.
+FOR_EVER = 900
 
-def hold(folder, names, log, seconds):
+
+def hold(folder, names, log, wait):
+    """Hold one of the devices until `wait` returns."""
     with devices.claim_tokens(names, folder) as (name,):
         with open(log, "a") as handle:
             handle.write(f"+{name}\n")
-        time.sleep(seconds)
+        wait()
         with open(log, "a") as handle:
             handle.write(f"-{name}\n")
 
@@ -23,14 +27,15 @@ def hold(folder, names, log, seconds):
 def test_four_jobs_share_two_devices_and_never_one_at_once(tmp_path):
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")
+    met = context.Barrier(2, timeout=FOR_EVER)  # passed by two that hold at once
     jobs = [
-        context.Process(target=hold, args=(tmp_path / "locks", ["0", "1"], log, 0.4))
+        context.Process(target=hold, args=(tmp_path / "locks", ["0", "1"], log, met.wait))
         for _ in range(4)
     ]
     for job in jobs:
         job.start()
     for job in jobs:
-        job.join(60)
+        job.join(FOR_EVER)
         assert job.exitcode == 0
     held, used = set(), []
     for line in log.read_text().split():
@@ -43,16 +48,22 @@ def test_four_jobs_share_two_devices_and_never_one_at_once(tmp_path):
     assert len(used) == 4 and set(used) == {"0", "1"}
 
 
+def a_moment():
+    """Wait so that others come meanwhile; nothing fails where they come later."""
+    time.sleep(0.1)
+
+
 def test_with_one_device_jobs_queue(tmp_path):
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")
     jobs = [
-        context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, 0.1)) for _ in range(3)
+        context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, a_moment))
+        for _ in range(3)
     ]
     for job in jobs:
         job.start()
     for job in jobs:
-        job.join(60)
+        job.join(FOR_EVER)
         assert job.exitcode == 0
     assert log.read_text().split() == ["+0", "-0"] * 3
 
@@ -72,7 +83,7 @@ def test_users_share_the_tokens_of_a_machine(tmp_path):
         assert found == ["0"]
 
 
-def step(folder, log, devices_here):
+def step(folder, log, devices_here, wait):
     """A job as `job.run_step` runs one, on a machine that has these devices."""
     from prunegrid import job
 
@@ -82,7 +93,7 @@ def step(folder, log, devices_here):
     def make(node, held):
         with open(log, "a") as handle:
             handle.write(f"+{','.join(held)}\n")
-        time.sleep(0.3)
+        wait()
         with open(log, "a") as handle:
             handle.write(f"-{','.join(held)}\n")
 
@@ -97,11 +108,12 @@ def test_jobs_of_a_box_without_a_scheduler(tmp_path, there):
     """As many at once as there are devices, none two on one."""
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=step, args=(tmp_path, log, there)) for _ in range(4)]
+    met = context.Barrier(len(there), timeout=FOR_EVER)
+    jobs = [context.Process(target=step, args=(tmp_path, log, there, met.wait)) for _ in range(4)]
     for one in jobs:
         one.start()
     for one in jobs:
-        one.join(60)
+        one.join(FOR_EVER)
         assert one.exitcode == 0
     held, most = set(), 0
     for line in log.read_text().split():
@@ -117,7 +129,8 @@ def test_jobs_of_a_box_without_a_scheduler(tmp_path, there):
 def test_a_killed_holder_frees_its_device(tmp_path):
     context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"
-    job = context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, 60))
+    never = context.Event()
+    job = context.Process(target=hold, args=(tmp_path / "locks", ["0"], log, never.wait))
     job.start()
     while not log.exists():
         time.sleep(0.05)
@@ -181,7 +194,7 @@ def test_jobs_that_need_two_of_three_take_turns(tmp_path):
     for job in jobs:
         job.start()
     for job in jobs:
-        job.join(60)
+        job.join(FOR_EVER)
         assert job.exitcode == 0
     held = set()
     for line in log.read_text().split():

@@ -41,7 +41,7 @@ numbers = st.lists(
 
 
 @given(d=numbers, one_sided=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_few_items_are_tested_exactly(d, one_sided):
     assert sign_flip_p(numpy.array(d), 0, one_sided) == pytest.approx(enumerated(d, one_sided))
 
@@ -59,7 +59,7 @@ def test_a_drawn_p_is_never_zero():
 
 
 @given(seed=st.integers(0, 50), scale=st.sampled_from([0.5, 2.0, 1024.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_swapping_and_scaling_change_no_p(seed, scale):
     d = numpy.random.default_rng(seed).normal(0.3, 1, 20)
     assert sign_flip_p(d, 0) == sign_flip_p(-d, 0) == sign_flip_p(scale * d, 0)

@@ -23,12 +23,14 @@ def test_a_maker_alone_waits_for_nobody_and_leaves_nothing(tmp_path):
 
 def test_many_makers_take_turns(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(makers, "POLL_SECONDS", 0.001)
-    inside, most, turns = [], [], []
+    monkeypatch.setattr(makers.log, "info", lambda form, label: one_waits.set())
+    inside, most, turns, one_waits = [], [], [], threading.Event()
 
     def make():
         with only_maker(tmp_path / "x.lock", "x") as waited:
             inside.append(1)
             most.append(len(inside))
+            assert one_waits.wait(900)
             time.sleep(0.005)
             inside.pop()
             turns.append(waited)
@@ -37,7 +39,7 @@ def test_many_makers_take_turns(tmp_path, monkeypatch, caplog):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(900)
     # One that comes when all others are through has not waited, as the first has not.
     assert most == [1] * 12 and turns.count(False) >= 1 and True in turns
     assert not (tmp_path / "x.lock").exists()
@@ -46,12 +48,13 @@ def test_many_makers_take_turns(tmp_path, monkeypatch, caplog):
 def test_a_killed_maker_frees_its_artifact(tmp_path):
     path = tmp_path / "x.lock"
     program = (
-        f"import sys, time; sys.path.insert(0, {str(LIBRARY)!r})\n"
+        f"import sys; sys.path.insert(0, {str(LIBRARY)!r})\n"
         "from pathlib import Path\nfrom prunegrid.makers import only_maker\n"
         f"with only_maker(Path({str(path)!r}), 'x'):\n    print('held', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    sys.stdin.read()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], **pipes)
     assert process.stdout.readline() == "held\n"
     process.kill()
     process.wait()

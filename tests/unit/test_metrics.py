@@ -63,7 +63,7 @@ def lcs_f(prediction: str, reference: str) -> float:
     return f_measure(length(0, 0), len(a), len(b))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, REFERENCES), min_size=1, max_size=4))
 def test_rouge_is_the_f_measure_of_ngrams_and_of_the_longest_common_subsequence(plain_rouge, pairs):
     predictions, references = (list(side) for side in zip(*pairs, strict=True))

@@ -57,7 +57,7 @@ def round_trip(tensor, form):
     return parts
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     density=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
@@ -76,7 +76,7 @@ def test_a_mask_round_trips(shape, density, dtype, seed, signed):
     assert ("signs" in parts) == bool((torch.signbit(tensor) & (tensor == 0)).any())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 6),
     width=st.integers(1, 4),
@@ -105,7 +105,7 @@ def test_groups_round_trip(rows, width, pattern, density, dtype, transposed, sig
         assert size_of(parts) == counted.bytes_of(form)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 24), st.integers(1, 12).map(lambda n: 8 * n)),
     density=st.floats(0, 1),

@@ -45,7 +45,7 @@ def by_sorting(scores: list[float], count: int) -> list[bool]:
 
 
 @given(matrices(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_lowest_is_a_stable_sort_by_row(scores, data):
     count = data.draw(st.integers(0, scores.shape[1]))
     expected = [by_sorting(row, count) for row in scores.tolist()]
@@ -53,7 +53,7 @@ def test_lowest_is_a_stable_sort_by_row(scores, data):
 
 
 @given(matrices(), st.integers(0, 100).map(lambda n: n / 100), st.sampled_from(["row", "layer"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_unstructured_counts_are_exact(scores, sparsity, scope):
     gone = ~keep_mask(scores, Unstructured(sparsity, scope))
     rows, columns = scores.shape
@@ -77,7 +77,7 @@ def test_unstructured_counts_are_exact(scores, sparsity, scope):
     st.integers(1, 4),
     st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nm_prunes_the_lowest_of_every_group(nm, rows, data):
     keep, group = nm
     values = data.draw(st.lists(few_values, min_size=rows * group * 2, max_size=rows * group * 2))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from prunegrid import obs
@@ -12,8 +12,7 @@ from prunegrid.patterns import NM, Unstructured, zeros_asked
 from prunegrid.pruning import method_module, method_settings, prune_weight
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
-# Derandomized: rounding can turn a near-tie of an unlucky draw, and a test must not fail by luck.
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = settings(max_examples=10, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -27,8 +26,20 @@ def layer(seed, rows=12, columns=40, tokens=80):
     )
 
 
+def gap_at(scores, count):
+    """Return the gap between the last of the `count` lowest scores and the next, as its share."""
+    ordered = sorted(scores)
+    if not 0 < count < len(ordered):
+        return 1.0
+    return (ordered[count] - ordered[count - 1]) / ordered[count]
+
+
 def slow_sparsegpt(weight, inputs, sparsity=None, nm=None, dampening=0.01, mask_blocksize=16):
-    """Algorithm 1 in float64, one column at a time, H⁻¹ factored as the paper says."""
+    """Algorithm 1 in float64, one column at a time, H⁻¹ factored as the paper says.
+
+    Returns also the narrowest gap between a score that goes and one that stays.
+    """
+    narrowest = 1.0
     w = weight.double().clone()
     hessian = 2 / len(inputs) * inputs.double().t() @ inputs.double()
     dead = hessian.diagonal() == 0
@@ -47,16 +58,25 @@ def slow_sparsegpt(weight, inputs, sparsity=None, nm=None, dampening=0.01, mask_
                 for i in range(rows):
                     order = sorted(range(end - j), key=lambda c: (scores[i][c], c))
                     gone[i, [j + c for c in order[: nm[1] - nm[0]]]] = True
+                    narrowest = min(narrowest, gap_at(scores[i], nm[1] - nm[0]))
             else:
                 pattern = Unstructured(sparsity)
                 count = pattern.zeros_of(rows * end) - pattern.zeros_of(rows * j)
                 places = [(scores[i][c], i, c) for i in range(rows) for c in range(end - j)]
                 for _, i, c in sorted(places)[:count]:
                     gone[i, j + c] = True
+                narrowest = min(narrowest, gap_at([score for score, _, _ in places], count))
         error = torch.where(gone[:, j], w[:, j], 0) / u[j, j]
         w[:, j:] -= error[:, None] * u[j, j:]
         w[:, j] = torch.where(gone[:, j], 0, w[:, j])
-    return w
+    return w, narrowest
+
+
+# For 40 inputs a dampening of 0.01 bounds the condition of H by 40 / 0.01. So weights that come
+# through H in float32 are known to 4000 ε.
+ROUNDING = 4000 * torch.finfo(torch.float32).eps
+# Draws with a narrower gap are passed over: rounding decides their ties.
+CLEAR = 1e-3
 
 
 @pytest.mark.parametrize(("blocksize", "mask_blocksize"), [(16, 16), (40, 16), (7, 16), (16, 3)])
@@ -64,7 +84,8 @@ def slow_sparsegpt(weight, inputs, sparsity=None, nm=None, dampening=0.01, mask_
 @few
 def test_sparsegpt_is_the_algorithm_whatever_its_blocks(blocksize, mask_blocksize, seed, sparsity):
     weight, inputs = layer(seed)
-    expected = slow_sparsegpt(weight, inputs, sparsity, mask_blocksize=mask_blocksize)
+    expected, gap = slow_sparsegpt(weight, inputs, sparsity, mask_blocksize=mask_blocksize)
+    assume(gap > CLEAR)
     found = prune_weight(
         weight,
         "sparsegpt",
@@ -74,11 +95,8 @@ def test_sparsegpt_is_the_algorithm_whatever_its_blocks(blocksize, mask_blocksiz
         blocksize=blocksize,
         mask_blocksize=mask_blocksize,
     )
-    # A near-tie may fall either way by rounding, and then spreads; it is rare at this size.
-    if torch.equal(found == 0, expected == 0):
-        assert torch.allclose(found.double(), expected, atol=1e-4)
-    else:
-        assert ((found == 0) == (expected == 0)).double().mean() > 0.98
+    assert torch.equal(found == 0, expected == 0)
+    assert torch.allclose(found.double(), expected, rtol=0, atol=ROUNDING)
     assert int((found == 0).sum()) == zeros_asked(Unstructured(sparsity), *weight.shape)
 
 
@@ -88,11 +106,11 @@ def test_sparsegpt_is_the_algorithm_whatever_its_blocks(blocksize, mask_blocksiz
 def test_sparsegpt_nm_is_the_algorithm(nm, seed):
     weight, inputs = layer(seed)
     inputs[:, 3] = 0
-    expected = slow_sparsegpt(weight, inputs, nm=nm)
+    expected, gap = slow_sparsegpt(weight, inputs, nm=nm)
+    assume(gap > CLEAR)
     found = prune_weight(weight, "sparsegpt", f"{nm[0]}:{nm[1]}", inputs=inputs, blocksize=16)
-    assert ((found == 0) == (expected == 0)).double().mean() > 0.98
-    if torch.equal(found == 0, expected == 0):
-        assert torch.allclose(found.double(), expected, atol=1e-4)
+    assert torch.equal(found == 0, expected == 0)
+    assert torch.allclose(found.double(), expected, rtol=0, atol=ROUNDING)
     assert int((found.reshape(-1, nm[1]) != 0).sum(1).max()) <= nm[0]
 
 
@@ -123,14 +141,19 @@ def test_counts_shape_dtype_and_kept_weights(method, seed, pattern):
 def test_the_order_of_tokens_plays_no_part(method, seed, pattern):
     weight, inputs = layer(seed)
     sparsity = 0.5 if pattern == "unstructured" else None
+    if method == "sparsegpt":
+        nm = None if sparsity else (2, 4)
+        assume(slow_sparsegpt(weight, inputs, sparsity, nm, mask_blocksize=40)[1] > CLEAR)
+    else:
+        scores = (weight.abs() * inputs.norm(dim=0)).reshape(-1, 40 if sparsity else 4)
+        assume(min(gap_at(row.tolist(), len(row) // 2) for row in scores) > CLEAR)
     shuffled = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))]
     first, second = (
         prune_weight(weight, method, pattern, sparsity=sparsity, inputs=x)
         for x in (inputs, shuffled)
     )
-    assert ((first == 0) == (second == 0)).float().mean() > 0.98
-    if torch.equal(first == 0, second == 0):
-        assert torch.allclose(first, second, atol=1e-4)
+    assert torch.equal(first == 0, second == 0)
+    assert torch.allclose(first, second, rtol=0, atol=ROUNDING)
 
 
 @given(seed=seeds, pattern=st.sampled_from(["2:4", "unstructured"]))
@@ -229,7 +252,7 @@ def test_transposed_views_are_pruned_like_their_copies():
 
 
 @given(seed=seeds, width=st.sampled_from([5, 256, 300]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_statistics_of_parts_are_those_of_the_whole(seed, width):
     inputs = torch.randn(60, width, generator=torch.Generator().manual_seed(seed))
     sums = {needs: Accumulator(needs, width) for needs in ("input_norms", "hessian")}

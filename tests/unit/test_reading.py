@@ -66,7 +66,7 @@ def slow_fragments(text, source):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(WORDS, WORDS)
 def test_fragments_are_those_of_the_paper(text, source):
     found = fragments.fragments(text, source)

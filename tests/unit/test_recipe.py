@@ -22,7 +22,7 @@ from prunegrid.pruning import prune_weight
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.updates import least_squares, none, sparsegpt
 
-few = settings(max_examples=15, deadline=None, derandomize=True)
+few = settings(max_examples=15, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -73,7 +73,7 @@ def test_a_pruned_linear_leaves_nothing_in_memory(method, update):
     st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1)), min_size=1, max_size=8),
     st.integers(0, 100).map(lambda n: n / 100),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_counts_add_up_exactly_whatever_is_wanted(wanted, sparsity):
     sizes = {f"l{i}": size for i, (size, _) in enumerate(wanted)}
     shares = {f"l{i}": share for i, (_, share) in enumerate(wanted)}
@@ -87,7 +87,7 @@ def test_counts_that_add_up_already_are_left_alone():
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=1), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ranked_counts_are_those_of_one_stable_sort(rows, data):
     scores = {str(i): torch.tensor(row, dtype=torch.float32) * 0.37 for i, row in enumerate(rows)}
     flat = [(float(v), i) for i, row in scores.items() for v in row]

@@ -171,7 +171,7 @@ def test_what_a_job_is_making_is_waited_for(upgraded, tmp_path):
 
     thread = threading.Thread(target=job)
     thread.start()
-    assert going.wait(30)
+    assert going.wait(900)
     taken = upgrades.adopt(found[:1], "reviewed")
     thread.join()
     assert taken == [] and set(artifacts.read_manifest(node.path)["files"]) == {"of the job"}
