@@ -30,7 +30,7 @@ from report import Row, failed, not_run, table
 
 HERE = Path(__file__).resolve().parent
 # Cheap ones first; each is a process of its own.
-KINDS = ("gpu_tests", "kernels", "tuning", "agreement", "seconds")
+KINDS = ("gpu_tests", "sparse", "tuning", "agreement", "seconds")
 FILES = tuple(HERE / f"{kind}.py" for kind in KINDS)
 # Seconds after which no line begins, seconds after which everything ends, and a kind's own limit.
 LAST_START, END, OF_A_KIND = 420.0, 480.0, 180.0

@@ -64,12 +64,18 @@ def outcome(line: str, report: Path, log: str) -> Row:
     broken = [case for case in cases if _has(case, "failure") or _has(case, "error")]
     skipped = [case for case in cases if _has(case, "skipped")]
     if len(skipped) == len(cases):
-        raise NotRun(skipped[0].find("skipped").get("message", "skipped"))
+        raise NotRun(_reason(skipped[0].find("skipped")))
     passed, wanted = len(cases) - len(broken) - len(skipped), len(cases) - len(skipped)
     names = [case.get("name", "") for case in broken]
     values = {"passed": passed, "skipped": len(skipped), "broken": names}
     verdict = DIFFERS if broken else OK
     return Row(line, f"{passed} pass", f"{wanted} pass", verdict, values, log if broken else None)
+
+
+def _reason(skipped: xml.Element) -> str:
+    """Return why a test was skipped; where a whole file was, pytest has it in the text."""
+    inside = re.search(r"Skipped: ([^\n]*?)['\")]*$", skipped.text or "")
+    return inside[1] if inside else skipped.get("message", "skipped")
 
 
 def _has(case: xml.Element, what: str) -> bool:

@@ -67,7 +67,8 @@ def run_checks(checks: Iterable[Check], setting: Setting) -> Iterator[tuple[str,
             yield check.name, [not_run(check.name, "time")]
             continue
         try:
-            rows.extend(check.rows(setting))
+            for row in check.rows(setting):
+                rows.append(row)  # one by one: what came before an error stays
         except NotRun as reason:
             rows.append(not_run(check.name, str(reason)))
         except Exception as error:
