@@ -3,7 +3,8 @@
     python benchmarks/gpu/check.py                       # on a GPU
     python benchmarks/gpu/check.py --device cpu --small  # the same steps on a CPU, in a minute
 
-Needs torch, transformers and safetensors; peft, bitsandbytes and pytest where they are installed.
+Needs torch, transformers, safetensors and numpy; it uses peft, bitsandbytes and pytest if they are
+installed.
 The exit status is 1 where a line differs from what is expected, 2 where nothing can be checked.
 """
 
@@ -34,8 +35,8 @@ KINDS = ("gpu_tests", "sparse", "tuning", "agreement", "seconds")
 FILES = tuple(HERE / f"{kind}.py" for kind in KINDS)
 # Seconds after which no line begins, seconds after which everything ends, and a kind's own limit.
 LAST_START, END, OF_A_KIND = 420.0, 480.0, 180.0
-NEEDED = {"torch": (2, 11), "transformers": (5, 17), "safetensors": (0,)}
-OPTIONAL = ("peft", "bitsandbytes", "accelerate", "numpy", "pytest")
+NEEDED = {"torch": "2.11", "transformers": "5.17", "safetensors": "0.6", "numpy": "2.0"}
+OPTIONAL = ("peft", "bitsandbytes", "accelerate", "pytest")
 # No hub, no bars, and no compiler for what bitsandbytes would have compiled.
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TORCHDYNAMO_DISABLE": "1"}
 
@@ -80,24 +81,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def missing(device: str) -> str:
     """Return the sentence that says why nothing can be checked, "" where something can."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - a GPU machine may have an older one
+        return f"gpu-check needs Python 3.11 or newer; this is {platform.python_version()}."
     for package, least in NEEDED.items():
         installed = version(package)
-        wanted = ".".join(map(str, least))
         if installed is None:
-            return f"gpu-check needs {package} {wanted} or newer, which is not installed."
-        if tuple(map(int, re.findall(r"\d+", installed)[: len(least)])) < least:
-            return f"gpu-check needs {package} {wanted} or newer; {installed} is installed."
+            return f"gpu-check needs {package} {least} or newer, which is not installed."
+        if _numbers(installed) < _numbers(least):
+            return f"gpu-check needs {package} {least} or newer; {installed} is installed."
     if device == "cpu":
         return ""
     import torch
 
     if torch.cuda.is_available():
         return ""
-    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     return (
-        f"gpu-check needs an NVIDIA GPU, and torch {torch.__version__} (built for {build}) sees "
-        "none; `--device cpu --small` tries the script itself on the CPU."
+        f"gpu-check needs an NVIDIA GPU, and torch {torch.__version__} sees none here; "
+        "`--device cpu --small` tries the script itself on the CPU."
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def version(package: str) -> str | None:

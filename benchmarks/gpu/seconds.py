@@ -13,11 +13,12 @@ sys.path.append(str(PRUNING))
 
 import ours  # noqa: E402
 import subject  # noqa: E402
+import torch  # noqa: E402
 from lines import LINES  # noqa: E402
 from report import Row, failed, judged  # noqa: E402
 from worker import Check, Setting  # noqa: E402
 
-from prunegrid.meters import synchronize  # noqa: E402
+from prunegrid.meters import peak_memory, synchronize  # noqa: E402
 from prunegrid.runtime import settle_torch  # noqa: E402
 
 SMALL = {
@@ -72,6 +73,8 @@ def measure(work: str, setting: Setting) -> Iterator[Row]:
     do = ours.job(model, tokens, work)
     method, pattern, _ = work.split()
     taken = []
+    if setting.on_gpu:
+        torch.cuda.reset_peak_memory_stats(setting.device)
     for turn in range(ours.REPEATED.get(method, 1)):
         if turn:
             ours.restore(model, dense)
@@ -87,7 +90,8 @@ def measure(work: str, setting: Setting) -> Iterator[Row]:
         yield failed(line, f"not {pattern}", str(outcome))
         return
     most = CPU_SECONDS[work] if setting.on_gpu else None
-    yield judged(line, min(taken), high=most, form="{:.2f}", unit=" s", all=taken)
+    facts = {"all": taken, "peak_memory_mb": peak_memory(setting.device) // 2**20}
+    yield judged(line, min(taken), high=most, form="{:.2f}", unit=" s", **facts)
 
 
 CHECKS = [Check(f"pruning {work}", functools.partial(measure, work)) for work in works()]

@@ -30,6 +30,11 @@ SMALL = {
 SPREAD, NORM_SPREAD = 1 / 24, 0.5
 
 
+def blocks(small: bool) -> int:
+    """Return how many blocks the model has."""
+    return (SMALL if small else SHAPE)["num_hidden_layers"]
+
+
 def build(small: bool, **changes: int) -> nn.Module:
     """Return the model in float32, in eval mode on the CPU.
 

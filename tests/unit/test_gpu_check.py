@@ -83,7 +83,7 @@ def test_it_runs_where_only_torch_transformers_and_safetensors_are(bare, tmp_pat
     skipped = {line for line, verdict in verdicts.items() if verdict.startswith("not run: no GPU")}
     assert {line.partition(":")[0] for line in skipped} == {"tests", "2"}
     assert {verdict for line, verdict in verdicts.items() if line not in skipped} == {"ok"}
-    assert len(verdicts) - len(skipped) == 3 + 1 + 4 * 3 + 10
+    assert len(verdicts) - len(skipped) == 3 + 1 + 2 * 8 + 10
     for line, verdict in verdicts.items():
         assert any(line in text and verdict in text for text in ran.stdout.splitlines())
 
@@ -102,27 +102,26 @@ def test_a_filled_zero_differs(setting, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("planted", ["mask", "perplexity"])
-def test_a_wrong_mask_or_perplexity_differs(setting, monkeypatch, planted):
-    plain, results = agreement.pruned, []
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [("mask", ["equal masks"]), ("perplexity", ["perplexity, to the CPU's"]), (None, [])],
+)
+def test_a_wrong_mask_or_perplexity_differs(setting, monkeypatch, planted, expected):
+    plain, results = agreement.alone, []
 
-    def wrong(*arguments):
+    def second_is_wrong(*arguments):
         results.append(plain(*arguments))
         found = results[-1]
         if len(results) == 2 and planted == "mask":
-            found.masks[min(found.first)].logical_not_()
+            min(found.masks.items())[1].logical_not_()
         if len(results) == 2 and planted == "perplexity":
-            return agreement.Result(found.masks, found.first, found.perplexity * 1.05)
+            return agreement.Result(found.masks, found.perplexity * 1.05)
         return found
 
-    monkeypatch.setattr(agreement, "pruned", wrong)
-    rows = rows_of(named(agreement.CHECKS, "wanda 2:4"), setting)
-    wrong = [line.partition(": ")[2] for line, row in rows.items() if row.differs]
-    expected = {
-        "mask": ["equal masks, first block", "equal masks, all blocks"],
-        "perplexity": ["perplexity, to the CPU's"],
-    }
-    assert len(rows) == 3 and wrong == expected[planted]
+    monkeypatch.setattr(agreement, "alone", second_is_wrong)
+    rows = rows_of(named(agreement.CHECKS, "wanda 2:4, sequential"), setting)
+    wrong = [line for line, row in rows.items() if row.differs]
+    assert len(rows) == 2 and [line.partition(": ")[2] for line in wrong] == expected
 
 
 def test_products_in_tf32_differ(setting, monkeypatch):
@@ -257,10 +256,11 @@ def test_without_a_gpu_or_new_enough_packages_it_says_so_and_ends_with_2(monkeyp
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "needs an NVIDIA GPU" in sentence and "--device cpu --small" in sentence
     versions = {"torch": "2.11.0+cu130", "transformers": "5.9.1", "safetensors": None}
+    versions["numpy"] = "2.0.1"
     monkeypatch.setattr(check, "version", versions.get)
     assert check.missing("cpu") == "gpu-check needs transformers 5.17 or newer; 5.9.1 is installed."
     versions["transformers"] = "5.17.0"
-    assert "safetensors 0 or newer, which is not installed" in check.missing("cpu")
+    assert "safetensors 0.6 or newer, which is not installed" in check.missing("cpu")
     versions["safetensors"] = "0.6.2"
     assert check.missing("cpu") == ""
     versions["torch"] = "2.10.1"
