@@ -98,7 +98,9 @@ def main() -> None:
     ends = time.monotonic() + arguments.seconds
     # The checks use the classes of this very module.
     sys.modules["worker"] = sys.modules["__main__"]
-    with arguments.rows.open("w") as out, tempfile.TemporaryDirectory() as scratch:
+    # Beside the rows: who starts this process removes that folder, even where it kills the process.
+    scratch = tempfile.mkdtemp(dir=arguments.rows.parent)
+    with arguments.rows.open("w") as out:
         checks = load(arguments.file)
         _write(out, {"planned": [check.name for check in checks]})
         setting = Setting(arguments.device, arguments.small, Path(scratch), ends)
