@@ -16,6 +16,8 @@ OVER ?=
 TORCH := $(shell sed -n 's/.*- \(torch==[^ ]*\).*/\1/p' envs/models.yaml)
 BIN := $(VENV)/bin
 JOBS = $(or $(CORES),$(shell $(BIN)/python -m prunegrid.machine))
+# The Python of gpu-check: any with a CUDA build of torch.
+PY ?= $(BIN)/python
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -24,7 +26,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults test-cluster audit bench lint status plan gc format lock clean
+.PHONY: help env demo test test-faults test-cluster audit bench gpu-check lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +67,10 @@ test-cluster: env ## the tiny study on a Slurm of one node (as root; tests/clust
 
 bench: env ## speed of pruning against llm-compressor (installs it: 2 GB, a package index)
 	$(BIN)/python benchmarks/pruning/run.py
+
+gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (PY=python3)
+	@command -v $(PY) >/dev/null || { echo "'$(PY)' was not found. Run make env with a CUDA build of torch, or name a Python that has one: make gpu-check PY=python3"; exit 2; }
+	$(PY) benchmarks/gpu/check.py
 
 lint: env ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

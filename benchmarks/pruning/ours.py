@@ -35,61 +35,87 @@ REPEATED = {"magnitude": 5}
 def main(folder: Path, work: str, result: Path) -> None:
     """Do the work and write what it took and what came out."""
     torch.set_num_threads(1)
-    method, pattern, how = work.split()
     model, tokens = subject.load(folder)
+    method, pattern, _ = work.split()
+    facts, pruned = _fastest(model, job(model, tokens, work), REPEATED.get(method, 1))
+    subject.save_masks(result.with_suffix(".npz"), pruned)
+    measured.save(result, {**facts, **subject.outcome(pruned, pattern)})
+
+
+def job(model: nn.Module, tokens: Tensor, work: str) -> Callable[[], dict[str, Tensor]]:
+    """Return a function that does the work once and gives the pruned weights [d_out, d_in].
+
+    Args:
+        model: dense, on any device; all works but "together" change it.
+        tokens: int64 [samples, length].
+        work: "METHOD PATTERN HOW"; of five cells the last one's weights are given.
+    """
+    method, pattern, how = work.split()
+    if how == "together":
+        return lambda: _together(model, tokens)
     if method == "five":
-        facts, weights = _five(model, tokens, how)
-    else:
-        job = _job(model, tokens, method, pattern, how)
-        facts, weights = _repeated(model, job, REPEATED.get(method, 1))
-    subject.save_masks(result.with_suffix(".npz"), weights)
-    measured.save(result, {**facts, **subject.outcome(weights, pattern)})
-
-
-def _job(
-    model: nn.Module, tokens: Tensor, method: str, pattern: str, how: str
-) -> Callable[[], None]:
-    if how == "sort":
-        return lambda: _magnitude_by_sort(subject.linears(model), pattern)
+        return _one_after_another(model, tokens, how)
     recipe = Recipe(method, "2:4") if pattern == "2:4" else Recipe(method, **HALF)
-    return lambda: prune_model(model, recipe, tokens=tokens, propagation=how)
+
+    def do() -> dict[str, Tensor]:
+        if how == "sort":
+            _magnitude_by_sort(subject.linears(model), pattern)
+        else:
+            prune_model(model, recipe, tokens=tokens, propagation=how)
+        return subject.linears(model)
+
+    return do
 
 
-def _repeated(
-    model: nn.Module, job: Callable[[], None], times: int
+def restore(model: nn.Module, dense: dict[str, Tensor]) -> None:
+    """Set the linears' weights to copies that were taken of them, in place."""
+    for name, weight in subject.linears(model).items():
+        weight.copy_(dense[name])
+
+
+def copies(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the linears' weights."""
+    return {name: weight.clone() for name, weight in subject.linears(model).items()}
+
+
+def _fastest(
+    model: nn.Module, do: Callable[[], dict[str, Tensor]], times: int
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Return what the fastest of some runs took, each on the dense weights, and the last's."""
-    if times == 1:
-        return measured.measured(job), subject.linears(model)
-    dense = {name: weight.clone() for name, weight in subject.linears(model).items()}
-    runs = []
-    for _ in range(times):
-        for name, weight in subject.linears(model).items():
-            weight.copy_(dense[name])
-        runs.append(measured.measured(job))
-    return min(runs, key=lambda facts: facts["cpu_s"]), subject.linears(model)
+    dense = copies(model) if times > 1 else {}
+    runs, pruned = [], {}
+    for turn in range(times):
+        if turn:
+            restore(model, dense)
+        runs.append(measured.measured(lambda: pruned.update(do())))
+    return min(runs, key=lambda facts: facts["cpu_s"]), pruned
 
 
-def _five(model: nn.Module, tokens: Tensor, how: str) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return what five cells took together, or one after another; and the last one's weights."""
-    if how == "together":
-        kept: dict[str, Tensor] = {}
+def _together(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+    """Return the weights of the last of five cells that are pruned together."""
+    kept: dict[str, Tensor] = {}
 
-        def keep(place: int, _block: str, weights: dict[str, Tensor]) -> None:
-            if place == len(FIVE) - 1:
-                kept.update(weights)
+    def keep(place: int, _block: str, weights: dict[str, Tensor]) -> None:
+        if place == len(FIVE) - 1:
+            kept.update(weights)
 
-        facts = measured.measured(lambda: prune_together(model, FIVE, tokens, keep))
-        return facts, kept
-    dense = {name: weight.clone() for name, weight in subject.linears(model).items()}
+    prune_together(model, FIVE, tokens, keep)
+    return kept
 
-    def each() -> None:
+
+def _one_after_another(
+    model: nn.Module, tokens: Tensor, how: str
+) -> Callable[[], dict[str, Tensor]]:
+    """Return a function that prunes five cells and gives the last one's weights."""
+    dense = copies(model)
+
+    def do() -> dict[str, Tensor]:
         for recipe in FIVE:
-            for name, weight in subject.linears(model).items():
-                weight.copy_(dense[name])
-            prune_model(model, recipe, tokens=tokens, propagation="sequential")
+            restore(model, dense)
+            prune_model(model, recipe, tokens=tokens, propagation=how)
+        return subject.linears(model)
 
-    return measured.measured(each), subject.linears(model)
+    return do
 
 
 @torch.no_grad()

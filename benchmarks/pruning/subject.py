@@ -23,21 +23,35 @@ def write(folder: Path) -> None:
     """Write the model and the tokens into a folder, unless they are there."""
     if (folder / "tokens.npy").exists():
         return
+    build().save_pretrained(folder)
+    np.save(folder / "tokens.npy", draw(SAMPLES, LENGTH).numpy())
+
+
+def build(**changes: int) -> nn.Module:
+    """Return the model in float32, in eval mode.
+
+    Args:
+        changes: values of its config that differ: for a smaller one.
+    """
     from transformers import OPTConfig, OPTForCausalLM
 
     torch.manual_seed(SEED)
-    config = OPTConfig(
-        hidden_size=HIDDEN,
-        word_embed_proj_dim=HIDDEN,
-        ffn_dim=FFN,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=HEADS,
-        vocab_size=VOCAB,
-        max_position_embeddings=2048,
-    )
-    OPTForCausalLM(config).save_pretrained(folder)
-    drawn = torch.randint(0, VOCAB, (SAMPLES, LENGTH), generator=torch.Generator().manual_seed(1))
-    np.save(folder / "tokens.npy", drawn.numpy())
+    sizes = {
+        "hidden_size": HIDDEN,
+        "word_embed_proj_dim": HIDDEN,
+        "ffn_dim": FFN,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": HEADS,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 2048,
+    }
+    return OPTForCausalLM(OPTConfig(**sizes | changes)).eval()
+
+
+def draw(samples: int, length: int, vocabulary: int = VOCAB) -> Tensor:
+    """Return the tokens, int64 [samples, length]."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, vocabulary, (samples, length), generator=generator)
 
 
 def load(folder: Path) -> tuple[nn.Module, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from prunegrid import artifacts, attest, blocks, checkpoint, evaluated, masked_lora, training
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import finetune
-from prunegrid.training import loop, masking
+from prunegrid.training import loop, masking, search
 
 PATTERNS = (None, "unstructured", "2:4")
 
@@ -216,6 +217,15 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path):
             for on in (False, True)
         ]  # fmt: skip
         assert made[0]["sha256"] == made[1]["sha256"]
+
+
+@pytest.mark.parametrize(
+    "name", ["activation_checkpointing_enable", "gradient_checkpointing_enable"]
+)
+def test_checkpointing_goes_by_the_name_that_transformers_has(name):
+    given = []
+    search._checkpoint(SimpleNamespace(**{name: given.append}))
+    assert given == [{"use_reentrant": False}]
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from prunegrid.errors import PrunegridError, nearest
 
 
@@ -21,6 +19,9 @@ def read_rows(data: Path, split: str, limit: int | None, where: str) -> list[dic
     Raises:
         PrunegridError: the split is missing or empty, or holds no summaries.
     """
+    # Imported where a file is read: training on rows that are given to it does without pyarrow.
+    import pyarrow.parquet as pq
+
     path = Path(data) / f"{split}.parquet"
     if not path.exists():
         raise PrunegridError(

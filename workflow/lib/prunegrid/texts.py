@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from prunegrid.errors import PrunegridError, nearest
 
 # What stands between documents that are read as one text, as in the papers' drivers.
@@ -24,6 +22,9 @@ def read_texts(data: Path, split: str, column: str, where: str) -> list[str]:
     Raises:
         PrunegridError: the split or the column is missing, or it holds no text.
     """
+    # Imported where a file is read: what needs other functions of this module does without it.
+    import pyarrow.parquet as pq
+
     path = Path(data) / f"{split}.parquet"
     if not path.exists():
         raise PrunegridError(

@@ -81,7 +81,7 @@ def _fit(task: Task) -> TrainFacts:
             steps,
         )
     if settings["gradient_checkpointing"]:
-        inner(task.model).activation_checkpointing_enable({"use_reentrant": False})
+        _checkpoint(inner(task.model))
     if task.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(task.device)
     if settings["learning_rates"]:
@@ -102,6 +102,13 @@ def _finite(curves: dict) -> dict:
     """Return the curves of a run that diverged: JSON has no NaN, and no weights are kept."""
     losses = [loss if math.isfinite(loss) else None for loss in curves["losses"]]
     return curves | {"losses": losses, "kept_step": None, "dev_loss": None}
+
+
+def _checkpoint(model: nn.Module) -> None:
+    """Have a transformers model compute its activations again in backward."""
+    # transformers 5.17 has the second name alone; 6 will not have it.
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _search(task: Task) -> TrainFacts:
