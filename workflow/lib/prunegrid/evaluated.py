@@ -24,9 +24,8 @@ def load(
     if not checkpoint.is_in_parts(folder):
         return checkpoint.load(folder, device, attest)
     with importing("peft"):
-        from prunegrid import masked_lora, parts, quantized
+        from prunegrid import parts, quantized
 
     loaded = checkpoint.load(folder, device, attest, read=parts.read)
-    masked_lora.allow_cache(loaded.model, cache_dequantized)
-    quantized.allow_cache(loaded.model, cache_dequantized)
+    quantized.hold_weights(loaded.model, cache_dequantized)
     return loaded
