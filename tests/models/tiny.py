@@ -126,7 +126,7 @@ def job(
         where="test",
         threads=1,
         scratch=scratch,
-        memory={"model": "whole", "activations": "device", "chunk": 8},
+        memory={"model": "whole", "activations": "device", "chunk": 8, "adapted": "auto"},
         training={"checkpoint_every_s": every_s},
         seed=lambda purpose: seed,
     )
