@@ -27,103 +27,13 @@ from peft.tuners import lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts
+from prunegrid import artifacts, quantized
 from prunegrid.errors import PrunegridError
+from prunegrid.masked_product import FormedProduct, MaskedProduct, Scratch, masked_sum
 
 ADAPTER = "default"
 # What peft puts before the name of a linear in the adapter's file.
 PREFIX = "base_model.model."
-
-
-class FormedProduct(torch.autograd.Function):
-    """x Wᵀ for a W without a gradient, which `form` gives again in backward: it is not saved."""
-
-    @staticmethod
-    def forward(ctx, x, form):
-        ctx.form, ctx.dtype = form, x.dtype
-        return F.linear(x, form())
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.to(ctx.dtype) @ ctx.form(), None
-
-
-class _MaskedProduct(torch.autograd.Function):
-    """x (W + M ∘ s B A)ᵀ, with gradients for x, A and B; `form` gives the sum in either pass."""
-
-    @staticmethod
-    def forward(ctx, x, form, a, b, bits, scale, scratch):
-        ctx.form, ctx.scale, ctx.scratch = form, scale, scratch
-        ctx.save_for_backward(x, a, b, bits)
-        return F.linear(x, form())
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, a, b, bits = ctx.saved_tensors
-        grad, grad_x = grad.to(x.dtype), None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.form()
-        # [d_out, d_in]: the gradient of the masked product, of which those of its factors are made.
-        product = ctx.scratch.empty("gradient", bits.shape, x.dtype, x.device)
-        torch.mm(grad.reshape(-1, grad.shape[-1]).T, x.reshape(-1, x.shape[-1]), out=product)
-        _under(bits, product, ctx.scratch)
-        # The factors are small, so the scale is for them.
-        grad_b = (product @ a.to(x.dtype).T).to(b.dtype).mul_(ctx.scale)
-        grad_a = (b.to(x.dtype).T @ product).to(a.dtype).mul_(ctx.scale)
-        return grad_x, None, grad_a, grad_b, None, None, None
-
-
-class Scratch:
-    """Memory for what is made and used up within one call, the same for all layers of a model.
-
-    On a CPU new memory of a weight's size costs as much as what is computed in it.
-    """
-
-    def __init__(self) -> None:
-        self._tensors: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def empty(
-        self, purpose: str, shape: torch.Size, dtype: torch.dtype, device: torch.device
-    ) -> Tensor:
-        """Return a tensor that the next call for the same purpose overwrites."""
-        if device.type != "cpu":
-            return torch.empty(shape, dtype=dtype, device=device)
-        key, size = (purpose, dtype), shape.numel()
-        if key not in self._tensors or self._tensors[key].numel() < size:
-            with torch.inference_mode(False):
-                self._tensors[key] = torch.empty(size, dtype=dtype)
-        return self._tensors[key][:size].view(shape)
-
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _under(bits: Tensor, weight: Tensor, scratch: Scratch) -> Tensor:
-    """Return the weight, set to zero in place where `bits` (int8: -1 = kept, 0) is 0.
-
-    -1 has every bit set in any width, and `and` is faster than a product on the CPU.
-    """
-    integers = weight.view(_INTEGERS[weight.element_size()])
-    wide = scratch.empty("mask", bits.shape, integers.dtype, bits.device)
-    integers &= wide.copy_(bits)
-    return weight
-
-
-def _sum(base: Tensor | None, factors: tuple, bits: Tensor | None, scratch: Scratch, out=None):
-    """Return base + mask ∘ scale · b a in the factors' dtype, [d_out, d_in].
-
-    Args:
-        base: [d_out, d_in]; None is zero.
-        factors: a [rank, d_in], b [d_out, rank] and the scale.
-        bits: of `_under`; None keeps all.
-        out: where it is written; None makes a new tensor.
-    """
-    a, b, scale = factors
-    with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
-        weight = torch.mm(b * scale, a, out=out)
-        if bits is not None:
-            _under(bits, weight, scratch)
-        return weight if base is None else weight.add_(base)
 
 
 class MaskedLinear(lora.layer.Linear):
@@ -161,8 +71,6 @@ class MaskedLinear(lora.layer.Linear):
 
     def base_weight(self) -> Tensor:
         """Return the base weight as float [d_out, d_in], dequantized where it is packed."""
-        from prunegrid import quantized
-
         layer = self.get_base_layer()
         if quantized.is_packed(layer):
             return quantized.dequantize(layer)
@@ -177,7 +85,7 @@ class MaskedLinear(lora.layer.Linear):
 
     def delta(self) -> Tensor:
         """Return the masked product mask ∘ (α/r) B A, [d_out, d_in]."""
-        return _sum(None, self._factors(), self._bits, self.scratch)
+        return masked_sum(None, self._factors(), self._bits, self.scratch)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """Return the masked product in the base weight's layout (peft merges with this)."""
@@ -190,7 +98,7 @@ class MaskedLinear(lora.layer.Linear):
         """
         a, b, scale = self._factors()
         factors = a.double(), b.double(), scale
-        return int((_sum(base.double(), factors, self._bits, Scratch()) == 0).sum())
+        return int((masked_sum(base.double(), factors, self._bits, Scratch()) == 0).sum())
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """Return the layer's output, in the autocast dtype or else in that of `x`."""
@@ -212,12 +120,12 @@ class MaskedLinear(lora.layer.Linear):
         drops = self.training and not isinstance(dropout, nn.Identity)
         rest = a, b, self._bits, scale, self.scratch
         if self._bits is not None and not drops:
-            return _MaskedProduct.apply(x, whole, *rest)
+            return MaskedProduct.apply(x, whole, *rest)
         out = FormedProduct.apply(x, functools.partial(self._formed, "base", dtype))
         x = dropout(x)
         if self._bits is not None:
             product = functools.partial(self._formed, "product", dtype)
-            return out + _MaskedProduct.apply(x, product, *rest)
+            return out + MaskedProduct.apply(x, product, *rest)
         return out + F.linear(F.linear(x, a.to(dtype)), b.to(dtype)) * scale
 
     def _formed(self, what: str, dtype: torch.dtype) -> Tensor:
@@ -225,17 +133,17 @@ class MaskedLinear(lora.layer.Linear):
         if not self.hold:
             return self._form(what, dtype, None)
         a, b, _ = self._factors()
-        # A factor's version counts what was written into it: an optimizer's steps, copies.
-        state = (dtype,) if what == "base" else (dtype, a._version, b._version)
         before, weight = self.held.get(what, (None, None))
-        if before != state:
-            room = weight if before and before[0] == dtype else None
-            # What is formed in inference mode would be of no use to a backward pass later.
-            with torch.inference_mode(False), torch.no_grad():
-                if room is None and what != "base":
-                    room = torch.empty(len(b), a.shape[1], dtype=dtype, device=a.device)
-                weight = self._form(what, dtype, room)
-            self.held[what] = state, weight
+        reusable = weight is not None and weight.dtype == dtype
+        # Their values are compared, as not all that writes into a tensor counts up its version.
+        if reusable and (what == "base" or all(map(torch.equal, before, (a, b)))):
+            return weight
+        # What is formed in inference mode would be of no use to a backward pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            if what != "base" and not reusable:
+                weight = torch.empty(len(b), a.shape[1], dtype=dtype, device=a.device)
+            weight = self._form(what, dtype, weight)
+            self.held[what] = (a.clone(), b.clone()), weight
         return weight
 
     def _form(self, what: str, dtype: torch.dtype, out: Tensor | None) -> Tensor:
@@ -249,7 +157,7 @@ class MaskedLinear(lora.layer.Linear):
             out = self.scratch.empty("sum", shape, dtype, a.device)
         same = a.dtype == dtype
         room = out if same else self.scratch.empty("sum", shape, a.dtype, a.device)
-        weight = _sum(base, (a, b, scale), self._bits, self.scratch, room)
+        weight = masked_sum(base, (a, b, scale), self._bits, self.scratch, room)
         return weight if same else out.copy_(weight)
 
 

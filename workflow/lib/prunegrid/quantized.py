@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunegrid import blocks, checkpoint, loading, masked_lora
+from prunegrid import blocks, checkpoint, loading
 from prunegrid.errors import PrunegridError
+from prunegrid.masked_product import FormedProduct
 
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
 
@@ -88,7 +89,8 @@ def hold_weights(model: nn.Module, held: bool) -> None:
     product too: 4 bytes a weight in float32, 2 in bfloat16. Other linears have nothing to form.
     """
     for module in model.modules():
-        if is_packed(module) or isinstance(module, masked_lora.MaskedLinear):
+        # Packed linears (see `compute_dequantized`) and `masked_lora.MaskedLinear` have it.
+        if hasattr(module, "hold"):
             module.hold = held
             if not held:
                 module.held = {}
@@ -99,7 +101,7 @@ def _forward(module: nn.Module, x: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     x = x.to(dtype)
     with torch.autocast(kind, enabled=False):
-        out = masked_lora.FormedProduct.apply(x, functools.partial(_weight, module, dtype))
+        out = FormedProduct.apply(x, functools.partial(_weight, module, dtype))
         return out if module.bias is None else out + module.bias.to(dtype)
 
 
