@@ -60,6 +60,67 @@ def test_batches_change_nothing(learned, tmp_path):
     assert made[1] == made[7] == made[64]
 
 
+@pytest.mark.parametrize(("count", "size"), [(16, 8), (100, 8), (9, 50), (3, 1)])
+def test_batches_have_few_pads_and_every_row_once(count, size):
+    draw = torch.Generator().manual_seed(count)
+    lengths = torch.randint(150, 401, (count,), generator=draw).tolist()
+    made = generation.batches(lengths, size)
+    assert sorted(sum(made, [])) == list(range(count))
+    assert max(map(len, made)) <= size
+    positions = sum(len(rows) * max(lengths[i] for i in rows) for rows in made)
+    assert positions - sum(lengths) <= 0.1 * positions
+    # The longest first, and no batch smaller than it must be.
+    assert [i for rows in made for i in rows] == sorted(
+        range(count), key=lambda i: (-lengths[i], i)
+    )
+    assert generation.batches([7] * count, size) == [
+        list(range(start, min(start + size, count))) for start in range(0, count, size)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])
+def test_rows_that_leave_their_batch_change_no_text(kind):
+    """Against transformers' own loop, which computes every row until the last one ends."""
+    model, tokenizer = tiny.model(kind, seed=4), tiny.tokenizer()
+    prompter = prompts.Prompter(tokenizer, tiny.prompt(), 64, "test")
+    documents = [" ".join(tiny.WORDS[i : i + 3 + i % 4]) for i in range(12)]
+    asked = [prompter.prompt(document, 10, "row") for document in documents]
+    settings = tiny.generation(max_new_tokens=10, batch_size=12)
+    inputs = generation.batch_inputs([p.ids for p in asked], 0, "cpu", "left")
+    with torch.inference_mode():
+        free = model.generate(
+            **inputs, generation_config=generation.generation_settings(settings, [1], 0)
+        )
+    # Rows end at different steps where a frequent token is among those that stop them.
+    counts = free[:, inputs["input_ids"].shape[1] :].flatten().bincount()
+    stops = [1, int(counts[2:].argmax()) + 2]
+    config = generation.generation_settings(settings, stops, 0)
+    with torch.inference_mode():
+        whole = model.generate(**inputs, generation_config=config)
+    new = whole[:, inputs["input_ids"].shape[1] :].tolist()
+    expected = [generation.until_stop(ids, set(stops)) for ids in new]
+    lengths = {len(ids) for ids, _ in expected}
+    assert len(lengths) > 2, "rows end together: choose another model"
+    made, facts = generation.generate(
+        model, prompter, asked, settings, stops=stops, pad=0, device="cpu"
+    )
+    assert [p.tokens for p in made] == [len(ids) + stopped for ids, stopped in expected]
+    assert [p.text for p in made] == [prompter.decode(ids).strip() for ids, _ in expected]
+    assert [p.hit_limit for p in made] == [not stopped for _, stopped in expected]
+    tokens = sum(len(p.ids) for p in asked) + sum(p.tokens for p in made)
+    assert facts["computed_tokens"] == tokens + facts["pad_tokens"]
+    # Pads of prompts alone.
+    assert facts["pad_tokens"] <= 0.1 * inputs["input_ids"].numel()
+
+
+def test_pads_of_rows_that_stay_in_their_batch_are_counted(learned, tmp_path):
+    sampled = {"do_sample": True, "temperature": 2.0, "max_new_tokens": 8, "batch_size": 24}
+    record, rows = predict(learned, tmp_path / "a", **sampled)
+    assert record["pad_tokens"] > 0
+    tokens = record["prompt_tokens"] + record["generated_tokens"]
+    assert record["computed_tokens"] == tokens + record["pad_tokens"]
+
+
 @pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])
 def test_left_padding_is_no_padding(kind, tmp_path):
     model, tokenizer = tiny.model(kind), tiny.tokenizer()

@@ -127,7 +127,7 @@ def job(
         threads=1,
         compute_dtype="float32",
         scratch=scratch,
-        memory={"model": "whole", "activations": "device", "chunk": 8},
+        memory={"model": "whole", "activations": "device", "chunk": 8, "adapted": "auto"},
         training={"checkpoint_every_s": every_s},
         seed=lambda purpose: seed,
     )

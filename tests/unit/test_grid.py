@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid import keys
+from prunegrid import keys, resources
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.graph import Graph
 from prunegrid.grid import expand
@@ -183,6 +183,20 @@ def test_how_often_training_saves_its_state_is_in_no_key():
             assert node.params()["training"] == {"checkpoint_every_s": every_s}
         keys.add(frozenset(node.key for node in tuned))
     assert len(keys) == 1 and keys != {frozenset()}
+
+
+def test_what_is_held_of_adapters_is_in_no_key_and_in_the_estimate():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    keys, needed = set(), {}
+    for choice in ("auto", "hold", "form"):
+        raw["memory"] = {"adapted": choice}
+        graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+        tuned = [plan.chain[-1] for plan in graph.plans("demo") if "qlora" in str(plan.cell)]
+        node = min(tuned, key=lambda node: node.label)
+        keys.add(node.key)
+        needed[choice] = resources.memory(resources.step_of(node, lambda _: 10**9))
+    assert len(keys) == 1
+    assert needed["auto"] == needed["hold"] == needed["form"] + 4 * 10**9 / 1e6
 
 
 def test_inline_profiles_of_two_methods_keep_all_their_cells():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from prunegrid import masked_lora, training
+from prunegrid import masked_lora, quantized, training
 
 if TYPE_CHECKING:
     from prunegrid.stages.finetune import Context
@@ -35,6 +35,7 @@ def train(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
+    quantized.hold_weights(model, context.holds)
     return model, context.train(model)
 
 

@@ -32,10 +32,9 @@ def load(
         compute_in(loaded.model, compute_dtype)
         return loaded
     with importing("peft"):
-        from prunegrid import masked_lora, parts, quantized
+        from prunegrid import parts, quantized
 
     loaded = checkpoint.load(folder, device, attest, read=parts.read)
-    masked_lora.allow_cache(loaded.model, cache_dequantized)
-    quantized.allow_cache(loaded.model, cache_dequantized)
     compute_in(loaded.model, compute_dtype)
+    quantized.hold_weights(loaded.model, cache_dequantized)
     return loaded

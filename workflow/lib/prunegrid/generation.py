@@ -1,7 +1,13 @@
-"""Batched decoding: sorted by length, stopped at EOS; what decoders write for prompts."""
+"""Batched decoding: rows of like length together, each stopped at EOS; what decoders write.
+
+Pads are computed for nothing. Those of prompts are at most PADS of all positions of prompts: a
+batch whose rows differ too much is cut. A row that has ended leaves its batch where tokens are
+neither drawn nor searched; else draws would depend on it, and it is filled up to the longest.
+"""
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +23,9 @@ from prunegrid.meters import peak_memory, synchronize
 from prunegrid.prompts import Prompt, Prompter
 
 log = logging.getLogger(__name__)
+
+# Largest share of pads among all positions of prompts.
+PADS = 0.1
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,80 @@ def cut_at(text: str, marks: Sequence[str] | None) -> str:
     return text.strip()
 
 
+def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Return the rows of each batch by index, the longest first.
+
+    Args:
+        lengths: tokens of each row.
+        size: the most rows a batch; fewer where pads would be more than PADS of all positions.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
+    while True:
+        positions = sum(lengths[group[0]] * len(group) for group in groups)
+        if positions - sum(lengths) <= PADS * positions:
+            return groups
+        # What a cut before a row saves: the rows behind it are no longer filled to the first.
+        saved = {
+            (number, cut): (len(group) - cut) * (lengths[group[0]] - lengths[group[cut]])
+            for number, group in enumerate(groups)
+            for cut in range(1, len(group))
+        }
+        number, cut = max(saved, key=saved.__getitem__)
+        groups[number : number + 1] = [groups[number][:cut], groups[number][cut:]]
+
+
+def _first_stop(stops: Sequence[int]) -> Any:
+    """Return a criterion that ends a whole batch when one of its rows ends."""
+    from transformers import StoppingCriteria
+
+    class FirstStop(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            ends = torch.tensor(list(stops), device=input_ids.device)
+            return torch.isin(input_ids[:, -1], ends).any().expand(len(input_ids))
+
+    return FirstStop()
+
+
+def _write(model: nn.Module, inputs: dict[str, torch.Tensor], decoding: Decoding):
+    """Return the new tokens of each row of a batch, and how many were computed."""
+    config = decoding.config
+    if config.do_sample or config.num_beams > 1 or decoding.lead is not None:
+        out = model.generate(**inputs, generation_config=config)
+        new = out[:, inputs["input_ids"].shape[1] if decoding.lead is None else decoding.lead :]
+        return new.tolist(), new.numel()
+    return _write_greedily(model, inputs, decoding)
+
+
+def _write_greedily(model: nn.Module, inputs: dict[str, torch.Tensor], decoding: Decoding):
+    """Return the same where a row that has ended leaves its batch, and the others go on."""
+    ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None
+    width, computed = ids.shape[1], 0
+    rows, written = torch.arange(len(ids), device=ids.device), {}
+    config, ends = copy.deepcopy(decoding.config), torch.tensor(list(decoding.stops)).to(ids.device)
+    config.return_dict_in_generate = True
+    while len(rows):
+        config.max_new_tokens = width + decoding.config.max_new_tokens - ids.shape[1]
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            generation_config=config,
+            stopping_criteria=[_first_stop(decoding.stops)],
+        )
+        new = out.sequences.shape[1] - ids.shape[1]
+        computed += new * len(rows)
+        ids, cache = out.sequences, out.past_key_values
+        ended = torch.isin(ids[:, -1], ends) | (new == config.max_new_tokens)
+        written |= dict(zip(rows[ended].tolist(), ids[ended, width:].tolist(), strict=True))
+        left = (~ended).nonzero()[:, 0]
+        rows, ids = rows[left], ids[left]
+        mask = torch.cat([mask[left], mask.new_ones(len(left), new)], dim=1)
+        if cache is not None:
+            cache.batch_select_indices(left)
+    return [written[row] for row in range(len(written))], computed
+
+
 def decode(
     model: nn.Module,
     rows: Sequence[Prompt],
@@ -133,37 +216,42 @@ def decode(
     Args:
         model: on `device`, in eval mode.
         rows: prompts.
+        batch_size: the most rows a batch.
         seed: of sampling; None where nothing is drawn.
 
     Returns:
         predictions, and {generate_seconds (wall, decoding alone), generated_tokens,
-        peak_memory_bytes}.
+        computed_tokens (positions of prompts and generated ones), pad_tokens (of those: pads of
+        prompts, and whatever follows a row's stop token), peak_memory_bytes}. A beam search
+        counts each row once.
     """
     use_config(model, decoding.config)
-    # The longest first: memory that will not suffice fails in the first batch.
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     predictions: dict[int, Prediction] = {}
-    seconds, ends = 0.0, set(decoding.stops)
+    seconds, computed, ends = 0.0, 0, set(decoding.stops)
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         if seed is not None:
             torch.manual_seed(seed)
-        for start in tqdm(range(0, len(order), batch_size), disable=None, unit="batch"):
-            picked = order[start : start + batch_size]
+        # The longest first: memory that will not suffice fails in the first batch.
+        planned = batches([len(row.ids) for row in rows], batch_size)
+        for picked in tqdm(planned, disable=None, unit="batch"):
             asked = [rows[i].ids for i in picked]
             inputs = batch_inputs(asked, decoding.pad, device, decoding.side)
             synchronize(device)
             began = time.perf_counter()
             with clock.running("generation"), torch.inference_mode():
-                out = model.generate(**inputs, generation_config=decoding.config)
+                written, count = _write(model, inputs, decoding)
             synchronize(device)
             seconds += time.perf_counter() - began
-            lead = inputs["input_ids"].shape[1] if decoding.lead is None else decoding.lead
-            for i, ids in zip(picked, out[:, lead:].tolist(), strict=True):
+            computed += inputs["input_ids"].numel() + count
+            for i, ids in zip(picked, written, strict=True):
                 predictions[i] = decoding.finish(*until_stop(ids, ends))
             log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
+    generated = sum(p.tokens for p in predictions.values())
     facts = {
         "generate_seconds": seconds,
-        "generated_tokens": sum(p.tokens for p in predictions.values()),
+        "generated_tokens": generated,
+        "computed_tokens": computed,
+        "pad_tokens": computed - generated - sum(len(row.ids) for row in rows),
         "peak_memory_bytes": peak_memory(device),
     }
     return [predictions[i] for i in range(len(rows))], facts

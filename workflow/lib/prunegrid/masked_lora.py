@@ -7,12 +7,16 @@ first training step on, so what is trained is what is merged, and the zeros stay
 Deviations: without a mask the usual low-rank product is computed; with one, the masked sum is
 formed and multiplied once (one matrix product forward, two backward, as in full fine-tuning).
 With dropout in training the base and the adapter's product are separate. The base may be
-quantized: it is dequantized in every pass (under 2% of a training step on the CPU). In inference
-the sum may be formed once and kept, where `allow_cache` says so: the same numbers, more memory.
+quantized, and is dequantized to be used.
+
+What is formed of a layer (its sum, its dequantized base) is formed for every pass, or is held in
+memory where `hold` says so: the same numbers, for the memory of plain weights. A held sum is
+formed again when an adapter has changed, so once an optimizer step.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -23,61 +27,21 @@ from peft.tuners import lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts
+from prunegrid import artifacts, quantized
 from prunegrid.errors import PrunegridError
+from prunegrid.masked_product import FormedProduct, MaskedProduct, Scratch, masked_sum
 
 ADAPTER = "default"
 # What peft puts before the name of a linear in the adapter's file.
 PREFIX = "base_model.model."
 
 
-class _MaskedProduct(torch.autograd.Function):
-    """x (W + M ∘ s B A)ᵀ, with gradients for x, A and B; the sum is formed again in backward."""
-
-    @staticmethod
-    def forward(ctx, x, base, a, b, mask, scale):
-        ctx.base, ctx.scale = base, scale
-        ctx.save_for_backward(x, a, b, mask)
-        return F.linear(x, _sum(base, a, b, mask, scale, x.dtype))
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, a, b, mask = ctx.saved_tensors
-        grad, grad_x = grad.to(x.dtype), None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ _sum(ctx.base, a, b, mask, ctx.scale, x.dtype)
-        # [d_out, d_in]: the gradient of the masked product, then of its two factors.
-        product = grad.reshape(-1, grad.shape[-1]).T @ x.reshape(-1, x.shape[-1])
-        product = _under(mask, product).mul_(ctx.scale)
-        grad_b = (product @ a.to(product.dtype).T).to(b.dtype)
-        grad_a = (b.to(product.dtype).T @ product).to(a.dtype)
-        return grad_x, None, grad_a, grad_b, None, None
-
-
-def _under(mask: Tensor, weight: Tensor) -> Tensor:
-    """Return the weight, set to zero in place where the mask (bool, True = kept) is False."""
-    # Bytes are cast to floats five times as fast as truth values are, on the CPU.
-    return weight.mul_(mask.view(torch.uint8).to(weight.dtype))
-
-
-def _sum(base, a, b, mask, scale, dtype) -> Tensor:
-    """Return base + mask ∘ scale · b a, summed in the factors' dtype, then cast."""
-    device = a.device.type
-    with torch.autocast(device, enabled=False):
-        weight = torch.mm(b, a).mul_(scale)
-        if mask is not None:
-            _under(mask, weight)
-        if base is not None:
-            weight.add_(base() if callable(base) else base)
-    return weight.to(dtype)
-
-
 class MaskedLinear(lora.layer.Linear):
     """A peft LoRA layer over a Linear, Conv1D or packed linear, with its product under a mask.
 
     Attributes:
-        kept: bool [d_out, d_in], True = kept; None leaves the product dense.
-        cache: keep the sum of base and product in memory between passes of inference.
+        hold: keep what is formed (the sum, the dequantized base) in memory between passes.
+        scratch: for what is not kept.
     """
 
     def __init__(
@@ -86,19 +50,27 @@ class MaskedLinear(lora.layer.Linear):
         super().__init__(base_layer, adapter_name, config=config, r=r, lora_alpha=lora_alpha, **kw)
         self.transposed = type(base_layer).__name__ == "Conv1D"
         self.fan_in_fan_out = self.transposed
-        self.register_buffer("kept", None, persistent=False)
-        self.cache = False
-        self._sum_cache: Tensor | None = None
+        self.register_buffer("_bits", None, persistent=False)
+        self.hold, self.scratch = False, Scratch()
+        self.held: dict[str, tuple[tuple, Tensor]] = {}
+
+    @property
+    def kept(self) -> Tensor | None:
+        """The mask: bool [d_out, d_in], True = kept; None leaves the product dense."""
+        return None if self._bits is None else self._bits != 0
+
+    @kept.setter
+    def kept(self, mask: Tensor | None) -> None:
+        self._bits = None if mask is None else mask.to(torch.int8).neg_()
+        self.held = {}
 
     def train(self, mode: bool = True):
-        """Return the layer; a cached sum is dropped, as its factors may change."""
-        self._sum_cache = None
+        """Return the layer; what it holds is dropped, as its factors may be set meanwhile."""
+        self.held = {}
         return super().train(mode)
 
     def base_weight(self) -> Tensor:
         """Return the base weight as float [d_out, d_in], dequantized where it is packed."""
-        from prunegrid import quantized
-
         layer = self.get_base_layer()
         if quantized.is_packed(layer):
             return quantized.dequantize(layer)
@@ -113,8 +85,7 @@ class MaskedLinear(lora.layer.Linear):
 
     def delta(self) -> Tensor:
         """Return the masked product mask ∘ (α/r) B A, [d_out, d_in]."""
-        a, b, scale = self._factors()
-        return _sum(None, a, b, self.kept, scale, b.dtype)
+        return masked_sum(None, self._factors(), self._bits, self.scratch)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """Return the masked product in the base weight's layout (peft merges with this)."""
@@ -126,8 +97,8 @@ class MaskedLinear(lora.layer.Linear):
         Summed in float64, where a kept weight does not cancel by rounding.
         """
         a, b, scale = self._factors()
-        total = _sum(base.double(), a.double(), b.double(), self.kept, scale, torch.float64)
-        return int((total == 0).sum())
+        factors = a.double(), b.double(), scale
+        return int((masked_sum(base.double(), factors, self._bits, Scratch()) == 0).sum())
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """Return the layer's output, in the autocast dtype or else in that of `x`."""
@@ -142,35 +113,52 @@ class MaskedLinear(lora.layer.Linear):
 
     def _product(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         a, b, scale = self._factors()
+        whole = functools.partial(self._formed, "sum", dtype)
         if not self.training and not torch.is_grad_enabled():
-            weight = self._sum_cache
-            if weight is None or weight.dtype != dtype:
-                weight = _sum(self.base_weight, a, b, self.kept, scale, dtype)
-                if self.cache:
-                    self._sum_cache = weight
-            return F.linear(x, weight)
+            return F.linear(x, whole())
         dropout = self.lora_dropout[ADAPTER]
         drops = self.training and not isinstance(dropout, nn.Identity)
-        if self.kept is not None and not drops:
-            return _MaskedProduct.apply(x, self.base_weight, a, b, self.kept, scale)
-        out = FrozenProduct.apply(x, self.base_weight)
+        rest = a, b, self._bits, scale, self.scratch
+        if self._bits is not None and not drops:
+            return MaskedProduct.apply(x, whole, *rest)
+        out = FormedProduct.apply(x, functools.partial(self._formed, "base", dtype))
         x = dropout(x)
-        if self.kept is not None:
-            return out + _MaskedProduct.apply(x, None, a, b, self.kept, scale)
+        if self._bits is not None:
+            product = functools.partial(self._formed, "product", dtype)
+            return out + MaskedProduct.apply(x, product, *rest)
         return out + F.linear(F.linear(x, a.to(dtype)), b.to(dtype)) * scale
 
+    def _formed(self, what: str, dtype: torch.dtype) -> Tensor:
+        """Return the sum, the product or the base; unless it is held, for use at once."""
+        if not self.hold:
+            return self._form(what, dtype, None)
+        a, b, _ = self._factors()
+        before, weight = self.held.get(what, (None, None))
+        reusable = weight is not None and weight.dtype == dtype
+        # Their values are compared, as not all that writes into a tensor counts up its version.
+        if reusable and (what == "base" or all(map(torch.equal, before, (a, b)))):
+            return weight
+        # What is formed in inference mode would be of no use to a backward pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            if what != "base" and not reusable:
+                weight = torch.empty(len(b), a.shape[1], dtype=dtype, device=a.device)
+            weight = self._form(what, dtype, weight)
+            self.held[what] = (a.clone(), b.clone()), weight
+        return weight
 
-class FrozenProduct(torch.autograd.Function):
-    """x Wᵀ with a frozen W that is formed again in backward, not kept."""
-
-    @staticmethod
-    def forward(ctx, x, base):
-        ctx.base, ctx.dtype = base, x.dtype
-        return F.linear(x, base().to(x.dtype))
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.to(ctx.dtype) @ ctx.base().to(ctx.dtype), None
+    def _form(self, what: str, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+        """Return it as `dtype`, written to `out` (None: to scratch)."""
+        base = None if what == "product" else self.base_weight()
+        if what == "base":
+            return base.to(dtype)
+        a, b, scale = self._factors()
+        shape = torch.Size((len(b), a.shape[1]))
+        if out is None:
+            out = self.scratch.empty("sum", shape, dtype, a.device)
+        same = a.dtype == dtype
+        room = out if same else self.scratch.empty("sum", shape, a.dtype, a.device)
+        weight = masked_sum(base, (a, b, scale), self._bits, self.scratch, room)
+        return weight if same else out.copy_(weight)
 
 
 def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings: dict) -> nn.Module:
@@ -200,7 +188,9 @@ def _wrap(model: nn.Module, config: LoraConfig, masks: dict[str, Tensor]) -> nn.
     found = layers(wrapped)
     if set(found) != names:
         raise RuntimeError(f"adapters on {sorted(set(found) ^ names)[:3]} differ from those asked")
+    scratch = Scratch()
     for name, layer in found.items():
+        layer.scratch = scratch
         if masks:
             layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
     return wrapped
@@ -210,13 +200,6 @@ def layers(model: nn.Module) -> dict[str, MaskedLinear]:
     """Return the masked adapters of a wrapped model by the names of their linears."""
     inner = model.get_base_model()
     return {n: m for n, m in inner.named_modules() if isinstance(m, MaskedLinear)}
-
-
-def allow_cache(model: nn.Module, allowed: bool) -> None:
-    """Let the masked adapters of a model (if it has any) keep dequantized sums in inference."""
-    for module in model.modules():
-        if isinstance(module, MaskedLinear):
-            module.cache = allowed
 
 
 def unwrap(model: nn.Module) -> nn.Module:

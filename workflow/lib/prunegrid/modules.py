@@ -91,7 +91,7 @@ def _needs(folder: Path, name: str, what: str) -> dict[str, Any]:
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
-    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY} of a fine-tuning strategy.
+    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy.
 
     Raises:
         PrunegridError: there is no such strategy.
@@ -105,6 +105,7 @@ def strategy_facts(name: str) -> dict[str, Any]:
         "PLAIN": facts.get("PLAIN", {}),
         "MEMORY": facts["MEMORY"],
         "COPY": facts.get("COPY", 0),
+        "HELD": facts.get("HELD", 0),
     }
 
 

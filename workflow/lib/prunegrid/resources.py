@@ -4,9 +4,10 @@ Memory is a fixed part (Python, torch, transformers) and bytes a parameter by wh
 weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients, two
 moments in full fine-tuning (12 more), activations of a training batch. Factors are measured on
 SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
-more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, and
-COPY for each copy of the trained weights that early stopping and learning rates keep). Time is that
-of `prunegrid.costs` with a margin, and twice and three times it on a retry.
+more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, COPY
+for each copy of the trained weights that early stopping and learning rates keep, and HELD for what
+`memory.adapted` holds while adapters are trained). Time is that of `prunegrid.costs` with a margin,
+and twice and three times it on a retry.
 
 `prunegrid estimates` compares both with what finished runs took.
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid import costs, modules
+from prunegrid import costs, held, modules
 from prunegrid.costs import Step
 from prunegrid.nodes import WEIGHTS, Node
 
@@ -106,6 +107,8 @@ def memory(step: Step) -> float:
         facts = modules.strategy_facts(step.settings["strategy"])
         needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
         needed += MASKED.get(step.kind, 0) if step.pruned else 0
+        if held.holds(step.memory, step.device, step.settings.get("processes", 1)):
+            needed += facts["HELD"]
     else:
         needed = BYTES_A_PARAMETER[step.stage]
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0

@@ -275,11 +275,12 @@ SECTIONS: dict[str, Any] = {
 
 
 class Memory(Profile):
-    """How calibration and pruning use memory; it changes no number."""
+    """How calibration, pruning and the training of adapters use memory; it changes no number."""
 
     model: Literal["whole", "by-block"] = "whole"
     activations: Literal["device", "cpu", "disk"] = "device"
     chunk: Positive = 8
+    adapted: Literal["auto", "hold", "form"] = "auto"
 
 
 class Training(Profile):

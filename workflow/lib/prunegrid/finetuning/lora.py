@@ -24,6 +24,7 @@ KEYS = ("sparsity", "adapter", "rank", "alpha", "dropout", "targets")
 ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
 PLAIN = {"adapter": ("merged", "masked-after")}
 MEMORY = 20
+HELD = 4
 
 # Largest difference of logits between adapter and merged model, as a share of the largest logit.
 MERGE_TOLERANCE = 1e-3

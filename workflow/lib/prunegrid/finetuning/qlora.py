@@ -31,6 +31,7 @@ KEYS = (
 ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
 PLAIN = {"adapter": ()}
 MEMORY = 20
+HELD = 4
 
 
 def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:

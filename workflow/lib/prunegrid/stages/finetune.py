@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks, checkpoint, clock, forward, prompts, ranks, training
+from prunegrid import artifacts, blocks, checkpoint, clock, forward, held, prompts, ranks, training
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.kept import keep_masks, promised, require_kept
@@ -32,12 +32,14 @@ class Context:
         masks: what the strategy is to keep, True = kept; {} where sparsity is free.
         pruned: the parent's masks, kept or not.
         extent: what counts as prunable.
+        holds: whether what adapted linears multiply by is held in memory while they are trained.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
         self.settings, self.out, self.where = settings, out, job.where
         self.device: str = job.device
         self.seed: int = job.seed("finetune")
+        self.holds: bool = held.holds(job.memory, job.device, settings["processes"])
         self.folder = Path(parents["weights"])
         checkpoint.require_plain(self.folder, self.where)
         self.checkpoint = checkpoint.load(self.folder, self.device)

@@ -2,6 +2,7 @@
 
 Batches are padded on the left to their longest row, with positions counted from the attention
 mask, so that all responses end in the last column and logits are computed for those columns only.
+Rows of like length share an optimizer step, so that few pads are computed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
+# Optimizer steps whose rows are sorted by length together. More of them would leave fewer pads, and
+# less to chance which rows share a step.
+WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def plan(examples: list[Example], settings: dict, seed: int) -> int:
         steps = math.ceil(len(examples) / per_step) * settings["epochs"]
         return steps if settings["max_steps"] is None else min(steps, settings["max_steps"])
     seen = 0
-    for step, rows in enumerate(_orders(len(examples), per_step, seed), start=1):
-        seen += sum(len(examples[i]) for i in rows)
+    for step, rows in enumerate(_steps(examples, per_step, seed), start=1):
+        seen += sum(map(len, rows))
         if seen >= settings["token_budget"]:
             return step
     raise AssertionError("the order of rows has no end")
@@ -85,18 +89,32 @@ def plan(examples: list[Example], settings: dict, seed: int) -> int:
 def batches(
     examples: list[Example], settings: dict, steps: int, seed: int
 ) -> Iterator[list[list[Example]]]:
-    """Yield the micro-batches of each optimizer step; every epoch is shuffled anew."""
+    """Yield the micro-batches of each optimizer step; every epoch is shuffled anew.
+
+    Which rows a step has depends on how many they are, not on how they are cut.
+    """
     size = settings["batch_size"]
-    orders = _orders(len(examples), size * settings["accumulate"], seed)
-    for chosen in itertools.islice(orders, steps):
-        rows = [examples[i] for i in chosen]
+    for rows in itertools.islice(_steps(examples, size * settings["accumulate"], seed), steps):
         yield [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def _orders(count: int, per_step: int, seed: int) -> Iterator[list[int]]:
-    """Yield the rows of each optimizer step without end; an epoch's last step may be short."""
+def _steps(examples: list[Example], per_step: int, seed: int) -> Iterator[list[Example]]:
+    """Yield the rows of each optimizer step without end, the longest first.
+
+    An epoch's rows are shuffled, sorted by length within each WINDOW of steps, and cut into steps,
+    whose order is shuffled again. Its last step may be short, and is of the rows that come last.
+    """
     generator = torch.Generator().manual_seed(seed)
+    full = len(examples) - len(examples) % per_step
+    window = WINDOW * per_step
     while True:
-        order = torch.randperm(count, generator=generator).tolist()
-        for start in range(0, count, per_step):
-            yield order[start : start + per_step]
+        order = torch.randperm(len(examples), generator=generator).tolist()
+        rows = [examples[i] for i in order]
+        steps = []
+        for start in range(0, full, window):
+            alike = sorted(rows[start : min(start + window, full)], key=len, reverse=True)
+            steps += [alike[i : i + per_step] for i in range(0, len(alike), per_step)]
+        for place in torch.randperm(len(steps), generator=generator).tolist():
+            yield steps[place]
+        if rows[full:]:
+            yield sorted(rows[full:], key=len, reverse=True)

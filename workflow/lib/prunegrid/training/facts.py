@@ -14,6 +14,7 @@ class TrainFacts:
         losses: mean loss (nats) over the scored tokens, for each optimizer step.
         rates: the learning rate of each step.
         tokens: tokens seen, pads left out.
+        pad_tokens: pads that were computed beside them.
         scored_tokens: tokens with a loss.
         dev_losses: (steps done, mean loss on the development rows), the untouched weights first.
         seconds: wall time of the steps, evaluations and checkpoints left out.
@@ -28,6 +29,7 @@ class TrainFacts:
     losses: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     tokens: int = 0
+    pad_tokens: int = 0
     scored_tokens: int = 0
     dev_losses: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -72,6 +74,7 @@ class TrainFacts:
             "steps": self.steps,
             "kept_step": self.kept_step,
             "tokens": self.tokens,
+            "pad_tokens": self.pad_tokens,
             "scored_tokens": self.scored_tokens,
             "losses": self.losses,
             "rates": self.rates,

@@ -178,7 +178,9 @@ class Loop:
             # Gradients are averaged over processes, and are to be those of the sum.
             (loss * task.world.size).backward()
             total += loss.detach()
-        self.facts.tokens += sum(len(row) for rows in micro for row in rows)
+        tokens = sum(len(row) for rows in micro for row in rows)
+        self.facts.tokens += tokens
+        self.facts.pad_tokens += sum(labels.numel() for _, labels in ready) - tokens
         self.facts.scored_tokens += count
         return task.world.total(total)
 
