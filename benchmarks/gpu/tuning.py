@@ -138,7 +138,7 @@ def _trainer(model: nn.Module, autocast: bool, setting: Setting) -> Callable:
         training.train,
         model,
         [training.Example([], row) for row in rows],
-        TRAINING | {"autocast": autocast},
+        TRAINING | {"autocast": "bfloat16" if autocast else "float32"},
         pad=0,
         seed=0,
         device=setting.device,
