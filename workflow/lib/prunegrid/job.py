@@ -44,6 +44,7 @@ class Job:
         settings: the slice of the config.
         memory: how a model and its activations are held (`config.profiles.Memory`).
         training: how often training saves its state (`config.profiles.Training`).
+        alone: "machine" where no other job of the run is beside it, "share" on part of a node.
         together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
@@ -55,6 +56,7 @@ class Job:
         self.threads, self.settings = node["threads"], dict(node["settings"])
         self.memory: Mapping[str, Any] = node["memory"]
         self.training: Mapping[str, Any] = node["training"]
+        self.alone: str = node.get("alone", "share")
         self.together = [
             Job(other, Path(other["scratch"]), devices) for other in node.get("together", [])
         ]

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
-from prunegrid.config import benchmarks, contrasts, counted, fitting, mixtures, profiles, splits
+from prunegrid.config import (
+    benchmarks,
+    contrasts,
+    counted,
+    fitting,
+    mixtures,
+    profiles,
+    selectors,
+    splits,
+)
 from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import GridError, expand
@@ -256,6 +265,7 @@ class _Check:
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         found = [
+            *selectors.faults(self.config, study, cells, self.raw),
             *splits.faults(self.config, study, cells),
             *contrasts.faults(self.config, study, cells, self.raw),
         ]
