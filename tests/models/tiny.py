@@ -125,6 +125,7 @@ def job(
         device=device,
         where="test",
         threads=1,
+        alone="machine",
         scratch=scratch,
         memory={"model": "whole", "activations": "device", "chunk": 8},
         training={"checkpoint_every_s": every_s},

@@ -95,8 +95,11 @@ def in_format(
         kept: keep dequantized weights in memory.
     """
     if precision in ("float32", "bfloat16"):
-        plain = evaluated.load(folder, attest=False).model
-        return plain.to(device, getattr(torch, precision))
+        plain = evaluated.load(folder, device, attest=False).model
+        # Not `model.to`, which would round rotary frequencies too, as no stored model has them.
+        for parameter in plain.parameters():
+            parameter.data = parameter.data.to(getattr(torch, precision))
+        return plain
     from prunegrid import quantized
 
     how = getattr(inner(like).config, "quantization_config", None)

@@ -21,7 +21,8 @@ from prunegrid.timing import Turn, of_model
 
 CONFIDENCE = 0.999
 RESOLUTION = 0.02
-LEAST_PAIRS = 3
+# So few could all have met a neighbour on the same side.
+LEAST_PAIRS = 5
 # Keeps the ends of a hopeless interval within what JSON can say.
 _LARGEST = 50.0
 
@@ -40,7 +41,7 @@ def ratios(turns: Sequence[Turn], cell: str, other: str) -> dict[str, dict]:
 def ratio(theirs: Sequence[float], mine: Sequence[float]) -> dict[str, Any]:
     """Return {value, low, high, verdict}: how many times as fast `mine` is, and the interval.
 
-    Fewer than three pairs have no interval and no verdict.
+    Fewer than five pairs have no interval and no verdict.
 
     Args:
         theirs, mine: seconds, one a pair.
