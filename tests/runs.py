@@ -19,7 +19,7 @@ from tiny_data import write_tiny_data
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests/tiny/config.yaml"
-MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
+MEASURED = ("seconds", "per_second", "peak_memory_bytes", "speed_", "joules")
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles")
 
 

@@ -1,0 +1,89 @@
+"""Speeds in the table: read from the timing, marked where it was disturbed, compared with nothing."""
+
+import pandas
+import pytest
+
+from prunegrid.tables import schema, speed
+
+
+def record(**changes):
+    ratio = {"value": 1.5, "low": 1.2, "high": 1.8, "verdict": "faster"}
+    same = {"value": 0.9, "low": 0.7, "high": 1.1, "verdict": "not distinguishable"}
+    return {
+        "prefill_tokens_per_second": {"median": 100.0},
+        "decode_tokens_per_second": {"median": 20.0},
+        "versus": {
+            "dense": {"prefill": ratio, "decode": ratio | {"value": 1.4}},
+            "dense_same_format": {"prefill": same, "decode": same},
+        },
+        "disturbed": [],
+        "alone": "machine",
+        "pairs": 30,
+        "turn_seconds": 2.0,
+        "turn_cpu_seconds": 1.9,
+    } | changes
+
+
+def row(**changes):
+    return {column.name: None for column in schema.COLUMNS} | speed.columns(record(**changes))
+
+
+def test_columns_are_what_the_timing_says():
+    found = speed.columns(record())
+    assert found.keys() <= {column.name for column in schema.COLUMNS}
+    assert found["decode_speed_vs_dense"] == 1.4 and found["decode_speed_vs_dense_low"] == 1.2
+    assert found["prefill_speed_vs_dense_same_format_high"] == 1.1
+    assert found["prefill_speed_verdict"] == found["decode_speed_verdict"] == "faster"
+    assert found["speed_disturbed"] is None and found["speed_alone"] == "machine"
+    assert (found["speed_pairs"], found["turn_seconds"], found["turn_cpu_seconds"]) == (
+        30,
+        2.0,
+        1.9,
+    )
+
+
+def test_a_disturbed_timing_says_why_and_has_no_verdict():
+    found = speed.columns(record(disturbed=["it waited", "others ran"]))
+    assert found["speed_disturbed"] == "it waited; others ran"
+    assert found["prefill_speed_verdict"] is found["decode_speed_verdict"] is None
+    assert found["decode_speed_vs_dense"] == 1.4
+
+
+def test_the_untouched_model_has_speeds_and_no_ratio():
+    found = speed.columns(record(versus={}, pairs=None))
+    assert found["decode_tokens_per_second"] == 20.0
+    assert not any("vs_dense" in name or "verdict" in name for name in found)
+
+
+def test_whole_passes_have_no_decoding():
+    phases = record()["versus"]["dense"]
+    passes = {"dense": {"prefill": phases["prefill"]}}
+    made = row(decode_tokens_per_second=None, versus=passes)
+    assert made["decode_tokens_per_second"] is made["decode_speed_vs_dense"] is None
+    assert speed.shown(made) == {
+        "tok/s": "100.0", "vs dense": "1.50 (1.20 to 1.80)", "vs dense, same format": "",
+    }  # fmt: skip
+
+
+def test_a_timing_from_before_turns_has_its_speeds_alone():
+    old = {k: v for k, v in record().items() if k.endswith("per_second")}
+    found = speed.columns(old)
+    assert {name for name, value in found.items() if value is not None} == set(old)
+
+
+@pytest.mark.parametrize("disturbed", [[], ["others ran"]])
+def test_the_page_marks_what_was_disturbed(disturbed):
+    made = row(disturbed=disturbed) | {"study": "s"}
+    mark = " §" if disturbed else ""
+    assert speed.shown(made)["tok/s"] == f"20.0{mark}"
+    assert speed.shown(made)["vs dense"] == f"1.40 (1.20 to 1.80){mark}"
+    text = " ".join(speed.sentences(pandas.DataFrame([made, made])))
+    assert ("§ 2 timing(s) were disturbed" in text) == bool(disturbed)
+    assert ("others ran" in text and "prunegrid remeasure s" in text) == bool(disturbed)
+    assert "weight format" in text
+
+
+def test_an_untimed_row_shows_nothing():
+    empty = {column.name: None for column in schema.COLUMNS} | {"study": "s"}
+    assert set(speed.shown(empty).values()) == {""}
+    assert speed.sentences(pandas.DataFrame([empty])) == []
