@@ -1,4 +1,4 @@
-"""Speeds in the table: read from the timing, marked where it was disturbed, compared with nothing."""
+"""Speeds in the table: read from the timing, and marked where it was disturbed."""
 
 import pandas
 import pytest

@@ -38,23 +38,17 @@ def test_a_cell_is_timed_beside_the_untouched_model_of_its_chain():
         parents = plan.efficiency.parents
         assert parents["weights"] is plan.chain[-1]
         assert parents.get("dense") is (model if steps else None)
-    chains = {"grid": {"model": "smollm2-135m", "steps": [
-        [{"prune": "wiki-wanda-50"}, {"finetune": "demo-full"}, {"finetune": "int8"}]]}}  # fmt: skip
+    steps = [{"prune": "wiki-wanda-50"}, {"finetune": "demo-full"}, {"finetune": "int8"}]
+    chains = {"grid": {"model": "smollm2-135m", "steps": [steps]}}
     (plan,) = graph(**chains).plans("s")
     assert len(plan.chain) == 4 and plan.efficiency.parents["dense"] is plan.chain[0]
 
 
 def test_by_default_all_cells_are_timed_and_a_study_may_say_which():
-    some = [
-        {"prune": "dense", "finetune": "none"},
-        {"finetune": "demo-qlora", "prune": "wiki-wanda-50"},
-    ]
-    for timed, expected in (
-        (None, 4),
-        (some, 2),
-        ([{"prune": "dense"}], 2),
-        ([{"model": "smollm2-135m"}], 4),
-    ):
+    dense, tuned = {"prune": "dense", "finetune": "none"}, {"finetune": "demo-qlora"}
+    some = [dense, tuned | {"prune": "wiki-wanda-50"}]
+    counts = ((None, 4), (some, 2), ([{"prune": "dense"}], 2), ([{"model": "smollm2-135m"}], 4))
+    for timed, expected in counts:
         made = graph(**({} if timed is None else {"timed": timed}))
         found = [plan for plan in made.plans("s") if plan.efficiency]
         assert len(found) == expected
@@ -66,17 +60,21 @@ def test_by_default_all_cells_are_timed_and_a_study_may_say_which():
     assert keys < {plan.efficiency.key for plan in graph().plans("s")}
 
 
+TUNED = {"prune": "dense", "finetune": "demo-full"}
+NONE = "chooses no cell of the grid"
+
+
 @pytest.mark.parametrize(
     "study,words",
     [
-        ({"timed": [{"prune": "dense", "finetune": "demo-full"}]}, "timed.0 chooses no cell of the grid (prune: dense, finetune: demo-full)"),
-        ({"timed": [{"prune": "dense"}, {"seed": 7}]}, "timed.1 chooses no cell of the grid (seed: 7)"),
-        ({"timed": [{"prune": "dense"}], "efficiency": None}, "timed is not used without `efficiency`"),
+        ({"timed": [TUNED]}, f"timed.0 {NONE} (prune: dense, finetune: demo-full)"),
+        ({"timed": [{"prune": "dense"}, {"seed": 7}]}, f"timed.1 {NONE} (seed: 7)"),
+        ({"timed": [{"prune": "dense"}], "efficiency": None}, "not used without `efficiency`"),
         ({"timed": []}, "timed is []"),
         ({"timed": [{}]}, "name some of model, dataset, prune, finetune, seed"),
         ({"timed": [{"tuned": "x"}]}, "tuned is not a key here"),
     ],
-)  # fmt: skip
+)
 def test_a_selector_that_chooses_nothing_is_an_error(study, words):
     with pytest.raises(ConfigError) as caught:
         graph(**study)
