@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tiny
@@ -176,9 +178,8 @@ def compared(dense, cell, rounds):
 def test_beside_a_busy_neighbour_no_model_is_faster_than_itself(one_thread, neighbour):
     """Twenty tries: each one's interval holds 1, or the try says that it was disturbed."""
     model = AutoModelForCausalLM.from_config(config(4, 256)).eval()
-    again = copy.deepcopy(model)
     for _ in range(20):
-        ratios, reasons = compared(model, again, 5)
+        ratios, reasons = compared(model, model, 5)
         for ratio in ratios.values():
             assert reasons or ratio["low"] <= 1 <= ratio["high"]
     assert neighbour.poll() is None
@@ -186,11 +187,19 @@ def test_beside_a_busy_neighbour_no_model_is_faster_than_itself(one_thread, neig
 
 def test_the_neighbour_is_seen(one_thread, neighbour):
     """A core that is busy all the time is more than a tenth of a few."""
-    here = machine.Machine()
-    if here.capacity > 8 or here.before().busy is None:
+    here, tick = machine.Machine(), os.sysconf("SC_CLK_TCK")
+    if here.capacity > 4 or here.before().busy is None:
         pytest.skip("one busy core is little here, or the kernel does not tell")
+
+    def used():
+        fields = Path(f"/proc/{neighbour.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / tick
+
+    before = used()
     work = timing.Work(lambda: time.sleep(0.5) or {"prefill": 0.5}, {"prefill": 1})
     turns, _ = timing.measure({"cell": work}, {"warmup": 0, "repetitions": 2}, "cpu", here)
+    if used() - before < 0.6:
+        pytest.skip("others leave the neighbour too little of this machine")
     assert any("other processes" in why for why in disturbed.reasons(turns, here.capacity, "cpu"))
 
 
