@@ -152,3 +152,13 @@ def test_the_command_says_how_to_measure_again(timed, monkeypatch, capsys):
     assert wanted in said
     assert cli.main(["remeasure", "s"]) == 0
     assert capsys.readouterr().out == "s: 0 of 4 timings removed\n"
+
+
+def test_a_contrast_cannot_name_a_speed():
+    """Two cells were timed in two processes, so nothing pairs them."""
+    sides = {"a": {"prune": "wiki-wanda-50", "finetune": "none"}}
+    sides["b"] = {"prune": "dense", "finetune": "none"}
+    entry = {"name": "c", **sides, "split": "speed", "metric": "decode_speed_vs_dense"}
+    with pytest.raises(ConfigError) as caught:
+        graph(contrasts=[entry])
+    assert any("'speed', which is not evaluated" in fault for fault in caught.value.faults)
