@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests/tiny/config.yaml"
 # Seconds that only keep a test from hanging for ever, on whatever machine.
 FOR_EVER = 3600
-MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
+MEASURED = ("seconds", "per_second", "peak_memory_bytes", "speed_", "joules")
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles")
 
 

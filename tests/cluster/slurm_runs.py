@@ -15,7 +15,7 @@ from runs import ROOT, Run
 
 # The node looks more often than a cluster would like; all else is the profile.
 QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1")
-MEASURED = ("seconds", "per_second", "peak_memory_bytes", "vs_dense", "joules")
+MEASURED = ("seconds", "per_second", "peak_memory_bytes", "speed_", "joules")
 
 
 class SlurmRun(Run):

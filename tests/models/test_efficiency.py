@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from prunegrid import artifacts, timing
+from prunegrid import artifacts, timed_work, timing
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import efficiency
 
@@ -41,6 +41,10 @@ def test_record(tmp_path, kind):
     assert record["threads"] == torch.get_num_threads()
     assert record["device"] == "cpu" and record["peak_memory_bytes"] > 10**8
     assert record["weights"]["sparsity_prunable"] == 0.5
+    # The untouched model has nobody beside it.
+    assert record["versus"] == {} and record["pairs"] is None
+    assert {turn["model"] for turn in stored["turns"]} == {"cell"}
+    assert record["alone"] == "machine" and record["turn_cpu_seconds"] > 0
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
@@ -52,8 +56,10 @@ def test_the_work_is_counted(kind):
         lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)),
         with_kwargs=True,
     )
-    timing.measure(model, SETTINGS, "cpu")
+    work = timed_work.generation(model, SETTINGS, "cpu", "test")
+    timing.measure({"cell": work}, SETTINGS, "cpu")
     assert seen == ([(2, 7)] + [(2, 1)] * 3) * 6
+    assert work.tokens == {"prefill": 14, "decode": 6}
 
 
 def test_decoding_is_greedy_decoding():
@@ -62,7 +68,7 @@ def test_decoding_is_greedy_decoding():
     ids = torch.tensor([[3, 9, 8, 7]])
     chosen = []
     model.register_forward_hook(lambda m, a, out: chosen.append(int(out.logits[0, -1].argmax())))
-    timing.once(model, ids, 5, "cpu")
+    timed_work.once(model, ids, 5, "cpu")
     found, chosen[:] = list(chosen), []
     made = model.generate(ids, max_new_tokens=5, min_new_tokens=5, do_sample=False)
     assert len(found) == 5

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from test_classification import weights as encoder
 from test_translation import weights as translator
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import artifacts, checkpoint, timed_work, timing
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import passes
 
@@ -49,7 +49,8 @@ def test_the_work_is_whole_passes_without_a_cache(tmp_path):
     model = checkpoint.load(made(tmp_path / "w", "both")).model
     seen = []
     model.register_forward_pre_hook(lambda m, a, kwargs: seen.append(kwargs), with_kwargs=True)
-    passes.measure(model, SETTINGS, "cpu")
+    work = timed_work.whole_pass(model, SETTINGS, "cpu", "test")
+    timing.measure({"cell": work}, SETTINGS, "cpu")
     shapes = {(tuple(k["input_ids"].shape), tuple(k["decoder_input_ids"].shape)) for k in seen}
     assert shapes == {((2, 7), (2, 4))} and len(seen) == 4
     assert all(kwargs["use_cache"] is False for kwargs in seen)

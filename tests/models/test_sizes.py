@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from test_efficiency import SETTINGS
 from test_finetune import tune
 
-from prunegrid import blocks, evaluated, masked_lora, parts
+from prunegrid import blocks, evaluated, masked_lora, parts, timing
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.packing import container, forms, plain, sizes
 from prunegrid.stages import efficiency
@@ -140,7 +140,8 @@ def test_a_writer_that_loses_something_fails_the_job(tmp_path, monkeypatch, faul
 def test_what_sizes_need_is_not_in_memory_while_it_is_measured():
     """The peak of a plain row must hold no adapters' and no quantizers' libraries."""
     code = (
-        "import sys, prunegrid.stages.efficiency; print({'peft', 'bitsandbytes'} & {*sys.modules})"
+        "import sys, prunegrid.peak, prunegrid.evaluated, prunegrid.timed_work; "
+        "print({'peft', 'bitsandbytes'} & {*sys.modules})"
     )
     library = Path(sizes.__file__).parents[2]
     done = subprocess.run(
@@ -157,7 +158,7 @@ def test_sizes_come_after_what_is_timed(tmp_path, monkeypatch):
     """No time and no peak of memory has them in it; without the setting nothing is written."""
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
     order = []
-    for module, name in ((efficiency.timing, "measure"), (sizes, "measure")):
+    for module, name in ((timing, "measure"), (sizes, "measure")):
         inner = getattr(module, name)
 
         def spy(*arguments, _inner=inner, _name=module.__name__):

@@ -126,6 +126,7 @@ def job(
         where="test",
         threads=1,
         compute_dtype="float32",
+        alone="machine",
         scratch=scratch,
         memory={"model": "whole", "activations": "device", "chunk": 8, "adapted": "auto"},
         training={"checkpoint_every_s": every_s},

@@ -332,3 +332,18 @@ def test_tables_of_censuses_are_no_evidence(tmp_path):
         artifacts.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
     (tmp_path / "b.long.parquet").touch()
     assert page.find(tmp_path) == [tmp_path / "b.parquet"]
+
+
+def test_a_disturbed_timing_is_no_evidence_and_the_untouched_model_is_as_fast_as_itself():
+    claim = next(claim for claim in CLAIMS if claim.name == "zeros-save-no-time")
+    column = claim.settings["column"]
+    place = ("opt-125m", "billsum")
+    seen = {"prune": "x", "finetune": "none", "strategy": "none", "turn_seconds": 2.0}
+    half = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
+    half |= {"allocation": "uniform", "propagation": "sequential", "zeros_promised": None}
+    for disturbed, expected in ((None, [0.7]), ("others ran", [])):
+        world = World()
+        world.cell(place, seen | half | {column: 0.7, "speed_disturbed": disturbed})
+        world.cell(place, seen | {"prune": "dense", "method": "dense"})
+        found = KINDS["measure"](claim.settings, claim.metrics, world.tables())
+        assert [one.value for one in found] == expected

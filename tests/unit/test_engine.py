@@ -77,3 +77,21 @@ def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypa
     monkeypatch.setattr(engine.os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match="cannot be written; mount or make it writable"):
         engine.hold_folder(run_of())
+
+
+@pytest.mark.parametrize(
+    "submitted,given,alone",
+    [
+        (False, None, "machine"),
+        (True, None, "share"),
+        (True, "3", "share"),
+        (True, "4", "machine"),
+        (True, "4(x2)", "share"),
+    ],
+)
+def test_a_timing_says_what_it_has_for_itself(monkeypatch, submitted, given, alone):
+    monkeypatch.setattr(engine.os, "cpu_count", lambda: 4)
+    monkeypatch.delenv("SLURM_JOB_CPUS_PER_NODE", raising=False)
+    if given:
+        monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", given)
+    assert engine.alone_on(SimpleNamespace(remote_exec=submitted)) == alone

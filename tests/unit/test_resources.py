@@ -155,3 +155,46 @@ def test_space_is_that_of_the_weights():
     assert space("float32", strategy="full") == pytest.approx(4e9, rel=0.01)
     assert space("bfloat16", strategy="full") == pytest.approx(2e9, rel=0.01)
     assert resources.space({"stage": "data", "settings": {}}, {}) < 10**7
+
+
+# SmolLM2-135M on a CPU: parameters of the weights and of the untouched model, settings, MB.
+ONE = 134_515_008
+TIMINGS = [
+    (ONE, None, {}, 1373),
+    (2 * ONE, None, {}, 1730),
+    (2 * ONE, None, {"sizes": True}, 1733),
+    (2 * ONE, "bfloat16", {}, 2059),
+    (2 * ONE, "nf4", {}, 2288),
+    (2 * ONE, "nf4", {"cache_dequantized": True}, 2732),
+    (2 * ONE, "nf4", {"sizes": True}, 2832),
+    (2 * ONE, "int8", {"cache_dequantized": True}, 3118),
+    (2 * ONE, "nf4", {"cache_dequantized": True, "sizes": True}, 3797),
+]
+
+
+@pytest.mark.parametrize("parameters,precision,settings,measured", TIMINGS)
+def test_a_timing_asks_for_what_it_was_measured_to_take(parameters, precision, settings, measured):
+    plain = {"cache_dequantized": False, "sizes": False, "batch_size": 1, "prompt_tokens": 128}
+    step = resources.Step("efficiency", plain | settings, parameters, precision=precision)
+    assert measured <= resources.memory(step) <= 1.3 * measured
+
+
+def test_the_format_of_what_is_timed_is_that_of_the_last_step():
+    def made(stage, **settings):
+        weights = SimpleNamespace(stage=stage, settings=settings, manifest="", parents={})
+        return SimpleNamespace(
+            stage="efficiency", settings={}, parents={"weights": weights}, device="cpu", threads=1,
+            memory=None,
+        )  # fmt: skip
+
+    def precision(node):
+        weights = node.parents["weights"]
+        model = SimpleNamespace(stage="model", settings={}, parents={})
+        weights.parents["weights"] = model
+        return resources.step_of(node, lambda weights: 1).precision
+
+    assert precision(made("transform", strategy="quantize", precision="int8")) == "int8"
+    unmerged = {"strategy": "qlora", "quantization": "nf4", "adapter": "unmerged"}
+    assert precision(made("finetune", **unmerged)) == "nf4"
+    assert precision(made("finetune", **unmerged | {"adapter": "merged"})) is None
+    assert precision(made("prune", method="wanda")) is None

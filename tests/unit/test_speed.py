@@ -1,67 +1,89 @@
-"""Speeds beside the dense model's: the ratio of medians, its interval, and what is compared."""
+"""Speeds in the table: read from the timing, and marked where it was disturbed."""
 
-from __future__ import annotations
-
-import numpy
+import pandas
 import pytest
 
-from prunegrid.artifacts import write_json
-from prunegrid.tables import speed
-
-PLAN = {"bootstrap_seed": 0}
+from prunegrid.tables import schema, speed
 
 
-def test_a_ratio_is_that_of_medians_and_above_one_is_faster():
-    value, low, high = speed.ratio(PLAN, numpy.array([1.0, 2.0, 9.0]), numpy.array([4.0, 4.0, 4.0]))
-    assert value == 2.0 and low <= value <= high
-    assert (low, high) == (4 / 9, 4.0)
+def record(**changes):
+    ratio = {"value": 1.5, "low": 1.2, "high": 1.8, "verdict": "faster"}
+    same = {"value": 0.9, "low": 0.7, "high": 1.1, "verdict": "not distinguishable"}
+    return {
+        "prefill_tokens_per_second": {"median": 100.0},
+        "decode_tokens_per_second": {"median": 20.0},
+        "versus": {
+            "dense": {"prefill": ratio, "decode": ratio | {"value": 1.4}},
+            "dense_same_format": {"prefill": same, "decode": same},
+        },
+        "disturbed": [],
+        "alone": "machine",
+        "pairs": 30,
+        "turn_seconds": 2.0,
+        "turn_cpu_seconds": 1.9,
+    } | changes
 
 
-def test_twice_as_slow_is_half_the_speed_with_the_interval_turned():
-    draw = numpy.random.default_rng(1)
-    mine, theirs = draw.lognormal(0, 0.1, 9), draw.lognormal(0, 0.1, 9)
-    value, low, high = speed.ratio(PLAN, mine, theirs)
-    slower = speed.ratio(PLAN, 2 * mine, theirs)
-    assert slower == pytest.approx((value / 2, low / 2, high / 2))
-    assert speed.ratio(PLAN, mine, theirs) == (value, low, high)
+def row(**changes):
+    return {column.name: None for column in schema.COLUMNS} | speed.columns(record(**changes))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """Of equal speeds, 1 lies within it in most draws, and without it in some."""
-    draw = numpy.random.default_rng(2)
-    inside = 0
-    for _ in range(100):
-        _, low, high = speed.ratio(PLAN, draw.lognormal(0, 0.2, 15), draw.lognormal(0, 0.2, 15))
-        inside += low <= 1 <= high
-    assert 85 <= inside < 100
+def test_columns_are_what_the_timing_says():
+    found = speed.columns(record())
+    assert found.keys() <= {column.name for column in schema.COLUMNS}
+    assert found["decode_speed_vs_dense"] == 1.4 and found["decode_speed_vs_dense_low"] == 1.2
+    assert found["prefill_speed_vs_dense_same_format_high"] == 1.1
+    assert found["prefill_speed_verdict"] == found["decode_speed_verdict"] == "faster"
+    assert found["speed_disturbed"] is None and found["speed_alone"] == "machine"
+    assert (found["speed_pairs"], found["turn_seconds"], found["turn_cpu_seconds"]) == (
+        30,
+        2.0,
+        1.9,
+    )
 
 
-def test_one_repetition_has_no_interval():
-    assert speed.ratio(PLAN, numpy.array([2.0]), numpy.array([1.0, 3.0])) == (1.0, None, None)
+def test_a_disturbed_timing_says_why_and_has_no_verdict():
+    found = speed.columns(record(disturbed=["it waited", "others ran"]))
+    assert found["speed_disturbed"] == "it waited; others ran"
+    assert found["prefill_speed_verdict"] is found["decode_speed_verdict"] is None
+    assert found["decode_speed_vs_dense"] == 1.4
 
 
-def cell(folder, steps, seconds, **facts):
-    folder.mkdir()
-    repetitions = {"prefill_seconds": seconds, "decode_seconds": [10 * s for s in seconds]}
-    facts = {"device": "cpu", "threads": 1, "settings": {"repetitions": 2, "sizes": True}} | facts
-    write_json(folder / "efficiency.json", facts | {"repetitions": repetitions})
-    return {"efficiency": {"path": str(folder)}, "chain": [{}] * (1 + steps)}
+def test_the_untouched_model_has_speeds_and_no_ratio():
+    found = speed.columns(record(versus={}, pairs=None))
+    assert found["decode_tokens_per_second"] == 20.0
+    assert not any("vs_dense" in name or "verdict" in name for name in found)
 
 
-def test_only_like_is_compared_with_like(tmp_path):
-    cells = [
-        cell(tmp_path / "dense", 0, [1.0, 1.0]),
-        cell(tmp_path / "same", 1, [2.0, 2.0], settings={"repetitions": 2, "sizes": False}),
-        cell(tmp_path / "threads", 1, [2.0, 2.0], threads=2),
-        cell(tmp_path / "device", 1, [2.0, 2.0], device="a card"),
-        cell(tmp_path / "settings", 1, [2.0, 2.0], settings={"repetitions": 3}),
-        cell(tmp_path / "model", 1, [2.0, 2.0]),
-        cell(tmp_path / "dtype", 1, [2.0, 2.0]),
-        cell(tmp_path / "failed", 1, [2.0, 2.0]),
-        {"efficiency": None, "chain": [{}, {}]},
-    ]
-    rows = [{"model": "m", "dtype": "float32", "status": "ok"} for _ in cells]
-    rows[5]["model"], rows[6]["dtype"], rows[7]["status"] = "other", "bfloat16", "failed"
-    speed.add_ratios(PLAN | {"cells": cells}, rows)
-    assert [("decode_speed_vs_dense" in row) for row in rows] == [False, True] + [False] * 7
-    assert rows[1]["prefill_speed_vs_dense"] == rows[1]["decode_speed_vs_dense_low"] == 0.5
+def test_whole_passes_have_no_decoding():
+    phases = record()["versus"]["dense"]
+    passes = {"dense": {"prefill": phases["prefill"]}}
+    made = row(decode_tokens_per_second=None, versus=passes)
+    assert made["decode_tokens_per_second"] is made["decode_speed_vs_dense"] is None
+    assert speed.shown(made) == {
+        "tok/s": "100.0", "vs dense": "1.50 (1.20 to 1.80)", "vs dense, same format": "",
+    }  # fmt: skip
+
+
+def test_a_timing_from_before_turns_has_its_speeds_alone():
+    old = {k: v for k, v in record().items() if k.endswith("per_second")}
+    found = speed.columns(old)
+    assert {name for name, value in found.items() if value is not None} == set(old)
+
+
+@pytest.mark.parametrize("disturbed", [[], ["others ran"]])
+def test_the_page_marks_what_was_disturbed(disturbed):
+    made = row(disturbed=disturbed) | {"study": "s"}
+    mark = " §" if disturbed else ""
+    assert speed.shown(made)["tok/s"] == f"20.0{mark}"
+    assert speed.shown(made)["vs dense"] == f"1.40 (1.20 to 1.80){mark}"
+    text = " ".join(speed.sentences(pandas.DataFrame([made, made])))
+    assert ("§ 2 timing(s) were disturbed" in text) == bool(disturbed)
+    assert ("others ran" in text and "prunegrid remeasure s" in text) == bool(disturbed)
+    assert "weight format" in text
+
+
+def test_an_untimed_row_shows_nothing():
+    empty = {column.name: None for column in schema.COLUMNS} | {"study": "s"}
+    assert set(speed.shown(empty).values()) == {""}
+    assert speed.sentences(pandas.DataFrame([empty])) == []

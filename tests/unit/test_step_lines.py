@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
-from snakemake_logger_plugin_prunegrid import LogHandler, Progress, duration
 
 from prunegrid.logs import QUIET
+from snakemake_logger_plugin_prunegrid import LogHandler, Progress, duration
 
 
 class Clock:

@@ -100,7 +100,13 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "dev_loss": 2.5,
         "compute_dtype": "bfloat16",
     }
-    last = first | {"learning_rate": 1e-4, "compute_dtype": "float32", "runs": 1, "peak_memory_bytes": 60, "dev_loss": None}
+    last = first | {
+        "learning_rate": 1e-4,
+        "compute_dtype": "float32",
+        "runs": 1,
+        "peak_memory_bytes": 60,
+        "dev_loss": None,
+    }
     assert rows._trained([first, last]) == {
         "learning_rate": 1e-4,
         "train_runs": 4,

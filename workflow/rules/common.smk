@@ -60,6 +60,12 @@ def node(stage):
     return params
 
 
+def timed_node(stage):
+    """Return a function from wildcards to the params of a node that is timed, alone."""
+    params = node(stage)
+    return lambda wildcards: {**params(wildcards), "alone": engine.alone_on(workflow)}
+
+
 def retired(node):
     """Return the weights that may go once a node is made; none in a submitted job.
 

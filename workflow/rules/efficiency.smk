@@ -1,11 +1,12 @@
 """
-Time and memory of one set of weights, measured in a fresh process with nothing beside it.
+Speed of one set of weights in turns with the untouched model's, with no other job beside it; memory.
 
 REQUIRED INPUTS
     weights  the evaluated artifact
+    dense    the untouched model of its chain, where the weights are others
 
 OUTPUTS
-    results/artifacts/efficiency/{key}/efficiency.json  every repetition; medians in the manifest
+    results/artifacts/efficiency/{key}/efficiency.json  every turn; medians and ratios in the manifest
     results/artifacts/passes/{key}/efficiency.json      the same of whole forward passes
 """
 
@@ -31,7 +32,7 @@ rule efficiency:
         gpu=GPU,
         in_turn=1,
     params:
-        node=node("efficiency"),
+        node=timed_node("efficiency"),
     message:
         "efficiency: {params.node[label]}"
     script:
@@ -59,7 +60,7 @@ rule passes:
         gpu=GPU,
         in_turn=1,
     params:
-        node=node("passes"),
+        node=timed_node("passes"),
     message:
         "passes: {params.node[label]}"
     script:

@@ -170,4 +170,6 @@ def open_dense(folder: Path, job) -> Dense:
     extent = Extent.of(recorded)
     record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
     attest.require_same(record, recorded, str(folder))
-    return Dense(folder, source.model, source.tokenizer, source.holding(storage), record, source.dtype)
+    return Dense(
+        folder, source.model, source.tokenizer, source.holding(storage), record, source.dtype
+    )

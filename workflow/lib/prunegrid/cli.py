@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -40,7 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         "adopt", help="keep reviewed artifacts of a study under changed code or versions"
     )
     keep.add_argument("--because", required=True, help="what was reviewed; it stands in the rows")
-    for one in (go, brief, state, cost, keep):
+    again = commands.add_parser(
+        "remeasure",
+        help="remove a study's disturbed timings, so that the next run takes them again",
+    )
+    again.add_argument("--all", action="store_true", help="remove all of its timings")
+    for one in (go, brief, state, cost, keep, again):
         one.add_argument("study", help="a name of `studies` in the config")
     small = commands.add_parser("gc", help="list what no study of the config needs any more")
     small.add_argument(
@@ -49,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     small.add_argument(
         "--tables", action="store_true", help="list also what only tables in results/ name"
     )
-    for one in (go, state, cost, keep, small):
+    for one in (go, state, cost, keep, again, small):
         over = "laid over config.yaml, as by snakemake --configfile"
         one.add_argument(
             "-c", "--configfile", type=Path, action="append", nargs="+", default=[], help=over
@@ -158,6 +164,30 @@ def _repair(options: argparse.Namespace) -> int:
     return 0
 
 
+def _remeasure(options: argparse.Namespace) -> int:
+    from prunegrid.remeasure import remeasure, timings
+
+    graph = _graph(options)
+    removed = remeasure(graph, options.study, every=options.all)
+    for text in removed:
+        print(f"removed {text}")
+    of = len(timings(graph, options.study))
+    print(f"{options.study}: {len(removed)} of {of} timings removed")
+    if removed:
+        command = ["snakemake --cores all", *_given(options), f"results/{options.study}.parquet"]
+        print(f"to take them again, with nothing else on the machine: {' '.join(command)}")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> list[str]:
+    """Return the options of a config as Snakemake takes them, before the targets."""
+    files = [str(path) for together in options.configfile for path in together]
+    found = ["--configfile", *files] if files else []
+    found += ["--config", *map(shlex.quote, options.config)] if options.config else []
+    # Both take as many values as there are: what follows must not be one of theirs.
+    return [*found, "--"] if found else []
+
+
 def _plan(options: argparse.Namespace) -> int:
     from prunegrid import planning
 
@@ -242,6 +272,7 @@ _COMMANDS = {
     "verify": _verify,
     "status": _status,
     "repair": _repair,
+    "remeasure": _remeasure,
     "plan": _plan,
     "adopt": _adopt,
     "gc": _gc,

@@ -55,6 +55,7 @@ class Step:
         device: "cpu" or "cuda".
         threads: torch's, of all its processes.
         memory: how models are held (`config.profiles.Memory`); None is as a whole.
+        precision: that the step before gave the weights that it reads; None where it gave none.
     """
 
     stage: str
@@ -66,6 +67,7 @@ class Step:
     device: str = "cpu"
     threads: int = 1
     memory: Mapping[str, Any] | None = None
+    precision: str | None = None
 
     @property
     def kind(self) -> str | None:
@@ -97,13 +99,13 @@ def disk_bytes(step: Step, dtype_bytes: int = 4) -> int:
         return int((step.parameters or 0) * dtype_bytes) + 2 * SMALL
     if step.stage not in WEIGHTS_MADE or step.parameters is None:
         return SMALL
-    each = PACKED.get(_precision(step.settings), dtype_bytes)
+    each = PACKED.get(precision_of(step.settings), dtype_bytes)
     # Where weights are refitted, the dense ones are read beside them.
     weights = step.parameters / (2 if step.kind == "reconstruct" else 1)
     return int(weights * each) + 2 * SMALL
 
 
-def _precision(settings: Mapping[str, Any]) -> str | None:
+def precision_of(settings: Mapping[str, Any]) -> str | None:
     """Return the precision of what a step writes; None for that of what it reads."""
     if settings.get("strategy") == "qlora" and settings.get("adapter") != "merged":
         return settings.get("quantization") or "nf4"
@@ -172,9 +174,11 @@ def _classified(step: Step) -> float:
 
 def _timed(step: Step) -> float:
     settings = step.settings
-    times = settings["batch_size"] * (settings["warmup"] + settings["repetitions"])
-    # The untouched model is timed beside it.
-    return 4.0 * times * (settings["prompt_tokens"] + GENERATED * settings["new_tokens"])
+    # Once more in a process of its own. The untouched model's parameters are among the step's.
+    turns = settings["warmup"] + settings["repetitions"] + 1
+    models = 1.5 if step.precision else 1.0  # the untouched one in another format too
+    tokens = settings["prompt_tokens"] + GENERATED * settings["new_tokens"]
+    return 2.0 * models * settings["batch_size"] * turns * tokens
 
 
 def _prompt_tokens(settings: Mapping[str, Any]) -> float:

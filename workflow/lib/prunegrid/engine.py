@@ -126,6 +126,17 @@ def cores(workflow: Any) -> int | None:
     return None if workflow.remote_exec else workflow.global_resources["_cores"].value
 
 
+def alone_on(workflow: Any) -> str:
+    """Return what a job that takes all of `cores` has for itself: "machine" or "share".
+
+    On this machine no other job of the run is beside it. A submitted job has the cores that it was
+    given: a whole node where Slurm says so (`--exclusive`).
+    """
+    given = os.environ.get("SLURM_JOB_CPUS_PER_NODE")
+    whole = not workflow.remote_exec or given == str(os.cpu_count())
+    return "machine" if whole else "share"
+
+
 def beside_mb(workflow: Any) -> int:
     """Return the megabytes that Snakemake itself takes in each job, beside the step."""
     return 0 if workflow.local_exec else SNAKEMAKE_MB

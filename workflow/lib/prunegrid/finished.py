@@ -100,7 +100,13 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         any(parent["stage"] == "prune" for parent in manifest["lineage"]),
         "cpu" if manifest["device"] == "cpu" else "cuda",
         manifest["threads"] * manifest["settings"].get("processes", 1),
+        precision=_precision(parents.get("weights")),
     )
+
+
+def _precision(weights: Mapping[str, Any] | None) -> str | None:
+    made = weights is not None and weights["stage"] in costs.WEIGHTS_MADE
+    return costs.precision_of(weights["settings"]) if made else None
 
 
 class Experience:

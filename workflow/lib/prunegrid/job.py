@@ -46,6 +46,7 @@ class Job:
         settings: the slice of the config.
         memory: how a model and its activations are held (`config.profiles.Memory`).
         training: how often training saves its state (`config.profiles.Training`).
+        alone: "machine" where no other job of the run is beside it, "share" on part of a node.
         together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
@@ -58,6 +59,7 @@ class Job:
         self.compute_dtype: str | None = node["compute_dtype"]
         self.memory: Mapping[str, Any] = node["memory"]
         self.training: Mapping[str, Any] = node["training"]
+        self.alone: str = node.get("alone", "share")
         self.together = [
             Job(other, Path(other["scratch"]), devices) for other in node.get("together", [])
         ]

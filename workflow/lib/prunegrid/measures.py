@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid.cells import Cell
 from prunegrid.config.families import fits
+from prunegrid.config.selectors import is_timed
 from prunegrid.nodes import Node
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Measures:
                 texts |= {
                     split: self.text(name, cell, split, weights) for split in evaluation.splits
                 }
-        efficiency = self.efficiency(study.efficiency, weights) if study.efficiency else None
+        efficiency = None
+        if study.efficiency and is_timed(study, cell):
+            efficiency = self.efficiency(study.efficiency, weights)
         census = self.census(study_name, weights) if study.kind == "census" else None
         return {
             "texts": texts,
@@ -96,9 +99,11 @@ class Measures:
         return self._node("classification", name, weights, settings, data=data)
 
     def efficiency(self, name: str, weights: Node) -> Node:
-        """Return the node that times weights."""
+        """Return the node that times weights, beside the untouched model where they are others."""
         stage = "passes" if self.config.profile("efficiency", name).passes else "efficiency"
-        return self._node(stage, stage, weights, self.slices.efficiency(name))
+        dense = _untouched(weights)
+        beside = {} if dense is weights else {"dense": dense}
+        return self._node(stage, stage, weights, self.slices.efficiency(name), **beside)
 
     def census(self, study_name: str, weights: Node) -> Node:
         """Return the node that counts weights by their size."""
@@ -121,3 +126,10 @@ class Measures:
         parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
         label = predictions.label.replace("generate", "score")
         return self.graph.node("scores", label, settings, parents, roots, packages)
+
+
+def _untouched(weights: Node) -> Node:
+    """Return the model that a chain begins with."""
+    while weights.stage != "model":
+        weights = weights.parents["weights"]
+    return weights

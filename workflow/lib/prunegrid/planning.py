@@ -178,7 +178,9 @@ def _remarks(found: Plan, keep: str) -> list[str]:
         "formula = from the model's size (docs/operations.md)"
     ]
     if found.precision:
-        text.append(f"tunings compute: {found.precision} (compute_dtype and autocast in the config)")
+        text.append(
+            f"tunings compute: {found.precision} (compute_dtype and autocast in the config)"
+        )
     free = shutil.disk_usage(Path.cwd()).free
     if keep == "needed":
         text.append(

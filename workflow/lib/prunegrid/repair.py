@@ -37,7 +37,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
     with nobody_else():
         removed = []
         for path in sorted(folder.glob("*/.*.tmp")):
-            with _free(path, path.name.split(".")[1]) as free:
+            with free_to_remove(path, path.name.split(".")[1]) as free:
                 if free:
                     discard(path)
                     removed.append(f"{path}: half-written")
@@ -45,7 +45,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
         for path in tqdm(whole, unit="artifact", disable=None):
             if not _fault(path):
                 continue
-            with _free(path, path.name) as free:
+            with free_to_remove(path, path.name) as free:
                 # A job may have ended meanwhile, or dropped what was read.
                 if free and (fault := _fault(path)):
                     shutil.rmtree(path)
@@ -54,7 +54,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
 
 
 @contextlib.contextmanager
-def _free(path: Path, key: str) -> Iterator[bool]:
+def free_to_remove(path: Path, key: str) -> Iterator[bool]:
     """Give a context in which no job makes the artifact; yields whether that can be had."""
     stage = path.parent
     lock = stage.parent.parent / "scratch" / f"{stage.name}-{key}.lock"

@@ -47,11 +47,16 @@ BYTES_A_PARAMETER = {
     "tasks": 8,
     "classification": 8,
     "translations": 8,
-    "efficiency": 10,
-    "passes": 10,
     "scores": 6,
     "census": 0,  # it holds a piece of one tensor
 }
+# What is timed shares its process with the untouched model, whose parameters count too, and with
+# that model in the same format. Dequantized weights may be kept, and plain ones are written for
+# sizes on disk.
+TIMED = {None: 4.6, "float32": 4.6, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
+TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
+# Of logits over all tokens of whole passes: as computed, and in float32.
+LOGITS = 2 * 4 * 49_152
 # Held by block (`memory.model`) these take so many blocks: one, its Hessians, what factoring the
 # largest takes (2.7 to 5.6 blocks in all), what lies outside (1 to 5, small models more).
 BY_BLOCK = ("calibration", "prune")
@@ -109,12 +114,24 @@ def memory(step: Step) -> float:
         needed += MASKED.get(step.kind, 0) if step.pruned else 0
         if held.holds(step.memory, step.device, step.settings.get("processes", 1)):
             needed += facts["HELD"]
+    elif step.stage in ("efficiency", "passes"):
+        return FIXED_MB + _timed_bytes(step, parameters) / 1e6
     else:
         needed = BYTES_A_PARAMETER[step.stage]
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
     # Each process of a fine-tuning loads the model before it is shared out.
     return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
+
+
+def _timed_bytes(step: Step, parameters: int) -> float:
+    """Return what the models of a timing take together."""
+    settings, needed = step.settings, TIMED[step.precision]
+    if step.precision in ("nf4", "int8"):
+        needed += TIMED_CACHE if settings["cache_dequantized"] else 0
+        needed += TIMED_SIZES if settings["sizes"] else 0
+    tokens = settings["batch_size"] * settings["prompt_tokens"]
+    return parameters * needed + (LOGITS * tokens if step.stage == "passes" else 0)
 
 
 def _by_block(step: Step) -> bool:
@@ -188,7 +205,14 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.device,
         node.threads * node.settings.get("processes", 1),
         node.memory,
+        _precision(node.parents.get("weights")),
     )
+
+
+def _precision(weights: Node | None) -> str | None:
+    """Return the precision that the step before gave to weights; None where it gave none."""
+    made = weights is not None and weights.stage in costs.WEIGHTS_MADE
+    return costs.precision_of(weights.settings) if made else None
 
 
 def _is_pruned(node: Node) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas
 
 from prunegrid.errors import PrunegridError
-from prunegrid.tables.markdown import number
 from prunegrid.tables.headline import headline, is_perplexity
+from prunegrid.tables.markdown import number
 
 # Scores that are shown, the most telling first; at most SHOWN of them.
 TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
@@ -120,5 +120,7 @@ def _side(title: str | None) -> str:
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    text = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    text = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return [text[0], "-" * len(text[0]), *text[1:]]

@@ -1,51 +1,165 @@
-"""What running a checkpoint costs here: seconds of prefill and of decoding, memory, energy.
+"""What running a checkpoint costs here: models of one process take turns, each with its clock.
 
-Prefill is one forward pass over the prompts that fills the cache; decoding is the greedy loop of
-single tokens after it, for a fixed number of tokens (an EOS does not end it), so both have the
-same amount of work whatever the weights write.
+A turn is one repetition of one model's work. Models alternate, and the order is swapped from one
+round to the next, so that what drifts meets all of them alike: the turns of a round are compared
+with each other, never with those of another job.
 """
 
 from __future__ import annotations
 
 import logging
 import statistics
-import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from prunegrid import clock, energy
-from prunegrid.forward import forward_parameters
-from prunegrid.meters import peak_memory, synchronize
+from prunegrid.counters import Machine, Reading
 
 log = logging.getLogger(__name__)
 
+CELL = "cell"
 
-def once(model: nn.Module, ids: torch.Tensor, new_tokens: int, device: str) -> tuple[float, float]:
-    """Return the wall seconds of prefill and of decoding `new_tokens` for one batch.
 
-    The first new token comes out of prefill; decoding makes the `new_tokens` − 1 others.
+@dataclass(frozen=True)
+class Work:
+    """What one model does in a turn.
+
+    Attributes:
+        run: does it; returns the seconds of each phase.
+        tokens: {phase: tokens that go through the model}.
+    """
+
+    run: Callable[[], dict[str, float]]
+    tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One repetition of one model.
+
+    Attributes:
+        model: its name.
+        round: in which all models have one turn.
+        seconds: {phase: seconds of the clock}.
+        clock: seconds of the turn.
+        cpu: CPU seconds of this process in it, all threads.
+        others: CPU seconds of other processes on the CPUs that this one may use; or None.
+        stolen: seconds that other virtual machines had of them; or None.
+        throttled: how often a cgroup's quota stopped this process; or None.
+        joules: what it drew; or None.
+    """
+
+    model: str
+    round: int
+    seconds: dict[str, float]
+    clock: float
+    cpu: float
+    others: float | None
+    stolen: float | None
+    throttled: int | None
+    joules: float | None
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it in plain builtins."""
+        return asdict(self)
+
+
+def measure(
+    works: Mapping[str, Work], settings: Mapping, device: str, machine: Machine | None = None
+) -> tuple[list[Turn], str]:
+    """Return the turns that count, round by round, and how energy was measured.
 
     Args:
-        ids: prompts [batch, prompt_tokens], without pads.
+        works: by the name of the model, in the order of the even rounds.
+        settings: warmup and repetitions: rounds that do not count, and that do.
+        device: whose energy is measured.
+        machine: whose counters are read; this one by default.
     """
-    keep = {"logits_to_keep": 1} if "logits_to_keep" in forward_parameters(model) else {}
-    with clock.running("efficiency"), torch.inference_mode():
-        synchronize(device)
-        began = time.perf_counter()
-        out = model(input_ids=ids, use_cache=True, **keep)
-        token = out.logits[:, -1:].argmax(-1)
-        synchronize(device)
-        filled = time.perf_counter()
-        for _ in range(new_tokens - 1):
-            out = model(
-                input_ids=token, past_key_values=out.past_key_values, use_cache=True, **keep
-            )
-            token = out.logits[:, -1:].argmax(-1)
-        synchronize(device)
-    return filled - began, time.perf_counter() - filled
+    machine, meter = machine or Machine(), energy.meter(device)
+    turns = []
+    warmup = settings["warmup"]
+    total = warmup + settings["repetitions"]
+    for number in tqdm(range(total), disable=None, unit="round"):
+        order = list(works) if number % 2 == 0 else list(reversed(works))
+        for name in order:
+            before, drawn = machine.before(), meter.joules()
+            with clock.running("efficiency"):
+                seconds = works[name].run()
+            after = machine.after()
+            turn = _turn(name, number - warmup, seconds, before, after, drawn, meter.joules())
+            shown = ", ".join(f"{phase} {s:.3f} s" for phase, s in seconds.items())
+            log.info("round %d of %d: %s: %s", number + 1, total, name, shown)
+            if number >= warmup:
+                turns.append(turn)
+    return turns, meter.method
+
+
+def _turn(
+    name: str,
+    number: int,
+    seconds: dict[str, float],
+    before: Reading,
+    after: Reading,
+    drawn: float | None,
+    joules: float | None,
+) -> Turn:
+    def change(fact: str) -> Any:
+        then, now = getattr(before, fact), getattr(after, fact)
+        return None if then is None or now is None else now - then
+
+    cpu, busy = after.cpu - before.cpu, change("busy")
+    return Turn(
+        name,
+        number,
+        seconds,
+        after.clock - before.clock,
+        cpu,
+        None if busy is None else busy - cpu,
+        change("stolen"),
+        change("throttled"),
+        None if drawn is None or joules is None else joules - drawn,
+    )
+
+
+def of_model(turns: Sequence[Turn], name: str) -> list[Turn]:
+    """Return the turns of one model, in the order of the rounds."""
+    return [turn for turn in turns if turn.model == name]
+
+
+def summary(turns: Sequence[Turn], tokens: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the turns of one model come to.
+
+    Args:
+        turns: of one model.
+        tokens: {phase: tokens of a turn}.
+
+    Returns:
+        {prefill_seconds, prefill_tokens_per_second, decode_tokens_per_second: {median, q1, q3},
+        turn_seconds, turn_cpu_seconds: medians, energy_joules: mean of a turn}. Speeds of a phase
+        that there is not are None, and so are joules that could not be measured.
+    """
+    found: dict[str, Any] = {
+        "prefill_seconds": quartiles([turn.seconds["prefill"] for turn in turns])
+    }
+    for phase in ("prefill", "decode"):
+        speeds = [tokens[phase] / turn.seconds[phase] for turn in turns if phase in turn.seconds]
+        found[f"{phase}_tokens_per_second"] = quartiles(speeds) if speeds else None
+    joules = [turn.joules for turn in turns]
+    return found | {
+        "turn_seconds": statistics.median(turn.clock for turn in turns),
+        "turn_cpu_seconds": statistics.median(turn.cpu for turn in turns),
+        "energy_joules": None if None in joules else sum(joules) / len(joules),
+    }
+
+
+def repetitions(turns: Sequence[Turn]) -> dict[str, list[float]]:
+    """Return {phase_seconds: [...]} of one model's turns."""
+    return {
+        f"{phase}_seconds": [turn.seconds[phase] for turn in turns] for phase in turns[0].seconds
+    }
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
@@ -54,46 +168,3 @@ def quartiles(values: list[float]) -> dict[str, float]:
         return {"median": values[0], "q1": values[0], "q3": values[0]}
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": middle, "q1": low, "q3": high}
-
-
-def measure(model: nn.Module, settings: dict, device: str) -> tuple[dict, dict]:
-    """Return the summary and the raw repetitions of a checkpoint's speed, memory and energy.
-
-    Args:
-        model: on `device`, in eval mode.
-        settings: warmup, repetitions, prompt_tokens, new_tokens, batch_size.
-
-    Returns:
-        {prefill_seconds, prefill_tokens_per_second, decode_tokens_per_second: {median, q1, q3},
-        peak_memory_bytes, energy_joules, energy_method}, and the seconds of every repetition:
-        {prefill_seconds: [...], decode_seconds: [...]}. The joules are those of one repetition, on
-        average, None where they cannot be measured (see `prunegrid.energy`).
-    """
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    batch, length, new = (settings[k] for k in ("batch_size", "prompt_tokens", "new_tokens"))
-    # Any tokens cost the same; the same ones each time are drawn.
-    generator = torch.Generator().manual_seed(0)
-    rows = inner.get_input_embeddings().num_embeddings
-    ids = torch.randint(rows, (batch, length), generator=generator).to(device)
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-    prefill, decode, joules, meter = [], [], [], energy.meter(device)
-    total = settings["warmup"] + settings["repetitions"]
-    for turn in tqdm(range(total), disable=None, unit="run"):
-        if turn == settings["warmup"]:
-            joules.append(meter.joules())
-        first, rest = once(model, ids, new, device)
-        log.info("run %d of %d: prefill %.3f s, decode %.3f s", turn + 1, total, first, rest)
-        if turn >= settings["warmup"]:
-            prefill.append(first)
-            decode.append(rest)
-            joules.append(meter.joules())
-    summary = {
-        "prefill_seconds": quartiles(prefill),
-        "prefill_tokens_per_second": quartiles([batch * length / s for s in prefill]),
-        "decode_tokens_per_second": quartiles([batch * (new - 1) / s for s in decode]),
-        "peak_memory_bytes": peak_memory(device),
-        "energy_joules": None if None in joules else (joules[-1] - joules[0]) / len(decode),
-        "energy_method": meter.method,
-    }
-    return summary, {"prefill_seconds": prefill, "decode_seconds": decode}

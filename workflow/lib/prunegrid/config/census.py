@@ -36,6 +36,7 @@ class Census(Profile):
     # What a study of evaluations has besides.
     evaluations: ClassVar[tuple] = ()
     efficiency: ClassVar[None] = None
+    timed: ClassVar[None] = None
     expected: ClassVar[tuple] = ()
     contrasts: ClassVar[tuple] = ()
     cliffs: ClassVar[tuple] = ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid import modules
 from prunegrid.cells import Cell
-from prunegrid.config import benchmarks, profiles
+from prunegrid.config import benchmarks, profiles, selectors
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.grid import Fault
 from prunegrid.nm import parse_nm
@@ -15,10 +15,6 @@ from prunegrid.protocols import metric_name
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
-
-
-# What a side may name, and the sections of the names.
-_SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetune": "finetune"}
 
 
 def faults(
@@ -36,10 +32,10 @@ def faults(
         if contrast.name in seen:
             yield Fault((*keys, "name"), f"is '{contrast.name}' a second time")
         seen.add(contrast.name)
-        sides = {name: _chosen(getattr(contrast, name), cells) for name in ("a", "b")}
+        sides = {name: selectors.chosen(getattr(contrast, name), cells) for name in ("a", "b")}
         for name, chosen in sides.items():
             groups = dict.fromkeys(_group(cell) for cell in chosen)
-            if len(groups) != 1 and not _broken(config, getattr(contrast, name), raw):
+            if len(groups) != 1 and not selectors.is_broken(config, getattr(contrast, name), raw):
                 listing = "; ".join(groups) if groups else "no cell of the grid"
                 text = f"chooses {listing}; expected the cells of one prune and finetune"
                 yield Fault((*keys, name), text)
@@ -81,40 +77,8 @@ def _but_sparsity(cell: Cell) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _broken(config: Config, side: profiles.Side, raw: Mapping[str, Any]) -> bool:
-    """Whether a side names a profile that stands in the config but is not valid."""
-    for key, section in _SECTIONS.items():
-        written = raw.get(section)
-        written = set(written) if isinstance(written, Mapping) else set()
-        if set((getattr(side, key) or "").split("+")) & (written - set(config.sections[section])):
-            return True
-    return False
-
-
-def _facts(cell: Cell) -> dict[str, Any]:
-    return {
-        "model": cell.model,
-        "dataset": cell.dataset,
-        "prune": cell.names("prune"),
-        "finetune": cell.names("finetune"),
-        "seed": cell.seed,
-    }
-
-
 def _group(cell: Cell) -> str:
-    return " / ".join(str(value) for key, value in _facts(cell).items() if key != "seed")
-
-
-def _chosen(side: profiles.Side, cells: Sequence[Cell]) -> list[Cell]:
-    wanted = side.model_dump(exclude_unset=True)
-    return [
-        cell
-        for cell in cells
-        if all(
-            _facts(cell)[key] in (value if isinstance(value, list) else [value])
-            for key, value in wanted.items()
-        )
-    ]
+    return " / ".join(str(value) for key, value in selectors.facts(cell).items() if key != "seed")
 
 
 def _measure(

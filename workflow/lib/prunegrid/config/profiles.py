@@ -230,6 +230,7 @@ class Study(Profile):
     exclude: list[dict[str, Any]] = []
     evaluations: Annotated[list[str], Field(min_length=1)]
     efficiency: str | None = None
+    timed: Annotated[list[Side], Field(min_length=1)] | None = None
     expected: list[Expected] = []
     published: Published | None = None
     contrasts: Annotated[list[Contrast], Field(max_length=8)] = []

@@ -13,6 +13,7 @@ from prunegrid.config import (
     fitting,
     mixtures,
     profiles,
+    selectors,
     shown,
     splits,
 )
@@ -265,6 +266,7 @@ class _Check:
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         found = [
+            *selectors.faults(self.config, study, cells, self.raw),
             *splits.faults(self.config, study, cells),
             *contrasts.faults(self.config, study, cells, self.raw),
             *(shown.faults(self.config, study) if study.show else ()),

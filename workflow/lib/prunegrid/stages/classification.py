@@ -52,9 +52,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     asked = read_items(data, settings["split"], settings["rows"], templates, job.where)
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
-    loaded = evaluated.load(
-        parents["weights"], job.device, compute_dtype=job.compute_dtype
-    )
+    loaded = evaluated.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "base_model"):
         raise PrunegridError(
             "classification needs an encoder with its tokenizer", where=str(parents["weights"])

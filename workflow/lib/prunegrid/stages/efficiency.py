@@ -1,54 +1,29 @@
-"""Stage `efficiency`: speed, memory and size of a checkpoint, in this job's own fresh process.
+"""Stage `efficiency`: speed, memory and size of a checkpoint, beside the untouched model's speed.
 
-Parent: weights. Out: `efficiency.json` with every repetition: the one artifact whose bytes are a
+Parents: weights; `dense`, the untouched model of the chain, where the weights are others. Out:
+`efficiency.json` with every repetition and every turn: the one artifact whose bytes are a
 measurement and differ from run to run. Sizes on disk (`sizes: true`) are taken last, so that they
-are in no time and in no peak of memory; the files that they are measured on are removed.
+are in no time; the files that they are measured on are removed.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, checkpoint, evaluated, forward, sparse_kernels, timing
-from prunegrid.errors import PrunegridError
-
-MEMORY = {
-    "cpu": "largest resident size of the whole process, loading and attestation included",
-    "cuda": "largest memory allocated by torch while generating, weights included",
-}
+from prunegrid import artifacts, checkpoint, side_by_side, sparse_kernels, timed_work, timing
+from prunegrid.timing import CELL
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return the record: medians and quartiles, peak memory, energy, sizes, threads."""
-    require_sizes(settings, job.where)
-    loaded = evaluated.load(parents["weights"], job.device, settings["cache_dequantized"])
-    limit = forward.max_positions(loaded.model)
-    needed = settings["prompt_tokens"] + settings["new_tokens"]
-    if limit is not None and needed > limit:
-        raise PrunegridError(
-            f"prompt_tokens + new_tokens is {needed}",
-            where=job.where,
-            expected=f"at most the model's {limit} positions",
-        )
-    summary, raw = timing.measure(loaded.model, settings, job.device)
+    """Return the record: medians and quartiles, ratios to dense, memory, energy, sizes, threads."""
+    loaded, facts, every = side_by_side.measure("efficiency", settings, parents, job)
     sparse, sparse_raw = _sparse(loaded.model, settings, job.device)
-    sized = _sizes(loaded, out, job.where) if settings["sizes"] else None
-    kind = "cuda" if job.device.startswith("cuda") else "cpu"
-    facts = {
-        **summary,
-        "peak_memory_is": MEMORY[kind],
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name(job.device) if kind == "cuda" else "cpu",
-        "settings": settings,
-        "sparse_kernels": sparse,
-        "sizes": sized,
-    }
-    repetitions = {"repetitions": raw, "sparse_kernel_repetitions": sparse_raw}
-    artifacts.write_json(out / "efficiency.json", {**facts, **repetitions})
+    facts["sparse_kernels"] = sparse
+    facts["sizes"] = _sizes(loaded, out, job.where) if settings["sizes"] else None
+    every["sparse_kernel_repetitions"] = sparse_raw
+    artifacts.write_json(out / "efficiency.json", {**facts, **every})
     weights = loaded.record
     return {
         "weights": weights,
@@ -61,7 +36,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
 def _sizes(loaded: checkpoint.Checkpoint, out: Path, where: str) -> dict:
     """Return the bytes of the checkpoint in several forms (see `prunegrid.packing.sizes`)."""
-    # Not before: what they import would be in the peak of memory of every row.
+    # Not before: what they import takes memory while models are timed.
     from prunegrid.packing import plain, sizes
 
     return sizes.measure(plain.of(loaded), loaded.record["pattern"], out, where)
@@ -77,20 +52,9 @@ def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict |
             return None, None
         if not linears:
             return {"linears": 0}, None
-        summary, raw = timing.measure(model, settings, device)
+        work = timed_work.generation(model, settings, device, "sparse kernels")
+        turns, _ = timing.measure({CELL: work}, settings, device)
+    summary = timing.summary(turns, work.tokens)
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
-    return {"linears": linears, **{name: summary[name] for name in speeds}}, raw
-
-
-def require_sizes(settings: dict, where: str) -> None:
-    """Check that there is something to measure.
-
-    Raises:
-        PrunegridError: no repetition, or fewer than 2 new tokens (the first comes from prefill).
-    """
-    least = {"warmup": 0, "repetitions": 1, "prompt_tokens": 1, "new_tokens": 2, "batch_size": 1}
-    for name, bound in least.items():
-        if settings[name] < bound:
-            raise PrunegridError(
-                f"efficiency.{name} is {settings[name]}", where=where, expected=f"at least {bound}"
-            )
+    found = {"linears": linears, **{name: summary[name] for name in speeds}}
+    return found, timing.repetitions(turns)

@@ -46,9 +46,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     else:
         definition = definitions.of_config(name, settings["define"], scratch / "own")
     folders = definitions.overlay(definition, settings, parents["data"], scratch, job.where)
-    loaded = _load(
-        parents["weights"], job.device, settings["cache_dequantized"], job.compute_dtype
-    )
+    loaded = _load(parents["weights"], job.device, settings["cache_dequantized"], job.compute_dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",

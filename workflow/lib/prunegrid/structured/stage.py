@@ -77,7 +77,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             )
         zero_units(plan, removed)
     extent = removed_from(before)
-    saved = write_smaller(model.to("cpu", dtype), plan, removed, parent, extent, out, probe, job.where)
+    saved = write_smaller(
+        model.to("cpu", dtype), plan, removed, parent, extent, out, probe, job.where
+    )
     artifacts.write_json(out / "prune.json", report(plan, removed, scores, story))
     return {
         "weights": saved,

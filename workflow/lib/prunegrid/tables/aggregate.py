@@ -14,7 +14,7 @@ from prunegrid import __version__
 from prunegrid.artifacts import MANIFEST, file_sha256, write_json
 from prunegrid.errors import PrunegridError
 from prunegrid.manifests import contents, sealed
-from prunegrid.tables import examples, expected, speed
+from prunegrid.tables import examples, expected
 from prunegrid.tables.cliffs import cliff_rows, rising
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
@@ -58,7 +58,6 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         long += entries
         log.info("%s: %s", _title(row), row["status"] if row["reason"] is None else row["reason"])
     unique_key(rows)
-    speed.add_ratios(plan, rows)
     complete = all(row["status"] == "ok" for row in rows)
     whole = []
     for baseline in plan["baselines"]:

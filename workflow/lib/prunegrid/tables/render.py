@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas
 
+from prunegrid.tables import speed
 from prunegrid.tables.compared import (
     CLIFFS_ARE,
     cliffs_table,
@@ -17,7 +18,7 @@ from prunegrid.tables.compared import (
 )
 from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import headline, is_perplexity
-from prunegrid.tables.markdown import number, ratio, table
+from prunegrid.tables.markdown import number, table
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
@@ -116,8 +117,7 @@ def _cells(
         line["packed MB"] = number(row["bytes_packed"], ",.0f", 1e-6)
         line["gzip MB"] = number(row["bytes_gzip"], ",.0f", 1e-6)
         line["train s"] = number(row["train_seconds"], ",.0f")
-        line["tok/s"] = number(row["decode_tokens_per_second"], ".1f")
-        line["vs dense"] = ratio(row, "decode_speed_vs_dense")
+        line |= speed.shown(row)
         line["sha256"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
         line["status"] = row["status"]
         lines.append({k: "" if v is None or v is pandas.NA else v for k, v in line.items()})
@@ -253,12 +253,7 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         sentences.append("† not distinguishable from chance: such scores rank nothing.")
     if wide["tuned_on_tasks"].notna().any():
         sentences.append("‡ tuned on other rows of the task's own data set: not zero-shot.")
-    if wide["decode_speed_vs_dense"].notna().any():
-        sentences.append(
-            "`vs dense` is the decoding speed over that of the untouched model (above 1: faster); "
-            "its interval is over repetitions in one process, and blind to what differs from one "
-            "process to the next."
-        )
+    sentences += speed.sentences(wide)
     sentences += _precisions(wide)
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:

@@ -14,7 +14,7 @@ from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.manifests import read_manifest
 from prunegrid.status import has_failed, read_state, with_label
-from prunegrid.tables import benchmarks
+from prunegrid.tables import benchmarks, speed
 from prunegrid.tables.intervals import corpus_interval, interval, levels, resampled
 from prunegrid.tables.schema import COLUMNS
 
@@ -255,7 +255,7 @@ def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
     sparse, sized = record["sparse_kernels"] or {}, record["sizes"] or {}
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
     return {
-        **{name: record[name]["median"] for name in speeds if record[name] is not None},
+        **speed.columns(record),
         "peak_memory_bytes": record["peak_memory_bytes"],
         "sparse_kernel_linears": sparse.get("linears"),
         **{f"sparse_kernel_{name}": sparse[name]["median"] for name in speeds if name in sparse},

@@ -16,6 +16,16 @@ class Column:
     meaning: str
 
 
+def _same_format(phase: str) -> tuple[Column, ...]:
+    """Return the columns of the ratio to the untouched model in the row's weight format."""
+    name = f"{phase}_speed_vs_dense_same_format"
+    return (
+        Column(name, "Float64", "the same to it in this weight format; null where both have one"),
+        Column(f"{name}_low", "Float64", "lower end of its 99.9% interval"),
+        Column(f"{name}_high", "Float64", "upper end of it, over pairs of turns"),
+    )
+
+
 KEYS = (
     Column("study", "string", "name of the study"),
     Column("model", "string", "name of the model profile"),
@@ -80,17 +90,24 @@ FACTS = (
     Column("train_peak_memory_bytes", "Int64", "the largest of all fine-tunings, loading included"),
     Column("dev_loss", "Float64", "of the last fine-tuning's weights, nats a token; null without"),
     Column("generate_seconds", "Float64", "generation alone, all splits"),
-    Column("prefill_tokens_per_second", "Float64", "median over repetitions"),
-    Column("decode_tokens_per_second", "Float64", "median over repetitions"),
-    Column("peak_memory_bytes", "Int64", "of the efficiency run, a fresh process"),
-    Column(
-        "prefill_speed_vs_dense", "Float64", "ratio to the untouched model's; above 1 is faster"
-    ),
-    Column("prefill_speed_vs_dense_low", "Float64", "2.5% of a bootstrap over repetitions"),
-    Column("prefill_speed_vs_dense_high", "Float64", "97.5% of it"),
-    Column("decode_speed_vs_dense", "Float64", "ratio to the untouched model's; above 1 is faster"),
-    Column("decode_speed_vs_dense_low", "Float64", "2.5% of a bootstrap over repetitions"),
-    Column("decode_speed_vs_dense_high", "Float64", "97.5% of it"),
+    Column("prefill_tokens_per_second", "Float64", "median over turns of the prompt's tokens"),
+    Column("decode_tokens_per_second", "Float64", "median over turns of the new tokens"),
+    Column("peak_memory_bytes", "Int64", "of a process that loads and runs these weights alone"),
+    Column("prefill_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
+    Column("prefill_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
+    Column("prefill_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    Column("prefill_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
+    Column("decode_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
+    Column("decode_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
+    Column("decode_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    Column("decode_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
+    *_same_format("prefill"),
+    *_same_format("decode"),
+    Column("speed_pairs", "Int64", "pairs of turns that the ratios rest on; or null"),
+    Column("speed_disturbed", "string", "why the speeds are not to be believed; null if they are"),
+    Column("speed_alone", "string", "machine: no job of the run beside it; share: of a node"),
+    Column("turn_seconds", "Float64", "clock of one turn (prompt and new tokens), median"),
+    Column("turn_cpu_seconds", "Float64", "CPU time of one turn, all threads, median"),
     Column("sparse_kernel_linears", "Int64", "linears that ran in 2:4 kernels; null without CUDA"),
     Column("sparse_kernel_prefill_tokens_per_second", "Float64", "with them; null where none ran"),
     Column("sparse_kernel_decode_tokens_per_second", "Float64", "with them; null where none ran"),

@@ -1,69 +1,84 @@
-"""How fast a cell is beside the untouched dense model, timed in the same way on the same device."""
+"""What a row says of a cell's speed, read from its timing: nothing is compared anew here.
+
+Both sides of a ratio took turns in the timing's own process (`prunegrid.side_by_side`). A ratio of
+two artifacts would compare two times of day.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy
+import pandas
 
-from prunegrid.artifacts import canonical_json, read_json
-from prunegrid.tables.intervals import RESAMPLES
+from prunegrid.tables.markdown import number, ratio
 
 PHASES = ("prefill", "decode")
 
 
-def add_ratios(plan: Mapping[str, Any], rows: list[dict]) -> None:
-    """Add the ratios of speed to the rows, in place.
-
-    A cell is compared with the cell of the same model that has no step at all, where both were
-    timed with the same settings, weights stored in the same dtype, device and threads.
+def columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of speed of a row.
 
     Args:
-        rows: one a cell of the plan, in its order.
+        record: of a timing's manifest. One that was adopted from before turns were taken has no
+            ratio.
     """
-    timed = [
-        (cell, row, read_json(Path(cell["efficiency"]["path"], "efficiency.json")))
-        for cell, row in zip(plan["cells"], rows, strict=True)
-        if cell["efficiency"] and row["status"] == "ok"
-    ]
-    dense = {_kind(row, facts): facts for cell, row, facts in timed if len(cell["chain"]) == 1}
-    for cell, row, facts in timed:
-        base = dense.get(_kind(row, facts))
-        if base is None or len(cell["chain"]) == 1:
-            continue
-        # Whole passes (of an encoder, say) have no decoding.
-        for phase in (p for p in PHASES if f"{p}_seconds" in facts["repetitions"]):
-            mine, theirs = (
-                numpy.array(each["repetitions"][f"{phase}_seconds"]) for each in (facts, base)
-            )
-            value, low, high = ratio(plan, mine, theirs)
-            name = f"{phase}_speed_vs_dense"
-            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    disturbed = record.get("disturbed")
+    found: dict[str, Any] = {
+        f"{phase}_tokens_per_second": record[f"{phase}_tokens_per_second"]["median"]
+        for phase in PHASES
+        if record[f"{phase}_tokens_per_second"] is not None
+    }
+    found |= {
+        "speed_disturbed": "; ".join(disturbed) if disturbed else None,
+        "speed_alone": record.get("alone"),
+        "speed_pairs": record.get("pairs"),
+        "turn_seconds": record.get("turn_seconds"),
+        "turn_cpu_seconds": record.get("turn_cpu_seconds"),
+    }
+    for other, phases in record.get("versus", {}).items():
+        for phase, facts in phases.items():
+            name = f"{phase}_speed_vs_{other}"
+            found |= {name: facts["value"], f"{name}_low": facts["low"]}
+            found[f"{name}_high"] = facts["high"]
+            if other == "dense":
+                found[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
+    return found
 
 
-def _kind(row: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple:
-    """Return what two timings must share to be compared."""
-    settings = {key: value for key, value in facts["settings"].items() if key != "sizes"}
-    timing = (facts["device"], facts["threads"], canonical_json(settings))
-    return (row["model"], row["dtype"], *timing)
+def shown(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a row's speeds are shown, of whole passes where it does not decode.
 
-
-def ratio(
-    plan: Mapping[str, Any], mine: numpy.ndarray, theirs: numpy.ndarray
-) -> tuple[float, float | None, float | None]:
-    """Return median(theirs) / median(mine) of seconds, and its 95% percentile bootstrap interval.
-
-    The repetitions of each side are drawn for themselves. One repetition has no interval.
+    Those of a disturbed timing are marked.
     """
-    value = float(numpy.median(theirs) / numpy.median(mine))
-    if min(len(mine), len(theirs)) < 2:
-        return value, None, None
-    generator = numpy.random.default_rng(plan["bootstrap_seed"])
-    medians = [
-        numpy.median(side[generator.integers(0, len(side), (RESAMPLES, len(side)))], axis=1)
-        for side in (mine, theirs)
-    ]
-    low, high = numpy.quantile(medians[1] / medians[0], [0.025, 0.975])
-    return value, float(low), float(high)
+    phase = "prefill" if pandas.isna(row["decode_tokens_per_second"]) else "decode"
+    found = {
+        "tok/s": number(row[f"{phase}_tokens_per_second"], ".1f"),
+        "vs dense": ratio(row, f"{phase}_speed_vs_dense"),
+        "vs dense, same format": ratio(row, f"{phase}_speed_vs_dense_same_format"),
+    }
+    mark = "" if pandas.isna(row["speed_disturbed"]) else " §"
+    return {name: text and text + mark for name, text in found.items()}
+
+
+def sentences(wide: pandas.DataFrame) -> list[str]:
+    """Return what the ratios of speed are, and which timings were disturbed."""
+    found = []
+    if wide["prefill_speed_vs_dense"].notna().any():
+        found.append(
+            "`vs dense` is how many times as fast the cell decodes (or makes whole passes) as the "
+            "untouched model; above 1 is faster. Both took turns in one process; the 99.9% "
+            "interval is over pairs of turns."
+        )
+    if wide["prefill_speed_vs_dense_same_format"].notna().any():
+        found.append(
+            "`vs dense, same format` is the same beside the untouched model in the cell's weight "
+            "format."
+        )
+    disturbed = wide["speed_disturbed"].dropna()
+    if len(disturbed):
+        found.append(
+            f"§ {len(disturbed)} timing(s) were disturbed and have no verdict (the first: "
+            f"{disturbed.iloc[0]}): run `prunegrid remeasure {wide['study'].iloc[0]}`."
+        )
+    return found
