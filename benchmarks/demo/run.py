@@ -3,9 +3,9 @@
 
     .venv/bin/python benchmarks/demo/run.py [--cores 2] [--memory 6000] [--keep FOLDER]
 
-It prints CPU seconds by stage, the share that is start-up, how busy the cores were, the most memory
-that was used at one time, and the precision that tunings computed in. The same demo on a CPU without
-AVX-512 and bfloat16 is played by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 before it.
+It prints CPU seconds by stage, the share that is start-up, how busy the cores were, the most
+memory that was used at one time, and the precision that tunings computed in. A CPU without AVX-512
+and bfloat16 is played by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 before the command.
 """
 
 from __future__ import annotations
