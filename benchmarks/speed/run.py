@@ -27,8 +27,6 @@ from prunegrid.runtime import settle_torch  # noqa: E402 - it needs the path abo
 
 settle_torch(1)
 
-from transformers import AutoModelForCausalLM, LlamaConfig  # noqa: E402
-
 from prunegrid import (  # noqa: E402
     artifacts,
     checkpoint,
@@ -53,13 +51,17 @@ LINES = [
 ]  # fmt: skip
 
 
-def shape() -> LlamaConfig:
-    """Return the config of SmolLM2-135M."""
-    return LlamaConfig(
+def random_model():
+    """Return a random model of SmolLM2-135M's shape, in eval mode."""
+    # Not above: a process that is measured must hold no more than a job does.
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
         vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
         num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=2048,
         tie_word_embeddings=True,
     )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config).eval()
 
 
 def finish(folder: Path, weights: dict) -> None:
@@ -69,7 +71,7 @@ def finish(folder: Path, weights: dict) -> None:
 
 def make(folder: Path) -> None:
     """Write the weights in each format."""
-    model = AutoModelForCausalLM.from_config(shape())
+    model = random_model()
     for name in ("dense", "pruned"):
         (folder / name).mkdir()
         finish(folder / name, checkpoint.write_plain(model, None, folder / name, None).record)
@@ -122,7 +124,7 @@ def one(folder: Path, name: str, chosen: list[str]) -> None:
 
 def ratio(rounds: int, tries: int) -> None:
     """Print what turns with a copy and with half of the layers say."""
-    model = AutoModelForCausalLM.from_config(shape()).eval()
+    model = random_model()
     half = copy.deepcopy(model)
     half.model.layers = half.model.layers[:15]
     cells = {"itself": model, "a copy": copy.deepcopy(model), "half of its layers": half}

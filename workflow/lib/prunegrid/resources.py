@@ -53,7 +53,7 @@ BYTES_A_PARAMETER = {
 # What is timed shares its process with the untouched model, whose parameters count too, and with
 # that model in the same format. Dequantized weights may be kept, and plain ones are written for
 # sizes on disk.
-TIMED = {None: 4.6, "float32": 4.6, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
+TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
 TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
 # Of logits over all tokens of whole passes: as computed, and in float32.
 LOGITS = 2 * 4 * 49_152
