@@ -167,6 +167,11 @@ def _literals(path: Path) -> dict[str, Any]:
     return found
 
 
+def functions(path: Path) -> set[str]:
+    """Return the names of a file's functions at module level, without importing it."""
+    return {node.name for node in _parsed(path).body if isinstance(node, ast.FunctionDef)}
+
+
 @functools.cache
 def read_pins(env_file: Path) -> dict[str, str]:
     """Return {package: version} of the `name==version` pins in a conda environment file."""
