@@ -32,13 +32,13 @@ class Encoder:
     """A model folder's encoder up to one layer, with its tokenizer."""
 
     def __init__(self, folder: str, layer: int, device: str) -> None:
-        from prunegrid.imports import importing
-
-        with importing("transformers.modeling_utils"):
-            import torch
-            from transformers import AutoModel, AutoTokenizer
+        import torch
 
         from prunegrid.forward import max_positions
+        from prunegrid.loading import import_models
+
+        import_models()
+        from transformers import AutoModel, AutoTokenizer
 
         self.device, self.layer = device, layer
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
