@@ -137,7 +137,7 @@ def _made_by() -> str:
 def _kept() -> dict[str, list]:
     """Return the facts that are kept; {} where there are none, or those of another version."""
     atexit.register(_keep, CACHE.absolute())
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         kept = json.loads(CACHE.read_bytes())
         if kept["made_by"] == _made_by():
             return {
