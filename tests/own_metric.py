@@ -44,6 +44,21 @@ def write_metric(
     return path
 
 
+PLAIN = """
+{declared}
+
+def compute(predictions, references, {features}**options):
+    return {result}
+"""
+
+
+def write_plain(path: Path, result: str, columns: dict, features: str = "", more: str = "") -> Path:
+    """Write a metric file with a function `compute` that returns `result`, an expression."""
+    declared = f"COLUMNS = {columns!r}\n{more}"
+    path.write_text(PLAIN.format(declared=declared, features=features, result=result))
+    return path
+
+
 def python(code: str, **env: str) -> subprocess.Popen:
     """Start a fresh Python that runs `code` with the library on its path."""
     return subprocess.Popen(

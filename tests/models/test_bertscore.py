@@ -146,14 +146,14 @@ def test_scores_do_not_depend_on_the_order_of_the_rows(encoder):
 
 
 def test_batches_are_made_by_length_whatever_the_hash_seed(encoder, monkeypatch):
-    code = metric_modules.load("bertscore", {}).code
-    batches = []
+    metric = metric_modules.load("bertscore", {"layer": 2, "batch_size": 1})
+    code, batches = metric.code, []
     plain = code.Encoder.embed
     monkeypatch.setattr(
         code.Encoder, "embed", lambda self, rows: batches.append(rows) or plain(self, rows)
     )
     pairs = list(zip(texts(30), texts(30, seed=1), strict=True))
-    run(pairs, encoder, batch_size=1)
+    metric.compute(frame(pairs), encoder, "cpu")
     sides = zip(batches[::2], batches[1::2], strict=True)
     sizes = [max(len(rows[0]) for rows in pair) for pair in sides]
     assert sizes == sorted(sizes)

@@ -343,21 +343,27 @@ def test_scores_depend_on_the_data_and_the_prompt_only_where_a_metric_reads_them
 
 def test_scores_are_pinned_to_what_their_metrics_call(tmp_path):
     """Packages follow the metrics, whatever was predicted; a model's are those that run it."""
-    own = tmp_path / "own.py"
-    own.write_text("COLUMNS = {}\nPACKAGES = ('sacrebleu', 'of-theirs')\n")
+    own, theirs = tmp_path / "own.py", tmp_path / "theirs.py"
+    declared = "COLUMNS = {}\nPACKAGES = ('sacrebleu', 'of-theirs')\n"
+    own.write_text(f"{declared}def compute(predictions, references):\n    return {{}}\n")
+    theirs.write_text(declared)  # without `compute` it is a module of `evaluate`
 
     def metrics(*names):
         def change(raw):
             raw["metrics"]["own"] = {"module": str(own)}
+            raw["metrics"]["theirs"] = {"module": str(theirs)}
+            raw["metrics"]["hub"] = {"module": "hf:exact_match"}
             raw["evaluations"]["papers"].update(metrics=list(names))
 
         return {name: node.pins for name, node in scores_nodes(change).items()}["cell"].keys()
 
-    always = {"pandas", "pyarrow", "evaluate"}
+    always = {"pandas", "pyarrow"}
     torch = {"torch", "transformers", "tokenizers", "safetensors", "numpy"}
     assert metrics("length") == always
     assert metrics("rouge", "length") == always | {"rouge-score", "nltk"}
     assert metrics("bleu") == metrics("chrf") == metrics("own") == always | {"sacrebleu"}
+    assert metrics("theirs") == always | {"sacrebleu", "evaluate"}
+    assert metrics("hub", "length") == always | {"evaluate"}
     bert = always | torch | {"bert-score"}
     assert metrics("bertscore_minilm") == bert
     assert metrics("bertscore_minilm", "bleu", "rouge") == bert | {

@@ -4,13 +4,13 @@ import textwrap
 
 import pytest
 
-from prunegrid import keys
+from prunegrid import code_facts, keys
 
 
 def digest_of(tmp_path, source, name="metric.py"):
     path = tmp_path / name
     path.write_text(textwrap.dedent(source))
-    caches = (keys._code_digest, keys._file_digest, keys._parsed, keys._closure, keys._imports)
+    caches = (keys._code_digest, code_facts.facts, keys._closure, keys._imports)
     for cached in caches:
         cached.cache_clear()
     return keys.code_digest([path])

@@ -67,9 +67,7 @@ def lcs_f(prediction: str, reference: str) -> float:
 @given(st.lists(st.tuples(TEXTS, REFERENCES), min_size=1, max_size=4))
 def test_rouge_is_the_f_measure_of_ngrams_and_of_the_longest_common_subsequence(plain_rouge, pairs):
     predictions, references = (list(side) for side in zip(*pairs, strict=True))
-    found = plain_rouge.evaluator.compute(
-        predictions=predictions, references=references, stemmer=False
-    )
+    found = plain_rouge.function(predictions, references, **plain_rouge.settings)
     for row, (prediction, reference) in enumerate(pairs):
         assert found["rouge1"][row] == pytest.approx(ngram_f(prediction, reference, 1))
         assert found["rouge2"][row] == pytest.approx(ngram_f(prediction, reference, 2))
@@ -213,4 +211,4 @@ def test_each_metric_declares_itself_in_literals(path):
         about["higher_is_better"] in (True, False, None) for about in metric.declared.values()
     )
     reads = set(declared.get("READS", ()))
-    assert reads == set(metric.evaluator._feature_names()) & METRICS_READ
+    assert reads == set(metric.reads) & METRICS_READ

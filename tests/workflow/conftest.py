@@ -1,8 +1,13 @@
 """One finished run of the tiny study, made once; every test works on copies of it."""
 
+import os
+from pathlib import Path
+
 import pytest
 from filelock import FileLock
 from runs import Run
+
+HOOKS = Path(__file__).parent / "hooks"
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +20,12 @@ def finished(tmp_path_factory, worker_id) -> Run:
         if (place / "whole").exists():
             return Run(place / "run")
         run = Run.fresh(place / "run")
-        done = run.snakemake("results/tiny.parquet")
+        imports = run.folder / "imports"  # what its jobs import, see `hooks`
+        imports.mkdir()
+        path = os.pathsep.join([str(HOOKS), run.environment()["PYTHONPATH"]])
+        done = run.snakemake(
+            "results/tiny.parquet", PYTHONPATH=path, PRUNEGRID_IMPORTS=str(imports)
+        )
         assert done.returncode == 0, done.stdout[-6000:]
         (place / "whole").touch()
     return run

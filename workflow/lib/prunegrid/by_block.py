@@ -22,7 +22,14 @@ from prunegrid import artifacts, attest, checkpoint, malloc
 from prunegrid.blocks import find_blocks
 from prunegrid.extent import Extent
 from prunegrid.lazy_tensors import LazyLinears, LazyTensors
-from prunegrid.loading import auto_class, compute_in, kind_of, read_tokenizer, widened
+from prunegrid.loading import (
+    auto_class,
+    compute_in,
+    kind_of,
+    read_config,
+    read_tokenizer,
+    widened,
+)
 from prunegrid.pruning.boundary import Storage
 from prunegrid.pruning.holding import Holding
 from prunegrid.shards import ShardWriter, measure
@@ -45,10 +52,8 @@ class ByBlock:
     """
 
     def __init__(self, folder: Path, device: str, compute_dtype: str = "bfloat16") -> None:
-        from transformers import AutoConfig
-
         malloc.give_back()
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         with init_empty_weights(include_buffers=False):
             self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)
         self.model.eval()

@@ -53,7 +53,9 @@ def read_items(
     if not path.exists():
         known = nearest(split, (p.stem for p in Path(data).glob("*.parquet")))
         raise PrunegridError(f"the data set has no split {split!r}", where=where, remedy=known)
-    rows = pq.read_table(path).to_pylist()[:limit]
+    # `read_table` would import pyarrow's datasets and pandas, which nothing here needs.
+    with pq.ParquetFile(path) as file:
+        rows = file.read().to_pylist()[:limit]
     if not rows:
         raise PrunegridError(f"the split {split!r} has no rows", where=where)
     made = [_compiled(template, where) for template in templates]

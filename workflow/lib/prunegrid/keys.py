@@ -17,14 +17,12 @@ from typing import Any
 import yaml
 
 from prunegrid.artifacts import canonical_json
+from prunegrid.code_facts import facts
 from prunegrid.errors import PrunegridError
 
 PACKAGE = "prunegrid"
 LIBRARY = Path(__file__).resolve().parent.parent
 KEY_LENGTH = 16
-
-# Fields that differ between Python releases or carry no meaning for what the code does.
-_IGNORED_FIELDS = {"kind", "type_comment", "type_ignores", "ctx"}
 
 
 def digest(value: Any) -> str:
@@ -50,21 +48,7 @@ def _code_digest(roots: frozenset[str | Path]) -> str:
     files: set[Path] = set()
     for root in roots:
         files |= _closure(root if isinstance(root, Path) else _module_file(root))
-    return digest(sorted([_name(path), _file_digest(path)] for path in files))
-
-
-@functools.cache
-def _file_digest(path: Path) -> str:
-    shape = _shape(_parsed(path))
-    return hashlib.sha256(repr(shape).encode()).hexdigest()
-
-
-@functools.cache
-def _parsed(path: Path) -> ast.Module:
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, OSError) as error:
-        raise PrunegridError(f"cannot be read as Python ({error})", where=str(path)) from error
+    return digest(sorted([_name(path), facts(path).shape] for path in files))
 
 
 def _name(path: Path) -> str:
@@ -72,29 +56,6 @@ def _name(path: Path) -> str:
         return path.relative_to(LIBRARY).as_posix()
     except ValueError:
         return path.name
-
-
-def _shape(node: Any) -> Any:
-    """Return nested tuples of an AST, free of docstrings, positions and empty fields."""
-    if isinstance(node, list):
-        return [_shape(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return node
-    fields = []
-    for name, value in ast.iter_fields(node):
-        if value is None and not isinstance(node, ast.Constant) or name in _IGNORED_FIELDS:
-            continue
-        if name == "body" and _has_docstring(node):
-            value = value[1:]
-        if value == []:
-            continue
-        fields.append((name, _shape(value)))
-    return (type(node).__name__, fields)
-
-
-def _has_docstring(node: ast.AST) -> bool:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
 
 
 def _module_file(name: str) -> Path:
@@ -119,18 +80,9 @@ def _closure(path: Path) -> frozenset[Path]:
 
 @functools.cache
 def _imports(path: Path) -> tuple[Path, ...]:
-    names: set[str] = set()
-    siblings: set[str] = set()
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):  # a user's file beside the file of a metric
-            siblings |= {node.module or alias.name for alias in node.names}
-    files = {p for name in siblings if (p := path.parent / f"{name}.py").is_file()}
-    for name in names:
+    found = facts(path)
+    files = {p for name in found.siblings if (p := path.parent / f"{name}.py").is_file()}
+    for name in found.imports:
         parts = name.split(".")
         if parts[0] == PACKAGE:
             for end in range(1, len(parts) + 1):
@@ -150,21 +102,12 @@ def literals(module: str | Path) -> dict[str, Any]:
 
 @functools.cache
 def _literals(path: Path) -> dict[str, Any]:
-    found = {}
-    for node in _parsed(path).body:
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id.isupper():
-                try:
-                    found[target.id] = ast.literal_eval(node.value)
-                except ValueError:
-                    continue
-    return found
+    return ast.literal_eval(facts(path).literals)
+
+
+def functions(path: Path) -> list[str]:
+    """Return the names of a file's functions at module level, without importing it."""
+    return facts(path).functions
 
 
 @functools.cache

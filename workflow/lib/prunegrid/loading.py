@@ -71,12 +71,26 @@ def is_of(kind: Kind, architectures: Iterable[str]) -> bool:
     return not kind.endings or any(str(name).endswith(kind.endings) for name in architectures)
 
 
+def import_models() -> None:
+    """Import what every config and model of transformers needs (two thirds of a step's start)."""
+    with importing("transformers.modeling_utils"):
+        from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401
+
+
+def read_config(folder: Path):
+    """Return transformers' config of a folder."""
+    import_models()
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def auto_class(kind: Kind):
     """Return transformers' auto class of a kind, with its `from_config` and `from_pretrained`."""
+    import_models()
     import transformers
 
-    with importing("transformers.modeling_utils"):
-        return getattr(transformers, kind.auto)
+    return getattr(transformers, kind.auto)
 
 
 def kind_of(config) -> Kind:
@@ -95,9 +109,7 @@ def kind_of(config) -> Kind:
 
 def skeleton(folder: Path) -> nn.Module:
     """Return the model of a folder's config without its weights, on the meta device."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = read_config(folder)
     with torch.device("meta"):
         return auto_class(kind_of(config)).from_config(config, trust_remote_code=False)
 
@@ -123,10 +135,8 @@ def read_model(folder: Path) -> nn.Module:
     Raises:
         PrunegridError: tensors are missing from the files, or of another shape than the config's.
     """
-    from transformers import AutoConfig
-
     clock.require_stopped("weights are read", str(folder))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
     model, found = auto_class(kind_of(config)).from_pretrained(
         folder,

@@ -1,40 +1,39 @@
-"""Metrics in the form of `evaluate` modules: found, loaded by their path, and run.
+"""Metrics, one a file: found, loaded by their path, and run.
 
-A metric file declares, beside its `evaluate.Metric` class, literal constants: `SETTINGS` (its
-settings and their defaults), `COLUMNS` (its scores, each with `higher_is_better`), `NEEDS_MODEL`,
-and optionally `PACKAGES` (distributions whose versions are recorded) and `READS` ("document", the
-prompt's "template": columns that stand beside the predictions where it says so). A module without
-`COLUMNS` (any of the hub's) is taken to give numbers of the whole corpus, unless the setting
-`columns` says which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
+A metric file declares literal constants: `SETTINGS` (its settings and their defaults), `COLUMNS`
+(its scores, each with `higher_is_better`), `NEEDS_MODEL`, and optionally `PACKAGES` (distributions
+whose versions are recorded) and `READS` ("document", the prompt's "template": columns that stand
+beside the predictions where it says so). Its function `compute(predictions, references, …)` returns
+{column: a value an example, or one of the corpus}. Its positional parameters are columns of the
+predictions; its settings, and `model_path` and `device` of a metric with a model, are keyword-only.
+
+A file without `compute`, and any metric of the hub, is an `evaluate` module. One without `COLUMNS`
+(any of the hub's) is taken to give numbers of the whole corpus, unless the setting `columns` says
+which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import hashlib
 import importlib.metadata
 import inspect
 import json
 import logging
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from prunegrid import modules
+from prunegrid import evaluate_metrics, modules
 from prunegrid.errors import PrunegridError, nearest
+from prunegrid.evaluate_metrics import HUB
 from prunegrid.imports import importing
 
 log = logging.getLogger(__name__)
 
-HUB = "hf:"
 _FOLDER = Path(__file__).resolve().parent / "metrics"
 # Keys of a metric's settings that are about the module and do not reach its `compute`.
 _ABOUT = {"module", "path", "revision", "columns"}
@@ -44,13 +43,23 @@ _LONGEST_DETAIL = 16
 
 
 class Metric(NamedTuple):
-    """A loaded metric: its `evaluate` object, the Python module it came from, its settings."""
+    """A loaded metric.
+
+    Attributes:
+        reads: the names of what it is given, in the terms of `evaluate`.
+        function: its `compute`.
+        code: the Python module that it came from.
+        packages: distributions whose versions are recorded.
+        declared: its `COLUMNS`; None without.
+    """
 
     name: str
     module: str
     stem: str
-    evaluator: Any
+    reads: list[str]
+    function: Callable[..., Any]
     code: ModuleType
+    packages: tuple[str, ...]
     settings: dict[str, Any]
     declared: dict[str, dict[str, Any]] | None
 
@@ -68,7 +77,7 @@ class Metric(NamedTuple):
             PrunegridError: a column or a model is missing, or the metric refuses its input.
         """
         inputs = {}
-        for feature in self.evaluator._feature_names():
+        for feature in self.reads:
             column = _TEXTS.get(feature, feature)
             if column not in predictions:
                 raise PrunegridError(
@@ -87,7 +96,7 @@ class Metric(NamedTuple):
             raise PrunegridError("the metric takes no model", where=self.where)
         extra = {"model_path": str(model_path), "device": device} if needs_model else {}
         try:
-            return self.evaluator.compute(**inputs, **self.settings, **extra)
+            return self.function(**inputs, **self.settings, **extra)
         except (ValueError, TypeError, ImportError, OSError) as error:
             log.info("%s failed", self.where, exc_info=True)
             raise PrunegridError(str(error), where=self.where) from error
@@ -124,12 +133,11 @@ class Metric(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """Return the module, the SHA-256 of the code that ran, and the versions under it."""
-        packages = ("evaluate", *getattr(self.code, "PACKAGES", ()))
         return {
             "module": self.module if self.module.startswith(HUB) else self.stem,
             "code_sha256": hashlib.sha256(Path(self.code.__file__).read_bytes()).hexdigest(),
             "settings": self.settings,
-            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "versions": {name: importlib.metadata.version(name) for name in self.packages},
         }
 
 
@@ -147,13 +155,9 @@ def load(name: str, settings: Mapping[str, Any]) -> Metric:
     """
     module = str(settings.get("module", name))
     where = f"metric {name} ({module})"
-    if module.startswith(HUB):
-        stem = module.removeprefix(HUB).split("/")[-1]
-        evaluator = _load_hub(module, settings.get("revision"), where)
-    else:
-        path = _find(settings.get("path", module), where)
-        stem, evaluator = path.stem, _load_file(path, where)
-    code = inspect.getmodule(type(evaluator))
+    stem, code, reads, function = _load(module, settings, where)
+    packages = () if function is getattr(code, "compute", None) else ("evaluate",)
+    packages += tuple(getattr(code, "PACKAGES", ()))
     given = {key: value for key, value in settings.items() if key not in _ABOUT}
     defaults = getattr(code, "SETTINGS", None)
     if defaults is not None:
@@ -169,7 +173,22 @@ def load(name: str, settings: Mapping[str, Any]) -> Metric:
     if declared is not None and "columns" in settings:
         raise PrunegridError("the metric declares its own columns", where=where)
     declared = settings.get("columns") if declared is None else declared
-    return Metric(name, module, stem, evaluator, code, given, declared)
+    return Metric(name, module, stem, reads, function, code, packages, given, declared)
+
+
+def _load(
+    module: str, settings: Mapping[str, Any], where: str
+) -> tuple[str, ModuleType, list[str], Callable[..., Any]]:
+    """Return (its file's name, its Python module, what it is given, its `compute`)."""
+    if module.startswith(HUB):
+        stem = module.removeprefix(HUB).split("/")[-1]
+        found = evaluate_metrics.load_hub(module, settings.get("revision"), where)
+    else:
+        path = _find(settings.get("path", module), where)
+        if modules.is_plain_metric(path):
+            return path.stem, *_load_plain(path, where)
+        stem, found = path.stem, evaluate_metrics.load_file(path, where)
+    return stem, inspect.getmodule(type(found)), found._feature_names(), found.compute
 
 
 def _find(module: str, where: str) -> Path:
@@ -191,90 +210,26 @@ def _find(module: str, where: str) -> Path:
     return known[module]
 
 
-def _load_file(path: Path, where: str) -> Any:
-    evaluate = _import_evaluate()
+def _load_plain(path: Path, where: str) -> tuple[ModuleType, list[str], Callable[..., Any]]:
+    """Return (module, what its `compute` is given, `compute`) of a metric file.
+
+    Raises:
+        PrunegridError: it cannot be imported.
+    """
+    code = ModuleType(f"prunegrid_metric_{path.stem}")
+    code.__file__ = str(path)
+    sys.modules[code.__name__] = code
     try:
-        return evaluate.load(str(path), **_load_options())
-    except NotImplementedError as error:
-        # `evaluate` takes the first metric class that it meets in the file, imported ones too.
-        raise PrunegridError(
-            "its metric class has no _info, or the file imports `Metric` itself by name",
-            where=str(path),
-            remedy="write `import evaluate` and `class Mine(evaluate.Metric)`, with _info in it",
-        ) from error
+        with importing(f"{code.__name__}.packages"):
+            # Not through the import system: its cache knows an edit by its second.
+            exec(compile(path.read_bytes(), path, "exec"), code.__dict__)
     except (ImportError, SyntaxError, TypeError, ValueError, NameError) as error:
         raise PrunegridError(
-            f"the metric cannot be loaded ({type(error).__name__}: {error})",
-            where=where,
-            expected=f"an `evaluate` module in {path}",
+            f"the metric cannot be loaded ({type(error).__name__}: {error})", where=where
         ) from error
-
-
-def _load_hub(module: str, revision: str | None, where: str) -> Any:
-    evaluate = _import_evaluate()
-    from datasets import DownloadConfig
-
-    name = module.removeprefix(HUB)
-    if Path(name).exists():
-        # `evaluate` would load the folder without a word.
-        raise PrunegridError(
-            f"a folder '{name}' lies in the way of the hub's metric",
-            where=where,
-            remedy="rename the folder, or name the metric by its path",
-        )
-    kind = None if "/" in name else "metric"
-    # Without ETags what was downloaded once is found again offline.
-    options = {"download_config": DownloadConfig(use_etag=False), "revision": revision}
-    try:
-        return evaluate.load(name, module_type=kind, **options, **_load_options())
-    except (OSError, ImportError, TypeError) as error:
-        offline = evaluate.config.HF_EVALUATE_OFFLINE
-        cure = "unset HF_HUB_OFFLINE and HF_EVALUATE_OFFLINE"
-        raise PrunegridError(
-            f"the hub's metric '{name}' cannot be had ({error})",
-            where=where,
-            remedy=(cure if offline else "check the name and the network")
-            + ", or use a metric of the library or of your own",
-        ) from error
-
-
-def _load_options() -> dict[str, Any]:
-    # The seed is fixed: `evaluate` would take one from NumPy's global state, other in each run.
-    return {"keep_in_memory": True, "cache_dir": str(_scratch() / "data"), "seed": 0}
-
-
-@functools.cache
-def _import_evaluate() -> ModuleType:
-    """Return the `evaluate` package, imported without transformers and torch.
-
-    Its task evaluators, which are not used here, import both where they are installed, at four
-    times the cost of the rest; without them they are left out. The modules that it copies go to
-    a folder of this process: in a cache that jobs share it would trust half of a copy, and one of
-    an older text (its hash of a file leaves out all that follows a `#`, inside strings too).
-    """
-    blocked = "transformers" not in sys.modules
-    if blocked:
-        sys.modules["transformers"] = None  # type: ignore[assignment]
-    try:
-        with importing("evaluate"):
-            import evaluate
-            import evaluate.config
-    finally:
-        if blocked:
-            del sys.modules["transformers"]
-    evaluate.config.HF_MODULES_CACHE = _scratch() / "modules"
-    evaluate.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        evaluate.config.HF_EVALUATE_OFFLINE = True
-    return evaluate
-
-
-@functools.cache
-def _scratch() -> Path:
-    """Return a temporary folder that is removed when the process ends."""
-    folder = tempfile.mkdtemp(prefix="metrics-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    parameters = inspect.signature(code.compute).parameters.values()
+    reads = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return code, reads, code.compute
 
 
 def _detail(value: Any) -> Any:

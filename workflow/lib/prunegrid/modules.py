@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.errors import PrunegridError, nearest
-from prunegrid.keys import LIBRARY, literals
+from prunegrid.keys import LIBRARY, functions, literals
 
 _HERE = LIBRARY / "prunegrid"
 # What a metric may read beside prediction and reference, by its READS.
@@ -132,6 +132,18 @@ def metric_file(module: str, base: Path) -> Path | None:
             raise PrunegridError(f"there is no file {path}", remedy="give the path of a .py file")
         return path.resolve()
     return _named(_HERE / "metrics", module, "COLUMNS", "metric")
+
+
+def is_plain_metric(path: Path) -> bool:
+    """Return whether a metric file has a function `compute`; if not, it is an `evaluate` module."""
+    return "compute" in functions(path)
+
+
+def metric_packages(module: str, base: Path) -> tuple[str, ...]:
+    """Return the packages that a metric's scores depend on, beside those of every metric."""
+    path = metric_file(module, base)
+    own = () if path is None else tuple(literals(path).get("PACKAGES", ()))
+    return own if path is not None and is_plain_metric(path) else ("evaluate", *own)
 
 
 def metric_facts(module: str, base: Path) -> dict[str, Any] | None:

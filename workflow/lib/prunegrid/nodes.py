@@ -29,7 +29,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "transform": ((*_TORCH, "bitsandbytes", "accelerate"), True),
     "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "baseline": (_TABLES, False),
-    "scores": ((*_TABLES, "evaluate"), False),
+    "scores": (_TABLES, False),
     "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
     "tasks": (
         (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "passes": ((*_TORCH, "peft", "bitsandbytes"), True),
     "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
 }
-SCORES_WITH_MODEL = ((*_TORCH, *_TABLES, "evaluate"), True)
+SCORES_WITH_MODEL = ((*_TORCH, *_TABLES), True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,13 +22,14 @@ from prunegrid import (
     blocks,
     checkpoint,
     clock,
+    forward,
     loading,
-    masked_lora,
     quantized,
     weights_record,
 )
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
+from prunegrid.imports import importing
 
 MASKS = "masks.safetensors"
 
@@ -62,6 +63,7 @@ def save(
         (out / "adapter").mkdir()
         held = {name: t.cpu().contiguous() for name, t in tensors["adapter"].items()}
         save_file(held, out / "adapter" / "adapter_model.safetensors", {"format": "pt"})
+        masked_lora = _masked_lora()
         masked_lora.write_config(model, out / "adapter")
         base = masked_lora.unwrap(model)
     if tensors["masks"]:
@@ -103,7 +105,7 @@ def read(
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
             masks[name] = quantized.unpack_mask(packed, _shape(base.get_submodule(name))[1])
-    model = masked_lora.read(base, folder / "adapter", masks).eval() if beside else base
+    model = _masked_lora().read(base, folder / "adapter", masks).eval() if beside else base
     tensors = {
         f"{part}/{name}": t
         for part, named in split_tensors(model).items()
@@ -116,9 +118,9 @@ def read(
 
 
 def _read_base(folder: Path, device: str) -> nn.Module:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = loading.read_config(folder)
     if getattr(config, "quantization_config", None) is None:
         return loading.read_model(folder).to(device)
     base, found = AutoModelForCausalLM.from_pretrained(
@@ -149,11 +151,11 @@ def _shape(module: nn.Module) -> tuple[int, int]:
 
 def weights_of(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield (name, base weight, base and adapter summed), [d_out, d_in], of each named linear."""
-    inner = _inner(model)
+    inner = forward.inner(model)
     with torch.no_grad():
         for name in names:
             module = inner.get_submodule(name)
-            if isinstance(module, masked_lora.MaskedLinear):
+            if _is_adapted(module):
                 weight = module.base_weight().detach()
                 yield name, weight, weight + module.delta()
                 continue
@@ -162,22 +164,32 @@ def weights_of(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[str, Te
             yield name, weight, weight
 
 
-def _inner(model: nn.Module) -> nn.Module:
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+def _is_adapted(module: nn.Module) -> bool:
+    """Return whether a linear has an adapter; said without importing peft."""
+    return type(module).__name__ == "MaskedLinear"
+
+
+def _masked_lora() -> ModuleType:
+    """Return the module of adapters: peft is imported only where a model has some."""
+    with importing("peft"):
+        from prunegrid import masked_lora
+
+    return masked_lora
 
 
 def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     """Return {"base", "adapter", "masks"}: the tensors in memory by their names in the files."""
     parts: dict[str, dict[str, Tensor]] = {"base": {}, "adapter": {}, "masks": {}}
-    for name, value in attest.model_tensors(_inner(model)).items():
+    for name, value in attest.model_tensors(forward.inner(model)).items():
         if ".lora_" in name:
+            masked_lora = _masked_lora()
             # The adapter's own name ("default") does not stand in the files.
             plain = name.replace(f".{masked_lora.ADAPTER}.", ".")
             parts["adapter"][masked_lora.PREFIX + plain] = value
         else:
             parts["base"][name.replace(".base_layer.", ".")] = value
-    if isinstance(model, PeftModel):
-        for name, layer in masked_lora.layers(model).items():
+    if parts["adapter"]:
+        for name, layer in _masked_lora().layers(model).items():
             if layer.kept is not None:
                 parts["masks"][name] = quantized.pack_mask(layer.kept)
     return parts
@@ -199,12 +211,12 @@ def measure(
     Args:
         names: of the prunable linears; of these, those `outside` the blocks are never packed.
     """
-    inner, linears, effective = _inner(model), {}, 0
+    inner, linears, effective = forward.inner(model), {}, 0
     parameters = nonzero = 0
     inside, kinds = set(), set()
     for name, weight, _ in weights_of(model, names):
         module = inner.get_submodule(name)
-        adapted = isinstance(module, masked_lora.MaskedLinear)
+        adapted = _is_adapted(module)
         base = module.get_base_layer() if adapted else module
         # Only zeros are counted, so one byte a weight is enough to keep.
         linears[name] = (weight != 0).to(torch.uint8).cpu()

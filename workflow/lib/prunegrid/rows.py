@@ -38,7 +38,9 @@ def read_rows(data: Path, split: str, limit: int | None, where: str) -> list[dic
             expected="documents with summaries",
             remedy="use a data set of kind summaries here",
         )
-    rows = pq.read_table(path, columns=names).to_pylist()
+    # `read_table` would import pyarrow's datasets and pandas, which nothing here needs.
+    with pq.ParquetFile(path) as file:
+        rows = file.read(columns=names).to_pylist()
     rows = rows if limit is None else rows[:limit]
     if not rows:
         raise PrunegridError(f"the split {split!r} has no rows", where=where)

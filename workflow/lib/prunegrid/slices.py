@@ -16,7 +16,7 @@ from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.digests import path_digest
-from prunegrid.keys import digest, literals
+from prunegrid.keys import digest
 from prunegrid.precision import AUTO
 
 
@@ -234,10 +234,10 @@ class Slices:
             settings[name]["module"] = profile.module if path is None else path.stem
             if profile.model:
                 models[name] = profile.model
+            packages += modules.metric_packages(profile.module, self.config.base)
             if path is not None:
                 settings[name]["path"] = str(path)
                 roots.append(path)
-                packages += literals(path).get("PACKAGES", ())
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
             prompt = self.prompt(dataset)

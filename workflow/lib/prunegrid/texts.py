@@ -39,7 +39,9 @@ def read_texts(data: Path, split: str, column: str, where: str) -> list[str]:
             where=where,
             remedy=nearest(column, columns),
         )
-    texts = pq.read_table(path, columns=[column])[column].to_pylist()
+    # `read_table` would import pyarrow's datasets and pandas, which nothing here needs.
+    with pq.ParquetFile(path) as file:
+        texts = file.read(columns=[column])[column].to_pylist()
     if not any(text.strip() for text in texts):
         raise PrunegridError(
             f"the column '{column}' of split '{split}' holds no text",

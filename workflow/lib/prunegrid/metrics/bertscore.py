@@ -18,9 +18,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import datasets
-import evaluate
-
 SETTINGS = {"layer": None, "batch_size": 16}
 COLUMNS = {"bertscore": {"higher_is_better": True}}
 NEEDS_MODEL = True
@@ -35,13 +32,13 @@ class Encoder:
     """A model folder's encoder up to one layer, with its tokenizer."""
 
     def __init__(self, folder: str, layer: int, device: str) -> None:
-        from prunegrid.imports import importing
-
-        with importing("transformers.modeling_utils"):
-            import torch
-            from transformers import AutoModel, AutoTokenizer
+        import torch
 
         from prunegrid.forward import max_positions
+        from prunegrid.loading import import_models
+
+        import_models()
+        from transformers import AutoModel, AutoTokenizer
 
         self.device, self.layer = device, layer
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -98,62 +95,49 @@ def model_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-class Bertscore(evaluate.Metric):
-    """BERTScore F1 per example."""
+def compute(predictions, references, *, model_path, device, layer, batch_size):
+    """Return BERTScore F1 per example."""
+    from tqdm.auto import tqdm
 
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="Zhang et al. (2020). BERTScore: Evaluating text generation with BERT. ICLR.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
+    from prunegrid.imports import importing
 
-    def _compute(
-        self, predictions, references, model_path=None, device="cpu", layer=None, batch_size=16
-    ):
-        from tqdm.auto import tqdm
+    with importing("bert_score"):
+        from bert_score.utils import get_hash
 
-        from prunegrid.imports import importing
-
-        with importing("bert_score"):
-            from bert_score.utils import get_hash
-
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
-        if layer is None:
-            raise ValueError("layer is not set; expected the layer whose outputs are compared")
-        encoder = Encoder(str(model_path), layer, device)
-        ids = {text: encoder.tokens(text) for text in {*predictions, *references}}
-        pairs = {
-            (prediction, reference)
-            for prediction, reference in zip(predictions, references, strict=True)
-            if min(len(ids[prediction]), len(ids[reference])) > _SPECIAL_TOKENS
-        }
-        order = sorted(pairs, key=lambda pair: (max(len(ids[text]) for text in pair), pair))
-        found = {}
-        starts = range(0, len(order), batch_size)
-        for start in tqdm(starts, "bertscore", disable=None):
-            batch = order[start : start + batch_size]
-            embedded = [
-                encoder.embed([encoder.cut(ids[pair[side]]) for pair in batch]) for side in (0, 1)
-            ]
-            for pair, prediction, reference in zip(batch, *embedded, strict=True):
-                found[pair] = _f1(prediction, reference)
-        cut = {text for text, row in ids.items() if len(row) > encoder.limit}
-        sha256 = model_sha256(Path(model_path))
-        name = f"{encoder.model.config.model_type}-{sha256[:16]}"
-        scored = list(zip(predictions, references, strict=True))
-        return {
-            "bertscore": [found.get(pair) for pair in scored],
-            "hash": get_hash(name, layer, False, False, False, encoder.tokenizer.is_fast),
-            "model_sha256": sha256,
-            "layer": layer,
-            "token_limit": encoder.limit,
-            "cut_predictions": sum(prediction in cut for prediction, _ in scored),
-            "cut_references": sum(reference in cut for _, reference in scored),
-        }
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
+    if layer is None:
+        raise ValueError("layer is not set; expected the layer whose outputs are compared")
+    encoder = Encoder(str(model_path), layer, device)
+    ids = {text: encoder.tokens(text) for text in {*predictions, *references}}
+    pairs = {
+        (prediction, reference)
+        for prediction, reference in zip(predictions, references, strict=True)
+        if min(len(ids[prediction]), len(ids[reference])) > _SPECIAL_TOKENS
+    }
+    order = sorted(pairs, key=lambda pair: (max(len(ids[text]) for text in pair), pair))
+    found = {}
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, "bertscore", disable=None):
+        batch = order[start : start + batch_size]
+        embedded = [
+            encoder.embed([encoder.cut(ids[pair[side]]) for pair in batch]) for side in (0, 1)
+        ]
+        for pair, prediction, reference in zip(batch, *embedded, strict=True):
+            found[pair] = _f1(prediction, reference)
+    cut = {text for text, row in ids.items() if len(row) > encoder.limit}
+    sha256 = model_sha256(Path(model_path))
+    name = f"{encoder.model.config.model_type}-{sha256[:16]}"
+    scored = list(zip(predictions, references, strict=True))
+    return {
+        "bertscore": [found.get(pair) for pair in scored],
+        "hash": get_hash(name, layer, False, False, False, encoder.tokenizer.is_fast),
+        "model_sha256": sha256,
+        "layer": layer,
+        "token_limit": encoder.limit,
+        "cut_predictions": sum(prediction in cut for prediction, _ in scored),
+        "cut_references": sum(reference in cut for _, reference in scored),
+    }
 
 
 def _f1(prediction, reference) -> float:

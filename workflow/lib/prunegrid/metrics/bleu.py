@@ -6,8 +6,6 @@ bootstrap over sentences (Koehn, 2004). `signature` says how it was computed.
 
 from __future__ import annotations
 
-import datasets
-import evaluate
 from sacrebleu.metrics import BLEU
 
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
@@ -16,24 +14,13 @@ NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 
-class Bleu(evaluate.Metric):
-    """BLEU of decoded texts."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="Post, M. (2018). A Call for Clarity in Reporting BLEU Scores.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
-
-    def _compute(self, predictions, references, tokenize="13a", lowercase=False, resamples=1000):
-        metric = BLEU(tokenize=tokenize, lowercase=lowercase)
-        score = metric.corpus_score(list(predictions), [list(references)], n_bootstrap=resamples)
-        return {
-            "bleu": float(score.score),
-            "signature": str(metric.get_signature()),
-            "mean": float(score._mean),
-            "half_width": float(score._ci),
-        }
+def compute(predictions, references, *, tokenize, lowercase, resamples):
+    """Return BLEU of decoded texts."""
+    metric = BLEU(tokenize=tokenize, lowercase=lowercase)
+    score = metric.corpus_score(list(predictions), [list(references)], n_bootstrap=resamples)
+    return {
+        "bleu": float(score.score),
+        "signature": str(metric.get_signature()),
+        "mean": float(score._mean),
+        "half_width": float(score._ci),
+    }

@@ -7,8 +7,6 @@ published scores do. `signature` says how both were computed.
 
 from __future__ import annotations
 
-import datasets
-import evaluate
 from sacrebleu.metrics import CHRF
 
 SETTINGS = {"word_order": 0}
@@ -17,24 +15,12 @@ NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 
-class Chrf(evaluate.Metric):
-    """chrF of decoded texts."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="Popović, M. (2015). chrF: character n-gram F-score for automatic MT "
-            "evaluation.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
-
-    def _compute(self, predictions, references, word_order=0):
-        metric = CHRF(word_order=word_order)
-        pairs = zip(predictions, references, strict=True)
-        return {
-            "chrf": [float(metric.sentence_score(said, [true]).score) for said, true in pairs],
-            "chrf_corpus": float(metric.corpus_score(predictions, [references]).score),
-            "signature": str(metric.get_signature()),
-        }
+def compute(predictions, references, *, word_order):
+    """Return chrF of decoded texts."""
+    metric = CHRF(word_order=word_order)
+    pairs = zip(predictions, references, strict=True)
+    return {
+        "chrf": [float(metric.sentence_score(said, [true]).score) for said, true in pairs],
+        "chrf_corpus": float(metric.corpus_score(predictions, [references]).score),
+        "signature": str(metric.get_signature()),
+    }

@@ -11,9 +11,6 @@ summarize. See `prunegrid.reading.fragments` for what a fragment is, and the dev
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
 from prunegrid.reading import fragments
 from prunegrid.reading.words import words
 
@@ -27,31 +24,21 @@ NEEDS_MODEL = False
 READS = ("document",)
 
 
-class Copying(evaluate.Metric):
-    """Extractive fragments per example."""
-
-    def _info(self):
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="Grusky, Naaman, Artzi (2018). Newsroom. NAACL. arXiv:1804.11283.",
-            features=datasets.Features({"predictions": text, "references": text, "document": text}),
-        )
-
-    def _compute(self, predictions, references, document):
-        scores = {column: [] for column in COLUMNS}
-        for prediction, source in zip(predictions, document, strict=True):
-            said = words(prediction)
-            found = fragments.fragments(said, words(source))
-            longest = max((float(fragment.length) for fragment in found), default=0.0)
-            values = (None, None, None)
-            if said:
-                size = len(said)
-                values = (
-                    fragments.coverage(found, size),
-                    fragments.density(found, size),
-                    longest,
-                )
-            for column, value in zip(COLUMNS, values, strict=True):
-                scores[column].append(value)
-        return scores
+def compute(predictions, references, document):
+    """Return extractive fragments per example."""
+    scores = {column: [] for column in COLUMNS}
+    for prediction, source in zip(predictions, document, strict=True):
+        said = words(prediction)
+        found = fragments.fragments(said, words(source))
+        longest = max((float(fragment.length) for fragment in found), default=0.0)
+        values = (None, None, None)
+        if said:
+            size = len(said)
+            values = (
+                fragments.coverage(found, size),
+                fragments.density(found, size),
+                longest,
+            )
+        for column, value in zip(COLUMNS, values, strict=True):
+            scores[column].append(value)
+    return scores

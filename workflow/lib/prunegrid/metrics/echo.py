@@ -12,9 +12,6 @@ template adds are not looked for: those that are special tokens never reach a pr
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
 from prunegrid.prompts import SLOT
 
 SETTINGS = {"run": 5}
@@ -42,27 +39,17 @@ def pieces(template: str, run: int) -> set[tuple[str, ...]]:
     return found
 
 
-class Echo(evaluate.Metric):
-    """Pieces of the prompt per example."""
-
-    def _info(self):
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            features=datasets.Features({"predictions": text, "references": text, "template": text}),
-        )
-
-    def _compute(self, predictions, references, template, run=5):
-        if isinstance(run, bool) or not isinstance(run, int) or run < 1:
-            raise ValueError(f"run is {run!r}; expected a whole number of at least 1")
-        known = {text: pieces(text, run) for text in set(template)}
-        return {
-            "prompt_echo": [
-                float(_holds(prediction.casefold().split(), known[text]))
-                for prediction, text in zip(predictions, template, strict=True)
-            ]
-        }
+def compute(predictions, references, template, *, run):
+    """Return pieces of the prompt per example."""
+    if isinstance(run, bool) or not isinstance(run, int) or run < 1:
+        raise ValueError(f"run is {run!r}; expected a whole number of at least 1")
+    known = {text: pieces(text, run) for text in set(template)}
+    return {
+        "prompt_echo": [
+            float(_holds(prediction.casefold().split(), known[text]))
+            for prediction, text in zip(predictions, template, strict=True)
+        ]
+    }
 
 
 def _holds(said: list[str], wanted: set[tuple[str, ...]]) -> bool:

@@ -11,9 +11,6 @@ place counts as right; a right one in another form (`2.5 million` for `2,500,000
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
 from prunegrid.reading import mentions
 
 SETTINGS: dict = {}
@@ -26,21 +23,11 @@ NEEDS_MODEL = False
 READS = ("document",)
 
 
-class Faithfulness(evaluate.Metric):
-    """Precision of numbers, names and citations per example."""
-
-    def _info(self):
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            features=datasets.Features({"predictions": text, "references": text, "document": text}),
-        )
-
-    def _compute(self, predictions, references, document):
-        pairs = list(zip(predictions, document, strict=True))
-        return {
-            "number_precision": [mentions.number_precision(*pair) for pair in pairs],
-            "name_precision": [mentions.name_precision(*pair) for pair in pairs],
-            "citation_precision": [mentions.citation_precision(*pair) for pair in pairs],
-        }
+def compute(predictions, references, document):
+    """Return precision of numbers, names and citations per example."""
+    pairs = list(zip(predictions, document, strict=True))
+    return {
+        "number_precision": [mentions.number_precision(*pair) for pair in pairs],
+        "name_precision": [mentions.name_precision(*pair) for pair in pairs],
+        "citation_precision": [mentions.citation_precision(*pair) for pair in pairs],
+    }

@@ -9,9 +9,6 @@ which are this metric's settings.
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
 from prunegrid.reading import faults
 
 SETTINGS = {
@@ -41,35 +38,18 @@ NEEDS_MODEL = False
 READS = ("document",)
 
 
-class Labels(evaluate.Metric):
-    """One label per example, as columns of 0 and 1."""
-
-    def _info(self):
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            features=datasets.Features(
-                {
-                    "predictions": text,
-                    "references": text,
-                    "document": text,
-                    "hit_limit": datasets.Value("bool"),
-                }
-            ),
-        )
-
-    def _compute(self, predictions, references, document, hit_limit, **limits):
-        for name, value in limits.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
-        rows = zip(predictions, document, hit_limit, strict=True)
-        found = [faults.first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
-        return {
-            column: [
-                # What was not generated cannot have been cut off: no score is not "it was not".
-                None if column == "label_cut_off" and hit is None else float(name == column)
-                for name, hit in zip((f"label_{label}" for label in found), hit_limit, strict=True)
-            ]
-            for column in COLUMNS
-        }
+def compute(predictions, references, document, hit_limit, **limits):
+    """Return one label per example, as columns of 0 and 1."""
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
+    rows = zip(predictions, document, hit_limit, strict=True)
+    found = [faults.first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
+    return {
+        column: [
+            # What was not generated cannot have been cut off: no score is not "it was not".
+            None if column == "label_cut_off" and hit is None else float(name == column)
+            for name, hit in zip((f"label_{label}" for label in found), hit_limit, strict=True)
+        ]
+        for column in COLUMNS
+    }

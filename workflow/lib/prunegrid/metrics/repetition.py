@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import zlib
 
-import datasets
-import evaluate
-
 from prunegrid.reading import repeats
 
 SETTINGS: dict = {}
@@ -27,25 +24,12 @@ COLUMNS = {
 NEEDS_MODEL = False
 
 
-class Repetition(evaluate.Metric):
-    """Repeated n-grams, the longest repeated span and the compression ratio per example."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
-
-    def _compute(self, predictions, references):
-        found = [text.lower().split() for text in predictions]
-        shares = {
-            f"rep{n}": [repeats.repeated_share(words, n) for words in found] for n in (2, 3, 4)
-        }
-        return shares | {
-            "longest_repeat": [float(repeats.longest_repeat(words)) for words in found],
-            "compression": [repeats.compression_ratio(text) for text in predictions],
-            "zlib": zlib.ZLIB_RUNTIME_VERSION,
-        }
+def compute(predictions, references):
+    """Return repeated n-grams, the longest repeated span and the compression ratio per example."""
+    found = [text.lower().split() for text in predictions]
+    shares = {f"rep{n}": [repeats.repeated_share(words, n) for words in found] for n in (2, 3, 4)}
+    return shares | {
+        "longest_repeat": [float(repeats.longest_repeat(words)) for words in found],
+        "compression": [repeats.compression_ratio(text) for text in predictions],
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+    }

@@ -12,8 +12,6 @@ would take them from nltk's downloaded model; here they come from a rule (see
 
 from __future__ import annotations
 
-import datasets
-import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 from tqdm.auto import tqdm
 
@@ -30,29 +28,18 @@ NEEDS_MODEL = False
 PACKAGES = ("rouge-score", "nltk")
 
 
-class Rouge(evaluate.Metric):
-    """ROUGE F-measures per example."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="Lin, C.-Y. (2004). ROUGE: A package for automatic evaluation of summaries.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
-
-    def _compute(self, predictions, references, stemmer=True, sentences="rule"):
-        if sentences not in ("rule", "lines"):
-            raise ValueError(f"sentences is '{sentences}'; expected 'rule' or 'lines'")
-        if not isinstance(stemmer, bool):
-            raise ValueError(f"stemmer is {stemmer!r}; expected true or false")
-        scorer = RougeScorer(list(COLUMNS), use_stemmer=stemmer)
-        split = split_sentences if sentences == "rule" else str.splitlines
-        scores = {column: [] for column in COLUMNS}
-        pairs = zip(references, predictions, strict=True)
-        for reference, prediction in tqdm(pairs, "rouge", len(references), disable=None):
-            found = scorer.score("\n".join(split(reference)), "\n".join(split(prediction)))
-            for column in COLUMNS:
-                scores[column].append(float(found[column].fmeasure))
-        return scores
+def compute(predictions, references, *, stemmer, sentences):
+    """Return ROUGE F-measures per example."""
+    if sentences not in ("rule", "lines"):
+        raise ValueError(f"sentences is '{sentences}'; expected 'rule' or 'lines'")
+    if not isinstance(stemmer, bool):
+        raise ValueError(f"stemmer is {stemmer!r}; expected true or false")
+    scorer = RougeScorer(list(COLUMNS), use_stemmer=stemmer)
+    split = split_sentences if sentences == "rule" else str.splitlines
+    scores = {column: [] for column in COLUMNS}
+    pairs = zip(references, predictions, strict=True)
+    for reference, prediction in tqdm(pairs, "rouge", len(references), disable=None):
+        found = scorer.score("\n".join(split(reference)), "\n".join(split(prediction)))
+        for column in COLUMNS:
+            scores[column].append(float(found[column].fmeasure))
+    return scores

@@ -139,12 +139,10 @@ def read_config(folder: Path, task: str, where: str):
     Raises:
         PrunegridError: missing, unreadable, of an unknown type, quantized, or not of the task.
     """
-    from transformers import AutoConfig
-
     path = Path(folder) / "config.json"
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = loading.read_config(folder)
     except FileNotFoundError as error:
         raise PrunegridError(
             "there is no config.json",

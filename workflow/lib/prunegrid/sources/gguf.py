@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegrid import loading
 from prunegrid.attest import require_finite
 from prunegrid.errors import PrunegridError, summary
 from prunegrid.sources import folder as folders
@@ -25,6 +26,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     Raises:
         PrunegridError: the file cannot be read, or does not hold all tensors of its model.
     """
+    loading.import_models()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     check_header(path)

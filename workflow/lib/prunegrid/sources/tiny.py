@@ -30,6 +30,7 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     Raises:
         PrunegridError: transformers cannot make a model of the config.
     """
+    loading.import_models()
     from transformers import AutoConfig
 
     settings = dict(source["config"])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from prunegrid import artifacts, blocks, checkpoint, clock, forward, held, prompts, ranks, training
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import Extent
+from prunegrid.imports import importing
 from prunegrid.kept import keep_masks, promised, require_kept
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     if settings["processes"] > training.current().size:
         return ranks.launch("finetune", settings, parents, out, job)
     context = Context(settings, parents, out, job)
-    strategy = importlib.import_module(f"prunegrid.finetuning.{settings['strategy']}")
+    name = f"prunegrid.finetuning.{settings['strategy']}"
+    with importing(name):
+        strategy = importlib.import_module(name)
     facts, saved = strategy.tune(context, settings)
     record = saved.record
     context.facts |= require_kept(context.pruned, saved, settings, job.where)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prunegrid import artifacts, checkpoint
 from prunegrid.extent import Extent
+from prunegrid.imports import importing
 from prunegrid.kept import keep_masks, require_kept
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "transform": facts} of the weights written."""
     began = time.perf_counter()
     context = Context(settings, parents, out, job)
-    strategy = importlib.import_module(f"prunegrid.finetuning.{settings['strategy']}")
+    name = f"prunegrid.finetuning.{settings['strategy']}"
+    with importing(name):
+        strategy = importlib.import_module(name)
     saved = strategy.transform(context, settings)
     facts = context.facts | require_kept(context.masks, saved, settings, job.where)
     story = {"settings": settings, "linears": context.story, **facts}
