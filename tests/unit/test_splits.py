@@ -34,7 +34,7 @@ def test_development_data_are_never_evaluated(raw):
 def test_a_text_that_is_scored_is_no_development_data(raw):
     raw = tuned(raw, "dev")
     raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "aclsum", "split": "dev"}
-    raw["studies"]["demo"]["evaluations"] = ["wikipedia-256", "papers", "seen"]
+    raw["studies"]["demo"]["evaluations"] = ["wikipedia-128", "papers", "seen"]
     (found,) = faults(raw)
     assert "development split 'dev'" in found and "evaluation 'seen'" in found
 
@@ -71,7 +71,7 @@ def test_one_source_under_two_names_is_the_same_rows(raw, change, splits, shared
     raw = tuned(raw, "dev")
     raw["datasets"]["again"] = raw["datasets"]["aclsum"] | {"splits": splits} | change
     raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "again", "split": "seen"}
-    raw["studies"]["demo"]["evaluations"] = ["wikipedia-256", "papers", "seen"]
+    raw["studies"]["demo"]["evaluations"] = ["wikipedia-128", "papers", "seen"]
     if not shared:
         assert check(raw)
         return
@@ -87,7 +87,7 @@ def test_files_of_this_machine_are_compared_by_their_place(raw, tmp_path):
     splits = {"train": "all[:50]", "dev": "all[50:60]", "test": "all[60:]"}
     raw["datasets"]["aclsum"] = plain | {"source": f"{tmp_path}/rows.jsonl", "splits": splits}
     raw["evaluations"]["seen"] = {"kind": "perplexity", "dataset": "again", "split": "seen"}
-    raw["studies"]["demo"]["evaluations"] = ["wikipedia-256", "papers", "seen"]
+    raw["studies"]["demo"]["evaluations"] = ["wikipedia-128", "papers", "seen"]
     for part, count in (("x[55:]", 1), ("x[60:]", 0)):
         again = plain | {"source": str(tmp_path), "files": {"x": "rows.jsonl"}}
         raw["datasets"]["again"] = again | {"splits": {"seen": part}}
