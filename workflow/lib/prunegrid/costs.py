@@ -131,14 +131,24 @@ def _tuned(step: Step) -> float:
 def _learned_tokens(step: Step, settings: Mapping[str, Any]) -> float:
     if settings.get("token_budget"):
         return settings["token_budget"]
-    length = settings.get("window")
-    if length is None:
-        answer = settings.get("max_summary_tokens") or ASSUMED["answer"]
-        length = _prompt_tokens(settings) + answer
+    length = _row_tokens(settings)
     if settings.get("max_steps"):
         return settings["max_steps"] * settings["batch_size"] * settings["accumulate"] * length
     rows = settings.get("rows") or _rows(step, settings.get("split"))
     return settings.get("epochs", 1) * rows * length
+
+
+def batch_tokens(step: Step) -> float:
+    """Return the tokens of the batch that a training step runs at once."""
+    return step.settings["batch_size"] * _row_tokens(step.settings)
+
+
+def _row_tokens(settings: Mapping[str, Any]) -> float:
+    """Return the tokens of a row, or of a window, that is learned."""
+    if settings.get("window"):
+        return settings["window"]
+    answer = settings.get("max_summary_tokens") or ASSUMED["answer"]
+    return _prompt_tokens(settings) + answer
 
 
 def _refitted(step: Step) -> float:

@@ -28,6 +28,12 @@ def share_one_arena() -> None:
     _ask(_M_ARENA_MAX, 1)
 
 
+def trim() -> None:
+    """Give freed memory back to the system now."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def give_back() -> None:
     """Have whatever is larger than 1 MiB go back to the system as soon as it is freed.
 

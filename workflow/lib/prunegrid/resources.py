@@ -67,8 +67,11 @@ BLOCKS = 12
 ASPECT, BLOCK_WEIGHTS = 128, 12
 # Beyond that, where units are removed: gradients, and the smaller model beside the full one.
 STRUCTURED = 8
-# Beyond a strategy's MEMORY where it tunes pruned weights: masks, and what applying them takes.
-MASKED = {"full": 28, "seq2seq": 28}
+# Beyond a strategy's MEMORY where it tunes pruned weights: masks, as bits and as factors.
+MASKED = {"full": 5, "seq2seq": 5}
+# Activations of a training step, in bytes a token of its batch: so many times the parameters to the
+# power of 2/3, as a transformer's layers times width go with that.
+ACTIVATIONS = 7.0
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
 # Minutes that any step may take, and how many times its estimate: of a download, of all others.
@@ -115,6 +118,9 @@ def memory(step: Step) -> float:
         needed += MASKED.get(step.kind, 0) if step.pruned else 0
         if held.holds(step.memory, step.device, step.settings.get("processes", 1)):
             needed += facts["HELD"]
+        if facts["TRAINS"]:
+            activations = costs.batch_tokens(step) * ACTIVATIONS * parameters ** (2 / 3)
+            needed += activations / max(parameters, 1)
     elif step.stage in ("efficiency", "passes"):
         return FIXED_TIMED_MB + _timed_bytes(step, parameters) / 1e6
     else:

@@ -23,7 +23,7 @@ TRAINS = True
 KEYS = ("sparsity", "adapter", "rank", "alpha", "dropout", "targets")
 ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
 PLAIN = {"adapter": ("merged", "masked-after")}
-MEMORY = 20
+MEMORY = 12
 HELD = 4
 
 # Largest difference of logits between adapter and merged model, as a share of the largest logit.

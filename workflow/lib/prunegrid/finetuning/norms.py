@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TRAINS = True
 KEYS = ()
-MEMORY = 16
+MEMORY = 8
 
 
 def choose(model: nn.Module, where: str) -> list[str]:

@@ -30,7 +30,7 @@ KEYS = (
 # fmt: on
 ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
 PLAIN = {"adapter": ()}
-MEMORY = 20
+MEMORY = 11
 HELD = 4
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TRAINS = True
 KEYS = ("sparsity",)
-MEMORY = 28
+MEMORY = 16
 COPY = 4
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from prunegrid import malloc
 from prunegrid.forward import inner
 from prunegrid.meters import peak_memory, synchronize
 from prunegrid.training import masking, state
@@ -122,6 +123,11 @@ class Loop:
                     restore(self.weights, self.best)
         self._measure_peak()
         task.model.eval()
+        # The hook of the masks makes a cycle of loop and optimizer: without this the gradients and
+        # moments, three times the weights, would stay until some garbage collection.
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        malloc.trim()
         return self.facts
 
     def _train(self) -> None:
