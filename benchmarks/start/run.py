@@ -29,6 +29,17 @@ from tiny_data import write_tiny_data  # noqa: E402
 
 STUDIES = ("tiny", "one", "recovery", "census-tiny")
 END = b"######## snakemake preamble end #########\n"
+# What jobs cannot do without, imported by itself as anyone would.
+ALONE = {
+    "torch": "import torch",
+    "torch and transformers' models": "import torch; from transformers import PreTrainedModel",
+    "the same without collections": "import gc; gc.disable(); import torch; "
+    "from transformers import PreTrainedModel; gc.freeze()",
+    "peft": "import peft",
+    "bitsandbytes": "import bitsandbytes",
+    "evaluate": "import evaluate",
+    "bert_score": "import bert_score",
+}
 # Libraries that no job should import for nothing.
 LARGE = ("peft", "evaluate", "bitsandbytes", "bert_score", "lm_eval", "datasets", "pandas")
 
@@ -154,12 +165,14 @@ def worktree(revision: str, folder: Path) -> Path:
     return folder
 
 
-def show(trees: Sequence[Tree], rounds: int) -> None:
+def show(trees: Sequence[Tree], rounds: int, only: str) -> None:
     """Print a line a kind of job: CPU seconds of each tree, and of the last its parts."""
     jobs = [tree.jobs() for tree in trees]
     print("| job | " + ("before | now | ratio" if len(trees) > 1 else "now"), end="")
     print(" | start | imports | modules | largest imports | of " + ", ".join(LARGE) + " |")
     for kind, job in jobs[-1].items():
+        if not re.search(only, kind):
+            continue
         totals: list[list[float]] = [[] for _ in trees]
         for _ in range(rounds):
             for tree, known, total in zip(trees, jobs, totals, strict=True):
@@ -181,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", metavar="REVISION", help="measure this revision too")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each job; the least counts")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="kinds of jobs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="start-") as place:
         scratch = Path(place)
@@ -194,7 +208,13 @@ def main() -> None:
         for name, seconds in (("the whole study", whole), ("Snakemake, all made", again)):
             print(f"{name}: {', '.join(f'{value:.1f}' for value in seconds)} CPU s", end="; ")
         print(f"jobs: {', '.join(map(str, count))}")
-        show(trees, arguments.rounds)
+        for name, code in ALONE.items():
+            command = [sys.executable, "-c", code]
+            least = min(
+                cpu(command, scratch, trees[-1].environment()) for _ in range(arguments.rounds)
+            )
+            print(f"{name} alone: {least:.2f} CPU s")
+        show(trees, arguments.rounds, arguments.only)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
 from __future__ import annotations
 
 import hashlib
+import importlib.machinery
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import logging
@@ -210,19 +212,27 @@ def _find(module: str, where: str) -> Path:
     return known[module]
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Loads a file from its source: the cache of compiled code knows an edit by its second."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Say that nothing is known of the source, so that no compiled code fits it."""
+        raise OSError(path)
+
+
 def _load_plain(path: Path, where: str) -> tuple[ModuleType, list[str], Callable[..., Any]]:
     """Return (module, what its `compute` is given, `compute`) of a metric file.
 
     Raises:
         PrunegridError: it cannot be imported.
     """
-    code = ModuleType(f"prunegrid_metric_{path.stem}")
-    code.__file__ = str(path)
-    sys.modules[code.__name__] = code
+    name = f"prunegrid_metric_{path.stem}"
+    loader = _FromSource(name, str(path))
+    code = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = code
     try:
-        with importing(f"{code.__name__}.packages"):
-            # Not through the import system: its cache knows an edit by its second.
-            exec(compile(path.read_bytes(), path, "exec"), code.__dict__)
+        with importing(f"{name}.packages"):
+            loader.exec_module(code)
     except (ImportError, SyntaxError, TypeError, ValueError, NameError) as error:
         raise PrunegridError(
             f"the metric cannot be loaded ({type(error).__name__}: {error})", where=where
