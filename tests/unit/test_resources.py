@@ -10,6 +10,9 @@ from prunegrid import resources
 from prunegrid.resources import likely_parameters, memory_mb, minutes
 
 
+BATCH = {"batch_size": 1, "window": 16}
+
+
 def node(stage, manifest=None, **settings):
     parents = {}
     if manifest is not None:
@@ -23,11 +26,11 @@ def test_the_size_of_the_weights_decides(tmp_path):
     for parameters in (10**8, 10**9):
         path = tmp_path / f"{parameters}.json"
         path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
-        full = memory_mb(node("finetune", path, strategy="full"))
-        qlora = memory_mb(node("finetune", path, strategy="qlora"))
+        full = memory_mb(node("finetune", path, strategy="full", **BATCH))
+        qlora = memory_mb(node("finetune", path, strategy="qlora", **BATCH))
         generate = memory_mb(node("predictions", path))
         assert generate < qlora < full
-        tries = {"strategy": "full", "learning_rates": [1e-4, 1e-3], "evaluate_every": 2}
+        tries = BATCH | {"learning_rates": [1e-4, 1e-3], "evaluate_every": 2, "strategy": "full"}
         tried = memory_mb(node("finetune", path, **tries))
         # What they start from, the best of them, and the best step of each.
         assert tried - full == pytest.approx(3 * 4 * parameters / 1e6, abs=1)
@@ -94,11 +97,26 @@ def test_a_nodes_memory_is_read(tmp_path):
 
 
 def test_masks_and_development_rows_take_more(tmp_path):
-    step = resources.Step("finetune", {"strategy": "full"}, 10**8)
+    settings = {"strategy": "full", **BATCH}
+    step = resources.Step("finetune", settings, 10**8)
     plain = resources.memory(step)
-    assert resources.memory(dataclasses.replace(step, pruned=True)) > plain + 1000
-    chosen = dataclasses.replace(step, settings={"strategy": "full", "dev_split": "dev"})
+    # A mask as a factor in float32 and as a bool.
+    assert resources.memory(dataclasses.replace(step, pruned=True)) == pytest.approx(plain + 500)
+    chosen = dataclasses.replace(step, settings={**settings, "dev_split": "dev"})
     assert resources.memory(chosen) == plain + resources.DEVELOPMENT_MB
+
+
+def test_activations_go_with_the_tokens_of_a_batch():
+    def asked(parameters, **changes):
+        settings = {"strategy": "full", **BATCH, **changes}
+        return resources.memory(resources.Step("finetune", settings, parameters))
+
+    one, two, three = (asked(10**8, batch_size=size) for size in (1, 2, 3))
+    assert three - two == pytest.approx(two - one) and two > one
+    assert asked(10**8, batch_size=2) == pytest.approx(asked(10**8, window=2 * BATCH["window"]))
+    # Layers times width: of eight times the weights four times.
+    wider = asked(8 * 10**8, batch_size=2) - asked(8 * 10**8, batch_size=1)
+    assert wider == pytest.approx(4 * (two - one))
 
 
 def test_a_retry_has_more_time_and_a_large_model_too(tmp_path):
@@ -106,7 +124,7 @@ def test_a_retry_has_more_time_and_a_large_model_too(tmp_path):
     for parameters in (10**8, 10**10):
         path = tmp_path / f"{parameters}.json"
         path.write_text(json.dumps({"record": {"weights": {"parameters": parameters}}}))
-        tuned = node("finetune", path, strategy="full", token_budget=10**6)
+        tuned = node("finetune", path, strategy="full", token_budget=10**6, **BATCH)
         times.append(minutes(tuned))
         assert minutes(tuned, 2) == 2 * minutes(tuned)
     assert times[0] >= resources.LEAST_MINUTES

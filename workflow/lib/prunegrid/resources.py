@@ -31,13 +31,15 @@ FIXED_TIMED_MB = 800  # two processes import at once
 UNKNOWN = 10**9
 # Steps that neither make nor read weights.
 UNKNOWN_MB = {
-    "data": 225,
+    "data": 225,  # of a hub, HUB_DATA
     "rows": 900,
     "numbers": 500,
     "mixture": 1500,
     "baseline": 180,
     "scores": 700,
 }
+HUB_DATA = 700
+SCORING_MB = 200  # what metrics by a model import
 SMALLEST_MB = min(UNKNOWN_MB.values())
 BYTES_A_PARAMETER = {
     "model": 10.5,
@@ -108,7 +110,8 @@ def time_limit(step: Step) -> int:
 def memory(step: Step) -> float:
     """Return the megabytes that a step is estimated to need."""
     if step.parameters is None and step.stage in UNKNOWN_MB:
-        return float(UNKNOWN_MB[step.stage])
+        of_hub = step.stage == "data" and step.settings.get("source", {}).get("kind") == "hf"
+        return float(HUB_DATA if of_hub else UNKNOWN_MB[step.stage])
     parameters = UNKNOWN if step.parameters is None else step.parameters
     if _by_block(step):
         return FIXED_MB + _blocks_bytes(step, parameters) / 1e6
@@ -127,6 +130,7 @@ def memory(step: Step) -> float:
         needed = BYTES_A_PARAMETER[step.stage]
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
+    fixed += SCORING_MB if step.stage == "scores" else 0
     # Each process of a fine-tuning loads the model before it is shared out.
     return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
 
