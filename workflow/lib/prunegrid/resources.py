@@ -31,7 +31,7 @@ FIXED_TIMED_MB = 800  # two processes import at once
 UNKNOWN = 10**9
 # Steps that neither make nor read weights.
 UNKNOWN_MB = {
-    "data": 225,  # of a hub, HUB_DATA
+    "data": 222,  # of a hub, HUB_DATA
     "rows": 900,
     "numbers": 500,
     "mixture": 1500,
@@ -46,7 +46,7 @@ BYTES_A_PARAMETER = {
     "calibration": 5.5,
     "prune": 9.5,
     "predictions": 8,
-    "perplexity": 7.5,
+    "perplexity": 7.2,
     "tasks": 8,
     "classification": 8,
     "translations": 8,
@@ -73,7 +73,7 @@ STRUCTURED = 8
 MASKED = {"full": 5, "seq2seq": 5}
 # Activations of a training step, in bytes a token of its batch: so many times the parameters to the
 # power of 2/3, as a transformer's layers times width go with that.
-ACTIVATIONS = 7.0
+ACTIVATIONS = 10.3
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
 # Minutes that any step may take, and how many times its estimate: of a download, of all others.
@@ -128,6 +128,8 @@ def memory(step: Step) -> float:
         return FIXED_TIMED_MB + _timed_bytes(step, parameters) / 1e6
     else:
         needed = BYTES_A_PARAMETER[step.stage]
+        kept = step.stage == "predictions" and step.settings.get("cache_dequantized")
+        needed += 4 if kept and step.precision in ("nf4", "int8") else 0
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
     fixed += SCORING_MB if step.stage == "scores" else 0

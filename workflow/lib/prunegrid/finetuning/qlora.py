@@ -30,7 +30,7 @@ KEYS = (
 # fmt: on
 ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
 PLAIN = {"adapter": ()}
-MEMORY = 11
+MEMORY = 10
 HELD = 4
 
 
