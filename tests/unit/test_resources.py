@@ -9,7 +9,6 @@ import pytest
 from prunegrid import resources
 from prunegrid.resources import likely_parameters, memory_mb, minutes
 
-
 BATCH = {"batch_size": 1, "window": 16}
 
 
