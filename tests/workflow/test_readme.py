@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -34,8 +35,6 @@ def place(tmp_path_factory):
     source = {"config": config | {"max_position_embeddings": 2048}}
     for made in tiny.build(source, "causal-lm", torch.float32, "test"):
         made.save_pretrained(folder / "models/my-model")
-    import random
-
     draw = random.Random(0)
     rows = [[sentence(draw) for _ in range(6)] for _ in range(40)]
     lines = [json.dumps({"body": " ".join(row), "abstract": row[0]}) for row in rows]
@@ -44,14 +43,18 @@ def place(tmp_path_factory):
     return folder
 
 
+def environment(place) -> dict[str, str]:
+    """Return the environment of a run on a CPU that every machine can play."""
+    return Run(place).environment(ONEDNN_MAX_CPU_ISA="AVX2")
+
+
 def test_ten_lines_a_command_and_three_lines_of_python_work(place):
     assert len(block("yaml").splitlines()) == 10
     command, study, *rest = block("sh").split()[1:]
-    environment = Run(place).environment(ONEDNN_MAX_CPU_ISA="AVX2")
     done = subprocess.run(
         [sys.executable, "-m", "prunegrid", command, study, *rest],
         cwd=place,
-        env=environment,
+        env=environment(place),
         capture_output=True,
         text=True,
         timeout=FOR_EVER,
@@ -77,7 +80,7 @@ def test_a_second_run_has_nothing_to_do(place):
     done = subprocess.run(
         [sys.executable, "-m", "prunegrid", "run", "mine", "-c", "mine.yaml"],
         cwd=place,
-        env=Run(place).environment(),
+        env=environment(place),
         capture_output=True,
         text=True,
         timeout=FOR_EVER,
