@@ -24,7 +24,7 @@ OTHERWISE = 10
 # Snakemake's own lines that a reader can do without.
 DULL = (
     *("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided"),
-    *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored"),
+    *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored", "Config file"),
 )
 
 

@@ -1,0 +1,80 @@
+"""`prunegrid show` and `prunegrid run`: the short table, and what is said where there is none."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas
+import pytest
+
+from prunegrid import cli, run, show
+
+CELLS = [
+    {"prune": "dense", "finetune": "none", "status": "ok", "seed": None, "sparsity_effective": 0.0},
+    {"prune": "w50", "finetune": "full", "status": "ok", "seed": 0, "sparsity_effective": 0.5},
+    {"prune": "w70", "finetune": "none", "status": "failed", "seed": 0, "sparsity_effective": None},
+]
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Tables of a study with three cells, one of which failed."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    same = {"model": "m", "dataset": "d", "weight_precision": "float32"}
+    pandas.DataFrame([same | cell for cell in CELLS]).to_parquet(folder / "mine.parquet")
+    scores = []
+    for number, cell in enumerate(CELLS[:2]):
+        for split, metric, value in (
+            ("wiki", "ppl_128_nonoverlap", 20.0 + number),
+            ("test", "rougeLsum", 0.3 + number / 10),
+            ("test", "rouge1", 0.4),
+        ):
+            about = {key: cell[key] for key in ("prune", "finetune", "seed")}
+            about |= {"model": "m", "dataset": "d", "kind": "cell", "split": split}
+            bounds = {"low": value - 0.01, "high": value + 0.01}
+            scores.append(about | {"metric": metric, "value": value} | bounds)
+    pandas.DataFrame(scores).to_parquet(folder / "mine.long.parquet")
+    contrast = {"a": "m / d / w50 / full", "b": "m / d / dense / none", "split": "wiki"}
+    contrast |= {"metric": "ppl_128_nonoverlap", "verdict": "worse", "effect": "ratio"}
+    contrast |= {"value": 1.05, "low": 1.01, "high": 1.09}
+    pandas.DataFrame([contrast]).to_parquet(folder / "mine.contrasts.parquet")
+    (folder / "mine.md").write_text("")
+    return folder
+
+
+def test_a_row_a_cell_with_the_most_telling_scores(results):
+    text = show.lines("mine", results)
+    head, _, dense, pruned, failed = text[:5]
+    assert "perplexity wiki" in head and "rougeLsum test" in head and "rouge1" not in head
+    assert "20.0 (20.0 to 20.0)" in dense and "0.300 (0.290 to 0.310)" in dense
+    assert "50.0%" in pruned and "21.0" in pruned and "failed" in failed
+    assert "3 cells, 1 failed" in text
+    assert any("results/mine.md" in line for line in text)
+    assert any("w50 / full against dense / none" in line and "worse" in line for line in text)
+
+
+def test_a_table_that_is_not_there_says_how_to_make_it(results, capsys):
+    assert cli.main(["show", "mien"]) == 1
+    assert "prunegrid run mien" in capsys.readouterr().err
+
+
+def test_a_wrong_name_is_told_before_anything_runs(results, capsys):
+    assert cli.main(["run", "dmo"]) == 1
+    assert "did you mean 'demo'" in capsys.readouterr().err
+
+
+def test_the_command_is_snakemakes_own():
+    command = run.command("mine", ["a.yaml"], ["device=cuda"], cores=3, memory_mb=5000)
+    assert command[:3] == [sys.executable, "-m", "snakemake"]
+    assert command[-2:] == ["--", "results/mine.parquet"]
+    for pair in (
+        ["--cores", "3"],
+        ["--logger", "prunegrid"],
+        ["--resources", "mem_mb=5000"],
+        ["--configfile", "a.yaml"],
+        ["--config", "device=cuda"],
+    ):
+        place = command.index(pair[0])
+        assert command[place : place + 2] == pair
