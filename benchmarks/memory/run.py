@@ -146,7 +146,12 @@ def one(width: int, layers: int, model: str) -> None:
         save_file({"none": torch.zeros(1)}, calibration / "input_norms.safetensors")
         memory = {"model": model, "activations": "disk", "chunk": 1}
         job = SimpleNamespace(
-            device="cpu", where="benchmark", memory=memory, scratch=Path(place, "s"), together=()
+            compute_dtype="float32",
+            device="cpu",
+            where="benchmark",
+            memory=memory,
+            scratch=Path(place, "s"),
+            together=(),
         )
         settings = {"method": "sparsegpt", "pattern": "2:4", "propagation": "single-pass"}
         parents = {"weights": folder, "calibration": calibration}

@@ -66,6 +66,7 @@ def settings(method: str, units: list[str], sparsity: float, **changes) -> dict:
 def job(scratch: Path) -> SimpleNamespace:
     return SimpleNamespace(
         device="cpu",
+        compute_dtype="float32",
         where="test",
         scratch=scratch,
         memory={"model": "whole", "activations": "device", "chunk": 8},

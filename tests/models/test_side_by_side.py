@@ -94,7 +94,7 @@ def test_that_model_computes_as_the_one_that_the_pipeline_writes(dense, precisio
         assert torch.equal(cell(ids).logits, beside(ids).logits)
     packed = [m for m in beside.modules() if quantized.is_packed(m)]
     assert len(packed) == (0 if precision == "bfloat16" else 14)
-    assert all(bool(m.cached_weight) == kept for m in packed)
+    assert all(bool(m.held) == kept for m in packed)
 
 
 def test_a_wrong_untouched_model_is_not_timed(tmp_path, dense):

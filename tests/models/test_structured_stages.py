@@ -54,7 +54,7 @@ def tuned(tmp_path, strategy, weights, data, name=None, **changes):
     ("strategy", "changes"),
     [
         ("full", {}),
-        ("norms", {}),
+        ("norms", {"learning_rate": 5e-2, "epochs": 6}),
         ("lora", {}),
         ("lora", {"adapter": "unmerged"}),
         ("qlora", {}),

@@ -151,7 +151,7 @@ def test_what_was_pruned_with_biases_cannot_be_tuned(raw):
     broken = changed(
         raw, "prune", "wiki-wanda-50", {"method": "magnitude", "sparsity": 0.5, "biases": True}
     )
-    assert any("demo.grid tunes (demo-full) what 'wiki-wanda-50'" in f for f in faults(broken))
+    assert any("demo.grid tunes (demo-qlora) what 'wiki-wanda-50'" in f for f in faults(broken))
 
 
 def test_all_faults_are_told_at_once(raw):

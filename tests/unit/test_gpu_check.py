@@ -27,7 +27,7 @@ import sparse  # noqa: E402
 import tuning  # noqa: E402
 import worker  # noqa: E402
 
-from prunegrid import masked_lora, sparse_kernels  # noqa: E402
+from prunegrid import masked_product, sparse_kernels  # noqa: E402
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_tuning_keeps_zeros_and_learns(setting):
 
 
 def test_a_filled_zero_differs(setting, monkeypatch):
-    monkeypatch.setattr(masked_lora, "_under", lambda mask, weight: weight)
+    monkeypatch.setattr(masked_product, "_under", lambda bits, weight, scratch: weight)
     rows = rows_of(named(tuning.CHECKS, "masked LoRA"), setting)
     assert [line for line, row in rows.items() if row.differs] == [
         "masked LoRA: pruned weights that it filled"

@@ -194,6 +194,7 @@ def test_a_text_is_tuned_on_by_windows(raw):
     assert "(demo-full) wants the split 'trian' of 'plain'; did you mean 'train'" in found
     raw["finetune"]["demo-full"]["split"] = "train"
     study["grid"] = {"model": "smollm2-135m", "prune": ["dense", "wiki-wanda-50"]}
+    del study["timed"]
     assert check(raw)
     study["evaluations"] = ["papers"]
     (found,) = faults(raw)
