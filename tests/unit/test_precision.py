@@ -122,6 +122,10 @@ def test_weights_stored_in_bfloat16_are_computed_in_what_is_fast(monkeypatch, na
     for plan in graph(dtype="bfloat16").plans("criteria"):
         assert {node.compute_dtype for node in plan.perplexities.values()} == {resolved}
         assert all(n.compute_dtype == resolved for n in plan.chain if n.stage == "prune")
+    for plan in graph(dtype="bfloat16").plans("demo"):
+        for made, scores in plan.texts.values():
+            assert made.compute_dtype in (resolved, "float32")
+            assert scores.compute_dtype == "float32"  # a metric's model is read in float32
     stored = {}
     for plan in graph().plans("precision"):
         last = plan.chain[-1].settings.get("precision", "float32")

@@ -142,7 +142,7 @@ class Graph:
             "pins": pins,
             "threads": self.config.threads if threaded else None,
             "device": self.config.device if threaded else None,
-            "compute_dtype": self._compute_dtype(settings, parents) if threaded else None,
+            "compute_dtype": self._compute_dtype(stage, settings, parents) if threaded else None,
         }
         key = keys.digest(identity)
         if (stage, key) not in self._nodes:
@@ -164,12 +164,15 @@ class Graph:
             )
         return self._nodes[stage, key]
 
-    def _compute_dtype(self, settings: dict, parents: dict[str, Node]) -> str:
+    def _compute_dtype(self, stage: str, settings: dict, parents: dict[str, Node]) -> str:
         """Return what a step's products are computed in.
 
         Training says it itself. All else follows the weights: those stored in float32 are computed
-        in float32, those in bfloat16 in what the device is fast in.
+        in float32, those in bfloat16 in what the device is fast in. A metric's model is always read
+        in float32 (`metrics.bertscore`).
         """
+        if stage == "scores":
+            return "float32"
         if "autocast" in settings:
             return settings["autocast"]
         stored = {_stored_dtype(p) for p in parents.values() if p.stage in WEIGHTS}
