@@ -130,7 +130,7 @@ def model(folder: Path, positions: int = 512, seed: int = 1) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from prunegrid import artifacts, checkpoint
+    from prunegrid import artifacts, checkpoint, file_io
     from prunegrid.sources.tiny import byte_tokenizer
 
     config = AutoConfig.for_model(
@@ -152,5 +152,5 @@ def model(folder: Path, positions: int = 512, seed: int = 1) -> Path:
     folder.mkdir(parents=True)
     tokenizer = byte_tokenizer(max_length=positions, add_bos=False, encoder=False)
     record = checkpoint.write_plain(made, tokenizer, folder, pattern=None).record
-    artifacts.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
+    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
     return folder

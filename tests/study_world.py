@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.config.load import validate
 from prunegrid.costs import WEIGHTS_MADE
 from prunegrid.graph import Graph
@@ -58,5 +58,5 @@ def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) 
             "record": {"weights": {"parameters": parameters}},
             **facts,
         }
-        artifacts.write_json(out / artifacts.MANIFEST, manifest)
+        file_io.write_json(out / artifacts.MANIFEST, manifest)
     return node.path

@@ -88,7 +88,7 @@ def prepare(folder: Path, cells: int, made: bool) -> None:
 def pretend(folder: Path) -> None:
     """Write a manifest, and nothing else, for every node of the study but the last cell's."""
     sys.path.insert(0, str(ROOT / "workflow/lib"))
-    from prunegrid import artifacts
+    from prunegrid import file_io
     from prunegrid.config.load import read_files, validate
     from prunegrid.graph import Graph
 
@@ -97,7 +97,7 @@ def pretend(folder: Path) -> None:
     *plans, _ = graph.plans("dag")
     record = {"record": {"weights": {"parameters": 10**6}}}
     for node in {node for plan in plans for node in plan.nodes()}:
-        artifacts.write_json(folder / node.manifest, {"key": node.key, **record})
+        file_io.write_json(folder / node.manifest, {"key": node.key, **record})
 
 
 def measure(folder: Path, profiler: str | None = None) -> dict[str, float]:

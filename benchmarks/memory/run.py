@@ -77,7 +77,7 @@ def write_model(folder: Path, shape: Shape) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
-    from prunegrid import artifacts, by_block, shards
+    from prunegrid import by_block, file_io, shards
     from prunegrid.extent import BLOCKS_ONLY
 
     config = AutoConfig.for_model(
@@ -115,12 +115,12 @@ def write_model(folder: Path, shape: Shape) -> None:
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as handle:
             places |= dict.fromkeys(handle.keys(), path.name)
-    artifacts.write_json(
+    file_io.write_json(
         folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places}
     )
     model = by_block.ByBlock(folder, "cpu").model
     record = shards.measure(model, folder, None, "none", BLOCKS_ONLY)
-    artifacts.write_json(folder / "manifest.json", {"record": {"weights": record}})
+    file_io.write_json(folder / "manifest.json", {"record": {"weights": record}})
 
 
 def one(width: int, layers: int, model: str) -> None:

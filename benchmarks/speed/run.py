@@ -32,6 +32,7 @@ from prunegrid import (  # noqa: E402
     checkpoint,
     counters,
     disturbed,
+    file_io,
     meters,
     resources,
     speed_ratio,
@@ -66,7 +67,7 @@ def random_model():
 
 def finish(folder: Path, weights: dict) -> None:
     """Write the manifest's record, as far as a timing reads it."""
-    artifacts.write_json(folder / artifacts.MANIFEST, {"record": {"weights": weights}})
+    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": weights}})
 
 
 def make(folder: Path) -> None:

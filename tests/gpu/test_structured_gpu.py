@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 import shrunken  # noqa: E402
 from architectures import build  # noqa: E402
 
-from prunegrid import artifacts, checkpoint  # noqa: E402
+from prunegrid import artifacts, checkpoint, file_io  # noqa: E402
 from prunegrid.structured import stage  # noqa: E402
 
 pytestmark = [
@@ -39,8 +39,8 @@ def test_the_same_units_go_as_on_the_cpu(tmp_path, method, name, units):
         job.device = device
         parents = {"weights": weights, "calibration": tokens}
         record = stage.run(asked, parents, out, job)
-        artifacts.write_json(out / artifacts.MANIFEST, {"record": record})
-        stories.append(artifacts.read_json(out / "prune.json"))
+        file_io.write_json(out / artifacts.MANIFEST, {"record": record})
+        stories.append(file_io.read_json(out / "prune.json"))
         tensors.append(checkpoint.load(out).tensors)
     gone = [
         {(block, kind): facts["indices"] for block, kinds in story["blocks"].items()

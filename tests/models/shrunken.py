@@ -13,7 +13,7 @@ from architectures import build
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import artifacts, checkpoint, file_io
 from prunegrid.structured import stage
 
 LLAMA_MLP = (("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
@@ -43,7 +43,7 @@ def artifact(folder: Path, model: nn.Module) -> Path:
     """Return a weights artifact of a model."""
     folder.mkdir(parents=True)
     record = checkpoint.write_plain(model, None, folder, None).record
-    artifacts.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
+    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
     return folder
 
 
@@ -82,8 +82,8 @@ def shrink(folder: Path, weights: Path, tokens: Tensor | None, **asked) -> tuple
     if tokens is not None:
         parents["calibration"] = calibration(folder.with_name(f"{folder.name}-calibration"), tokens)
     record = stage.run(settings(**asked), parents, folder, job(folder / "scratch"))
-    artifacts.write_json(folder / artifacts.MANIFEST, {"record": record})
-    return record, artifacts.read_json(folder / "prune.json")
+    file_io.write_json(folder / artifacts.MANIFEST, {"record": record})
+    return record, file_io.read_json(folder / "prune.json")
 
 
 def powerless(name: str, story: dict, dtype: torch.dtype = torch.float32) -> nn.Module:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_prune_stage import Job, run_prune, write_artifact, write_model
 from transformers import AutoConfig
 
-from prunegrid import artifacts, census, checkpoint
+from prunegrid import artifacts, census, checkpoint, file_io
 from prunegrid.config.census import DECADES
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import census as stage
@@ -218,7 +218,7 @@ def test_the_zeros_of_a_pruned_model_are_its_sparsity(tmp_path, name, pattern):
     pruned = run_prune(tmp_path / "pruned", settings | {"scope": None}, weights)
     found = census.take(pruned, DECADES)
     linears = [e for e in found.tensors if e["kind"] in ("attention", "mlp")]
-    record = artifacts.read_json(pruned / artifacts.MANIFEST)["record"]["weights"]
+    record = file_io.read_json(pruned / artifacts.MANIFEST)["record"]["weights"]
     assert sum(e["counts"][0] for e in linears) == record["prunable_zeros"]
     assert sum(e["parameters"] for e in linears) == record["prunable_parameters"]
     assert sum(e["counts"][0] for e in linears) * 2 == sum(e["parameters"] for e in linears)

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from prunegrid import artifacts, timed_work, timing
+from prunegrid import file_io, timed_work, timing
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import efficiency
 
@@ -26,7 +26,7 @@ def test_record(tmp_path, kind):
     weights = tiny.artifact(tmp_path / "w", kind, "2:4")
     (tmp_path / "out").mkdir()
     record = efficiency.run(SETTINGS, {"weights": weights}, tmp_path / "out", tiny.job())
-    stored = artifacts.read_json(tmp_path / "out" / "efficiency.json")
+    stored = file_io.read_json(tmp_path / "out" / "efficiency.json")
     assert {name: len(values) for name, values in stored["repetitions"].items()} == {
         "prefill_seconds": 5,
         "decode_seconds": 5,

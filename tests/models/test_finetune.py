@@ -10,7 +10,7 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from prunegrid import artifacts, attest, blocks, checkpoint, evaluated, masked_lora, training
+from prunegrid import attest, blocks, checkpoint, evaluated, file_io, masked_lora, training
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.stages import finetune
 from prunegrid.training import loop, masking, search
@@ -253,7 +253,7 @@ def test_shares_cut_are_counted(tmp_path):
     assert data.exists()
     train = record["train"]
     assert train["share_cut_words"] == 0.2 and train["share_cut_context"] == 1.0
-    story = artifacts.read_json(out / "finetune.json")
+    story = file_io.read_json(out / "finetune.json")
     assert len(story["losses"]) == story["steps"] == 1
     assert story["settings"]["strategy"] == "full"
 

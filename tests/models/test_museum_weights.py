@@ -20,6 +20,7 @@ from prunegrid import (
     checkpoint,
     clock,
     evaluated,
+    file_io,
     generation,
     kinds,
     loading,
@@ -298,7 +299,7 @@ def test_masks_of_attention_counted_as_weights(tmp_path, monkeypatch):
     mask = torch.tril(torch.ones(64, 64))
     tensors = {**load_file(folder / "model.safetensors"), name: mask}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    record = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    record = file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
     tiny.finish(folder, record | {"sha256": checkpoint.file_weights_sha256(folder)})
     skeleton, places = loading.skeleton, kinds.places
 

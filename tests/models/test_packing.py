@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prunegrid import artifacts, checkpoint, cli
+from prunegrid import artifacts, checkpoint, cli, file_io
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.packing import container, folder
 from prunegrid.packing import forms as packed_forms
@@ -30,11 +30,11 @@ def packed(tmp_path, kind="llama", pattern="2:4", **named) -> tuple[Path, Path]:
 
 def reseal(place: Path) -> None:
     """Make the header fit the files again, as a careful forger would."""
-    header = artifacts.read_json(place / folder.HEADER)
+    header = file_io.read_json(place / folder.HEADER)
     header["files"] = {
         name: facts for name, facts in artifacts.list_files(place).items() if name != folder.HEADER
     }
-    artifacts.write_json(place / folder.HEADER, header)
+    file_io.write_json(place / folder.HEADER, header)
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
@@ -43,7 +43,7 @@ def reseal(place: Path) -> None:
 def test_a_packed_folder_unpacks_to_a_plain_one(tmp_path, kind, pattern, dtype):
     weights, place = packed(tmp_path, kind, pattern, dtype=dtype)
     facts = folder.unpack(place, tmp_path / "out")
-    recorded = artifacts.read_json(weights / artifacts.MANIFEST)["record"]["weights"]["sha256"]
+    recorded = file_io.read_json(weights / artifacts.MANIFEST)["record"]["weights"]["sha256"]
     assert facts["weights_sha256"] == recorded == checkpoint.file_weights_sha256(tmp_path / "out")
     plain = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True)
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
@@ -203,9 +203,9 @@ def test_a_forged_file_is_refused(good, tmp_path, fault):
 def test_names_that_leave_the_folder_are_refused(good, tmp_path, name):
     place = tmp_path / "p"
     shutil.copytree(good, place)
-    about = artifacts.read_json(place / folder.HEADER)
+    about = file_io.read_json(place / folder.HEADER)
     about["files"][name] = about["files"]["config.json"]
-    artifacts.write_json(place / folder.HEADER, about)
+    file_io.write_json(place / folder.HEADER, about)
     with pytest.raises(PrunegridError, match="it names the file"):
         folder.unpack(place, tmp_path / "out")
     assert not (tmp_path / "out").exists()

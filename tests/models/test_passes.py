@@ -9,7 +9,7 @@ from safetensors.torch import save
 from test_classification import weights as encoder
 from test_translation import weights as translator
 
-from prunegrid import artifacts, checkpoint, timed_work, timing
+from prunegrid import checkpoint, file_io, timed_work, timing
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import passes
 
@@ -30,7 +30,7 @@ def test_every_architecture_is_timed_and_sized(tmp_path, kind):
     place = made(tmp_path / "w", kind, "2:4")
     (tmp_path / "out").mkdir()
     record = passes.run(SETTINGS, {"weights": place}, tmp_path / "out", tiny.job())
-    stored = artifacts.read_json(tmp_path / "out/efficiency.json")
+    stored = file_io.read_json(tmp_path / "out/efficiency.json")
     seconds = stored["repetitions"]["prefill_seconds"]
     assert len(seconds) == 3 and "decode_seconds" not in stored["repetitions"]
     speeds = [TOKENS[kind] / s for s in seconds]

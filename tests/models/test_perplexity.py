@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import checkpoint, file_io
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.perplexity import plan_rolling, plan_windows, window_losses
 from prunegrid.protocols import metric_name
@@ -63,7 +63,7 @@ def parents(request, tmp_path_factory):
     weights.mkdir()
     data.mkdir()
     record = checkpoint.write_plain(model, tokenizer, weights, pattern=None).record
-    artifacts.write_json(weights / "manifest.json", {"record": {"weights": record}})
+    file_io.write_json(weights / "manifest.json", {"record": {"weights": record}})
     ids = [str(i) for i in range(len(TEXTS))]
     pq.write_table(pa.table({"id": ids, "text": TEXTS}), data / "test.parquet")
     return {"weights": weights, "data": data}
@@ -211,7 +211,7 @@ def test_swapped_weights_are_noticed(parents, tmp_path):
         (copy / path.name).write_bytes(path.read_bytes())
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["record"]["weights"]["prunable_zeros"] = 5
-    artifacts.write_json(copy / "manifest.json", manifest)
+    file_io.write_json(copy / "manifest.json", manifest)
     with pytest.raises(AttestationError, match="prunable_zeros"):
         perplexity.run(SETTINGS, {**parents, "weights": copy}, tmp_path, Job())
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import artifacts, blocks, checkpoint, shared_prune
+from prunegrid import artifacts, blocks, checkpoint, file_io, shared_prune
 from prunegrid.calibration import dense_norms, draw_windows
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.pruning.engine import prune_model
@@ -44,7 +44,7 @@ def write_artifact(folder, fill):
         files = artifacts.list_files(out)
         manifest = {"key": "k", "files": files, "record": record}
         manifest["content"] = artifacts.content_digest(files)
-        artifacts.write_json(out / artifacts.MANIFEST, manifest)
+        file_io.write_json(out / artifacts.MANIFEST, manifest)
     return folder
 
 
@@ -253,7 +253,7 @@ def test_swapped_weights_are_noticed(parents, calibrated, tmp_path):
     other = write_model(tmp_path / "other", tiny_model())
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["record"]["weights"]["sha256"] = "0" * 64
-    artifacts.write_json(other / "manifest.json", manifest)
+    file_io.write_json(other / "manifest.json", manifest)
     with pytest.raises(AttestationError, match="sha256"):
         run_prune(tmp_path / "pruned", WANDA, other, calibrated)
     assert not (tmp_path / "pruned").exists()
@@ -297,7 +297,7 @@ def test_dense_propagation_uses_the_norms_of_the_dense_model(parents, calibrated
 def test_what_another_user_prepared_is_adopted_where_it_may_be_read(tmp_path, monkeypatch):
     prepared, out = shared_prune.place(tmp_path / "scratch"), tmp_path / "out"
     out.mkdir()
-    artifacts.write_json(prepared / shared_prune.RECORD, {"a": 1})
+    file_io.write_json(prepared / shared_prune.RECORD, {"a": 1})
     (prepared / "model.safetensors").touch()
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda path, mode: path.name != "model.safetensors")

@@ -16,7 +16,7 @@ import tiny
 import torch
 from test_finetune import weights
 
-from prunegrid import artifacts, ranks
+from prunegrid import file_io, ranks
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import finetune
 from prunegrid.training import Diverged
@@ -42,7 +42,7 @@ def tune(place, name, strategy="full", scratch=None, every_s=None, **changes):
     job = tiny.job(scratch=scratch, every_s=every_s)
     record = finetune.run(settings, parents, out, job)
     tiny.finish(out, record["weights"])
-    return record, artifacts.read_json(out / "finetune.json"), out
+    return record, file_io.read_json(out / "finetune.json"), out
 
 
 @pytest.mark.parametrize(

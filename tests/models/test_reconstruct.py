@@ -8,7 +8,7 @@ import torch
 from test_finetune import weights
 from test_recovery import KINDS, PATTERNS, REFIT, calibration, change, masks_of
 
-from prunegrid import artifacts, blocks, checkpoint, paired
+from prunegrid import blocks, checkpoint, file_io, paired
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import reconstruct
 
@@ -24,7 +24,7 @@ def test_reconstruction_comes_nearer_to_the_dense_model(tmp_path, kind, pattern)
     facts = record["transform"]
     assert facts["zeros_promised"] == "all" and facts["zeros_filled"] == 0
     assert facts["tokens"] == 32 * 16 and facts["error_after"] < 0.9 * facts["error_before"]
-    story = artifacts.read_json(out / "transform.json")["linears"]
+    story = file_io.read_json(out / "transform.json")["linears"]
     before, after = weights(pruned), weights(out)
     assert set(story) == set(before)
     for name, mask in masks_of(pruned).items():

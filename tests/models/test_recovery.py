@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from test_finetune import tune, weights
 
-from prunegrid import adapters, artifacts, checkpoint, evaluated, kept, parts
+from prunegrid import adapters, artifacts, checkpoint, evaluated, file_io, kept, parts
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import norms, reconstruct
 from prunegrid.stages import finetune, predictions, transform
@@ -107,7 +107,7 @@ def test_free_sparsity_is_a_control(tmp_path, strategy):
     assert facts["sparsity_effective"] < 0.1
     assert facts["nm_valid"] is (strategy == "qlora")  # its base keeps them
     assert evaluated.load(out).record == facts
-    assert artifacts.read_json(out / "finetune.json")["settings"]["sparsity"] == "free"
+    assert file_io.read_json(out / "finetune.json")["settings"]["sparsity"] == "free"
     assert not (out / parts.MASKS).exists()
 
 
@@ -294,7 +294,7 @@ def test_a_transform_gives_the_same_bytes_again(tmp_path):
         ]
         for folder in made:
             (folder / artifacts.MANIFEST).unlink()
-            story = artifacts.read_json(folder / "transform.json")
+            story = file_io.read_json(folder / "transform.json")
             assert not any("seconds" in key for key in story)
         assert artifacts.list_files(made[0]) == artifacts.list_files(made[1])
 

@@ -10,7 +10,7 @@ import tiny
 from test_finetune import tune
 
 from prunegrid import artifacts
-from prunegrid.keys import LIBRARY
+from prunegrid.source_code import LIBRARY
 
 WAYS = [
     ("full", {}), ("norms", {}), ("lora", {}), ("lora", {"adapter": "unmerged"}),

@@ -16,10 +16,10 @@ from test_efficiency import SETTINGS
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from prunegrid import (
-    artifacts,
     counters,
     disturbed,
     evaluated,
+    file_io,
     quantized,
     side_by_side,
     speed_ratio,
@@ -52,7 +52,7 @@ def timed(weights, dense, stage=efficiency, **settings):
     out = weights.with_name("timed")
     out.mkdir()
     record = stage.run(SETTINGS | settings, {"weights": weights, "dense": dense}, out, tiny.job())
-    return record, artifacts.read_json(out / "efficiency.json")
+    return record, file_io.read_json(out / "efficiency.json")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import shrunken
 import tiny
 from transformers import AutoModelForCausalLM
 
-from prunegrid import artifacts, checkpoint, evaluated
+from prunegrid import artifacts, checkpoint, evaluated, file_io
 from prunegrid.blocks import prunable
 from prunegrid.errors import PrunegridError
 from prunegrid.packing.folder import pack, unpack
@@ -26,7 +26,7 @@ def shrink(folder, weights, sparsity=0.4, units=("heads", "mlp"), method="taylor
     asked = shrunken.settings(method, list(units), sparsity, **changes)
     job = shrunken.job(folder.with_name("scratch"))
     record = prune.run(asked, {"weights": weights, "calibration": tokens}, folder, job)
-    artifacts.write_json(folder / artifacts.MANIFEST, {"record": record})
+    file_io.write_json(folder / artifacts.MANIFEST, {"record": record})
     return folder
 
 
@@ -38,7 +38,7 @@ def parents(tmp_path):
 
 
 def weights_of(folder):
-    return artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    return file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
 
 
 def tuned(tmp_path, strategy, weights, data, name=None, **changes):

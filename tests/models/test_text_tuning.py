@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from prunegrid import artifacts
+from prunegrid import file_io
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import finetune, perplexity
 
@@ -37,7 +37,7 @@ def tune(tmp_path, parent, data, name="out", window=WINDOW, **changes):
     out.mkdir()
     record = finetune.run(settings, {"weights": parent, "data": data}, out, tiny.job())
     tiny.finish(out, record["weights"])
-    return record, artifacts.read_json(out / "finetune.json"), out
+    return record, file_io.read_json(out / "finetune.json"), out
 
 
 def test_zeros_stay_and_the_text_is_learned(tmp_path):

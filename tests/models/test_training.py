@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from prunegrid import artifacts, blocks, checkpoint, training
+from prunegrid import blocks, checkpoint, file_io, training
 from prunegrid.errors import PrunegridError
 from prunegrid.stages import finetune
 from prunegrid.training import guard, loop
@@ -30,7 +30,7 @@ def tune(place, name, strategy="full", parent="parent", **changes):
     parents = {"weights": place / parent, "data": place / "data"}
     record = finetune.run(settings, parents, out, tiny.job())
     tiny.finish(out, record["weights"])
-    return record, artifacts.read_json(out / "finetune.json"), out
+    return record, file_io.read_json(out / "finetune.json"), out
 
 
 def examples(count=10, seed=0):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import AttestationError, PrunegridError
 
 
@@ -16,7 +16,7 @@ def make(folder, key="k" * 16, **files):
         for name, text in files.items():
             (out / name).write_text(text)
         listing = artifacts.list_files(out)
-        artifacts.write_json(
+        file_io.write_json(
             out / "manifest.json",
             {"key": key, "files": listing, "content": artifacts.content_digest(listing)},
         )

@@ -15,9 +15,9 @@ import pytest
 from prunegrid import predicted
 from prunegrid.baselines import greedy_extract, lead, other_reference, shuffled_reference
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY, literals
 from prunegrid.modules import baseline_facts
 from prunegrid.reading.words import split_sentences, words
+from prunegrid.source_code import LIBRARY, literals
 from prunegrid.stages import baseline as stage
 
 PROMPT = {"template": "### In:\n{document}\n### Out:\n", "max_words": 2}

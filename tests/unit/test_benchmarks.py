@@ -5,8 +5,8 @@ import pytest
 import yaml
 from test_config import DEFAULT, ROOT, changed, check, faults
 
-from prunegrid.artifacts import write_json
 from prunegrid.config import mixtures
+from prunegrid.file_io import write_json
 from prunegrid.graph import Graph
 from prunegrid.tables import benchmarks
 from prunegrid.tables.contrasts import contrast_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from prunegrid import artifacts, retention, verify_census
+from prunegrid import artifacts, file_io, retention, verify_census
 from prunegrid.tables import census, census_figures
 from prunegrid.tables.plan import outputs
 
@@ -106,8 +106,8 @@ def plan(tmp_path, monkeypatch):
         record = {"weights": {"sha256": "a" * 64, "precision": "float32"}}
         manifest = {"key": "a", "files": files, "content": artifacts.content_digest(files)}
         manifest |= {"record": record, "parents": {"weights": {"key": "wa"}}}
-        artifacts.write_json(out / artifacts.MANIFEST, manifest)
-    artifacts.write_json(tmp_path / "status/wb.json", {"state": "failed", "reason": "no such hub"})
+        file_io.write_json(out / artifacts.MANIFEST, manifest)
+    file_io.write_json(tmp_path / "status/wb.json", {"state": "failed", "reason": "no such hub"})
     return PLAN | {"cells": cells, "pins": {}}
 
 
@@ -147,7 +147,7 @@ def test_dropped_weights_are_no_fault_of_a_census(plan, tmp_path, caplog):
         (out / "model.safetensors").write_bytes(bytes(8))
         files = artifacts.list_files(out)
         body = {"key": "wa", "files": files, "content": artifacts.content_digest(files)}
-        artifacts.write_json(out / artifacts.MANIFEST, body)
+        file_io.write_json(out / artifacts.MANIFEST, body)
     retention.drop(tmp_path / "model/a")
     assert verify_census.differences(tmp_path / "results/c.parquet", plan) == []
     assert "were dropped, and are not counted again" in caplog.text

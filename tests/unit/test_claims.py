@@ -11,7 +11,7 @@ import pytest
 import yaml
 from claim_world import World, bear, facts, metric_of, places
 
-from prunegrid import artifacts, cli
+from prunegrid import cli, file_io
 from prunegrid.claims import page
 from prunegrid.claims.catalog import CLAIMS
 from prunegrid.claims.evidence import Comparison, decide, p_value
@@ -329,7 +329,7 @@ def test_tables_of_another_version_are_refused(tmp_path, monkeypatch, capsys):
 def test_tables_of_censuses_are_no_evidence(tmp_path):
     for name, kind in (("a", "census"), ("b", None), ("claims", None)):
         (tmp_path / f"{name}.parquet").touch()
-        artifacts.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
+        file_io.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
     (tmp_path / "b.long.parquet").touch()
     assert page.find(tmp_path) == [tmp_path / "b.parquet"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, collect
+from prunegrid import artifacts, collect, file_io
 from prunegrid.nodes import with_ancestors
 
 
@@ -38,7 +38,7 @@ def test_what_a_table_names_stays_unless_asked(results):
     one = collect.find([smaller], results)[0]
     named = {"path": f"results/artifacts/{one.path.parent.name}/{one.path.name}"}
     plan = {"cells": [{"chain": [named | {"key": one.path.name, "stage": "x"}]}]}
-    artifacts.write_json(results / "old.manifest.json", {"plan": plan})
+    file_io.write_json(results / "old.manifest.json", {"plan": plan})
     assert one not in collect.find([smaller], results)
     assert one in collect.find([smaller], results, tables=True)
 
@@ -47,7 +47,7 @@ def test_what_a_job_makes_stays(results):
     smaller = graph(tunings=("none",))
     one = collect.find([smaller], results)[0]
     state = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
-    artifacts.write_json(results / "status" / f"{one.path.parent.name}-{one.path.name}.json", state)
+    file_io.write_json(results / "status" / f"{one.path.parent.name}-{one.path.name}.json", state)
     assert one not in collect.find([smaller], results)
     (results / "artifacts/prune/.abc.1.tmp").mkdir()
     assert not any(found.path.name.startswith(".") for found in collect.find([smaller], results))

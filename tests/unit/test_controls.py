@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from prunegrid import predicted
-from prunegrid.artifacts import write_json
+from prunegrid.file_io import write_json
 from prunegrid.tables import examples
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.groups import collect

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY, literals
 from prunegrid.reading import faults
 from prunegrid.scoring import score
+from prunegrid.source_code import LIBRARY, literals
 
 METRIC = literals(LIBRARY / "prunegrid" / "metrics" / "labels.py")
 LIMITS = METRIC["SETTINGS"]

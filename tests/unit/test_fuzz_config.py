@@ -18,7 +18,7 @@ from prunegrid import keys
 from prunegrid.config.load import NAME, STUDY_NAME, read_files, validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
-from prunegrid.keys import LIBRARY
+from prunegrid.source_code import LIBRARY
 
 ROOT = LIBRARY.parent.parent
 ODD = [

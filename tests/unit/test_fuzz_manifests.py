@@ -11,7 +11,7 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid import artifacts, digests, manifests, repair, retention
+from prunegrid import artifacts, digests, file_io, manifests, repair, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.status import read_state
 
@@ -28,7 +28,7 @@ def make(folder):
         (out / "empty").touch()
         files = artifacts.list_files(out)
         body = {"key": KEY, "files": files, "content": artifacts.content_digest(files)}
-        artifacts.write_json(out / "manifest.json", manifests.sealed(body | {"record": RECORD}))
+        file_io.write_json(out / "manifest.json", manifests.sealed(body | {"record": RECORD}))
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid import keys, resources
+from prunegrid import resources
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.graph import Graph
 from prunegrid.grid import expand
+from prunegrid.keys import reached
 from prunegrid.nodes import without_paths
 from prunegrid.tables.plan import study_plan
 
@@ -244,9 +245,8 @@ def test_code_of_training_is_not_in_the_key_of_a_step_without():
     """An edit of the training loop reruns no quantizing, and one of QLoRA no full tuning."""
     closure = {
         name: {
-            path.parent.name if path.name == "__init__.py" else path.stem
-            for root in (f"prunegrid.stages.{stage}", f"prunegrid.finetuning.{name}")
-            for path in keys._closure(keys._module_file(root))
+            path.parent.name if path.parent.name == "training" else path.stem
+            for path, _ in reached([f"prunegrid.stages.{stage}", f"prunegrid.finetuning.{name}"])
         }
         for stage, name in (("transform", "quantize"), ("finetune", "full"))
     }

@@ -11,8 +11,8 @@ import pytest
 
 from prunegrid import failures
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY
 from prunegrid.logs import configure_logging, redact
+from prunegrid.source_code import LIBRARY
 
 ROOT = LIBRARY.parent.parent
 LOADERS = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle"}

@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, job, retention, tries, unchanged
+from prunegrid import artifacts, file_io, job, retention, tries, unchanged
 from prunegrid.digests import path_digest
 from prunegrid.errors import PrunegridError
 from prunegrid.keys import code_digest
@@ -60,7 +60,7 @@ def make_parent(tmp_path, name="x"):
     with artifacts.writing(folder) as out:
         (out / name).write_text("1")
         files = artifacts.list_files(out)
-        artifacts.write_json(
+        file_io.write_json(
             out / "manifest.json",
             {
                 "key": "p" * 16,
@@ -79,8 +79,8 @@ def make_parent(tmp_path, name="x"):
 
 def drop(parent):
     """Drop the only file of the parent."""
-    told = {"files": ["x"], "manifest": artifacts.read_json(parent / "manifest.json")}
-    artifacts.write_json(parent / "dropped.json", told)
+    told = {"files": ["x"], "manifest": file_io.read_json(parent / "manifest.json")}
+    file_io.write_json(parent / "dropped.json", told)
     (parent / "manifest.json").unlink()
     (parent / "x").unlink()
 
@@ -160,7 +160,7 @@ def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
         (tmp_path / "parent/x").write_text("2")
         changed["files"] = artifacts.list_files(tmp_path / "parent")
         changed["content"] = artifacts.content_digest(changed["files"])
-        artifacts.write_json(tmp_path / "parent/manifest.json", changed)
+        file_io.write_json(tmp_path / "parent/manifest.json", changed)
     job.run_step(node)
     assert len(runs) == 2 and (manifest.parent / "y").read_text() == "1"
     assert artifacts.read_manifest(manifest.parent, "a" * 16)
@@ -235,7 +235,7 @@ def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
 def test_one_that_has_failed_before_is_made_last(three):
     """It may be what kills the job: the others are there then."""
     node, ran = three
-    artifacts.write_json(Path(node["also"][0]["status"]), {"state": "failed", "reason": "x"})
+    file_io.write_json(Path(node["also"][0]["status"]), {"state": "failed", "reason": "x"})
     job.run_step(node)
     assert ran == ["second", "pretend step", "first"]
 
@@ -254,7 +254,7 @@ def test_what_waits_for_a_job_that_fails_has_its_reason(three, monkeypatch):
 
 def test_a_full_disk_is_a_reason_and_no_other_error(three, monkeypatch):
     node, ran = three
-    write = artifacts.write_json
+    write = file_io.write_json
 
     def full(path, body):
         if "first" in str(path) and body.get("state") == "running":
@@ -427,9 +427,9 @@ def test_a_dead_job_does_not_count_as_running(tmp_path):
     import socket
 
     path = tmp_path / "s.json"
-    artifacts.write_json(path, {"state": "running", "pid": 2**22 + 1, "host": socket.gethostname()})
+    file_io.write_json(path, {"state": "running", "pid": 2**22 + 1, "host": socket.gethostname()})
     assert read_state(path)["state"] == "failed"
-    artifacts.write_json(path, {"state": "running", "pid": 1, "host": "elsewhere"})
+    file_io.write_json(path, {"state": "running", "pid": 1, "host": "elsewhere"})
     assert read_state(path)["state"] == "running"
     assert read_state(tmp_path / "none") is None
 

@@ -5,8 +5,8 @@ import yaml
 from study_world import ROOT, make
 
 from prunegrid import joined, planning
-from prunegrid.artifacts import write_json
 from prunegrid.config.load import validate
+from prunegrid.file_io import write_json
 from prunegrid.graph import Graph
 
 TASKS = {"a": ["piqa", "openbookqa"], "b": ["openbookqa", "siqa"], "c": ["hellaswag", "piqa"]}

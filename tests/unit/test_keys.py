@@ -4,38 +4,159 @@ import textwrap
 
 import pytest
 
-from prunegrid import code_facts, keys
+from prunegrid import keys, source_code
+from prunegrid.definitions import ON_IMPORT
+from prunegrid.source_code import LIBRARY
+
+CACHES = (keys._code_digest, keys._digest, keys._find, keys._next, source_code.facts)
 
 
 def digest_of(tmp_path, source, name="metric.py"):
     path = tmp_path / name
     path.write_text(textwrap.dedent(source))
-    caches = (keys._code_digest, code_facts.facts, keys._closure, keys._imports)
-    for cached in caches:
-        cached.cache_clear()
+    forget()
     return keys.code_digest([path])
 
 
-BASE = '''
-"""Doc."""
-import math
-
-def area(r):
-    """Area."""
-    return math.pi * r**2
-'''
+def forget():
+    for cached in CACHES:
+        cached.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "edited",
-    [
-        BASE.replace('"""Doc."""', '"""Another doc."""'),
-        BASE.replace('    """Area."""\n', ""),
-        BASE + "\n# a comment\n",
-        BASE.replace("r**2", "(r ** 2)"),
-    ],
-)
-def test_comments_docstrings_and_layout_do_not_change_a_code_digest(tmp_path, edited):
+def reached(*roots):
+    """Return {module: names of its definitions} that count with the roots."""
+    found = {}
+    for path, name in keys.reached(roots):
+        module = path.relative_to(LIBRARY / "prunegrid").with_suffix("").as_posix()
+        found.setdefault(module.removesuffix("/__init__"), set()).add(name)
+    return found
+
+
+STAGES = sorted(p.stem for p in (LIBRARY / "prunegrid/stages").glob("[!_]*.py"))
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A library of its own in a folder; calls clear what was read before."""
+    place = tmp_path / "prunegrid"
+    files = {
+        "stages/prune.py": """
+            from prunegrid import settings
+            from prunegrid.pruning.masks import lowest
+            def run(weights):
+                return lowest(weights) * settings.SCALE
+        """,
+        "pruning/masks.py": """
+            import numpy as np
+            SHARE = 0.5
+            OTHER = 1
+            def lowest(weights):
+                return np.sort(weights)[: int(SHARE * len(weights))]
+            def unused():
+                return OTHER
+        """,
+        "settings.py": "SCALE = 2\nUNUSED = 3\n",
+        "pruning/__init__.py": "",
+    }
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(textwrap.dedent(text))
+    monkeypatch.setattr(source_code, "LIBRARY", tmp_path)
+    forget()
+    yield place
+    forget()
+
+
+def edit(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def stage_digest():
+    forget()
+    return keys.code_digest(["prunegrid.stages.prune"])
+
+
+def test_only_definitions_that_are_reached_count(library):
+    before = stage_digest()
+    masks = library / "pruning/masks.py"
+    for old, new in (("OTHER = 1", "OTHER = 2"), ("return OTHER", "return -OTHER")):
+        edit(masks, old, new)
+        assert stage_digest() == before
+    edit(masks, "SHARE = 0.5", "SHARE = 0.6")
+    changed = stage_digest()
+    assert changed != before
+    edit(library / "settings.py", "SCALE = 2", "SCALE = 3")
+    assert stage_digest() not in (before, changed)
+
+
+def test_moving_and_renaming_modules_changes_nothing(library):
+    before = stage_digest()
+    (library / "selection").mkdir()
+    (library / "pruning/masks.py").rename(library / "selection/thresholds.py")
+    (library / "settings.py").rename(library / "constants.py")
+    stage = library / "stages/prune.py"
+    edit(stage, "prunegrid.pruning.masks", "prunegrid.selection.thresholds")
+    edit(stage, "import settings", "import constants")
+    edit(stage, "settings.SCALE", "constants.SCALE")
+    assert stage_digest() == before
+
+
+def test_moving_a_definition_to_a_module_of_its_own_changes_nothing(library):
+    before = stage_digest()
+    masks = library / "pruning/masks.py"
+    edit(masks, "SHARE = 0.5\n", "from prunegrid.shares import SHARE\n")
+    (library / "shares.py").write_text("SHARE = 0.5\n")
+    assert stage_digest() == before
+
+
+def test_a_name_that_a_package_hands_on_is_followed(library):
+    before = stage_digest()
+    (library / "pruning/__init__.py").write_text("from prunegrid.pruning.masks import lowest\n")
+    edit(library / "stages/prune.py", "prunegrid.pruning.masks import", "prunegrid.pruning import")
+    assert stage_digest() == before
+    edit(library / "pruning/masks.py", "SHARE = 0.5", "SHARE = 0.6")
+    assert stage_digest() != before
+
+
+def test_another_function_of_the_same_name_changes_the_digest(library):
+    """Also where all that both call was reached before."""
+    masks = library / "pruning/masks.py"
+    edit(masks, "def unused", "def highest(weights):\n    return -lowest(weights)\ndef unused")
+    stage = library / "stages/prune.py"
+    edit(stage, "import lowest", "import highest, lowest")
+    edit(stage, "return lowest(weights)", "highest(weights); return lowest(weights)")
+    before = stage_digest()
+    edit(
+        stage,
+        "highest(weights); return lowest(weights)",
+        "lowest(weights); return highest(weights)",
+    )
+    assert stage_digest() != before
+
+
+def test_statements_run_on_import_count_where_a_module_is_reached(library):
+    before = stage_digest()
+    edit(library / "settings.py", "SCALE = 2", "import os\nos.x = 1\nSCALE = 2")
+    assert stage_digest() != before
+
+
+def test_a_module_that_is_left_out_counts_as_a_root_alone(library, monkeypatch):
+    monkeypatch.setitem(keys.LEFT_OUT, "prunegrid.settings", "a test")
+    before = stage_digest()
+    edit(library / "settings.py", "SCALE = 2", "SCALE = 3")
+    assert stage_digest() == before
+    rooted = keys.code_digest(["prunegrid.stages.prune", "prunegrid.settings"])
+    edit(library / "settings.py", "SCALE = 3", "SCALE = 4")
+    forget()
+    assert keys.code_digest(["prunegrid.stages.prune", "prunegrid.settings"]) != rooted
+
+
+BASE = "import math\n\ndef area(r):\n    return math.pi * r**2\n"
+
+
+@pytest.mark.parametrize("edited", ["# a comment\n" + BASE, BASE.replace("r**2", "(r ** 2)")])
+def test_layout_does_not_change_the_digest_of_a_users_file(tmp_path, edited):
     assert digest_of(tmp_path, edited) == digest_of(tmp_path, BASE)
 
 
@@ -48,45 +169,56 @@ def test_comments_docstrings_and_layout_do_not_change_a_code_digest(tmp_path, ed
         BASE.replace("def area(r)", "def area(s)"),
     ],
 )
-def test_any_change_of_code_changes_its_digest(tmp_path, edited):
+def test_any_change_of_a_users_file_changes_its_digest(tmp_path, edited):
     assert digest_of(tmp_path, edited) != digest_of(tmp_path, BASE)
 
 
-def test_constants_none_and_false_differ(tmp_path):
-    assert digest_of(tmp_path, "X = None") != digest_of(tmp_path, "X = False")
-
-
-def test_an_imported_module_counts_and_an_unrelated_one_does_not():
-    closure = keys._closure(keys._module_file("prunegrid.artifacts"))
-    names = {path.name for path in closure}
-    assert "errors.py" in names
-    assert "grid.py" not in names
-
-
-def test_stage_code_does_not_reach_the_config():
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_code_does_not_reach_the_config(stage):
     """An edit of the config's validation must rerun nothing."""
-    for path in (keys.LIBRARY / "prunegrid/stages").glob("*.py"):
-        if path.stem == "__init__":
-            continue
-        closure = {p.relative_to(keys.LIBRARY).as_posix() for p in keys._closure(path)}
-        bad = {p for p in closure if p.startswith("prunegrid/config/")} | (
-            closure
-            & {f"prunegrid/{name}.py" for name in ("grid", "cells", "graph", "slices", "cli")}
-        )
-        assert not bad, f"{path.stem} imports {bad}"
+    planning = {"grid", "cells", "graph", "slices", "cli", "job"}
+    found = reached(f"prunegrid.stages.{stage}")
+    assert not {m for m in found if m.startswith("config/") or m in planning}
 
 
-def test_an_edit_of_training_reruns_fine_tuning_only():
-    for path in (keys.LIBRARY / "prunegrid/stages").glob("*.py"):
-        closure = {p.relative_to(keys.LIBRARY).as_posix() for p in keys._closure(path)}
-        trains = any(name.startswith("prunegrid/training/") for name in closure)
-        assert trains == (path.stem == "finetune"), path.stem
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_edit_of_training_reruns_fine_tuning_only(stage):
+    trains = any(m.startswith("training") for m in reached(f"prunegrid.stages.{stage}"))
+    assert trains == (stage == "finetune")
 
 
 def test_one_method_does_not_reach_another():
-    closure = keys._closure(keys._module_file("prunegrid.stages.prune"))
-    reached = {path.stem for path in closure if path.parent.name == "pruning"}
-    assert not reached & {"wanda", "sparsegpt", "magnitude", "random"}
+    found = reached("prunegrid.stages.prune", "prunegrid.pruning.wanda")
+    assert "pruning/wanda" in found
+    assert not {f"pruning/{name}" for name in ("sparsegpt", "magnitude", "random")} & set(found)
+
+
+def test_what_modules_do_on_import_is_known():
+    """A module that is imported but not read counts nowhere, so importing it must do nothing."""
+    doing = {
+        path.relative_to(LIBRARY / "prunegrid").as_posix()
+        for path in (LIBRARY / "prunegrid").rglob("*.py")
+        if ON_IMPORT in source_code.facts(path).definitions
+    }
+    started = {"__main__.py", "machine.py", "peak.py", "ranks.py"}
+    assert doing == started | {"config/profiles.py", "sources/hub.py"}
+
+
+def test_every_reference_to_the_library_is_found():
+    """What is not found would count for nothing."""
+    for path in (LIBRARY / "prunegrid").rglob("*.py"):
+        for reference in source_code.facts(path).references:
+            if reference.startswith("prunegrid."):
+                assert names_code(reference), f"{path}: {reference}"
+
+
+def names_code(reference):
+    module, _, name = reference.removesuffix(".__file__").rpartition(".")
+    found = keys._find(reference)
+    if isinstance(found, str):
+        return found.startswith("left out")
+    whole = source_code.module_file(f"{module}.{name}") is not None
+    return whole or len(found) == 1 or source_code.module_file(module) is None
 
 
 def test_equal_values_have_equal_digests():
@@ -97,7 +229,7 @@ def test_equal_values_have_equal_digests():
 def test_literals_are_read_without_importing(tmp_path):
     path = tmp_path / "m.py"
     path.write_text("import nowhere\nNEEDS: str = 'hessian'\nSETTINGS = {'a': 1}\nX = call()\n")
-    assert keys.literals(path) == {"NEEDS": "hessian", "SETTINGS": {"a": 1}}
+    assert source_code.literals(path) == {"NEEDS": "hessian", "SETTINGS": {"a": 1}}
 
 
 def test_pins_are_read_from_an_environment_file(tmp_path):

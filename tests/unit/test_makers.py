@@ -8,8 +8,8 @@ import time
 import pytest
 
 from prunegrid import makers
-from prunegrid.keys import LIBRARY
 from prunegrid.makers import only_maker
+from prunegrid.source_code import LIBRARY
 
 
 def test_a_maker_alone_waits_for_nobody_and_leaves_nothing(tmp_path):

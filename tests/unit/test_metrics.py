@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from prunegrid import metric_modules
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY, literals
 from prunegrid.modules import METRICS_READ
 from prunegrid.scoring import score
+from prunegrid.source_code import LIBRARY, literals
 
 FILES = sorted((LIBRARY / "prunegrid" / "metrics").glob("[!_]*.py"))
 # Few words, so that texts share many of them.

@@ -8,7 +8,7 @@ import pandas
 import pytest
 from museum import stopped_by
 
-from prunegrid import artifacts, scoring, unchanged
+from prunegrid import artifacts, file_io, scoring, unchanged
 from prunegrid.leaks import Known
 from prunegrid.stages import mixture
 from prunegrid.tables import aggregate, contrasts
@@ -127,7 +127,7 @@ def artifact(folder, key, **record):
     """Write an artifact without files; return what a plan says of it."""
     folder.mkdir()
     manifest = {"key": key, "files": {}, "content": artifacts.content_digest({}), **record}
-    artifacts.write_json(folder / "manifest.json", manifest)
+    file_io.write_json(folder / "manifest.json", manifest)
     return {"path": str(folder), "key": key, "label": folder.name, "status": "none"}
 
 

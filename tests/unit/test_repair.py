@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from prunegrid import artifacts, repair
+from prunegrid import artifacts, file_io, repair
 from prunegrid.errors import AttestationError
 from prunegrid.makers import only_maker
 from prunegrid.manifests import read_manifest, sealed
@@ -22,7 +22,7 @@ def end(out):
     """Write a manifest of what is in the folder, as a job does last."""
     files = artifacts.list_files(out)
     body = {"key": KEY, "files": files, "content": artifacts.content_digest(files)}
-    artifacts.write_json(out / artifacts.MANIFEST, sealed(body))
+    file_io.write_json(out / artifacts.MANIFEST, sealed(body))
 
 
 def test_a_job_whose_folder_was_removed_leaves_no_artifact(place):

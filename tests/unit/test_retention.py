@@ -6,7 +6,7 @@ import shutil
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, pending, retention
+from prunegrid import artifacts, file_io, pending, retention
 from prunegrid.costs import WEIGHTS_MADE
 from prunegrid.errors import AttestationError
 from prunegrid.nodes import with_ancestors
@@ -126,14 +126,14 @@ def test_two_last_readers_drop_at_once(monkeypatch, step):
             (out / name).write_bytes(bytes(9))
         files = artifacts.list_files(out)
         body = {"key": node.key, "files": files, "content": artifacts.content_digest(files)}
-        artifacts.write_json(out / artifacts.MANIFEST, body)
+        file_io.write_json(out / artifacts.MANIFEST, body)
     own = getattr(artifacts, step)
 
     def meanwhile(*arguments):
         found = own(*arguments)
         monkeypatch.setattr(artifacts, step, own)
         told = {"files": shards, "manifest": body}
-        artifacts.write_json(node.path / artifacts.DROPPED, told)
+        file_io.write_json(node.path / artifacts.DROPPED, told)
         (node.path / artifacts.MANIFEST).unlink()
         (node.path / shards[0]).unlink()
         return found

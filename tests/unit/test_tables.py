@@ -6,7 +6,7 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid import artifacts, scoring
+from prunegrid import artifacts, file_io, scoring
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.tables import aggregate, intervals, rows, schema
 from prunegrid.tables.plan import TABLE_ENV, outputs
@@ -155,7 +155,7 @@ def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):
         "broken": '{"content": "c',
         "list": "[]",
     }.items():
-        artifacts.write_text(tmp_path / name / artifacts.MANIFEST, text)
+        file_io.write_text(tmp_path / name / artifacts.MANIFEST, text)
         refs[name] = {"path": str(tmp_path / name)}
     cell = {"texts": {}, "perplexities": refs, "tasks": {"t": {"path": "gone"}}, "efficiency": None}
     found = aggregate._contents({"cells": [cell], "baselines": []})
@@ -246,7 +246,7 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
 def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told):
     status = tmp_path / "status.json"
     if state:
-        artifacts.write_json(status, state)
+        file_io.write_json(status, state)
     ref = {"path": str(tmp_path / "none"), "key": "1" * 16, "label": "l", "status": str(status)}
     with pytest.raises(PrunegridError, match=told):
         rows.open_leaves({"ancestors": []}, {"efficiency:": ref})

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from study_world import ROOT, make
 
-from prunegrid import artifacts, cli, remeasure
+from prunegrid import cli, file_io, remeasure
 from prunegrid.config.load import ConfigError, validate
 from prunegrid.errors import PrunegridError
 from prunegrid.graph import Graph
@@ -109,8 +109,8 @@ def test_only_disturbed_timings_are_removed_and_their_table_is_stale(timed):
     plan = tables.study_plan(timed, "s", ROOT)
     table = {"key": plan["key"], "complete": True, "files": {}, "leaves": {}}
     for leaf in timed.study_leaves("s"):
-        table["leaves"][leaf.manifest] = artifacts.read_json(Path(leaf.manifest))["content"]
-    artifacts.write_json(Path("results/s.manifest.json"), table)
+        table["leaves"][leaf.manifest] = file_io.read_json(Path(leaf.manifest))["content"]
+    file_io.write_json(Path("results/s.manifest.json"), table)
     assert not tables.is_stale(plan)
     others = [node for node in timed.all_nodes() if node.stage != "efficiency"]
     (line,) = remeasure.remeasure(timed, "s")

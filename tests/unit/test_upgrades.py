@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, cli, keys, retention, upgrades
+from prunegrid import artifacts, cli, file_io, keys, retention, upgrades
 from prunegrid.errors import PrunegridError
 from prunegrid.makers import only_maker
 from prunegrid.nodes import with_ancestors
@@ -165,7 +165,7 @@ def test_what_a_job_is_making_is_waited_for(upgraded, tmp_path):
             (out / "of the job").touch()
             files = artifacts.list_files(out)
             content = artifacts.content_digest(files)
-            artifacts.write_json(
+            file_io.write_json(
                 out / artifacts.MANIFEST, {"key": node.key, "files": files, "content": content}
             )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 from runs import table
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.manifests import sealed
 from prunegrid.tables.plan import outputs
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
@@ -114,7 +114,7 @@ def reseal(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"] = artifacts.list_files(folder)
     manifest["content"] = artifacts.content_digest(manifest["files"])
-    artifacts.write_json(folder / "manifest.json", sealed(manifest))
+    file_io.write_json(folder / "manifest.json", sealed(manifest))
 
 
 def test_verify_names_forged_predictions_and_weights(finished, tmp_path):

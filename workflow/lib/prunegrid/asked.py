@@ -11,8 +11,8 @@ import yaml
 from prunegrid.config.load import merge, read_files, validate
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.graph import Graph
-from prunegrid.keys import LIBRARY
 from prunegrid.precision import NAMED
+from prunegrid.source_code import LIBRARY
 
 ROOT = LIBRARY.parent.parent
 DEVICES = ("cpu", "cuda")

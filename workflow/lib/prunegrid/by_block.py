@@ -18,7 +18,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from prunegrid import artifacts, attest, checkpoint, malloc
+from prunegrid import artifacts, attest, checkpoint, file_io, malloc
 from prunegrid.blocks import find_blocks
 from prunegrid.extent import Extent
 from prunegrid.lazy_tensors import LazyLinears, LazyTensors
@@ -171,7 +171,7 @@ def open_dense(folder: Path, job) -> Dense:
         holding = Holding(storage=storage)
         return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record, dtype)
     source = ByBlock(folder, job.device, job.compute_dtype)
-    recorded = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    recorded = file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
     extent = Extent.of(recorded)
     record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
     attest.require_same(record, recorded, str(folder))

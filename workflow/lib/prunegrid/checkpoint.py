@@ -20,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from prunegrid import artifacts, weights_record
+from prunegrid import artifacts, file_io, weights_record
 from prunegrid import attest as attestation
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import BLOCKS_ONLY, Extent
@@ -99,7 +99,7 @@ def load(
     manifest = folder / artifacts.MANIFEST
     recorded = {}
     if attest or manifest.exists():
-        recorded = artifacts.read_json(manifest).get("record", {}).get("weights", {})
+        recorded = file_io.read_json(manifest).get("record", {}).get("weights", {})
     pattern, adapter = recorded.get("pattern"), recorded.get("adapter", "none")
     checkpoint = (read or read_plain)(folder, device, pattern, adapter, Extent.of(recorded))
     if attest:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import retention
-from prunegrid.artifacts import read_json, recorded
+from prunegrid.artifacts import recorded
 from prunegrid.errors import AttestationError
+from prunegrid.file_io import read_json
 from prunegrid.graph import Graph
 from prunegrid.pending import readers
 from prunegrid.status import read_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import AttestationError
 from prunegrid.manifests import SEAL, read_sealed, sealed
 
@@ -27,13 +27,13 @@ def path_digest(path: Path) -> str:
         mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         entry = known.get(str(file))
         if entry is None or entry[:3] != mark:
-            entry = [*mark, artifacts.file_sha256(file)]
+            entry = [*mark, file_io.file_sha256(file)]
         fresh[str(file)] = entry
         name = file.relative_to(path).as_posix() if path.is_dir() else ""
         listing[name] = {"sha256": entry[3]}
     if fresh != known:
         with contextlib.suppress(OSError):  # a read-only store only loses the short cut
-            artifacts.write_json(CACHE, sealed({"files": fresh}))
+            file_io.write_json(CACHE, sealed({"files": fresh}))
     return artifacts.content_digest(listing)
 
 

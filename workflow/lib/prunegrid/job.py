@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts, resources, retention, tries
+from prunegrid import artifacts, file_io, resources, retention, tries
 from prunegrid.devices import claim_devices
 from prunegrid.errors import AttestationError
 from prunegrid.failures import Stopped, report
@@ -148,7 +148,7 @@ def _attempt(
     """
     status = Path(node["status"])
     try:
-        artifacts.write_json(
+        file_io.write_json(
             status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         )
         act()
@@ -160,7 +160,7 @@ def _attempt(
             for one in (node, *waiting):
                 told = {"state": "failed", "reason": reason, "label": one["label"]}
                 with contextlib.suppress(OSError):  # a full disk must not hide it in the log
-                    artifacts.write_json(Path(one["status"]), told)
+                    file_io.write_json(Path(one["status"]), told)
         if not isinstance(error, Exception):
             raise
     if node not in failed:
@@ -254,7 +254,7 @@ def _write_manifest(
         "content": artifacts.content_digest(files),
         "record": record,
     }
-    artifacts.write_json(out / artifacts.MANIFEST, sealed(manifest))
+    file_io.write_json(out / artifacts.MANIFEST, sealed(manifest))
 
 
 _counted = 0.0

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts
-from prunegrid.artifacts import MANIFEST, canonical_json
+from prunegrid import artifacts, file_io
+from prunegrid.artifacts import MANIFEST
 from prunegrid.errors import AttestationError
+from prunegrid.file_io import canonical_json
 
 SEAL = "seal"
 REPAIR = "run `prunegrid repair`, and the same command again"
@@ -43,7 +44,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         AttestationError: it is missing, no JSON object, or not the one that was sealed.
     """
-    return _checked(path, lambda: artifacts.read_json(path))
+    return _checked(path, lambda: file_io.read_json(path))
 
 
 def _checked(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _is_listing(manifest: Mapping[str, Any]) -> bool:
 def content_of(manifest: str | Path) -> str | None:
     """Return what an artifact holds, as its manifest says; None where it is gone or broken."""
     try:
-        content = artifacts.read_json(Path(manifest)).get("content")
+        content = file_io.read_json(Path(manifest)).get("content")
     except (AttestationError, AttributeError, OSError):
         return None
     return content if isinstance(content, str) else None

@@ -27,7 +27,7 @@ from peft.tuners import lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, quantized
+from prunegrid import file_io, quantized
 from prunegrid.errors import PrunegridError
 from prunegrid.masked_product import FormedProduct, MaskedProduct, Scratch, masked_sum
 
@@ -219,7 +219,7 @@ def write_config(model: nn.Module, folder: Path) -> None:
     facts["inference_mode"] = True
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in facts.items()}
     plain = json.loads(json.dumps(plain, default=str))
-    artifacts.write_json(folder / "adapter_config.json", plain)
+    file_io.write_json(folder / "adapter_config.json", plain)
 
 
 def read(base: nn.Module, folder: Path, masks: dict[str, Tensor]) -> nn.Module:
@@ -228,7 +228,7 @@ def read(base: nn.Module, folder: Path, masks: dict[str, Tensor]) -> nn.Module:
     Raises:
         PrunegridError: the adapter's tensors are not those that its config describes.
     """
-    facts = artifacts.read_json(folder / "adapter_config.json")
+    facts = file_io.read_json(folder / "adapter_config.json")
     tensors = load_file(folder / "adapter_model.safetensors")
     ends = ".lora_A.weight"
     names = [k.removeprefix(PREFIX).removesuffix(ends) for k in tensors if k.endswith(ends)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.errors import PrunegridError, nearest
-from prunegrid.keys import LIBRARY, functions, literals
+from prunegrid.source_code import LIBRARY, functions, literals
 
 _HERE = LIBRARY / "prunegrid"
 # What a metric may read beside prediction and reference, by its READS.

@@ -18,9 +18,9 @@ from typing import Any
 
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.imports import importing
-from prunegrid.keys import LIBRARY
 from prunegrid.meters import peak_memory
 from prunegrid.runtime import settle_torch
+from prunegrid.source_code import LIBRARY
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunegrid.artifacts import canonical_json
 from prunegrid.errors import PrunegridError
+from prunegrid.file_io import canonical_json
 
 SLOT = "{document}"
 

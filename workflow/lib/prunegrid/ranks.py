@@ -24,11 +24,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from prunegrid import artifacts
+from prunegrid import file_io
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.imports import importing
-from prunegrid.keys import LIBRARY
 from prunegrid.runtime import settle_torch
+from prunegrid.source_code import LIBRARY
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 1.0
@@ -50,7 +50,7 @@ def launch(stage: str, settings: dict, parents: dict[str, Path], out: Path, job:
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.json"):
         stale.unlink()
-    artifacts.write_json(
+    file_io.write_json(
         folder / "task.json",
         {
             "stage": stage,
@@ -71,7 +71,7 @@ def launch(stage: str, settings: dict, parents: dict[str, Path], out: Path, job:
     command += [f"--nproc-per-node={settings['processes']}", "-m", "prunegrid.ranks", str(folder)]
     code = _watched(command, _environment(job))
     with contextlib.suppress(AttestationError):
-        return artifacts.read_json(folder / "record.json")
+        return file_io.read_json(folder / "record.json")
     raise _failure(folder, code, job.where)
 
 
@@ -129,7 +129,7 @@ def _failure(folder: Path, code: int, where: str) -> PrunegridError:
 
     kinds = {kind.__name__: kind for kind in (PrunegridError, AttestationError, Diverged)}
     for path in sorted(folder.glob("error.*.json")):
-        told = artifacts.read_json(path)
+        told = file_io.read_json(path)
         kind = kinds.get(told.pop("kind"), PrunegridError)
         return kind(told.pop("what"), **told)
     return PrunegridError(
@@ -155,9 +155,9 @@ def main(folder: Path) -> None:
     except PrunegridError as error:
         told = {key: getattr(error, key) for key in ("what", "where", "expected", "remedy")}
         told["kind"] = type(error).__name__
-        artifacts.write_json(folder / f"error.{rank}.json", told)
+        file_io.write_json(folder / f"error.{rank}.json", told)
         raise SystemExit(1) from error
-    artifacts.write_json(folder / "record.json", record)
+    file_io.write_json(folder / "record.json", record)
 
 
 def _run(task: dict[str, Any]) -> dict:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import AttestationError
 from prunegrid.manifests import read_manifest
 
@@ -60,7 +60,7 @@ def drop(folder: Path) -> int:
         return 0
     # In this order a drop that is killed half-way leaves a whole artifact or a dropped one.
     told = {"files": list(sizes), "manifest": manifest}
-    artifacts.write_json(folder / artifacts.DROPPED, told)
+    file_io.write_json(folder / artifacts.DROPPED, told)
     (folder / artifacts.MANIFEST).unlink(missing_ok=True)
     for name in sizes:
         (folder / name).unlink(missing_ok=True)
@@ -110,7 +110,7 @@ def restore(folder: Path, out: Path, before: Mapping[str, Any], where: str) -> N
     recorded = before["manifest"]["files"]
     for name in before["files"]:
         path = out / name
-        if not path.is_file() or artifacts.file_sha256(path) != recorded[name]["sha256"]:
+        if not path.is_file() or file_io.file_sha256(path) != recorded[name]["sha256"]:
             raise AttestationError(
                 f"made again, {name} is not what was dropped",
                 where=where,
@@ -123,4 +123,4 @@ def restore(folder: Path, out: Path, before: Mapping[str, Any], where: str) -> N
     for path in [path for path in out.rglob("*") if path.is_file()]:
         if path.relative_to(out).as_posix() not in recorded:
             path.unlink()
-    artifacts.write_json(out / artifacts.MANIFEST, before["manifest"])
+    file_io.write_json(out / artifacts.MANIFEST, before["manifest"])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from prunegrid import machine
 from prunegrid.errors import PrunegridError
-from prunegrid.keys import LIBRARY
 from prunegrid.show import lines
+from prunegrid.source_code import LIBRARY
 
 SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, checkpoint, weights_record
+from prunegrid import artifacts, checkpoint, file_io, weights_record
 from prunegrid.blocks import find_blocks, is_transposed
 from prunegrid.extent import BLOCKS_ONLY, Extent
 from prunegrid.lazy_tensors import LazyLinears, LazyTensors
@@ -82,7 +82,7 @@ class ShardWriter:
         left = [name for name in self._tensors if name not in self._places]
         self._add({name: self._tensors[name] for name in left})
         index = {"metadata": {"total_size": self._bytes}, "weight_map": self._places}
-        artifacts.write_json(self._out / "model.safetensors.index.json", index)
+        file_io.write_json(self._out / "model.safetensors.index.json", index)
         self._model.config.save_pretrained(self._out)
         if getattr(self._model, "generation_config", None) is not None:
             self._model.generation_config.save_pretrained(self._out)

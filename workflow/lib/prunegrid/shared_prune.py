@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.by_block import Dense
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.together import prune_together
@@ -52,7 +52,7 @@ def adopt(scratch: Path, out: Path) -> dict | None:
     if not all(os.access(path, os.R_OK) for path in prepared.iterdir()):
         log.warning("%s may not be read: pruning anew", prepared)
         return None
-    record = artifacts.read_json(prepared / RECORD)
+    record = file_io.read_json(prepared / RECORD)
     for path in sorted(prepared.iterdir()):
         if path.name != RECORD:
             os.replace(path, out / path.name)
@@ -99,5 +99,5 @@ def run(
         records.append(finish(cell, report, weights, seconds) | shared)
         if len(records) > 1:
             artifacts.open_to_umask(cell.out)
-            artifacts.write_json(cell.out / RECORD, records[-1])
+            file_io.write_json(cell.out / RECORD, records[-1])
     return records[0]

@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts import read_json
 from prunegrid.errors import AttestationError
+from prunegrid.file_io import read_json
 
 _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import AttestationError
 from prunegrid.makers import if_no_maker
 from prunegrid.manifests import read_manifest
@@ -43,7 +43,7 @@ def restore(node: Mapping[str, Any], parents: Mapping[str, Mapping[str, Any]]) -
     if not kept.exists() or not folder.is_dir():
         return False
     manifest = folder / artifacts.MANIFEST
-    artifacts.write_text(manifest, kept.read_text(encoding="utf-8"))
+    file_io.write_text(manifest, kept.read_text(encoding="utf-8"))
     try:
         made = read_manifest(folder, node["key"])
         of = {role: facts["content"] for role, facts in made["parents"].items()}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunegrid import artifacts, keys, retention
+from prunegrid import artifacts, file_io, keys, retention
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.graph import Graph
 from prunegrid.makers import only_maker
@@ -153,9 +153,9 @@ def _take(one: Upgrade, because: str) -> None:
         new = _manifest(one, manifest, because)
         before = retention.dropped(one.folder)
         if before:  # dropped weights stay dropped
-            artifacts.write_json(out / artifacts.DROPPED, before | {"manifest": new})
+            file_io.write_json(out / artifacts.DROPPED, before | {"manifest": new})
         else:
-            artifacts.write_json(out / artifacts.MANIFEST, new)
+            file_io.write_json(out / artifacts.MANIFEST, new)
 
 
 def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 import pandas
 
 from prunegrid import checkpoint, evaluated, scoring, verify_census
-from prunegrid.artifacts import file_sha256, is_dropped
+from prunegrid.artifacts import is_dropped
 from prunegrid.errors import PrunegridError
+from prunegrid.file_io import file_sha256
 from prunegrid.manifests import read_manifest, read_sealed
 from prunegrid.nodes import ARTIFACTS
 from prunegrid.packing import plain, sizes

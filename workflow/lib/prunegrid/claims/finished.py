@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts import file_sha256
 from prunegrid.errors import PrunegridError
+from prunegrid.file_io import file_sha256
 from prunegrid.manifests import read_sealed
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 

@@ -10,7 +10,6 @@ from typing import Any
 import pandas
 from tabulate import tabulate
 
-from prunegrid.artifacts import read_json, write_text
 from prunegrid.claims.catalog import CLAIMS
 from prunegrid.claims.claim import QUALITY, Claim
 from prunegrid.claims.evidence import Comparison, decide
@@ -18,6 +17,7 @@ from prunegrid.claims.finished import Finished, named, read
 from prunegrid.claims.kinds import KINDS
 from prunegrid.claims.scopes import SOURCES
 from prunegrid.errors import PrunegridError
+from prunegrid.file_io import read_json, write_text
 from prunegrid.tables.files import place
 
 INTRODUCTION = """\

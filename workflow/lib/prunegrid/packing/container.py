@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.file_io import canonical_json
 from prunegrid.packing import forms, groups
 from prunegrid.packing.forms import Form
 

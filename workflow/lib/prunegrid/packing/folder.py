@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from prunegrid import artifacts, attest, checkpoint
+from prunegrid import artifacts, attest, checkpoint, file_io
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.packing import container
 from prunegrid.packing.sizes import patterns_of
@@ -97,7 +97,7 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
         container.require_same(container.read(aside / WEIGHTS), tensors, str(folder))
         for path in companions(folder):
             shutil.copyfile(path, aside / path.name)
-        artifacts.write_json(
+        file_io.write_json(
             aside / HEADER,
             {
                 "format": container.FORMAT,
@@ -152,7 +152,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     path = folder / HEADER
     try:
-        about = artifacts.read_json(path)
+        about = file_io.read_json(path)
     except RecursionError as error:
         raise PrunegridError("not readable as JSON", where=str(path)) from error
     where = str(path)
@@ -179,7 +179,7 @@ def read_header(folder: Path) -> dict[str, Any]:
         recorded = facts.get("sha256") if isinstance(facts, dict) else None
         if not (folder / name).is_file():
             raise AttestationError(f"the file {name} is missing", where=str(folder))
-        if artifacts.file_sha256(folder / name) != recorded:
+        if file_io.file_sha256(folder / name) != recorded:
             raise AttestationError(
                 f"the file {name} is not the one that {HEADER} records",
                 where=str(folder),
@@ -209,7 +209,7 @@ def _record(folder: Path) -> dict[str, Any]:
     path = folder / artifacts.MANIFEST
     if not path.exists():
         return {}
-    manifest = artifacts.read_json(path)
+    manifest = file_io.read_json(path)
     record = manifest.get("record") if isinstance(manifest, dict) else None
     record = record.get("weights") if isinstance(record, dict) else None
     return record if isinstance(record, dict) else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from prunegrid import artifacts
+from prunegrid import file_io
 from prunegrid.errors import PrunegridError
 
 CONFIG_FILES = (
@@ -75,7 +75,7 @@ def describe(source: dict) -> str:
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Return {name: SHA-256} of the named files below `folder`."""
-    return {name: artifacts.file_sha256(folder / name) for name in sorted(names)}
+    return {name: file_io.file_sha256(folder / name) for name in sorted(names)}
 
 
 def check_member(name: str, where: str) -> PurePosixPath:

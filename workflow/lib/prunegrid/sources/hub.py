@@ -27,7 +27,7 @@ from huggingface_hub import HfApi, RepoCard, constants, hf_hub_download
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.file_download import repo_folder_name
 
-from prunegrid import artifacts, clock
+from prunegrid import artifacts, clock, file_io
 from prunegrid.errors import PrunegridError
 from prunegrid.sources.fetched import check_member
 
@@ -153,7 +153,7 @@ def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
                     local_files_only=offline,
                 )
             )
-        digests[name] = artifacts.file_sha256(Path(path))
+        digests[name] = file_io.file_sha256(Path(path))
         require_promised(repo, name, Path(path), digests[name])
     if not offline:
         remember(repo)
@@ -193,7 +193,7 @@ def remember(repo: Repo) -> None:
     if repo.revision == repo.commit or ".." in repo.revision:
         return
     root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo.name, repo_type=repo.kind)
-    artifacts.write_text(root / "refs" / repo.revision, repo.commit)
+    file_io.write_text(root / "refs" / repo.revision, repo.commit)
 
 
 def card(repo: Repo) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import PrunegridError
 from prunegrid.sources.fetched import CONFIG_FILES, Fetched, describe, facts, hashes
 
@@ -21,7 +21,7 @@ def model(source: dict, where: str) -> Fetched:
             raise PrunegridError(
                 f"{path} is a file", where=where, expected="a model folder or a .gguf file"
             )
-        return of_files(source, path, {path.name: artifacts.file_sha256(path)})
+        return of_files(source, path, {path.name: file_io.file_sha256(path)})
     return of_files(source, path, hashes(path, model_files(path, where)))
 
 
@@ -67,7 +67,7 @@ def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     named = given if isinstance(given, dict) else {"all": given or root}
     base = root if root.is_dir() else root.parent
     splits = {split: [existing(base / name, where)] for split, name in named.items()}
-    files = {split: artifacts.file_sha256(paths[0]) for split, paths in splits.items()}
+    files = {split: file_io.file_sha256(paths[0]) for split, paths in splits.items()}
     return splits, facts("local", describe(source), resolved(files), None, files)
 
 

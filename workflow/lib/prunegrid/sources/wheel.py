@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from prunegrid import artifacts, clock
+from prunegrid import artifacts, clock, file_io
 from prunegrid.errors import PrunegridError, nearest, summary
 from prunegrid.sources.fetched import check_member
 
@@ -82,7 +82,7 @@ def fetch(
             take(wheel, missing, where)
     paths = {member: place(member, digest) for member, digest in members.items()}
     first = next(iter(members.items()))
-    return paths, artifacts.read_json(cache_folder() / first[1] / FACTS)["licence"]
+    return paths, file_io.read_json(cache_folder() / first[1] / FACTS)["licence"]
 
 
 def take(wheel: Path, members: Mapping[str, str], where: str) -> None:
@@ -118,10 +118,10 @@ def cached(member: str, digest: str) -> bool:
     folder, path = cache_folder() / digest, place(member, digest)
     if not (folder / FACTS).is_file() or not path.exists():
         return False
-    facts = artifacts.read_json(folder / FACTS)
+    facts = file_io.read_json(folder / FACTS)
     root = path if path.is_dir() else path.parent
     same = all(
-        (root / name).is_file() and artifacts.file_sha256(root / name) == value
+        (root / name).is_file() and file_io.file_sha256(root / name) == value
         for name, value in facts["files"].items()
     )
     if not same or digest not in facts["files"].values():
@@ -159,9 +159,9 @@ def keep(archive: zipfile.ZipFile, member: str, digest: str, where: str) -> None
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, open(path, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
-            files[inner or target.name] = artifacts.file_sha256(path)
+            files[inner or target.name] = file_io.file_sha256(path)
         check_digest(files, member, digest, where)
-        artifacts.write_json(root / FACTS, {"files": files, "licence": licence(archive)})
+        file_io.write_json(root / FACTS, {"files": files, "licence": licence(archive)})
         # Another job may have put the same file there meanwhile.
         with contextlib.suppress(FileExistsError, OSError):
             os.rename(root, final)

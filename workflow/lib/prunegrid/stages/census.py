@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid import artifacts, attest, census, checkpoint
+from prunegrid import artifacts, attest, census, checkpoint, file_io
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -30,7 +30,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     folder = parents["weights"]
     checkpoint.require_plain(folder, job.where)
-    recorded = artifacts.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    recorded = file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
     found = census.take(folder, settings["edges"])
     attest.require_same(found.facts, recorded, str(folder))
     pyarrow.parquet.write_table(as_table(found), out / "tensors.parquet")

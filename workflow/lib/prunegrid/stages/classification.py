@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from prunegrid import artifacts, evaluated, heads
+from prunegrid import evaluated, file_io, heads
 from prunegrid.errors import PrunegridError
 from prunegrid.forward import max_positions
 from prunegrid.items import Item, read_items
@@ -154,7 +154,7 @@ def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
 def items_sha256(items: list[Item]) -> str:
     """Return one digest over what is asked: items of equal digests can be compared in pairs."""
     asked = [[item.id, item.text, item.pair, item.label] for item in items]
-    return hashlib.sha256(artifacts.canonical_json(asked).encode()).hexdigest()
+    return hashlib.sha256(file_io.canonical_json(asked).encode()).hexdigest()
 
 
 def _require_known(labels: list[str], asked: list[Item], where: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid import artifacts
+from prunegrid import artifacts, file_io
 from prunegrid.errors import PrunegridError, nearest
 from prunegrid.sources import columns, hub_data, local, readers, wheel
 from prunegrid.sources.fetched import describe, facts
@@ -211,7 +211,7 @@ def write(rows: list[dict[str, str]], path: Path) -> str:
     """Return the SHA-256 over the rows' canonical JSON after writing them as Parquet."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(artifacts.canonical_json(row).encode() + b"\n")
+        digest.update(file_io.canonical_json(row).encode() + b"\n")
     schema = pyarrow.schema([(name, pyarrow.string()) for name in rows[0]])
     table = pyarrow.Table.from_pylist(rows, schema=schema)
     artifacts.require_space(path.parent, table.nbytes)

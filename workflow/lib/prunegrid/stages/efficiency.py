@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, checkpoint, side_by_side, sparse_kernels, timed_work, timing
+from prunegrid import checkpoint, file_io, side_by_side, sparse_kernels, timed_work, timing
 from prunegrid.timing import CELL
 
 
@@ -23,7 +23,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     facts["sparse_kernels"] = sparse
     facts["sizes"] = _sizes(loaded, out, job.where) if settings["sizes"] else None
     every["sparse_kernel_repetitions"] = sparse_raw
-    artifacts.write_json(out / "efficiency.json", {**facts, **every})
+    file_io.write_json(out / "efficiency.json", {**facts, **every})
     weights = loaded.record
     return {
         "weights": weights,

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunegrid import artifacts, blocks, checkpoint, clock, forward, held, prompts, ranks, training
+from prunegrid import blocks, checkpoint, clock, file_io, forward, held, prompts, ranks, training
 from prunegrid.errors import PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.imports import importing
@@ -80,7 +80,7 @@ class Context:
             return None
         rows = [[(r.prompt, r.response) for r in group] for group in (self.examples, self.dev)]
         parts = [self.settings, self.seed, self.checkpoint.record["sha256"], rows]
-        identity = hashlib.sha256(artifacts.canonical_json(parts).encode()).hexdigest()
+        identity = hashlib.sha256(file_io.canonical_json(parts).encode()).hexdigest()
         return training.Store(Path(job.scratch) / "training", every_s, identity)
 
     def targets(self) -> list[str]:
@@ -146,7 +146,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     record = saved.record
     context.facts |= require_kept(context.pruned, saved, settings, job.where)
     story = context.facts | facts.curves() | {"tries": facts.tries, "settings": settings}
-    artifacts.write_json(out / "finetune.json", story)
+    file_io.write_json(out / "finetune.json", story)
     log.info("%s: loss %.4f → %.4f", job.where, facts.losses[0], facts.losses[-1])
     return {"weights": record, "train": _summary(story, facts)}
 

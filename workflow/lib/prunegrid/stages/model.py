@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import artifacts, checkpoint, file_io
 from prunegrid.errors import PrunegridError
 from prunegrid.sources import folder, gguf, hub_model, local, tiny, wheel
 from prunegrid.sources.fetched import Fetched, describe, facts, hashes
@@ -38,7 +38,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     where, wanted = f"{job.where} ({describe(source)})", settings.get("tokenizer", True)
     if source["kind"] == "random":
         model, tokenizer = tiny.build(source, task, dtype, where)
-        digest = artifacts.content_digest({"": {"sha256": artifacts.canonical_json(source)}})
+        digest = artifacts.content_digest({"": {"sha256": file_io.canonical_json(source)}})
         record = facts("random", "random:", f"sha256:{digest}", None, {})
         note: str | None = "random weights, for tests only"
     else:

@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunegrid import artifacts, side_by_side
+from prunegrid import file_io, side_by_side
 from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import AttestationError
 
@@ -40,7 +40,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     loaded, facts, every = side_by_side.measure("passes", settings, parents, job)
     facts["sparse_kernels"] = None
     facts["sizes"] = _sizes(loaded, out, job.where) if settings["sizes"] else None
-    artifacts.write_json(out / "efficiency.json", {**facts, **every})
+    file_io.write_json(out / "efficiency.json", {**facts, **every})
     return {"weights": loaded.record, **facts}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from prunegrid import artifacts, by_block, checkpoint, shared_prune
+from prunegrid import by_block, checkpoint, file_io, shared_prune
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.extent import Extent
 from prunegrid.pruning.engine import prune_model
@@ -62,7 +62,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     inputs = {"tokens": tokens, "norms": norms}
 
     def finish(cell: shared_prune.Cell, report: dict, weights: dict, seconds: float) -> dict:
-        artifacts.write_json(cell.out / "prune.json", report)
+        file_io.write_json(cell.out / "prune.json", report)
         _require_zeros(weights, report, cell.where)
         require_pattern(weights, cell.where)
         return {

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid import artifacts, predicted, scoring
+from prunegrid import file_io, predicted, scoring
 from prunegrid.errors import AttestationError
 from prunegrid.rows import read_rows
 
@@ -47,7 +47,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "metrics": scores.facts,
         "n": len(predictions),
         "empty": scoring.count_empty(predictions),
-        "predictions_sha256": artifacts.file_sha256(path),
+        "predictions_sha256": file_io.file_sha256(path),
     }
 
 

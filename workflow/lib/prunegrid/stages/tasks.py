@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from prunegrid import artifacts, evaluated
+from prunegrid import artifacts, evaluated, file_io
 from prunegrid.checkpoint import Checkpoint
 from prunegrid.errors import PrunegridError
 from prunegrid.harness import definitions, scores
@@ -113,13 +113,13 @@ def items_sha256(samples: list[dict]) -> str:
         [sample[name] for name in ("id", "filter", "doc_hash", "prompt_hash", "target_hash")]
         for sample in samples
     ]
-    return hashlib.sha256(artifacts.canonical_json(asked).encode()).hexdigest()
+    return hashlib.sha256(file_io.canonical_json(asked).encode()).hexdigest()
 
 
 def answers_sha256(samples: list[dict]) -> str:
     """Return one digest over all log-likelihoods: no two sets of weights give the same."""
     answers = [[sample["id"], sample["responses"]] for sample in samples]
-    return hashlib.sha256(artifacts.canonical_json(answers).encode()).hexdigest()
+    return hashlib.sha256(file_io.canonical_json(answers).encode()).hexdigest()
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 import time
 from pathlib import Path
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import checkpoint, file_io
 from prunegrid.extent import Extent
 from prunegrid.imports import importing
 from prunegrid.kept import keep_masks, require_kept
@@ -56,7 +56,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     saved = strategy.transform(context, settings)
     facts = context.facts | require_kept(context.masks, saved, settings, job.where)
     story = {"settings": settings, "linears": context.story, **facts}
-    artifacts.write_json(out / "transform.json", story)
+    file_io.write_json(out / "transform.json", story)
     seconds = time.perf_counter() - began
     log.info("%s: %s, %.1f s", job.where, saved.record["precision"], seconds)
     return {"weights": saved.record, "transform": facts | {"seconds": round(seconds, 3)}}

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, checkpoint
+from prunegrid import checkpoint, file_io
 from prunegrid.blocks import oriented
 from prunegrid.errors import AttestationError, PrunegridError
 from prunegrid.extent import Extent
@@ -80,7 +80,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     saved = write_smaller(
         model.to("cpu", dtype), plan, removed, parent, extent, out, probe, job.where
     )
-    artifacts.write_json(out / "prune.json", report(plan, removed, scores, story))
+    file_io.write_json(out / "prune.json", report(plan, removed, scores, story))
     return {
         "weights": saved,
         **{key: settings[key] for key in ("method", "pattern", "sparsity", "units", "update")},

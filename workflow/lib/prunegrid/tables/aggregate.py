@@ -11,8 +11,9 @@ from typing import Any
 import pandas
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST, file_sha256, write_json
+from prunegrid.artifacts import MANIFEST
 from prunegrid.errors import PrunegridError
+from prunegrid.file_io import file_sha256, write_json
 from prunegrid.manifests import contents, sealed
 from prunegrid.tables import examples, expected
 from prunegrid.tables.cliffs import cliff_rows, rising

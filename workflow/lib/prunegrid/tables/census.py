@@ -16,8 +16,9 @@ import pandas
 from tabulate import tabulate
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST, file_sha256, write_json
+from prunegrid.artifacts import MANIFEST
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.file_io import file_sha256, write_json
 from prunegrid.manifests import contents, sealed
 from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid import keys, modules
-from prunegrid.artifacts import file_sha256
 from prunegrid.config import mixtures, shown
 from prunegrid.config.families import fits
 from prunegrid.errors import AttestationError
+from prunegrid.file_io import file_sha256
 from prunegrid.graph import CellPlan, Graph
 from prunegrid.manifests import content_of, read_sealed
 from prunegrid.nm import parse_nm

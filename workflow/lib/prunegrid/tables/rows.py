@@ -10,8 +10,8 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.artifacts import canonical_json
 from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.file_io import canonical_json
 from prunegrid.manifests import read_manifest
 from prunegrid.status import has_failed, read_state, with_label
 from prunegrid.tables import benchmarks, speed

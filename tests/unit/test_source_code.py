@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from prunegrid import code_facts
-from prunegrid.keys import LIBRARY
+from prunegrid import source_code
+from prunegrid.source_code import LIBRARY
 
 SOURCE = "import math\nfrom .beside import x\nNAMES = {'a': (1, 2)}\ndef f():\n    return 1\n"
 CODE = """
 import ast, sys
 from pathlib import Path
-from prunegrid import code_facts
+from prunegrid import source_code
 parses = []
 ast.parse = lambda source, parse=ast.parse: parses.append(1) or parse(source)
 for path in sys.argv[1:]:
-    print(code_facts.facts(Path(path)))
+    print(source_code.facts(Path(path)))
 print(len(parses))
 """
 
@@ -46,7 +46,7 @@ def folder(tmp_path):
 def test_a_second_process_parses_nothing_and_has_the_same_facts(folder):
     path = folder / "one.py"
     first, again = facts(folder, path), facts(folder, path)
-    assert first == ([str(code_facts.Facts(*code_facts.facts(path)))], 1)
+    assert first == ([str(source_code.Facts(*source_code.facts(path)))], 1)
     assert again == (first[0], 0)
     other = folder / "copy.py"
     other.write_text(SOURCE)
@@ -75,7 +75,7 @@ def test_an_edited_file_is_parsed_and_others_stay(folder):
     ],
 )
 def test_what_is_damaged_or_of_another_version_is_made_again(folder, damage):
-    path, kept = folder / "one.py", folder / code_facts.CACHE
+    path, kept = folder / "one.py", folder / source_code.CACHE
     first, _ = facts(folder, path)
     text = kept.read_text()
     kept.write_text(damage(text))

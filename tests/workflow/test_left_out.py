@@ -1,0 +1,88 @@
+"""Code that keys leave out changes no byte of any artifact, however it is written."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from runs import ROOT, Run
+
+from prunegrid.keys import LEFT_OUT
+
+# {module: (text, text in its place)}: each does its work in another way.
+CHANGES = {
+    "prunegrid.artifacts": [
+        ('f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"', 'f".{folder.name}.0.tmp"'),
+        ("if free < needed:", "if free < 2 * needed:"),
+        ("wanted = 0o666 & ~mask", "wanted = 0o600"),
+    ],
+    "prunegrid.clock": [("_running.append(what)", "_running.insert(0, what)")],
+    "prunegrid.errors": [
+        ('f"{where}: {what}"', 'f"In {where}, {what}"'),
+        ("cutoff=0.5", "cutoff=0.9"),
+    ],
+    "prunegrid.imports": [("    gc.disable()", "    gc.collect()"), ("gc.freeze()", "pass")],
+    "prunegrid.malloc": [("2**20", "2**22"), ("_ask(_M_ARENA_MAX, 1)", "_ask(_M_ARENA_MAX, 2)")],
+}
+# Times of other runs are other bytes.
+TIMED = "efficiency"
+MAKE_ALL = """
+import sys
+from pathlib import Path
+from prunegrid.config.load import read_files, validate
+from prunegrid.graph import Graph
+from prunegrid.job import run_step
+from prunegrid.nodes import with_ancestors
+
+root, study = Path(sys.argv[1]), sys.argv[2]
+files = [root / "config.yaml", Path("config.yaml")]
+graph = Graph(validate(read_files(files), files, Path.cwd()), root)
+for node in with_ancestors(graph.study_leaves(study)):
+    run_step(node.params())
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A copy of the library in which all modules that are left out are changed."""
+    place = tmp_path_factory.mktemp("changed") / "lib"
+    shutil.copytree(ROOT / "workflow/lib", place, ignore=shutil.ignore_patterns("__pycache__"))
+    for module, changes in CHANGES.items():
+        path = place.joinpath(*module.split(".")).with_suffix(".py")
+        text = path.read_text()
+        for old, new in changes:
+            assert old in text, f"{module} has no {old!r}"
+            text = text.replace(old, new)
+        path.write_text(text)
+    return place
+
+
+def contents(run):
+    """Return {artifact: digest of its files}."""
+    manifests = (run.folder / "results/artifacts").glob("*/*/manifest.json")
+    return {
+        path.parent.relative_to(run.folder).as_posix(): json.loads(path.read_text())["content"]
+        for path in manifests
+        if path.parent.parent.name != TIMED
+    }
+
+
+def test_each_module_that_is_left_out_is_changed_here():
+    assert CHANGES.keys() == LEFT_OUT.keys()
+
+
+def test_changing_what_is_left_out_changes_no_key_and_no_byte(finished, library, tmp_path):
+    run = Run.fresh(tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MAKE_ALL), str(ROOT), "tiny"],
+        cwd=run.folder,
+        env=run.environment(PYTHONPATH=str(library)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert contents(run) == contents(finished)
