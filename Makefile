@@ -15,7 +15,7 @@ OVER ?=
 
 TORCH := $(shell sed -n 's/.*- \(torch==[^ ]*\).*/\1/p' envs/models.yaml)
 BIN := $(VENV)/bin
-JOBS = $(or $(CORES),$(shell $(BIN)/python -m prunegrid.machine))
+JOBS = $(or $(CORES),$(shell $(BIN)/python -m prunegrid.common.machine))
 # The Python of gpu-check: any with a CUDA build of torch.
 PY ?= $(BIN)/python
 STAMP := $(VENV)/.installed

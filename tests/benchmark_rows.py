@@ -68,9 +68,9 @@ def hellaswag(count: int, seed: int = 0) -> list[dict]:
 
 def subjects() -> list[str]:
     """Return the subjects of MMLU, as the harness has them."""
-    from prunegrid.harness import definitions
+    from prunegrid.evaluation.harness import task_definitions
 
-    return sorted(filter(None, definitions.find("mmlu", "here").subsets.values()))
+    return sorted(filter(None, task_definitions.find("mmlu", "here").subsets.values()))
 
 
 def mmlu(each: int, seed: int = 0) -> list[dict]:
@@ -130,8 +130,10 @@ def model(folder: Path, positions: int = 512, seed: int = 1) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from prunegrid import artifacts, checkpoint, file_io
-    from prunegrid.sources.tiny import byte_tokenizer
+    from prunegrid.artifacts import artifact_folder
+    from prunegrid.common import file_io
+    from prunegrid.data.sources.tiny import byte_tokenizer
+    from prunegrid.models import checkpoint
 
     config = AutoConfig.for_model(
         "llama",
@@ -152,5 +154,5 @@ def model(folder: Path, positions: int = 512, seed: int = 1) -> Path:
     folder.mkdir(parents=True)
     tokenizer = byte_tokenizer(max_length=positions, add_bos=False, encoder=False)
     record = checkpoint.write_plain(made, tokenizer, folder, pattern=None).record
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": {"weights": record}})
     return folder

@@ -6,8 +6,8 @@ import math
 
 import pandas
 
-from prunegrid.claims.claim import Claim
-from prunegrid.claims.finished import Finished, gather
+from prunegrid.tables.claims.claim import Claim
+from prunegrid.tables.claims.table_reader import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
 NAMES = {"ppl_*": "ppl_2048_nonoverlap", "acc*": "acc"}

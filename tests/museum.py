@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
 
 
 @contextlib.contextmanager

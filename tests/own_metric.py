@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prunegrid import scoring
+from prunegrid.evaluation import scoring
 
 LIBRARY = Path(scoring.__file__).parents[1]
 UP = {"higher_is_better": True}

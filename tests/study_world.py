@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from prunegrid import artifacts, file_io
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
 from prunegrid.config.load import validate
-from prunegrid.costs import WEIGHTS_MADE
-from prunegrid.graph import Graph
-from prunegrid.nodes import Node
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import WEIGHTS_MADE, Node
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,12 +29,14 @@ def graph(evaluations=("wikipedia-512",), tunings=("none", "demo-full"), **top) 
 
 def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) -> Path:
     """Write the artifact of a node below the working directory; return its folder."""
-    with artifacts.writing(node.path) as out:
+    with artifact_folder.writing(node.path) as out:
         (out / "small.json").write_text(node.label)
         if node.stage in ("model", *WEIGHTS_MADE):
             (out / "model.safetensors").write_bytes(bytes(4 * parameters))
-        files = artifacts.list_files(out)
-        parents = {role: artifacts.recorded(parent.path) for role, parent in node.parents.items()}
+        files = artifact_folder.list_files(out)
+        parents = {
+            role: artifact_folder.recorded(parent.path) for role, parent in node.parents.items()
+        }
         weights = parents.get("weights") or parents.get("model")
         kept = ("key", "stage", "content")
         manifest = {
@@ -54,9 +56,9 @@ def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) 
             "seconds": seconds,
             "peak_memory_bytes": 10**8,
             "files": files,
-            "content": artifacts.content_digest(files),
+            "content": artifact_folder.content_digest(files),
             "record": {"weights": {"parameters": parameters}},
             **facts,
         }
-        file_io.write_json(out / artifacts.MANIFEST, manifest)
+        file_io.write_json(out / artifact_folder.MANIFEST, manifest)
     return node.path

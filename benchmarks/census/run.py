@@ -49,12 +49,12 @@ def measure(folder: Path) -> None:
     import torch
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401 - what any census of a GPT-2 imports
 
-    from prunegrid import census
     from prunegrid.config.census import DECADES
+    from prunegrid.models import weight_census
 
     torch.set_num_threads(1)
     before, began = _peak(), time.perf_counter()
-    found = census.take(folder, DECADES)
+    found = weight_census.take(folder, DECADES)
     seconds = time.perf_counter() - began
     facts = {"imports_mb": before, "peak_mb": _peak(), "seconds": round(seconds, 1)}
     print(json.dumps(facts | {"parameters": found.facts["parameters"]}))

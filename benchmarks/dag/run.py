@@ -88,9 +88,9 @@ def prepare(folder: Path, cells: int, made: bool) -> None:
 def pretend(folder: Path) -> None:
     """Write a manifest, and nothing else, for every node of the study but the last cell's."""
     sys.path.insert(0, str(ROOT / "workflow/lib"))
-    from prunegrid import file_io
+    from prunegrid.common import file_io
     from prunegrid.config.load import read_files, validate
-    from prunegrid.graph import Graph
+    from prunegrid.graph.graph import Graph
 
     files = [ROOT / "config.yaml", folder / "dag.yaml"]
     graph = Graph(validate(read_files(files), files, folder), ROOT)

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import psutil
 
-from prunegrid import machine, run
+from prunegrid.commands import run
+from prunegrid.common import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_S = 2.0

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from worker import Check, Setting
 
-from prunegrid.blocks import oriented, prunable
-from prunegrid.perplexity import plan_windows, window_losses
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common.determinism import settle_torch
+from prunegrid.evaluation.perplexity import plan_windows, window_losses
+from prunegrid.models.blocks import oriented, prunable
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.together import prune_together
-from prunegrid.runtime import settle_torch
+from prunegrid.pruning.shared_statistics import prune_together
 
 CELLS = {
     "wanda 50%": Recipe("wanda", sparsity=0.5),

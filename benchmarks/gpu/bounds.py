@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 
-from prunegrid.runtime import settle_torch  # noqa: E402
+from prunegrid.common.determinism import settle_torch  # noqa: E402
 
 AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",

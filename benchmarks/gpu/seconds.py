@@ -18,8 +18,8 @@ from lines import LINES  # noqa: E402
 from report import Row, failed, judged  # noqa: E402
 from worker import Check, Setting  # noqa: E402
 
-from prunegrid.meters import peak_memory, synchronize  # noqa: E402
-from prunegrid.runtime import settle_torch  # noqa: E402
+from prunegrid.common.determinism import settle_torch  # noqa: E402
+from prunegrid.common.device_meters import peak_memory, synchronize  # noqa: E402
 
 SMALL = {
     "hidden_size": 64,

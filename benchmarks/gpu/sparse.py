@@ -11,11 +11,12 @@ from report import NotRun, Row, judged
 from torch import nn
 from worker import Check, Setting
 
-from prunegrid import sparse_kernels, timed_work, timing
-from prunegrid.blocks import prunable
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common.determinism import settle_torch
+from prunegrid.evaluation import speed, timed_work
+from prunegrid.models import sparse_kernels
+from prunegrid.models.blocks import prunable
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.runtime import settle_torch
 
 BLOCKS = 4
 # bfloat16 has steps of 0.4%; both kernels sum in float32 and round once a product.
@@ -49,7 +50,7 @@ def same_numbers(setting: Setting) -> Iterator[Row]:
     yield judged("2:4 kernels: largest difference of logits", off, high=LOGITS)
 
 
-def speed(setting: Setting) -> Iterator[Row]:
+def speed_up(setting: Setting) -> Iterator[Row]:
     """Yield how much faster prefill is in sparse kernels, at the widths of a 7B model."""
     _require(setting.device)
     sizes = {} if setting.small else LARGE
@@ -70,7 +71,7 @@ def speed(setting: Setting) -> Iterator[Row]:
 def _prefill_seconds(model: nn.Module, rounds: dict, device: str) -> float:
     """Return the median seconds of a prompt's pass."""
     work = timed_work.generation(model, rounds, device, "2:4 kernels")
-    turns, _ = timing.measure({"model": work}, rounds, device)
+    turns, _ = speed.measure({"model": work}, rounds, device)
     return statistics.median(turn.seconds["prefill"] for turn in turns)
 
 
@@ -93,4 +94,4 @@ def _pruned(model: nn.Module, setting: Setting) -> nn.Module:
     return model
 
 
-CHECKS = [Check("2:4 kernels", same_numbers), Check("2:4 kernels, speed", speed)]
+CHECKS = [Check("2:4 kernels", same_numbers), Check("2:4 kernels, speed", speed_up)]

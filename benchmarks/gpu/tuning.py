@@ -13,11 +13,11 @@ from report import NotRun, Row, judged
 from torch import Tensor, nn
 from worker import Check, Setting
 
-from prunegrid.blocks import prunable
-from prunegrid.kept import count_filled, keep_masks
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common.determinism import settle_torch
+from prunegrid.models.blocks import prunable
+from prunegrid.models.zero_masks import count_filled, keep_masks
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.runtime import settle_torch
 
 ADAPTER = {"rank": 16, "alpha": 32, "dropout": 0.0}
 BATCH, STEPS, ROUNDS = 4, 5, 4
@@ -58,7 +58,7 @@ def lora(setting: Setting) -> Iterator[Row]:
 def qlora(setting: Setting) -> Iterator[Row]:
     """Yield the rows of LoRA over NF4 weights."""
     _require("peft", "bitsandbytes")
-    from prunegrid import quantized
+    from prunegrid.models import quantized
 
     settle_torch(1)
     base, masks = _pruned(setting)
@@ -98,7 +98,7 @@ def _rows(
         models: "masked" and "plain": the base that gets an adapter under the mask, or without.
         masks: bool [d_out, d_in] by linear, True = kept.
     """
-    from prunegrid import masked_lora
+    from prunegrid.models import masked_lora
 
     autocast = setting.on_gpu and torch.cuda.get_device_capability() >= (8, 0)
     steps: dict[str, Callable] = {}
@@ -129,7 +129,7 @@ def _rows(
 
 def _trainer(model: nn.Module, autocast: bool, setting: Setting) -> Callable:
     """Return a function that trains some steps and returns their facts."""
-    from prunegrid import training
+    from prunegrid.finetuning import training
 
     inner = model.get_base_model()
     length = 32 if setting.small else 512
@@ -149,7 +149,7 @@ def _trainer(model: nn.Module, autocast: bool, setting: Setting) -> Callable:
 @torch.no_grad()
 def _filled(model: nn.Module, masks: dict[str, Tensor]) -> int:
     """Return how many pruned weights are not zero any more in base and adapter together."""
-    from prunegrid import masked_lora
+    from prunegrid.models import masked_lora
 
     def weights() -> Iterator[tuple[str, Tensor, Tensor]]:
         for name, layer in masked_lora.layers(model).items():

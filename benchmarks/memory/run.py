@@ -77,8 +77,10 @@ def write_model(folder: Path, shape: Shape) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
-    from prunegrid import by_block, file_io, shards
-    from prunegrid.extent import BLOCKS_ONLY
+    from prunegrid.common import file_io
+    from prunegrid.models import shards
+    from prunegrid.models.prunable import BLOCKS_ONLY
+    from prunegrid.pruning import offload
 
     config = AutoConfig.for_model(
         "llama",
@@ -118,7 +120,7 @@ def write_model(folder: Path, shape: Shape) -> None:
     file_io.write_json(
         folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places}
     )
-    model = by_block.ByBlock(folder, "cpu").model
+    model = offload.ByBlock(folder, "cpu").model
     record = shards.measure(model, folder, None, "none", BLOCKS_ONLY)
     file_io.write_json(folder / "manifest.json", {"record": {"weights": record}})
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import subject
 import torch
 
-from prunegrid.pruning.products import FastLinear
+from prunegrid.pruning.fast_linear import FastLinear
 
 TOKENS = subject.SAMPLES * subject.LENGTH
 D, F = subject.HIDDEN, subject.FFN

@@ -16,9 +16,9 @@ import subject
 import torch
 from torch import Tensor, nn
 
-from prunegrid.pruning.engine import prune_model
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.together import prune_together
+from prunegrid.pruning.shared_statistics import prune_together
 
 HALF = {"pattern": "unstructured", "sparsity": 0.5}
 FIVE = (

@@ -23,22 +23,15 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 
-from prunegrid.runtime import settle_torch  # noqa: E402 - it needs the path above
+from prunegrid.common.determinism import settle_torch  # noqa: E402 - it needs the path above
 
 settle_torch(1)
 
-from prunegrid import (  # noqa: E402
-    artifacts,
-    checkpoint,
-    counters,
-    disturbed,
-    file_io,
-    meters,
-    resources,
-    speed_ratio,
-    timed_work,
-    timing,
-)
+from prunegrid.artifacts import artifact_folder  # noqa: E402
+from prunegrid.common import cpu_counters, device_meters, file_io  # noqa: E402
+from prunegrid.evaluation import disturbance, speed, speed_ratio, timed_work  # noqa: E402
+from prunegrid.models import checkpoint  # noqa: E402
+from prunegrid.running import resources  # noqa: E402
 from prunegrid.stages import efficiency, transform  # noqa: E402
 
 PLAIN = {"prompt_tokens": 128, "batch_size": 1}
@@ -67,7 +60,7 @@ def random_model():
 
 def finish(folder: Path, weights: dict) -> None:
     """Write the manifest's record, as far as a timing reads it."""
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": weights}})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": {"weights": weights}})
 
 
 def make(folder: Path) -> None:
@@ -118,7 +111,7 @@ def one(folder: Path, name: str, chosen: list[str]) -> None:
     count = record["parameters"] * len(parents)
     precision = None if name in ("dense", "pruned") else name
     step = resources.Step("efficiency", settings, count, precision=precision)
-    measured = max(most[0], meters.peak_memory()) / 1e6
+    measured = max(most[0], device_meters.peak_memory()) / 1e6
     said = ", ".join(chosen)
     print(f"| {name} | {said} | {measured:,.0f} | {resources.memory(step):,.0f} |", flush=True)
 
@@ -133,13 +126,13 @@ def ratio(rounds: int, tries: int) -> None:
     print("| beside | phase | ratio (99.9%) | disturbed |\n| --- | --- | --- | --- |")
     for name in cells:
         for _ in range(tries):
-            here = counters.Machine()
+            here = cpu_counters.Machine()
             works = {
                 role: timed_work.generation(each, settings, "cpu", name)
                 for role, each in (("dense", model), ("cell", cells[name]))
             }
-            turns, _ = timing.measure(works, settings, "cpu", here)
-            why = "; ".join(disturbed.reasons(turns, here.capacity, "cpu"))
+            turns, _ = speed.measure(works, settings, "cpu", here)
+            why = "; ".join(disturbance.reasons(turns, here.capacity, "cpu"))
             for phase, found in speed_ratio.ratios(turns, "cell", "dense").items():
                 shown = f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
                 print(f"| {name} | {phase} | {shown} | {why} |", flush=True)

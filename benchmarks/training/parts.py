@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow/lib"))
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from prunegrid.masked_product import Scratch, _under, masked_sum  # noqa: E402
+from prunegrid.models.masked_product import Scratch, _under, masked_sum  # noqa: E402
 
 D_OUT, D_IN, RANK = 1536, 576, 16
 

@@ -43,14 +43,14 @@ def llama(layers: int, width: int, vocabulary: int) -> nn.Module:
 
 def variant(name: str, sizes: tuple[int, int, int], cast: bool) -> Callable[[Tensor], None]:
     """Return what takes one optimizer step of a variant on token ids [1, tokens]."""
-    from prunegrid import kept, masked_lora, quantized
-    from prunegrid.pruning.engine import prune_model
+    from prunegrid.finetuning.training import sparsity
+    from prunegrid.models import masked_lora, quantized, zero_masks
+    from prunegrid.pruning.layerwise import prune_model
     from prunegrid.pruning.recipe import Recipe
-    from prunegrid.training import masking
 
     model = llama(*sizes)
     prune_model(model, Recipe("magnitude", "2:4"))
-    masks = kept.keep_masks(model, "2:4")
+    masks = zero_masks.keep_masks(model, "2:4")
     mask_weights = mask_gradients = None
     if name.startswith("qlora"):
         with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def variant(name: str, sizes: tuple[int, int, int], cast: bool) -> Callable[[Ten
         if hasattr(quantized, "hold_weights"):
             quantized.hold_weights(model, True)
     elif name.endswith("masked"):
-        mask_weights, mask_gradients = masking.masker(model, masks)
+        mask_weights, mask_gradients = sparsity.masker(model, masks)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
     model.train()
@@ -111,7 +111,7 @@ def lengths(count: int) -> list[int]:
 
 def training_pads(size: int) -> float:
     """Return the share of pads among the positions of an epoch's batches of so many rows."""
-    from prunegrid import training
+    from prunegrid.finetuning import training
 
     rows = [training.Example([1] * (length - 30), [1] * 30) for length in lengths(320)]
     settings = {"batch_size": size, "accumulate": 1, "epochs": 1, "max_steps": None}
@@ -127,8 +127,8 @@ def generation_pads(count: int, size: int) -> dict[str, float]:
 
     Its forward passes are counted, not what the library says of them.
     """
-    from prunegrid import generation
-    from prunegrid.prompts import Prompt
+    from prunegrid.data.prompts import Prompt
+    from prunegrid.evaluation import generation
 
     model = llama(2, 64, 512).eval()
     with torch.no_grad():

@@ -87,7 +87,7 @@ def test_members_of_a_group_run_one_after_another(whole):
 
 def test_a_job_killed_for_memory_is_tried_again_with_more(calm, tmp_path):
     run = calm.copy(tmp_path / "run", project=True).without("finetune", "predictions", "scores")
-    run.edit("workflow/lib/prunegrid/resources.py", "FIXED_MB = 600", "FIXED_MB = 240")
+    run.edit("workflow/lib/prunegrid/running/resources.py", "FIXED_MB = 600", "FIXED_MB = 240")
     code, said = run.on_slurm("results/long.parquet")
     assert code == 0, said[-6000:]
     tuned = [job for job in run.jobs() if job["what"] == "finetune"]

@@ -9,10 +9,10 @@ import pytest
 from hub_server import commit_of, hub_server
 from huggingface_hub import constants
 
-from prunegrid.errors import PrunegridError
-from prunegrid.logs import configure_logging
-from prunegrid.sources import hub as hubs
-from prunegrid.sources import hub_model
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.logs import configure_logging
+from prunegrid.data.sources import hub as hubs
+from prunegrid.data.sources import hub_model
 
 SECRET = "a-token-of-no-usual-form-4711"
 REPO = "tests/opt-safetensors"

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
 import tiny  # noqa: E402
 
-from prunegrid import evaluated, masked_lora, parts  # noqa: E402
+from prunegrid.models import masked_lora, open_checkpoint, split_checkpoint  # noqa: E402
 from prunegrid.stages import efficiency, finetune, predictions  # noqa: E402
 
 pytestmark = [
@@ -46,7 +46,7 @@ def test_learns_and_keeps_zeros(tmp_path, strategy, kind, autocast):
     assert facts["nm_valid"] is True and facts["sparsity_effective"] >= 0.5
     assert train["peak_memory_bytes"] > 0
     for device in ("cpu", DEVICE):
-        assert evaluated.load(out, device).record == facts
+        assert open_checkpoint.load(out, device).record == facts
 
 
 @pytest.mark.parametrize("packing", ["nf4", "int8"])
@@ -61,11 +61,11 @@ def test_qlora(tmp_path, packing, checkpointing):
     ids = torch.randint(3, 40, (2, 9))
     logits = []
     for device in ("cpu", DEVICE):
-        model = evaluated.load(out, device).model
+        model = open_checkpoint.load(out, device).model
         with torch.no_grad():
             logits.append(model(input_ids=ids.to(device)).logits.cpu())
     assert torch.allclose(*logits, atol=1e-2)
-    assert set(masked_lora.layers(model)) and parts.split_tensors(model)["masks"]
+    assert set(masked_lora.layers(model)) and split_checkpoint.split_tensors(model)["masks"]
 
 
 def test_generates_and_is_timed(tmp_path):

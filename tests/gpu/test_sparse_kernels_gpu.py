@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 
 import tiny  # noqa: E402
 
-from prunegrid import sparse_kernels  # noqa: E402
+from prunegrid.models import sparse_kernels  # noqa: E402
 from prunegrid.stages import efficiency  # noqa: E402
 
 DEVICE = "cuda:0"

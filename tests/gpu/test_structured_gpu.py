@@ -16,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 import shrunken  # noqa: E402
 from architectures import build  # noqa: E402
 
-from prunegrid import artifacts, checkpoint, file_io  # noqa: E402
-from prunegrid.structured import stage  # noqa: E402
+from prunegrid.artifacts import artifact_folder  # noqa: E402
+from prunegrid.common import file_io  # noqa: E402
+from prunegrid.models import checkpoint  # noqa: E402
+from prunegrid.pruning.structured import stage  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,7 +41,7 @@ def test_the_same_units_go_as_on_the_cpu(tmp_path, method, name, units):
         job.device = device
         parents = {"weights": weights, "calibration": tokens}
         record = stage.run(asked, parents, out, job)
-        file_io.write_json(out / artifacts.MANIFEST, {"record": record})
+        file_io.write_json(out / artifact_folder.MANIFEST, {"record": record})
         stories.append(file_io.read_json(out / "prune.json"))
         tensors.append(checkpoint.load(out).tensors)
     gone = [

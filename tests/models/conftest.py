@@ -2,10 +2,11 @@
 
 import pytest
 
-from prunegrid import meters, peak
+from prunegrid.common import device_meters
+from prunegrid.evaluation import peak_memory
 
 
 @pytest.fixture(autouse=True)
 def no_process_of_its_own(monkeypatch):
     """Peak memory is read in this process: starting another takes seconds (see test_peak)."""
-    monkeypatch.setattr(peak, "alone", lambda *_: meters.peak_memory())
+    monkeypatch.setattr(peak_memory, "alone", lambda *_: device_meters.peak_memory())

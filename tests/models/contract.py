@@ -23,8 +23,8 @@ from architectures import (
 from rounding import close
 from torch import Tensor, nn
 
-from prunegrid import blocks, calibration, checkpoint, loading
-from prunegrid.pruning import engine, replay
+from prunegrid.models import blocks, checkpoint, loading
+from prunegrid.pruning import calibration_pass, layerwise, replay
 from prunegrid.pruning.recipe import Recipe
 
 
@@ -110,7 +110,7 @@ def check_forward(model: nn.Module, name: str, tokens: Tensor) -> None:
 
 def check_norms(model: nn.Module, name: str, tokens: Tensor) -> None:
     """The calibration's norms are those of what the linears are given in the model's forward."""
-    norms = calibration.dense_norms(model, tokens)
+    norms = calibration_pass.dense_norms(model, tokens)
     linears = flat(linears_inside(model, name))
     assert norms.keys() == linears.keys()
     for key, given in inputs_of(model, linears, tokens).items():
@@ -123,7 +123,7 @@ def check_pruned(model: nn.Module, name: str, tokens: Tensor, recipe: Recipe, ho
     """2:4 is where the inputs are, in every linear of every block, and nothing else changes."""
     before = {key: value.clone() for key, value in model.state_dict().items()}
     tied = ties(model)
-    report = engine.prune_model(model, recipe, tokens=tokens, propagation=how)
+    report = layerwise.prune_model(model, recipe, tokens=tokens, propagation=how)
     linears = flat(linears_inside(model, name))
     assert report.keys() == linears.keys()
     for key, module in linears.items():
@@ -161,7 +161,7 @@ def check_saved(model: nn.Module, name: str, tokens: Tensor, folder: Path) -> No
 def check_sequential(model: nn.Module, name: str, tokens: Tensor) -> None:
     """Wanda as in its paper: by the inputs that a forward of the model pruned so far gives."""
     slow = copy.deepcopy(model)
-    engine.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens)
+    layerwise.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens)
     pruned = flat(linears_inside(model, name))
     for linears in linears_inside(slow, name).values():
         for key, given in inputs_of(slow, linears, tokens).items():

@@ -13,8 +13,10 @@ from architectures import build
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from prunegrid import artifacts, checkpoint, file_io
-from prunegrid.structured import stage
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.models import checkpoint
+from prunegrid.pruning.structured import stage
 
 LLAMA_MLP = (("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
 LLAMA_HEADS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
@@ -43,7 +45,7 @@ def artifact(folder: Path, model: nn.Module) -> Path:
     """Return a weights artifact of a model."""
     folder.mkdir(parents=True)
     record = checkpoint.write_plain(model, None, folder, None).record
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": record}})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": {"weights": record}})
     return folder
 
 
@@ -82,7 +84,7 @@ def shrink(folder: Path, weights: Path, tokens: Tensor | None, **asked) -> tuple
     if tokens is not None:
         parents["calibration"] = calibration(folder.with_name(f"{folder.name}-calibration"), tokens)
     record = stage.run(settings(**asked), parents, folder, job(folder / "scratch"))
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": record})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": record})
     return record, file_io.read_json(folder / "prune.json")
 
 

@@ -11,9 +11,9 @@ from test_prune_stage import SAMPLES, WANDA, Job, record_of, run_prune, write_ar
 from torch import nn
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, BertConfig, BertModel
 
-from prunegrid import checkpoint, loading, weights_record
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import folder
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import model_folder
+from prunegrid.models import checkpoint, loading, weights_record
 from prunegrid.stages import calibration, model
 
 RANDOM = {
@@ -62,12 +62,12 @@ def test_from_a_source_to_pruned_weights(tmp_path, task, propagation):
 
 
 def load(place, task):
-    return folder.load(place, [p.name for p in place.iterdir()], task, torch.float32, "here")
+    return model_folder.load(place, [p.name for p in place.iterdir()], task, torch.float32, "here")
 
 
 @pytest.fixture
 def no_tokenizer(monkeypatch):
-    monkeypatch.setattr(folder, "read_tokenizer", lambda *_: None)
+    monkeypatch.setattr(model_folder, "read_tokenizer", lambda *_: None)
 
 
 @pytest.mark.parametrize("saved_by", ["its authors", "this program"])

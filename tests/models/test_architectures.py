@@ -28,8 +28,8 @@ from contract import (
 )
 from rounding import close
 
-from prunegrid import blocks, calibration
-from prunegrid.pruning import engine, recipe, replay
+from prunegrid.models import blocks
+from prunegrid.pruning import calibration_pass, layerwise, recipe, replay
 from prunegrid.pruning.recipe import Recipe
 
 ALL = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -94,8 +94,8 @@ def test_every_method_prunes_in_the_right_orientation(name, tokens, method):
 def test_every_propagation_reaches_every_linear(name, tokens, how, method):
     model = build(name)
     if (method, how) == ("wanda", "dense"):
-        norms = calibration.dense_norms(model, tokens)
-        report = engine.prune_model(model, WANDA, norms=norms, propagation=how)
+        norms = calibration_pass.dense_norms(model, tokens)
+        report = layerwise.prune_model(model, WANDA, norms=norms, propagation=how)
         assert report.keys() == flat(linears_inside(model, name)).keys()
     else:
         check_pruned(model, name, tokens, Recipe(method, "2:4"), how)
@@ -111,7 +111,7 @@ def test_single_pass_uses_the_inputs_that_pruned_linears_give(name, tokens):
     model = build(name)
     linears = flat(linears_inside(model, name))
     dense = {key: by_output(module).clone() for key, module in linears.items()}
-    engine.prune_model(
+    layerwise.prune_model(
         model, Recipe("wanda", sparsity=0.5), tokens=tokens, propagation="single-pass"
     )
     for key, given in inputs_of(model, linears, tokens).items():
@@ -125,7 +125,7 @@ def test_a_block_that_calls_a_linear_twice_is_pruned_sequentially(name, tokens):
     pruned = {}
     for how in ("single-pass", "sequential"):
         model = build(name)
-        engine.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens, propagation=how)
+        layerwise.prune_model(model, Recipe("wanda", sparsity=0.5), tokens=tokens, propagation=how)
         pruned[how] = model.state_dict()
     assert replay.Replay(model, blocks.find_blocks(model), tokens).repeating == {0, 1, 2}
     for key, value in pruned["sequential"].items():
@@ -148,7 +148,7 @@ def test_t5_in_half_precision_keeps_what_it_keeps_in_float32(tokens, tmp_path):
 @torch.no_grad()
 def test_linears_of_cross_attention_share_the_encoders_statistics(kind, tokens):
     model = build(kind)
-    stats = engine.dense_stats
+    stats = layerwise.dense_stats
     walked = replay.Replay(model, blocks.find_blocks(model), tokens)
     for index, block in enumerate(walked.blocks.names):
         found = stats(walked, index, "hessian")
@@ -170,7 +170,7 @@ def test_a_linear_that_is_called_twice_has_the_statistics_of_both_calls(tokens):
     linears = flat(linears_inside(model, name))
     expected = inputs_of(model, linears, tokens)
     walked = replay.Replay(model, blocks.find_blocks(model), tokens)
-    found = engine.dense_stats(walked, 0, "hessian")
+    found = layerwise.dense_stats(walked, 0, "hessian")
     for key, stats in found.items():
         inputs = torch.cat(expected[key])
         assert stats.tokens == len(inputs)
@@ -195,7 +195,7 @@ def test_a_transposed_conv1d_is_found(monkeypatch, tokens):
     monkeypatch.setattr(blocks, "oriented", transposed)
     with pytest.raises(AssertionError):
         check_orientation(build("gpt2"), "gpt2", tokens)
-    for module in (recipe, engine):
+    for module in (recipe, layerwise):
         monkeypatch.setattr(module, "oriented", transposed)
     with pytest.raises(AssertionError):
         check_pruned(build("gpt2"), "gpt2", tokens, Recipe("magnitude", "2:4"), "sequential")
@@ -235,7 +235,7 @@ def test_a_block_left_out_is_found(monkeypatch, tokens, name, left_out):
             found, names=names, modules=modules, linears={n: found.linears[n] for n in names}
         )
 
-    for module in (blocks, engine, calibration):
+    for module in (blocks, layerwise, calibration_pass):
         monkeypatch.setattr(module, "find_blocks", without)
     with pytest.raises(AssertionError):
         check_linears(build(name), name)

@@ -11,9 +11,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from prunegrid import metric_modules
-from prunegrid.errors import PrunegridError
-from prunegrid.scoring import score
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import metric_loader
+from prunegrid.evaluation.scoring import score
 
 WORDS = [
     "the",
@@ -146,7 +146,7 @@ def test_scores_do_not_depend_on_the_order_of_the_rows(encoder):
 
 
 def test_batches_are_made_by_length_whatever_the_hash_seed(encoder, monkeypatch):
-    metric = metric_modules.load("bertscore", {"layer": 2, "batch_size": 1})
+    metric = metric_loader.load("bertscore", {"layer": 2, "batch_size": 1})
     code, batches = metric.code, []
     plain = code.Encoder.embed
     monkeypatch.setattr(

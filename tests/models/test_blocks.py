@@ -8,10 +8,10 @@ from architectures import build
 from rounding import close
 from torch import nn
 
-from prunegrid.blocks import find_blocks, prunable
-from prunegrid.errors import PrunegridError
-from prunegrid.forward import max_positions
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import find_blocks, prunable
+from prunegrid.models.forward import max_positions
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.replay import Replay
 

@@ -12,9 +12,10 @@ from test_prune_stage import SAMPLES, SPARSEGPT, WANDA, Job, record_of, write_ar
 from test_prune_stage import parents as parents  # a fixture
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import blocks, by_block, checkpoint
-from prunegrid.errors import AttestationError
-from prunegrid.pruning.boundary import Boundary, Storage
+from prunegrid.common.errors import AttestationError
+from prunegrid.models import blocks, checkpoint
+from prunegrid.pruning import offload
+from prunegrid.pruning.hidden_states import Boundary, Storage
 from prunegrid.stages import calibration, prune
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/memory/run.py"
@@ -110,14 +111,14 @@ def test_one_block_is_in_memory_at_a_time(tmp_path, folder, calibrated, monkeypa
         held = [next(b.parameters()).device.type != "meta" for b in self.blocks.modules]
         counts.append(sum(held))
 
-    load = by_block.ByBlock._load
-    monkeypatch.setattr(by_block.ByBlock, "_load", count)
+    load = offload.ByBlock._load
+    monkeypatch.setattr(offload.ByBlock, "_load", count)
     pruned(tmp_path, folder, calibrated[0], SPARSEGPT, BY_BLOCK)
     assert counts and max(counts) == 1
 
 
 def test_the_model_by_block_computes_what_it_is(folder):
-    whole, part = checkpoint.load(folder).model, by_block.ByBlock(folder, "cpu")
+    whole, part = checkpoint.load(folder).model, offload.ByBlock(folder, "cpu")
     tokens = torch.arange(24)[None]
     with torch.no_grad():
         assert torch.equal(part.model(tokens).logits, whole(tokens).logits)
@@ -136,7 +137,7 @@ def test_swapped_weights_are_noticed(folder, tmp_path):
     manifest["record"]["weights"]["sha256"] = "0" * 64
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(AttestationError, match="sha256"):
-        by_block.open_dense(copy, Job(tmp_path, memory=BY_BLOCK))
+        offload.open_dense(copy, Job(tmp_path, memory=BY_BLOCK))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10])

@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save_file
 from test_prune_stage import Job, run_prune, write_artifact, write_model
 from transformers import AutoConfig
 
-from prunegrid import artifacts, census, checkpoint, file_io
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.config.census import DECADES
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.models import checkpoint, weight_census
 from prunegrid.stages import census as stage
 from prunegrid.stages import model as model_stage
 
-LIBRARY = Path(census.__file__).resolve().parents[1]
+LIBRARY = Path(weight_census.__file__).resolve().parents[1]
 
 
 def brute_force(weights, edges):
@@ -51,7 +53,7 @@ def saved(folder, model, **named):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_counts_are_those_of_every_single_weight(tmp_path, name):
     model = build(name)
-    found = census.take(saved(tmp_path, model), DECADES)
+    found = weight_census.take(saved(tmp_path, model), DECADES)
     named = dict(model.named_parameters())
     assert {entry["name"] for entry in found.tensors} == named.keys()
     for entry in found.tensors:
@@ -72,34 +74,34 @@ def test_edges_are_exact_in_every_precision(dtype):
         near += [value, up, down, -value, -up]
     smallest = torch.finfo(dtype).smallest_normal
     tensor = torch.stack([*near, *(torch.tensor(x, dtype=dtype) for x in (0.0, -0.0, smallest))])
-    assert census.count(tensor, edges) == brute_force(tensor, edges)
-    assert census.count(tensor, edges)[0] == 2
+    assert weight_census.count(tensor, edges) == brute_force(tensor, edges)
+    assert weight_census.count(tensor, edges)[0] == 2
 
 
 def test_a_weight_on_an_edge_is_above_it_and_a_rounded_one_where_it_is():
-    half = census.count(torch.tensor([0.5, -0.5]), [0.5])
+    half = weight_census.count(torch.tensor([0.5, -0.5]), [0.5])
     assert half == [0, 0, 2]
     # float32's 0.001 is a little more than 0.001, its 0.000001 a little less than that.
-    assert census.count(torch.tensor([1e-3]), [1e-3]) == [0, 0, 1]
-    assert census.count(torch.tensor([1e-6]), [1e-6]) == [0, 1, 0]
+    assert weight_census.count(torch.tensor([1e-3]), [1e-3]) == [0, 0, 1]
+    assert weight_census.count(torch.tensor([1e-6]), [1e-6]) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "t5", "deberta-v2-xlarge"])
 def test_neither_shards_nor_pieces_change_a_count(tmp_path, monkeypatch, name):
-    whole = census.take(saved(tmp_path / "one", build(name)), DECADES)
+    whole = weight_census.take(saved(tmp_path / "one", build(name)), DECADES)
     many = saved(tmp_path / "many", build(name), max_shard_size="5KB")
     assert len(list(many.glob("*.safetensors"))) > 3
-    assert census.take(many, DECADES) == whole
-    monkeypatch.setattr(census, "PIECE", 7)
-    assert census.take(many, DECADES) == whole
+    assert weight_census.take(many, DECADES) == whole
+    monkeypatch.setattr(weight_census, "PIECE", 7)
+    assert weight_census.take(many, DECADES) == whole
 
 
 def test_scalars_and_narrow_types_are_read_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(census, "PIECE", 3)
+    monkeypatch.setattr(weight_census, "PIECE", 3)
     tensors = {"scalar": torch.tensor(0.25), "half": torch.arange(10).bfloat16()}
     save_file(tensors, tmp_path / "t.safetensors")
     for name, tensor in tensors.items():
-        stored = census._Stored(tmp_path / "t.safetensors", name, list(tensor.shape))
+        stored = weight_census._Stored(tmp_path / "t.safetensors", name, list(tensor.shape))
         pieces = [piece.reshape(-1) for piece in stored.pieces()]
         assert torch.equal(torch.cat(pieces), tensor.reshape(-1))
         assert all(piece.numel() <= 3 for piece in pieces)
@@ -125,24 +127,24 @@ def test_files_that_are_not_the_models_are_refused(tmp_path, change, words):
     saved(tmp_path, build("gpt2"))
     damaged(tmp_path, change)
     with pytest.raises(PrunegridError, match=words):
-        census.take(tmp_path, DECADES)
+        weight_census.take(tmp_path, DECADES)
 
 
 def test_buffers_that_are_saved_are_no_weights(tmp_path, monkeypatch):
     model = build("gpt2")
     saved(tmp_path, model)
-    plain = census.take(tmp_path, DECADES)
+    plain = weight_census.take(tmp_path, DECADES)
     mask = torch.tril(torch.ones(64, 64))[None, None]
     damaged(tmp_path, lambda t: t.update({"transformer.h.0.attn.mask": mask}))
-    made = census.loading.skeleton
+    made = weight_census.loading.skeleton
 
     def with_mask(folder):
         skeleton = made(folder)
         skeleton.transformer.h[0].attn.register_buffer("mask", mask)
         return skeleton
 
-    monkeypatch.setattr(census.loading, "skeleton", with_mask)
-    found = census.take(tmp_path, DECADES)
+    monkeypatch.setattr(weight_census.loading, "skeleton", with_mask)
+    found = weight_census.take(tmp_path, DECADES)
     assert found.tensors == plain.tensors
     assert found.facts["sha256"] != plain.facts["sha256"]  # it was read, and is attested
 
@@ -216,9 +218,9 @@ def test_the_zeros_of_a_pruned_model_are_its_sparsity(tmp_path, name, pattern):
     sparsity = 0.5 if pattern == "unstructured" else None
     settings = {"method": "magnitude", "pattern": pattern, "sparsity": sparsity}
     pruned = run_prune(tmp_path / "pruned", settings | {"scope": None}, weights)
-    found = census.take(pruned, DECADES)
+    found = weight_census.take(pruned, DECADES)
     linears = [e for e in found.tensors if e["kind"] in ("attention", "mlp")]
-    record = file_io.read_json(pruned / artifacts.MANIFEST)["record"]["weights"]
+    record = file_io.read_json(pruned / artifact_folder.MANIFEST)["record"]["weights"]
     assert sum(e["counts"][0] for e in linears) == record["prunable_zeros"]
     assert sum(e["parameters"] for e in linears) == record["prunable_parameters"]
     assert sum(e["counts"][0] for e in linears) * 2 == sum(e["parameters"] for e in linears)
@@ -253,7 +255,7 @@ def test_the_peak_is_that_of_a_piece_and_not_of_the_weights(tmp_path):
     config = AutoConfig.for_model("llama", **shape, **heads, tie_word_embeddings=True)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(tmp_path)
-    named = dict(census.loading.skeleton(tmp_path).named_parameters())
+    named = dict(weight_census.loading.skeleton(tmp_path).named_parameters())
     for index, (name, parameter) in enumerate(named.items()):
         tensor = torch.rand(1).expand(parameter.shape).contiguous()
         save_file({name: tensor}, tmp_path / f"model-{index:03}.safetensors", {"format": "pt"})
@@ -264,7 +266,7 @@ def test_the_peak_is_that_of_a_piece_and_not_of_the_weights(tmp_path):
     before, peak, parameters = map(int, done.stdout.split())
     size = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert parameters == sum(p.numel() for p in named.values()) and size > 390e6
-    piece = 4 * census.PIECE
+    piece = 4 * weight_census.PIECE
     assert peak - before < 10 * piece < size / 2
     assert json.loads((tmp_path / "config.json").read_text())["hidden_size"] == 1024
 
@@ -272,7 +274,7 @@ def test_the_peak_is_that_of_a_piece_and_not_of_the_weights(tmp_path):
 def test_digitize_agrees(tmp_path):
     """numpy's histogram, on float64, where its last edge is closed and ours are not."""
     model = build("opt-125m")
-    found = census.take(saved(tmp_path, model), DECADES)
+    found = weight_census.take(saved(tmp_path, model), DECADES)
     weights = numpy.concatenate([p.detach().double().numpy().ravel() for p in model.parameters()])
     counts = numpy.bincount(numpy.digitize(abs(weights), DECADES), minlength=len(DECADES) + 1)
     ours = numpy.sum([entry["counts"] for entry in found.tensors], axis=0)

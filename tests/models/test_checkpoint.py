@@ -10,8 +10,9 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunegrid import artifacts, attest, blocks, checkpoint
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import attestation, blocks, checkpoint
 
 KINDS = ("opt", "llama", "gpt2")
 
@@ -99,7 +100,7 @@ def test_no_weights(tmp_path):
 
 
 def test_full_disk_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(artifact_folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(PrunegridError, match="are free"):
         checkpoint.write_plain(tiny.model("llama"), None, tmp_path, None)
     assert list(tmp_path.iterdir()) == []
@@ -108,16 +109,16 @@ def test_full_disk_is_refused(tmp_path, monkeypatch):
 def test_same_weights_same_bytes(tmp_path):
     one = tiny.artifact(tmp_path / "a" / "m", "llama")
     two = tiny.artifact(tmp_path / "b" / "other", "llama")
-    assert artifacts.list_files(one) == artifacts.list_files(two)
+    assert artifact_folder.list_files(one) == artifact_folder.list_files(two)
     again = checkpoint.load(one)
     (tmp_path / "c").mkdir()
     checkpoint.write_plain(again.model, again.tokenizer, tmp_path / "c", None)
-    assert artifacts.list_files(tmp_path / "c") == artifacts.list_files(one)
+    assert artifact_folder.list_files(tmp_path / "c") == artifact_folder.list_files(one)
 
 
 def test_digest_sees_one_bit(tmp_path):
     model = tiny.model("llama")
-    before = attest.weights_sha256(attest.model_tensors(model))
+    before = attestation.weights_sha256(attestation.model_tensors(model))
     with torch.no_grad():
         model.model.norm.weight[0] = -model.model.norm.weight[0]
-    assert attest.weights_sha256(attest.model_tensors(model)) != before
+    assert attestation.weights_sha256(attestation.model_tensors(model)) != before

@@ -21,9 +21,10 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from prunegrid import attest, checkpoint, heads
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.sources import tiny as small
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.data.sources import tiny as small
+from prunegrid.evaluation import classification_head
+from prunegrid.models import attestation, checkpoint
 from prunegrid.stages import classification
 
 ENCODERS = ["minilm", "roberta", "deberta-v3", "deberta-v2-xlarge"]
@@ -98,7 +99,7 @@ def test_a_masked_language_model_gets_the_head_of_its_architecture(name):
     model = MASKED[name](config).eval()
     check_classifier(model)
     check_classifier(AutoModel.from_config(config).eval())  # with a pooler, that only BERT's reads
-    first, again, other = (heads.Head(model, 2, seed) for seed in (1, 1, 2))
+    first, again, other = (classification_head.Head(model, 2, seed) for seed in (1, 1, 2))
     assert first.sha256() == again.sha256() != other.sha256()
     pooled = {key: t for key, t in first.tensors().items() if "pooler" in key}
     assert len(pooled) == (2 if name == "bert" else 0)
@@ -108,7 +109,7 @@ def test_a_masked_language_model_gets_the_head_of_its_architecture(name):
 
 
 def check_classifier(encoder):
-    head = heads.Head(encoder, 3, seed=1).eval()
+    head = classification_head.Head(encoder, 3, seed=1).eval()
     config = type(encoder.config).from_dict({**encoder.config.to_dict(), "num_labels": 3})
     own = AutoModelForSequenceClassification.from_config(config).eval()
     base = getattr(own, own.base_model_prefix)
@@ -124,17 +125,17 @@ def check_classifier(encoder):
 
 def test_padding_changes_no_state(tmp_path):
     loaded = checkpoint.load(weights(tmp_path / "w"))
-    head = heads.Head(loaded.model, 2, seed=0)
-    encoded, cut = heads.encode(
+    head = classification_head.Head(loaded.model, 2, seed=0)
+    encoded, cut = classification_head.encode(
         loaded.tokenizer, [("a", None), ("a much longer text", "b"), ("x" * 99, None)], 32
     )
     assert cut == 1 and len(encoded[2]["input_ids"]) == 32
     # Each linear's terms, and as many positions for each layer's softmax.
     linears = [m for m in loaded.model.modules() if isinstance(m, torch.nn.Linear)]
     terms = sum(linear.in_features for linear in linears) + 32 * len(linears)
-    together, _ = heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
+    together, _ = classification_head.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
     for number, one in enumerate(encoded):
-        alone, _ = heads.first_states(loaded.model, loaded.tokenizer, [one], 3, head)
+        alone, _ = classification_head.first_states(loaded.model, loaded.tokenizer, [one], 3, head)
         assert close(together[number], alone[0], terms)
 
 
@@ -159,7 +160,7 @@ def test_a_head_learns_and_the_encoder_stays(tmp_path, data):
         "n": 20, "chance": 0.5, "majority": 0.5, "items": True,
     }  # fmt: skip
     kept = load_file(tmp_path / "out/head.safetensors")
-    assert attest.weights_sha256(kept) == record["head_sha256"]
+    assert attestation.weights_sha256(kept) == record["head_sha256"]
 
 
 def test_a_masked_language_model_is_asked_too(tmp_path, data):
@@ -238,18 +239,18 @@ def test_faults_of_the_data(tmp_path, data, changes, words):
 
 def test_a_head_that_reads_more_than_the_first_token_is_refused(tmp_path):
     loaded = checkpoint.load(weights(tmp_path / "w"))
-    head = heads.Head(loaded.model, 2, seed=0)
+    head = classification_head.Head(loaded.model, 2, seed=0)
     head.forward = lambda states: states.mean(1)[:, :2]
-    encoded, _ = heads.encode(loaded.tokenizer, [("some text", None)], 32)
+    encoded, _ = classification_head.encode(loaded.tokenizer, [("some text", None)], 32)
     with pytest.raises(PrunegridError, match="reads more than the first token"):
-        heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
+        classification_head.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
 
 
 def test_states_that_are_not_finite_are_refused(tmp_path):
     loaded = checkpoint.load(weights(tmp_path / "w"))
-    head = heads.Head(loaded.model, 2, seed=0)
+    head = classification_head.Head(loaded.model, 2, seed=0)
     with torch.no_grad():
         loaded.model.encoder.layer[1].output.LayerNorm.weight.fill_(float("inf"))
-    encoded, _ = heads.encode(loaded.tokenizer, [("some text", None)], 32)
+    encoded, _ = classification_head.encode(loaded.tokenizer, [("some text", None)], 32)
     with pytest.raises(PrunegridError, match="states are not finite"):
-        heads.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)
+        classification_head.first_states(loaded.model, loaded.tokenizer, encoded, 3, head)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from test_prune_stage import HALF, SAMPLES, SPARSEGPT, WANDA, Job, tiny_model, write_artifact
 from test_prune_stage import write_model as written
 
-from prunegrid import checkpoint, evaluated, quantized
-from prunegrid.forward import run_window
+from prunegrid.models import checkpoint, open_checkpoint, quantized
+from prunegrid.models.forward import run_window
 from prunegrid.stages import calibration, prune
 
 BY_BLOCK = {"model": "by-block", "activations": "device", "chunk": 8}
@@ -71,14 +71,14 @@ def test_pruning_is_the_float32_twins_rounded_once(tmp_path, twins, data, settin
 
 def test_an_evaluation_computes_as_the_twin_and_attests_what_is_stored(twins):
     ids = torch.arange(16)[None]
-    found = evaluated.load(twins[torch.bfloat16], compute_dtype="float32")
-    twin = evaluated.load(twins[torch.float32], compute_dtype="float32")
+    found = open_checkpoint.load(twins[torch.bfloat16], compute_dtype="float32")
+    twin = open_checkpoint.load(twins[torch.float32], compute_dtype="float32")
     assert found.record["precision"] == "bfloat16" != twin.record["precision"]
     assert found.record["sha256"] == checkpoint.file_weights_sha256(twins[torch.bfloat16])
     with torch.no_grad():
         logits = [run_window(one.model, ids).logits for one in (found, twin)]
     assert logits[0].dtype == torch.float32 and torch.equal(*logits)
-    narrow = evaluated.load(twins[torch.bfloat16], compute_dtype="bfloat16").model
+    narrow = open_checkpoint.load(twins[torch.bfloat16], compute_dtype="bfloat16").model
     assert {p.dtype for p in narrow.parameters()} == {torch.bfloat16}
 
 
@@ -86,7 +86,7 @@ def test_packed_weights_stay_packed(tmp_path):
     folder = tiny.artifact(tmp_path / "model", "llama", dtype=torch.bfloat16)
     model = quantized.quantize(folder, "cpu", "nf4", double_quant=True)
     packed = {n: p.clone() for n, p in model.named_parameters() if not p.is_floating_point()}
-    evaluated.compute_in(model, "float32")
+    open_checkpoint.compute_in(model, "float32")
     floats = {p.dtype for p in model.parameters() if p.is_floating_point()}
     assert floats == {torch.float32} and packed
     assert all(torch.equal(model.get_parameter(name), p) for name, p in packed.items())

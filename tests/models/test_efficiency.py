@@ -6,8 +6,9 @@ import pytest
 import tiny
 import torch
 
-from prunegrid import file_io, timed_work, timing
-from prunegrid.errors import PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import speed, timed_work
 from prunegrid.stages import efficiency
 
 SETTINGS = {
@@ -57,7 +58,7 @@ def test_the_work_is_counted(kind):
         with_kwargs=True,
     )
     work = timed_work.generation(model, SETTINGS, "cpu", "test")
-    timing.measure({"cell": work}, SETTINGS, "cpu")
+    speed.measure({"cell": work}, SETTINGS, "cpu")
     assert seen == ([(2, 7)] + [(2, 1)] * 3) * 6
     assert work.tokens == {"prefill": 14, "decode": 6}
 
@@ -77,8 +78,8 @@ def test_decoding_is_greedy_decoding():
 
 
 def test_quartiles():
-    assert timing.quartiles([3.0]) == {"median": 3.0, "q1": 3.0, "q3": 3.0}
-    assert timing.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == {"median": 3.0, "q1": 2.0, "q3": 4.0}
+    assert speed.quartiles([3.0]) == {"median": 3.0, "q1": 3.0, "q3": 3.0}
+    assert speed.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == {"median": 3.0, "q1": 2.0, "q3": 4.0}
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from test_prune_stage import parents as parents  # a fixture
 from torch.nn.utils import prune as torch_prune
 from transformers import AutoModelForCausalLM, OPTForCausalLM
 
-from prunegrid import blocks, checkpoint
-from prunegrid.attest import nm_violations
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.extent import Extent
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import blocks, checkpoint
+from prunegrid.models.attestation import nm_violations
+from prunegrid.models.prunable import Extent
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.stages import calibration, prune
 

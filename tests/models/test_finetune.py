@@ -10,10 +10,12 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from prunegrid import attest, blocks, checkpoint, evaluated, file_io, masked_lora, training
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.finetuning import training
+from prunegrid.finetuning.training import learning_rates, loop, sparsity
+from prunegrid.models import attestation, blocks, checkpoint, masked_lora, open_checkpoint
 from prunegrid.stages import finetune
-from prunegrid.training import loop, masking, search
 
 PATTERNS = (None, "unstructured", "2:4")
 
@@ -64,7 +66,7 @@ def test_learns_and_keeps_zeros(tmp_path, kind, pattern, strategy):
 def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch, strategy):
     """The planted fault: without the mask the zeros fill, and the step fails."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    monkeypatch.setattr(masking, "masker", lambda model, masks: (None, None))
+    monkeypatch.setattr(sparsity, "masker", lambda model, masks: (None, None))
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
     with pytest.raises(AttestationError, match="filled .* pruned places"):
@@ -77,7 +79,7 @@ def test_bfloat16_qlora_learns_and_keeps_zeros(tmp_path):
     assert record["train"]["last_loss"] < record["train"]["first_loss"]
     assert record["weights"]["nm_valid"] is True
     assert record["weights"]["sparsity_effective"] >= 0.5
-    assert evaluated.load(out).record == record["weights"]
+    assert open_checkpoint.load(out).record == record["weights"]
 
 
 def test_bfloat16_stays_bfloat16(tmp_path):
@@ -186,7 +188,7 @@ def test_masked_weights_do_not_count_in_the_clipped_norm():
     model = tiny.model("llama")
     tiny.prune_(model, "2:4")
     masks = finetune.keep_masks(model, "2:4")
-    _, mask_gradients = masking.masker(model, masks)
+    _, mask_gradients = sparsity.masker(model, masks)
     linears = blocks.prunable(model)
     for module in linears.values():
         module.weight.grad = torch.ones_like(module.weight)
@@ -224,7 +226,7 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path):
 )
 def test_checkpointing_goes_by_the_name_that_transformers_has(name):
     given = []
-    search._checkpoint(SimpleNamespace(**{name: given.append}))
+    learning_rates._checkpoint(SimpleNamespace(**{name: given.append}))
     assert given == [{"use_reentrant": False}]
 
 
@@ -286,9 +288,9 @@ def test_masker_on_both_layouts():
         with torch.no_grad():
             for module in blocks.prunable(model).values():
                 module.weight.add_(1.0)
-        masking.masker(model, masks)[0]()
+        sparsity.masker(model, masks)[0]()
         linears = {n: blocks.oriented(m) for n, m in blocks.prunable(model).items()}
-        assert attest.sparsity_facts(linears, "2:4")["nm_valid"] is True
+        assert attestation.sparsity_facts(linears, "2:4")["nm_valid"] is True
         for name, mask in masks.items():
             assert torch.equal(linears[name] != 0, mask)
 

@@ -10,8 +10,10 @@ import tiny
 import torch
 from test_finetune import tune
 
-from prunegrid import checkpoint, generation, predicted, prompts
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.data import prompts
+from prunegrid.evaluation import generation, predictions_file
+from prunegrid.models import checkpoint
 from prunegrid.stages import predictions
 
 
@@ -39,7 +41,7 @@ def test_rows_are_those_of_the_split(learned, tmp_path):
     source = pq.read_table(learned[1] / "test.parquet").to_pylist()[:17]
     assert [r["id"] for r in rows] == [r["id"] for r in source]
     assert [r["reference"] for r in rows] == [r["summary"] for r in source]
-    assert list(rows[0]) == predicted.SCHEMA.names
+    assert list(rows[0]) == predictions_file.SCHEMA.names
     assert record["rows"] == 17
     assert record["weights"] == checkpoint.load(learned[0]).record
     assert record["generated_tokens"] == sum(r["prediction_tokens"] for r in rows)

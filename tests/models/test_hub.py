@@ -13,8 +13,8 @@ from hub_server import commit_of, hub_server
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import hub, hub_data, hub_model
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import hub, hub_data, hub_model
 
 LIBRARY = Path(hub.__file__).parents[2]
 
@@ -164,7 +164,7 @@ def test_an_unset_environment_reaches_the_hub_by_itself(server, tmp_path):
     """In a fresh process HF_ENDPOINT and HF_HOME alone decide."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from prunegrid.sources import hub_model\n"
+        "from prunegrid.data.sources import hub_model\n"
         "s = {'kind': 'hf', 'repo': 'tests/opt-safetensors', 'revision': 'main'}\n"
         "print(hub_model.fetch(s, 'here').place)"
     )
@@ -235,7 +235,7 @@ class Payload:
 
 
 def test_a_pickle_with_a_payload_is_refused_and_does_not_run(tmp_path):
-    from prunegrid.sources import pickled
+    from prunegrid.models import pickled
 
     target, path = tmp_path / "it-ran", tmp_path / "pytorch_model.bin"
     for saved in (torch.save, lambda value, p: p.write_bytes(pickle.dumps(value))):
@@ -253,7 +253,7 @@ def test_only_one_module_reads_pickles():
         for word in readers
         if word in path.read_text()
     }
-    assert found == {("prunegrid/sources/pickled.py", "torch.load(")}
+    assert found == {("prunegrid/models/pickled.py", "torch.load(")}
 
 
 def _card(*configs):

@@ -3,8 +3,8 @@
 import pytest
 from architectures import ARCHITECTURES, build
 
-from prunegrid import attest
-from prunegrid.kinds import KINDS, Place, places
+from prunegrid.models import attestation
+from prunegrid.models.parameter_kinds import KINDS, Place, places
 
 TABLES = ("embed_tokens", "embed_positions", "shared", "wte", "wpe", "embed_in", "_embeddings")
 TABLES = (*TABLES, "relative_attention_bias", "rel_embeddings")
@@ -28,7 +28,7 @@ def named_kind(name, inside):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_parameter_has_the_kind_and_the_block_that_its_name_says(name):
     model, blocks = build(name), ARCHITECTURES[name].names()
-    stored = attest.model_tensors(model)
+    stored = attestation.model_tensors(model)
     found = places(model, stored)
     assert found.keys() == stored.keys() & dict(model.named_parameters()).keys()
     for parameter, place in found.items():
@@ -43,16 +43,16 @@ def test_every_parameter_has_the_kind_and_the_block_that_its_name_says(name):
 
 def test_a_head_that_is_the_embeddings_is_no_head():
     tied, own = build("t5"), build("t5-v1.1")
-    assert places(tied, attest.model_tensors(tied))["shared.weight"] == Place("embedding")
+    assert places(tied, attestation.model_tensors(tied))["shared.weight"] == Place("embedding")
     # A file that names the head alone for both holds the same table.
     assert places(tied, {"lm_head.weight"}) == {"lm_head.weight": Place("embedding")}
-    both = places(own, attest.model_tensors(own))
+    both = places(own, attestation.model_tensors(own))
     assert both["shared.weight"].kind == "embedding" and both["lm_head.weight"].kind == "outside"
 
 
 def test_a_layer_between_the_blocks_is_outside():
     model = build("deberta-v2-xlarge")
-    found = places(model, attest.model_tensors(model))
+    found = places(model, attestation.model_tensors(model))
     assert found["encoder.conv.conv.weight"] == Place("outside")
     assert found["encoder.conv.conv.bias"] == Place("bias")
     assert found["encoder.rel_embeddings.weight"] == Place("embedding")

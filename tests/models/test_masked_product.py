@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from test_finetune import tune
 
-from prunegrid import artifacts, masked_lora, quantized
+from prunegrid.artifacts import artifact_folder
+from prunegrid.models import masked_lora, quantized
 from prunegrid.stages import finetune
 
 
@@ -128,8 +129,8 @@ def test_a_tuning_has_the_same_bytes_held_and_formed(tmp_path, monkeypatch, stra
         monkeypatch.setattr(tiny, "job", lambda job=job: job)
         passes.clear()
         _, out = tune(tmp_path, parent, strategy, choice, **terms)
-        (out / artifacts.MANIFEST).unlink()
-        files.append(artifacts.list_files(out))
+        (out / artifact_folder.MANIFEST).unlink()
+        files.append(artifact_folder.list_files(out))
         counts.append(len(passes))
     assert files[0] == files[1]
     assert (counts[0] < counts[1]) == (strategy == "qlora")

@@ -9,7 +9,7 @@ import pandas
 import pytest
 import tiny
 
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.stages import finetune, mixture
 
 PIQA = {

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import folder as folders
-from prunegrid.sources import tiny, weights
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import model_folder as folders
+from prunegrid.data.sources import tiny
+from prunegrid.models import weight_files
 from prunegrid.stages import model as stage
 
 LLAMA = {
@@ -256,7 +257,7 @@ def test_an_index_must_stay_in_its_folder(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
     with pytest.raises(PrunegridError, match="files beside the index"):
-        weights.shards(index)
+        weight_files.shards(index)
 
 
 def test_gguf_is_dequantized_into_a_plain_model(tmp_path, run):

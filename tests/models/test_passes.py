@@ -9,8 +9,10 @@ from safetensors.torch import save
 from test_classification import weights as encoder
 from test_translation import weights as translator
 
-from prunegrid import checkpoint, file_io, timed_work, timing
-from prunegrid.errors import PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import speed, timed_work
+from prunegrid.models import checkpoint
 from prunegrid.stages import passes
 
 SETTINGS = {"warmup": 1, "repetitions": 3, "prompt_tokens": 7, "new_tokens": 4, "batch_size": 2}
@@ -50,7 +52,7 @@ def test_the_work_is_whole_passes_without_a_cache(tmp_path):
     seen = []
     model.register_forward_pre_hook(lambda m, a, kwargs: seen.append(kwargs), with_kwargs=True)
     work = timed_work.whole_pass(model, SETTINGS, "cpu", "test")
-    timing.measure({"cell": work}, SETTINGS, "cpu")
+    speed.measure({"cell": work}, SETTINGS, "cpu")
     shapes = {(tuple(k["input_ids"].shape), tuple(k["decoder_input_ids"].shape)) for k in seen}
     assert shapes == {((2, 7), (2, 4))} and len(seen) == 4
     assert all(kwargs["use_cache"] is False for kwargs in seen)

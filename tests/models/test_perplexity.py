@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import checkpoint, file_io
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.perplexity import plan_rolling, plan_windows, window_losses
-from prunegrid.protocols import metric_name
-from prunegrid.sources.tiny import byte_tokenizer
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.perplexity_names import metric_name
+from prunegrid.data.sources.tiny import byte_tokenizer
+from prunegrid.evaluation.perplexity import plan_rolling, plan_windows, window_losses
+from prunegrid.models import checkpoint
 from prunegrid.stages import perplexity
 
 TEXTS = ["The first document of a few.", "Another one, which is a little longer.", "A third."]

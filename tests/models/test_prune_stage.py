@@ -11,12 +11,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prunegrid import artifacts, blocks, checkpoint, file_io, shared_prune
-from prunegrid.calibration import dense_norms, draw_windows
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.pruning.engine import prune_model
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.data.sources.tiny import byte_tokenizer
+from prunegrid.models import blocks, checkpoint
+from prunegrid.pruning import shared_run
+from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.sources.tiny import byte_tokenizer
 from prunegrid.stages import calibration, prune
 
 
@@ -39,12 +42,12 @@ class Job:
 
 def write_artifact(folder, fill):
     """Make an artifact: its files by `fill(out)`, which returns the record, and its manifest."""
-    with artifacts.writing(folder) as out:
+    with artifact_folder.writing(folder) as out:
         record = fill(out)
-        files = artifacts.list_files(out)
+        files = artifact_folder.list_files(out)
         manifest = {"key": "k", "files": files, "record": record}
-        manifest["content"] = artifacts.content_digest(files)
-        file_io.write_json(out / artifacts.MANIFEST, manifest)
+        manifest["content"] = artifact_folder.content_digest(files)
+        file_io.write_json(out / artifact_folder.MANIFEST, manifest)
     return folder
 
 
@@ -236,7 +239,7 @@ def test_prune_artifact(parents, calibrated, tmp_path, settings, dtype):
 def test_same_bytes_again(parents, calibrated, tmp_path):
     for number in (1, 2):
         run_prune(tmp_path / str(number), SPARSEGPT, parents["model"], calibrated)
-    first, second = (artifacts.list_files(tmp_path / str(number)) for number in (1, 2))
+    first, second = (artifact_folder.list_files(tmp_path / str(number)) for number in (1, 2))
     assert first == second
 
 
@@ -295,12 +298,12 @@ def test_dense_propagation_uses_the_norms_of_the_dense_model(parents, calibrated
 
 
 def test_what_another_user_prepared_is_adopted_where_it_may_be_read(tmp_path, monkeypatch):
-    prepared, out = shared_prune.place(tmp_path / "scratch"), tmp_path / "out"
+    prepared, out = shared_run.place(tmp_path / "scratch"), tmp_path / "out"
     out.mkdir()
-    file_io.write_json(prepared / shared_prune.RECORD, {"a": 1})
+    file_io.write_json(prepared / shared_run.RECORD, {"a": 1})
     (prepared / "model.safetensors").touch()
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda path, mode: path.name != "model.safetensors")
-        assert shared_prune.adopt(tmp_path / "scratch", out) is None and not list(out.iterdir())
-    assert shared_prune.adopt(tmp_path / "scratch", out) == {"a": 1}
+        assert shared_run.adopt(tmp_path / "scratch", out) is None and not list(out.iterdir())
+    assert shared_run.adopt(tmp_path / "scratch", out) == {"a": 1}
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]

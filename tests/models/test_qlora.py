@@ -8,8 +8,15 @@ import tiny
 import torch
 from test_finetune import tune
 
-from prunegrid import blocks, checkpoint, evaluated, masked_lora, parts, quantized
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import (
+    blocks,
+    checkpoint,
+    masked_lora,
+    open_checkpoint,
+    quantized,
+    split_checkpoint,
+)
 from prunegrid.stages import efficiency, predictions
 
 CASES = [("llama", "nf4"), ("opt", "nf4"), ("gpt2", "nf4"), ("llama", "int8"), ("opt", "int8")]
@@ -26,11 +33,11 @@ def test_trains_and_keeps_zeros(tmp_path, kind, packing, pattern):
     assert train["last_loss"] < 0.85 * train["first_loss"]
     assert facts["precision"] == packing and facts["adapter"] == "unmerged"
     assert facts["sha256"] == checkpoint.file_weights_sha256(out)
-    loaded = evaluated.load(out)
+    loaded = open_checkpoint.load(out)
     assert loaded.record == facts
     assert facts["nm_valid"] is (True if pattern else None)
     adapter = sum(t.numel() for n, t in loaded.tensors.items() if n.startswith("adapter/"))
-    plain = evaluated.load(parent)
+    plain = open_checkpoint.load(parent)
     assert facts["parameters"] == plain.record["parameters"] + adapter
     if pattern:
         for name, module in blocks.prunable(plain.model).items():
@@ -52,24 +59,24 @@ def test_loads_again_with_the_same_outputs(tmp_path, monkeypatch, packing, targe
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
     ids = torch.randint(3, 40, (2, 9))
     seen = {}
-    save = parts.save
+    save = split_checkpoint.save
 
     def spy(model, *rest, **named):
         with torch.no_grad():
             seen["trained"] = model(input_ids=ids).logits
         return save(model, *rest, **named)
 
-    monkeypatch.setattr(parts, "save", spy)
+    monkeypatch.setattr(split_checkpoint, "save", spy)
     _, out = tune(tmp_path, parent, "qlora", quantization=packing, targets=targets)
     with torch.no_grad():
-        loaded = evaluated.load(out)
+        loaded = open_checkpoint.load(out)
         assert torch.equal(loaded.model(input_ids=ids).logits, seen["trained"])
         quantized.hold_weights(loaded.model, True)
         assert torch.equal(loaded.model(input_ids=ids).logits, seen["trained"])
         # Measuring after use finds the same tensors: nothing was repacked by running.
-        held = parts.split_tensors(loaded.model)
+        held = split_checkpoint.split_tensors(loaded.model)
     named = {f"{part}/{n}": t for part, ts in held.items() for n, t in ts.items()}
-    assert all(torch.equal(named[n], t) for n, t in evaluated.load(out).tensors.items())
+    assert all(torch.equal(named[n], t) for n, t in open_checkpoint.load(out).tensors.items())
 
 
 def test_a_forgotten_mask_is_seen(tmp_path, monkeypatch):

@@ -16,10 +16,11 @@ import tiny
 import torch
 from test_finetune import weights
 
-from prunegrid import file_io, ranks
-from prunegrid.errors import PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning import processes
+from prunegrid.finetuning.training import Diverged
 from prunegrid.stages import finetune
-from prunegrid.training import Diverged
 
 # An odd number of micro-batches a step: one process has none of its own in the last pass.
 TERMS = {"batch_size": 2, "accumulate": 3, "epochs": 2}
@@ -83,9 +84,9 @@ def test_a_rank_that_fails_is_the_jobs_failure(place):
 
 def test_a_rank_that_dies_is_told(place, monkeypatch):
     """Its launcher ends the others; the job says what may have been."""
-    real = ranks._watched
+    real = processes._watched
     dying = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    monkeypatch.setattr(ranks, "_watched", lambda command, env: real(dying, env))
+    monkeypatch.setattr(processes, "_watched", lambda command, env: real(dying, env))
     with pytest.raises(PrunegridError, match=r"ended \(exit code -9\) without a word"):
         tune(place, "dead", processes=2)
 
@@ -142,24 +143,24 @@ def test_a_job_that_is_told_to_end_waits_for_its_ranks(tmp_path, monkeypatch):
         raise Told
 
     out = tmp_path / "out"
-    monkeypatch.setattr(ranks.log, "info", told)
+    monkeypatch.setattr(processes.log, "info", told)
     command = [sys.executable, "-c", LAUNCHER, RANK, str(os.getpid()), str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with pytest.raises(Told):
-        ranks._watched(command, environment)
+        processes._watched(command, environment)
     assert not running(out)  # its rank has the file's name in its command line
 
 
 def test_ranks_that_do_not_end_are_not_waited_for_without_end(monkeypatch, caplog):
-    monkeypatch.setattr(ranks, "END_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "END_SECONDS", 0.3)
     stays = (
         "import subprocess\n"
         "print(subprocess.Popen(['sleep', '3600'], start_new_session=True).pid, flush=True)"
     )
     told = []
-    monkeypatch.setattr(ranks.log, "info", lambda form, line: told.append(int(line)) or 1 / 0)
+    monkeypatch.setattr(processes.log, "info", lambda form, line: told.append(int(line)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        ranks._watched([sys.executable, "-c", stays], dict(os.environ))
+        processes._watched([sys.executable, "-c", stays], dict(os.environ))
     os.kill(told[0], signal.SIGKILL)  # an error unless it is still there
     assert "have not ended after" in caplog.text
 
@@ -179,7 +180,7 @@ def test_ranks_are_given_the_devices_that_the_job_holds(monkeypatch, visible, to
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     job = SimpleNamespace(device="cuda:1", devices=["cuda:1", "cuda:3"], threads=2)
-    found = ranks._environment(job)
+    found = processes._environment(job)
     assert found["CUDA_VISIBLE_DEVICES"] == told and found["OMP_NUM_THREADS"] == "2"
 
 

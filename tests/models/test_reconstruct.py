@@ -8,9 +8,11 @@ import torch
 from test_finetune import weights
 from test_recovery import KINDS, PATTERNS, REFIT, calibration, change, masks_of
 
-from prunegrid import blocks, checkpoint, file_io, paired
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import reconstruct
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.finetuning.strategies import reconstruct
+from prunegrid.models import blocks, checkpoint
+from prunegrid.pruning import paired_inputs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +65,7 @@ def test_linears_that_share_an_input_are_measured_once(tmp_path):
     block, linears = next(iter(blocks.find_blocks(model).linears.items()))
     ids = torch.randint(3, 40, (1, 8))
     with torch.no_grad():
-        found = paired.groups(linears, lambda: model(input_ids=ids))
+        found = paired_inputs.groups(linears, lambda: model(input_ids=ids))
     ends = [{name.rpartition(".")[2] for name in group} for group in found]
     assert ends == [
         {"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}

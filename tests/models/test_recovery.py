@@ -8,10 +8,14 @@ import torch
 from safetensors.torch import save_file
 from test_finetune import tune, weights
 
-from prunegrid import adapters, artifacts, checkpoint, evaluated, file_io, kept, parts
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import norms, reconstruct
-from prunegrid.stages import finetune, predictions, transform
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.finetuning import adapters
+from prunegrid.finetuning.context import Context
+from prunegrid.finetuning.strategies import norms, reconstruct
+from prunegrid.models import checkpoint, open_checkpoint, split_checkpoint, zero_masks
+from prunegrid.stages import predictions, transform
 
 PATTERNS = ("unstructured", "2:4", "4:8")
 KINDS = ("opt", "llama", "gpt2")
@@ -59,7 +63,7 @@ def masks_of(parent):
 
 def places(folder):
     """Return {name: (base, base + adapter)} of any folder's prunable weights, copied."""
-    loaded = evaluated.load(folder)
+    loaded = open_checkpoint.load(folder)
     return {name: (base.clone(), both.clone()) for name, base, both in loaded.weights()}
 
 
@@ -106,9 +110,9 @@ def test_free_sparsity_is_a_control(tmp_path, strategy):
     assert train["zeros_promised"] == "none" and train["zeros_filled"] > 1000
     assert facts["sparsity_effective"] < 0.1
     assert facts["nm_valid"] is (strategy == "qlora")  # its base keeps them
-    assert evaluated.load(out).record == facts
+    assert open_checkpoint.load(out).record == facts
     assert file_io.read_json(out / "finetune.json")["settings"]["sparsity"] == "free"
-    assert not (out / parts.MASKS).exists()
+    assert not (out / split_checkpoint.MASKS).exists()
 
 
 def test_free_sparsity_can_be_tuned_on(tmp_path):
@@ -137,7 +141,7 @@ def test_merged_equals_unmerged(tmp_path, kind, pattern):
     ids = torch.randint(3, 40, (2, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         merged, unmerged, untuned = (
-            evaluated.load(folder).model(input_ids=ids).logits
+            open_checkpoint.load(folder).model(input_ids=ids).logits
             for folder in (made["merged"], made["unmerged"], parent)
         )
     assert (merged - unmerged).abs().max() < 1e-4 * unmerged.abs().max()
@@ -239,9 +243,9 @@ def test_any_precision_keeps_the_zeros(tmp_path, kind, precision):
     for name, (base, both) in places(out).items():
         assert torch.equal(base, both) and not base[~masks[name]].any()
         assert (base.float() - before[name]).abs().max() <= worst * before[name].abs().max()
-    assert evaluated.load(out).record == facts
+    assert open_checkpoint.load(out).record == facts
     assert facts["sha256"] == checkpoint.file_weights_sha256(out)
-    assert evaluated.load(parent).record["parameters"] == facts["parameters"]
+    assert open_checkpoint.load(parent).record["parameters"] == facts["parameters"]
 
 
 def test_a_tuned_model_in_another_precision(tmp_path):
@@ -253,8 +257,8 @@ def test_a_tuned_model_in_another_precision(tmp_path):
     assert record["weights"]["adapter"] == "merged" and record["weights"]["nm_valid"] is True
     ids = torch.randint(3, 40, (2, 9))
     with torch.no_grad():
-        plain = evaluated.load(out).model(input_ids=ids).logits
-        cached = evaluated.load(out, cache_dequantized=True).model
+        plain = open_checkpoint.load(out).model(input_ids=ids).logits
+        cached = open_checkpoint.load(out, cache_dequantized=True).model
         for _ in range(2):
             assert torch.equal(cached(input_ids=ids).logits, plain)
     with pytest.raises(PrunegridError, match="expected plain weights"):
@@ -293,10 +297,10 @@ def test_a_transform_gives_the_same_bytes_again(tmp_path):
             for n in range(2)
         ]
         for folder in made:
-            (folder / artifacts.MANIFEST).unlink()
+            (folder / artifact_folder.MANIFEST).unlink()
             story = file_io.read_json(folder / "transform.json")
             assert not any("seconds" in key for key in story)
-        assert artifacts.list_files(made[0]) == artifacts.list_files(made[1])
+        assert artifact_folder.list_files(made[0]) == artifact_folder.list_files(made[1])
 
 
 @pytest.mark.parametrize("way", ["lora-unmerged", "lora-unmasked", "qlora-merged", "packed"])
@@ -320,11 +324,11 @@ def test_free_and_kept_masks_are_counted():
     masks = {"a": torch.tensor([[True, False], [False, True]])}
     base = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     both = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
-    assert kept.count_filled(masks, [("a", base, both)]) == (0, 1)
+    assert zero_masks.count_filled(masks, [("a", base, both)]) == (0, 1)
     with pytest.raises(AttestationError, match="is not one of those"):
-        kept.count_filled(masks, [("b", base, both)])
+        zero_masks.count_filled(masks, [("b", base, both)])
     with pytest.raises(AttestationError, match="are gone"):
-        kept.count_filled(masks, [])
+        zero_masks.count_filled(masks, [])
 
 
 def test_the_loss_of_tuning_rows_is_the_plain_mean(tmp_path):
@@ -333,7 +337,7 @@ def test_the_loss_of_tuning_rows_is_the_plain_mean(tmp_path):
     data = tiny.data(tmp_path / "data", rows=7, uneven=True)
     settings = tiny.finetune("lora", batch_size=3)
     parents = {"weights": parent, "data": data}
-    context = finetune.Context(settings, parents, tmp_path, tiny.job())
+    context = Context(settings, parents, tmp_path, tiny.job())
     model, total, count = context.checkpoint.model, 0.0, 0
     for row in context.examples:
         ids = torch.tensor([row.prompt + row.response])

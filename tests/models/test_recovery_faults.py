@@ -9,10 +9,17 @@ from safetensors.torch import load_file, save_file
 from test_finetune import tune
 from test_recovery import PATTERNS, change
 
-from prunegrid import blocks, checkpoint, evaluated, masked_lora, parts, quantized
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import qlora
-from prunegrid.training import masking
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.finetuning.strategies import qlora
+from prunegrid.finetuning.training import sparsity
+from prunegrid.models import (
+    blocks,
+    checkpoint,
+    masked_lora,
+    open_checkpoint,
+    quantized,
+    split_checkpoint,
+)
 
 
 def test_a_moved_zero_is_seen(tmp_path, monkeypatch):
@@ -34,7 +41,7 @@ def test_a_moved_zero_is_seen(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_mask_forgotten_after_one_step_is_seen(tmp_path, monkeypatch, pattern):
     parent = tiny.artifact(tmp_path / "parent", "llama", pattern)
-    real = masking.masker
+    real = sparsity.masker
 
     def planted(model, masks):
         weights, gradients = real(model, masks)
@@ -47,7 +54,7 @@ def test_a_mask_forgotten_after_one_step_is_seen(tmp_path, monkeypatch, pattern)
 
         return once, None
 
-    monkeypatch.setattr(masking, "masker", planted)
+    monkeypatch.setattr(sparsity, "masker", planted)
     with pytest.raises(AttestationError, match="pruned places"):
         tune(tmp_path, parent, "full", max_steps=3)
 
@@ -66,14 +73,14 @@ def test_a_merge_without_its_mask_is_seen(tmp_path, monkeypatch, kind):
     # The probe sees it first: the merged model computes something else.
     with pytest.raises(PrunegridError, match="merging the adapter changed the logits"):
         tune(tmp_path, parent, "lora", "probed", max_steps=4, learning_rate=2e-2)
-    monkeypatch.setattr("prunegrid.finetuning.lora.MERGE_TOLERANCE", float("inf"))
+    monkeypatch.setattr("prunegrid.finetuning.strategies.lora.MERGE_TOLERANCE", float("inf"))
     with pytest.raises(AttestationError, match="pruned places"):
         tune(tmp_path, parent, "lora", "kept", max_steps=4, learning_rate=2e-2)
 
 
 def test_masking_forgotten_at_the_end_is_seen(tmp_path, monkeypatch):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    monkeypatch.setattr(masking, "masker", lambda model, masks: (lambda: None, None))
+    monkeypatch.setattr(sparsity, "masker", lambda model, masks: (lambda: None, None))
     with pytest.raises(AttestationError, match="pruned places"):
         tune(tmp_path, parent, "lora", adapter="masked-after", max_steps=2)
 
@@ -104,13 +111,13 @@ def test_summing_without_the_mask_is_seen(tmp_path, monkeypatch):
 def test_other_masks_are_refused_on_loading(tmp_path, damage):
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
     _, out = tune(tmp_path, parent, "lora", adapter="unmerged", max_steps=2)
-    masks = load_file(out / parts.MASKS)
-    (out / parts.MASKS).unlink()
+    masks = load_file(out / split_checkpoint.MASKS)
+    (out / split_checkpoint.MASKS).unlink()
     if damage == "swapped":
         # Of two linears of one shape.
         first, second = [n for n in masks if n.endswith("q_proj")][:2]
         assert not torch.equal(masks[first], masks[second])
         masks[first], masks[second] = masks[second], masks[first]
-        save_file(masks, out / parts.MASKS)
+        save_file(masks, out / split_checkpoint.MASKS)
     with pytest.raises(AttestationError, match="sha256"):
-        evaluated.load(out)
+        open_checkpoint.load(out)

@@ -14,10 +14,11 @@ import tiny
 import torch
 from torch import Tensor
 
-from prunegrid import artifacts, training
-from prunegrid.errors import PrunegridError
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning import training
+from prunegrid.finetuning.training import loop
 from prunegrid.stages import finetune
-from prunegrid.training import loop
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "weight_decay": 0.1, "warmup_steps": 2}
 
@@ -44,7 +45,7 @@ def tune(place, name, scratch=None, every_s=0.0, strategy="full", **changes):
     parents = {"weights": place / "parent", "data": place / "data"}
     settings = tiny.finetune(strategy, **{**SETTINGS, **changes})
     record = finetune.run(settings, parents, out, tiny.job(scratch=scratch, every_s=every_s))
-    return record["train"], artifacts.list_files(out)
+    return record["train"], artifact_folder.list_files(out)
 
 
 def kill_at(monkeypatch, call, passes=None):
@@ -105,7 +106,7 @@ def test_a_process_that_is_gone_leaves_a_whole_checkpoint(place):
         "import os, sys\n"
         "from pathlib import Path\n"
         "import test_resume as here\n"
-        "from prunegrid.training import loop\n"
+        "from prunegrid.finetuning.training import loop\n"
         "step = loop.Loop._step\n"
         "def dying(self, micro):\n"
         "    os._exit(9) if self.facts.steps == 5 else step(self, micro)\n"
@@ -219,7 +220,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(place, monkeypatch, ca
         if "scratch" in str(folder):
             raise PrunegridError("0.00 GB are free")
 
-    monkeypatch.setattr(artifacts, "require_space", full)
+    monkeypatch.setattr(artifact_folder, "require_space", full)
     _, found = tune(place, "full")
     assert "checkpoint was not written: 0.00 GB are free" in caplog.text
     assert not list((place / "scratch-full").rglob("*.safetensors"))
@@ -239,7 +240,9 @@ def test_a_colleague_can_go_on_where_the_umask_allows(tmp_path, mask, mode):
 def test_a_state_that_may_not_be_read_is_left_to_its_owner(tmp_path, monkeypatch):
     store = training.Store(tmp_path, 300, "me")
     store.save("a", {"x": torch.arange(3)}, {})
-    monkeypatch.setattr("prunegrid.training.store.os.access", lambda path, mode: False)
+    monkeypatch.setattr(
+        "prunegrid.finetuning.training.checkpoints.os.access", lambda path, mode: False
+    )
     with pytest.raises(PrunegridError, match="may not be read.*chmod"):
         store.load("a")
     assert (tmp_path / "a.safetensors").exists()
@@ -247,7 +250,9 @@ def test_a_state_that_may_not_be_read_is_left_to_its_owner(tmp_path, monkeypatch
 
 def test_seconds_decide_when_a_state_is_saved(tmp_path, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("prunegrid.training.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "prunegrid.finetuning.training.checkpoints.time.monotonic", lambda: clock[0]
+    )
     store = training.Store(tmp_path / "training", 300, "me")
     assert not store.due()
     clock[0] += 300

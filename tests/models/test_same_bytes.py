@@ -9,8 +9,8 @@ import pytest
 import tiny
 from test_finetune import tune
 
-from prunegrid import artifacts
-from prunegrid.source_code import LIBRARY
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common.source_code import LIBRARY
 
 WAYS = [
     ("full", {}), ("norms", {}), ("lora", {}), ("lora", {"adapter": "unmerged"}),
@@ -25,8 +25,8 @@ def test_same_seed_same_bytes(tmp_path, strategy, settings):
     _, one = tune(tmp_path, parent, strategy, "one", **settings)
     _, two = tune(tmp_path, parent, strategy, "two", **settings)
     for folder in (one, two):
-        (folder / artifacts.MANIFEST).unlink()
-    assert artifacts.list_files(one) == artifacts.list_files(two)
+        (folder / artifact_folder.MANIFEST).unlink()
+    assert artifact_folder.list_files(one) == artifact_folder.list_files(two)
 
 
 IN_A_PROCESS_OF_ITS_OWN = """

@@ -15,20 +15,12 @@ import torch
 from test_efficiency import SETTINGS
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from prunegrid import (
-    counters,
-    disturbed,
-    evaluated,
-    file_io,
-    quantized,
-    side_by_side,
-    speed_ratio,
-    timed_work,
-    timing,
-)
-from prunegrid.checkpoint import write_plain
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.peak import alone as peak_of_a_process
+from prunegrid.common import cpu_counters, file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.evaluation import disturbance, side_by_side, speed, speed_ratio, timed_work
+from prunegrid.evaluation.peak_memory import alone as peak_of_a_process
+from prunegrid.models import open_checkpoint, quantized
+from prunegrid.models.checkpoint import write_plain
 from prunegrid.stages import efficiency, passes, transform
 
 QUANTIZE = {"strategy": "quantize", "double_quant": True}
@@ -87,7 +79,7 @@ def test_in_another_format_the_untouched_model_in_that_format_takes_turns_too(de
 @pytest.mark.parametrize("precision", ["nf4", "int8", "bfloat16"])
 @pytest.mark.parametrize("kept", [False, True])
 def test_that_model_computes_as_the_one_that_the_pipeline_writes(dense, precision, kept):
-    cell = evaluated.load(quantized_to(dense, precision), "cpu", kept).model
+    cell = open_checkpoint.load(quantized_to(dense, precision), "cpu", kept).model
     beside = side_by_side.in_format(dense, precision, cell, "cpu", kept)
     ids = torch.tensor([[5, 9, 33, 8]])
     with torch.inference_mode():
@@ -164,14 +156,14 @@ def neighbour():
 
 def compared(dense, cell, rounds):
     """Return what pairs of turns say of a cell's decoding, and what disturbed them."""
-    here = counters.Machine()
+    here = cpu_counters.Machine()
     settings = SETTINGS | {"repetitions": rounds, "batch_size": 1, "prompt_tokens": 16}
     works = {
         name: timed_work.generation(model, settings, "cpu", name)
         for name, model in (("dense", dense), ("cell", cell))
     }
-    turns, _ = timing.measure(works, settings, "cpu", here)
-    reasons = disturbed.reasons(turns, here.capacity, "cpu")
+    turns, _ = speed.measure(works, settings, "cpu", here)
+    reasons = disturbance.reasons(turns, here.capacity, "cpu")
     return speed_ratio.ratios(turns, "cell", "dense"), reasons
 
 
@@ -187,7 +179,7 @@ def test_beside_a_busy_neighbour_no_model_is_faster_than_itself(one_thread, neig
 
 def test_the_neighbour_is_seen(one_thread, neighbour):
     """A core that is busy all the time is more than a tenth of a few."""
-    here, tick = counters.Machine(), os.sysconf("SC_CLK_TCK")
+    here, tick = cpu_counters.Machine(), os.sysconf("SC_CLK_TCK")
     if here.capacity > 4 or here.before().busy is None:
         pytest.skip("one busy core is little here, or the kernel does not tell")
 
@@ -196,11 +188,11 @@ def test_the_neighbour_is_seen(one_thread, neighbour):
         return (int(fields[11]) + int(fields[12])) / tick
 
     before = used()
-    work = timing.Work(lambda: time.sleep(0.5) or {"prefill": 0.5}, {"prefill": 1})
-    turns, _ = timing.measure({"cell": work}, {"warmup": 0, "repetitions": 2}, "cpu", here)
+    work = speed.Work(lambda: time.sleep(0.5) or {"prefill": 0.5}, {"prefill": 1})
+    turns, _ = speed.measure({"cell": work}, {"warmup": 0, "repetitions": 2}, "cpu", here)
     if used() - before < 0.6:
         pytest.skip("others leave the neighbour too little of this machine")
-    assert any("other processes" in why for why in disturbed.reasons(turns, here.capacity, "cpu"))
+    assert any("other processes" in why for why in disturbance.reasons(turns, here.capacity, "cpu"))
 
 
 def test_half_of_the_layers_is_found_faster(one_thread):

@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from test_efficiency import SETTINGS
 from test_finetune import tune
 
-from prunegrid import blocks, evaluated, masked_lora, parts, timing
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.packing import container, forms, plain, sizes
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.evaluation import sizes, speed
+from prunegrid.models import blocks, masked_lora, open_checkpoint
+from prunegrid.models import split_checkpoint as parts
+from prunegrid.models.packed import container, plain_tensors, tensor_forms
 from prunegrid.stages import efficiency
 
 HEADERS = 40_000  # of a file of a tiny model, at most
@@ -32,7 +34,7 @@ FORMS = {
 
 
 def measured(tmp_path, weights):
-    return sizes.measure(plain.of(evaluated.load(weights)), "2:4", tmp_path, "test")
+    return sizes.measure(plain_tensors.of(open_checkpoint.load(weights)), "2:4", tmp_path, "test")
 
 
 def by_hand(weights, model):
@@ -71,7 +73,7 @@ def test_sizes_are_those_of_a_hand_computation(tmp_path, kind):
 
 def test_a_tied_head_is_counted_once(tmp_path):
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
-    tensors = plain.of(evaluated.load(weights)).tensors
+    tensors = plain_tensors.of(open_checkpoint.load(weights)).tensors
     assert "lm_head.weight" not in tensors and "model.embed_tokens.weight" in tensors
     assert set(tensors) == set(load_file(weights / "model.safetensors"))
 
@@ -90,11 +92,11 @@ def test_dense_weights_gain_nothing(tmp_path, dtype):
 def test_a_quantized_base_is_merged_with_its_adapter(tmp_path, packing, kind):
     parent = tiny.artifact(tmp_path / "parent", kind, "2:4")
     _, out = tune(tmp_path, parent, "qlora", quantization=packing, targets="all-linear")
-    loaded = evaluated.load(out)
+    loaded = open_checkpoint.load(out)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         logits = loaded.model(ids).logits
-    merged = plain.of(loaded)
+    merged = plain_tensors.of(loaded)
     model = tiny.model(kind, seed=9)
     for name, linear in blocks.prunable(model).items():
         weight = merged.tensors.pop(f"{name}.weight")
@@ -109,7 +111,7 @@ def test_a_quantized_base_is_merged_with_its_adapter(tmp_path, packing, kind):
 @pytest.mark.parametrize("fault", ["value", "sign", "place", "tensor", "dtype"])
 def test_a_writer_that_loses_something_fails_the_job(tmp_path, monkeypatch, fault):
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
-    encode, save = forms.encode, container.save
+    encode, save = tensor_forms.encode, container.save
 
     def loses(tensor, form):
         parts = encode(tensor, form)
@@ -128,7 +130,7 @@ def test_a_writer_that_loses_something_fails_the_job(tmp_path, monkeypatch, faul
             tensors = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
         return save(tensors, path, metadata)
 
-    monkeypatch.setattr(forms, "encode", loses)
+    monkeypatch.setattr(tensor_forms, "encode", loses)
     monkeypatch.setattr(container, "save", forgets)
     (tmp_path / "out").mkdir()
     settings = SETTINGS | {"sizes": True, "warmup": 0, "repetitions": 1}
@@ -140,7 +142,8 @@ def test_a_writer_that_loses_something_fails_the_job(tmp_path, monkeypatch, faul
 def test_what_sizes_need_is_not_in_memory_while_it_is_measured():
     """The peak of a plain row must hold no adapters' and no quantizers' libraries."""
     code = (
-        "import sys, prunegrid.peak, prunegrid.evaluated, prunegrid.timed_work; "
+        "import sys; from prunegrid.evaluation import peak_memory, timed_work; "
+        "from prunegrid.models import open_checkpoint; "
         "print({'peft', 'bitsandbytes'} & {*sys.modules})"
     )
     library = Path(sizes.__file__).parents[2]
@@ -158,7 +161,7 @@ def test_sizes_come_after_what_is_timed(tmp_path, monkeypatch):
     """No time and no peak of memory has them in it; without the setting nothing is written."""
     weights = tiny.artifact(tmp_path / "w", "llama", "2:4")
     order = []
-    for module, name in ((timing, "measure"), (sizes, "measure")):
+    for module, name in ((speed, "measure"), (sizes, "measure")):
         inner = getattr(module, name)
 
         def spy(*arguments, _inner=inner, _name=module.__name__):

@@ -8,8 +8,9 @@ import torch
 from test_efficiency import SETTINGS
 from torch import nn
 
-from prunegrid import sparse_kernels, timing
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import speed
+from prunegrid.models import sparse_kernels
 from prunegrid.stages import efficiency
 
 
@@ -52,7 +53,7 @@ def test_old_cards_and_cpus_have_none(monkeypatch, capability, wanted):
 
 
 def test_without_kernels_nothing_is_swapped_or_timed(monkeypatch):
-    monkeypatch.setattr(timing, "measure", None)
+    monkeypatch.setattr(speed, "measure", None)
     kernels(monkeypatch, None)
     made = tiny.model("llama", dtype=torch.bfloat16)
     tiny.prune_(made, "2:4")
@@ -113,5 +114,5 @@ def test_the_record_has_their_speeds(model, monkeypatch, tmp_path):
     assert found["linears"] == 14 and len(raw["decode_seconds"]) == 2
     assert found["decode_tokens_per_second"]["median"] > 0
     dense = tiny.model("llama", dtype=torch.bfloat16)
-    monkeypatch.setattr(timing, "measure", None)
+    monkeypatch.setattr(speed, "measure", None)
     assert efficiency._sparse(dense, settings, "cpu") == ({"linears": 0}, None)

@@ -13,11 +13,11 @@ from shrunken import BLOCKS, NAMES
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from prunegrid import checkpoint
-from prunegrid.blocks import prunable
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.structured import choice, plan, stage
-from prunegrid.structured.seen import gradients
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import checkpoint
+from prunegrid.models.blocks import prunable
+from prunegrid.pruning.structured import removal_plan, stage, units_removed
+from prunegrid.pruning.structured.unit_stats import gradients
 
 WITH_HEADS = ("llama", "qwen2", "qwen3", "olmo")
 CASES = [(name, ["mlp"]) for name in NAMES] + [(name, ["blocks"]) for name in NAMES]
@@ -133,11 +133,11 @@ def planned(name, units, sparsity=0.2):
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     asked = shrunken.settings("random", units, sparsity)
-    found = plan.plan_of(model, record, asked, shrunken.windows(1), "test")
+    found = removal_plan.plan_of(model, record, asked, shrunken.windows(1), "test")
 
     def scores(method, tokens=None):
         job = shrunken.job(None)
-        return choice.choose(model, found, {**asked, "method": method}, tokens, job)[1]
+        return units_removed.choose(model, found, {**asked, "method": method}, tokens, job)[1]
 
     return model, found, scores
 
@@ -261,7 +261,7 @@ def test_the_lowest_go_and_of_equal_ones_the_first():
     values = torch.ones(32, dtype=torch.float64)
     values[[4, 30]] = 0.5
     scores = {("mlp", group.block): values for group in found.groups}
-    removed = choice._lowest(found, scores)
+    removed = units_removed._lowest(found, scores)
     count = found.counts["mlp"]
     others = [unit for unit in range(32) if unit not in (4, 30)]
     expected = sorted([4, 30, *others[: count - 2]])
@@ -275,8 +275,8 @@ def test_random_units_follow_the_seed_and_are_all_as_likely():
         job = shrunken.job(None)
         job.seed = lambda purpose, seed=seed: seed
         asked = shrunken.settings("random", ["mlp"], 0.3)
-        removed, _ = choice.choose(model, found, asked, None, job)
-        again, _ = choice.choose(model, found, asked, None, job)
+        removed, _ = units_removed.choose(model, found, asked, None, job)
+        again, _ = units_removed.choose(model, found, asked, None, job)
         for key, units in removed.items():
             assert torch.equal(units, again[key])
             drawn[units] += 1

@@ -8,12 +8,12 @@ import torch
 from architectures import build, by_output
 from transformers import AutoModelForCausalLM
 
-from prunegrid import checkpoint
-from prunegrid.errors import PrunegridError
-from prunegrid.input_stats import InputStats
-from prunegrid.paired import inputs_of
-from prunegrid.structured.correction import corrected
-from prunegrid.updates.least_squares import update_linear
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models import checkpoint
+from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.paired_inputs import inputs_of
+from prunegrid.pruning.structured.output_correction import corrected
+from prunegrid.pruning.updates.least_squares import update_linear
 
 
 def hessian_of(inputs):

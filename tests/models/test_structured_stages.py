@@ -9,10 +9,12 @@ import shrunken
 import tiny
 from transformers import AutoModelForCausalLM
 
-from prunegrid import artifacts, checkpoint, evaluated, file_io
-from prunegrid.blocks import prunable
-from prunegrid.errors import PrunegridError
-from prunegrid.packing.folder import pack, unpack
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models import checkpoint, open_checkpoint
+from prunegrid.models.blocks import prunable
+from prunegrid.models.packed.packed_checkpoint import pack, unpack
 from prunegrid.stages import efficiency, finetune, predictions, prune, transform
 
 TIMED = {"warmup": 0, "repetitions": 2, "prompt_tokens": 8, "new_tokens": 3, "batch_size": 1}
@@ -26,7 +28,7 @@ def shrink(folder, weights, sparsity=0.4, units=("heads", "mlp"), method="taylor
     asked = shrunken.settings(method, list(units), sparsity, **changes)
     job = shrunken.job(folder.with_name("scratch"))
     record = prune.run(asked, {"weights": weights, "calibration": tokens}, folder, job)
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": record})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": record})
     return folder
 
 
@@ -38,7 +40,7 @@ def parents(tmp_path):
 
 
 def weights_of(folder):
-    return file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
+    return file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
 
 
 def tuned(tmp_path, strategy, weights, data, name=None, **changes):
@@ -77,7 +79,7 @@ def test_a_smaller_model_is_tuned_and_writes(tmp_path, parents, strategy, change
         tiny.generation(), {"weights": out, "data": parents.data}, folder, tiny.job()
     )
     assert made["weights"] == after and made["rows"] == 24
-    again = evaluated.load(out, attest=False)
+    again = open_checkpoint.load(out, attest=False)
     assert again.record == after
 
 

@@ -12,9 +12,9 @@ import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
 from test_finetune import tune
 
-from prunegrid import checkpoint, evaluated
+from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.config.tasks import METRICS
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.stages import tasks
 
 SETTINGS = {
@@ -341,8 +341,8 @@ def test_packed_weights_with_their_adapter_are_asked_as_they_are(tmp_path, packi
     place = tmp_path / "asked"
     place.mkdir()
     record, _, samples = ask(place, out, "mine", data, define=define)
-    assert record["weights"] == made["weights"] == evaluated.load(out).record
-    model, tokenizer = evaluated.load(out).model, evaluated.load(out).tokenizer
+    assert record["weights"] == made["weights"] == open_checkpoint.load(out).record
+    model, tokenizer = open_checkpoint.load(out).model, open_checkpoint.load(out).tokenizer
     for row, told in zip(rows, samples["responses"], strict=True):
         for choice, (reply,) in zip(define["doc_to_choice"], json.loads(told), strict=True):
             ids = tokenizer(f"text : {row['goal']} summary : {choice}")["input_ids"]

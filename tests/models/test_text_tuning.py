@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from prunegrid import file_io
-from prunegrid.errors import PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
 from prunegrid.stages import finetune, perplexity
 
 WINDOW = 12

@@ -8,10 +8,13 @@ import pytest
 import tiny
 import torch
 
-from prunegrid import blocks, checkpoint, file_io, training
-from prunegrid.errors import PrunegridError
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning import training
+from prunegrid.finetuning.context import Context
+from prunegrid.finetuning.training import divergence, loop
+from prunegrid.models import blocks, checkpoint
 from prunegrid.stages import finetune
-from prunegrid.training import guard, loop
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ def test_the_best_weights_by_development_loss_are_saved(place):
     assert (train["dev_loss"], train["kept_step"]) == best and train["kept_step"] < 6
     settings = tiny.finetune("full", **tiny.OVERFITTED)
     parents = {"weights": out, "data": place / "data"}
-    context = finetune.Context(settings, parents, place, tiny.job())
+    context = Context(settings, parents, place, tiny.job())
     model = context.checkpoint.model
     again = training.mean_loss(model, context.dev, settings, context.pad, "cpu")
     assert again == pytest.approx(best[0], rel=1e-5)
@@ -269,7 +272,7 @@ def test_gradient_checkpointing_computes_each_block_again(place, monkeypatch):
 
 def checked(losses, vocabulary=50000):
     """Feed a run's losses to the guard as the loop does."""
-    watch = guard.Guard(vocabulary, 1e-3, "here")
+    watch = divergence.Guard(vocabulary, 1e-3, "here")
     for step in range(1, len(losses) + 1):
         watch.check(losses[:step])
 
@@ -284,18 +287,18 @@ RISES = {
 @pytest.mark.parametrize("name", RISES)
 def test_a_loss_that_rises_far_and_stays_is_divergence(name):
     losses = RISES[name]
-    with pytest.raises(guard.Diverged, match="30 losses in a row that rose to") as caught:
+    with pytest.raises(divergence.Diverged, match="30 losses in a row that rose to") as caught:
         checked(losses)
     assert "chance 10.82" in str(caught.value)
 
 
 def test_a_loss_far_above_chance_is_divergence():
-    with pytest.raises(guard.Diverged, match="step 5: a mean loss of .* over 5 steps"):
+    with pytest.raises(divergence.Diverged, match="step 5: a mean loss of .* over 5 steps"):
         checked([3.0] + [40.0] * 5)
-    with pytest.raises(guard.Diverged, match="step 2: loss nan"):
+    with pytest.raises(divergence.Diverged, match="step 2: loss nan"):
         checked([3.0, math.nan])
-    with pytest.raises(guard.Diverged, match="gradient norm inf"):
-        guard.Guard(100, 1e-3, "here").check([1.0], math.inf)
+    with pytest.raises(divergence.Diverged, match="gradient norm inf"):
+        divergence.Guard(100, 1e-3, "here").check([1.0], math.inf)
 
 
 SOUND = {

@@ -9,11 +9,13 @@ import tiny
 import torch
 from sacrebleu.metrics import BLEU, CHRF
 
-from prunegrid import checkpoint, scoring, training, translating
+from prunegrid.common.errors import PrunegridError
 from prunegrid.config.steps import Finetune
-from prunegrid.errors import PrunegridError
-from prunegrid.finetuning.seq2seq import as_one_sequence
-from prunegrid.sources import tiny as small
+from prunegrid.data.sources import tiny as small
+from prunegrid.evaluation import scoring, translation
+from prunegrid.finetuning import training
+from prunegrid.finetuning.strategies.seq2seq import as_one_sequence
+from prunegrid.models import checkpoint
 from prunegrid.stages import finetune, translations
 
 T5 = {"model_type": "t5", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
@@ -195,7 +197,7 @@ def test_a_multilingual_model_begins_with_the_targets_token(tmp_path, multilingu
     tiny.finish(place, record)
     loaded = checkpoint.load(place)  # the tokenizer is saved and read as any other
     wanted = settings(languages=["en", "de"])
-    sources = translating.Sources(loaded.tokenizer, wanted, 64, "t")
+    sources = translation.Sources(loaded.tokenizer, wanted, 64, "t")
     source = sources.source("word7 thing3")
     assert source.ids[0] == multilingual.get_lang_id("en") and source.ids[-1] == 2
     assert sources.forced == multilingual.get_lang_id("de")
@@ -206,12 +208,12 @@ def test_a_multilingual_model_begins_with_the_targets_token(tmp_path, multilingu
     assert found["prediction_tokens"].max() <= 6 - 1 + 1
     assert not found["prediction"].str.contains("__").any()
     with pytest.raises(PrunegridError, match="has no language 'dee'.*'de'"):
-        translating.Sources(loaded.tokenizer, settings(languages=["en", "dee"]), 64, "t")
+        translation.Sources(loaded.tokenizer, settings(languages=["en", "dee"]), 64, "t")
 
 
 def test_long_sources_are_cut_and_keep_their_end():
     _, tokenizer = build("m2m100")
-    sources = translating.Sources(tokenizer, settings(), 16, "t")
+    sources = translation.Sources(tokenizer, settings(), 16, "t")
     whole, cut = sources.source("short"), sources.source("a text that is longer than that")
     assert not whole.cut and whole.ids[-1] == tokenizer.eos_token_id
     assert cut.cut_context and len(cut.ids) == 16 and cut.ids[-1] == tokenizer.eos_token_id

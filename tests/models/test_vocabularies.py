@@ -11,7 +11,7 @@ from hub_server import hub_server
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from prunegrid.sources import hub
+from prunegrid.data.sources import hub
 from prunegrid.stages import model as stage
 
 REPO = "microsoft/deberta-v2-xxlarge"

@@ -19,7 +19,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from prunegrid import artifacts, blocks, checkpoint, file_io
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.models import blocks, checkpoint
 
 WORDS = [f"w{i}" for i in range(40)]
 SPECIAL = ["<pad>", "</s>", "<unk>"]
@@ -95,7 +97,7 @@ def artifact(folder: Path, kind: str, pattern: str | None = None, **named) -> Pa
 
 def finish(folder: Path, weights: dict) -> None:
     """Write the manifest's record, as far as readers of weights need it."""
-    file_io.write_json(folder / artifacts.MANIFEST, {"record": {"weights": weights}})
+    file_io.write_json(folder / artifact_folder.MANIFEST, {"record": {"weights": weights}})
 
 
 def data(

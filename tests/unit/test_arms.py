@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prunegrid.config.grid import expand
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.config.schedule import Schedule
-from prunegrid.graph import Graph
-from prunegrid.grid import expand
-from prunegrid.tables.plan import study_plan
+from prunegrid.config.sparsity_schedule import Schedule
+from prunegrid.graph.graph import Graph
 from prunegrid.tables.schema import unique_key
+from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 OPT = ("opt-125m", "opt-350m", "opt-1.3b")

@@ -7,28 +7,29 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, file_io
-from prunegrid.errors import AttestationError, PrunegridError
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
 
 
 def make(folder, key="k" * 16, **files):
-    with artifacts.writing(folder) as out:
+    with artifact_folder.writing(folder) as out:
         for name, text in files.items():
             (out / name).write_text(text)
-        listing = artifacts.list_files(out)
+        listing = artifact_folder.list_files(out)
         file_io.write_json(
             out / "manifest.json",
-            {"key": key, "files": listing, "content": artifacts.content_digest(listing)},
+            {"key": key, "files": listing, "content": artifact_folder.content_digest(listing)},
         )
 
 
 def test_a_whole_artifact_is_read_back(tmp_path):
     make(tmp_path / "a", x="1", y="2")
-    assert set(artifacts.read_manifest(tmp_path / "a", "k" * 16)["files"]) == {"x", "y"}
+    assert set(artifact_folder.read_manifest(tmp_path / "a", "k" * 16)["files"]) == {"x", "y"}
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), artifacts.writing(tmp_path / "a") as out:
+    with pytest.raises(RuntimeError), artifact_folder.writing(tmp_path / "a") as out:
         (out / "half").write_text("x")
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []
@@ -36,7 +37,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 def test_an_error_keeps_what_was_there(tmp_path):
     make(tmp_path / "a", x="1")
-    with pytest.raises(RuntimeError), artifacts.writing(tmp_path / "a"):
+    with pytest.raises(RuntimeError), artifact_folder.writing(tmp_path / "a"):
         raise RuntimeError("stop")
     assert (tmp_path / "a" / "x").read_text() == "1"
 
@@ -44,7 +45,7 @@ def test_an_error_keeps_what_was_there(tmp_path):
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
     with (
         pytest.raises(PrunegridError, match="no space left.*free some space"),
-        artifacts.writing(tmp_path / "a") as out,
+        artifact_folder.writing(tmp_path / "a") as out,
     ):
         (out / "half").write_text("x")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -52,17 +53,17 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
 
 
 def test_space_is_checked_before_writing(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
-    artifacts.require_space(tmp_path / "not" / "yet", 5)
+    monkeypatch.setattr(artifact_folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
+    artifact_folder.require_space(tmp_path / "not" / "yet", 5)
     with pytest.raises(PrunegridError, match="at least 0.00 GB"):
-        artifacts.require_space(tmp_path, 6)
+        artifact_folder.require_space(tmp_path, 6)
 
 
 def test_files_get_the_permissions_that_the_umask_allows(tmp_path):
     """Weights are written for one user alone by their library; a store may be a group's."""
     before = os.umask(0o002)
     try:
-        with artifacts.writing(tmp_path / "a") as out:
+        with artifact_folder.writing(tmp_path / "a") as out:
             (out / "base").mkdir()
             (out / "base/model.safetensors").touch(0o600)
     finally:
@@ -81,7 +82,7 @@ def test_files_of_another_user_are_taken_as_they_are(tmp_path, monkeypatch):
 
     before = os.umask(0o002)
     try:
-        with artifacts.writing(tmp_path / "a") as out:
+        with artifact_folder.writing(tmp_path / "a") as out:
             (out / "right").touch(0o664)
             (out / "other").touch(0o644)
             monkeypatch.setattr(type(out), "chmod", refuse)
@@ -116,11 +117,11 @@ def test_any_damage_is_named(tmp_path, fault):
         body["content" if fault == "manifest" else "key"] = "0" * 16
         manifest.write_text(json.dumps(body))
     with pytest.raises(AttestationError, match="run again"):
-        artifacts.read_manifest(folder, "k" * 16)
+        artifact_folder.read_manifest(folder, "k" * 16)
 
 
 def test_the_content_digest_does_not_depend_on_order_or_sizes():
     a = {"x": {"sha256": "1", "bytes": 1}, "y": {"sha256": "2", "bytes": 2}}
     b = {"y": {"sha256": "2", "bytes": 9}, "x": {"sha256": "1", "bytes": 9}}
-    assert artifacts.content_digest(a) == artifacts.content_digest(b)
-    assert artifacts.content_digest(a) != artifacts.content_digest({"x": a["x"]})
+    assert artifact_folder.content_digest(a) == artifact_folder.content_digest(b)
+    assert artifact_folder.content_digest(a) != artifact_folder.content_digest({"x": a["x"]})

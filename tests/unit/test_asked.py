@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid import asked, cli
-from prunegrid.errors import PrunegridError
+from prunegrid.commands import cli, cli_config
+from prunegrid.common.errors import PrunegridError
 
 MINE = {"dataset": "wikipedia", "grid": {"model": "smollm2-135m"}, "evaluations": ["wikipedia-512"]}
 
@@ -19,7 +19,7 @@ def write(tmp_path, **tree):
 
 def test_values_are_laid_over_files_and_files_over_the_config(tmp_path):
     files = [write(tmp_path, seed=1, threads=3), write(tmp_path, seed=2)]
-    found = asked.graph(files, ["device=cuda", "memory={model: by-block}"]).config
+    found = cli_config.graph(files, ["device=cuda", "memory={model: by-block}"]).config
     assert (found.seed, found.threads, found.device) == (2, 3, "cuda")
     assert found.memory["model"] == "by-block"
 
@@ -30,28 +30,32 @@ def test_values_are_laid_over_files_and_files_over_the_config(tmp_path):
 )
 def test_values_of_another_form_are_told(value, told):
     with pytest.raises(PrunegridError, match=told):
-        asked.overrides([value])
+        cli_config.overrides([value])
 
 
 def test_an_unknown_study_is_told_with_the_nearest():
     with pytest.raises(PrunegridError, match="no study 'demos'.*'demo'"):
-        asked.graph([], study="demos")
+        cli_config.graph([], study="demos")
 
 
 def test_sets_of_files_are_configs_of_their_own(tmp_path):
     one, two = write(tmp_path, seed=1), write(tmp_path, seed=2)
-    assert [found.config.seed for found in asked.stores([[one], [two], [one, two]])] == [1, 2, 2]
-    assert len(asked.stores([])) == 1
+    assert [found.config.seed for found in cli_config.stores([[one], [two], [one, two]])] == [
+        1,
+        2,
+        2,
+    ]
+    assert len(cli_config.stores([])) == 1
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_a_store_of_other_machines_is_not_garbage_here(precision):
     named = [f"compute_dtype={precision}"]
-    there = asked.elsewhere([asked.graph([], named)])
+    there = cli_config.elsewhere([cli_config.graph([], named)])
     pairs = {(one.config.device, one.config.compute_dtype) for one in there}
     every = {(device, dtype) for device in ("cpu", "cuda") for dtype in ("bfloat16", "float32")}
     assert pairs == every - {("cpu", precision)}
-    keys = {node.key for node in asked.graph([], ["device=cuda", *named]).all_nodes()}
+    keys = {node.key for node in cli_config.graph([], ["device=cuda", *named]).all_nodes()}
     assert keys in [{node.key for node in one.all_nodes()} for one in there]
 
 

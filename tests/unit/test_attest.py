@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.attest import nm_violations
+from prunegrid.models.attestation import nm_violations
 
 
 @given(

@@ -12,16 +12,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid import predicted
-from prunegrid.baselines import greedy_extract, lead, other_reference, shuffled_reference
-from prunegrid.errors import PrunegridError
-from prunegrid.modules import baseline_facts
-from prunegrid.reading.words import split_sentences, words
-from prunegrid.source_code import LIBRARY, literals
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.plugins import baseline_facts
+from prunegrid.common.source_code import LIBRARY, literals
+from prunegrid.evaluation import predictions_file
+from prunegrid.evaluation.baselines import greedy_extract, lead, other_reference, shuffled_reference
+from prunegrid.evaluation.text_analysis.words import split_sentences, words
 from prunegrid.stages import baseline as stage
 
 PROMPT = {"template": "### In:\n{document}\n### Out:\n", "max_words": 2}
-FILES = sorted((LIBRARY / "prunegrid" / "baselines").glob("[!_]*.py"))
+FILES = sorted((LIBRARY / "prunegrid/evaluation" / "baselines").glob("[!_]*.py"))
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def run(data, tmp_path, name="out", **settings):
 def test_lead_takes_the_first_words_of_each_document(data, tmp_path):
     record, path = run(data, tmp_path, words=3)
     table = pq.read_table(path)
-    assert table.schema.equals(predicted.SCHEMA)
+    assert table.schema.equals(predictions_file.SCHEMA)
     assert table["prediction"].to_pylist() == ["one two three", "five", "six seven eight"]
     assert table["reference"].to_pylist() == ["s1", "s2", "s3"]
-    assert all(table[column].null_count == 3 for column in predicted.GENERATED)
+    assert all(table[column].null_count == 3 for column in predictions_file.GENERATED)
     assert record == {"rows": 3, "weights": None}
 
 
@@ -106,7 +106,7 @@ def test_unknown_names_and_bad_settings_are_errors(data, tmp_path, settings, mes
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_baseline_is_one_file_that_gives_a_text_a_row(path, data):
     rows = pd.read_parquet(data / "test.parquet")
-    module = importlib.import_module(f"prunegrid.baselines.{path.stem}")
+    module = importlib.import_module(f"prunegrid.evaluation.baselines.{path.stem}")
     declared = literals(path)
     assert declared["SETTINGS"] == module.SETTINGS
     assert declared["ROLE"] == module.ROLE in ("baseline", "oracle", "gaming")

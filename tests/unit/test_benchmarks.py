@@ -5,14 +5,14 @@ import pytest
 import yaml
 from test_config import DEFAULT, ROOT, changed, check, faults
 
+from prunegrid.common.file_io import write_json
 from prunegrid.config import mixtures
-from prunegrid.file_io import write_json
-from prunegrid.graph import Graph
+from prunegrid.graph.graph import Graph
 from prunegrid.tables import benchmarks
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.groups import collect, pair_rows
-from prunegrid.tables.plan import study_plan
 from prunegrid.tables.schema import LONG
+from prunegrid.tables.table_plan import study_plan
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import yaml
 
 from prunegrid.config.census import DECADES
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph import Graph
+from prunegrid.graph.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"

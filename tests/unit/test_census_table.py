@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas
 import pytest
 
-from prunegrid import artifacts, file_io, retention, verify_census
+from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.commands import verify_census
+from prunegrid.common import file_io
 from prunegrid.tables import census, census_figures
-from prunegrid.tables.plan import outputs
+from prunegrid.tables.table_plan import outputs
 
 EDGES = [0.001, 0.1, 10.0]
 # (name, kind, stack, block, blocks, counts)
@@ -100,13 +102,13 @@ def plan(tmp_path, monkeypatch):
         columns = CELL | {"model": name}
         cells.append({"columns": columns, "chain": chain, "ancestors": [*chain, ref]})
         cells[-1]["census"] = ref
-    with artifacts.writing(tmp_path / "census/a") as out:
+    with artifact_folder.writing(tmp_path / "census/a") as out:
         tensors().to_parquet(out / "tensors.parquet")
-        files = artifacts.list_files(out)
+        files = artifact_folder.list_files(out)
         record = {"weights": {"sha256": "a" * 64, "precision": "float32"}}
-        manifest = {"key": "a", "files": files, "content": artifacts.content_digest(files)}
+        manifest = {"key": "a", "files": files, "content": artifact_folder.content_digest(files)}
         manifest |= {"record": record, "parents": {"weights": {"key": "wa"}}}
-        file_io.write_json(out / artifacts.MANIFEST, manifest)
+        file_io.write_json(out / artifact_folder.MANIFEST, manifest)
     file_io.write_json(tmp_path / "status/wb.json", {"state": "failed", "reason": "no such hub"})
     return PLAN | {"cells": cells, "pins": {}}
 
@@ -128,7 +130,7 @@ def test_a_failed_cell_is_a_row_and_withholds_nothing(plan, tmp_path):
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"content": 5}', "[" * 100_000, None])
 def test_a_broken_manifest_withholds_nothing(plan, tmp_path, damage):
-    place = tmp_path / "census/b" / artifacts.MANIFEST
+    place = tmp_path / "census/b" / artifact_folder.MANIFEST
     place.parent.mkdir()
     if damage is None:
         place.mkdir()
@@ -143,15 +145,15 @@ def test_a_broken_manifest_withholds_nothing(plan, tmp_path, damage):
 
 def test_dropped_weights_are_no_fault_of_a_census(plan, tmp_path, caplog):
     census.tabulate_census(plan, tmp_path / "results")
-    with artifacts.writing(tmp_path / "model/a") as out:
+    with artifact_folder.writing(tmp_path / "model/a") as out:
         (out / "model.safetensors").write_bytes(bytes(8))
-        files = artifacts.list_files(out)
-        body = {"key": "wa", "files": files, "content": artifacts.content_digest(files)}
-        file_io.write_json(out / artifacts.MANIFEST, body)
-    retention.drop(tmp_path / "model/a")
+        files = artifact_folder.list_files(out)
+        body = {"key": "wa", "files": files, "content": artifact_folder.content_digest(files)}
+        file_io.write_json(out / artifact_folder.MANIFEST, body)
+    dropped.drop(tmp_path / "model/a")
     assert verify_census.differences(tmp_path / "results/c.parquet", plan) == []
     assert "were dropped, and are not counted again" in caplog.text
-    (tmp_path / "model/a" / artifacts.DROPPED).write_text("{}")
+    (tmp_path / "model/a" / artifact_folder.DROPPED).write_text("{}")
     (fault,) = verify_census.differences(tmp_path / "results/c.parquet", plan)
     assert "delete the folder" in fault
 

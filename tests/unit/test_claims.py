@@ -11,12 +11,13 @@ import pytest
 import yaml
 from claim_world import World, bear, facts, metric_of, places
 
-from prunegrid import cli, file_io
-from prunegrid.claims import page
-from prunegrid.claims.catalog import CLAIMS
-from prunegrid.claims.evidence import Comparison, decide, p_value
-from prunegrid.claims.kinds import KINDS
-from prunegrid.claims.scopes import SOURCES
+from prunegrid.commands import cli
+from prunegrid.common import file_io
+from prunegrid.tables.claims import page
+from prunegrid.tables.claims.catalog import CLAIMS
+from prunegrid.tables.claims.evidence import Comparison, decide, p_value
+from prunegrid.tables.claims.kinds import KINDS
+from prunegrid.tables.claims.scopes import SOURCES
 from prunegrid.tables.schema import COLUMNS
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid import modules
+from prunegrid.common import plugins
 from prunegrid.config import families, profiles, steps, tasks
 from prunegrid.config.load import ConfigError, read_files, validate
 
@@ -223,10 +223,10 @@ def test_only_nf4_has_scales_to_quantize():
 
 def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypatch):
     """By literals of its own file alone: settings that only it knows count too."""
-    said = modules.strategy_facts("lora") | {
+    said = plugins.strategy_facts("lora") | {
         "ADAPTERS": ("merged",), "PLAIN": {"depth": (1,)}, "SETTINGS": {"depth": 1}
     }  # fmt: skip
-    monkeypatch.setattr(modules, "strategy_facts", lambda name: said)
+    monkeypatch.setattr(plugins, "strategy_facts", lambda name: said)
     with pytest.raises(ValueError, match=r"has no adapter unmasked; expected one of \['merged'\]"):
         steps.Finetune(strategy="lora", adapter="unmasked")
     assert steps.Finetune(strategy="lora").plain

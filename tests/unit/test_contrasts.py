@@ -9,8 +9,8 @@ import pandas
 import pytest
 import yaml
 
+from prunegrid.common.file_io import write_json
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.file_io import write_json
 from prunegrid.tables import contrasts
 from prunegrid.tables.groups import paired
 from prunegrid.tables.intervals import levels

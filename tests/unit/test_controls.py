@@ -6,8 +6,8 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid import predicted
-from prunegrid.file_io import write_json
+from prunegrid.common.file_io import write_json
+from prunegrid.evaluation import predictions_file
 from prunegrid.tables import examples
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.groups import collect
@@ -36,7 +36,7 @@ def artifact(folder, shift, ids=IDS, text="It says `x`."):
     columns = {"id": ids, "reference": [f"ref {i}" for i in ids], "prediction": [text] * N}
     columns |= {"prompt_tokens": blank, "prediction_tokens": blank}
     columns |= {"hit_limit": [False] * N, "cut": [False] * N}
-    predicted.write(columns, folder)
+    predictions_file.write(columns, folder)
     return scores
 
 
@@ -228,7 +228,7 @@ def test_a_page_can_be_made_when_the_documents_are_gone(made):
 def test_a_control_that_is_broken_withholds_no_page(made):
     """The table tells it in its notes; the page is of the others."""
     plan, rows, _ = made
-    (plan["baselines"][1]["predictions"]["path"] / predicted.NAME).unlink()
+    (plan["baselines"][1]["predictions"]["path"] / predictions_file.NAME).unlink()
     whole = [b for b in plan["baselines"] if b["baseline"] != "echo"]
     page = examples.render(plan, examples.collect({**plan, "baselines": whole}, rows))
     assert "**lead**" in page and "**echo**" not in page

@@ -10,8 +10,8 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import columns
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import columns
 from prunegrid.stages import data as stage
 
 ROWS = [{"id": f"r{i}", "body": f"Document {i}.", "short": f"Short {i}."} for i in range(20)]

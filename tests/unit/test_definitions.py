@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from prunegrid.definitions import ON_IMPORT, definitions
+from prunegrid.common.definitions import ON_IMPORT, definitions
 
 BASE = '''
 """Doc."""

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from prunegrid import devices
-from prunegrid.errors import PrunegridError
+from prunegrid.common import gpu_pool
+from prunegrid.common.errors import PrunegridError
 
 # Seconds that only keep a test from hanging for ever.
 FOR_EVER = 900
@@ -16,7 +16,7 @@ FOR_EVER = 900
 
 def hold(folder, names, log, wait):
     """Hold one of the devices until `wait` returns."""
-    with devices.claim_tokens(names, folder) as (name,):
+    with gpu_pool.claim_tokens(names, folder) as (name,):
         with open(log, "a") as handle:
             handle.write(f"+{name}\n")
         wait()
@@ -72,22 +72,22 @@ def test_users_share_the_tokens_of_a_machine(tmp_path):
     """Each sees the other's, whatever the umask is, and nobody can remove another's file."""
     folder, before = tmp_path / "locks", os.umask(0o077)
     try:
-        with devices.claim_tokens(["0"], folder):
+        with gpu_pool.claim_tokens(["0"], folder):
             pass
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o7777 == 0o1777
     assert (folder / "0.lock").stat().st_mode & 0o777 == 0o644
     (folder / "0.lock").chmod(0o444)  # as another user's: it can be read only
-    with devices.claim_tokens(["0"], folder) as found:
+    with gpu_pool.claim_tokens(["0"], folder) as found:
         assert found == ["0"]
 
 
 def step(folder, log, devices_here, wait):
     """A job as `job.run_step` runs one, on a machine that has these devices."""
-    from prunegrid import job
+    from prunegrid.running import job
 
-    devices._visible_gpus = lambda: devices_here
+    gpu_pool._visible_gpus = lambda: devices_here
     os.environ["PRUNEGRID_DEVICES"] = str(folder)
 
     def make(node, held):
@@ -136,50 +136,50 @@ def test_a_killed_holder_frees_its_device(tmp_path):
         time.sleep(0.05)
     os.kill(job.pid, signal.SIGKILL)
     job.join()
-    with devices.claim_tokens(["0"], tmp_path / "locks") as found:
+    with gpu_pool.claim_tokens(["0"], tmp_path / "locks") as found:
         assert found == ["0"]
 
 
 def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(devices, "_visible_gpus", lambda: [])
+    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: [])
     with (
         pytest.raises(PrunegridError, match="config.yaml: device.*set device: cpu"),
-        devices.claim_devices("cuda"),
+        gpu_pool.claim_devices("cuda"),
     ):
         pass
 
 
 def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5", "7"])
+    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: ["5", "7"])
     monkeypatch.setenv("PRUNEGRID_DEVICES", str(tmp_path))
-    with devices.claim_devices("cuda") as first, devices.claim_devices("cuda") as second:
+    with gpu_pool.claim_devices("cuda") as first, gpu_pool.claim_devices("cuda") as second:
         assert sorted(first + second) == ["cuda:0", "cuda:1"]
-    with devices.claim_devices("cuda", 2) as both:
+    with gpu_pool.claim_devices("cuda", 2) as both:
         assert both == ["cuda:0", "cuda:1"]
     with (
         pytest.raises(PrunegridError, match="sees 2 of the 3 CUDA devices.*fewer"),
-        devices.claim_devices("cuda", 3),
+        gpu_pool.claim_devices("cuda", 3),
     ):
         pass
 
 
 @pytest.mark.parametrize("named", [None, "pool"])
 def test_a_users_own_temporary_folder_is_no_pool_of_its_own(monkeypatch, tmp_path, named):
-    monkeypatch.setattr(devices, "_visible_gpus", lambda: ["5"])
-    monkeypatch.setattr(devices, "POOL", str(tmp_path / "all"))
+    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: ["5"])
+    monkeypatch.setattr(gpu_pool, "POOL", str(tmp_path / "all"))
     monkeypatch.delenv("PRUNEGRID_DEVICES", raising=False)
     if named:
         monkeypatch.setenv("PRUNEGRID_DEVICES", str(tmp_path / named))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "mine"))
-    with devices.claim_devices("cuda"):
+    with gpu_pool.claim_devices("cuda"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [named or "all"]
 
 
 def hold_two(folder, log):
     for _ in range(5):
-        with devices.claim_tokens(["0", "1", "2"], folder, 2) as names:
+        with gpu_pool.claim_tokens(["0", "1", "2"], folder, 2) as names:
             with open(log, "a") as handle:
                 handle.write(f"+{','.join(names)}\n")
             time.sleep(0.02)
@@ -209,5 +209,5 @@ def test_jobs_that_need_two_of_three_take_turns(tmp_path):
 
 
 def test_cpu_needs_no_token():
-    with devices.claim_devices("cpu", 2) as found:
+    with gpu_pool.claim_devices("cpu", 2) as found:
         assert found == ["cpu"]

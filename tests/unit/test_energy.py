@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prunegrid import energy
+from prunegrid.evaluation import energy
 
 
 def package(root, name, title, joules, limit=1000.0):

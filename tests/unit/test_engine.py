@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake.settings.types import MaxJobsPerTimespan, SchedulingSettings
 
-from prunegrid import engine
+from prunegrid.running import snakemake_bridge
 
 
 @pytest.mark.parametrize(("local", "limited"), [(True, False), (False, True)])
@@ -16,24 +16,24 @@ def test_jobs_of_this_machine_start_without_a_limit_in_time(local, limited):
     """Those of a cluster keep it: a scheduler is not to be flooded."""
     assert "max_jobs_per_timespan" in {field.name for field in fields(SchedulingSettings)}
     settings = SchedulingSettings(max_jobs_per_timespan=MaxJobsPerTimespan(100))
-    engine.without_timers(SimpleNamespace(local_exec=local, scheduling_settings=settings))
+    snakemake_bridge.without_timers(SimpleNamespace(local_exec=local, scheduling_settings=settings))
     assert (settings.max_jobs_per_timespan is not None) is limited
 
 
 def test_where_jobs_are_only_shown_there_is_nothing_to_limit():
-    engine.without_timers(SimpleNamespace(local_exec=True, scheduling_settings=None))
+    snakemake_bridge.without_timers(SimpleNamespace(local_exec=True, scheduling_settings=None))
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder in which a run of this machine was killed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engine, "_held", [])
+    monkeypatch.setattr(snakemake_bridge, "_held", [])
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.output.lock").write_text("results/x.parquet")
-    (tmp_path / engine.LIVE).write_text(socket.gethostname())
+    (tmp_path / snakemake_bridge.LIVE).write_text(socket.gethostname())
     yield tmp_path
-    for handle in engine._held:
+    for handle in snakemake_bridge._held:
         handle.close()
 
 
@@ -46,37 +46,37 @@ def run_of(dryrun=False, main=True):
 
 
 def test_the_lock_of_a_dead_run_is_forgotten_and_the_live_one_is_marked(folder):
-    engine.hold_folder(run_of())
-    engine.hold_folder(run_of())
-    assert locks(folder) == [] and len(engine._held) == 1
-    with open(engine.LIVE, "a+") as other, pytest.raises(BlockingIOError):
+    snakemake_bridge.hold_folder(run_of())
+    snakemake_bridge.hold_folder(run_of())
+    assert locks(folder) == [] and len(snakemake_bridge._held) == 1
+    with open(snakemake_bridge.LIVE, "a+") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("why", ["a live run", "another machine", "an older version"])
 def test_a_lock_that_may_be_of_a_live_run_stays(folder, why):
     if why != "a live run":
-        engine.LIVE.write_text("elsewhere" if why == "another machine" else "")
-    with open(engine.LIVE, "a+") as other:
+        snakemake_bridge.LIVE.write_text("elsewhere" if why == "another machine" else "")
+    with open(snakemake_bridge.LIVE, "a+") as other:
         if why == "a live run":
             fcntl.flock(other, fcntl.LOCK_SH)
-        engine.hold_folder(run_of())
+        snakemake_bridge.hold_folder(run_of())
     assert len(locks(folder)) == 1
     told = {"a live run": socket.gethostname(), "another machine": "elsewhere"}
-    assert engine.LIVE.read_text() == told.get(why, "")
+    assert snakemake_bridge.LIVE.read_text() == told.get(why, "")
 
 
 def test_who_only_shows_what_would_run_holds_nothing(folder):
-    engine.hold_folder(run_of(dryrun=True))
-    engine.hold_folder(run_of(main=False))
-    assert len(locks(folder)) == 1 and engine._held == []
+    snakemake_bridge.hold_folder(run_of(dryrun=True))
+    snakemake_bridge.hold_folder(run_of(main=False))
+    assert len(locks(folder)) == 1 and snakemake_bridge._held == []
 
 
 def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypatch):
     (folder / "results").mkdir()
-    monkeypatch.setattr(engine.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(snakemake_bridge.os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match="cannot be written; mount or make it writable"):
-        engine.hold_folder(run_of())
+        snakemake_bridge.hold_folder(run_of())
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypa
     ],
 )
 def test_a_timing_says_what_it_has_for_itself(monkeypatch, submitted, given, alone):
-    monkeypatch.setattr(engine.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(snakemake_bridge.os, "cpu_count", lambda: 4)
     monkeypatch.delenv("SLURM_JOB_CPUS_PER_NODE", raising=False)
     if given:
         monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", given)
-    assert engine.alone_on(SimpleNamespace(remote_exec=submitted)) == alone
+    assert snakemake_bridge.alone_on(SimpleNamespace(remote_exec=submitted)) == alone

@@ -10,12 +10,12 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.reading import faults
-from prunegrid.scoring import score
-from prunegrid.source_code import LIBRARY, literals
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY, literals
+from prunegrid.evaluation.scoring import score
+from prunegrid.evaluation.text_analysis import failure_kinds
 
-METRIC = literals(LIBRARY / "prunegrid" / "metrics" / "labels.py")
+METRIC = literals(LIBRARY / "prunegrid/evaluation" / "metrics" / "labels.py")
 LIMITS = METRIC["SETTINGS"]
 DRAW = random.Random(5)
 DOCUMENT = (
@@ -27,7 +27,7 @@ GOOD = "Rural bridges must be looked at by the Secretary of Transportation in Oh
 
 
 def label(text: str, hit: bool = False, **limits) -> str:
-    return faults.first_fault(text, DOCUMENT, hit, LIMITS | limits)
+    return failure_kinds.first_fault(text, DOCUMENT, hit, LIMITS | limits)
 
 
 PLANTED = [
@@ -83,7 +83,7 @@ def test_the_thresholds_are_settings():
 
 
 def test_each_example_has_one_label():
-    columns = {f"label_{name}" for name in (*faults.FAULTS, faults.NONE)}
+    columns = {f"label_{name}" for name in (*failure_kinds.FAULTS, failure_kinds.NONE)}
     assert set(METRIC["COLUMNS"]) == columns
     texts = [text for text, _ in PLANTED]
     frame = pd.DataFrame({"id": [str(i) for i in range(len(texts))], "prediction": texts})
@@ -97,8 +97,8 @@ def test_each_example_has_one_label():
 
 @given(st.text(max_size=80), st.text(max_size=80), st.booleans())
 def test_any_text_gets_a_label(text, document, hit):
-    found = faults.first_fault(text, document, hit, LIMITS)
-    assert found in (*faults.FAULTS, faults.NONE)
+    found = failure_kinds.first_fault(text, document, hit, LIMITS)
+    assert found in (*failure_kinds.FAULTS, failure_kinds.NONE)
 
 
 @given(st.integers(0, 200))

@@ -6,7 +6,7 @@ import pytest
 from figure_world import DEMO, HALF, PAIR, ROUGE, WIKI, World, around, demo
 
 from prunegrid.tables import plot
-from prunegrid.tables.figures import labels
+from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.dots import Heading, Row
 
 
@@ -40,13 +40,18 @@ def test_the_demo_is_a_row_a_cell_grouped_by_tuning():
 
 def test_quality_and_perplexity_stand_side_by_side():
     quality, perplexity = rows_of(demo()).panels
-    told = [labels.measure_name(*panel.measure.key) for panel in (quality, perplexity)]
+    told = [display_names.measure_name(*panel.measure.key) for panel in (quality, perplexity)]
     assert told == ["ROUGE-Lsum, test", "Perplexity, wikipedia-512"]
     assert (quality.scale.is_log, perplexity.scale.is_log) == (False, True)
-    ways = [labels.direction(panel.measure.higher_is_better) for panel in (quality, perplexity)]
+    ways = [
+        display_names.direction(panel.measure.higher_is_better) for panel in (quality, perplexity)
+    ]
     assert ways == ["higher is better", "lower is better"]
     assert [len(panel.marks) for panel in (quality, perplexity)] == [len(DEMO) + 1, len(DEMO)]
-    items = [labels.items_name(*ROUGE[1:], 16, False), labels.items_name(WIKI[1], 16, False)]
+    items = [
+        display_names.items_name(*ROUGE[1:], 16, False),
+        display_names.items_name(WIKI[1], 16, False),
+    ]
     assert items == ["16 documents", "16 windows of 512 tokens"]
 
 
@@ -175,7 +180,7 @@ def test_tasks_that_are_in_a_mean_are_left_to_it_and_accuracy_leads():
         ("arc", "acc"),
     ]
     assert {panel.measure.chance for panel in panels} == {0.25}
-    assert labels.items_name("acc", 50, panels[0].measure.is_task) == "50 items"
+    assert display_names.items_name("acc", 50, panels[0].measure.is_task) == "50 items"
 
 
 def test_a_users_own_metric_is_shown():
@@ -184,7 +189,7 @@ def test_a_users_own_metric_is_shown():
     both = {ROUGE: 0.3, ("test", "rep4"): 0.1, ("test", "mine"): 3.0}
     world = World(own_metrics=["mine"]).cell(scores=both)
     assert [panel.measure.key for panel in rows_of(world).panels] == [ROUGE, ("test", "mine")]
-    assert labels.measure_name("test", "mine") == "mine, test"
+    assert display_names.measure_name("test", "mine") == "mine, test"
 
 
 def test_a_study_says_what_to_show():

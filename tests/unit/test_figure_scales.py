@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from prunegrid.tables.figures import labels, scales
+from prunegrid.tables.figures import display_names, scales
 from prunegrid.tables.figures.points import Score
 from prunegrid.tables.figures.styles import style
 
@@ -105,7 +105,7 @@ def test_an_axis_of_no_values_is_there():
     ],
 )
 def test_numbers_are_written_as_people_do(value, text):
-    assert labels.number(value) == text
+    assert display_names.number(value) == text
 
 
 def test_no_two_series_look_alike():

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph import Graph
-from prunegrid.tables.plan import study_plan
+from prunegrid.graph.graph import Graph
+from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "config.yaml"

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_data import write_tiny_data
 
-from prunegrid import keys
+from prunegrid.artifacts import keys
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY
 from prunegrid.config.load import NAME, STUDY_NAME, read_files, validate
-from prunegrid.errors import PrunegridError
-from prunegrid.graph import Graph
-from prunegrid.source_code import LIBRARY
+from prunegrid.graph.graph import Graph
 
 ROOT = LIBRARY.parent.parent
 ODD = [

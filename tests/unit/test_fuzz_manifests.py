@@ -11,9 +11,11 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid import artifacts, digests, file_io, manifests, repair, retention
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.status import read_state
+from prunegrid.artifacts import artifact_folder, dropped, file_digests, lock, manifest
+from prunegrid.artifacts.job_status import read_state
+from prunegrid.commands import repair
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
 
 KEY = "0123456789abcdef"
 RECORD = {"weights": {"sha256": "a" * 64, "sparsity_prunable": 0.5}, "n": [1, 2.5, None, "é"]}
@@ -21,14 +23,14 @@ RECORD = {"weights": {"sha256": "a" * 64, "sparsity_prunable": 0.5}, "n": [1, 2.
 
 def make(folder):
     """Make an artifact of three files with a sealed manifest."""
-    with artifacts.writing(folder) as out:
+    with artifact_folder.writing(folder) as out:
         (out / "model.safetensors").write_bytes(bytes(range(256)))
         (out / "base").mkdir()
         (out / "base/config.json").write_text('{"a": 1}')
         (out / "empty").touch()
-        files = artifacts.list_files(out)
-        body = {"key": KEY, "files": files, "content": artifacts.content_digest(files)}
-        file_io.write_json(out / "manifest.json", manifests.sealed(body | {"record": RECORD}))
+        files = artifact_folder.list_files(out)
+        body = {"key": KEY, "files": files, "content": artifact_folder.content_digest(files)}
+        file_io.write_json(out / "manifest.json", manifest.sealed(body | {"record": RECORD}))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def damaged(artifact, tmp_path):
 
 
 def test_the_artifact_is_whole(artifact):
-    assert manifests.read_manifest(artifact, KEY)["record"] == RECORD
+    assert manifest.read_manifest(artifact, KEY)["record"] == RECORD
 
 
 @fuzz(200)
@@ -70,7 +72,7 @@ def test_one_changed_byte_is_always_told(artifact, tmp_path, data):
         del body[place:]
     path.write_bytes(body)
     try:
-        found = manifests.read_manifest(folder, KEY)
+        found = manifest.read_manifest(folder, KEY)
     except AttestationError as error:
         assert "run" in str(error)
         assert [text for text in repair.repair(tmp_path / "artifacts")]
@@ -78,15 +80,15 @@ def test_one_changed_byte_is_always_told(artifact, tmp_path, data):
     else:
         # White space between two values, or the name of the seal: nothing that it says has changed.
         assert path.name == "manifest.json"
-        assert found["record"] == RECORD and found["files"] == artifacts.list_files(folder)
+        assert found["record"] == RECORD and found["files"] == artifact_folder.list_files(folder)
 
 
 @fuzz(200)
 @given(st.data())
 def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_path, data):
     folder = damaged(artifact, tmp_path)
-    retention.drop(folder)
-    assert manifests.read_manifest(folder, KEY)["record"] == RECORD
+    dropped.drop(folder)
+    assert manifest.read_manifest(folder, KEY)["record"] == RECORD
     path = folder / data.draw(st.sampled_from(["base/config.json", *["dropped.json"] * 5]))
     body = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(body) - 1))
@@ -97,14 +99,14 @@ def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_pat
         del body[place : place + 1 if kind == "drop" else None]
     path.write_bytes(body)
     try:
-        found = manifests.read_manifest(folder, KEY)
+        found = manifest.read_manifest(folder, KEY)
     except AttestationError:
         with pytest.raises(AttestationError):
-            retention.dropped(folder)
+            dropped.dropped(folder)
         assert repair.repair(tmp_path / "artifacts") and not folder.exists()
     else:  # white space, or the name of the seal
         assert path.name == "dropped.json" and found["record"] == RECORD
-        assert retention.dropped(folder)["files"] == ["model.safetensors"]
+        assert dropped.dropped(folder)["files"] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -116,14 +118,14 @@ def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_pat
 )
 def test_what_a_dropped_artifact_cannot_say(artifact, tmp_path, told):
     folder = damaged(artifact, tmp_path)
-    retention.drop(folder)
+    dropped.drop(folder)
     if isinstance(told, dict) and told != {"files": ["model.safetensors"]}:
-        told = {"manifest": retention.dropped(folder)["manifest"]} | told
+        told = {"manifest": dropped.dropped(folder)["manifest"]} | told
     (folder / "dropped.json").write_text(json.dumps(told))
     with pytest.raises(AttestationError):
-        manifests.read_manifest(folder, KEY)
+        manifest.read_manifest(folder, KEY)
     with pytest.raises(AttestationError):
-        retention.dropped(folder)
+        dropped.dropped(folder)
     assert len(repair.repair(tmp_path / "artifacts")) == 1
 
 
@@ -153,7 +155,7 @@ def test_any_json_in_its_place_is_told(artifact, tmp_path, value, keys):
     if original == value:
         return
     with pytest.raises(AttestationError):
-        manifests.read_manifest(folder, KEY)
+        manifest.read_manifest(folder, KEY)
 
 
 def test_a_manifest_nested_without_end_is_told(artifact, tmp_path):
@@ -161,7 +163,7 @@ def test_a_manifest_nested_without_end_is_told(artifact, tmp_path):
     for text in ("[" * 100_000, '{"key": NaN}', "", "null", "\0", '{"files": {"a": 1}}'):
         (folder / "manifest.json").write_text(text)
         with pytest.raises(PrunegridError):
-            manifests.read_manifest(folder, KEY)
+            manifest.read_manifest(folder, KEY)
 
 
 def test_a_manifest_of_a_version_without_seals_is_read(artifact, tmp_path):
@@ -169,7 +171,7 @@ def test_a_manifest_of_a_version_without_seals_is_read(artifact, tmp_path):
     body = json.loads((folder / "manifest.json").read_text())
     del body["seal"]
     (folder / "manifest.json").write_text(json.dumps(body))
-    assert manifests.read_manifest(folder, KEY)["record"] == RECORD
+    assert manifest.read_manifest(folder, KEY)["record"] == RECORD
 
 
 def test_repair_removes_what_is_damaged_or_half_and_nothing_else(artifact, tmp_path):
@@ -186,8 +188,8 @@ def test_nothing_is_repaired_under_a_run(artifact, tmp_path, monkeypatch):
     import fcntl
 
     monkeypatch.chdir(tmp_path)
-    repair.LIVE.parent.mkdir()
-    with open(repair.LIVE, "w") as handle:
+    lock.LIVE.parent.mkdir()
+    with open(lock.LIVE, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         with pytest.raises(PrunegridError, match="a run is under way"):
             repair.repair(tmp_path)
@@ -217,10 +219,10 @@ def test_a_damaged_note_of_digests_is_not_believed(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "own.jsonl"
     own.write_text("{}")
-    digests.CACHE.unlink(missing_ok=True)
-    right = digests.path_digest(own)
-    assert digests.path_digest(own) == right
-    body = bytearray(digests.CACHE.read_bytes())
+    file_digests.CACHE.unlink(missing_ok=True)
+    right = file_digests.path_digest(own)
+    assert file_digests.path_digest(own) == right
+    body = bytearray(file_digests.CACHE.read_bytes())
     body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
-    digests.CACHE.write_bytes(body)
-    assert digests.path_digest(own) == right
+    file_digests.CACHE.write_bytes(body)
+    assert file_digests.path_digest(own) == right

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from prunegrid.errors import PrunegridError
-from prunegrid.packing import container
-from prunegrid.sources import pickled
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models import pickled
+from prunegrid.models.packed import container
 
 ODD = st.one_of(
     st.sampled_from(

@@ -16,8 +16,8 @@ from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import columns, readers, wheel
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import columns, readers, wheel
 from prunegrid.stages import data as stage
 
 ROWS = [

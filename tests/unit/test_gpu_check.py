@@ -27,7 +27,7 @@ import sparse  # noqa: E402
 import tuning  # noqa: E402
 import worker  # noqa: E402
 
-from prunegrid import masked_product, sparse_kernels  # noqa: E402
+from prunegrid.models import masked_product, sparse_kernels  # noqa: E402
 
 
 @pytest.fixture

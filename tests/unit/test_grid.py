@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prunegrid import resources
+from prunegrid.artifacts.keys import reached
+from prunegrid.config.grid import expand
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph import Graph
-from prunegrid.grid import expand
-from prunegrid.keys import reached
-from prunegrid.nodes import without_paths
-from prunegrid.tables.plan import study_plan
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import without_paths
+from prunegrid.running import resources
+from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -246,7 +246,9 @@ def test_code_of_training_is_not_in_the_key_of_a_step_without():
     closure = {
         name: {
             path.parent.name if path.parent.name == "training" else path.stem
-            for path, _ in reached([f"prunegrid.stages.{stage}", f"prunegrid.finetuning.{name}"])
+            for path, _ in reached(
+                [f"prunegrid.stages.{stage}", f"prunegrid.finetuning.strategies.{name}"]
+            )
         }
         for stage, name in (("transform", "quantize"), ("finetune", "full"))
     }

@@ -6,7 +6,7 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid.file_io import write_json
+from prunegrid.common.file_io import write_json
 from prunegrid.tables import expected
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.intervals import resampled

@@ -9,10 +9,10 @@ import warnings
 
 import pytest
 
-from prunegrid import failures
-from prunegrid.errors import PrunegridError
-from prunegrid.logs import configure_logging, redact
-from prunegrid.source_code import LIBRARY
+from prunegrid.common import failures
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.logs import configure_logging, redact
+from prunegrid.common.source_code import LIBRARY
 
 ROOT = LIBRARY.parent.parent
 LOADERS = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle"}
@@ -31,7 +31,7 @@ CALLS = {
     *("shutil.unpack_archive", "tempfile.mktemp"),
 }
 METHODS = {"extractall", "read_pickle", "load_dataset_builder"}
-PICKLED = "prunegrid/sources/pickled.py"
+PICKLED = "prunegrid/models/pickled.py"
 
 
 def sources():

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from prunegrid.imports import importing
+from prunegrid.common.gc_pause import importing
 
 
 class Loop:

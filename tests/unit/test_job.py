@@ -16,12 +16,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid import artifacts, file_io, job, retention, tries, unchanged
-from prunegrid.digests import path_digest
-from prunegrid.errors import PrunegridError
-from prunegrid.keys import code_digest
-from prunegrid.makers import only_maker
-from prunegrid.status import read_state
+from prunegrid.artifacts import artifact_folder, dropped, preconditions
+from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.job_status import read_state
+from prunegrid.artifacts.keys import code_digest
+from prunegrid.artifacts.lock import only_maker
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.running import job, kept_attempts
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def node(tmp_path, monkeypatch):
         "status": str(tmp_path / "status.json"),
         "settings": {"seed": 3},
         "parents": {},
-        "roots": ["prunegrid.errors"],
-        "code": code_digest(["prunegrid.errors"]),
+        "roots": ["prunegrid.common.errors"],
+        "code": code_digest(["prunegrid.common.errors"]),
         "pins": {},
         "threads": 1,
         "memory": {"model": "whole", "activations": "device", "chunk": 8},
@@ -57,9 +59,9 @@ def node(tmp_path, monkeypatch):
 
 def make_parent(tmp_path, name="x"):
     folder = tmp_path / "parent"
-    with artifacts.writing(folder) as out:
+    with artifact_folder.writing(folder) as out:
         (out / name).write_text("1")
-        files = artifacts.list_files(out)
+        files = artifact_folder.list_files(out)
         file_io.write_json(
             out / "manifest.json",
             {
@@ -69,7 +71,7 @@ def make_parent(tmp_path, name="x"):
                 "seconds": 1,
                 "peak_memory_bytes": 1,
                 "files": files,
-                "content": artifacts.content_digest(files),
+                "content": artifact_folder.content_digest(files),
                 "lineage": [],
                 "record": {"fact": 1},
             },
@@ -97,10 +99,13 @@ def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
 
     stage.run = run
     job.run_step(node, tmp_path / "log")
-    manifest = artifacts.read_manifest(tmp_path / "artifacts/pretend" / ("a" * 16), "a" * 16)
+    manifest = artifact_folder.read_manifest(tmp_path / "artifacts/pretend" / ("a" * 16), "a" * 16)
     assert manifest["record"]["seed"] != manifest["record"]["other"]
     assert manifest["lineage"][0]["record"] == {"fact": 1}
-    assert manifest["parents"]["weights"]["content"] == artifacts.read_manifest(parent)["content"]
+    assert (
+        manifest["parents"]["weights"]["content"]
+        == artifact_folder.read_manifest(parent)["content"]
+    )
     assert not (tmp_path / "scratch").exists() and not (tmp_path / "status.json").exists()
     assert "done in" in (tmp_path / "log").read_text()
 
@@ -131,9 +136,9 @@ def test_the_next_try_of_a_group_takes_what_is_whole(tmp_path, node, made):
     job.run_step(node, tmp_path / "log")
     assert len(runs) == 1 and manifest.read_text() == before
     assert "made by an earlier try" in (tmp_path / "log").read_text()
-    tries.forget([node | {"scratch": str(tmp_path / "of another")}])
-    assert tries._kept(node).exists(), "what another run has kept was removed"
-    tries.forget([node])
+    kept_attempts.forget([node | {"scratch": str(tmp_path / "of another")}])
+    assert kept_attempts._kept(node).exists(), "what another run has kept was removed"
+    kept_attempts.forget([node])
     manifest.unlink()
     job.run_step(node)
     assert len(runs) == 2
@@ -158,12 +163,12 @@ def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
     else:
         changed = json.loads((tmp_path / "parent/manifest.json").read_text())
         (tmp_path / "parent/x").write_text("2")
-        changed["files"] = artifacts.list_files(tmp_path / "parent")
-        changed["content"] = artifacts.content_digest(changed["files"])
+        changed["files"] = artifact_folder.list_files(tmp_path / "parent")
+        changed["content"] = artifact_folder.content_digest(changed["files"])
         file_io.write_json(tmp_path / "parent/manifest.json", changed)
     job.run_step(node)
     assert len(runs) == 2 and (manifest.parent / "y").read_text() == "1"
-    assert artifacts.read_manifest(manifest.parent, "a" * 16)
+    assert artifact_folder.read_manifest(manifest.parent, "a" * 16)
 
 
 def test_jobs_that_are_not_submitted_keep_nothing(tmp_path, stage, node, monkeypatch):
@@ -203,7 +208,7 @@ def test_a_job_makes_others_before_its_own(three):
     job.run_step(node)
     assert ran == ["first", "second", "pretend step"]
     for one in (node, *node["also"]):
-        manifest = artifacts.read_manifest(Path(one["path"]), one["key"])
+        manifest = artifact_folder.read_manifest(Path(one["path"]), one["key"])
         assert (Path(one["path"]) / "y").read_text() == manifest["label"] == one["label"]
     shutil.rmtree(node["path"])
     job.run_step(node)
@@ -222,7 +227,7 @@ def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
     manifest = Path(node["path"]) / "manifest.json"
     before = manifest.read_text()
     manifest.unlink()  # as Snakemake does where a job fails
-    tries.bring_back([first, second, node])
+    kept_attempts.bring_back([first, second, node])
     assert manifest.read_text() == before and not is_made(first)
     manifest.unlink()
     del first["settings"]["fails"], ran[:]
@@ -261,7 +266,7 @@ def test_a_full_disk_is_a_reason_and_no_other_error(three, monkeypatch):
             raise OSError(errno.ENOSPC, "no space")
         write(path, body)
 
-    monkeypatch.setattr(artifacts, "write_json", full)
+    monkeypatch.setattr(file_io, "write_json", full)
     with pytest.raises(SystemExit):
         job.run_step(node)
     assert ran == ["second", "pretend step"]
@@ -294,7 +299,7 @@ def test_a_damaged_artifact_is_not_brought_back(three):
         job.run_step(node)
     (Path(node["path"]) / "manifest.json").unlink()
     (Path(node["path"]) / "y").write_text("changed")
-    tries.bring_back([node])
+    kept_attempts.bring_back([node])
     assert not is_made(node)
 
 
@@ -320,7 +325,7 @@ def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node,
 
 
 def test_a_step_that_does_not_fit_on_the_disk_does_not_start(tmp_path, stage, node, monkeypatch):
-    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
+    monkeypatch.setattr(artifact_folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
     stage.run = lambda *a: pytest.fail("it ran")
     with pytest.raises(SystemExit):
         job.run_step(node)
@@ -350,14 +355,14 @@ def test_what_was_dropped_is_made_again_as_it_was_or_the_step_fails(tmp_path, st
     stage.run = run
     job.run_step(node)
     before = (folder / "manifest.json").read_bytes()
-    retention.drop(folder)
+    dropped.drop(folder)
     assert not (folder / "w.safetensors").exists()
     # Its only reader has not run, so it stays.
     job.run_step(node | {"retire": [{"path": str(folder), "needed_by": [str(tmp_path / "no")]}]})
     assert (folder / "manifest.json").read_bytes() == before
-    assert artifacts.read_manifest(folder)["files"].keys() == {"w.safetensors", "story.json"}
+    assert artifact_folder.read_manifest(folder)["files"].keys() == {"w.safetensors", "story.json"}
     assert (folder / "w.safetensors").read_bytes() == b"1"
-    retention.drop(folder)
+    dropped.drop(folder)
     with pytest.raises(SystemExit):
         job.run_step(node)
     assert "is not what was dropped" in read_state(tmp_path / "status.json")["reason"]
@@ -448,11 +453,11 @@ def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
 
 
 def test_another_version_than_the_pinned_one_stops_the_step():
-    unchanged.check_pins({"pyarrow": metadata.version("pyarrow")})
+    preconditions.check_pins({"pyarrow": metadata.version("pyarrow")})
     with pytest.raises(PrunegridError, match=r"pyarrow .*pinned: 0\.0.*make env"):
-        unchanged.check_pins({"pyarrow": "0.0"})
+        preconditions.check_pins({"pyarrow": "0.0"})
     with pytest.raises(PrunegridError, match="not installed"):
-        unchanged.check_pins({"no-such-package": "1"})
+        preconditions.check_pins({"no-such-package": "1"})
 
 
 def test_tokens_never_reach_a_log_or_a_reason(tmp_path, stage, node):

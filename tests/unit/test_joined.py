@@ -4,10 +4,11 @@ import pytest
 import yaml
 from study_world import ROOT, make
 
-from prunegrid import joined, planning
+from prunegrid.commands import plan
+from prunegrid.common.file_io import write_json
 from prunegrid.config.load import validate
-from prunegrid.file_io import write_json
-from prunegrid.graph import Graph
+from prunegrid.graph import benchmark_batches
+from prunegrid.graph.graph import Graph
 
 TASKS = {"a": ["piqa", "openbookqa"], "b": ["openbookqa", "siqa"], "c": ["hellaswag", "piqa"]}
 
@@ -32,12 +33,12 @@ def node(graph, study, task, cell=0):
 
 
 def test_the_first_task_of_each_model_leads_the_others(graph):
-    found = joined.leaves(graph, "a", ["a"])
+    found = benchmark_batches.leaves(graph, "a", ["a"])
     assert found == [node(graph, "a", "piqa", 0), node(graph, "a", "piqa", 1)]
     for cell in (0, 1):
         first, second = (node(graph, "a", task, cell) for task in TASKS["a"])
-        assert joined.others(graph, first, ["a"]) == [second]
-        assert joined.others(graph, second, ["a"]) == []
+        assert benchmark_batches.others(graph, first, ["a"]) == [second]
+        assert benchmark_batches.others(graph, second, ["a"]) == []
 
 
 def test_each_missing_task_is_asked_by_one_job(graph):
@@ -45,11 +46,13 @@ def test_each_missing_task_is_asked_by_one_job(graph):
     for studies in (["a", "b", "c"], ["c", "b", "a"], ["b", "a"], ["c"]):
         asked = []
         for count, study in enumerate(studies, 1):
-            leaders = joined.leaves(graph, study, studies[:count])
+            leaders = benchmark_batches.leaves(graph, study, studies[:count])
             for leader in leaders:
                 if leader not in asked:
-                    led = joined.others(graph, leader, studies[:count])
-                    assert led == joined.others(graph, leader, studies), "it changed later"
+                    led = benchmark_batches.others(graph, leader, studies[:count])
+                    assert led == benchmark_batches.others(graph, leader, studies), (
+                        "it changed later"
+                    )
                     assert not {leader, *led} & set(asked)
                     asked += [leader, *led]
         wanted = {leaf for study in studies for leaf in graph.study_leaves(study)}
@@ -59,51 +62,53 @@ def test_each_missing_task_is_asked_by_one_job(graph):
 def test_a_leader_that_is_made_meanwhile_leads_the_same(graph):
     first, second = (node(graph, "a", task) for task in TASKS["a"])
     make_with_parents(first)
-    assert joined.others(graph, first, ["a"]) == [second]
-    assert joined.leaves(graph, "a", ["a"])[:2] == [first, second]
+    assert benchmark_batches.others(graph, first, ["a"]) == [second]
+    assert benchmark_batches.leaves(graph, "a", ["a"])[:2] == [first, second]
 
 
 def test_those_that_are_led_are_told(graph):
     second = [node(graph, "a", "openbookqa", cell) for cell in (0, 1)]
-    assert joined.led(graph, "a", ["a"]) == second
-    assert set(joined.led(graph, "b", ["a", "b"])) == set(second)
+    assert benchmark_batches.led(graph, "a", ["a"]) == second
+    assert set(benchmark_batches.led(graph, "b", ["a", "b"])) == set(second)
 
 
 def test_data_that_could_not_be_had_keep_no_other_task_from_being_asked(graph):
     first, second = (node(graph, "a", task) for task in TASKS["a"])
     data = first.parents["data"]
-    assert joined.troubled(graph, "a") == []
+    assert benchmark_batches.troubled(graph, "a") == []
     write_json(data.status, {"state": "failed", "reason": "no such hub"})
-    assert joined.troubled(graph, "a") == [data.key]
+    assert benchmark_batches.troubled(graph, "a") == [data.key]
     asked = (["a", "b"], [data.key])
-    assert joined.leaves(graph, "a", *asked)[:2] == [first, second]
-    assert joined.others(graph, first, *asked) == []
-    assert joined.others(graph, second, *asked) == []
-    assert joined.others(graph, node(graph, "b", "siqa"), *asked) == []
+    assert benchmark_batches.leaves(graph, "a", *asked)[:2] == [first, second]
+    assert benchmark_batches.others(graph, first, *asked) == []
+    assert benchmark_batches.others(graph, second, *asked) == []
+    assert benchmark_batches.others(graph, node(graph, "b", "siqa"), *asked) == []
     make_with_parents(first)
-    assert joined.troubled(graph, "a") == []
+    assert benchmark_batches.troubled(graph, "a") == []
 
 
 def test_what_is_made_meanwhile_changes_no_leader(graph):
     first, second = (node(graph, "a", task) for task in TASKS["a"])
     third = node(graph, "b", "siqa")
     make_with_parents(second)
-    assert joined.others(graph, first, ["a", "b"]) == []
-    assert joined.leaves(graph, "b", ["a", "b"])[:2] == [second, third]
-    assert joined.others(graph, third, ["a", "b"]) == []
+    assert benchmark_batches.others(graph, first, ["a", "b"]) == []
+    assert benchmark_batches.leaves(graph, "b", ["a", "b"])[:2] == [second, third]
+    assert benchmark_batches.others(graph, third, ["a", "b"]) == []
     make_with_parents(first)
-    assert joined.leaves(graph, "a", ["a"])[:2] == [first, second], "what is there is looked at"
+    assert benchmark_batches.leaves(graph, "a", ["a"])[:2] == [first, second], (
+        "what is there is looked at"
+    )
 
 
 def test_a_task_that_is_asked_for_by_its_file_alone_is_asked_alone(graph):
-    assert joined.others(graph, node(graph, "a", "piqa"), []) == []
+    assert benchmark_batches.others(graph, node(graph, "a", "piqa"), []) == []
 
 
 def test_a_plan_counts_jobs_and_the_time_of_all_tasks(graph, tmp_path):
-    rule = planning.plan(graph, "a", tmp_path / "results").rules["tasks"]
+    rule = plan.plan(graph, "a", tmp_path / "results").rules["tasks"]
     assert rule.jobs == 2 and sum(rule.bases.values()) == 4
     make_with_parents(node(graph, "a", "piqa"))
-    later = planning.plan(graph, "a", tmp_path / "results").rules["tasks"]
+    later = plan.plan(graph, "a", tmp_path / "results").rules["tasks"]
     assert (later.jobs, later.done) == (2, 1) and later.seconds < rule.seconds
 
 

@@ -4,9 +4,10 @@ import textwrap
 
 import pytest
 
-from prunegrid import keys, source_code
-from prunegrid.definitions import ON_IMPORT
-from prunegrid.source_code import LIBRARY
+from prunegrid.artifacts import keys
+from prunegrid.common import source_code
+from prunegrid.common.definitions import ON_IMPORT
+from prunegrid.common.source_code import LIBRARY
 
 CACHES = (keys._code_digest, keys._digest, keys._find, keys._next, source_code.facts)
 
@@ -176,19 +177,19 @@ def test_any_change_of_a_users_file_changes_its_digest(tmp_path, edited):
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_code_does_not_reach_the_config(stage):
     """An edit of the config's validation must rerun nothing."""
-    planning = {"grid", "cells", "graph", "slices", "cli", "job"}
+    planning = ("config/", "graph/", "running/", "commands/", "tables/")
     found = reached(f"prunegrid.stages.{stage}")
-    assert not {m for m in found if m.startswith("config/") or m in planning}
+    assert not {module for module in found if module.startswith(planning)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_edit_of_training_reruns_fine_tuning_only(stage):
-    trains = any(m.startswith("training") for m in reached(f"prunegrid.stages.{stage}"))
+    trains = any(m.startswith("finetuning/training") for m in reached(f"prunegrid.stages.{stage}"))
     assert trains == (stage == "finetune")
 
 
 def test_one_method_does_not_reach_another():
-    found = reached("prunegrid.stages.prune", "prunegrid.pruning.wanda")
+    found = reached("prunegrid.stages.prune", "prunegrid.pruning.criteria.wanda")
     assert "pruning/wanda" in found
     assert not {f"pruning/{name}" for name in ("sparsegpt", "magnitude", "random")} & set(found)
 
@@ -200,8 +201,9 @@ def test_what_modules_do_on_import_is_known():
         for path in (LIBRARY / "prunegrid").rglob("*.py")
         if ON_IMPORT in source_code.facts(path).definitions
     }
-    started = {"__main__.py", "machine.py", "peak.py", "ranks.py"}
-    assert doing == started | {"config/profiles.py", "sources/hub.py"}
+    started = {"__main__.py", "common/machine.py", "evaluation/peak_memory.py"}
+    started.add("finetuning/processes.py")
+    assert doing == started | {"config/profiles.py", "data/sources/hub.py"}
 
 
 def test_every_reference_to_the_library_is_found():

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid import engine, machine
-from prunegrid.errors import PrunegridError
+from prunegrid.common import machine
+from prunegrid.common.errors import PrunegridError
+from prunegrid.running import snakemake_bridge
 
 GB = 10**9
 
@@ -76,20 +77,20 @@ def test_a_run_takes_the_memory_of_the_machine_or_what_it_is_given(monkeypatch):
     monkeypatch.setattr(machine, "memory_mb", lambda: 19_000)
     monkeypatch.setattr(machine, "cores", lambda: 2)
     workflow = run(2)
-    assert engine._limit(workflow) == "2 jobs at a time, 19 GB of memory"
+    assert snakemake_bridge._limit(workflow) == "2 jobs at a time, 19 GB of memory"
     assert workflow.global_resources["mem_mb"].value == 19_000
-    assert engine._limit(run(1, mem_mb=6000)) == "1 job at a time, 6 GB of memory"
+    assert snakemake_bridge._limit(run(1, mem_mb=6000)) == "1 job at a time, 6 GB of memory"
 
 
 def test_too_little_memory_for_any_job_is_told_with_both_numbers(monkeypatch):
     monkeypatch.setattr(machine, "memory_mb", lambda: 123)
-    with pytest.raises(PrunegridError, match=f"123 MB.*{engine.SMALLEST_MB:,} MB"):
-        engine._limit(run(2))
+    with pytest.raises(PrunegridError, match=f"123 MB.*{snakemake_bridge.SMALLEST_MB:,} MB"):
+        snakemake_bridge._limit(run(2))
 
 
 def test_more_cores_than_there_are_are_used_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    with caplog.at_level(logging.WARNING, logger=engine.logger.name):
-        monkeypatch.setattr(engine, "logger", logging.getLogger("test"))
-        assert engine._limit(run(64, mem_mb=6000)).startswith("64 jobs at a time")
+    with caplog.at_level(logging.WARNING, logger=snakemake_bridge.logger.name):
+        monkeypatch.setattr(snakemake_bridge, "logger", logging.getLogger("test"))
+        assert snakemake_bridge._limit(run(64, mem_mb=6000)).startswith("64 jobs at a time")
     assert any("64 cores" in record.getMessage() for record in caplog.records)

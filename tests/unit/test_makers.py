@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from prunegrid import makers
-from prunegrid.makers import only_maker
-from prunegrid.source_code import LIBRARY
+from prunegrid.artifacts import lock
+from prunegrid.artifacts.lock import only_maker
+from prunegrid.common.source_code import LIBRARY
 
 
 def test_a_maker_alone_waits_for_nobody_and_leaves_nothing(tmp_path):
@@ -22,8 +22,8 @@ def test_a_maker_alone_waits_for_nobody_and_leaves_nothing(tmp_path):
 
 
 def test_many_makers_take_turns(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(makers, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(makers.log, "info", lambda form, label: one_waits.set())
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(lock.log, "info", lambda form, label: one_waits.set())
     inside, most, turns, one_waits = [], [], [], threading.Event()
 
     def make():
@@ -49,7 +49,7 @@ def test_a_killed_maker_frees_its_artifact(tmp_path):
     path = tmp_path / "x.lock"
     program = (
         f"import sys; sys.path.insert(0, {str(LIBRARY)!r})\n"
-        "from pathlib import Path\nfrom prunegrid.makers import only_maker\n"
+        "from pathlib import Path\nfrom prunegrid.artifacts.lock import only_maker\n"
         f"with only_maker(Path({str(path)!r}), 'x'):\n    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -66,7 +66,7 @@ def test_without_locks_the_job_goes_on(tmp_path, monkeypatch, caplog):
     def none(handle, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(makers.fcntl, "flock", none)
+    monkeypatch.setattr(lock.fcntl, "flock", none)
     with only_maker(tmp_path / "x.lock", "x") as waited:
         assert not waited
     assert "cannot be locked" in caplog.text

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from prunegrid.meters import peak_memory
+from prunegrid.common.device_meters import peak_memory
 
 CHILD = """
 import sys
-from prunegrid.meters import peak_memory
+from prunegrid.common.device_meters import peak_memory
 before = peak_memory("cpu")
 held = b"x" * (200 * 2**20)
 del held

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from own_metric import UP, output, python, write_metric, write_plain
 
-from prunegrid.errors import PrunegridError
-from prunegrid.scoring import score
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation.scoring import score
 
 
 def test_a_metric_of_ones_own_is_loaded_by_its_path_as_file_and_as_folder(frame, tmp_path):
@@ -56,7 +56,7 @@ def test_an_edit_behind_a_hash_sign_reaches_the_next_job(frame, tmp_path):
     # `evaluate` hashes a module without what follows a '#', strings included.
     path = tmp_path / "mine.py"
     code = (
-        "import sys, pandas as pd; from prunegrid.scoring import score;"
+        "import sys, pandas as pd; from prunegrid.evaluation.scoring import score;"
         "f = pd.DataFrame({'id': ['a'], 'prediction': ['p'], 'reference': ['r']});"
         f"print(score(f, {{'mine': {{'module': {str(path)!r}}}}}).summary['x']['mean'])"
     )
@@ -72,7 +72,7 @@ def test_jobs_load_metrics_in_parallel_and_leave_nothing_behind(tmp_path, write,
     home.mkdir()
     temporary.mkdir()
     code = (
-        "import sys, pandas as pd; from prunegrid.scoring import score;"
+        "import sys, pandas as pd; from prunegrid.evaluation.scoring import score;"
         "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act']});"
         f"s = score(f, {{'rouge': {{}}, 'mine': {{'module': {str(path)!r}}}}});"
         "print(s.summary['rouge2']['mean'], s.summary['x']['mean'],"
@@ -202,7 +202,7 @@ def test_a_metric_of_the_hub_is_fetched_once_and_found_again_offline(tmp_path):
     )
     handler = _Quiet.serving(tmp_path)
     code = (
-        "import pandas as pd; from prunegrid.scoring import score;"
+        "import pandas as pd; from prunegrid.evaluation.scoring import score;"
         "f = pd.DataFrame({'id': ['a', 'b'], 'prediction': ['p', 'q'], 'reference': ['p', 'r']});"
         "print(score(f, {'exact': {'module': 'hf:exact'}}).summary['exact']['mean'])"
     )

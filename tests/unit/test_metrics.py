@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid import metric_modules
-from prunegrid.errors import PrunegridError
-from prunegrid.modules import METRICS_READ
-from prunegrid.scoring import score
-from prunegrid.source_code import LIBRARY, literals
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.plugins import METRICS_READ
+from prunegrid.common.source_code import LIBRARY, literals
+from prunegrid.evaluation import metric_loader
+from prunegrid.evaluation.scoring import score
 
-FILES = sorted((LIBRARY / "prunegrid" / "metrics").glob("[!_]*.py"))
+FILES = sorted((LIBRARY / "prunegrid/evaluation" / "metrics").glob("[!_]*.py"))
 # Few words, so that texts share many of them.
 TEXTS = st.lists(st.sampled_from(["act", "bill", "tax", "farm", "the", "of"]), max_size=12).map(
     " ".join
@@ -26,7 +26,7 @@ REFERENCES = TEXTS.filter(bool)
 
 @pytest.fixture(scope="module")
 def plain_rouge():
-    return metric_modules.load("rouge", {"stemmer": False})
+    return metric_loader.load("rouge", {"stemmer": False})
 
 
 def values(metric: str, pairs: list[tuple[str, str]], **options) -> pd.DataFrame:
@@ -204,7 +204,7 @@ def test_an_empty_prediction_has_a_rouge_of_zero():
 def test_each_metric_declares_itself_in_literals(path):
     declared = literals(path)
     assert {"SETTINGS", "COLUMNS", "NEEDS_MODEL"} <= declared.keys()
-    metric = metric_modules.load(path.stem, {})
+    metric = metric_loader.load(path.stem, {})
     assert metric.code.COLUMNS == declared["COLUMNS"] != {}
     assert declared["SETTINGS"] == metric.code.SETTINGS
     assert all(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.leaks import Known, normalised
-from prunegrid.mixing import Writer, counts
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.leak_check import Known, normalised
+from prunegrid.data.mixtures import Writer, counts
 
 NAMES = ["a", "b", "c"]
 

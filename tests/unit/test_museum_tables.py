@@ -8,11 +8,12 @@ import pandas
 import pytest
 from museum import stopped_by
 
-from prunegrid import artifacts, file_io, scoring, unchanged
-from prunegrid.leaks import Known
+from prunegrid.artifacts import artifact_folder, preconditions
+from prunegrid.common import file_io
+from prunegrid.data.leak_check import Known
+from prunegrid.evaluation import scoring
 from prunegrid.stages import mixture
-from prunegrid.tables import aggregate, contrasts
-from prunegrid.tables import rows as table_rows
+from prunegrid.tables import aggregate, contrasts, table_rows
 from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.schema import COLUMNS, LONG, unique_key
 
@@ -126,14 +127,14 @@ def test_a_row_twice():
 def artifact(folder, key, **record):
     """Write an artifact without files; return what a plan says of it."""
     folder.mkdir()
-    manifest = {"key": key, "files": {}, "content": artifacts.content_digest({}), **record}
+    manifest = {"key": key, "files": {}, "content": artifact_folder.content_digest({}), **record}
     file_io.write_json(folder / "manifest.json", manifest)
     return {"path": str(folder), "key": key, "label": folder.name, "status": "none"}
 
 
 def test_an_artifact_copied_into_the_place_of_another(tmp_path):
     other = artifact(tmp_path / "other", "1" * 16)
-    with stopped_by(artifacts.read_manifest, "the artifact has the key 1111"):
+    with stopped_by(artifact_folder.read_manifest, "the artifact has the key 1111"):
         table_rows._open(other | {"key": "2" * 16})
 
 
@@ -194,8 +195,8 @@ def test_a_score_at_chance_read_as_ability(tmp_path, right, low, verdict):
 
 
 def test_versions_that_are_not_the_pinned_ones():
-    with stopped_by(unchanged.check_pins, "does not match its pins: numpy"):
-        unchanged.check_pins({"numpy": "0.0.1"})
+    with stopped_by(preconditions.check_pins, "does not match its pins: numpy"):
+        preconditions.check_pins({"numpy": "0.0.1"})
 
 
 def test_tuned_on_what_is_tested(tmp_path):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid.errors import PrunegridError
-from prunegrid.number_names import LANGUAGES, LIMIT, name
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.number_names import LANGUAGES, LIMIT, name
 from prunegrid.stages import numbers
 
 KNOWN = {

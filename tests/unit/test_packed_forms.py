@@ -11,10 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.packing import container, forms, groups
-from prunegrid.packing.forms import Form
-from prunegrid.packing.sizes import patterns_of
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.packed import byte_groups, container, tensor_forms
+from prunegrid.models.packed.tensor_forms import Form, patterns_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 PATTERNS = ((2, 4), (4, 8), (1, 4), (3, 5), (7, 16), (1, 2))
@@ -49,11 +48,11 @@ def size_of(parts):
 
 
 def round_trip(tensor, form):
-    parts = forms.encode(tensor, form)
+    parts = tensor_forms.encode(tensor, form)
     entry = form.entry(list(tensor.shape))
     read, shape = container._entry("x", entry)
     assert read == form
-    assert container.same_bits(forms.decode(form, shape, parts), tensor)
+    assert container.same_bits(tensor_forms.decode(form, shape, parts), tensor)
     return parts
 
 
@@ -68,7 +67,7 @@ def round_trip(tensor, form):
 def test_a_mask_round_trips(shape, density, dtype, seed, signed):
     tensor = drawn(shape, density, dtype, seed, signed)
     parts = round_trip(tensor, Form("mask"))
-    counted = forms.count(tensor)
+    counted = tensor_forms.count(tensor)
     n, kept = tensor.numel(), int(torch.count_nonzero(tensor))
     assert counted.nonzero == kept == parts["values"].numel()
     assert parts["mask"].numel() == -(-n // 8)
@@ -99,7 +98,7 @@ def test_groups_round_trip(rows, width, pattern, density, dtype, transposed, sig
     bits = math.ceil(math.log2(math.comb(group, keep)))
     assert parts["values"].numel() == number * keep
     assert parts["codes"].shape == (bits, -(-number // 8))
-    counted = forms.count(tensor, (pattern,))
+    counted = tensor_forms.count(tensor, (pattern,))
     assert counted.groups and counted.groups[0][:2] == pattern
     if "signs" in parts or not counted.signed_zeros:
         assert size_of(parts) == counted.bytes_of(form)
@@ -118,8 +117,8 @@ def test_the_chosen_form_is_small_and_above_the_bound(shape, density, dtype, pat
     patterns = ((2, 4), (4, 8), (1, 4))
     if pattern:
         tensor = to_pattern(tensor, *pattern, 6)
-    counted = forms.count(tensor, patterns)
-    form = forms.choose(counted)
+    counted = tensor_forms.count(tensor, patterns)
+    form = tensor_forms.choose(counted)
     parts = round_trip(tensor, form) if form.kind != "dense" else {"": tensor}
     dense = tensor.numel() * tensor.element_size()
     assert counted.bound_bits() / 8 <= size_of(parts) <= dense
@@ -130,52 +129,52 @@ def test_known_sizes():
     """Of 64 x 128 float32: 2:4 takes 3 bits a group of 4 and half of the values, and so on."""
     tensor = drawn((64, 128), 1.0, torch.float32, 1)
     n = 64 * 128
-    two = forms.count(to_pattern(tensor, 2, 4, 0), ((2, 4),))
+    two = tensor_forms.count(to_pattern(tensor, 2, 4, 0), ((2, 4),))
     assert two.bytes_of(Form("nm", 2, 4)) == 3 * n // 4 // 8 + n // 2 * 4
     assert two.bytes_of(Form("mask")) == n // 8 + n // 2 * 4
-    assert forms.choose(two) == Form("nm", 2, 4, 1)
-    four = forms.count(to_pattern(tensor, 4, 8, 0), ((2, 4), (4, 8)))
+    assert tensor_forms.choose(two) == Form("nm", 2, 4, 1)
+    four = tensor_forms.count(to_pattern(tensor, 4, 8, 0), ((2, 4), (4, 8)))
     assert four.groups == ((4, 8, 1),)
     assert four.bytes_of(Form("nm", 4, 8)) == 7 * n // 8 // 8 + n // 2 * 4
     assert two.bound_bits() == n // 4 * math.log2(6) + 32 * n // 2
-    mixed = forms.count(torch.cat([tensor, torch.zeros(64, 128)]))
+    mixed = tensor_forms.count(torch.cat([tensor, torch.zeros(64, 128)]))
     assert mixed.bound_bits() == 2 * n + 32 * n
-    assert forms.choose(forms.count(tensor)) == Form()
+    assert tensor_forms.choose(tensor_forms.count(tensor)) == Form()
     sparse = drawn((64, 128), 0.25, torch.bfloat16, 2)
     share = int((sparse == 0).sum()) / n
     entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
-    assert forms.count(sparse).bound_bits() == pytest.approx(
+    assert tensor_forms.count(sparse).bound_bits() == pytest.approx(
         entropy * n + 16 * int((sparse != 0).sum())
     )
 
 
 def test_the_patterns_that_a_checkpoint_may_keep_to():
     assert patterns_of("3:5") == ((3, 5),)
-    assert patterns_of("unstructured") == patterns_of(None) == forms.USUAL_PATTERNS
+    assert patterns_of("unstructured") == patterns_of(None) == tensor_forms.USUAL_PATTERNS
 
 
 @pytest.mark.parametrize("keep,group", [(2, 4), (4, 8), (3, 7), (1, 16)])
 def test_ranks_count_the_choices_in_order(keep, group):
     """Against all subsets, in the order of the words that they are."""
     subsets = [sum(1 << p for p in s) for s in itertools.combinations(range(group), keep)]
-    assert groups.choices(keep, group).tolist() == sorted(subsets)
+    assert byte_groups.choices(keep, group).tolist() == sorted(subsets)
     assert (
-        2 ** (groups.code_bits(keep, group) - 1)
+        2 ** (byte_groups.code_bits(keep, group) - 1)
         < len(subsets)
-        <= 2 ** groups.code_bits(keep, group)
+        <= 2 ** byte_groups.code_bits(keep, group)
     )
 
 
 def test_more_than_the_pattern_keeps_is_no_form():
     tensor = torch.ones(2, 8)
-    assert forms.count(tensor, ((2, 4),)).groups == ()
+    assert tensor_forms.count(tensor, ((2, 4),)).groups == ()
     with pytest.raises(ValueError, match="more than 2 of 4"):
-        forms.encode(tensor, Form("nm", 2, 4))
+        tensor_forms.encode(tensor, Form("nm", 2, 4))
 
 
 def test_small_or_odd_tensors_stay_dense():
     for tensor in (torch.zeros(()), torch.zeros(0), torch.zeros(8), torch.zeros(9999).long()):
-        assert forms.choose(forms.count(tensor, ((2, 4),))) == Form()
+        assert tensor_forms.choose(tensor_forms.count(tensor, ((2, 4),))) == Form()
 
 
 TENSOR = to_pattern(drawn((8, 32), 1.0, torch.float32, 3), 2, 4, 3)
@@ -183,9 +182,9 @@ TENSOR = to_pattern(drawn((8, 32), 1.0, torch.float32, 3), 2, 4, 3)
 
 def lie(kind, change):
     form = Form("mask") if kind == "mask" else Form("nm", 2, 4)
-    parts = forms.encode(TENSOR, form)
+    parts = tensor_forms.encode(TENSOR, form)
     change(parts)
-    return forms.decode(form, [8, 32], parts)
+    return tensor_forms.decode(form, [8, 32], parts)
 
 
 def set_plane(parts):
@@ -219,14 +218,14 @@ def test_parts_that_do_not_fit_are_refused(kind, change, match):
 
 
 def test_bits_beyond_the_last_are_refused():
-    parts = forms.encode(torch.ones(3), Form("mask"))
+    parts = tensor_forms.encode(torch.ones(3), Form("mask"))
     parts["mask"] |= 1
     with pytest.raises(PrunegridError, match="beyond the 3th"):
-        forms.decode(Form("mask"), [3], parts)
+        tensor_forms.decode(Form("mask"), [3], parts)
 
 
 def test_numpy_and_torch_agree_on_the_sign_of_a_zero():
     tensor = torch.tensor([0.0, -0.0, 1.0, -0.0])
-    parts = forms.encode(tensor, Form("mask"))
+    parts = tensor_forms.encode(tensor, Form("mask"))
     assert parts["values"].tolist() == [1.0]
     assert np.unpackbits(parts["signs"].numpy())[:3].tolist() == [0, 1, 1]

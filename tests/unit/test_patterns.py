@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.errors import PrunegridError
-from prunegrid.nm import parse_nm
-from prunegrid.patterns import (
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.nm_pattern import parse_nm
+from prunegrid.pruning.patterns import (
     NM,
     Unstructured,
     keep_mask,

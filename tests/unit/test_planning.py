@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 from study_world import ROOT, graph, make
 
-from prunegrid import cli, costs, finished, joined, planning, resources, upgrades
+from prunegrid.commands import adopt, cli, history
+from prunegrid.commands import plan as planning
 from prunegrid.config.load import read_files, validate
-from prunegrid.costs import Step
-from prunegrid.graph import Graph
-from prunegrid.nodes import STAGES, with_ancestors
+from prunegrid.graph import benchmark_batches, nodes
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import STAGES, with_ancestors
+from prunegrid.running import costs, resources
+from prunegrid.running.costs import Step
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +54,7 @@ def test_a_cell_is_few_jobs_of_its_own(tmp_path):
     whole = Graph(validate(read_files(files), files, ROOT), ROOT)
     shared = {"model", "data", "calibration", "rows", "mixture"}
     for study in whole.config.sections["studies"]:
-        seen, leading = set(), set(joined.leaves(whole, study, [study]))
+        seen, leading = set(), set(benchmark_batches.leaves(whole, study, [study]))
         for plan in whole.plans(study):
             own = {
                 node
@@ -102,10 +105,10 @@ def test_finished_steps_tell_more_than_the_formula(tmp_path):
     results = tmp_path / "results"
     for node in with_ancestors(made.study_leaves("s")):
         make(node, parameters=10**6, seconds=7.0)
-    steps = finished.read(results)
+    steps = history.read(results)
     assert len(steps) == 11
     one = next(s for s in steps if s.step.stage == "perplexity")
-    knows = finished.Experience(steps)
+    knows = history.Experience(steps)
     same = knows.estimate(one.step)
     assert same.basis == "alike" and same.seconds == pytest.approx(7.0)
     twice = knows.estimate(replace(one.step, parameters=2 * 10**6))
@@ -126,7 +129,7 @@ def test_benchmark_files_say_how_long_and_how_much(tmp_path):
     (place / f"{node.key}.tsv").write_text(
         "s\th:m:s\tmax_rss\n3.0\t0:00:03\t90\n5.5\t0:00:05\t2000\n"
     )
-    (one,) = finished.read(tmp_path / "results")
+    (one,) = history.read(tmp_path / "results")
     assert (one.seconds, one.memory) == (5.5, 2000 * 2**20)
 
 
@@ -137,7 +140,7 @@ def test_a_step_too_short_for_its_memory_to_be_seen_counts(tmp_path, nothing):
     place = tmp_path / "results/benchmarks/model"
     place.mkdir(parents=True)
     (place / f"{node.key}.tsv").write_text(f"s\th:m:s\tmax_rss\n0.2\t0:00:00\t{nothing}\n")
-    (one,) = finished.read(tmp_path / "results")
+    (one,) = history.read(tmp_path / "results")
     assert (one.seconds, one.memory) == (0.2, 10**8)
 
 
@@ -154,11 +157,11 @@ def test_a_manifest_of_any_form_is_left_out_of_plans(tmp_path):
             for path, text in whole.items():
                 path.write_text(json.dumps(json.loads(text) | {fact: value}))
             planning.plan(made, "s", results)
-            upgrades.find(made, nodes, results)
-            list(finished.shortfalls(finished.read(results)))
+            adopt.find(made, nodes, results)
+            list(history.shortfalls(history.read(results)))
     for path in whole:
         path.write_text("[" * 100_000)
-    assert finished.read(results) == []
+    assert history.read(results) == []
     assert planning.plan(made, "s", results).upgraded == []
 
 
@@ -166,11 +169,11 @@ def test_estimates_below_what_was_measured_are_told(tmp_path):
     made = graph()
     node = made.model("smollm2-135m")
     make(node, parameters=10**6)
-    assert list(finished.shortfalls(finished.read(tmp_path / "results"))) == []
+    assert list(history.shortfalls(history.read(tmp_path / "results"))) == []
     make(node, parameters=10**6, peak_memory_bytes=10**10, seconds=10**5)
-    steps = finished.read(tmp_path / "results")
-    assert [what for _, what, _, _ in finished.shortfalls(steps)] == ["memory", "time"]
-    count, memory, time = finished.tightest(steps)["model"]
+    steps = history.read(tmp_path / "results")
+    assert [what for _, what, _, _ in history.shortfalls(steps)] == ["memory", "time"]
+    count, memory, time = history.tightest(steps)["model"]
     assert count == 1 and memory > 1 and time > 1
 
 
@@ -199,7 +202,7 @@ def test_costs_grow_with_the_model(stage):
     assert costs.work(large) == pytest.approx(10 * costs.work(small))
     assert costs.seconds(large) > costs.seconds(small) > costs.start(small)
     assert costs.disk_bytes(large) >= costs.disk_bytes(small)
-    if stage in costs.WEIGHTS_MADE:
+    if stage in nodes.WEIGHTS_MADE:
         assert costs.disk_bytes(large) > 10**9
 
 

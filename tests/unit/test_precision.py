@@ -11,10 +11,11 @@ import pytest
 import yaml
 from torch import nn
 
-from prunegrid import loading, precision
+from prunegrid.common import precision
+from prunegrid.common.errors import PrunegridError
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.errors import PrunegridError
-from prunegrid.graph import Graph
+from prunegrid.graph.graph import Graph
+from prunegrid.models import loading
 from prunegrid.tables import render
 from prunegrid.tables.contrasts import precision_differs
 

@@ -5,8 +5,8 @@ import torch
 from rounding import close
 from torch.nn import functional
 
-from prunegrid.pruning import products
-from prunegrid.pruning.products import FastLinear
+from prunegrid.pruning import fast_linear
+from prunegrid.pruning.fast_linear import FastLinear
 
 
 def made(dtype=torch.float32, bias=True):
@@ -21,13 +21,13 @@ def made(dtype=torch.float32, bias=True):
 @pytest.fixture
 def taken(monkeypatch):
     """Count how often oneDNN's product is taken."""
-    calls, own = [], products._LINEAR
+    calls, own = [], fast_linear._LINEAR
 
     def count(*args):
         calls.append(args)
         return own(*args)
 
-    monkeypatch.setattr(products, "_LINEAR", count)
+    monkeypatch.setattr(fast_linear, "_LINEAR", count)
     return calls
 
 
@@ -68,7 +68,7 @@ def test_elsewhere_torchs_own_is_taken(taken, monkeypatch, case):
     if case == "empty":
         inputs = inputs[:, :0]
     if case == "none here":
-        monkeypatch.setattr(products, "_LINEAR", None)
+        monkeypatch.setattr(fast_linear, "_LINEAR", None)
     if case == "turned":
         weight = weight.t().contiguous().t()
     with torch.set_grad_enabled(case == "gradients"), FastLinear():

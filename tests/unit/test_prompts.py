@@ -6,8 +6,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from prunegrid import prompts
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data import prompts
 
 TEMPLATE = "text : {document} summary :"
 

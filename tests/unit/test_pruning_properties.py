@@ -5,11 +5,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from prunegrid import obs
-from prunegrid.errors import PrunegridError
-from prunegrid.input_stats import Accumulator, Collector
-from prunegrid.patterns import NM, Unstructured, zeros_asked
-from prunegrid.pruning import method_module, method_settings, prune_weight
+from prunegrid.common.errors import PrunegridError
+from prunegrid.pruning import column_sweep, prune_weight
+from prunegrid.pruning.criteria import method_module, method_settings
+from prunegrid.pruning.input_stats import Accumulator, Collector
+from prunegrid.pruning.patterns import NM, Unstructured, zeros_asked
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
 few = settings(max_examples=10, derandomize=True)
@@ -287,7 +287,7 @@ def test_a_linear_that_no_sample_reaches_is_named():
 
 def test_singular_hessian_falls_back_and_says_so(caplog):
     hessian = torch.full((8, 8), 2.0)
-    factor, facts = obs._factor(hessian, 0.0)
+    factor, facts = column_sweep._factor(hessian, 0.0)
     assert torch.isfinite(factor).all()
     assert facts["dampening"] > 0
     assert "float32 Cholesky failed with dampening 0" in facts["fallbacks"]
@@ -296,7 +296,7 @@ def test_singular_hessian_falls_back_and_says_so(caplog):
 
 def test_a_hessian_that_cannot_be_mended_is_refused():
     with pytest.raises(PrunegridError, match="not positive definite"):
-        obs._factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
+        column_sweep._factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import mediawiki, readers
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import mediawiki, readers
 
 ROWS = [{"text": "One, two.", "n": 1}, {"text": "Ünïcode\nline", "n": 2}]
 

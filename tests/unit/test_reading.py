@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.reading import fragments, mentions, repeats
-from prunegrid.reading.words import content_stems, words
+from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, repeated_phrases
+from prunegrid.evaluation.text_analysis.words import content_stems, words
 
 # Few words, so that texts share and repeat them.
 WORDS = st.lists(st.sampled_from("abc"), max_size=14)
@@ -20,7 +20,7 @@ def test_the_repeated_share_counts_grams_seen_before(text, size):
     for start in range(len(text) - size + 1):
         again += text[start : start + size] in seen
         seen.append(text[start : start + size])
-    found = repeats.repeated_share(text, size)
+    found = repeated_phrases.repeated_share(text, size)
     assert found == (pytest.approx(again / len(seen)) if seen else None)
 
 
@@ -33,21 +33,26 @@ def test_the_longest_repeat_is_the_longest_span_at_two_places(text):
             while b + length < len(text) and text[a + length] == text[b + length]:
                 length += 1
             longest = max(longest, length)
-    assert repeats.longest_repeat(text) == longest
+    assert repeated_phrases.longest_repeat(text) == longest
 
 
 @pytest.mark.parametrize(
     ("text", "longest"), [("", 0), ("a", 0), ("a b", 0), ("a a", 1), ("a b " * 5, 8)]
 )
 def test_a_loop_repeats_all_but_its_first_round(text, longest):
-    assert repeats.longest_repeat(text.split()) == longest
+    assert repeated_phrases.longest_repeat(text.split()) == longest
 
 
 def test_loops_compress_and_empty_texts_have_no_ratio():
     prose = "The agency shall inspect bridges and report what it has found within a year."
-    assert repeats.compression_ratio(prose * 20) > 8 > 2 > repeats.compression_ratio(prose)
-    assert repeats.compression_ratio(" \n") is None
-    assert repeats.compression_ratio("é") < 1
+    assert (
+        repeated_phrases.compression_ratio(prose * 20)
+        > 8
+        > 2
+        > repeated_phrases.compression_ratio(prose)
+    )
+    assert repeated_phrases.compression_ratio(" \n") is None
+    assert repeated_phrases.compression_ratio("é") < 1
 
 
 def slow_fragments(text, source):
@@ -127,13 +132,15 @@ def test_content_stems_leave_out_function_words_numbers_and_short_words():
     ],
 )
 def test_numbers_are_those_in_digits_in_one_form(text, found):
-    assert mentions.numbers(text) == found
+    assert numbers_and_names.numbers(text) == found
 
 
 def test_numbers_are_supported_by_digits_and_small_words():
-    assert mentions.number_precision("5 of 30 and 7", "five, thirty, 1,007") == pytest.approx(2 / 3)
-    assert mentions.number_precision("none", "5") is None
-    assert mentions.number_precision("5 5 5 6", "5") == 0.5  # each number counts once
+    assert numbers_and_names.number_precision(
+        "5 of 30 and 7", "five, thirty, 1,007"
+    ) == pytest.approx(2 / 3)
+    assert numbers_and_names.number_precision("none", "5") is None
+    assert numbers_and_names.number_precision("5 5 5 6", "5") == 0.5  # each number counts once
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_numbers_are_supported_by_digits_and_small_words():
     ],
 )
 def test_citations_are_read_in_their_usual_forms(text, found):
-    assert mentions.citations(text) == found
+    assert numbers_and_names.citations(text) == found
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_citations_are_read_in_their_usual_forms(text, found):
 )
 def test_citations_are_supported_by_section_and_marks(said, precision):
     source = "SEC. 3. PAYMENTS.\n(a) In general.—Under 42 U.S.C. 1395 they are made."
-    assert mentions.citation_precision(said, source) == precision
+    assert numbers_and_names.citation_precision(said, source) == precision
 
 
 @pytest.mark.parametrize(
@@ -190,27 +197,27 @@ def test_citations_are_supported_by_section_and_marks(said, precision):
     ],
 )
 def test_names_are_capitalised_spans_behind_a_first_word(text, found):
-    assert mentions.names(text) == found
+    assert numbers_and_names.names(text) == found
 
 
 def test_names_are_supported_by_the_same_words_in_a_row():
     source = "JOHN SMITH's house. The senate of Ohio."
-    assert mentions.name_precision("By John Smith, Ohio and John Ohio.", source) == pytest.approx(
-        2 / 3
-    )
-    assert mentions.name_precision("It pays.", source) is None
-    assert mentions.name_precision("By Smith", "") == 0.0
+    assert numbers_and_names.name_precision(
+        "By John Smith, Ohio and John Ohio.", source
+    ) == pytest.approx(2 / 3)
+    assert numbers_and_names.name_precision("It pays.", source) is None
+    assert numbers_and_names.name_precision("By Smith", "") == 0.0
 
 
 @given(ODD, ODD)
 def test_any_text_can_be_read_and_supports_itself(text, other):
     for measure in (
-        mentions.number_precision,
-        mentions.name_precision,
-        mentions.citation_precision,
+        numbers_and_names.number_precision,
+        numbers_and_names.name_precision,
+        numbers_and_names.citation_precision,
     ):
         assert measure(text, text) in (None, 1.0)
         assert measure(text, other) is None or 0 <= measure(text, other) <= 1
     found = words(text)
-    assert repeats.longest_repeat(found) <= max(len(found) - 1, 0)
+    assert repeated_phrases.longest_repeat(found) <= max(len(found) - 1, 0)
     assert fragments.coverage(fragments.fragments(found, found), max(len(found), 1)) in (0, 1)

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunegrid.allocation import error, owl
-from prunegrid.allocation.counts import exact_zeros, ranked_zeros
-from prunegrid.blocks import Blocks
-from prunegrid.errors import PrunegridError
-from prunegrid.input_stats import Accumulator
-from prunegrid.patterns import NM, Unstructured, keep_mask
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import Blocks
 from prunegrid.pruning import prune_weight
+from prunegrid.pruning.allocation import error, owl
+from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
+from prunegrid.pruning.input_stats import Accumulator
+from prunegrid.pruning.patterns import NM, Unstructured, keep_mask
 from prunegrid.pruning.recipe import Pruner, Recipe
-from prunegrid.updates import least_squares, none, sparsegpt
+from prunegrid.pruning.updates import least_squares, none, sparsegpt
 
 few = settings(max_examples=15, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

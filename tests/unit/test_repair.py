@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 
-from prunegrid import artifacts, file_io, repair
-from prunegrid.errors import AttestationError
-from prunegrid.makers import only_maker
-from prunegrid.manifests import read_manifest, sealed
+from prunegrid.artifacts import artifact_folder
+from prunegrid.artifacts.lock import only_maker
+from prunegrid.artifacts.manifest import read_manifest, sealed
+from prunegrid.commands import repair
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError
 
 KEY = "0123456789abcdef"
 
@@ -20,14 +22,14 @@ def place(tmp_path, monkeypatch):
 
 def end(out):
     """Write a manifest of what is in the folder, as a job does last."""
-    files = artifacts.list_files(out)
-    body = {"key": KEY, "files": files, "content": artifacts.content_digest(files)}
-    file_io.write_json(out / artifacts.MANIFEST, sealed(body))
+    files = artifact_folder.list_files(out)
+    body = {"key": KEY, "files": files, "content": artifact_folder.content_digest(files)}
+    file_io.write_json(out / artifact_folder.MANIFEST, sealed(body))
 
 
 def test_a_job_whose_folder_was_removed_leaves_no_artifact(place):
     told = "was removed while it was written"
-    with pytest.raises(AttestationError, match=told), artifacts.writing(place) as out:
+    with pytest.raises(AttestationError, match=told), artifact_folder.writing(place) as out:
         (out / "scores.parquet").write_bytes(b"data")
         assert len(repair.repair()) == 1
         end(out)  # makes the folder again
@@ -36,9 +38,12 @@ def test_a_job_whose_folder_was_removed_leaves_no_artifact(place):
 
 def test_a_second_maker_where_there_are_no_locks(place):
     """The first one's folder is swept; the second one's artifact is the one that stays."""
-    with pytest.raises(AttestationError, match="was removed"), artifacts.writing(place) as out:
+    with (
+        pytest.raises(AttestationError, match="was removed"),
+        artifact_folder.writing(place) as out,
+    ):
         (out / "first").touch()
-        with artifacts.writing(place) as second:
+        with artifact_folder.writing(place) as second:
             assert second != out
             (second / "second").touch()
             end(second)
@@ -55,7 +60,10 @@ def test_a_folder_goes_from_its_name_before_its_files_go(place, monkeypatch):
         seen.append(out.exists())
         remove(path, *arguments, **named)
 
-    with pytest.raises(AttestationError, match="was removed"), artifacts.writing(place) as out:
+    with (
+        pytest.raises(AttestationError, match="was removed"),
+        artifact_folder.writing(place) as out,
+    ):
         monkeypatch.setattr(shutil, "rmtree", slowly)
         repair.repair()
         monkeypatch.setattr(shutil, "rmtree", remove)
@@ -64,7 +72,7 @@ def test_a_folder_goes_from_its_name_before_its_files_go(place, monkeypatch):
 
 def test_what_a_job_is_making_is_left_to_it(place):
     lock = place.parents[2] / f"scratch/scores-{KEY}.lock"
-    with only_maker(lock, "scores"), artifacts.writing(place) as out:
+    with only_maker(lock, "scores"), artifact_folder.writing(place) as out:
         (out / "scores.parquet").write_bytes(b"data")
         place.mkdir()  # without a manifest
         assert repair.repair() == []

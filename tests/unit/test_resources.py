@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid import resources
-from prunegrid.resources import likely_parameters, memory_mb, minutes
+from prunegrid.running import resources
+from prunegrid.running.resources import likely_parameters, memory_mb, minutes
 
 BATCH = {"batch_size": 1, "window": 16}
 

@@ -8,7 +8,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.stages import rows
 
 

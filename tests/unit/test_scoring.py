@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from own_metric import output, python
 
-from prunegrid import predicted, scoring
-from prunegrid.errors import PrunegridError
-from prunegrid.scoring import score
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import predictions_file, scoring
+from prunegrid.evaluation.scoring import score
 from prunegrid.stages import scores as stage
 
 
@@ -76,16 +76,16 @@ def test_scores_do_not_depend_on_the_order_of_the_rows(frame):
 def test_metrics_of_texts_and_controls_need_no_torch():
     """What needs no model starts in a second, so it must not import torch."""
     code = (
-        "import sys, importlib, pandas as pd; from prunegrid import modules, keys;"
-        "from prunegrid.scoring import score; from prunegrid.stages import baseline;"
-        "place = keys.LIBRARY / 'prunegrid';"
-        "names = [p.stem for p in sorted((place / 'metrics').glob('[!_]*.py'))"
+        "import sys, importlib, pandas as pd; from prunegrid import modules, source_code;"
+        "from prunegrid.evaluation.scoring import score; from prunegrid.stages import baseline;"
+        "place = source_code.LIBRARY / 'prunegrid';"
+        "names = [p.stem for p in sorted((place / 'evaluation/metrics').glob('[!_]*.py'))"
         " if not modules.metric_facts(p.stem, place)['NEEDS_MODEL']];"
         "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act'],"
         " 'document': ['the act pays'], 'template': ['{document}'], 'hit_limit': [False]});"
         "s = score(f, {name: {} for name in names});"
-        "[importlib.import_module(f'prunegrid.baselines.{p.stem}')"
-        " for p in (place / 'baselines').glob('[!_]*.py')];"
+        "[importlib.import_module(f'prunegrid.evaluation.baselines.{p.stem}')"
+        " for p in (place / 'evaluation/baselines').glob('[!_]*.py')];"
         "importlib.import_module('prunegrid.tables.aggregate');"
         "print(len(s.summary) >= 20, 'torch' in sys.modules, 'transformers' in sys.modules)"
     )
@@ -94,7 +94,7 @@ def test_metrics_of_texts_and_controls_need_no_torch():
 
 def test_transformers_can_be_imported_after_scoring():
     code = (
-        "import sys, pandas as pd; from prunegrid.scoring import score;"
+        "import sys, pandas as pd; from prunegrid.evaluation.scoring import score;"
         "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act']});"
         "score(f, {'length': {}}); import transformers; print(transformers.__version__)"
     )
@@ -104,7 +104,7 @@ def test_transformers_can_be_imported_after_scoring():
 def test_the_stage_joins_the_documents_by_id(frame, tmp_path):
     (tmp_path / "predictions").mkdir()
     (tmp_path / "data").mkdir()
-    predicted.write(
+    predictions_file.write(
         {**frame.to_dict("list"), "prompt_tokens": [1] * 3, "prediction_tokens": [1] * 3,
          "cut": [False] * 3}, tmp_path / "predictions",
     )  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 import pandas
 import pytest
 
-from prunegrid import cli, run, show
+from prunegrid.commands import cli, run, show
 
 CELLS = [
     {"prune": "dense", "finetune": "none", "status": "ok", "seed": None, "sparsity_effective": 0.0},

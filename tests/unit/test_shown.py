@@ -7,10 +7,10 @@ from figure_world import ROUGE, WIKI, World
 from test_config import DEFAULT, ROOT, changed, check, faults
 
 from prunegrid.config import shown
-from prunegrid.graph import Graph
+from prunegrid.graph.graph import Graph
 from prunegrid.tables.headline import headline
-from prunegrid.tables.plan import study_plan
 from prunegrid.tables.render import render_markdown
+from prunegrid.tables.table_plan import study_plan
 
 MINE = """
 COLUMNS = {"mine": {"higher_is_better": True}, "other": {"higher_is_better": None}}

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from prunegrid import source_code
-from prunegrid.source_code import LIBRARY
+from prunegrid.common import source_code
+from prunegrid.common.source_code import LIBRARY
 
 SOURCE = "import math\nfrom .beside import x\nNAMES = {'a': (1, 2)}\ndef f():\n    return 1\n"
 CODE = """

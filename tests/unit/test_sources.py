@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import local, wheel
-from prunegrid.sources.fetched import check_member, describe
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import local, wheel
+from prunegrid.data.sources.fetched import check_member, describe
 
 TEXT = b'{"id": "a", "text": "Some words."}\n'
 WEIGHTS = b"stands for weights"

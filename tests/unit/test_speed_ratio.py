@@ -6,8 +6,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from prunegrid import speed_ratio
-from prunegrid.timing import Turn
+from prunegrid.evaluation import speed_ratio
+from prunegrid.evaluation.speed import Turn
 
 
 def test_the_quantile_is_students():

@@ -13,7 +13,7 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-from prunegrid.logs import QUIET
+from prunegrid.common.logs import QUIET
 from snakemake_logger_plugin_prunegrid import LogHandler, Progress, duration
 
 
@@ -108,7 +108,7 @@ def test_a_quiet_job_writes_all_to_its_log(tmp_path):
     """What libraries print by themselves goes there too."""
     log = tmp_path / "job.log"
     code = (
-        "import logging, os, sys; from prunegrid.logs import configure_logging;"
+        "import logging, os, sys; from prunegrid.common.logs import configure_logging;"
         "configure_logging(sys.argv[1]); logging.getLogger('x').info('by the log');"
         "os.write(2, b'by a library\\n'); print('by print')"
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prunegrid.common.errors import PrunegridError
+from prunegrid.config.grid import expand
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.errors import PrunegridError
-from prunegrid.graph import Graph
-from prunegrid.grid import expand
-from prunegrid.structured.counts import Kind, removed_units
-from prunegrid.tables.plan import study_plan
+from prunegrid.graph.graph import Graph
+from prunegrid.pruning.structured.unit_counts import Kind, removed_units
+from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -104,7 +104,10 @@ def node_of(**prune):
 
 def test_a_key_holds_what_is_read_and_nothing_else():
     base = node_of()
-    assert base.roots[2:] == ("prunegrid.structured.stage", "prunegrid.structured.taylor")
+    assert base.roots[2:] == (
+        "prunegrid.pruning.structured.stage",
+        "prunegrid.pruning.structured.taylor",
+    )
     assert set(base.settings) == {
         *("method", "pattern", "sparsity", "units", "multiple", "update", "update_settings"),
     }
@@ -121,10 +124,10 @@ def test_a_key_holds_what_is_read_and_nothing_else():
 
 
 def test_the_code_of_structured_pruning_is_in_no_other_key():
-    from prunegrid.keys import reached
+    from prunegrid.artifacts.keys import reached
 
     found = reached(["prunegrid.stages.prune", "prunegrid.stages.finetune"])
-    assert not any("/prunegrid/structured/" in path.as_posix() for path, _ in found)
+    assert not any("/prunegrid/pruning/structured/" in path.as_posix() for path, _ in found)
 
 
 def test_columns_of_a_row():

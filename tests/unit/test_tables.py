@@ -6,11 +6,14 @@ import numpy
 import pandas
 import pytest
 
-from prunegrid import artifacts, file_io, scoring
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.tables import aggregate, intervals, rows, schema
-from prunegrid.tables.plan import TABLE_ENV, outputs
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.evaluation import scoring
+from prunegrid.tables import aggregate, intervals, schema
+from prunegrid.tables import table_rows as rows
 from prunegrid.tables.render import render_markdown
+from prunegrid.tables.table_plan import TABLE_ENV, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +73,7 @@ def test_a_number_of_the_corpus_has_the_interval_of_its_metric(tmp_path):
 
 
 def test_the_conda_environments_pin_what_pip_installs():
-    from prunegrid.keys import read_pins
+    from prunegrid.artifacts.keys import read_pins
 
     locked = {}
     for line in (ROOT / "requirements.lock").read_text().splitlines():
@@ -155,11 +158,11 @@ def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):
         "broken": '{"content": "c',
         "list": "[]",
     }.items():
-        file_io.write_text(tmp_path / name / artifacts.MANIFEST, text)
+        file_io.write_text(tmp_path / name / artifact_folder.MANIFEST, text)
         refs[name] = {"path": str(tmp_path / name)}
     cell = {"texts": {}, "perplexities": refs, "tasks": {"t": {"path": "gone"}}, "efficiency": None}
     found = aggregate._contents({"cells": [cell], "baselines": []})
-    assert found == {f"{tmp_path}/whole/{artifacts.MANIFEST}": "c"}
+    assert found == {f"{tmp_path}/whole/{artifact_folder.MANIFEST}": "c"}
 
 
 def test_the_rule_declares_every_file_of_a_table():

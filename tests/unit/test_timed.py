@@ -8,13 +8,14 @@ import pytest
 import yaml
 from study_world import ROOT, make
 
-from prunegrid import cli, file_io, remeasure
+from prunegrid.artifacts.lock import LIVE
+from prunegrid.commands import cli, remeasure
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
 from prunegrid.config.load import ConfigError, validate
-from prunegrid.errors import PrunegridError
-from prunegrid.graph import Graph
-from prunegrid.nodes import with_ancestors
-from prunegrid.repair import LIVE
-from prunegrid.tables import plan as tables
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import with_ancestors
+from prunegrid.tables import table_plan as tables
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 GRID = {

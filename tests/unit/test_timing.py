@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid import clock, counters, disturbed, timing
-from prunegrid.counters import Machine, Reading
-from prunegrid.timing import Work
+from prunegrid.common import cpu_counters, timing_guard
+from prunegrid.common.cpu_counters import Machine, Reading
+from prunegrid.evaluation import disturbance
+from prunegrid.evaluation import speed as timing
+from prunegrid.evaluation.speed import Work
 
 SETTINGS = {"warmup": 1, "repetitions": 6}
 STEP = {"clock": 0.0, "cpu": 0.0, "busy": 0.0, "stolen": 0.0, "throttled": 0}
@@ -42,7 +44,7 @@ def measured(costs, settings=SETTINGS):
 
     def work(name):
         def run():
-            assert clock._running == ["efficiency"]
+            assert timing_guard._running == ["efficiency"]
             cost = costs(name, next(count))
             fake.pass_by(**cost)
             return {"prefill": cost["seconds"] / 4, "decode": cost["seconds"] * 3 / 4}
@@ -100,7 +102,7 @@ def test_energy_is_that_of_a_models_own_turns(monkeypatch):
 
 
 def told(costs, device="cpu"):
-    return " / ".join(disturbed.reasons(measured(costs), FakeMachine.capacity, device))
+    return " / ".join(disturbance.reasons(measured(costs), FakeMachine.capacity, device))
 
 
 def test_a_calm_machine_disturbs_nothing():
@@ -117,7 +119,7 @@ def test_a_calm_machine_disturbs_nothing():
     ],
 )
 def test_a_share_disturbs_a_slow_machine_as_a_fast_one(monkeypatch, speed, extra, reason):
-    monkeypatch.setattr(disturbed, "TICK", 0.0)
+    monkeypatch.setattr(disturbance, "TICK", 0.0)
     costs = {"seconds": speed} | {name: value * speed for name, value in extra.items()}
     assert reason in told(lambda name, number: dict(costs))
 
@@ -168,7 +170,7 @@ STAT = "cpu  999 9 9 9 9 9 9 9 0 0\ncpu0 100 20 30 7 7 1 2 50 9 9\ncpu1 1000 0 0
 
 @pytest.mark.parametrize("cpus,busy,stolen", [({"0"}, 153, 50), ({"0", "1"}, 1153, 450)])
 def test_only_cpus_that_it_may_use_are_counted(tmp_path, monkeypatch, cpus, busy, stolen):
-    monkeypatch.setattr(counters, "usable_cpus", lambda: frozenset(cpus))
+    monkeypatch.setattr(cpu_counters, "usable_cpus", lambda: frozenset(cpus))
     tick = os.sysconf("SC_CLK_TCK")
     found = kernel(tmp_path, STAT)
     for reading in (found.before(), found.after()):

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from study_world import graph, make
 
-from prunegrid import artifacts, cli, file_io, keys, retention, upgrades
-from prunegrid.errors import PrunegridError
-from prunegrid.makers import only_maker
-from prunegrid.nodes import with_ancestors
-from prunegrid.pending import pending
-from prunegrid.repair import LIVE
-from prunegrid.tables.rows import adopted
+from prunegrid.artifacts import artifact_folder, dropped, keys
+from prunegrid.artifacts.lock import LIVE, only_maker
+from prunegrid.commands import adopt, cli
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.graph.nodes import with_ancestors
+from prunegrid.graph.pending import pending
+from prunegrid.tables.table_rows import adopted
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def upgraded(tmp_path, monkeypatch):
 
 def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
     todo = pending(upgraded.study_leaves("s"))
-    found = upgrades.find(upgraded, todo, tmp_path / "results")
+    found = adopt.find(upgraded, todo, tmp_path / "results")
     assert [one.node for one in found] == todo
     by_stage = {one.node.stage: one for one in found}
     assert set(by_stage) == {"data", "calibration", "prune", "finetune", "perplexity"}
@@ -47,7 +48,7 @@ def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
     assert by_stage["finetune"].pins["bitsandbytes"][1] == "99.0"
     assert not any(one.code for one in found)
     assert by_stage["prune"].pins == {}  # its calibration is another
-    text = "\n".join(upgrades.lines(found, "s"))
+    text = "\n".join(adopt.lines(found, "s"))
     assert f"{len(todo)} of these were made before" in text
     assert "an input that changed so" in text and "-> 99.0" in text and "adopt s" in text
 
@@ -55,25 +56,25 @@ def test_a_changed_version_says_what_it_would_rerun(upgraded, tmp_path):
 def test_what_was_made_from_other_bytes_is_no_upgrade(upgraded, tmp_path):
     """The pruning ran anew and gave other weights: of what reads them nothing is kept."""
     results, leaves = tmp_path / "results", upgraded.study_leaves("s")
-    whole = upgrades.find(upgraded, pending(leaves), results)
+    whole = adopt.find(upgraded, pending(leaves), results)
     for node in with_ancestors(leaves):
         if node.stage in ("data", "calibration"):
             make(node)
         if node.stage == "prune":
             make(node, parameters=1234)
     todo = pending(leaves)
-    found = upgrades.find(upgraded, todo, results)
+    found = adopt.find(upgraded, todo, results)
     kept = {one.node for one in found}
     pruned = {node for node in todo if "wanda" in node.label}
     assert kept and kept == set(todo) - pruned
     # Nor where the other bytes came after it was found.
-    taken = upgrades.adopt(whole, "reviewed")
+    taken = adopt.adopt(whole, "reviewed")
     assert set(taken) == {node.path for node in kept}
     for node in kept:
-        manifest = artifacts.recorded(node.path)
+        manifest = artifact_folder.recorded(node.path)
         for role, parent in node.parents.items():
             told = {fact: manifest["parents"][role][fact] for fact in ("key", "content")}
-            there = artifacts.recorded(parent.path)
+            there = artifact_folder.recorded(parent.path)
             assert told == {"key": there["key"], "content": there["content"]}
 
 
@@ -83,7 +84,7 @@ def test_what_was_remade_as_it_was_hinders_nothing(upgraded, tmp_path):
         if node.stage in ("data", "calibration", "prune"):
             make(node)
     todo = pending(leaves)
-    found = upgrades.find(upgraded, todo, tmp_path / "results")
+    found = adopt.find(upgraded, todo, tmp_path / "results")
     assert todo and [one.node for one in found] == todo
 
 
@@ -94,42 +95,42 @@ def test_other_settings_are_no_upgrade(tmp_path):
     other = graph(evaluations=("wikipedia-2048",))
     todo = pending(other.study_leaves("s"))
     assert todo
-    assert upgrades.find(other, todo, tmp_path / "results") == []
+    assert adopt.find(other, todo, tmp_path / "results") == []
 
 
 def test_adopted_artifacts_are_the_old_bytes_and_say_who_decided(upgraded, tmp_path):
     results = tmp_path / "results"
     todo = pending(upgraded.study_leaves("s"))
-    found = upgrades.find(upgraded, todo, results)
+    found = adopt.find(upgraded, todo, results)
     (pruned,) = [one for one in found if one.node.stage == "prune"]
-    retention.drop(pruned.folder)
-    assert len(upgrades.adopt(found, "changelog read: nothing we call")) == len(todo)
+    dropped.drop(pruned.folder)
+    assert len(adopt.adopt(found, "changelog read: nothing we call")) == len(todo)
     assert pending(upgraded.study_leaves("s")) == []
     for one in found:
-        old, new = one.manifest, artifacts.read_manifest(one.node.path, one.node.key)
+        old, new = one.manifest, artifact_folder.read_manifest(one.node.path, one.node.key)
         assert new["content"] == old["content"] and new["pins"] == old["pins"]
         (decision,) = new["adopted"]
         assert decision["key"] == old["key"]
         assert decision["because"] == "changelog read: nothing we call"
         for role, parent in one.node.parents.items():
             assert new["parents"][role]["key"] == parent.key
-    assert retention.dropped(pruned.node.path)["manifest"]["key"] == pruned.node.key
-    leaf = artifacts.read_manifest(found[-1].node.path)
+    assert dropped.dropped(pruned.node.path)["manifest"]["key"] == pruned.node.key
+    leaf = artifact_folder.read_manifest(found[-1].node.path)
     told = json.loads(adopted([*leaf["lineage"], leaf]))
     assert [one["stage"] for one in told][-1] == "perplexity"
     assert all(one["because"] and one["by"] and one["on"] for one in told)
     # Once more, nothing is left to adopt.
-    assert upgrades.find(upgraded, pending(upgraded.study_leaves("s")), results) == []
+    assert adopt.find(upgraded, pending(upgraded.study_leaves("s")), results) == []
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_colleagues_files_are_copied(upgraded, tmp_path, monkeypatch, own):
-    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    found = adopt.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user if own else user + 1)
-    (folder,) = upgrades.adopt(found[:1], "reviewed")
+    (folder,) = adopt.adopt(found[:1], "reviewed")
     assert os.path.samefile(folder / "small.json", found[0].folder / "small.json") is own
-    assert artifacts.read_manifest(folder)["content"] == found[0].manifest["content"]
+    assert artifact_folder.read_manifest(folder)["content"] == found[0].manifest["content"]
 
 
 def test_rows_of_steps_that_ran_say_nothing():
@@ -137,9 +138,9 @@ def test_rows_of_steps_that_ran_say_nothing():
 
 
 def test_a_reason_is_needed(upgraded, tmp_path):
-    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    found = adopt.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     with pytest.raises(PrunegridError, match="no reason"):
-        upgrades.adopt(found, "  ")
+        adopt.adopt(found, "  ")
 
 
 def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys):
@@ -154,33 +155,34 @@ def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys)
 
 
 def test_what_a_job_is_making_is_waited_for(upgraded, tmp_path):
-    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    found = adopt.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     node = found[0].node
     going, lock = threading.Event(), Path(f"{node.scratch}.lock")
 
     def job():
-        with only_maker(lock, "a job"), artifacts.writing(node.path) as out:
+        with only_maker(lock, "a job"), artifact_folder.writing(node.path) as out:
             going.set()
             time.sleep(1)
             (out / "of the job").touch()
-            files = artifacts.list_files(out)
-            content = artifacts.content_digest(files)
+            files = artifact_folder.list_files(out)
+            content = artifact_folder.content_digest(files)
             file_io.write_json(
-                out / artifacts.MANIFEST, {"key": node.key, "files": files, "content": content}
+                out / artifact_folder.MANIFEST,
+                {"key": node.key, "files": files, "content": content},
             )
 
     thread = threading.Thread(target=job)
     thread.start()
     assert going.wait(900)
-    taken = upgrades.adopt(found[:1], "reviewed")
+    taken = adopt.adopt(found[:1], "reviewed")
     thread.join()
-    assert taken == [] and set(artifacts.read_manifest(node.path)["files"]) == {"of the job"}
+    assert taken == [] and set(artifact_folder.read_manifest(node.path)["files"]) == {"of the job"}
     assert not lock.exists()
 
 
 def test_what_is_damaged_is_not_adopted(upgraded, tmp_path):
-    found = upgrades.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
+    found = adopt.find(upgraded, pending(upgraded.study_leaves("s")), tmp_path / "results")
     (found[0].folder / "small.json").write_text("changed")
     with pytest.raises(PrunegridError, match=r"small\.json"):
-        upgrades.adopt(found, "reviewed")
+        adopt.adopt(found, "reviewed")
     assert not found[0].node.path.exists()

@@ -40,8 +40,8 @@ def test_from_models_to_a_table_that_attests_itself(tmp_path):
 
 def differences_of(run, frame, table):
     """Put a changed table in the place of the one that was made; say what verifying finds."""
-    from prunegrid import verify_census
-    from prunegrid.file_io import read_json
+    from prunegrid.commands import verify_census
+    from prunegrid.common.file_io import read_json
 
     plan = read_json(run.folder / "results/census-tiny.manifest.json")["plan"]
     for cell in plan["cells"]:

@@ -9,22 +9,28 @@ import textwrap
 import pytest
 from runs import ROOT, Run
 
-from prunegrid.keys import LEFT_OUT
+from prunegrid.artifacts.keys import LEFT_OUT
 
 # {module: (text, text in its place)}: each does its work in another way.
 CHANGES = {
-    "prunegrid.artifacts": [
+    "prunegrid.artifacts.artifact_folder": [
         ('f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"', 'f".{folder.name}.0.tmp"'),
         ("if free < needed:", "if free < 2 * needed:"),
         ("wanted = 0o666 & ~mask", "wanted = 0o600"),
     ],
-    "prunegrid.clock": [("_running.append(what)", "_running.insert(0, what)")],
-    "prunegrid.errors": [
+    "prunegrid.common.timing_guard": [("_running.append(what)", "_running.insert(0, what)")],
+    "prunegrid.common.errors": [
         ('f"{where}: {what}"', 'f"In {where}, {what}"'),
         ("cutoff=0.5", "cutoff=0.9"),
     ],
-    "prunegrid.imports": [("    gc.disable()", "    gc.collect()"), ("gc.freeze()", "pass")],
-    "prunegrid.malloc": [("2**20", "2**22"), ("_ask(_M_ARENA_MAX, 1)", "_ask(_M_ARENA_MAX, 2)")],
+    "prunegrid.common.gc_pause": [
+        ("    gc.disable()", "    gc.collect()"),
+        ("gc.freeze()", "pass"),
+    ],
+    "prunegrid.common.malloc": [
+        ("2**20", "2**22"),
+        ("_ask(_M_ARENA_MAX, 1)", "_ask(_M_ARENA_MAX, 2)"),
+    ],
 }
 # Times of other runs are other bytes.
 TIMED = "efficiency"
@@ -32,9 +38,9 @@ MAKE_ALL = """
 import sys
 from pathlib import Path
 from prunegrid.config.load import read_files, validate
-from prunegrid.graph import Graph
-from prunegrid.job import run_step
-from prunegrid.nodes import with_ancestors
+from prunegrid.graph.graph import Graph
+from prunegrid.running.job import run_step
+from prunegrid.graph.nodes import with_ancestors
 
 root, study = Path(sys.argv[1]), sys.argv[2]
 files = [root / "config.yaml", Path("config.yaml")]

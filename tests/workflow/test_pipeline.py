@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas
 from runs import table
 
-from prunegrid import artifacts, file_io
-from prunegrid.manifests import sealed
-from prunegrid.tables.plan import outputs
+from prunegrid.artifacts import artifact_folder
+from prunegrid.artifacts.manifest import sealed
+from prunegrid.common import file_io
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
+from prunegrid.tables.table_plan import outputs
 
 
 def test_the_table_is_whole(finished):
@@ -112,8 +113,8 @@ def test_verify_passes_on_what_was_run(finished):
 def reseal(folder: Path) -> None:
     """Make a changed artifact's manifest fit its files again, as a careful forger would."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = artifacts.list_files(folder)
-    manifest["content"] = artifacts.content_digest(manifest["files"])
+    manifest["files"] = artifact_folder.list_files(folder)
+    manifest["content"] = artifact_folder.content_digest(manifest["files"])
     file_io.write_json(folder / "manifest.json", sealed(manifest))
 
 

@@ -14,7 +14,7 @@ import torch
 from runs import FOR_EVER, ROOT, Run
 from synthetic import sentence
 
-from prunegrid.sources import tiny
+from prunegrid.data.sources import tiny
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = TEXT[TEXT.index("## Your own model and data") :]

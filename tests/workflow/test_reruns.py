@@ -65,7 +65,7 @@ def test_use_conda_without_a_conda_reruns_nothing_and_says_so(copy, memory):
 
 
 def test_comments_and_docstrings_rerun_nothing(editable):
-    editable.edit("workflow/lib/prunegrid/pruning/wanda.py", '"""', '"""In other words. ')
+    editable.edit("workflow/lib/prunegrid/pruning/criteria/wanda.py", '"""', '"""In other words. ')
     editable.edit("workflow/lib/prunegrid/stages/prune.py", "\nlog = ", "\n# a comment\nlog = ")
     editable.edit("workflow/scripts/step.py", '"""', '"""Or: ')
     editable.edit("envs/models.yaml", "# tensors, training", "# tensors")
@@ -112,7 +112,9 @@ def test_a_changed_sparsity_reruns_that_profile_only(copy):
 
 
 def test_a_changed_method_reruns_its_cells_only(editable):
-    editable.edit("workflow/lib/prunegrid/pruning/sparsegpt.py", "\nNEEDS", "\nANOTHER = 1\nNEEDS")
+    editable.edit(
+        "workflow/lib/prunegrid/pruning/criteria/sparsegpt.py", "\nNEEDS", "\nANOTHER = 1\nNEEDS"
+    )
     assert editable.plan(TABLE) == {"prune": 1, **FROM_FINETUNE}
 
 

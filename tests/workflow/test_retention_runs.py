@@ -5,11 +5,10 @@ import pytest
 from runs import ROOT, Run
 from study_world import make
 
-from prunegrid import retention
+from prunegrid.artifacts import dropped
 from prunegrid.config.load import read_files, validate
-from prunegrid.costs import WEIGHTS_MADE
-from prunegrid.graph import Graph
-from prunegrid.nodes import with_ancestors
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import WEIGHTS_MADE, with_ancestors
 
 
 def artifacts(run, stage):
@@ -31,7 +30,7 @@ def test_snakemake_reruns_what_is_pending_and_nothing_else(tmp_path, monkeypatch
     for node in with_ancestors(graph.study_leaves("one")):
         make(node)
         if node.stage in WEIGHTS_MADE:
-            retention.drop(node.path)
+            dropped.drop(node.path)
     assert run.plan("results/one.parquet") == {"aggregate": 1}
     run.configure(lambda tree: tree["studies"]["one"]["evaluations"].append("tiny-ppl"))
     planned = {"prune": 1, "finetune": 1, "download_data": 1, "perplexity": 1, "aggregate": 1}

@@ -2,15 +2,20 @@
 # No rules here.
 import re
 
-from prunegrid import companions, engine, joined, pending, retention, tries
-from prunegrid.artifacts import is_dropped
+from prunegrid.artifacts import dropped as retention
+from prunegrid.artifacts.artifact_folder import is_dropped
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.logs import redact
 from prunegrid.config.load import validate
-from prunegrid.errors import PrunegridError
-from prunegrid.graph import Graph
-from prunegrid.logs import redact
-from prunegrid.nodes import with_ancestors
-from prunegrid.resources import memory_mb, minutes
-from prunegrid.tables import plan as tables
+from prunegrid.graph import benchmark_batches as joined
+from prunegrid.graph import pending
+from prunegrid.graph import shared_hessians as companions
+from prunegrid.graph.graph import Graph
+from prunegrid.graph.nodes import with_ancestors
+from prunegrid.running.resources import memory_mb, minutes
+from prunegrid.running import kept_attempts as tries
+from prunegrid.running import snakemake_bridge as engine
+from prunegrid.tables import table_plan as tables
 
 engine.settle(workflow)
 engine.settle_submitted(workflow)

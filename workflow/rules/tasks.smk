@@ -11,7 +11,7 @@ OUTPUTS
     results/artifacts/mixture/{key}/<split>.parquet  id, document (a whole prompt), summary, task
     results/artifacts/tasks/{key}/scores.parquet     metric, id, value: one row an item and metric
     results/artifacts/tasks/{key}/samples.parquet    what was asked and answered, item by item
-    and the same of the other tasks of these weights that are missing (prunegrid.joined)
+    and the same of the other tasks of these weights that are missing (prunegrid.graph.benchmark_batches)
 """
 
 

@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from prunegrid.failures import report
-from prunegrid.logs import configure_logging
-from prunegrid.makers import only_maker
+from prunegrid.artifacts.lock import only_maker
+from prunegrid.artifacts.preconditions import check_pins
+from prunegrid.common.failures import report
+from prunegrid.common.logs import configure_logging
 from prunegrid.tables.aggregate import aggregate
 from prunegrid.tables.census import tabulate_census
 from prunegrid.tables.files import await_benchmarks
-from prunegrid.unchanged import check_pins
 
 configure_logging(snakemake.log[0])  # noqa: F821 - given by Snakemake
 plan = snakemake.params.plan  # noqa: F821

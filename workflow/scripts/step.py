@@ -2,9 +2,10 @@
 
 import gc
 
-from prunegrid.job import run_step
+from prunegrid.running.job import run_step
 
 try:
     run_step(snakemake.params.node, snakemake.log[0])  # noqa: F821 - given by Snakemake
 finally:
-    gc.freeze()  # what is left need not be looked through when Python ends, see `prunegrid.imports`
+    # What is left need not be looked through when Python ends (`prunegrid.common.gc_pause`).
+    gc.freeze()

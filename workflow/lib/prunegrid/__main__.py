@@ -2,6 +2,6 @@
 
 import sys
 
-from prunegrid.cli import main
+from prunegrid.commands.cli import main
 
 sys.exit(main())

@@ -102,7 +102,9 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Let jobs write to their logs alone."""
-        from prunegrid.logs import QUIET  # Snakemake imports every plugin, also where none is asked
+        from prunegrid.common.logs import (
+            QUIET,  # Snakemake imports every plugin, also where none is asked
+        )
 
         self.progress = Progress()
         os.environ[QUIET] = "1"

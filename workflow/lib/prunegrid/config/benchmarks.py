@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from prunegrid.common.errors import nearest
 from prunegrid.config.families import Classification
-from prunegrid.config.splits import shared
+from prunegrid.config.grid import Fault
+from prunegrid.config.split_checks import shared
 from prunegrid.config.tasks import Task, Tasks
-from prunegrid.errors import nearest
-from prunegrid.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config

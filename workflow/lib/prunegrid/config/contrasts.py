@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prunegrid import modules
-from prunegrid.cells import Cell
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.nm_pattern import parse_nm
+from prunegrid.common.perplexity_names import metric_name
 from prunegrid.config import benchmarks, profiles, selectors
-from prunegrid.errors import PrunegridError, nearest
-from prunegrid.grid import Fault
-from prunegrid.nm import parse_nm
-from prunegrid.protocols import metric_name
+from prunegrid.config.cells import Cell
+from prunegrid.config.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
@@ -130,7 +130,7 @@ def columns_of(config: Config, evaluation: Any) -> dict[str, bool | None] | None
     for name in evaluation.metrics:
         profile = config.sections["metrics"].get(name)
         try:
-            some = profile and modules.metric_columns(name, profile.module, config.base)
+            some = profile and plugins.metric_columns(name, profile.module, config.base)
         except PrunegridError:  # told already
             return None
         if some is None:

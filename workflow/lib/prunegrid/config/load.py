@@ -13,11 +13,11 @@ from typing import Any, get_args
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from prunegrid import precision
-from prunegrid.config import plain, profiles
+from prunegrid.common import precision
+from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.config import plain_data, profiles
 from prunegrid.config.profile import Profile
-from prunegrid.config.references import check_references
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.config.reference_checks import check_references
 
 # Names become parts of paths.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -133,8 +133,8 @@ def read_files(files: list[Path]) -> dict[str, Any]:
         if not isinstance(layer, Mapping):
             what = f"a {type(layer).__name__}"
             raise PrunegridError(what, where=str(path), expected="sections with names")
-        if plain.faults(layer, Places([path])):
-            raise ConfigError(plain.faults(layer, Places([path])))
+        if plain_data.faults(layer, Places([path])):
+            raise ConfigError(plain_data.faults(layer, Places([path])))
         merge(merged, layer)
     return merged
 
@@ -160,7 +160,7 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
         ConfigError: any fault; its text lists them all.
     """
     places = Places(files)
-    faults = plain.faults(raw, places)
+    faults = plain_data.faults(raw, places)
     if faults:
         raise ConfigError(faults)
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)

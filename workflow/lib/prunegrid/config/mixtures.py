@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunegrid.common.errors import nearest
+from prunegrid.config.grid import Fault
 from prunegrid.config.sources import parse_source
 from prunegrid.config.tasks import Mixture, Tasks
-from prunegrid.errors import nearest
-from prunegrid.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config

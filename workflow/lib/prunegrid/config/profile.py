@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from prunegrid.errors import nearest
-from prunegrid.precision import AUTO, NAMED
+from prunegrid.common.errors import nearest
+from prunegrid.common.precision import AUTO, NAMED
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -25,7 +25,7 @@ def _precision(value: Any) -> Any:
     return value
 
 
-# What products are computed in; auto is settled by the device (`prunegrid.precision`).
+# What products are computed in; auto is settled by the device (`prunegrid.common.precision`).
 Precision = Annotated[Literal["auto", "bfloat16", "float32"], BeforeValidator(_precision)]
 
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from prunegrid.config.census import Census
 from prunegrid.config.families import Classification, Translation
-from prunegrid.config.known import Expected, Published
+from prunegrid.config.known_values import Expected, Published
 from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
 from prunegrid.config.tasks import Mixture, Task, Tasks

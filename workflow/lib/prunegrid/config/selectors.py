@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prunegrid.cells import Cell
 from prunegrid.config import profiles
-from prunegrid.grid import Fault
+from prunegrid.config.cells import Cell
+from prunegrid.config.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config

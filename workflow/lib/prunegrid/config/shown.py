@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from prunegrid import modules
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.perplexity_names import metric_name
 from prunegrid.config import benchmarks, contrasts, profiles
-from prunegrid.errors import PrunegridError, nearest
-from prunegrid.grid import Fault
-from prunegrid.protocols import metric_name
+from prunegrid.config.grid import Fault
 
 if TYPE_CHECKING:
     from prunegrid.config.load import Config
@@ -25,7 +25,7 @@ def own_metrics(config: Config, study: profiles.Study) -> list[str]:
         for name in getattr(config.profile("evaluations", evaluation), "metrics", ()):
             profile = config.sections["metrics"].get(name)
             if profile and not profile.module.isidentifier():  # a path, or `hf:…`
-                declared = modules.metric_columns(name, profile.module, config.base)
+                declared = plugins.metric_columns(name, profile.module, config.base)
                 found |= dict.fromkeys(declared or (name, f"{name}_"))
     return list(found)
 
@@ -58,7 +58,7 @@ def _measured(config: Config, name: str, evaluation: Any) -> dict[str, list[str]
         return benchmarks.measures(config, name, evaluation)
     try:
         undeclared = any(
-            modules.metric_columns(metric, profile.module, config.base) == {}
+            plugins.metric_columns(metric, profile.module, config.base) == {}
             for metric in evaluation.metrics
             if (profile := config.sections["metrics"].get(metric))
         )

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from prunegrid import modules
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config.profile import (
     Fraction,
     NonNegative,
@@ -15,8 +17,6 @@ from prunegrid.config.profile import (
     Profile,
     Rate,
 )
-from prunegrid.errors import PrunegridError
-from prunegrid.nm import parse_nm
 
 # Keys of a pruning step that are of pattern structured alone, and those that it does not know.
 OF_STRUCTURED = frozenset(("units", "multiple"))
@@ -188,32 +188,32 @@ class Finetune(Profile):
     @classmethod
     def _known(cls, value: str) -> str:
         try:
-            modules.strategy_facts(value)
+            plugins.strategy_facts(value)
         except PrunegridError as error:
             raise ValueError(f"{error.what}; {error.remedy}") from error
         return value
 
     def unused(self) -> set[str]:
         """Return the keys that its strategy does not use."""
-        facts, fields = modules.strategy_facts(self.strategy), set(type(self).model_fields)
+        facts, fields = plugins.strategy_facts(self.strategy), set(type(self).model_fields)
         training = fields - OF_STRATEGY if facts["TRAINS"] else set()
         return fields - training - {"strategy", *facts["KEYS"]}
 
     @property
     def way(self) -> str | None:
         """What becomes of its adapter: `adapter`, or the strategy's first; None without one."""
-        return self.adapter or next(iter(modules.strategy_facts(self.strategy)["ADAPTERS"]), None)
+        return self.adapter or next(iter(plugins.strategy_facts(self.strategy)["ADAPTERS"]), None)
 
     @property
     def plain(self) -> bool:
         """Whether it ends in plain weights, which further steps can take."""
-        facts = modules.strategy_facts(self.strategy)
+        facts = plugins.strategy_facts(self.strategy)
         values = facts["SETTINGS"] | dict(self) | (self.model_extra or {}) | {"adapter": self.way}
         return all(values.get(key) in allowed for key, allowed in facts["PLAIN"].items())
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> Finetune:
-        facts = modules.strategy_facts(self.strategy)
+        facts = plugins.strategy_facts(self.strategy)
         idle = self.unused() & self.model_fields_set
         if idle:
             raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")

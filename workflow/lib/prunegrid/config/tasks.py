@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from prunegrid.common.errors import nearest
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
-from prunegrid.errors import nearest
 
 # What of a harness' definition is said by a task's other keys, or leads to files that no key knows.
 OF_OURS = frozenset(

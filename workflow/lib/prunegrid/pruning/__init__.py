@@ -1,63 +1,16 @@
-"""Pruning: one linear by any method, and the lookup of methods.
-
-A method is one module of this package, found by its name, so that adding one edits no other file:
-
-    NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
-    SETTINGS  its own config settings with their defaults
-    SCOPE     "row" | "layer": what an unstructured pattern compares by default
-    SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
-              scores(weight) -> float32 [d_out, d_in] that compare over linears
-    DRAWS     True where it draws random numbers
-    UPDATES   True where it changes the weights that stay
-    prune_linear(weight, stats, pattern, *, generator=None, **settings) -> (weight, facts)
-
-All but the function are literals, so they can be read without importing torch. `weight` is
-[d_out, d_in]; `stats` an InputStats or None; the result has the weight's shape and dtype; `facts`
-is what is recorded of the linear beside its counts (JSON-able).
-"""
+"""Pruning: which weights go, and what becomes of the rest."""
 
 from __future__ import annotations
 
-import importlib
-import re
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError
+from prunegrid.pruning.criteria import method_module, method_settings
 
 if TYPE_CHECKING:
     import torch
 
-    from prunegrid.input_stats import InputStats
-
-
-def method_module(name: str) -> ModuleType:
-    """Return the module of a pruning method.
-
-    Raises:
-        PrunegridError: there is none of that name.
-    """
-    files = Path(__file__).parent.glob("[a-z]*.py")
-    known = {f.stem for f in files if re.search(r"^NEEDS\b", f.read_text("utf-8"), re.MULTILINE)}
-    if name not in known:
-        raise PrunegridError(f"there is no pruning method '{name}'", remedy=nearest(name, known))
-    return importlib.import_module(f"prunegrid.pruning.{name}")
-
-
-def method_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return a method's settings: its defaults, overlaid with those that are given.
-
-    Raises:
-        PrunegridError: a setting that the method does not have.
-    """
-    defaults = method_module(name).SETTINGS
-    for key in given:
-        if key not in defaults:
-            raise PrunegridError(
-                f"method {name} has no setting '{key}'", remedy=nearest(key, defaults)
-            )
-    return {**defaults, **given}
+    from prunegrid.pruning.input_stats import InputStats
 
 
 def prune_weight(
@@ -94,7 +47,7 @@ def prune_weight(
     """
     import torch
 
-    from prunegrid.patterns import parse_pattern, require_fit
+    from prunegrid.pruning.patterns import parse_pattern, require_fit
 
     module = method_module(method)
     if weight.dim() != 2 or not weight.is_floating_point():
@@ -117,7 +70,7 @@ def _stats(
     needs: str, method: str, weight: torch.Tensor, inputs: torch.Tensor | None
 ) -> InputStats | None:
     """Return the statistics of raw inputs [n_tokens, d_in], None where the method needs none."""
-    from prunegrid.input_stats import Accumulator
+    from prunegrid.pruning.input_stats import Accumulator
 
     if needs == "nothing":
         return None

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from prunegrid import malloc
-from prunegrid.errors import PrunegridError
-from prunegrid.input_stats import Accumulator, InputStats
+from prunegrid.common import malloc
+from prunegrid.common.errors import PrunegridError
+from prunegrid.pruning.input_stats import Accumulator, InputStats
 
 
 class _Cancelled(Exception):

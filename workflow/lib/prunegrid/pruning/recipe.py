@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunegrid.allocation.counts import exact_zeros, ranked_zeros
-from prunegrid.attest import nm_violations
-from prunegrid.blocks import Blocks, oriented, weights_in_memory
-from prunegrid.errors import PrunegridError
-from prunegrid.extent import BLOCKS_ONLY, Extent
-from prunegrid.input_stats import InputStats, is_finite
-from prunegrid.patterns import (
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.attestation import nm_violations
+from prunegrid.models.blocks import Blocks, oriented, weights_in_memory
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
+from prunegrid.pruning.criteria import method_module, method_settings
+from prunegrid.pruning.input_stats import InputStats, is_finite
+from prunegrid.pruning.patterns import (
     NM,
     Pattern,
     Unstructured,
@@ -28,7 +29,6 @@ from prunegrid.patterns import (
     zeros_asked,
     zeros_expected,
 )
-from prunegrid.pruning import method_module, method_settings
 
 NEEDS = ("nothing", "input_norms", "hessian")
 
@@ -43,9 +43,10 @@ class Recipe:
         sparsity: of the whole model, for "unstructured".
         scope: "row", "layer" or "model"; None is the method's default.
         settings: the method's own, over its defaults.
-        update: name of an update (`prunegrid.updates`); None is what the method does itself.
+        update: name of an update (`prunegrid.pruning.updates`); None is what the method does
+            itself.
         update_settings: over the update's defaults.
-        allocation: name of an allocation (`prunegrid.allocation`), for "unstructured".
+        allocation: name of an allocation (`prunegrid.pruning.allocation`), for "unstructured".
         allocation_settings: over the allocation's defaults.
         seed: for methods that draw.
         extent: what is pruned beside the linears of the blocks.
@@ -71,12 +72,16 @@ class Recipe:
     @property
     def update_module(self) -> ModuleType | None:
         """The update's module; None where the method's own result stays."""
-        return importlib.import_module(f"prunegrid.updates.{self.update}") if self.update else None
+        return (
+            importlib.import_module(f"prunegrid.pruning.updates.{self.update}")
+            if self.update
+            else None
+        )
 
     @property
     def allocation_module(self) -> ModuleType:
         """The allocation's module."""
-        return importlib.import_module(f"prunegrid.allocation.{self.allocation}")
+        return importlib.import_module(f"prunegrid.pruning.allocation.{self.allocation}")
 
     @property
     def needs(self) -> str:

@@ -17,13 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from prunegrid.blocks import Blocks
-from prunegrid.errors import PrunegridError
-from prunegrid.forward import device_of
-from prunegrid.input_stats import is_finite
-from prunegrid.pruning.boundary import ON_DEVICE, Boundary, Storage
-from prunegrid.pruning.products import FastLinear
-from prunegrid.pruning.trace import Call, observe, require_equal_forward, shared, trace
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import Blocks
+from prunegrid.models.forward import device_of
+from prunegrid.pruning.block_calls import Call, observe, require_equal_forward, shared, trace
+from prunegrid.pruning.fast_linear import FastLinear
+from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
+from prunegrid.pruning.input_stats import is_finite
 
 PROBE_TOKENS = 8
 

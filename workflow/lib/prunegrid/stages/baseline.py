@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pandas as pd
 
-from prunegrid import predicted
-from prunegrid.errors import PrunegridError
-from prunegrid.rows import read_rows
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.rows import read_rows
+from prunegrid.evaluation import predictions_file
 
 _OF_STEP = {"baseline", "split", "rows", "seed", "prompt"}
 
@@ -54,14 +54,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "reference": rows["summary"].to_list(),
         "prediction": texts,
         # Nothing was tokenized and nothing generated: no lengths, no limit, no cut.
-        **{column: [None] * count for column in predicted.GENERATED},
+        **{column: [None] * count for column in predictions_file.GENERATED},
     }
-    predicted.write(columns, out)
+    predictions_file.write(columns, out)
     return {"rows": count, "weights": None}
 
 
 def _load(name: str) -> ModuleType:
-    module = f"prunegrid.baselines.{name}"
+    module = f"prunegrid.evaluation.baselines.{name}"
     if not name.isidentifier() or importlib.util.find_spec(module) is None:
         raise PrunegridError(
             f"there is no baseline '{name}'", expected="the name of a file in prunegrid/baselines"

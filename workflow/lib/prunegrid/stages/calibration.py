@@ -10,12 +10,12 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from prunegrid import by_block
-from prunegrid.attest import tensor_sha256
-from prunegrid.calibration import dense_norms, draw_windows
-from prunegrid.errors import PrunegridError
-from prunegrid.forward import max_positions
-from prunegrid.texts import read_texts, require_length
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.texts import read_texts, require_length
+from prunegrid.models.attestation import tensor_sha256
+from prunegrid.models.forward import max_positions
+from prunegrid.pruning import offload
+from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -31,7 +31,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: no document is long enough, the model has no tokenizer, or is not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = by_block.open_dense(parents["model"], job)
+    loaded = offload.open_dense(parents["model"], job)
     if loaded.tokenizer is None:
         raise PrunegridError(
             "the model has no tokenizer", where=str(parents["model"]), remedy="use one that has"

@@ -1,7 +1,7 @@
 """Stage `census`: how large the weights of a model are, counted tensor by tensor from its files.
 
 Parents: weights. Out: `tensors.parquet`, one row a parameter: name, kind, stack, block, blocks,
-parameters, and bin_0 … bin_k (see `prunegrid.census`).
+parameters, and bin_0 … bin_k (see `prunegrid.models.weight_census`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid import artifacts, attest, census, checkpoint, file_io
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.models import attestation, checkpoint, weight_census
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -26,18 +28,18 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Raises:
         AttestationError: what was read is not what the parent's record says.
         PrunegridError: the weights are packed, or have an adapter beside them; see
-            `prunegrid.census.take`.
+            `prunegrid.models.weight_census.take`.
     """
     folder = parents["weights"]
     checkpoint.require_plain(folder, job.where)
-    recorded = file_io.read_json(folder / artifacts.MANIFEST)["record"]["weights"]
-    found = census.take(folder, settings["edges"])
-    attest.require_same(found.facts, recorded, str(folder))
+    recorded = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
+    found = weight_census.take(folder, settings["edges"])
+    attestation.require_same(found.facts, recorded, str(folder))
     pyarrow.parquet.write_table(as_table(found), out / "tensors.parquet")
     return {"weights": found.facts, "tensors": len(found.tensors)}
 
 
-def as_table(found: census.Census) -> pyarrow.Table:
+def as_table(found: weight_census.Census) -> pyarrow.Table:
     """Return a census with a row a tensor and a column a bin."""
     rows = [
         {key: value for key, value in entry.items() if key != "counts"}

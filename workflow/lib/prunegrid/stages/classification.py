@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from prunegrid import evaluated, file_io, heads
-from prunegrid.errors import PrunegridError
-from prunegrid.forward import max_positions
-from prunegrid.items import Item, read_items
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.labelled_items import Item, read_items
+from prunegrid.evaluation import classification_head
+from prunegrid.models import open_checkpoint
+from prunegrid.models.forward import max_positions
 
 SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
 SAMPLES = pa.schema(
@@ -52,25 +54,25 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     asked = read_items(data, settings["split"], settings["rows"], templates, job.where)
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
-    loaded = evaluated.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
+    loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "base_model"):
         raise PrunegridError(
             "classification needs an encoder with its tokenizer", where=str(parents["weights"])
         )
-    head = heads.Head(loaded.model, len(labels), job.seed("head"))
+    head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
     limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
     states, cut, seconds = {}, 0, 0.0
     for role, items in (("learned", learned), ("asked", asked)):
         texts = [(item.text, item.pair) for item in items]
-        encoded, shortened = heads.encode(loaded.tokenizer, texts, limit)
-        states[role], spent = heads.first_states(
+        encoded, shortened = classification_head.encode(loaded.tokenizer, texts, limit)
+        states[role], spent = classification_head.first_states(
             loaded.model, loaded.tokenizer, encoded, settings["batch_size"], head
         )
         cut, seconds = cut + shortened, seconds + spent
     numbers = {label: number for number, label in enumerate(labels)}
     wanted = torch.tensor([numbers[item.label] for item in learned])
-    facts = heads.tune(head, states["learned"], wanted, settings, job.seed("order"))
-    logits = heads.logits_of(head, states["asked"])
+    facts = classification_head.tune(head, states["learned"], wanted, settings, job.seed("order"))
+    logits = classification_head.logits_of(head, states["asked"])
     answers = [labels[number] for number in logits.argmax(-1).tolist()]
     save_file(head.tensors(), out / "head.safetensors")
     _write(asked, answers, logits, out)

@@ -18,10 +18,11 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid import artifacts, file_io
-from prunegrid.errors import PrunegridError, nearest
-from prunegrid.sources import columns, hub_data, local, readers, wheel
-from prunegrid.sources.fetched import describe, facts
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.data.sources import columns, hub_data, local, readers, wheel
+from prunegrid.data.sources.fetched import describe, facts
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +215,6 @@ def write(rows: list[dict[str, str]], path: Path) -> str:
         digest.update(file_io.canonical_json(row).encode() + b"\n")
     schema = pyarrow.schema([(name, pyarrow.string()) for name in rows[0]])
     table = pyarrow.Table.from_pylist(rows, schema=schema)
-    artifacts.require_space(path.parent, table.nbytes)
+    artifact_folder.require_space(path.parent, table.nbytes)
     pyarrow.parquet.write_table(table, path, compression="zstd")
     return digest.hexdigest()

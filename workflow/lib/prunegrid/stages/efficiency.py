@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import checkpoint, file_io, side_by_side, sparse_kernels, timed_work, timing
-from prunegrid.timing import CELL
+from prunegrid.common import file_io
+from prunegrid.evaluation import side_by_side, speed, timed_work
+from prunegrid.evaluation.speed import CELL
+from prunegrid.models import checkpoint, sparse_kernels
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -35,11 +37,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
 
 def _sizes(loaded: checkpoint.Checkpoint, out: Path, where: str) -> dict:
-    """Return the bytes of the checkpoint in several forms (see `prunegrid.packing.sizes`)."""
+    """Return the bytes of the checkpoint in several forms (see `prunegrid.evaluation.sizes`)."""
     # Not before: what they import takes memory while models are timed.
-    from prunegrid.packing import plain, sizes
+    from prunegrid.evaluation import sizes
+    from prunegrid.models.packed import plain_tensors
 
-    return sizes.measure(plain.of(loaded), loaded.record["pattern"], out, where)
+    return sizes.measure(plain_tensors.of(loaded), loaded.record["pattern"], out, where)
 
 
 def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict | None, dict | None]:
@@ -53,8 +56,8 @@ def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict |
         if not linears:
             return {"linears": 0}, None
         work = timed_work.generation(model, settings, device, "sparse kernels")
-        turns, _ = timing.measure({CELL: work}, settings, device)
-    summary = timing.summary(turns, work.tokens)
+        turns, _ = speed.measure({CELL: work}, settings, device)
+    summary = speed.summary(turns, work.tokens)
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
     found = {"linears": linears, **{name: summary[name] for name in speeds}}
-    return found, timing.repetitions(turns)
+    return found, speed.repetitions(turns)

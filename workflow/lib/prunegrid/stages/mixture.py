@@ -17,10 +17,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from prunegrid.errors import PrunegridError
-from prunegrid.leaks import Known
-from prunegrid.mixing import Writer, counts
-from prunegrid.sources.columns import text_of
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.leak_check import Known
+from prunegrid.data.mixtures import Writer, counts
+from prunegrid.data.sources.columns import text_of
 from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
 
 log = logging.getLogger(__name__)

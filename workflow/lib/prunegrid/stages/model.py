@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 
-from prunegrid import artifacts, checkpoint, file_io
-from prunegrid.errors import PrunegridError
-from prunegrid.sources import folder, gguf, hub_model, local, tiny, wheel
-from prunegrid.sources.fetched import Fetched, describe, facts, hashes
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources import gguf, hub_model, local, model_folder, tiny, wheel
+from prunegrid.data.sources.fetched import Fetched, describe, facts, hashes
+from prunegrid.models import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return {source: what it resolved to, weights: the WEIGHTS RECORD} after writing the model.
 
     Args:
-        settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.loading`), and
-            tokenizer: False for a model without one.
+        settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.models.loading`),
+            and tokenizer: False for a model without one.
         parents: none.
         out: an empty folder.
         job: its `where` labels errors.
@@ -38,7 +40,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     where, wanted = f"{job.where} ({describe(source)})", settings.get("tokenizer", True)
     if source["kind"] == "random":
         model, tokenizer = tiny.build(source, task, dtype, where)
-        digest = artifacts.content_digest({"": {"sha256": file_io.canonical_json(source)}})
+        digest = artifact_folder.content_digest({"": {"sha256": file_io.canonical_json(source)}})
         record = facts("random", "random:", f"sha256:{digest}", None, {})
         note: str | None = "random weights, for tests only"
     else:
@@ -50,7 +52,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 raise PrunegridError(f"a GGUF file is no {task}", where=where)
             model, tokenizer, note = gguf.load(fetched.place, dtype, where)
         else:
-            model, tokenizer, note = folder.load(
+            model, tokenizer, note = model_folder.load(
                 fetched.place, fetched.names, task, dtype, where, tokenizer=wanted
             )
     record["note"] = "; ".join(filter(None, [source.get("note"), note])) or None

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from prunegrid.errors import PrunegridError
-from prunegrid.number_names import LANGUAGES, name
-from prunegrid.sources import columns
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.number_names import LANGUAGES, name
+from prunegrid.data.sources import columns
 from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
 
 log = logging.getLogger(__name__)

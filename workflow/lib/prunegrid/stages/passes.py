@@ -20,9 +20,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunegrid import file_io, side_by_side
-from prunegrid.checkpoint import Checkpoint
-from prunegrid.errors import AttestationError
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError
+from prunegrid.evaluation import side_by_side
+from prunegrid.models.checkpoint import Checkpoint
 
 GZIP_LEVEL = 6
 
@@ -45,11 +46,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
 
 def _sizes(loaded: Checkpoint, out: Path, where: str) -> dict:
-    """Return the bytes in several forms (see `prunegrid.packing.sizes`), and compressed."""
+    """Return the bytes in several forms (see `prunegrid.evaluation.sizes`), and compressed."""
     # Not before: what they import takes memory while models are timed.
-    from prunegrid.packing import plain, sizes
+    from prunegrid.evaluation import sizes
+    from prunegrid.models.packed import plain_tensors
 
-    tensors = plain.of(loaded)
+    tensors = plain_tensors.of(loaded)
     found = sizes.measure(tensors, loaded.record["pattern"], out, where)
     found["bytes"]["gzip"] = gzip_bytes(tensors.tensors, out, where)
     return found

@@ -16,18 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid import evaluated
-from prunegrid.checkpoint import Checkpoint
-from prunegrid.errors import PrunegridError
-from prunegrid.forward import max_positions
-from prunegrid.perplexity import (
-    count_words,
-    plan_rolling,
-    plan_windows,
-    window_losses,
-)
-from prunegrid.protocols import metric_name
-from prunegrid.texts import SEPARATOR, read_texts, require_length
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.perplexity_names import metric_name
+from prunegrid.data.texts import SEPARATOR, read_texts, require_length
+from prunegrid.evaluation.perplexity import count_words, plan_rolling, plan_windows, window_losses
+from prunegrid.models import open_checkpoint
+from prunegrid.models.checkpoint import Checkpoint
+from prunegrid.models.forward import max_positions
 
 SCHEMA = pa.schema(
     [("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64()), ("units", pa.int64())]
@@ -48,7 +43,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = evaluated.load(
+    loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
         settings["cache_dequantized"],

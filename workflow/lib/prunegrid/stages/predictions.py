@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from prunegrid import evaluated, forward, generation, predicted, prompts
-from prunegrid.errors import AttestationError
-from prunegrid.rows import read_rows
+from prunegrid.common.errors import AttestationError
+from prunegrid.data import prompts
+from prunegrid.data.rows import read_rows
+from prunegrid.evaluation import generation, predictions_file
+from prunegrid.models import forward, open_checkpoint
 
 log = logging.getLogger(__name__)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    loaded = evaluated.load(
+    loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
         settings["cache_dequantized"],
@@ -43,10 +45,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     limit = settings.get("reference_tokens")
     references = [prompter.cut_tokens(row["summary"], limit) for row in rows]
     require_whole(references, rows, limit, job.where)
-    predicted.write(predicted.columns(rows, references, asked, predictions), out)
+    predictions_file.write(predictions_file.columns(rows, references, asked, predictions), out)
     return {
         "weights": loaded.record,
-        **predicted.facts(rows, references, asked, predictions),
+        **predictions_file.facts(rows, references, asked, predictions),
         "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
         "eos_token_ids": stops,
         "pad_token_id": pad,

@@ -2,7 +2,7 @@
 
 Parents: weights, and calibration for methods that need inputs. Out: the model folder and
 `prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}. What pattern structured
-leaves instead is in `prunegrid.structured.stage`.
+leaves instead is in `prunegrid.pruning.structured.stage`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from prunegrid import by_block, checkpoint, file_io, shared_prune
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.extent import Extent
-from prunegrid.pruning.engine import prune_model
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import checkpoint
+from prunegrid.models.prunable import Extent
+from prunegrid.pruning import offload, shared_run
+from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -47,21 +49,21 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     if settings["pattern"] == "structured":
         # By name, as methods are: its code is in the keys of such steps alone.
-        return importlib.import_module("prunegrid.structured.stage").run(
+        return importlib.import_module("prunegrid.pruning.structured.stage").run(
             settings, parents, out, job
         )
-    prepared = shared_prune.adopt(job.scratch, out)
+    prepared = shared_run.adopt(job.scratch, out)
     if prepared is not None:
         return prepared
     recipe = recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(recipe, parents, job.where)
-    parent = by_block.open_dense(parents["weights"], job)
+    parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
     inputs = {"tokens": tokens, "norms": norms}
 
-    def finish(cell: shared_prune.Cell, report: dict, weights: dict, seconds: float) -> dict:
+    def finish(cell: shared_run.Cell, report: dict, weights: dict, seconds: float) -> dict:
         file_io.write_json(cell.out / "prune.json", report)
         _require_zeros(weights, report, cell.where)
         require_pattern(weights, cell.where)
@@ -76,22 +78,22 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             "prune_seconds": round(seconds, 3),
         }
 
-    cell = shared_prune.Cell(recipe, out, job.where)
+    cell = shared_run.Cell(recipe, out, job.where)
     if propagation == "dense" and recipe.needs == "hessian":
         others = [
-            shared_prune.Cell(
-                recipe_of(other.settings, other), shared_prune.place(other.scratch), other.where
+            shared_run.Cell(
+                recipe_of(other.settings, other), shared_run.place(other.scratch), other.where
             )
             for other in job.together
         ]
-        return shared_prune.run(parent, [cell, *others], finish, **inputs)
+        return shared_run.run(parent, [cell, *others], finish, **inputs)
     began = time.perf_counter()
     report, weights = _alone(parent, recipe, out, propagation, inputs)
     return finish(cell, report, weights, time.perf_counter() - began)
 
 
 def _alone(
-    parent: by_block.Dense, recipe: Recipe, out: Path, propagation: str, inputs: dict
+    parent: offload.Dense, recipe: Recipe, out: Path, propagation: str, inputs: dict
 ) -> tuple[dict, dict]:
     """Return the report and the WEIGHTS RECORD of one pruned model, written to `out`."""
     if parent.holding.whole:

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid import artifacts
-from prunegrid.errors import PrunegridError
-from prunegrid.sources.fetched import describe
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data.sources.fetched import describe
 from prunegrid.stages.data import bounds, open_source, parse
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     for name, (split, part) in wanted.items():
         first, last = bounds(split, part, len(sizes[split]), where)
         table = table_of(sizes[split], first, last, where)
-        artifacts.require_space(out, table.nbytes)
+        artifact_folder.require_space(out, table.nbytes)
         pyarrow.parquet.write_table(table, out / f"{name}.parquet", compression="zstd")
         names = table.column_names
         listed[name] = {"from": split + part, "rows": len(table), "columns": names}

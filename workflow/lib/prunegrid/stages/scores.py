@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid import file_io, predicted, scoring
-from prunegrid.errors import AttestationError
-from prunegrid.rows import read_rows
+from prunegrid.common import file_io
+from prunegrid.common.errors import AttestationError
+from prunegrid.data.rows import read_rows
+from prunegrid.evaluation import predictions_file, scoring
 
 MODEL_ROLE = ".model"
 
@@ -33,7 +34,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Raises:
         PrunegridError: see `scoring.score` and `read_inputs`.
     """
-    path = parents["predictions"] / predicted.NAME
+    path = parents["predictions"] / predictions_file.NAME
     predictions = read_inputs(settings, parents)
     models = {
         role.removesuffix(MODEL_ROLE): folder
@@ -57,7 +58,7 @@ def read_inputs(settings: dict, parents: dict[str, Path]) -> pd.DataFrame:
     Raises:
         AttestationError: a prediction is of a document that the data do not hold.
     """
-    predictions = predicted.read(parents["predictions"])
+    predictions = predictions_file.read(parents["predictions"])
     if "split" in settings:
         rows = read_rows(parents["data"], settings["split"], None, "scores")
         documents = {row["id"]: row["document"] for row in rows}

@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from prunegrid import artifacts, evaluated, file_io
-from prunegrid.checkpoint import Checkpoint
-from prunegrid.errors import PrunegridError
-from prunegrid.harness import definitions, scores
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation.harness import task_definitions, task_scores
+from prunegrid.models import open_checkpoint
+from prunegrid.models.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,17 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     name, scratch = settings["task"], Path(job.scratch)
     if settings["define"] is None:
-        definition = definitions.find(name, job.where)
+        definition = task_definitions.find(name, job.where)
     else:
-        definition = definitions.of_config(name, settings["define"], scratch / "own")
-    folders = definitions.overlay(definition, settings, parents["data"], scratch, job.where)
+        definition = task_definitions.of_config(name, settings["define"], scratch / "own")
+    folders = task_definitions.overlay(definition, settings, parents["data"], scratch, job.where)
     loaded = _load(parents["weights"], job.device, settings["cache_dequantized"], job.compute_dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",
             where=str(parents["weights"]),
         )
-    from prunegrid.harness import running  # it imports torch and the harness: seconds
+    from prunegrid.evaluation.harness import running  # it imports torch and the harness: seconds
 
     results, answered = running.run(
         loaded.model,
@@ -63,13 +65,13 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         settings["batch_size"],
         job.where,
     )
-    summary = scores.summarize(results, name, settings["metrics"], job.where)
-    samples = scores.sample_rows(results["samples"])
-    _write(pa.Table.from_pylist(samples, schema=scores.SAMPLES), out / "samples.parquet")
-    rows = scores.score_rows(results["samples"], summary)
-    _write(pa.Table.from_pylist(rows, schema=scores.SCORES), out / "scores.parquet")
+    summary = task_scores.summarize(results, name, settings["metrics"], job.where)
+    samples = task_scores.sample_rows(results["samples"])
+    _write(pa.Table.from_pylist(samples, schema=task_scores.SAMPLES), out / "samples.parquet")
+    rows = task_scores.score_rows(results["samples"], summary)
+    _write(pa.Table.from_pylist(rows, schema=task_scores.SCORES), out / "scores.parquet")
     _describe(results, scratch, out / "definition.yaml")
-    parts = scores.subtasks(results, name)
+    parts = task_scores.subtasks(results, name)
     if answered.cut:
         log.warning("%s: %d of %d contexts were cut", job.where, answered.cut, answered.requests)
     return {
@@ -103,7 +105,7 @@ def _load(*asked: Any) -> Checkpoint:
     """
     if asked not in _loaded:
         _loaded.clear()  # before the next are there: two models may be more than there is room for
-        _loaded[asked] = evaluated.load(*asked[:3], compute_dtype=asked[3])
+        _loaded[asked] = open_checkpoint.load(*asked[:3], compute_dtype=asked[3])
     return _loaded[asked]
 
 
@@ -123,7 +125,7 @@ def answers_sha256(samples: list[dict]) -> str:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    artifacts.require_space(path.parent, table.nbytes)
+    artifact_folder.require_space(path.parent, table.nbytes)
     pq.write_table(table, path, compression="zstd")
 
 

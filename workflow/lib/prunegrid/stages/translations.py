@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunegrid import evaluated, forward, predicted, prompts, translating
-from prunegrid.errors import PrunegridError
-from prunegrid.rows import read_rows
+from prunegrid.common.errors import PrunegridError
+from prunegrid.data import prompts
+from prunegrid.data.rows import read_rows
+from prunegrid.evaluation import predictions_file, translation
+from prunegrid.models import forward, open_checkpoint
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -34,7 +36,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 expected="whole references, and translations that end by themselves",
                 remedy=f"name a generation profile without {key}",
             )
-    loaded = evaluated.load(
+    loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
         settings["cache_dequantized"],
@@ -47,10 +49,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         )
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
-    sources = translating.Sources(loaded.tokenizer, settings, positions, job.where)
+    sources = translation.Sources(loaded.tokenizer, settings, positions, job.where)
     asked = [sources.source(row["document"]) for row in rows]
     stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)
-    predictions, facts = translating.translate(
+    predictions, facts = translation.translate(
         loaded.model,
         sources,
         asked,
@@ -62,10 +64,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         seed=job.seed("generation") if settings["do_sample"] else None,
     )
     references = [row["summary"] for row in rows]
-    predicted.write(predicted.columns(rows, references, asked, predictions), out)
+    predictions_file.write(predictions_file.columns(rows, references, asked, predictions), out)
     return {
         "weights": loaded.record,
-        **predicted.facts(rows, references, asked, predictions),
+        **predictions_file.facts(rows, references, asked, predictions),
         "prompt_sha256": prompts.prompt_sha256(
             {**settings["prompt"], "languages": settings["languages"]}
         ),

@@ -11,10 +11,10 @@ from typing import Any
 import pandas
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST
-from prunegrid.errors import PrunegridError
-from prunegrid.file_io import file_sha256, write_json
-from prunegrid.manifests import contents, sealed
+from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.artifacts.manifest import contents, sealed
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.file_io import file_sha256, write_json
 from prunegrid.tables import examples, expected
 from prunegrid.tables.cliffs import cliff_rows, rising
 from prunegrid.tables.contrasts import contrast_rows
@@ -25,7 +25,6 @@ from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
-from prunegrid.tables.rows import baseline_rows, cell_rows
 from prunegrid.tables.schema import (
     CLIFFS,
     COLUMNS,
@@ -38,6 +37,7 @@ from prunegrid.tables.schema import (
     Column,
     unique_key,
 )
+from prunegrid.tables.table_rows import baseline_rows, cell_rows
 
 log = logging.getLogger("prunegrid")
 
@@ -46,7 +46,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     """Write a study's table files below `folder`; return whether all is in it and as expected.
 
     Args:
-        plan: `prunegrid.tables.plan.study_plan`.
+        plan: `prunegrid.tables.table_plan.study_plan`.
         folder: where `<study>.parquet` and its companions go.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts import MANIFEST
-from prunegrid.file_io import canonical_json, read_json
+from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.intervals import interval, levels
 
 # Of a normal distribution, where there are no items to resample.

@@ -16,15 +16,15 @@ import pandas
 from tabulate import tabulate
 
 from prunegrid import __version__
-from prunegrid.artifacts import MANIFEST
-from prunegrid.errors import AttestationError, PrunegridError
-from prunegrid.file_io import file_sha256, write_json
-from prunegrid.manifests import contents, sealed
+from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.artifacts.manifest import contents, sealed
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.file_io import file_sha256, write_json
 from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name
 from prunegrid.tables.files import place, sweep, write_parquet
-from prunegrid.tables.rows import open_leaves
 from prunegrid.tables.schema import Column
+from prunegrid.tables.table_rows import open_leaves
 
 log = logging.getLogger("prunegrid")
 
@@ -60,7 +60,7 @@ def tabulate_census(plan: Mapping[str, Any], folder: Path = Path("results")) -> 
     """Write a census's table files below `folder`; return whether all cells are in it.
 
     Args:
-        plan: `prunegrid.tables.plan.study_plan` of a study of kind census.
+        plan: `prunegrid.tables.table_plan.study_plan` of a study of kind census.
         folder: where `<study>.parquet` and its companions go.
     """
     rows = [row for cell in plan["cells"] for row in cell_rows(plan, cell)]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import inference
 from prunegrid.tables.contrasts import measured
 from prunegrid.tables.figures.points import share_gone

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import inference
 from prunegrid.tables.groups import Group, collect, paired
 from prunegrid.tables.schema import CONTRASTS

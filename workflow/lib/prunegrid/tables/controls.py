@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.tables.groups import Group, effects, paired, scored_items
 
 # Of the documents that a control has a score on, a cell must have one on so many.

@@ -17,8 +17,8 @@ from typing import Any
 import pandas
 import pyarrow.parquet
 
-from prunegrid import predicted
-from prunegrid.prompts import cut_words
+from prunegrid.data.prompts import cut_words
+from prunegrid.evaluation import predictions_file
 from prunegrid.tables.headline import headline_of
 from prunegrid.tables.render import LABEL
 
@@ -130,7 +130,7 @@ def _split_page(
 ) -> Iterator[str]:
     ids = draw_documents(plan, dataset, split, scored)
     documents = _documents(scored[0].data, scored[0].stored, ids)
-    texts = [predicted.read(entry.predictions, ids).set_index("id") for entry in scored]
+    texts = [predictions_file.read(entry.predictions, ids).set_index("id") for entry in scored]
     scores = [entry.scores.assign(label=labels(entry.scores)).set_index("id") for entry in scored]
     for identifier in ids:
         yield f"## {dataset}, {split}: {_inline(identifier)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.errors import nearest
+from prunegrid.common.errors import nearest
 
 
 def compare(plan: Mapping[str, Any], wide: pandas.DataFrame) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid.artifacts import MANIFEST
+from prunegrid.artifacts.artifact_folder import MANIFEST
 
 
 def sweep(folder: Path, study: str) -> None:
@@ -44,7 +44,7 @@ def await_benchmarks(plan: Mapping[str, Any], seconds: float = 60) -> None:
     """Wait for the tasks that other machines have asked, as long as a network may hide their files.
 
     Snakemake waits for the files that it knows: of tasks asked by one job, that of the leader
-    (`prunegrid.joined`). What does not come is missing from the table.
+    (`prunegrid.graph.benchmark_batches`). What does not come is missing from the table.
     """
     missing = [
         Path(ref["path"]) for cell in plan["cells"] for ref in cell.get("tasks", {}).values()

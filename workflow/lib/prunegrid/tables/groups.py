@@ -18,9 +18,9 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.artifacts import MANIFEST
-from prunegrid.errors import PrunegridError
-from prunegrid.file_io import canonical_json, read_json
+from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.benchmarks import items_of
 from prunegrid.tables.intervals import resampled
 

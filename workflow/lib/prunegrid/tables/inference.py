@@ -23,7 +23,7 @@ from statistics import NormalDist
 import numpy
 from numpy import ndarray
 
-from prunegrid.runtime import derived_seed
+from prunegrid.common.determinism import derived_seed
 
 LEVEL = 0.05
 POWER = 0.8

@@ -10,8 +10,16 @@ from typing import Any
 
 import pandas
 
-from prunegrid.tables.figures import cliff_lines, dots, draw_dots, draw_lines, labels, lines, sheet
-from prunegrid.tables.figures.measures import measures_of
+from prunegrid.tables.figures import (
+    cliff_lines,
+    display_names,
+    dots,
+    draw_dots,
+    draw_lines,
+    lines,
+    sheet,
+)
+from prunegrid.tables.figures.chosen_measures import measures_of
 from prunegrid.tables.figures.points import cells_of, scores_of
 from prunegrid.tables.figures.sweeps import sweeps_of
 from prunegrid.tables.groups import Group
@@ -35,7 +43,7 @@ def parts_of(
     """Return what a study's figure shows as data: its lines and its rows; None without any.
 
     Args:
-        plan: `prunegrid.tables.plan.study_plan`.
+        plan: `prunegrid.tables.table_plan.study_plan`.
         wide: the table.
         tall: the long table.
         cliffs: `cliff_rows` as a frame.
@@ -84,7 +92,9 @@ def _notes(along: lines.LinePlot | None, rows: dots.DotPlot | None) -> list[str]
     shown = [score for panel in panels for score in panel.scores]
     if not shown:
         return ["No cell of this study has a score yet."]
-    nouns = dict.fromkeys(labels.items_noun(p.measure.metric, p.measure.is_task) for p in panels)
+    nouns = dict.fromkeys(
+        display_names.items_noun(p.measure.metric, p.measure.is_task) for p in panels
+    )
     notes = [f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}."]
     bands = [band.score for panel in dotted for band in panel.bands]
     said = {

@@ -1,7 +1,7 @@
 """What a row says of a cell's speed, read from its timing: nothing is compared anew here.
 
-Both sides of a ratio took turns in the timing's own process (`prunegrid.side_by_side`). A ratio of
-two artifacts would compare two times of day.
+Both sides of a ratio took turns in the timing's own process (`prunegrid.evaluation.side_by_side`).
+A ratio of two artifacts would compare two times of day.
 """
 
 from __future__ import annotations

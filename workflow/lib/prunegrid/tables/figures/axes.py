@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunegrid.tables.figures import labels
-from prunegrid.tables.figures.measures import Measure
+from prunegrid.tables.figures import display_names
+from prunegrid.tables.figures.chosen_measures import Measure
 from prunegrid.tables.figures.points import Score
 from prunegrid.tables.figures.scales import Scale
 from prunegrid.tables.figures.sheet import LINE, SMALL, TEXT, Sheet, fitting, wrapped
@@ -18,7 +18,7 @@ FOOT = 0.55  # inches below a panel: ticks, and which way is better
 
 def title_lines(measure: Measure, room: float) -> list[str]:
     """Return the lines of a panel's title."""
-    return wrapped(labels.measure_name(measure.split, measure.metric), room, TEXT, "bold")
+    return wrapped(display_names.measure_name(measure.split, measure.metric), room, TEXT, "bold")
 
 
 def head_height(measures: Sequence[Measure], room: float) -> float:
@@ -33,7 +33,7 @@ def heading(sheet: Sheet, measure: Measure, left: float, top: float, room: float
     for index, line in enumerate(lines):
         size = fitting(line, room, TEXT, "bold")
         sheet.text(left, top + LINE * (index + 0.5), line, size, weight="bold")
-    items = labels.items_name(measure.metric, measure.n, measure.is_task)
+    items = display_names.items_name(measure.metric, measure.n, measure.is_task)
     below = top + LINE * (len(lines) + 0.5)
     sheet.text(left, below, items, fitting(items, room, SMALL), color=QUIET)
 
@@ -74,7 +74,7 @@ def _ticks(axis: Any, side: Any, scale: Scale) -> None:
 
 def _direction(measure: Measure, scale: Scale) -> str:
     """Return which way is better, with an arrow that points there; and if it is a log scale."""
-    text = labels.direction(measure.higher_is_better)
+    text = display_names.direction(measure.higher_is_better)
     if measure.higher_is_better is not None:
         text = f"{text} →" if measure.higher_is_better else f"← {text}"
     return f"{text} (log scale)" if scale.is_log else text
@@ -141,7 +141,7 @@ def _number(axis: Any, scale: Scale, value: float, place: float, look: Look) -> 
     inwards = 1 if scale.beyond(value) == "low" else -1
     edge = scale.within(value)
     axis.annotate(
-        labels.number(value),
+        display_names.number(value),
         (place, edge) if look.upright else (edge, place),
         (-7, 3 * inwards) if look.upright else (7 * inwards, 0),
         textcoords="offset points",

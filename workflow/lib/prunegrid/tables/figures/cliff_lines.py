@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas
 
-from prunegrid.tables.figures import labels, scales
+from prunegrid.tables.figures import display_names, scales
+from prunegrid.tables.figures.chosen_measures import Measure, measure_of
 from prunegrid.tables.figures.lines import TICKS, Band, LinePanel, LinePlot, Point, Series
-from prunegrid.tables.figures.measures import Measure, measure_of
 from prunegrid.tables.figures.points import Score
 
 ALLOWED = "dense (line), and how much worse the margin allows (band)"
@@ -44,9 +44,9 @@ def cliff_plot(
 
 def _name(method: str, tuning: str, several: bool) -> str:
     if not several:
-        return labels.method_name(method)
-    tuned = labels.UNTUNED if tuning == "none" else labels.arm_name(tuning)
-    return f"{labels.method_name(method)}, {tuned}"
+        return display_names.method_name(method)
+    tuned = display_names.UNTUNED if tuning == "none" else display_names.arm_name(tuning)
+    return f"{display_names.method_name(method)}, {tuned}"
 
 
 def _panel(
@@ -67,7 +67,9 @@ def _panel(
         if len(line):
             cliffs[names[index]] = next((p.place for p in points if p.ring), None)
     told = {
-        name: "no cliff found" if place is None else f"cliff at {labels.percent(levels[place])}"
+        name: "no cliff found"
+        if place is None
+        else f"cliff at {display_names.percent(levels[place])}"
         for name, place in cliffs.items()
     }
     note = "; ".join(f"{name}: {text}" if len(told) > 1 else text for name, text in told.items())

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pandas
 
-from prunegrid.tables.figures import labels, scales
-from prunegrid.tables.figures.measures import Measure
+from prunegrid.tables.figures import display_names, scales
+from prunegrid.tables.figures.chosen_measures import Measure
 from prunegrid.tables.figures.points import Cell, Score
 from prunegrid.tables.figures.scales import Scale
 
@@ -118,7 +118,9 @@ def dot_plot(
         measures: one panel each.
         controls: rows of the long table of what is no model but may be compared with (baselines).
     """
-    tunings = tuple(dict.fromkeys(labels.tuning_name(cell) for cell in _untuned_first(cells)))
+    tunings = tuple(
+        dict.fromkeys(display_names.tuning_name(cell) for cell in _untuned_first(cells))
+    )
     compact = len(cells) > COMPACT and len(tunings) > 1
     places = list(dict.fromkeys((cell.model, cell.dataset) for cell in cells))
     lines: list[Row | Heading] = []
@@ -152,10 +154,10 @@ def _place_name(place: tuple, places: Sequence[tuple]) -> str:
 def _by_tuning(cells: Sequence[Cell]) -> list[Row | Heading]:
     """Return the lines of a section: a heading a tuning, a row a cell."""
     cells = _untuned_first(cells)
-    headings = list(dict.fromkeys(labels.tuning_name(cell) for cell in cells))
+    headings = list(dict.fromkeys(display_names.tuning_name(cell) for cell in cells))
     lines: list[Row | Heading] = []
     for heading in headings:
-        own = [cell for cell in cells if labels.tuning_name(cell) == heading]
+        own = [cell for cell in cells if display_names.tuning_name(cell) == heading]
         lines += [Heading(heading, 1)] if len(headings) > 1 else []
         lines += [
             Row(_name(cell), _about(cell), _note(cell), (cell.key,), (_has_failed(cell),))
@@ -168,14 +170,14 @@ def _by_pruning(cells: Sequence[Cell], tunings: Sequence[str]) -> list[Row | Hea
     """Return the lines of a compact section: a row a pruning, a lane a tuning."""
     lines: list[Row | Heading] = []
     for prune in dict.fromkeys(cell.prune for cell in _untuned_first(cells)):
-        own = {labels.tuning_name(cell): cell for cell in cells if cell.prune == prune}
+        own = {display_names.tuning_name(cell): cell for cell in cells if cell.prune == prune}
         in_lanes = [own.get(tuning) for tuning in tunings]
         first = next(cell for cell in in_lanes if cell)
         failed = sum(cell.failed for cell in own.values())
         cut = f"{failed} of {sum(cell.seeds for cell in own.values())} failed" if failed else ""
         keys = tuple(cell.key if cell else None for cell in in_lanes)
         lost = tuple(bool(cell and _has_failed(cell)) for cell in in_lanes)
-        about = labels.recipe(first) if len(own) > 1 else _about(first)
+        about = display_names.recipe(first) if len(own) > 1 else _about(first)
         lines.append(Row(_name(first), about, cut, keys, lost))
     return lines
 
@@ -185,7 +187,7 @@ def _name(cell: Cell) -> str:
 
 
 def _about(cell: Cell) -> str:
-    return "untouched" if cell.is_dense else labels.recipe(cell)
+    return "untouched" if cell.is_dense else display_names.recipe(cell)
 
 
 def _has_failed(cell: Cell) -> bool:

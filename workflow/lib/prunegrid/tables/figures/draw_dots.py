@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunegrid.tables.figures import axes, labels, legend
+from prunegrid.tables.figures import axes, display_names, legend
 from prunegrid.tables.figures.dots import DotPlot, Heading, Mark, Panel, Row
 from prunegrid.tables.figures.sheet import LINE, MARGIN, SMALL, TEXT, WIDTH, Sheet, width_of
 from prunegrid.tables.figures.styles import (
@@ -143,7 +143,7 @@ class DotBlock:
         drawn = axes.Look(colour, marker, size, hollow=bool(control), aside=aside)
         axes.value(axis, panel.scale, mark.score, height, drawn)
         if lanes == 1:
-            text = labels.number(mark.score.value)
+            text = display_names.number(mark.score.value)
             place = left + self.panel_width + NUMBERS
             middle = top + self.head + self.row * (mark.line + 0.5)
             sheet.text(place, middle, text, SMALL, color="0.25", ha="right")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas
 
-from prunegrid.tables.figures import labels, scales
-from prunegrid.tables.figures.measures import Measure
+from prunegrid.tables.figures import display_names, scales
+from prunegrid.tables.figures.chosen_measures import Measure
 from prunegrid.tables.figures.points import Cell, Score
 from prunegrid.tables.figures.scales import Scale
 from prunegrid.tables.figures.sweeps import Sweep, places_of
@@ -182,7 +182,7 @@ def _panel(
         scale,
         tuple(series),
         (low - pad, high + pad),
-        tuple((tick, labels.percent(tick / 100)) for tick in _ticks(reached, own)),
+        tuple((tick, display_names.percent(tick / 100)) for tick in _ticks(reached, own)),
         Band(dense.value, dense.low, dense.high) if dense else None,
         tuple((name, value) for name, value in levels if not scale.beyond(value)),
     )

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from prunegrid.tables.figures.labels import number
+from prunegrid.tables.figures.display_names import number
 from prunegrid.tables.figures.points import Score
 
 FAR = 3  # a value is far off if without it the others fill less than a third of the axis

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunegrid.tables.figures import labels
+from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.points import AXES, Cell, Score
 
 LEVELS = 3  # sparsities from which on a pruning is a line
@@ -47,7 +47,11 @@ def sweeps_of(cells: Sequence[Cell]) -> list[Sweep]:
         dense = [c for c in cells if c.method == "dense" and key[2] in _tunings(c, cells)]
         found.append(Sweep(name, tuple(own), tuple(dense) if starts else ()))
     tuned = tuple(cell for cell in cells if DENSE_TUNED in cell.arms)
-    return [*found, Sweep(labels.arm_name(DENSE_TUNED), tuned, ())] if found and tuned else found
+    return (
+        [*found, Sweep(display_names.arm_name(DENSE_TUNED), tuned, ())]
+        if found and tuned
+        else found
+    )
 
 
 def _tunings(cell: Cell, cells: Iterable[Cell]) -> tuple[str, ...]:
@@ -56,7 +60,7 @@ def _tunings(cell: Cell, cells: Iterable[Cell]) -> tuple[str, ...]:
         return cell.arms
     if cell.tuned:
         return (cell.finetune,)
-    return (ONE_SHOT if any(other.arms for other in cells) else labels.UNTUNED,)
+    return (ONE_SHOT if any(other.arms for other in cells) else display_names.UNTUNED,)
 
 
 def _levels(cells: Sequence[Cell]) -> int:
@@ -79,13 +83,15 @@ def _names(keys: Sequence[tuple]) -> list[str]:
     tunings = {tuning for _, _, tuning in keys}
     found = []
     for method, axes, tuning in keys:
-        words = [labels.method_name(method)]
+        words = [display_names.method_name(method)]
         alike = [other for name, other, _ in keys if name == method]
         for index, _ in enumerate(AXES):
             if len({other[index] for other in alike}) > 1 and axes[index]:
-                words.append(labels.value_name(axes[index]))
+                words.append(display_names.value_name(axes[index]))
         if len(tunings) > 1:
-            words.append(tuning if tuning == labels.UNTUNED else labels.arm_name(tuning))
+            words.append(
+                tuning if tuning == display_names.UNTUNED else display_names.arm_name(tuning)
+            )
         found.append(", ".join(words))
     return found
 
@@ -118,6 +124,6 @@ def places_of(cell: Cell, cells: Sequence[Cell], scored: Mapping[tuple, Score]) 
 
 
 def _at_once(tunings: str) -> str:
-    """Return the name of one tuning of as many budgets as a chain has (see `prunegrid.grid`)."""
+    """Return the name of one tuning of as many budgets as a chain has (see `config.grid`)."""
     first, *more = tunings.split("+")
     return f"{first}-x{1 + len(more)}" if more else first

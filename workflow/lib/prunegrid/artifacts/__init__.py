@@ -1,0 +1,1 @@
+"""Artifacts: folders that are whole or absent, with a manifest, a key and a lock."""

@@ -1,0 +1,62 @@
+"""What a key was made of must be what a job meets: packages, code, a user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.keys import code_digest
+from prunegrid.common.errors import AttestationError, PrunegridError
+
+_AGAIN = "run again: the artifact then gets the key of what is there now"
+
+
+def check_pins(pins: Mapping[str, str]) -> None:
+    """Check that the installed packages are the ones that the artifact's key names.
+
+    Raises:
+        PrunegridError: one is missing or of another version (a local suffix such as +cpu apart).
+    """
+    wrong = []
+    for name, version in pins.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "not installed"
+        if found.partition("+")[0] != version:
+            wrong.append(f"{name} {found} (pinned: {version})")
+    if wrong:
+        raise PrunegridError(
+            f"the environment does not match its pins: {', '.join(wrong)}",
+            where="envs/",
+            remedy="run `make env` (or --use-conda), or change the pin in envs/*.yaml",
+        )
+
+
+def check_code(node: Mapping[str, Any]) -> None:
+    """Check that the code is still the one that the key was made of.
+
+    A run can take days; an edit meanwhile must not put other bytes under a valid key.
+
+    Raises:
+        AttestationError: it was changed.
+    """
+    roots = [Path(root) if root.endswith(".py") else root for root in node["roots"]]
+    if code_digest(roots) != node["code"]:
+        raise AttestationError(
+            "the code was changed while the run went on", where=node["label"], remedy=_AGAIN
+        )
+
+
+def check_source(node: Mapping[str, Any]) -> None:
+    """Check that a user's own file or folder is still the one that the key was made of.
+
+    Raises:
+        AttestationError: it was changed.
+    """
+    source = node["settings"].get("source", {})
+    if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
+        raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)

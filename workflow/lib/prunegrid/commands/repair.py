@@ -1,0 +1,92 @@
+"""Taking out what a fault has damaged, so that the next run makes it again: `prunegrid repair`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from prunegrid.artifacts.artifact_folder import MANIFEST, discard
+from prunegrid.artifacts.dropped import is_there
+from prunegrid.artifacts.lock import LIVE, if_no_maker
+from prunegrid.artifacts.manifest import read_manifest
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.graph.nodes import ARTIFACTS
+
+log = logging.getLogger(__name__)
+
+
+def repair(folder: Path = ARTIFACTS) -> list[str]:
+    """Remove damaged artifacts and what killed jobs left half-written; return a line for each.
+
+    Every file of every artifact is hashed. An artifact whose children are whole is not made again,
+    since nothing reads it; tables that are damaged are written again by the next run as they are.
+    Jobs that outlive a killed run keep what they are making: see `prunegrid.artifacts.lock`.
+
+    Raises:
+        PrunegridError: a run is under way in this folder.
+    """
+    with nobody_else():
+        removed = []
+        for path in sorted(folder.glob("*/.*.tmp")):
+            with free_to_remove(path, path.name.split(".")[1]) as free:
+                if free:
+                    discard(path)
+                    removed.append(f"{path}: half-written")
+        whole = sorted(path for path in folder.glob("*/*") if path.is_dir() and path.name[0] != ".")
+        for path in tqdm(whole, unit="artifact", disable=None):
+            if not _fault(path):
+                continue
+            with free_to_remove(path, path.name) as free:
+                # A job may have ended meanwhile, or dropped what was read.
+                if free and (fault := _fault(path)):
+                    shutil.rmtree(path)
+                    removed.append(fault)
+        return removed
+
+
+@contextlib.contextmanager
+def free_to_remove(path: Path, key: str) -> Iterator[bool]:
+    """Give a context in which no job makes the artifact; yields whether that can be had."""
+    stage = path.parent
+    lock = stage.parent.parent / "scratch" / f"{stage.name}-{key}.lock"
+    with if_no_maker(lock) as free:
+        if not free:
+            log.info("%s: a job is making it; left as it is", path)
+        yield free
+
+
+def _fault(path: Path) -> str:
+    """Return what is wrong with an artifact, "" where nothing is."""
+    if not is_there(path / MANIFEST):
+        return f"{path}: without a manifest"
+    try:
+        read_manifest(path, path.name)
+    except AttestationError as error:
+        return f"{error.where}: {error.what}"
+    return ""
+
+
+@contextlib.contextmanager
+def nobody_else() -> Iterator[None]:
+    """Give a context in which no run is under way in this folder.
+
+    Raises:
+        PrunegridError: one is.
+    """
+    if not LIVE.exists():
+        yield
+        return
+    with open(LIVE, "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PrunegridError(
+                "a run is under way in this folder", remedy="wait for its end, or stop it"
+            ) from error
+        yield

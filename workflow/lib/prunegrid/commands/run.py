@@ -1,0 +1,54 @@
+"""Running a study as Snakemake does, with all of this machine and a line a step."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prunegrid.commands.show import lines
+from prunegrid.common import machine
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY
+
+SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
+
+
+def command(
+    study: str,
+    files: Sequence[Path] = (),
+    values: Sequence[str] = (),
+    cores: int | None = None,
+    memory_mb: int | None = None,
+) -> list[str]:
+    """Return Snakemake's command line for a study's table.
+
+    Args:
+        study: its name.
+        files: config files, laid over the project's.
+        values: KEY=VALUE, over those of the files.
+        cores: how many jobs run side by side; None for as many as this process may use.
+        memory_mb: what they may use together; None for what the machine has.
+    """
+    found = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    found += ["--cores", str(cores or machine.cores()), "--logger", "prunegrid"]
+    found += ["--resources", f"mem_mb={memory_mb}"] if memory_mb else []
+    found += ["--configfile", *map(str, files)] if files else []
+    found += ["--config", *values] if values else []
+    return [*found, "--", f"results/{study}.parquet"]
+
+
+def run(study: str, asked: Sequence[str]) -> int:
+    """Run a command of `command`; print the table and where all is; return the exit status."""
+    began = time.monotonic()
+    status = subprocess.run(asked, check=False).returncode
+    try:
+        print("", *lines(study, Path("results")), sep="\n")
+    except PrunegridError:
+        return status or 1  # Snakemake has said why there is no table
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"took {minutes} min {seconds:02} s")
+    print(f"next: prunegrid verify results/{study}.parquet  (recompute what the table says)")
+    return status

@@ -1,0 +1,1 @@
+"""Data: rows, texts and prompts, and where they come from."""

@@ -1,0 +1,239 @@
+"""Prompts: documents in a template, cut to fit, tokenized apart from their response.
+
+A prompt profile is {template, chat, max_words, max_tokens, end}: `template` holds `{document}`
+once; `chat` sends the filled template as one user turn through the tokenizer's chat template;
+`max_words` cuts documents at the same place for every tokenizer; `max_tokens` (of the legacy
+study) cuts them in this tokenizer's tokens; `end` stands between the summary and EOS.
+
+The share of documents that are cut by words, and that of those cut further because prompt and
+response do not fit the model's positions, are counted apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.file_io import canonical_json
+
+SLOT = "{document}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One tokenized prompt.
+
+    Attributes:
+        ids: its tokens, special ones included.
+        cut_words: the document was cut by `max_words` or `max_tokens`.
+        cut_context: it was cut (further) to fit the model's positions.
+    """
+
+    ids: list[int]
+    cut_words: bool
+    cut_context: bool
+
+    @property
+    def cut(self) -> bool:
+        """Whether the model sees only a part of the document."""
+        return self.cut_words or self.cut_context
+
+
+def prompt_sha256(settings: dict) -> str:
+    """Return one digest over a prompt profile."""
+    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
+
+
+def cut_words(text: str, limit: int | None) -> str:
+    """Return the text up to the end of its word number `limit`, its spacing kept."""
+    if limit is None:
+        return text
+    for number, word in enumerate(re.finditer(r"\S+", text), start=1):
+        if number == limit:
+            # Blank space behind the last word is no cut.
+            return text[: word.end()] if text[word.end() :].strip() else text
+    return text
+
+
+class Prompter:
+    """Builds prompts and responses for one tokenizer.
+
+    Args:
+        tokenizer: of the model.
+        settings: a prompt profile.
+        positions: tokens that the model can attend to (None: no limit).
+        where: label for errors.
+    """
+
+    def __init__(self, tokenizer: Any, settings: dict, positions: int | None, where: str) -> None:
+        self.tokenizer, self.positions, self.where = tokenizer, positions, where
+        self.template: str = settings["template"]
+        self.chat = bool(settings.get("chat"))
+        self.max_words = settings.get("max_words")
+        self.max_tokens = settings.get("max_tokens")
+        self.end = settings.get("end") or ""
+        if self.template.count(SLOT) != 1:
+            raise PrunegridError(
+                f"the prompt template holds {SLOT} {self.template.count(SLOT)} times",
+                where=where,
+                expected="once",
+                remedy="write the template with one {document} in it",
+            )
+        if self.chat and not getattr(tokenizer, "chat_template", None):
+            raise PrunegridError(
+                "the prompt asks for chat, but the tokenizer has no chat template",
+                where=where,
+                remedy="set chat: false for this model",
+            )
+        if tokenizer.eos_token_id is None:
+            raise PrunegridError(
+                "the tokenizer has no end-of-sequence token",
+                where=where,
+                expected="one, so that summaries can end",
+                remedy="use a tokenizer with an eos_token",
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text without special ones."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones left out, without outer blank space."""
+        text = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.strip()
+
+    def _fill(self, document: str) -> list[int]:
+        # Not str.format: documents and templates may hold other braces.
+        text = self.template.replace(SLOT, document)
+        if not self.chat:
+            ids = self.tokenizer(text)["input_ids"]
+            # Some tokenizers end every text with EOS, after which there is nothing to say.
+            return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
+        turns = [{"role": "user", "content": text}]
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.encode(text)
+
+    def prompt(self, document: str, reserve: int, label: str) -> Prompt:
+        """Return the prompt of a document, leaving `reserve` positions for the response.
+
+        Raises:
+            PrunegridError: the document is empty, or the template alone does not fit.
+        """
+        if not document.strip():
+            raise PrunegridError(
+                f"the document of {label} is empty",
+                where=self.where,
+                remedy="drop or mend that row of the data set",
+            )
+        shown = cut_words(document, self.max_words)
+        by_words = shown != document
+        if self.max_tokens is not None:
+            whole = shown
+            shown = self.cut_tokens(whole, self.max_tokens)
+            by_words = by_words or shown != whole
+        filled = self._fill(shown)
+        room = None if self.positions is None else self.positions - reserve
+        if room is None or len(filled) <= room:
+            return Prompt(filled, by_words, False)
+        return Prompt(self._fit(shown, filled, room, label), by_words, True)
+
+    def cut_tokens(self, text: str, limit: int | None) -> str:
+        """Return the text cut to `limit` tokens (None: all of it)."""
+        ids = self.encode(text) if limit is not None else []
+        return self._text(ids[:limit]) if limit is not None and len(ids) > limit else text
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+
+    def _fit(self, document: str, filled: list[int], room: int, label: str) -> list[int]:
+        """Return the prompt with the document cut at its end until it fits into `room` tokens."""
+        ids = self.encode(document)
+        kept = len(ids)
+        while len(filled) > room:
+            # Tokens that merge with the template's may need another round.
+            kept -= len(filled) - room
+            if kept <= 0:
+                raise PrunegridError(
+                    f"the prompt template leaves no room for the document of {label}",
+                    where=self.where,
+                    expected=f"at most {room} prompt tokens",
+                    remedy="shorten the template or generate fewer tokens",
+                )
+            filled = self._fill(self._text(ids[:kept]))
+        return filled
+
+    def response(self, summary: str, limit: int | None) -> tuple[list[int], bool]:
+        """Return the tokens to learn, and whether the summary was cut.
+
+        EOS follows only a summary that was not cut: after a cut one it would teach to stop
+        in mid-sentence.
+
+        Args:
+            limit: longest summary in tokens (`end` and EOS apart); None cuts nothing but what
+                exceeds half of the model's positions.
+        """
+        ids = self.encode(summary)
+        tail = (self.encode(self.end) if self.end else []) + [self.tokenizer.eos_token_id]
+        most = limit
+        if self.positions is not None:
+            half = max(self.positions // 2 - len(tail), 1)
+            most = half if limit is None else min(limit, half)
+        if most is not None and len(ids) > most:
+            return ids[:most], True
+        return ids + tail, False
+
+
+def stop_ids(loaded: Any) -> list[int]:
+    """Return the tokens that end a generation: the tokenizer's EOS and those of the model.
+
+    Args:
+        loaded: a checkpoint (its `model` and `tokenizer` are read).
+    """
+    config = getattr(loaded.model, "generation_config", None)
+    found = getattr(config, "eos_token_id", None)
+    listed = found if isinstance(found, list) else [found]
+    stops = {loaded.tokenizer.eos_token_id, *listed} - {None}
+    return sorted(stops)
+
+
+def pad_of(loaded: Any) -> int:
+    """Return the token that fills a checkpoint's batches (see `pad_token_id`)."""
+    vocabulary = loaded.model.get_input_embeddings().num_embeddings
+    return pad_token_id(loaded.tokenizer, vocabulary, stop_ids(loaded))
+
+
+def pad_token_id(tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> int:
+    """Return a token to fill batches with that can never be the one that ends a summary.
+
+    In this order: the tokenizer's pad token, unless it is a stop token; the lowest special token
+    without a role (bos, eos, unk, …) that the chat template does not use; the unknown token;
+    token 0 or the first after it that is no stop token. Embeddings are never resized, so only
+    tokens below `vocabulary` count. Pads are left out by the attention mask and by labels placed
+    by length, never by their id: whichever is chosen, EOS is learned.
+
+    Args:
+        tokenizer: of the model.
+        vocabulary: rows of the model's embedding.
+        stops: tokens that end a generation.
+    """
+    barred = set(stops) | {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    own = tokenizer.pad_token_id
+    if own is not None and own < vocabulary and own not in {*stops, tokenizer.eos_token_id}:
+        return own
+    named = {getattr(tokenizer, f"{role}_token_id", None) for role in ("unk", "sep", "cls", "mask")}
+    template = getattr(tokenizer, "chat_template", None)
+    template = template if isinstance(template, str) else ""
+    for number, token in sorted(tokenizer.added_tokens_decoder.items()):
+        free = number not in barred | named and str(token.content) not in template
+        if token.special and free and number < vocabulary:
+            return number
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown not in barred and unknown < vocabulary:
+        return unknown
+    return next(number for number in range(vocabulary) if number not in barred)

@@ -1,0 +1,90 @@
+"""A model out of a GGUF file: every weight dequantized, in a plain model without a quantizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegrid.common.errors import PrunegridError, summary
+from prunegrid.data.sources import model_folder as folders
+from prunegrid.models import loading
+from prunegrid.models.attestation import require_finite
+
+# Of the config that transformers builds: facts of the file and not of the model.
+NOT_OF_THE_MODEL = ("quantization_config", "_name_or_path", "_model_name_or_path", "dtype")
+
+
+def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, str]:
+    """Return (model in eval mode on the CPU, tokenizer, note) of a `.gguf` file.
+
+    transformers attaches a GGUF quantizer to what it loads, which refuses to be saved, cast or
+    trained. So the dequantized weights are copied into a model made from a clean config.
+
+    Raises:
+        PrunegridError: the file cannot be read, or does not hold all tensors of its model.
+    """
+    loading.import_models()
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_header(path)
+    try:
+        loaded, found = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # a damaged file fails anywhere in the parser
+        raise PrunegridError(
+            f"not readable as GGUF ({summary(error)})",
+            where=str(path),
+            expected="a whole GGUF file of a causal language model that transformers knows",
+            remedy="it may be truncated: delete it and download it again",
+        ) from error
+    folders.account(loaded, found, "causal-lm", where)
+    settings = loaded.config.to_dict()
+    for name in NOT_OF_THE_MODEL:
+        settings.pop(name, None)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tensors = loaded.state_dict()
+    require_finite(tensors, where)
+    model.load_state_dict(tensors, strict=True)
+    model.tie_weights()
+    model.generation_config = loaded.generation_config
+    del loaded, tensors
+    tokenizer = folders.read_tokenizer(path.parent, where, gguf_file=path.name)
+    if tokenizer.model_max_length > 10**9:  # GGUF does not say; the model does
+        tokenizer.model_max_length = config.max_position_embeddings
+    note = f"{quantization(path)} file, dequantized"
+    return model.to(dtype).eval(), tokenizer, note
+
+
+def check_header(path: Path) -> None:
+    """Check that the file begins as GGUF does.
+
+    Raises:
+        PrunegridError: it does not.
+    """
+    with open(path, "rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise PrunegridError(
+                "not a GGUF file", where=str(path), remedy="delete it and download it again"
+            )
+
+
+def quantization(path: Path) -> str:
+    """Return the name of the type that most weights of the file have, such as "Q4_1"."""
+    from gguf import GGUFReader
+
+    counts: dict[str, int] = {}
+    for tensor in GGUFReader(path).tensors:
+        kind = tensor.tensor_type.name
+        counts[kind] = counts.get(kind, 0) + int(tensor.n_elements)
+    return max(counts, key=counts.get)

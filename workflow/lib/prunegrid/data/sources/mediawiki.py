@@ -1,0 +1,108 @@
+"""Articles out of a MediaWiki XML dump, as plain text in the order of the file."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from prunegrid.common.errors import PrunegridError
+
+ARTICLES = "0"
+DROPPED_TAGS = {"ref", "table", "gallery", "math", "timeline", "references", "code", "score"}
+# Sections of lists and links, with which articles end.
+BACK_MATTER = {
+    "see also",
+    "references",
+    "external links",
+    "further reading",
+    "notes",
+    "footnotes",
+    "bibliography",
+    "sources",
+    "citations",
+    "notes and references",
+}
+NAMESPACED = re.compile(r"\s*:?\s*[A-Za-z][A-Za-z_-]*\s*:(?!\s)")
+# Taken out before the parse: they are most of a page's tags, and this makes it 3 times faster.
+REFERENCES = re.compile(r"<ref\b[^>]*/>|<ref\b[^>]*>.*?</ref\s*>", re.DOTALL | re.IGNORECASE)
+SECTION = re.compile(r"^==([^=\n]+)==[ \t]*$", re.MULTILINE)
+SPACES = re.compile(r"[ \t\xa0]+")
+QUOTES = re.compile(r"'{2,}")
+BLANK_LINES = re.compile(r"\n\s*\n+")
+
+
+def read(path: Path) -> Iterator[dict[str, str]]:
+    """Yield {title, text} of each article: redirects and other namespaces are skipped.
+
+    Raises:
+        PrunegridError: the file is truncated or no such dump.
+    """
+    opener = bz2.open if path.suffix == ".bz2" else open
+    try:
+        with opener(path, "rb") as handle:
+            for _, element in ElementTree.iterparse(handle):
+                if local_name(element) != "page":
+                    continue
+                fields = {local_name(child): child for child in element.iter()}
+                is_article = fields["ns"].text == ARTICLES and "redirect" not in fields
+                if is_article and "text" in fields:
+                    text = plain(fields["text"].text or "")
+                    if text:
+                        yield {"title": fields["title"].text or "", "text": text}
+                element.clear()
+    except (ElementTree.ParseError, EOFError, OSError, KeyError) as error:
+        raise PrunegridError(
+            f"not readable as a MediaWiki dump ({error})",
+            where=str(path),
+            expected="pages-articles XML, plain or .bz2",
+            remedy="it may be truncated: delete it and download it again",
+        ) from error
+
+
+def local_name(element: ElementTree.Element) -> str:
+    """Return the name of an XML element without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def plain(wikitext: str) -> str:
+    """Return an article's running text: headings and paragraphs, each in a block of its own.
+
+    Templates, tables, references, files, categories, links to other languages, and the closing
+    sections of lists and links are left out.
+    """
+    import mwparserfromhell
+
+    body = without_back_matter(REFERENCES.sub("", wikitext))
+    code = mwparserfromhell.parse(body, skip_style_tags=True)
+    for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in DROPPED_TAGS):
+        remove(code, tag)
+    for link in code.filter_wikilinks(matches=lambda node: NAMESPACED.match(str(node.title))):
+        remove(code, link)
+    text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
+    text = SPACES.sub(" ", QUOTES.sub("", text))
+    lines = "\n".join(line.strip() for line in text.split("\n"))
+    blocks = (block.strip() for block in BLANK_LINES.split(lines))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def without_back_matter(wikitext: str) -> str:
+    """Return the page without the sections that hold lists and links instead of text."""
+    starts = [match.start() for match in SECTION.finditer(wikitext)]
+    bounds = [0, *starts, len(wikitext)]
+    parts = [wikitext[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    kept = []
+    for part in parts:
+        heading = SECTION.match(part)
+        if not heading or heading.group(1).strip().lower() not in BACK_MATTER:
+            kept.append(part)
+    return "".join(kept)
+
+
+def remove(code, node) -> None:
+    """Remove a node, which may already be gone with another one that held it."""
+    with contextlib.suppress(ValueError):
+        code.remove(node)

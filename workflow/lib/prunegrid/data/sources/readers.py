@@ -1,0 +1,185 @@
+"""Rows of local data files: JSON lines, Parquet, CSV, plain text, MediaWiki dumps."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from prunegrid.common.errors import PrunegridError, nearest, summary
+
+Row = dict[str, Any]
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "text",
+    ".text": "text",
+    ".xml": "mediawiki",
+    ".bz2": "mediawiki",
+}
+
+
+def read(path: Path, form: str | None, where: str) -> list[Row]:
+    """Return the rows of a file.
+
+    Args:
+        path: the file; a `.gz` at its end is unpacked.
+        form: "jsonl", "parquet", "csv", "text" or "mediawiki"; None goes by the file's suffix.
+        where: label for errors.
+
+    Raises:
+        PrunegridError: unknown format, or the file is not of it (with the line where it fails).
+    """
+    if form is None:
+        suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+        form = SUFFIXES.get(suffix)
+        if form is None:
+            raise PrunegridError(
+                f"the file {path.name} has no suffix that tells its format",
+                where=where,
+                expected="format: " + ", ".join(READERS),
+            )
+    if form not in READERS:
+        raise PrunegridError(f"format is {form!r}", where=where, remedy=nearest(form, READERS))
+    try:
+        rows = READERS[form](path)
+    except UnicodeDecodeError as error:
+        raise PrunegridError(f"not UTF-8 text ({error})", where=str(path)) from error
+    except UnicodeEncodeError as error:  # JSON can name halves of characters
+        raise PrunegridError(f"a text is no Unicode ({error})", where=str(path)) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise PrunegridError(
+            f"not a whole gzip file ({error})", where=str(path), remedy="copy it again"
+        ) from error
+    if not rows:
+        raise PrunegridError("the file holds no rows", where=str(path))
+    return rows
+
+
+def opened(path: Path) -> TextIO:
+    """Return the file opened as UTF-8 text, unpacked where it is a `.gz`."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """Return the objects of a file of one JSON object a line, or of one JSON array of objects."""
+    rows = []
+    with opened(path) as handle:
+        if handle.read(1) == "[":
+            handle.seek(0)
+            return read_array(path, handle.read())
+        handle.seek(0)
+        for number, line in enumerate(handle, start=1):
+            text = line.lstrip("\ufeff")
+            if not text.strip():
+                continue
+            row = parsed(text, f"{path}, line {number}", "one JSON object a line")
+            if not isinstance(row, dict):
+                raise PrunegridError(
+                    f"a {type(row).__name__}",
+                    where=f"{path}, line {number}",
+                    expected="a JSON object",
+                )
+            rows.append(row)
+    return rows
+
+
+def parsed(text: str, where: str, expected: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        PrunegridError: it is none: damaged, nested without end, or with a number beyond all bounds.
+        UnicodeEncodeError: a text in it is no Unicode.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"not JSON ({error.msg} at column {error.colno})"
+        raise PrunegridError(what, where=where, expected=expected) from error
+    except (ValueError, RecursionError) as error:
+        raise PrunegridError(f"not JSON ({error})", where=where, expected=expected) from error
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def read_array(path: Path, text: str) -> list[Row]:
+    """Return the objects of a JSON array."""
+    rows = parsed(text, str(path), "an array of objects")
+    if not all(isinstance(row, dict) for row in rows):
+        raise PrunegridError("not an array of objects", where=str(path))
+    return rows
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """Return the rows of a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path).read().to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise PrunegridError(
+            f"not a whole Parquet file ({summary(error)})",
+            where=str(path),
+            remedy="copy or download it again",
+        ) from error
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Return the rows of a CSV file (TSV by its suffix) whose first line names the columns."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    tabbed = ".tsv" in path.suffixes
+    with opened(path) as handle:
+        reader = csv.DictReader(handle, dialect="excel-tab" if tabbed else "excel", strict=True)
+        rows = []
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise PrunegridError(
+                        f"the row has {'more' if None in row else 'fewer'} fields than the header",
+                        where=f"{path}, line {reader.line_num}",
+                        expected=f"{len(reader.fieldnames or [])} fields",
+                    )
+                rows.append(row)
+        except csv.Error as error:
+            raise PrunegridError(
+                f"not CSV ({error})", where=f"{path}, line {reader.line_num}"
+            ) from error
+    return rows
+
+
+def read_text(path: Path) -> list[Row]:
+    """Return one row {text} a paragraph: the lines between blank lines."""
+    with opened(path) as handle:
+        paragraphs = re.split(r"\n[ \t]*\n\s*", handle.read().replace("\r\n", "\n"))
+    return [{"text": text.strip()} for text in paragraphs if text.strip()]
+
+
+def read_mediawiki(path: Path) -> list[Row]:
+    """Return one row {title, text} an article."""
+    from prunegrid.data.sources import mediawiki
+
+    return list(mediawiki.read(path))
+
+
+READERS: dict[str, Callable[[Path], list[Row]]] = {
+    "jsonl": read_jsonl,
+    "parquet": read_parquet,
+    "csv": read_csv,
+    "text": read_text,
+    "mediawiki": read_mediawiki,
+}

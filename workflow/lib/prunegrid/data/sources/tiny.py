@@ -1,0 +1,110 @@
+"""Models with random weights from a config, with a byte-level tokenizer: for tests only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegrid.common.errors import PrunegridError, summary
+from prunegrid.models import loading
+
+# The ids that OPT and RoBERTa give them, whose position tables depend on the pad id.
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+BOS, PAD, EOS, UNK = range(4)
+SMALLEST_VOCABULARY = len(SPECIALS) + 256
+
+
+def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any]:
+    """Return (model in eval mode, tokenizer) of a `random` source.
+
+    Biases and norms are drawn too: left at 0 and 1, as training starts, they hide mistakes.
+
+    Args:
+        source: config {model_type, …}, seed, and tokenizer {add_bos, chat_template, max_length}.
+        task: as `prunegrid.models.loading` lists them.
+        dtype: of the weights.
+        where: label for errors.
+
+    Raises:
+        PrunegridError: transformers cannot make a model of the config.
+    """
+    loading.import_models()
+    from transformers import AutoConfig
+
+    settings = dict(source["config"])
+    kind = settings.pop("model_type", None)
+    size = settings.setdefault("vocab_size", SMALLEST_VOCABULARY)
+    if not isinstance(size, int) or size < SMALLEST_VOCABULARY:
+        raise PrunegridError(
+            f"random.config.vocab_size is {size!r}",
+            where=where,
+            expected=f"at least {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIALS)} specials",
+        )
+    roles = {"bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": EOS}
+    if task == "seq2seq-lm":
+        roles["decoder_start_token_id"] = BOS
+    settings = roles | settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(source.get("seed") or 0))
+        try:
+            config = AutoConfig.for_model(kind, **settings)
+            model = loading.auto_class(loading.of_task(task)).from_config(
+                config, dtype=torch.float32
+            )
+        except Exception as error:  # transformers raises many kinds for a wrong config
+            raise PrunegridError(
+                f"no model can be made of this config ({summary(error)})",
+                where=where,
+                expected="a model_type of transformers with its own settings",
+            ) from error
+        randomize_vectors(model)
+    options = source.get("tokenizer") or {}
+    longest = getattr(config, "max_position_embeddings", None)
+    tokenizer = byte_tokenizer(
+        max_length=options.get("max_length") or longest,
+        add_bos=bool(options.get("add_bos", False)),
+        encoder=task in ("encoder", "masked-lm"),
+        chat_template=options.get("chat_template"),
+    )
+    return model.to(dtype).eval(), tokenizer
+
+
+def randomize_vectors(model: nn.Module) -> None:
+    """Add small noise to every vector of the model: biases and norms."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+def byte_tokenizer(
+    max_length: int | None, add_bos: bool, encoder: bool, chat_template: str | None = None
+):
+    """Return a tokenizer of the 256 bytes and four specials, which gives any text back exactly."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *letters])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIALS[UNK]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    if encoder or add_bos:
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>" if encoder else "<s> $A",
+            pair="<s> $A </s> $B </s>" if encoder else "<s> $A $B",
+            special_tokens=[("<s>", BOS), ("</s>", EOS)],
+        )
+    roles = {"bos_token": BOS, "pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
+    if encoder:
+        roles |= {"cls_token": BOS, "sep_token": EOS}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        **({"model_max_length": max_length} if max_length else {}),
+        **{role: SPECIALS[index] for role, index in roles.items()},
+    )
+    tokenizer.chat_template = chat_template
+    return tokenizer

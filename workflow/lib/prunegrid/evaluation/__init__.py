@@ -1,0 +1,1 @@
+"""Evaluation: what is left of a model, measured."""

@@ -1,0 +1,166 @@
+"""Running a task: the harness' own evaluation of a model that is in memory already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.task
+import lm_eval.utils
+from jinja2 import BaseLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval.api.registry import get_metric, metric_registry
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from prunegrid.common.errors import PrunegridError, nearest
+
+# The seed of the harness' command line, so that drawn shots are those of published numbers.
+SHOTS_SEED = 1234
+# Of its standard errors of F1, correlation and the like; that of a mean needs none.
+RESAMPLES = 1000
+# A column by itself, and not a template.
+_COLUMN = re.compile(r"[A-Za-z_]\w*$")
+
+
+class Model(HFLM):
+    """The harness' model over one in memory; it counts requests, and prompts that were cut.
+
+    The harness cuts what is longer than the model's positions at its beginning, and only warns.
+
+    Attributes:
+        requests: pairs of a context and a continuation that were scored.
+        cut: those whose context was cut.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
+        super().__init__(
+            pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size
+        )
+        self.requests = self.cut = 0
+
+    def loglikelihood(self, requests: list, disable_tqdm: bool = False) -> list:
+        """Score pairs, with a progress bar on a terminal only."""
+        return super().loglikelihood(requests, disable_tqdm=not sys.stderr.isatty())
+
+    def generate_until(self, requests: list, disable_tqdm: bool = False) -> list:
+        """Generate texts, with a progress bar on a terminal only."""
+        return super().generate_until(requests, disable_tqdm=not sys.stderr.isatty())
+
+    def _loglikelihood_tokens(self, requests: list, **named: Any) -> list:
+        self.requests += len(requests)
+        self.cut += sum(
+            len(context) + len(ids) > self.max_length + 1 for _, context, ids in requests
+        )
+        return super()._loglikelihood_tokens(requests, **named)
+
+
+def run(
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    folders: Sequence[Path],
+    rows: int | None,
+    batch_size: int,
+    where: str,
+) -> tuple[dict[str, Any], Model]:
+    """Return (the harness' results with all samples, the model that answered).
+
+    Args:
+        model: a causal language model in eval mode, on its device.
+        name: of the task or group.
+        folders: of definitions, the later over the earlier.
+        rows: the first so many of each task; None takes all.
+        batch_size: fixed: it changes bytes.
+
+    Raises:
+        PrunegridError: the definition does not fit the data.
+    """
+    # It would start a pool of processes for standard errors, and warns of what is done on purpose.
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    confine()
+    _forget_modules()
+    try:
+        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
+        loaded = manager.load([name])
+        for task in loaded["tasks"].values():
+            _require_columns(task, where)
+            task.set_fewshot_seed(seed=SHOTS_SEED)
+        answering = Model(model, tokenizer, batch_size)
+        results = evaluate(
+            lm=answering,
+            task_dict=loaded,
+            limit=rows,
+            bootstrap_iters=RESAMPLES,
+            log_samples=True,
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise PrunegridError(
+            f"the harness cannot make '{name}' of these rows ({type(error).__name__}: {error})",
+            where=where,
+            expected="the columns of the task's own data set",
+            remedy="compare the data set's columns with the task's definition",
+        ) from error
+    return results, answering
+
+
+def _forget_modules() -> None:
+    """Have the harness read the code of its tasks anew.
+
+    It keeps a task's module, and some draw from a generator of their own when rows are read: a task
+    would be asked other choices after another one in the same process.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("lm_eval.tasks.") and hasattr(module, "__mtime__"):
+            del sys.modules[name]
+
+
+def confine() -> None:
+    """Keep code out of what the harness makes of a definition.
+
+    It renders templates in Jinja's plain environment, where a template reaches any module, and
+    takes a metric that it does not know for a script to load, from a path or the hub.
+    """
+    if not isinstance(lm_eval.utils.env, SandboxedEnvironment):
+        language = SandboxedEnvironment(
+            loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
+        )
+        language.filters |= lm_eval.utils.env.filters
+        lm_eval.utils.env = language
+    lm_eval.api.task.get_metric = _own_metric
+
+
+def _own_metric(name: str, fetched: bool = False) -> Any:
+    """Return the harness' function of a metric that is its own.
+
+    Raises:
+        LookupError: it is none, or to be fetched.
+    """
+    if fetched or name not in metric_registry:
+        raise LookupError(f"the metric {name!r} is code from elsewhere")
+    return get_metric(name)
+
+
+def _require_columns(task: Any, where: str) -> None:
+    """Check that the columns that a definition names by themselves are there.
+
+    The harness takes the name of a missing one for the text itself.
+
+    Raises:
+        PrunegridError: one is missing.
+    """
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        named = getattr(task.config, key)
+        if isinstance(named, str) and _COLUMN.match(named) and named not in task.features:
+            raise PrunegridError(
+                f"there is no column {named!r}, which is {key} of '{task.config.task}'",
+                where=where,
+                remedy=nearest(named, task.features),
+            )

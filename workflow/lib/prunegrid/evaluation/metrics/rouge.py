@@ -1,0 +1,45 @@
+"""ROUGE-1, -2, -L and -Lsum F-measures of each example (Lin, 2004), by `rouge_score`.
+
+ROUGE-N: F = 2PR/(P+R) over clipped counts of word n-grams. ROUGE-L: the same over the longest
+common subsequence of the whole texts. ROUGE-Lsum: over the union of each reference sentence's
+longest common subsequences with all predicted sentences.
+
+Deviations from the Perl original: those of `rouge_score` (its tokenizer keeps [a-z0-9] only, so
+scores of other scripts are 0; its Porter stemmer is nltk's). Lsum needs sentences: `rouge_score`
+would take them from nltk's downloaded model; here they come from a rule (see
+`prunegrid.evaluation.text_analysis.words`).
+"""
+
+from __future__ import annotations
+
+from rouge_score.rouge_scorer import RougeScorer
+from tqdm.auto import tqdm
+
+from prunegrid.evaluation.text_analysis.words import split_sentences
+
+SETTINGS = {"stemmer": True, "sentences": "rule"}
+COLUMNS = {
+    "rouge1": {"higher_is_better": True},
+    "rouge2": {"higher_is_better": True},
+    "rougeL": {"higher_is_better": True},
+    "rougeLsum": {"higher_is_better": True},
+}
+NEEDS_MODEL = False
+PACKAGES = ("rouge-score", "nltk")
+
+
+def compute(predictions, references, *, stemmer, sentences):
+    """Return ROUGE F-measures per example."""
+    if sentences not in ("rule", "lines"):
+        raise ValueError(f"sentences is '{sentences}'; expected 'rule' or 'lines'")
+    if not isinstance(stemmer, bool):
+        raise ValueError(f"stemmer is {stemmer!r}; expected true or false")
+    scorer = RougeScorer(list(COLUMNS), use_stemmer=stemmer)
+    split = split_sentences if sentences == "rule" else str.splitlines
+    scores = {column: [] for column in COLUMNS}
+    pairs = zip(references, predictions, strict=True)
+    for reference, prediction in tqdm(pairs, "rouge", len(references), disable=None):
+        found = scorer.score("\n".join(split(reference)), "\n".join(split(prediction)))
+        for column in COLUMNS:
+            scores[column].append(float(found[column].fmeasure))
+    return scores

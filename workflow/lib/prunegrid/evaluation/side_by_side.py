@@ -1,0 +1,127 @@
+"""Timing a cell beside the untouched model that it was made of, in one process.
+
+Where the cell's weights have another format (bfloat16, int8, NF4), the untouched model in that
+format takes its turns too: what the format costs or saves is then told from what pruning does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegrid.common.cpu_counters import Machine
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, timed_work
+from prunegrid.evaluation.speed import CELL
+from prunegrid.models import open_checkpoint
+from prunegrid.models.checkpoint import Checkpoint
+from prunegrid.models.forward import inner
+from prunegrid.models.loading import compute_in
+
+DENSE, SAME_FORMAT = "dense", "dense_same_format"
+MEMORY = {
+    "cpu": "largest resident size of a process of its own, loading and attestation included",
+    "cuda": "largest memory allocated by torch in a process of its own, weights included",
+}
+
+
+def measure(
+    stage: str, settings: Mapping[str, Any], parents: Mapping[str, Path], job: Any
+) -> tuple[Checkpoint, dict[str, Any], dict[str, Any]]:
+    """Return (the cell's checkpoint, facts for the record, every repetition and turn).
+
+    Args:
+        stage: "efficiency" or "passes".
+        settings: of the stage.
+        parents: weights; `dense`, the untouched model, where the cell is another.
+        job: gives the device, the threads, a label, and what it is alone on.
+
+    Raises:
+        PrunegridError: there is nothing to measure, or the model has too few positions.
+    """
+    require_sizes(settings, job.where)
+    device, kept = job.device, settings["cache_dequantized"]
+    bytes_alone = peak_memory.alone(stage, parents["weights"], settings, job)
+    loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=job.compute_dtype)
+    models: dict[str, nn.Module] = {}
+    if "dense" in parents:
+        models = _dense(parents["dense"], loaded, job, kept)
+    models[CELL] = loaded.model
+    works = {
+        name: timed_work.WORKS[stage](model, settings, device, job.where)
+        for name, model in models.items()
+    }
+    machine = Machine()
+    turns, method = speed.measure(works, settings, device, machine)
+    mine = speed.of_model(turns, CELL)
+    facts = speed.summary(mine, works[CELL].tokens) | {
+        "energy_method": method,
+        "peak_memory_bytes": bytes_alone,
+        "peak_memory_is": MEMORY[device.partition(":")[0]],
+        "pairs": len(mine) if len(models) > 1 else None,
+        "versus": {name: speed_ratio.ratios(turns, CELL, name) for name in models if name != CELL},
+        "disturbed": disturbance.reasons(turns, machine.capacity, device),
+        "alone": job.alone,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "settings": dict(settings),
+    }
+    every = {"repetitions": speed.repetitions(mine), "turns": [t.as_record() for t in turns]}
+    return loaded, facts, every
+
+
+def _dense(folder: Path, cell: Checkpoint, job: Any, kept: bool) -> dict[str, nn.Module]:
+    """Return the untouched model, and in the cell's format where that is another."""
+    dtype, device = job.compute_dtype, job.device
+    found = open_checkpoint.load(folder, device, kept, compute_dtype=dtype)
+    wanted = cell.record["precision"]
+    models = {DENSE: found.model}
+    if wanted != found.record["precision"]:
+        same = in_format(folder, wanted, cell.model, device, kept)
+        models[SAME_FORMAT] = compute_in(same, dtype)
+    return models
+
+
+def in_format(
+    folder: Path, precision: str, like: nn.Module, device: str, kept: bool = False
+) -> nn.Module:
+    """Return the model of a plain folder in another format, as the pipeline itself makes it.
+
+    Args:
+        precision: "float32", "bfloat16", "int8" or "nf4".
+        like: a model of that format, which says how NF4's scales are kept.
+        kept: keep dequantized weights in memory.
+    """
+    if precision in ("float32", "bfloat16"):
+        plain = open_checkpoint.load(folder, device, attest=False).model
+        # Not `model.to`, which would round rotary frequencies too, as no stored model has them.
+        for parameter in plain.parameters():
+            parameter.data = parameter.data.to(getattr(torch, precision))
+        return plain
+    from prunegrid.models import quantized
+
+    how = getattr(inner(like).config, "quantization_config", None)
+    double = bool(getattr(how, "bnb_4bit_use_double_quant", True))
+    model = quantized.quantize(folder, device, precision, double)
+    quantized.hold_weights(model, kept)
+    return model
+
+
+def require_sizes(settings: Mapping[str, Any], where: str) -> None:
+    """Check that there is something to measure.
+
+    Raises:
+        PrunegridError: no repetition, or fewer than 2 new tokens (the first comes from prefill).
+    """
+    least = {"warmup": 0, "repetitions": 1, "prompt_tokens": 1, "new_tokens": 2, "batch_size": 1}
+    for name, bound in least.items():
+        if settings[name] < bound:
+            raise PrunegridError(
+                f"efficiency.{name} is {settings[name]}", where=where, expected=f"at least {bound}"
+            )

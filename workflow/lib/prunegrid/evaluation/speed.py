@@ -1,0 +1,171 @@
+"""What running a checkpoint costs here: models of one process take turns, each with its clock.
+
+A turn is one repetition of one model's work. Models alternate, and the order is swapped from one
+round to the next, so that what drifts meets all of them alike: the turns of a round are compared
+with each other, never with those of another job.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from prunegrid.common import timing_guard as clock
+from prunegrid.common.cpu_counters import Machine, Reading
+from prunegrid.evaluation import energy
+
+log = logging.getLogger(__name__)
+
+CELL = "cell"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one model does in a turn.
+
+    Attributes:
+        run: does it; returns the seconds of each phase.
+        tokens: {phase: tokens that go through the model}.
+    """
+
+    run: Callable[[], dict[str, float]]
+    tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One repetition of one model.
+
+    Attributes:
+        model: its name.
+        round: in which all models have one turn.
+        seconds: {phase: seconds of the clock}.
+        clock: seconds of the turn.
+        cpu: CPU seconds of this process in it, all threads.
+        others: CPU seconds of other processes on the CPUs that this one may use; or None.
+        stolen: seconds that other virtual machines had of them; or None.
+        throttled: how often a cgroup's quota stopped this process; or None.
+        joules: what it drew; or None.
+    """
+
+    model: str
+    round: int
+    seconds: dict[str, float]
+    clock: float
+    cpu: float
+    others: float | None
+    stolen: float | None
+    throttled: int | None
+    joules: float | None
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it in plain builtins."""
+        return asdict(self)
+
+
+def measure(
+    works: Mapping[str, Work], settings: Mapping, device: str, machine: Machine | None = None
+) -> tuple[list[Turn], str]:
+    """Return the turns that count, round by round, and how energy was measured.
+
+    Args:
+        works: by the name of the model, in the order of the even rounds.
+        settings: warmup and repetitions: rounds that do not count, and that do.
+        device: whose energy is measured.
+        machine: whose counters are read; this one by default.
+    """
+    machine, meter = machine or Machine(), energy.meter(device)
+    turns = []
+    warmup = settings["warmup"]
+    total = warmup + settings["repetitions"]
+    for number in tqdm(range(total), disable=None, unit="round"):
+        order = list(works) if number % 2 == 0 else list(reversed(works))
+        for name in order:
+            before, drawn = machine.before(), meter.joules()
+            with clock.running("efficiency"):
+                seconds = works[name].run()
+            after = machine.after()
+            turn = _turn(name, number - warmup, seconds, before, after, drawn, meter.joules())
+            shown = ", ".join(f"{phase} {s:.3f} s" for phase, s in seconds.items())
+            log.info("round %d of %d: %s: %s", number + 1, total, name, shown)
+            if number >= warmup:
+                turns.append(turn)
+    return turns, meter.method
+
+
+def _turn(
+    name: str,
+    number: int,
+    seconds: dict[str, float],
+    before: Reading,
+    after: Reading,
+    drawn: float | None,
+    joules: float | None,
+) -> Turn:
+    def change(fact: str) -> Any:
+        then, now = getattr(before, fact), getattr(after, fact)
+        return None if then is None or now is None else now - then
+
+    cpu, busy = after.cpu - before.cpu, change("busy")
+    return Turn(
+        name,
+        number,
+        seconds,
+        after.clock - before.clock,
+        cpu,
+        None if busy is None else busy - cpu,
+        change("stolen"),
+        change("throttled"),
+        None if drawn is None or joules is None else joules - drawn,
+    )
+
+
+def of_model(turns: Sequence[Turn], name: str) -> list[Turn]:
+    """Return the turns of one model, in the order of the rounds."""
+    return [turn for turn in turns if turn.model == name]
+
+
+def summary(turns: Sequence[Turn], tokens: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the turns of one model come to.
+
+    Args:
+        turns: of one model.
+        tokens: {phase: tokens of a turn}.
+
+    Returns:
+        {prefill_seconds, prefill_tokens_per_second, decode_tokens_per_second: {median, q1, q3},
+        turn_seconds, turn_cpu_seconds: medians, energy_joules: mean of a turn}. Speeds of a phase
+        that there is not are None, and so are joules that could not be measured.
+    """
+    found: dict[str, Any] = {
+        "prefill_seconds": quartiles([turn.seconds["prefill"] for turn in turns])
+    }
+    for phase in ("prefill", "decode"):
+        speeds = [tokens[phase] / turn.seconds[phase] for turn in turns if phase in turn.seconds]
+        found[f"{phase}_tokens_per_second"] = quartiles(speeds) if speeds else None
+    joules = [turn.joules for turn in turns]
+    return found | {
+        "turn_seconds": statistics.median(turn.clock for turn in turns),
+        "turn_cpu_seconds": statistics.median(turn.cpu for turn in turns),
+        "energy_joules": None if None in joules else sum(joules) / len(joules),
+    }
+
+
+def repetitions(turns: Sequence[Turn]) -> dict[str, list[float]]:
+    """Return {phase_seconds: [...]} of one model's turns."""
+    return {
+        f"{phase}_seconds": [turn.seconds[phase] for turn in turns] for phase in turns[0].seconds
+    }
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Return median, q1 and q3 (inclusive method; all equal for one value)."""
+    if len(values) == 1:
+        return {"median": values[0], "q1": values[0], "q3": values[0]}
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": middle, "q1": low, "q3": high}

@@ -1,0 +1,76 @@
+"""How fast one model is beside another, from turns that both took in one process.
+
+The effect is the mean over pairs of turns of log(seconds of the dense model / seconds of the cell).
+Turns of a pair follow each other, and their order is swapped from pair to pair, so a drift or a
+neighbour that stays cancels. What is left scatters; few pairs are the rule, and a bootstrap over
+five is too narrow. So the interval is Student's t over pairs, and one that holds in a table of
+many rows: 99.9%. It is widened by 2%, by which two copies of one model may differ for as long as a
+process lives (where their weights lie in memory), which pairs of one process cannot show.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from prunegrid.evaluation.speed import Turn, of_model
+
+CONFIDENCE = 0.999
+RESOLUTION = 0.02
+# So few could all have met a neighbour on the same side.
+LEAST_PAIRS = 5
+# Keeps the ends of a hopeless interval within what JSON can say.
+_LARGEST = 50.0
+
+
+def ratios(turns: Sequence[Turn], cell: str, other: str) -> dict[str, dict]:
+    """Return {phase: `ratio`} of a cell's speed to another model's; above 1 is faster."""
+    mine, theirs = of_model(turns, cell), of_model(turns, other)
+    if [turn.round for turn in mine] != [turn.round for turn in theirs]:
+        raise ValueError("the turns are no pairs")
+    return {
+        phase: ratio([t.seconds[phase] for t in theirs], [t.seconds[phase] for t in mine])
+        for phase in mine[0].seconds
+    }
+
+
+def ratio(theirs: Sequence[float], mine: Sequence[float]) -> dict[str, Any]:
+    """Return {value, low, high, verdict}: how many times as fast `mine` is, and the interval.
+
+    Fewer than five pairs have no interval and no verdict.
+
+    Args:
+        theirs, mine: seconds, one a pair.
+    """
+    logs = numpy.log(theirs) - numpy.log(mine)
+    middle = float(logs.mean())
+    found: dict[str, Any] = {"value": math.exp(middle), "low": None, "high": None, "verdict": None}
+    if len(logs) < LEAST_PAIRS:
+        return found
+    error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    half = t_quantile((1 + CONFIDENCE) / 2, len(logs) - 1) * error + math.log1p(RESOLUTION)
+    low, high = (math.exp(numpy.clip(middle + end, -_LARGEST, _LARGEST)) for end in (-half, half))
+    return found | {"low": low, "high": high, "verdict": verdict(low, high)}
+
+
+def verdict(low: float, high: float) -> str:
+    """Return what an interval of a ratio says: faster, slower or not distinguishable."""
+    if low > 1:
+        return "faster"
+    return "slower" if high < 1 else "not distinguishable"
+
+
+@functools.cache
+def t_quantile(p: float, degrees: int) -> float:
+    """Return the quantile of Student's t distribution, 0.5 ≤ p < 1.
+
+    With t = √ν tan θ its density is proportional to cos^(ν-1) θ.
+    """
+    angles = numpy.linspace(0.0, math.pi / 2, 200_001)
+    weights = numpy.cos(angles) ** (degrees - 1)
+    area = numpy.concatenate([[0.0], numpy.cumsum(weights[1:] + weights[:-1])])
+    return math.sqrt(degrees) * math.tan(numpy.interp(2 * p - 1, area / area[-1], angles))

@@ -1,0 +1,108 @@
+"""The kind of fault that a summary shows first, by rules with thresholds, in a fixed order.
+
+The classes are those that people assign by hand to outputs of broken models. `FAULTS` is the order:
+a text gets the first label that applies, so a looped copy of the document's start is a loop.
+
+- blank: fewer than `blank_words` words.
+- loop: the share of repeated 4-grams is at least `loop_rep4`, or the longest span that stands at
+  two places has at least `loop_span` of the words (and four or more).
+- header: at most `header_words` words, and every sentence looks like a heading: its small words are
+  function words alone, or it says `may be cited as`.
+- copied_start: at least `copied_share` of the words lie in extractive fragments of `copied_run`
+  words or more (or the whole text is one), of which the first begins within the first
+  `start_words` words of the document.
+- copied: the same, from further on.
+- irrelevant: less than `overlap` of the distinct content stems stand in the document.
+- wrong_entity: at least `least_names` distinct names, of which less than `name_precision` stand in
+  the document.
+- cut_off: it hit the limit of new tokens, and does not end with `.`, `!` or `?`.
+- none: nothing of this was found. It is no verdict that the text is good.
+
+Not labelled, since no rule can do it honestly: ungrammatical.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, repeated_phrases
+from prunegrid.evaluation.text_analysis.words import content_stems, split_sentences, words
+
+FAULTS = (
+    "blank",
+    "loop",
+    "header",
+    "copied_start",
+    "copied",
+    "irrelevant",
+    "wrong_entity",
+    "cut_off",
+)
+NONE = "none"
+
+_LEAST_SPAN = 4
+_SMALL = frozenset(("a", "an", "and", "as", "at", "by", "for", "in", "of", "on", "or", "the", "to"))
+_HEADING = re.compile(r"may be cited as", re.IGNORECASE)
+_ENDED = re.compile(r"""[.!?]["'”’)\]]*$""")
+
+
+def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, float]) -> str:
+    """Return the label of a text: one of FAULTS, or NONE.
+
+    Args:
+        text: the prediction.
+        document: what it should summarize, whole.
+        hit_limit: whether generation ended at its limit.
+        limits: the thresholds, as the settings of `metrics/labels.py` name them.
+    """
+    said = words(text)
+    if len(said) < limits["blank_words"]:
+        return "blank"
+    if _loops(said, limits):
+        return "loop"
+    if len(said) <= limits["header_words"] and all(map(_heads, split_sentences(text))):
+        return "header"
+    copied = _copied(said, words(document), limits)
+    if copied is not None:
+        return copied
+    stems = content_stems(text)
+    if stems and len(stems & content_stems(document)) < limits["overlap"] * len(stems):
+        return "irrelevant"
+    if len(numbers_and_names.names(text)) >= limits["least_names"]:
+        precision = numbers_and_names.name_precision(text, document)
+        if precision is not None and precision < limits["name_precision"]:
+            return "wrong_entity"
+    if hit_limit and not _ENDED.search(text.strip()):
+        return "cut_off"
+    return NONE
+
+
+def _loops(said: list[str], limits: Mapping[str, float]) -> bool:
+    share = repeated_phrases.repeated_share(said, 4)
+    if share is not None and share >= limits["loop_rep4"]:
+        return True
+    span = repeated_phrases.longest_repeat(said)
+    return span >= max(_LEAST_SPAN, limits["loop_span"] * len(said))
+
+
+def _heads(sentence: str) -> bool:
+    """Return whether a sentence looks like a heading."""
+    if _HEADING.search(sentence):
+        return True
+    found = [word for word in sentence.split() if any(letter.isalpha() for letter in word)]
+    letters = [next(letter for letter in word if letter.isalpha()) for word in found]
+    # Scripts without capitals have no headings that a capital could tell.
+    return any(letter.isupper() for letter in letters) and all(
+        letter.isupper() or word.casefold().strip(".,;:") in _SMALL
+        for letter, word in zip(letters, found, strict=True)
+    )
+
+
+def _copied(said: list[str], source: list[str], limits: Mapping[str, float]) -> str | None:
+    """Return copied_start, copied, or None for a text of words of its own."""
+    run = min(limits["copied_run"], len(said))
+    long = [f for f in fragments.fragments(said, source) if f.length >= run]
+    if not long or fragments.coverage(long, len(said)) < limits["copied_share"]:
+        return None
+    return "copied_start" if long[0].source < limits["start_words"] else "copied"

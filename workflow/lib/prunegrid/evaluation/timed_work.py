@@ -1,0 +1,121 @@
+"""What a model does in one turn of a timing: a prompt and greedy decoding, or one whole pass.
+
+The tokens are drawn once, the same in every job: any cost the same. An EOS ends nothing, so a turn
+is the same amount of work whatever the weights write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.device_meters import synchronize
+from prunegrid.common.errors import PrunegridError
+from prunegrid.evaluation.speed import Work
+from prunegrid.models import forward
+
+
+def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
+    """Return the work of a causal model: one forward pass over prompts, then decoding.
+
+    Args:
+        model: on `device`, in eval mode.
+        settings: prompt_tokens, new_tokens, batch_size.
+
+    Raises:
+        PrunegridError: the model has too few positions.
+    """
+    batch, length, new = (settings[k] for k in ("batch_size", "prompt_tokens", "new_tokens"))
+    _require_positions(model, length + new, "prompt_tokens + new_tokens", where)
+    ids = _draw(model, batch, length, device)
+
+    def run() -> dict[str, float]:
+        prefill, decode = once(model, ids, new, device)
+        return {"prefill": prefill, "decode": decode}
+
+    return Work(run, {"prefill": batch * length, "decode": batch * (new - 1)})
+
+
+def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[float, float]:
+    """Return the wall seconds of prefill and of decoding `new_tokens` for one batch.
+
+    The first new token comes out of prefill; decoding makes the `new_tokens` − 1 others.
+
+    Args:
+        ids: prompts [batch, prompt_tokens], without pads.
+    """
+    keep = {"logits_to_keep": 1} if "logits_to_keep" in forward.forward_parameters(model) else {}
+    with torch.inference_mode():
+        synchronize(device)
+        began = time.perf_counter()
+        out = model(input_ids=ids, use_cache=True, **keep)
+        token = out.logits[:, -1:].argmax(-1)
+        synchronize(device)
+        filled = time.perf_counter()
+        for _ in range(new_tokens - 1):
+            out = model(
+                input_ids=token, past_key_values=out.past_key_values, use_cache=True, **keep
+            )
+            token = out.logits[:, -1:].argmax(-1)
+        synchronize(device)
+    return filled - began, time.perf_counter() - filled
+
+
+def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
+    """Return the work of a model of any architecture: one forward pass without a cache.
+
+    Of an encoder-decoder `new_tokens` go through the decoder as well.
+
+    Args:
+        model: on `device`, in eval mode.
+        settings: prompt_tokens, new_tokens, batch_size.
+
+    Raises:
+        PrunegridError: the model has too few positions.
+    """
+    needed = max(settings["prompt_tokens"], settings["new_tokens"])
+    _require_positions(model, needed, "prompt_tokens or new_tokens", where)
+    inputs = inputs_of(model, settings, device)
+    accepted = forward.forward_parameters(model)
+    cacheless = {"use_cache": False} if "use_cache" in accepted else {}
+
+    def run() -> dict[str, float]:
+        with torch.inference_mode():
+            synchronize(device)
+            began = time.perf_counter()
+            model(**inputs, **cacheless)
+            synchronize(device)
+            return {"prefill": time.perf_counter() - began}
+
+    tokens = sum(t.numel() for name, t in inputs.items() if name.endswith("input_ids"))
+    return Work(run, {"prefill": tokens})
+
+
+def inputs_of(model: nn.Module, settings: Mapping, device: str) -> dict[str, Tensor]:
+    """Return the tokens of a whole pass, [batch, tokens] each."""
+    batch = settings["batch_size"]
+    ids = _draw(model, batch, settings["prompt_tokens"], device)
+    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if forward.is_encoder_decoder(forward.inner(model)):
+        found["decoder_input_ids"] = _draw(model, batch, settings["new_tokens"], device)
+    return found
+
+
+def _draw(model: nn.Module, rows: int, tokens: int, device: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = forward.inner(model).get_input_embeddings().num_embeddings
+    return torch.randint(vocabulary, (rows, tokens), generator=generator).to(device)
+
+
+def _require_positions(model: nn.Module, needed: int, what: str, where: str) -> None:
+    limit = forward.max_positions(model)
+    if limit is not None and needed > limit:
+        raise PrunegridError(
+            f"{what} is {needed}", where=where, expected=f"at most the model's {limit} positions"
+        )
+
+
+WORKS = {"efficiency": generation, "passes": whole_pass}

@@ -1,0 +1,79 @@
+"""QLoRA: adapters over an NF4 (or int8) base, kept beside it or merged and quantized again.
+
+Dettmers et al. 2023, arXiv 2305.14314: NF4, double quantization, adapters on all linears of a
+block. Deviations: the adapter's product is under the pruning mask
+(`prunegrid.models.masked_lora`); the weights that are not quantized stay in the artifact's dtype;
+no paged optimizer; the product is taken with the dequantized weight in the compute dtype, on CPU
+and CUDA alike.
+
+Merged, the dequantized base and the product are summed, under the mask, and quantized again. The
+grid of NF4 (a scale for 64 weights) rounds the product: what that costs is measured as the loss of
+the tuning rows before and after. Linears without an adapter keep their base's very codes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.finetuning import adapters, training
+from prunegrid.models import checkpoint, loading, masked_lora, quantized, split_checkpoint
+
+if TYPE_CHECKING:
+    from prunegrid.finetuning.context import Context
+
+TRAINS = True
+# fmt: off
+KEYS = (
+    "sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant",
+)
+# fmt: on
+ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
+PLAIN = {"adapter": ()}
+MEMORY = 10
+HELD = 4
+
+
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the folder of packed weights written, read back."""
+    parent, way = context.checkpoint, settings["adapter"]
+    tokenizer, pattern = parent.tokenizer, parent.record["pattern"]
+    names = context.targets()
+    # The plain model was attested and gave the masks; the base is quantized from its files.
+    context.checkpoint = None
+    del parent
+    base = quantized.quantize(
+        context.folder, context.device, settings["quantization"], settings["double_quant"]
+    )
+    with loading.computing_in(base, settings["autocast"]):
+        model, facts = adapters.train(context, base, names, settings)
+    if way in adapters.BESIDE:
+        return facts, split_checkpoint.save(
+            model, tokenizer, context.out, pattern, extent=context.extent
+        )
+    loss = adapters.tuning_loss(model, context)
+    packed = quantized.quantize_again(
+        context.folder,
+        summed(model, context.masks),
+        context.out / "summed",
+        context.device,
+        settings,
+    )
+    adapters.record_merge(context, loss, adapters.tuning_loss(packed, context))
+    return facts, split_checkpoint.save(
+        packed, tokenizer, context.out, pattern, adapter="merged", extent=context.extent
+    )
+
+
+@torch.no_grad()
+def summed(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return base + product of every adapted linear under its mask, [d_out, d_in] on the CPU."""
+    sums = {}
+    for name, layer in masked_lora.layers(model).items():
+        weight = layer.base_weight().float() + layer.delta().float()
+        if masks:
+            weight.mul_(masks[name].to(weight.device))
+        sums[name] = weight.cpu()
+    return sums

@@ -1,0 +1,110 @@
+"""Full fine-tuning of an encoder-decoder: documents through the encoder, their summaries learned.
+
+The loop is every strategy's. It trains on rows that are a prompt followed by a response; while it
+runs, the model's forward takes such rows apart: the prompt, with an EOS behind it, goes into the
+encoder, the response into the decoder behind its start token, and the logits are put where those
+of one sequence would be. So p(response | prompt) is learned, token by token (teacher forcing), and
+the prompt itself has no loss. Weights are float32 while they are trained; masks are kept as in
+`full`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning import training
+from prunegrid.finetuning.strategies.full import train_in_float32, written
+from prunegrid.models import checkpoint
+from prunegrid.models.forward import is_encoder_decoder, start_token
+
+if TYPE_CHECKING:
+    from prunegrid.finetuning.context import Context
+
+TRAINS = True
+KEYS = ("sparsity",)
+MEMORY = 16
+COPY = 4
+
+
+def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+    """Return the training facts and the plain folder written, read back.
+
+    Raises:
+        PrunegridError: the model has no encoder and decoder, or all tokens are to be learned.
+    """
+    parent = context.checkpoint
+    model = parent.model
+    if not is_encoder_decoder(model):
+        raise PrunegridError(
+            f"{type(model).__name__} is no encoder-decoder",
+            where=context.where,
+            remedy="use strategy: full",
+        )
+    if settings["loss_on"] != "response" or "window" in settings:
+        raise PrunegridError(
+            "an encoder-decoder learns responses alone",
+            where=context.where,
+            remedy="set loss_on: response, and learn a data set of summaries",
+        )
+    eos = parent.tokenizer.eos_token_id
+    for name in ("examples", "dev"):
+        rows = getattr(context, name)
+        setattr(context, name, [replace(row, prompt=[*row.prompt, eos]) for row in rows])
+    with as_one_sequence(model, eos, context.pad):
+        facts = train_in_float32(context)
+    return facts, written(context)
+
+
+@contextlib.contextmanager
+def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
+    """Let an encoder-decoder be run on rows of a prompt, its EOS, and a response.
+
+    Args:
+        eos: ends each prompt: the first of a row.
+        pad: fills batches.
+    """
+    own, start = model.forward, start_token(model)
+
+    def joint(
+        input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False
+    ) -> SimpleNamespace:
+        lengths = attention_mask.sum(-1)
+        rows = [ids[len(ids) - n :] for ids, n in zip(input_ids, lengths.tolist(), strict=True)]
+        cuts = [int((row == eos).nonzero()[0]) + 1 for row in rows]
+        sources = [row[:cut] for row, cut in zip(rows, cuts, strict=True)]
+        # What is predicted behind the last token is of no use, so the decoder is not given it.
+        first = torch.full((1,), start, device=input_ids.device)
+        targets = [torch.cat([first, row[cut:-1]]) for row, cut in zip(rows, cuts, strict=True)]
+        out = own(
+            input_ids=_padded(sources, pad),
+            attention_mask=_padded([torch.ones_like(source) for source in sources], 0),
+            decoder_input_ids=_padded(targets, pad),
+            use_cache=use_cache,
+        ).logits
+        # The logits of a column predict the next one: those behind `start` stand on the EOS.
+        width = input_ids.shape[1]
+        lines = []
+        for logits, target in zip(out, targets, strict=True):
+            empty = logits.new_zeros(width - 1 - len(target), logits.shape[-1])
+            last = logits.new_zeros(1, logits.shape[-1])
+            lines.append(torch.cat([empty, logits[: len(target)], last]))
+        return SimpleNamespace(logits=torch.stack(lines))
+
+    model.forward = joint
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _padded(rows: list[Tensor], pad: int) -> Tensor:
+    """Return rows as one tensor [rows, longest], padded on the right."""
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)

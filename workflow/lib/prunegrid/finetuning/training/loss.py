@@ -1,0 +1,57 @@
+"""The loss: cross entropy (nats) of the scored tokens, summed, or its mean over held-out rows."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunegrid.finetuning.training.token_batches import IGNORED, Example, collate, scored
+from prunegrid.models.forward import forward_parameters
+
+
+def summed_loss(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """Return the summed cross entropy (nats) of the labels that are not IGNORED."""
+    accepted = forward_parameters(model)
+    inputs = {name: t for name, t in inputs.items() if name in accepted}
+    first = int((labels != IGNORED).any(0).to(torch.uint8).argmax())
+    # The logits of column j predict column j + 1; the last column predicts nothing.
+    keep = labels.shape[1] - max(first - 1, 0)
+    if "logits_to_keep" in accepted:
+        inputs["logits_to_keep"] = keep
+    logits = model(**inputs, use_cache=False).logits[:, -keep:][:, :-1]
+    targets = labels[:, -keep:][:, 1:]
+    picked = targets != IGNORED
+    return F.cross_entropy(logits[picked].float(), targets[picked], reduction="sum")
+
+
+def mean_loss(
+    model: nn.Module, examples: list[Example], settings: dict, pad: int, device: str
+) -> float:
+    """Return the mean cross entropy (nats) over all scored tokens of some rows.
+
+    Without dropout and gradients; it draws nothing, and leaves the model in the mode it was in.
+    """
+    training, size = model.training, settings["batch_size"]
+    total, count = 0.0, 0
+    # Rows of like length share a batch, so that few pads are computed.
+    examples = sorted(examples, key=len, reverse=True)
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(examples), size):
+            rows = examples[start : start + size]
+            inputs, labels = collate(rows, pad, settings["loss_on"], device)
+            with casting(settings, device):
+                total += float(summed_loss(model, inputs, labels))
+            count += scored(labels)
+    model.train(training)
+    return total / count
+
+
+def casting(settings: dict, device: str) -> AbstractContextManager:
+    """Return the context of a forward pass: bfloat16 by autocast where the settings say so."""
+    if settings["autocast"] == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)

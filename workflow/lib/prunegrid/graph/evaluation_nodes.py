@@ -1,0 +1,135 @@
+"""What is measured of a cell's weights: the nodes that the rows of a table are read from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunegrid.config.cells import Cell
+from prunegrid.config.families import fits
+from prunegrid.config.selectors import is_timed
+from prunegrid.graph.nodes import Node
+
+if TYPE_CHECKING:
+    from prunegrid.graph.graph import Graph
+
+
+class Measures:
+    """Makes the nodes that read weights and change none.
+
+    Args:
+        graph: holds the nodes, those of models and data too.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.config, self.slices = graph, graph.config, graph.slices
+
+    def of(self, study_name: str, cell: Cell, weights: Node) -> dict[str, Any]:
+        """Return a cell's texts, perplexities, tasks, efficiency and census, as its plan has them.
+
+        An evaluation that does not fit the family of the cell's model is left out.
+        """
+        study = self.config.profile("studies", study_name)
+        texts, perplexities, tasks = {}, {}, {}
+        for name in study.evaluations:
+            evaluation = self.config.profile("evaluations", name)
+            if not fits(evaluation, self.config.profile("models", cell.model).task):
+                continue
+            if evaluation.kind == "classification":
+                tasks[name] = self.classification(name, weights)
+            elif evaluation.kind == "tasks":
+                tasks |= {task: self.task(name, task, weights) for task in evaluation.tasks}
+            elif evaluation.kind == "perplexity":
+                perplexities[name] = self.perplexity(name, weights)
+            elif evaluation.kind == "translation":
+                texts[name] = self.translation(name, cell.seed, weights)
+            else:
+                texts |= {
+                    split: self.text(name, cell, split, weights) for split in evaluation.splits
+                }
+        efficiency = None
+        if study.efficiency and is_timed(study, cell):
+            efficiency = self.efficiency(study.efficiency, weights)
+        census = self.census(study_name, weights) if study.kind == "census" else None
+        return {
+            "texts": texts,
+            "perplexities": perplexities,
+            "tasks": tasks,
+            "efficiency": efficiency,
+            "census": census,
+        }
+
+    def _node(self, stage: str, does: str, weights: Node, settings: dict, **parents: Node) -> Node:
+        label = f"{weights.label.removeprefix('model ')} > {does}"
+        return self.graph.node(stage, label, settings, {"weights": weights, **parents})
+
+    def text(self, name: str, cell: Cell, split: str, weights: Node) -> tuple[Node, Node]:
+        """Return the nodes that let weights write for a split of the cell's data, and score it."""
+        settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
+        data = self.graph.data(cell.dataset)
+        made = self._node("predictions", f"generate {split}", weights, settings, data=data)
+        return made, self.scores(name, made, cell.dataset, split)
+
+    def translation(self, name: str, seed: int | None, weights: Node) -> tuple[Node, Node]:
+        """Return the nodes that let weights translate a split, and score it."""
+        evaluation = self.config.profile("evaluations", name)
+        data = self.graph.data(evaluation.dataset)
+        settings = self.slices.translation(name, seed)
+        made = self._node("translations", f"generate {name}", weights, settings, data=data)
+        return made, self.scores(name, made, evaluation.dataset, evaluation.split)
+
+    def perplexity(self, name: str, weights: Node) -> Node:
+        """Return the node that lets weights read a text."""
+        data = self.graph.data(self.config.profile("evaluations", name).dataset)
+        return self._node("perplexity", name, weights, self.slices.perplexity(name), data=data)
+
+    def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
+        """Return the node that asks weights the items of a task."""
+        profile = self.config.profile("tasks", name)
+        splits = filter(None, (profile.split, profile.shots_from))
+        data = self.graph.part(profile.dataset, *splits)
+        return self._node(
+            "tasks", name, weights, self.slices.task(name, evaluation_name), data=data
+        )
+
+    def classification(self, name: str, weights: Node) -> Node:
+        """Return the node that tunes a head on weights, and asks it."""
+        profile = self.config.profile("evaluations", name)
+        data = self.graph.part(profile.dataset, profile.learn, profile.split)
+        settings = self.slices.classification(name)
+        return self._node("classification", name, weights, settings, data=data)
+
+    def efficiency(self, name: str, weights: Node) -> Node:
+        """Return the node that times weights, beside the untouched model where they are others."""
+        stage = "passes" if self.config.profile("efficiency", name).passes else "efficiency"
+        dense = _untouched(weights)
+        beside = {} if dense is weights else {"dense": dense}
+        return self._node(stage, stage, weights, self.slices.efficiency(name), **beside)
+
+    def census(self, study_name: str, weights: Node) -> Node:
+        """Return the node that counts weights by their size."""
+        return self._node("census", "census", weights, self.slices.census(study_name))
+
+    def baseline(self, name: str, baseline: str, dataset: str, split: str) -> tuple[Node, Node]:
+        """Return the nodes that make the texts of a baseline without a model, and score them."""
+        settings, roots = self.slices.baseline(name, baseline, dataset, split)
+        label = f"{dataset} {baseline} > generate {split}"
+        parents = {"data": self.graph.data(dataset)}
+        made = self.graph.node("baseline", label, settings, parents, roots)
+        return made, self.scores(name, made, dataset, split)
+
+    def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
+        """Return the node that scores predictions by the metrics of an evaluation."""
+        evaluation = self.config.profile("evaluations", evaluation_name)
+        settings, models, roots, packages = self.slices.scores(evaluation.metrics, dataset, split)
+        parents = {"predictions": predictions}
+        parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
+        parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
+        label = predictions.label.replace("generate", "score")
+        return self.graph.node("scores", label, settings, parents, roots, packages)
+
+
+def _untouched(weights: Node) -> Node:
+    """Return the model that a chain begins with."""
+    while weights.stage != "model":
+        weights = weights.parents["weights"]
+    return weights

@@ -1,0 +1,290 @@
+"""Each step's own slice of the config: exactly what it reads, in plain builtins, nothing more.
+
+What stands here enters a step's key, so a key that a step does not read must not stand here: it
+would rerun the step for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.keys import digest
+from prunegrid.common import plugins
+from prunegrid.common.precision import AUTO
+from prunegrid.config import mixtures, profiles
+from prunegrid.config.load import Config
+from prunegrid.config.sources import format_of, parse_source
+from prunegrid.config.steps import OF_STRUCTURED, structured_settings
+
+
+class Slices:
+    """The slices of a config's profiles.
+
+    Args:
+        config: the validated config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def _source(self, profile: Any) -> dict[str, Any]:
+        source = parse_source(profile.source, self.config.base)
+        if source["kind"] == "hf":
+            source["revision"] = profile.revision or "main"
+        elif source["kind"] == "local":
+            source["digest"] = path_digest(Path(source["path"]))
+        return source
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Return the slice of a model: its source, the dtype, the task."""
+        profile = self.config.profile("models", name)
+        source = self._source(profile)
+        if source["kind"] == "pypi":
+            source |= {"file": profile.file, "sha256": profile.sha256}
+        elif source["kind"] == "random":
+            source |= {"config": profile.config, "seed": profile.seed}
+        elif source["kind"] == "hf" and profile.file:
+            source["file"] = profile.file
+        if profile.note:
+            source["note"] = profile.note
+        if profile.parameters:
+            source["parameters"] = int(profile.parameters)
+        settings = {"source": source, "dtype": self.config.dtype, "task": profile.task}
+        return settings if profile.tokenizer else settings | {"tokenizer": False}
+
+    def data(self, name: str) -> dict[str, Any]:
+        """Return the slice of a data set: its source, columns and splits; not its prompt."""
+        profile = self.config.profile("datasets", name)
+        source = self._source(profile)
+        for key in ("files", "sha256", "subset"):
+            if getattr(profile, key) is not None:
+                source[key] = getattr(profile, key)
+        form = profile.format
+        if form is None and source["kind"] != "hf":
+            files = profile.files or profile.source
+            form = format_of(next(iter(files.values())) if isinstance(files, dict) else files)
+        return {
+            "source": source,
+            "kind": profile.kind,
+            "format": form,
+            "columns": dict(profile.columns),
+            "splits": dict(profile.splits),
+        }
+
+    def rows(self, name: str, splits: Sequence[str]) -> dict[str, Any]:
+        """Return the slice of some splits of a data set of kind rows."""
+        whole = self.data(name)
+        return {
+            "source": whole["source"],
+            "format": whole["format"],
+            "splits": {split: whole["splits"][split] for split in splits},
+        }
+
+    def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, what is barred.
+
+        Names of data sets are not in it: their artifacts are its parents.
+        """
+        profile = self.config.profile("datasets", name)
+        mixture = profile.mixture
+        settings: dict[str, Any] = {"parts": {}, "against": [], "splits": dict(profile.splits)}
+        settings |= {"rows": mixture.rows, "leaks": mixture.leaks, "seed": self.config.seed}
+        members = {}
+        for label, part in mixture.parts.items():
+            body = part.model_dump(exclude={"dataset"})
+            settings["parts"][label] = body | self._known_by(part.dataset)
+            members[f"parts.{label}"] = (part.dataset, part.split)
+        for dataset, split in mixtures.evaluated_splits(self.config, mixture.against):
+            members[f"against.{len(settings['against'])}"] = (dataset, split)
+            settings["against"].append({"split": split, **self._known_by(dataset)})
+        return settings, members
+
+    def _known_by(self, name: str) -> dict[str, Any]:
+        """Return what a row of a data set is known by in the leak check.
+
+        Its columns; and the source, since an id says something of rows of the same one only.
+        """
+        profile = self.config.profile("datasets", name)
+        source = {k: v for k, v in self.data(name)["source"].items() if k not in ("path", "note")}
+        return {
+            "of": digest(source),
+            "id": mixtures.id_column(profile),
+            "text": mixtures.text_columns(profile),
+        }
+
+    def prompt(self, dataset: str) -> dict[str, Any]:
+        """Return how a data set's documents become prompts; those of a mixture are whole ones."""
+        profile = self.config.profile("datasets", dataset)
+        return {
+            "template": profile.prompt if profile.mixture is None else "{document}",
+            "chat": profile.chat,
+            "end": profile.end,
+            "max_words": profile.max_words,
+            "max_tokens": profile.max_tokens,
+        }
+
+    def _template(self, dataset: str) -> dict[str, Any]:
+        """Return what of `prompt` is read where no causal model is asked."""
+        prompt = self.prompt(dataset)
+        return {key: prompt[key] for key in ("template", "max_words")}
+
+    def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
+        profile = self.config.profile("calibration", name)
+        return {**profile.model_dump(exclude={"dataset"}), "seed": self._seed(seed)}
+
+    def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a pruning step, the method's own settings filled in."""
+        facts = plugins.facts_for(profile.method, profile.pattern)
+        if profile.pattern == "structured":
+            settings = {**facts["SETTINGS"], **structured_settings(profile)}
+            return settings | ({"seed": self._seed(seed)} if facts["DRAWS"] else {})
+        unused = {"calibration", *OF_STRUCTURED}
+        settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
+        if profile.update:
+            known = plugins.update_facts(profile.update)["SETTINGS"]
+            settings["update_settings"] = {**known, **profile.update_settings}
+        known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
+        settings["allocation_settings"] = {**known, **profile.allocation_settings}
+        if facts["DRAWS"]:
+            settings["seed"] = self._seed(seed)
+        return settings
+
+    def finetune(
+        self, profile: profiles.Finetune, dataset: str, seed: int | None
+    ) -> dict[str, Any]:
+        """Return the slice of a fine-tuning step, without the keys of other strategies."""
+        facts = plugins.strategy_facts(profile.strategy)
+        unused = profile.unused() | {"calibration", "window"}
+        settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
+        if "adapter" in settings:
+            settings["adapter"] = profile.way
+        if not facts["TRAINS"]:
+            return settings
+        if profile.autocast == AUTO:
+            settings["autocast"] = self.config.resolved_dtype
+        return {
+            **settings,
+            **self._learned(profile, dataset),
+            "seed": self._seed(seed),
+        }
+
+    def _learned(self, profile: profiles.Finetune, dataset: str) -> dict[str, Any]:
+        """Return how a data set becomes examples: windows of its text, or prompts and summaries."""
+        found = self.config.profile("datasets", dataset)
+        if found.kind == "text":
+            return {"window": profile.window, "column": "text"}
+        return {"prompt": self.prompt(dataset), "max_summary_tokens": found.max_summary_tokens}
+
+    def predictions(self, name: str, dataset: str, split: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of generation; the seed is in it only where tokens are sampled."""
+        evaluation = self.config.profile("evaluations", name)
+        generation = self.config.profile("generation", evaluation.generation)
+        settings = {
+            "split": split,
+            "rows": evaluation.rows,
+            "prompt": self.prompt(dataset),
+            **generation.model_dump(),
+        }
+        if generation.do_sample:
+            settings["seed"] = self._seed(seed)
+        return settings
+
+    def baseline(
+        self, name: str, baseline: str, dataset: str, split: str
+    ) -> tuple[dict[str, Any], tuple]:
+        """Return the slice of a baseline and the module that makes it.
+
+        The prompt is in it only where the baseline reads it, the seed only where it draws.
+        """
+        evaluation = self.config.profile("evaluations", name)
+        profile = evaluation.baselines[baseline]
+        facts = plugins.baseline_facts(profile.method)
+        settings = {
+            **facts["SETTINGS"],
+            **(profile.model_extra or {}),
+            "baseline": profile.method,
+            "split": split,
+            "rows": evaluation.rows,
+        }
+        if "prompt" in facts["READS"]:
+            settings["prompt"] = self._template(dataset)
+        if facts["DRAWS"]:
+            settings["seed"] = self.config.seed
+        return settings, (f"prunegrid.evaluation.baselines.{profile.method}",)
+
+    def scores(
+        self, names: list[str], dataset: str, split: str
+    ) -> tuple[dict[str, Any], dict[str, str], tuple, tuple]:
+        """Return (settings, {metric: model name}, files, packages) of a list of metrics.
+
+        The split is in it only where a metric reads the documents, and the prompt's template only
+        where one reads that.
+        """
+        settings, models, roots, packages, reads = {}, {}, [], [], set()
+        for name in names:
+            profile = self.config.profile("metrics", name)
+            path = plugins.metric_file(profile.module, self.config.base)
+            facts = plugins.metric_facts(profile.module, self.config.base) or {}
+            reads |= set(facts.get("READS", ()))
+            settings[name] = {**facts.get("SETTINGS", {}), **(profile.model_extra or {})}
+            settings[name]["module"] = profile.module if path is None else path.stem
+            if profile.model:
+                models[name] = profile.model
+            packages += plugins.metric_packages(profile.module, self.config.base)
+            if path is not None:
+                settings[name]["path"] = str(path)
+                roots.append(path)
+        read: dict[str, Any] = {"split": split} if "document" in reads else {}
+        if "template" in reads:
+            prompt = self.prompt(dataset)
+            read["template"] = f"{prompt['template']}\n{prompt['end']}"
+        return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
+
+    def perplexity(self, name: str) -> dict[str, Any]:
+        """Return the slice of a perplexity."""
+        profile = self.config.profile("evaluations", name)
+        kind = self.config.profile("datasets", profile.dataset).kind
+        column = "text" if kind == "text" else "document"
+        return {**profile.model_dump(exclude={"kind", "dataset"}), "column": column}
+
+    def task(self, name: str, evaluation_name: str) -> dict[str, Any]:
+        """Return the slice of a task in an evaluation."""
+        profile = self.config.profile("tasks", name)
+        evaluation = self.config.profile("evaluations", evaluation_name)
+        return {
+            **profile.model_dump(exclude={"dataset"}),
+            "task": profile.task or name,
+            "batch_size": evaluation.batch_size,
+            "cache_dequantized": evaluation.cache_dequantized,
+        }
+
+    def classification(self, name: str) -> dict[str, Any]:
+        """Return the slice of a classification; its head and order are drawn from the seed."""
+        profile = self.config.profile("evaluations", name)
+        return {**profile.model_dump(exclude={"kind", "dataset"}), "seed": self.config.seed}
+
+    def translation(self, name: str, seed: int | None) -> dict[str, Any]:
+        """Return the slice of a translation; the seed is in it only where tokens are sampled."""
+        profile = self.config.profile("evaluations", name)
+        generation = self.config.profile("generation", profile.generation)
+        return {
+            **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
+            **generation.model_dump(),
+            "prompt": self._template(profile.dataset),
+            **({"seed": self._seed(seed)} if generation.do_sample else {}),
+        }
+
+    def efficiency(self, name: str) -> dict[str, Any]:
+        """Return the slice of a timing."""
+        return self.config.profile("efficiency", name).model_dump(exclude={"passes"})
+
+    def census(self, name: str) -> dict[str, Any]:
+        """Return the slice of a study's census: its edges; how they are shown is the table's."""
+        return {"edges": list(self.config.profile("studies", name).edges)}
+
+    def _seed(self, seed: int | None) -> int:
+        return self.config.seed if seed is None else seed

@@ -1,0 +1,1 @@
+"""Models: load, read and write them; their blocks, their zeros, their digests."""

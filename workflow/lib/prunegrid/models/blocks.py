@@ -1,0 +1,223 @@
+"""Where a model's blocks and their linears are, found by structure and never by model name.
+
+Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
+lists in `_no_split_modules` settle doubts); an encoder-decoder has two such lists, and its blocks
+are the encoder's, then the decoder's. Prunable are the linears inside blocks, those of
+cross-attention too; embeddings (T5's of relative positions is inside a block), the head, norms,
+biases and anything outside a block (OPT-350m's projections) are not.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.forward import is_encoder_decoder
+
+# The group of the linears outside the blocks that a profile includes.
+OUTSIDE = "(outside the blocks)"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A model's blocks in the order in which they run, an encoder's before its decoder's.
+
+    Attributes:
+        names: module names.
+        modules: the block modules.
+        linears: block name → full linear name → module.
+        outside: full linear name → module of the linears outside the blocks that were asked for.
+    """
+
+    names: list[str]
+    modules: list[nn.Module]
+    linears: dict[str, dict[str, nn.Module]]
+    outside: dict[str, nn.Module] = field(default_factory=dict)
+
+    def groups(self) -> dict[str, dict[str, nn.Module]]:
+        """Return the linears by block, those outside under the name OUTSIDE, last."""
+        return {**self.linears, OUTSIDE: self.outside} if self.outside else dict(self.linears)
+
+
+def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
+    """Return the blocks of a model and their linears.
+
+    Args:
+        model: as loaded by transformers.
+        include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
+
+    Raises:
+        PrunegridError: no list of blocks, more than the model's kind has (two for an
+            encoder-decoder, else one), weights in them that are not linears, or a pattern of
+            `include` that names no linear outside.
+    """
+    found = _repeated_lists(model)
+    hinted = set(getattr(model, "_no_split_modules", None) or ())
+    chosen = [
+        name for name, blocks in found.items() if all(type(b).__name__ in hinted for b in blocks)
+    ] or list(found)
+    _require_understood(model, {name: found[name] for name in chosen})
+    named = {
+        f"{parent}.{index}": module
+        for parent in chosen
+        for index, module in enumerate(found[parent])
+    }
+    linears = {
+        name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
+        for name, block in named.items()
+    }
+    for name, block in named.items():
+        _require_linear_weights(name, block, linears[name])
+    return Blocks(list(named), list(named.values()), linears, _outside(model, linears, include))
+
+
+def _outside(
+    model: nn.Module, linears: Mapping[str, Mapping[str, nn.Module]], include: Iterable[str]
+) -> dict[str, nn.Module]:
+    """Return full name → module of the linears outside the blocks that patterns name."""
+    inside = {name for group in linears.values() for name in group}
+    others = {n: m for n, m in linears_of(model).items() if n not in inside} if include else {}
+    chosen = set()
+    for pattern in include:
+        matching = fnmatch.filter(others, pattern)
+        if not matching:
+            raise PrunegridError(
+                f"include pattern '{pattern}' names no linear",
+                where=type(model).__name__,
+                expected=f"one of those outside the blocks: {sorted(others)}",
+            )
+        chosen.update(matching)
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    for name in chosen:
+        if embeddings is not None and others[name].weight is getattr(embeddings, "weight", None):
+            raise PrunegridError(
+                f"include names {name}, whose weight is that of the embeddings",
+                where=type(model).__name__,
+                remedy="leave it out: to prune it would prune the embeddings",
+            )
+    return {name: module for name, module in others.items() if name in chosen}
+
+
+def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> None:
+    """Check that there are as many lists of blocks as a model of its kind has, all different."""
+    where = type(model).__name__
+    if not lists:
+        raise PrunegridError(
+            f"no blocks can be found; its lists of modules are {_listing(model) or 'none'}",
+            where=where,
+            expected="a ModuleList that repeats one class of block with linears inside",
+            remedy="use a transformer of the transformers library",
+        )
+    two = is_encoder_decoder(model)
+    if len(lists) > 1 + two:
+        sizes = ", ".join(f"{name} ({len(blocks)} blocks)" for name, blocks in lists.items())
+        raise PrunegridError(
+            f"{len(lists)} lists of blocks were found: {sizes}",
+            where=where,
+            expected="an encoder's and a decoder's" if two else "one, as it is no encoder-decoder",
+            remedy="this architecture is not supported",
+        )
+    modules = [module for blocks in lists.values() for module in blocks]
+    if len({id(module) for module in modules}) < len(modules):
+        raise PrunegridError(
+            "one block is used more than once",
+            where=f"{where}.{', '.join(lists)}",
+            expected="blocks with weights of their own",
+            remedy="this architecture is not supported",
+        )
+
+
+def prunable(model: nn.Module, *, include: Iterable[str] = ()) -> dict[str, nn.Module]:
+    """Return full name → linear for every prunable linear, in the order of the blocks.
+
+    Args, Raises: see `find_blocks`.
+    """
+    groups = find_blocks(model, include=include).groups().values()
+    return {name: linear for linears in groups for name, linear in linears.items()}
+
+
+def oriented(module: nn.Module) -> Tensor:
+    """Return a linear's weight as a detached view [d_out, d_in] that shares its memory.
+
+    GPT-2's Conv1D stores [d_in, d_out]: its view is the transpose.
+    """
+    weight = module.weight.detach()
+    return weight.t() if is_transposed(module) else weight
+
+
+def weights_in_memory(linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the weights [d_out, d_in] of linears that are in memory, by the same names."""
+    return {name: oriented(module) for name, module in linears.items()}
+
+
+def linears_of(module: nn.Module) -> dict[str, nn.Module]:
+    """Return name → linear (Linear or Conv1D with a 2-D weight) inside `module`, in its order."""
+    return {
+        name: child
+        for name, child in module.named_modules()
+        if name
+        and (isinstance(child, nn.Linear) or is_transposed(child))
+        and child.weight.dim() == 2
+    }
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether it computes x @ W + b, with W [d_in, d_out], as transformers' Conv1D does."""
+    # By name, so that what only counts weights need not import all of transformers.
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def _repeated_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Return name → ModuleList whose children may be blocks; lists inside of those are left out."""
+    hinted = set(getattr(model, "_no_split_modules", None) or ())
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        if any(name.startswith(f"{outer}.") for outer in found):
+            continue
+        classes = {type(child).__name__ for child in module}
+        if (len(classes) == 1 or classes <= hinted) and all(linears_of(c) for c in module):
+            found[name] = module
+    return found
+
+
+def _listing(model: nn.Module) -> str:
+    return ", ".join(
+        f"{name} ({', '.join(sorted({type(child).__name__ for child in module}))})"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+    )
+
+
+def _require_linear_weights(name: str, block: nn.Module, linears: dict[str, nn.Module]) -> None:
+    """Check that most of a block's weights are in linears (fused expert tensors are not)."""
+    inside = {id(linear.weight) for linear in linears.values()}
+    matrices = {key: p for key, p in block.named_parameters() if p.dim() > 1}
+    other = {key: p.numel() for key, p in matrices.items() if id(p) not in inside}
+    if sum(other.values()) * 2 > sum(p.numel() for p in matrices.values()):
+        largest = sorted(other, key=other.__getitem__)[-3:]
+        raise PrunegridError(
+            f"most of the block's weights are not in linears: {', '.join(largest)}",
+            where=name,
+            expected="weights in nn.Linear or Conv1D",
+            remedy="this architecture is not supported",
+        )
+
+
+def first_tensor(output: Tensor | tuple) -> Tensor:
+    """Return the hidden states [batch, tokens, d] that a block gives, alone or first in a tuple."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple) and output and isinstance(output[0], torch.Tensor):
+        return output[0]
+    raise PrunegridError(
+        f"a block returns {type(output).__name__}",
+        expected="a tensor of hidden states, or a tuple that begins with one",
+        remedy="this architecture is not supported",
+    )

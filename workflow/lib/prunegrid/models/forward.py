@@ -1,0 +1,91 @@
+"""How a model is run on a calibration window: by what its forward takes, never by its name.
+
+Decoders and encoders are given the window as it is. An encoder-decoder's encoder is given the
+window and its decoder the same window shifted right by one, its start token first: so both stacks
+see `length` tokens of the text, as in training on copies of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.errors import PrunegridError
+
+
+def run_window(model: nn.Module, window: Tensor) -> Any:
+    """Return what the model gives for int64 [1, length] tokens, computed without a cache.
+
+    Raises:
+        PrunegridError: an encoder-decoder does not say which token its decoder starts with.
+    """
+    taken = inspect.signature(model.forward).parameters
+    arguments: dict[str, Any] = {}
+    if "use_cache" in taken:
+        arguments["use_cache"] = False
+    if is_encoder_decoder(model) and "decoder_input_ids" in taken:
+        start = torch.full_like(window[:, :1], start_token(model))
+        arguments["decoder_input_ids"] = torch.cat([start, window[:, :-1]], dim=1)
+    return model(window, **arguments)
+
+
+def is_encoder_decoder(model: nn.Module) -> bool:
+    """Return whether the model's config says that it has an encoder and a decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model is: of one whose blocks are not in memory, where the rest of it is."""
+    return next(p.device for p in model.parameters() if p.device.type != "meta")
+
+
+def max_positions(model: nn.Module) -> int | None:
+    """Return how many tokens the model has positions for; None where its config sets no limit.
+
+    A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
+    rows stand for no token.
+    """
+    total = getattr(model.config, "max_position_embeddings", None)
+    if total is None:
+        return None
+    for name, module in model.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.num_embeddings == total
+            and module.padding_idx is not None
+        ):
+            return total - module.padding_idx - 1
+    return total
+
+
+def start_token(model: nn.Module) -> int:
+    """Return the token that a decoder begins with, of an encoder-decoder.
+
+    Raises:
+        PrunegridError: the model's config names none.
+    """
+    for fact in ("decoder_start_token_id", "bos_token_id"):
+        for owner in (model.config, getattr(model, "generation_config", None)):
+            token = getattr(owner, fact, None)
+            if isinstance(token, int):
+                return token
+    raise PrunegridError(
+        "the decoder's first token is not known",
+        where=type(model).__name__,
+        expected="decoder_start_token_id in the model's config",
+        remedy="add it to config.json",
+    )
+
+
+def forward_parameters(model: nn.Module) -> set[str]:
+    """Return the names that the model's forward takes (of the base model below an adapter)."""
+    return set(inspect.signature(inner(model).forward).parameters)
+
+
+def inner(model: nn.Module) -> Any:
+    """Return the transformers model below an adapter's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

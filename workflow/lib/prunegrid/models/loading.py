@@ -1,0 +1,207 @@
+"""Which class of transformers a model is of, and how one is read from a plain folder.
+
+The one table of this program that knows kinds of models: what a config's `architectures` end in,
+and the task that a profile names. Nothing in it says how a kind is pruned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prunegrid.common import timing_guard
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.gc_pause import importing
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of model.
+
+    Attributes:
+        task: as profiles name it; None for a kind that can be read but not asked for.
+        auto: transformers' auto class.
+        endings: of the class names in `architectures`; () fits any.
+        title: for errors.
+    """
+
+    task: str | None
+    auto: str
+    endings: tuple[str, ...]
+    title: str
+
+
+KINDS = (
+    Kind(
+        "causal-lm",
+        "AutoModelForCausalLM",
+        ("ForCausalLM", "LMHeadModel"),
+        "a causal language model",
+    ),
+    Kind(
+        "seq2seq-lm",
+        "AutoModelForSeq2SeqLM",
+        ("ForConditionalGeneration", "ForSeq2SeqLM", "WithLMHeadModel"),
+        "an encoder-decoder language model",
+    ),
+    Kind("masked-lm", "AutoModelForMaskedLM", ("ForMaskedLM",), "a masked language model"),
+    Kind(
+        None,
+        "AutoModelForSequenceClassification",
+        ("ForSequenceClassification",),
+        "a classifier",
+    ),
+    Kind("encoder", "AutoModel", (), "an encoder"),
+)
+TASKS = tuple(kind.task for kind in KINDS if kind.task)
+
+
+def of_task(task: str) -> Kind:
+    """Return the kind that a profile's task names."""
+    return next(kind for kind in KINDS if kind.task == task)
+
+
+def is_of(kind: Kind, architectures: Iterable[str]) -> bool:
+    """Return whether one of the class names is of the kind."""
+    return not kind.endings or any(str(name).endswith(kind.endings) for name in architectures)
+
+
+def import_models() -> None:
+    """Import what every config and model of transformers needs (two thirds of a step's start)."""
+    with importing("transformers.modeling_utils"):
+        from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401
+
+
+def read_config(folder: Path):
+    """Return transformers' config of a folder."""
+    import_models()
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def auto_class(kind: Kind):
+    """Return transformers' auto class of a kind, with its `from_config` and `from_pretrained`."""
+    import_models()
+    import transformers
+
+    return getattr(transformers, kind.auto)
+
+
+def kind_of(config) -> Kind:
+    """Return the kind of a config: the first that its `architectures` fit and that knows it.
+
+    A config without `architectures` is taken for a causal language model.
+    """
+    names = config.architectures or ["ForCausalLM"]
+    return next(
+        kind
+        for kind in KINDS
+        if is_of(kind, names)
+        and (not kind.endings or type(config) in auto_class(kind)._model_mapping)
+    )
+
+
+def skeleton(folder: Path) -> nn.Module:
+    """Return the model of a folder's config without its weights, on the meta device."""
+    config = read_config(folder)
+    with torch.device("meta"):
+        return auto_class(kind_of(config)).from_config(config, trust_remote_code=False)
+
+
+def names_in_model(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
+    """Return {name in the files: name in the model} of a folder that `save_pretrained` wrote.
+
+    transformers saves some models under the names that their first releases had (GPT-NeoX's head).
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, apply_renamings
+
+    rules = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    known = model.state_dict().keys()
+    return {name: name if name in known else apply_renamings(name, rules) for name in stored}
+
+
+def read_model(folder: Path) -> nn.Module:
+    """Return the model of a folder of config and safetensors, in eval mode on the CPU.
+
+    It is read as what it is saved as: with its head, where it has one.
+
+    Raises:
+        PrunegridError: tensors are missing from the files, or of another shape than the config's.
+    """
+    timing_guard.require_stopped("weights are read", str(folder))
+    config = read_config(folder)
+    # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
+    model, found = auto_class(kind_of(config)).from_pretrained(
+        folder,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if found.get(fault):
+            raise PrunegridError(
+                f"{fault.replace('_', ' ')}: {sorted(map(str, found[fault]))[:3]}",
+                where=str(folder),
+                expected="exactly the tensors that its config.json describes",
+                remedy="the folder is incomplete or of another model: make or download it again",
+            )
+    return model.eval()
+
+
+def compute_in(model: nn.Module, dtype: str) -> nn.Module:
+    """Return the model with its floating-point tensors in a wider dtype, changed in place.
+
+    Packed weights stay packed: they are dequantized to the dtype of what they multiply. Nothing is
+    narrowed, so float32 weights stay as they are whatever is asked for.
+
+    Args:
+        dtype: "float32" or "bfloat16".
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        wider = widened(tensor.data, dtype)
+        if wider.dtype != tensor.dtype:
+            tensor.data = wider
+    return model
+
+
+@contextlib.contextmanager
+def computing_in(model: nn.Module, dtype: str) -> Iterator[None]:
+    """Let frozen weights be in a wider dtype inside the context, and as they were after it."""
+    before = {t: t.data for t in (*model.parameters(), *model.buffers())}
+    compute_in(model, dtype)
+    try:
+        yield
+    finally:
+        for tensor, data in before.items():
+            tensor.data = data
+
+
+def widened(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Return a tensor in a wider dtype; itself where it is as wide, or holds no floats."""
+    wanted = getattr(torch, dtype)
+    narrower = tensor.is_floating_point() and tensor.dtype.itemsize < wanted.itemsize
+    return tensor.to(wanted) if narrower else tensor
+
+
+def read_tokenizer(folder: Path):
+    """Return the folder's tokenizer, or None where it holds none."""
+    from transformers import AutoTokenizer
+
+    if not (Path(folder) / "tokenizer_config.json").exists():
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    # How it was loaded is no fact of the tokenizer; saved again, it must be the same file.
+    for trace in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(trace, None)
+    return tokenizer

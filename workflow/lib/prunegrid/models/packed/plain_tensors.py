@@ -1,0 +1,49 @@
+"""The tensors of a checkpoint as one plain model would hold them, adapter and 4-bit code undone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prunegrid.models import blocks
+from prunegrid.models.checkpoint import Checkpoint
+from prunegrid.models.prunable import Extent
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A checkpoint's tensors on the CPU, tied weights once.
+
+    Attributes:
+        tensors: by their names in a plain model's files.
+        linears: names of the prunable weights among them → whether it is stored as [d_in, d_out].
+    """
+
+    tensors: dict[str, Tensor]
+    linears: dict[str, bool]
+
+
+def of(loaded: Checkpoint) -> Plain:
+    """Return the tensors of a checkpoint.
+
+    Of a base in code (NF4, int8), or with an adapter beside it, a prunable linear's weight is the
+    sum that it multiplies with, base + adapter as [d_out, d_in], in the dtype of the weights that
+    are not packed: memory for all of them is taken. Else the model's own memory is shared.
+    """
+    held = loaded.tensors
+    if not any(name.startswith("base/") for name in held):
+        extent = Extent.of(loaded.record)
+        linears = {
+            f"{name}.weight": blocks.is_transposed(module)
+            for name, module in extent.linears(loaded.model).items()
+        }
+        return Plain({name: tensor.detach().cpu() for name, tensor in held.items()}, linears)
+    loaded.model.eval()  # drops sums that were kept for generation
+    sums = {name: total for name, _, total in loaded.weights()}
+    code = tuple(f"{name}.{part}" for name in sums for part in ("weight", "SCB"))
+    base = {n.removeprefix("base/"): t for n, t in held.items() if n.startswith("base/")}
+    tensors = {n: t.detach().cpu() for n, t in base.items() if not n.startswith(code)}
+    dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
+    tensors |= {f"{name}.weight": total.to(dtype).cpu() for name, total in sums.items()}
+    return Plain(tensors, dict.fromkeys((f"{name}.weight" for name in sums), False))

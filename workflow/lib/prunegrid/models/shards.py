@@ -1,0 +1,122 @@
+"""A plain folder written a block at a time, and measured a tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
+from prunegrid.models import checkpoint, weights_record
+from prunegrid.models.blocks import find_blocks, is_transposed
+from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+
+
+class ShardWriter:
+    """Writes a plain folder that differs from another in its linears, a block at a time.
+
+    Args:
+        source: the folder that all other tensors are of.
+        model: of its architecture; its weights are not looked at.
+        tokenizer: saved beside it; None saves none.
+        out: an existing folder.
+        extent: what counts as prunable.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        model: nn.Module,
+        tokenizer: Any,
+        out: Path,
+        extent: Extent = BLOCKS_ONLY,
+    ) -> None:
+        self._tensors, self._model, self._tokenizer = LazyTensors(source), model, tokenizer
+        self._out, self._extent = out, extent
+        blocks = find_blocks(model, include=extent.include)
+        # A shard a block, one for what was pruned outside of them, one for the rest.
+        self._total = len(blocks.names) + bool(blocks.outside) + 1
+        self._places: dict[str, str] = {}
+        self._shards = self._bytes = 0
+
+    def add_block(self, block: str, linears: Mapping[str, Tensor]) -> None:
+        """Write a block's shard.
+
+        Args:
+            block: its name, or OUTSIDE.
+            linears: the new weights [d_out, d_in] by full linear name, and biases [1, d_out]; the
+                others stay.
+        """
+        tensors = {n: self._tensors[n] for n in self._tensors if n.startswith(f"{block}.")}
+        for name, weight in linears.items():
+            if name.endswith(".bias"):
+                tensors[name] = weight[0]
+                continue
+            flipped = is_transposed(self._model.get_submodule(name))
+            tensors[f"{name}.weight"] = weight.t() if flipped else weight
+        for name in tensors:  # what was computed in a wider dtype is stored as the source is
+            tensors[name] = tensors[name].to(self._tensors[name].dtype)
+        self._add(tensors)
+
+    def _add(self, tensors: Mapping[str, Tensor]) -> None:
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        size = sum(value.numel() * value.element_size() for value in plain.values())
+        artifact_folder.require_space(self._out, size + 2**20)
+        self._shards += 1
+        file = f"model-{self._shards:05}-of-{self._total:05}.safetensors"
+        save_file(plain, self._out / file, {"format": "pt"})
+        self._places |= dict.fromkeys(plain, file)
+        self._bytes += size
+
+    def finish(self, pattern: str | None, adapter: str = "none") -> dict:
+        """Return the WEIGHTS RECORD of the folder, measured on its files, after writing the rest.
+
+        Args:
+            pattern: what the model was pruned to.
+            adapter: "merged" where an adapter is part of the weights.
+        """
+        left = [name for name in self._tensors if name not in self._places]
+        self._add({name: self._tensors[name] for name in left})
+        index = {"metadata": {"total_size": self._bytes}, "weight_map": self._places}
+        file_io.write_json(self._out / "model.safetensors.index.json", index)
+        self._model.config.save_pretrained(self._out)
+        if getattr(self._model, "generation_config", None) is not None:
+            self._model.generation_config.save_pretrained(self._out)
+        if self._tokenizer is not None:
+            self._tokenizer.save_pretrained(self._out)
+        return measure(self._model, self._out, pattern, adapter, self._extent)
+
+
+def measure(
+    model: nn.Module, folder: Path, pattern: str | None, adapter: str, extent: Extent
+) -> dict:
+    """Return the WEIGHTS RECORD of a plain folder, measured on its files, a tensor at a time.
+
+    Args:
+        model: of the folder's architecture; its weights are not looked at.
+    """
+    tensors = LazyTensors(folder)
+    linears = LazyLinears(extent.linears(model), tensors, extent.biases)
+    total = nonzero = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        nonzero += int(torch.count_nonzero(tensors[name]))
+    precision = linears[next(iter(linears))].dtype
+    return weights_record.measure(
+        tensors,
+        linears,
+        pattern=pattern,
+        precision=str(precision).removeprefix("torch."),
+        adapter=adapter,
+        parameters=total,
+        nonzero=nonzero,
+        file_bytes=checkpoint.file_bytes(folder),
+        where=str(folder),
+        extent=extent,
+    )

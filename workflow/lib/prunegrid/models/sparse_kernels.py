@@ -1,0 +1,107 @@
+"""2:4 weights through a GPU's sparse kernels: torch's semi-structured tensors.
+
+They multiply a weight of which two of four consecutive inputs are kept at up to twice the dense
+rate on cards of compute capability 8.0 and later. Only plain linears of the blocks, in float16 or
+bfloat16, whose sides both of torch's backends (CUTLASS and cuSPARSELt) take; the others stay dense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models import attestation, blocks
+
+log = logging.getLogger(__name__)
+
+LEAST_CAPABILITY = (8, 0)
+DTYPES = (torch.float16, torch.bfloat16)
+ROWS, COLUMNS = 32, 64  # of which a weight's sides must be multiples
+# Largest difference of a product, as a share of its largest entry: kernels sum in other orders.
+TOLERANCE = 0.02
+
+
+def fits(linear: nn.Module) -> bool:
+    """Return whether a linear's kind, dtype, shape and zeros allow a sparse kernel."""
+    # Not a subclass: those of bitsandbytes hold no plain weight.
+    if type(linear) is not nn.Linear or linear.weight.dtype not in DTYPES:
+        return False
+    rows, columns = linear.weight.shape
+    if rows % ROWS or columns % COLUMNS:
+        return False
+    return attestation.nm_violations(linear.weight, 2, 4) == 0
+
+
+def allowed(device: str) -> bool:
+    """Return whether the device has kernels for 2:4."""
+    if not device.startswith("cuda"):
+        return False
+    return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+
+
+@contextlib.contextmanager
+def running(model: nn.Module, device: str) -> Iterator[int | None]:
+    """Run what can be run by sparse kernels so, while the context lasts; yield how many linears.
+
+    Each linear's product is compared with the dense one first. On a device without such kernels
+    None is yielded.
+
+    Args:
+        model: plain (no adapters), on `device`.
+
+    Raises:
+        PrunegridError: a sparse kernel computes something else.
+    """
+    if not allowed(device):
+        yield None
+        return
+    dense: dict[nn.Module, nn.Parameter] = {}
+    try:
+        if not hasattr(model, "get_base_model"):
+            for name, linear in blocks.prunable(model).items():
+                if fits(linear):
+                    _swap(name, linear, dense)
+        yield len(dense)
+    finally:
+        for linear, weight in dense.items():
+            linear.weight = weight
+
+
+def _swap(name: str, linear: nn.Linear, dense: dict[nn.Module, nn.Parameter]) -> None:
+    """Give a linear a semi-structured weight, and note its dense one."""
+    weight = linear.weight
+    with torch.inference_mode():
+        inputs = _probe(weight)
+        wanted = linear(inputs)
+    try:
+        sparse = torch.sparse.to_sparse_semi_structured(weight.detach())
+        linear.weight = nn.Parameter(sparse, requires_grad=False)
+        dense[linear] = weight
+        with torch.inference_mode():
+            found = linear(inputs)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        # A backend knows more conditions than are written down above.
+        log.warning("%s stays dense: %s", name, error)
+        linear.weight = weight
+        dense.pop(linear, None)
+        return
+    off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+    if not off <= TOLERANCE:
+        raise PrunegridError(
+            f"the sparse kernel's product differs by {off:.2g} of the largest entry",
+            where=name,
+            expected=f"at most {TOLERANCE}",
+            remedy="this build of torch or this card computes 2:4 products wrongly",
+        )
+
+
+def _probe(weight: Tensor) -> Tensor:
+    """Return inputs [8, d_in], the same for the same shape."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(8, weight.shape[1], generator=generator)
+    return inputs.to(weight.device, weight.dtype)

@@ -1,0 +1,148 @@
+"""A folder's weight files: which of them to read, and all their tensors by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models import pickled
+from prunegrid.models.attestation import require_finite
+
+# In order of preference; the index comes with files of its own.
+FORMATS = {
+    "safetensors": ("model.safetensors", "model.safetensors.index.json"),
+    "pickled": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The format of a model's weights, and its single file or its index."""
+
+    format: str
+    file: str
+
+    @property
+    def sharded(self) -> bool:
+        """Whether `file` is an index of several weight files."""
+        return self.file.endswith(".index.json")
+
+
+def choose(names: Collection[str], where: str) -> Layout:
+    """Return what to read among a folder's files: safetensors before `.bin`.
+
+    Raises:
+        PrunegridError: there are no weights that can be read.
+    """
+    for kind, (single, index) in FORMATS.items():
+        for name in (single, index):
+            if name in names:
+                return Layout(kind, name)
+    raise PrunegridError(
+        "no weights found; it holds " + (", ".join(sorted(names)[:12]) or "no file"),
+        where=where,
+        expected=" or ".join(single for single, _ in FORMATS.values()) + " (or an index of shards)",
+        remedy="name a model in one of these formats",
+    )
+
+
+def shards(index: Path) -> list[str]:
+    """Return the names of the weight files that an index lists.
+
+    Raises:
+        PrunegridError: it is no index, or names files outside of its folder.
+    """
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted({str(name) for name in listed})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PrunegridError(
+            "not an index of weight files",
+            where=str(index),
+            expected='{"weight_map": {tensor: file}}',
+            remedy="download it again",
+        ) from error
+    for name in names:
+        if "/" in name or "\\" in name or name.startswith("."):
+            raise PrunegridError(
+                f"the index names the file {name!r}",
+                where=str(index),
+                expected="files beside the index",
+            )
+    return names
+
+
+def read(folder: Path, layout: Layout) -> dict[str, Tensor]:
+    """Return every tensor of the layout's files by the name that the files give it.
+
+    Raises:
+        PrunegridError: a file is missing or truncated, or a tensor is not finite.
+    """
+    files = shards(folder / layout.file) if layout.sharded else [layout.file]
+    tensors: dict[str, Tensor] = {}
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            raise PrunegridError(
+                f"the index names {name}, which is missing",
+                where=str(folder),
+                remedy="download or copy the folder again",
+            )
+        found = pickled.read(path) if layout.format == "pickled" else read_safetensors(path)
+        require_finite(found, str(path))
+        tensors.update(found)
+    return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of one safetensors file.
+
+    Raises:
+        PrunegridError: it is truncated or not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise PrunegridError(
+            f"not a whole safetensors file ({error})",
+            where=str(path),
+            remedy="it is truncated or damaged: delete it and download or copy it again",
+        ) from error
+
+
+def check_tied(tensors: Mapping[str, Tensor], tied: Mapping[str, str], where: str) -> None:
+    """Check that weights which the config ties are the same or given once.
+
+    Args:
+        tensors: as the files name them, with or without the base model's prefix.
+        tied: {tied name: name of the weight that it repeats}, in the model's names.
+
+    Raises:
+        PrunegridError: both are given and differ; transformers would then quietly untie them.
+    """
+    for copy, original in tied.items():
+        first, second = (_find(tensors, name) for name in (copy, original))
+        if first is None or second is None or torch.equal(tensors[first], tensors[second]):
+            continue
+        raise PrunegridError(
+            f"the config ties {first} to {second}, and the two differ",
+            where=where,
+            expected="equal tensors, or tie_word_embeddings: false in its config.json",
+            remedy="check which of the two is meant",
+        )
+
+
+def _find(tensors: Iterable[str], name: str) -> str | None:
+    """Return the file's name of a tensor: files may lack the leading `model.` or the like."""
+    parts = name.split(".")
+    spellings = {".".join(parts[start:]) for start in range(len(parts) - 1)}
+    matches = [key for key in tensors if key in spellings]
+    return max(matches, key=len) if matches else None

@@ -1,0 +1,141 @@
+"""The WEIGHTS RECORD of a model: what its weights are, counted on the tensors themselves.
+
+It is measured wherever weights are written or loaded, stands in the manifest of the step that made
+them, and must be the same again before they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.models import attestation
+from prunegrid.models.loading import is_of, of_task
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+
+
+def measure_plain(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    pattern: str | None,
+    adapter: str,
+    file_bytes: int,
+    where: str,
+    extent: Extent = BLOCKS_ONLY,
+) -> dict:
+    """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
+
+    Of a model that is no causal language model (a metric's encoder) the blocks need not be found:
+    its counts of prunable weights are None then.
+
+    Raises:
+        PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
+    """
+    parameters = dict(model.named_parameters())
+    linears = _linears(model, extent)
+    total = sum(p.numel() for p in parameters.values())
+    nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
+    weights = [*(linears or {}).values(), *parameters.values()]
+    return measure(
+        tensors,
+        linears,
+        pattern=pattern,
+        precision=str(weights[0].dtype).removeprefix("torch."),
+        adapter=adapter,
+        parameters=total,
+        nonzero=nonzero,
+        file_bytes=file_bytes,
+        where=where,
+        extent=extent,
+    )
+
+
+def _linears(model: nn.Module, extent: Extent) -> dict[str, Tensor] | None:
+    """Return full name → prunable tensor [d_out, d_in]; None: no blocks to find."""
+    try:
+        modules = extent.linears(model)
+    except PrunegridError:
+        if is_of(of_task("causal-lm"), [type(model).__name__]):
+            raise
+        return None
+    return extent.tensors(modules)
+
+
+def measure(
+    tensors: Mapping[str, Tensor],
+    linears: Mapping[str, Tensor] | None,
+    *,
+    pattern: str | None,
+    precision: str,
+    adapter: str,
+    parameters: int,
+    nonzero: int,
+    file_bytes: int,
+    where: str,
+    effective_zeros: int | None = None,
+    extent: Extent = BLOCKS_ONLY,
+) -> dict:
+    """Return the WEIGHTS RECORD: digest, counts and sparsity, all counted on the tensors given.
+
+    Args:
+        tensors: every tensor that the model computes with, by canonical name.
+        linears: prunable base weights (dequantized), each [d_out, d_in]; None: not known.
+        pattern: "unstructured", "N:M" or None, inherited from the pruning step.
+        parameters: logical count: packed weights once, adapters included, masks excluded.
+        effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.
+        extent: what `linears` holds beside those of the blocks.
+
+    Raises:
+        PrunegridError: a tensor holds NaN or infinity.
+        AttestationError: `file_bytes` are not those of the tensors.
+    """
+    attestation.require_finite(tensors, where)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    _require_size(file_bytes, held, len(tensors), where)
+    facts = dict.fromkeys(
+        ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
+    )
+    effective = None
+    if linears is not None:
+        facts = attestation.sparsity_facts(linears, pattern)
+        zeros = facts["prunable_zeros"] if effective_zeros is None else effective_zeros
+        effective = zeros / facts["prunable_parameters"] if facts["prunable_parameters"] else 0.0
+    return {
+        "sha256": attestation.weights_sha256(tensors),
+        "pattern": pattern,
+        **extent.record(),
+        "precision": precision,
+        "adapter": adapter,
+        "parameters": parameters,
+        "nonzero_parameters": nonzero,
+        **facts,
+        "sparsity_effective": effective,
+        "sparsity_model": 1 - nonzero / parameters,
+        "removed_prunable": _removed(facts["prunable_parameters"], extent.prunable_before),
+        "removed_total": _removed(parameters, extent.parameters_before),
+        "file_bytes": file_bytes,
+    }
+
+
+def _removed(count: int | None, before: int | None) -> float | None:
+    """Return the share of the dense model's weights that is gone; None where none is."""
+    return None if count is None or before is None else 1 - count / before
+
+
+def _require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
+    """Check that the files hold each tensor once, their headers apart.
+
+    Raises:
+        AttestationError: they are smaller or larger: a second copy (or a link to one) was counted.
+    """
+    # A safetensors header has a line of JSON a tensor, and padding.
+    if not held <= file_bytes <= held + 1024 * (tensors + 8):
+        raise AttestationError(
+            f"the weight files hold {file_bytes} bytes",
+            where=where,
+            expected=f"the {held} bytes of its tensors, each counted once, and headers",
+            remedy="there are two copies of some weights, or not all: delete it and run again",
+        )

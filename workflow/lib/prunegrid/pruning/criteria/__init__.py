@@ -1,0 +1,55 @@
+"""Criteria: one linear pruned by a method, and the lookup of methods.
+
+A method is one module of this package, found by its name, so that adding one edits no other file:
+
+    NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
+    SETTINGS  its own config settings with their defaults
+    SCOPE     "row" | "layer": what an unstructured pattern compares by default
+    SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
+              scores(weight) -> float32 [d_out, d_in] that compare over linears
+    DRAWS     True where it draws random numbers
+    UPDATES   True where it changes the weights that stay
+    prune_linear(weight, stats, pattern, *, generator=None, **settings) -> (weight, facts)
+
+All but the function are literals, so they can be read without importing torch. `weight` is
+[d_out, d_in]; `stats` an InputStats or None; the result has the weight's shape and dtype; `facts`
+is what is recorded of the linear beside its counts (JSON-able).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from prunegrid.common.errors import PrunegridError, nearest
+
+
+def method_module(name: str) -> ModuleType:
+    """Return the module of a pruning method.
+
+    Raises:
+        PrunegridError: there is none of that name.
+    """
+    files = Path(__file__).parent.glob("[a-z]*.py")
+    known = {f.stem for f in files if re.search(r"^NEEDS\b", f.read_text("utf-8"), re.MULTILINE)}
+    if name not in known:
+        raise PrunegridError(f"there is no pruning method '{name}'", remedy=nearest(name, known))
+    return importlib.import_module(f"prunegrid.pruning.criteria.{name}")
+
+
+def method_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's settings: its defaults, overlaid with those that are given.
+
+    Raises:
+        PrunegridError: a setting that the method does not have.
+    """
+    defaults = method_module(name).SETTINGS
+    for key in given:
+        if key not in defaults:
+            raise PrunegridError(
+                f"method {name} has no setting '{key}'", remedy=nearest(key, defaults)
+            )
+    return {**defaults, **given}

@@ -1,0 +1,183 @@
+"""A model of which only one block is in memory: for models that are larger than the machine.
+
+The model is built without its weights. What lies outside the blocks (embeddings, norms, the head)
+is read at once; a block's tensors are read from the safetensors files when it is called, or when it
+is made resident, and let go after it. What a step makes of a block is written as a shard of the
+new folder (`prunegrid.models.shards`) before it goes. The numbers are those of the model read as a
+whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io, malloc
+from prunegrid.models import attestation, checkpoint
+from prunegrid.models.blocks import find_blocks
+from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
+from prunegrid.models.loading import (
+    auto_class,
+    compute_in,
+    kind_of,
+    read_config,
+    read_tokenizer,
+    widened,
+)
+from prunegrid.models.prunable import Extent
+from prunegrid.models.shards import ShardWriter, measure
+from prunegrid.pruning.hidden_states import Storage
+from prunegrid.pruning.model_access import Holding
+
+
+class ByBlock:
+    """A plain folder's model, of which one block at a time is in memory.
+
+    Attributes:
+        model: in eval mode; its blocks can be called, and read themselves for it.
+        blocks: its blocks.
+        tokenizer: None where the folder holds none.
+        tensors: the folder's tensors, read when asked for.
+        dtype: that the folder is stored in.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        device: where blocks run.
+        compute_dtype: tensors stored in less are widened when they are read.
+    """
+
+    def __init__(self, folder: Path, device: str, compute_dtype: str = "bfloat16") -> None:
+        malloc.give_back()
+        config = read_config(folder)
+        with init_empty_weights(include_buffers=False):
+            self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)
+        self.model.eval()
+        self.tokenizer = read_tokenizer(folder)
+        self.tensors = LazyTensors(folder)
+        self.blocks = find_blocks(self.model)
+        self.dtype: torch.dtype = config.dtype
+        self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
+        self._load_outside()
+        for index, block in enumerate(self.blocks.modules):
+            block.register_forward_pre_hook(lambda *_, index=index: self._load(index))
+            block.register_forward_hook(lambda *_, index=index: self._let_go(index))
+
+    def outside(self) -> list[str]:
+        """Return the names of the tensors that belong to no block."""
+        inside = tuple(f"{name}." for name in self.blocks.names)
+        return [name for name in self.tensors if not name.startswith(inside)]
+
+    def weights_of(self, linears: Mapping[str, nn.Module]) -> Mapping[str, Tensor]:
+        """Return the weights [d_out, d_in] of linears as the folder holds them, read when asked."""
+        return LazyLinears(linears, self.tensors)
+
+    def _load_outside(self) -> None:
+        found = {name: self._read(name) for name in self.outside()}
+        self.model.load_state_dict(found, strict=False, assign=True)
+        self.model.tie_weights()
+        for name, buffer in self.model.named_buffers():
+            if buffer.device.type != "meta":
+                owner, _, leaf = name.rpartition(".")
+                self.model.get_submodule(owner)._buffers[leaf] = buffer.to(self._device)
+
+    def _read(self, name: str) -> Tensor:
+        return widened(self.tensors[name], self._compute_dtype).to(self._device)
+
+    def _load(self, index: int) -> None:
+        block, prefix = self.blocks.modules[index], f"{self.blocks.names[index]}."
+        # One that only stands in for itself needs no weights.
+        if "forward" in block.__dict__ or next(block.parameters()).device.type != "meta":
+            return
+        found = {
+            name.removeprefix(prefix): self._read(name)
+            for name in self.tensors
+            if name.startswith(prefix)
+        }
+        block.load_state_dict(found, assign=True)
+        block.requires_grad_(False)
+
+    def _let_go(self, index: int) -> None:
+        if index == self._pinned:
+            return
+        for module in self.blocks.modules[index].modules():
+            for name, value in module._parameters.items():
+                if value is not None:
+                    empty = torch.empty_like(value, device="meta")
+                    module._parameters[name] = nn.Parameter(empty, requires_grad=False)
+
+    def holding(
+        self,
+        storage: Storage,
+    ) -> Holding:
+        """Return how the pruning engine is to hold this model."""
+        return Holding(False, self.resident, self.weights_of, storage)
+
+    @contextlib.contextmanager
+    def resident(self, index: int) -> Iterator[None]:
+        """Keep a block in memory, as it is changed, until the context ends."""
+        self._load(index)
+        self._pinned = index
+        try:
+            yield
+        finally:
+            self._pinned = -1
+            self._let_go(index)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A model that is to be looked at or pruned, attested, held as the config says.
+
+    Attributes:
+        folder: its artifact.
+        model, tokenizer: the tokenizer is None where the folder holds none.
+        holding: how the model is held.
+        record: its WEIGHTS RECORD.
+        dtype: of the folder's floats; the model computes in this or a wider one.
+    """
+
+    folder: Path
+    model: nn.Module
+    tokenizer: Any
+    holding: Holding
+    record: dict
+    dtype: torch.dtype
+
+    def writer(self, out: Path, extent: Extent) -> ShardWriter:
+        """Return a writer of a folder that differs from this one in what `extent` says."""
+        return ShardWriter(self.folder, self.model, self.tokenizer, out, extent)
+
+
+def open_dense(folder: Path, job) -> Dense:
+    """Return the model of a plain weights artifact, whole or by block.
+
+    Args:
+        job: gives the device, `memory` {model: "whole" or "by-block", activations, chunk}, scratch.
+
+    Raises:
+        AttestationError: the weights are not the ones that the manifest records.
+    """
+    memory = job.memory
+    storage = Storage(memory["activations"], memory["chunk"], job.scratch)
+    if memory["model"] == "whole":
+        loaded = checkpoint.load(folder, job.device)
+        dtype = loaded.model.dtype
+        compute_in(loaded.model, job.compute_dtype)
+        holding = Holding(storage=storage)
+        return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record, dtype)
+    source = ByBlock(folder, job.device, job.compute_dtype)
+    recorded = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
+    extent = Extent.of(recorded)
+    record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
+    attestation.require_same(record, recorded, str(folder))
+    return Dense(
+        folder, source.model, source.tokenizer, source.holding(storage), record, source.dtype
+    )

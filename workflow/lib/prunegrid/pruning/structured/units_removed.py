@@ -1,0 +1,63 @@
+"""Which units go: scored by a criterion, the lowest of each layer (of blocks: of the model)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.models.blocks import oriented
+from prunegrid.pruning.structured import criterion_module
+from prunegrid.pruning.structured.removal_plan import Plan
+from prunegrid.pruning.structured.unit_stats import look
+
+
+def choose(
+    model: nn.Module, plan: Plan, settings: Mapping, tokens: Tensor | None, job
+) -> tuple[dict, dict]:
+    """Return (removed, scores): (kind, block) → int64 indices of units that go; → all scores."""
+    module = criterion_module(settings["method"])
+    own = {key: settings[key] for key in module.SETTINGS}
+    seed = job.seed("prune") if module.DRAWS else None
+    linears = plan.linears
+    seen = look(model, linears, tokens, module.NEEDS)
+    wanted = {name for group in plan.groups for name in (*group.rows, *group.columns)}
+    scores: dict[tuple[str, str], Tensor] = {}
+    for block in plan.blocks.names:
+        importance = {
+            name: module.importance(
+                oriented(linears[name]), seen[name], generator=_generator(seed, name), **own
+            )
+            for name in plan.blocks.linears[block]
+            if name in wanted
+        }
+        for group in plan.groups:
+            if group.block == block:
+                scores[group.kind, block] = group.scores(importance)
+    return _lowest(plan, scores), scores
+
+
+def _generator(seed: int | None, name: str) -> torch.Generator | None:
+    if seed is None:
+        return None
+    # A seed of its own by name: the order of the linears plays no part.
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _lowest(plan: Plan, scores: Mapping[tuple[str, str], Tensor]) -> dict:
+    """Return the units of the lowest scores: in each layer, of blocks in the model."""
+    removed = {}
+    for (kind, block), values in scores.items():
+        if kind != "blocks":
+            order = values.argsort(stable=True)
+            removed[kind, block] = order[: plan.counts[kind]].sort().values
+    names = [block for kind, block in scores if kind == "blocks"]
+    if names:
+        totals = torch.cat([scores["blocks", name] for name in names])
+        gone = set(totals.argsort(stable=True)[: plan.counts["blocks"]].tolist())
+        for place, name in enumerate(names):
+            removed["blocks", name] = torch.arange(int(place in gone))
+    return removed

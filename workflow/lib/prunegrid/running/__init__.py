@@ -1,0 +1,1 @@
+"""What surrounds one step: locks, devices, memory, its record."""

@@ -1,0 +1,298 @@
+"""Running one step: checks, logging, threads, device, an artifact whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts.job_status import has_failed
+from prunegrid.artifacts.lock import only_maker
+from prunegrid.artifacts.manifest import read_manifest, sealed
+from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
+from prunegrid.common import file_io
+from prunegrid.common.determinism import derived_seed, settle_torch
+from prunegrid.common.device_meters import peak_memory
+from prunegrid.common.errors import AttestationError
+from prunegrid.common.failures import Stopped, report
+from prunegrid.common.gc_pause import importing
+from prunegrid.common.gpu_pool import claim_devices
+from prunegrid.common.logs import configure_logging
+from prunegrid.common.precision import warn_if_emulated
+from prunegrid.running import kept_attempts, resources
+
+log = logging.getLogger("prunegrid")
+
+
+class Job:
+    """What a step's `run` may ask of its surroundings.
+
+    Attributes:
+        device: "cpu" or "cuda:<i>".
+        devices: all of them, where the step runs in several processes.
+        scratch: a folder that outlives a killed job of the same key; removed on success.
+        where: a label of the step for error messages.
+        threads: torch's threads.
+        compute_dtype: what products are computed in; None where the step computes none.
+        settings: the slice of the config.
+        memory: how a model and its activations are held (`config.profiles.Memory`).
+        training: how often training saves its state (`config.profiles.Training`).
+        alone: "machine" where no other job of the run is beside it, "share" on part of a node.
+        together: the jobs of other cells that this one is to prepare, each in its own scratch.
+    """
+
+    def __init__(
+        self, node: Mapping[str, Any], scratch: Path, devices: Sequence[str] = ("cpu",)
+    ) -> None:
+        self.device, self.devices = devices[0], list(devices)
+        self.scratch, self.where = scratch, node["label"]
+        self.threads, self.settings = node["threads"], dict(node["settings"])
+        self.compute_dtype: str | None = node["compute_dtype"]
+        self.memory: Mapping[str, Any] = node["memory"]
+        self.training: Mapping[str, Any] = node["training"]
+        self.alone: str = node.get("alone", "share")
+        self.together = [
+            Job(other, Path(other["scratch"]), devices) for other in node.get("together", [])
+        ]
+        self._seed = node["settings"].get("seed")
+
+    def seed(self, purpose: str) -> int:
+        """Return the seed of one purpose, derived from the config's seed: 0 ≤ seed < 2^63.
+
+        Raises:
+            RuntimeError: the step was declared to draw nothing.
+        """
+        if self._seed is None:
+            raise RuntimeError(
+                f"{self.where}: the step has no seed, so it must not draw ({purpose})"
+            )
+        return derived_seed(self._seed, purpose)
+
+
+def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
+    """Make one artifact, and those that its job makes beside it.
+
+    One that fails keeps none of the others from being made.
+
+    Args:
+        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label;
+            `also` are such of the others.
+        log_file: the log, beside standard error.
+
+    Raises:
+        SystemExit: with status 1 after any failure; the reason is in the log and in the status
+            record that the table reads.
+    """
+    configure_logging(log_file)
+    signal.signal(signal.SIGTERM, _terminated)
+    failed: list[Mapping[str, Any]] = []
+    try:
+        _attempt(node, failed, lambda: _make_all(node, failed))
+    except BaseException as error:  # it was told to stop
+        raise SystemExit(1) from error
+    if failed:
+        raise SystemExit(1)
+
+
+def _make_all(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> None:
+    """Make a node and those that its job makes beside it; what fails is added to `failed`."""
+    with contextlib.ExitStack() as held:
+        todo, locks = _to_make(node, held)
+        if todo:
+            processes = node["settings"].get("processes", 1)
+            # After the locks: what waits for another job takes no device from it.
+            devices = held.enter_context(claim_devices(node["device"], processes))
+        for one in todo:
+            _attempt(one, failed, lambda one=one: _make(one, devices))
+            locks[one["scratch"]].close()
+        if node not in failed:
+            dropped.retire(node.get("retire", ()))
+
+
+def _to_make(node: Mapping[str, Any], held: contextlib.ExitStack) -> tuple[list, dict]:
+    """Return (the nodes of a job that are still to be made, their locks by their scratch).
+
+    That the job's own is missing Snakemake has seen; others may have been made since it planned.
+    Those that have failed before, which may have killed their job, come last.
+    """
+    failed, good = [], []
+    for other in node.get("also", ()):
+        (failed if has_failed(Path(other["status"])) else good).append(other)
+    todo = [*good, node, *failed]
+    locks, waited = {}, {}
+    # In one order in all jobs, so that no two wait for each other.
+    for one in sorted(todo, key=lambda one: one["scratch"]):
+        lock = locks[one["scratch"]] = held.enter_context(contextlib.ExitStack())
+        waiting = only_maker(Path(f"{one['scratch']}.lock"), one["label"])
+        waited[one["scratch"]] = lock.enter_context(waiting)
+    looked_at = [one for one in todo if one is not node or waited[one["scratch"]]]
+    return [one for one in todo if not (one in looked_at and _is_made(one))], locks
+
+
+def _attempt(
+    node: Mapping[str, Any], failed: list[Mapping[str, Any]], act: Callable[[], None]
+) -> None:
+    """Do what makes a node, and keep its status record; where it fails, it is added to `failed`.
+
+    What was to be made beside it and was not has its reason, until it has one of its own. What is
+    no Exception (a signal) goes on.
+    """
+    status = Path(node["status"])
+    try:
+        file_io.write_json(
+            status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+        )
+        act()
+    except BaseException as error:
+        if node not in failed:
+            failed.append(node)
+            reason = report(error, node["label"])
+            waiting = [one for one in node.get("also", ()) if one not in failed and not _there(one)]
+            for one in (node, *waiting):
+                told = {"state": "failed", "reason": reason, "label": one["label"]}
+                with contextlib.suppress(OSError):  # a full disk must not hide it in the log
+                    file_io.write_json(Path(one["status"]), told)
+        if not isinstance(error, Exception):
+            raise
+    if node not in failed:
+        status.unlink(missing_ok=True)
+
+
+def _there(node: Mapping[str, Any]) -> bool:
+    return (Path(node["path"]) / artifact_folder.MANIFEST).exists()
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise Stopped("the job was told to stop (SIGTERM): a time or memory limit, or a cancel")
+
+
+def _is_made(node: Mapping[str, Any]) -> bool:
+    """Return whether another job has made the artifact since this one was planned."""
+    try:
+        read_manifest(Path(node["path"]), node["key"])
+    except AttestationError:
+        return False
+    log.info("%s: made by another job meanwhile", node["label"])
+    return True
+
+
+def _make(node: Mapping[str, Any], devices: list[str]) -> None:
+    started = time.monotonic()
+    check_pins(node["pins"])
+    check_code(node)
+    folder, scratch = Path(node["path"]), Path(node["scratch"])
+    parents, manifests = {}, {}
+    for role, parent in node["parents"].items():
+        parents[role] = Path(parent["path"])
+        manifests[role] = read_manifest(parents[role], parent["key"])
+    if kept_attempts.restore(node, manifests):
+        log.info("%s: made by an earlier try", node["label"])
+        return
+    for parent in parents.values():
+        dropped.require_whole(parent)
+    if "torch" in node["pins"]:
+        with importing("torch"):
+            settle_torch(node["threads"])
+    warn_if_emulated(node["compute_dtype"], devices[0], node["label"])
+    scratch.mkdir(parents=True, exist_ok=True)
+    log.info("%s: started (key %s)", node["label"], node["key"])
+    artifact_folder.require_space(folder, resources.space(node, manifests))
+    name = f"prunegrid.stages.{node['stage']}"
+    with importing(name):
+        module = importlib.import_module(name)
+    before = dropped.dropped(folder)
+    with artifact_folder.writing(folder) as out:
+        job = Job(node, scratch, devices)
+        record = module.run(dict(node["settings"]), parents, out, job)
+        check_source(node)
+        seconds = time.monotonic() - started
+        if before is None:
+            _write_manifest(node, out, record, manifests, devices[0], seconds)
+        else:
+            dropped.restore(folder, out, before, node["label"])
+    if os.environ.get(kept_attempts.SUBMITTED) or node.get("also"):
+        kept_attempts.keep(
+            node
+        )  # another one may fail, and Snakemake takes this manifest away then
+    shutil.rmtree(scratch, ignore_errors=True)
+    log.info("%s: done in %.1f s", node["label"], seconds)
+
+
+def _write_manifest(
+    node: Mapping[str, Any], out: Path, record: dict, parents: dict, device: str, seconds: float
+) -> None:
+    files = artifact_folder.list_files(out)
+    manifest = {
+        "manifest_version": artifact_folder.MANIFEST_VERSION,
+        "stage": node["stage"],
+        "key": node["key"],
+        "label": node["label"],
+        "settings": node["settings"],
+        "code": node["code"],
+        "pins": node["pins"],
+        "parents": {
+            role: {fact: parent[fact] for fact in ("key", "stage", "content")}
+            for role, parent in parents.items()
+        },
+        "lineage": _lineage(parents),
+        "threads": node["threads"],
+        "device": _device_name(device),
+        "compute_dtype": node["compute_dtype"],
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "versions": {name: metadata.version(name) for name in node["pins"]},
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(_cpu_seconds(), 3),
+        "peak_memory_bytes": peak_memory(),
+        "files": files,
+        "content": artifact_folder.content_digest(files),
+        "record": record,
+    }
+    file_io.write_json(out / artifact_folder.MANIFEST, sealed(manifest))
+
+
+_counted = 0.0
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process and its children since the last artifact it made.
+
+    Of the first one they are those since the process began: starting Python and importing too.
+    """
+    global _counted
+    times = os.times()
+    before, _counted = _counted, times.user + times.system + times.children_user
+    _counted += times.children_system
+    return _counted - before
+
+
+def _lineage(parents: Mapping[str, dict]) -> list[dict]:
+    """Return what the steps before this one recorded, the model first.
+
+    It stands in every manifest, so that a table can be made when older artifacts are gone.
+    """
+    for role in ("weights", "model"):
+        if role in parents:
+            parent = parents[role]
+            facts = ["stage", "key", "content", "label", "record", "seconds", "peak_memory_bytes"]
+            facts += ["adopted"] if "adopted" in parent else []
+            return [*parent["lineage"], {fact: parent[fact] for fact in facts}]
+    return []
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"

@@ -1,0 +1,282 @@
+"""What a step asks of a machine, estimated from the model's size before it runs.
+
+Memory is a fixed part (Python, torch, transformers) and bytes a parameter by what the step holds:
+weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients, two
+moments in full fine-tuning (12 more), activations of a training batch. Factors are measured on
+SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
+more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, COPY
+for each copy of the trained weights that early stopping and learning rates keep, and HELD for what
+`memory.adapted` holds while adapters are trained). Time is that of `prunegrid.running.costs` with
+a margin, and twice and three times it on a retry.
+
+`prunegrid estimates` compares both with what finished runs took.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prunegrid.common import held_weights, plugins
+from prunegrid.graph import nodes
+from prunegrid.graph.nodes import WEIGHTS, Node
+from prunegrid.running import costs
+from prunegrid.running.costs import Step
+
+FIXED_MB = 600
+FIXED_TIMED_MB = 800  # two processes import at once
+# A model whose size nothing tells is taken for one of so many parameters.
+UNKNOWN = 10**9
+# Steps that neither make nor read weights.
+UNKNOWN_MB = {
+    "data": 222,  # of a hub, HUB_DATA
+    "rows": 900,
+    "numbers": 500,
+    "mixture": 1500,
+    "baseline": 180,
+    "scores": 700,
+}
+HUB_DATA = 700
+SCORING_MB = 200  # what metrics by a model import
+SMALLEST_MB = min(UNKNOWN_MB.values())
+BYTES_A_PARAMETER = {
+    "model": 10.5,
+    "calibration": 5.5,
+    "prune": 9.5,
+    "predictions": 8,
+    "perplexity": 7.2,
+    "tasks": 8,
+    "classification": 8,
+    "translations": 8,
+    "scores": 6,
+    "census": 0,  # it holds a piece of one tensor
+}
+# What is timed shares its process with the untouched model, whose parameters count too, and with
+# that model in the same format. Dequantized weights may be kept, and plain ones are written for
+# sizes on disk.
+TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
+TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
+# Of logits over all tokens of whole passes: as computed, and in float32.
+LOGITS = 2 * 4 * 49_152
+# Held by block (`memory.model`) these take so many blocks: one, its Hessians, what factoring the
+# largest takes (2.7 to 5.6 blocks in all), what lies outside (1 to 5, small models more).
+BY_BLOCK = ("calibration", "prune")
+BLOCKS = 12
+# Transformers are about 128 times as wide as they have layers, and a block has about 12 weights a
+# squared width (Kaplan et al. 2020, equation 2.1): 32 layers at 7e9, 71 at 7e10.
+ASPECT, BLOCK_WEIGHTS = 128, 12
+# Beyond that, where units are removed: gradients, and the smaller model beside the full one.
+STRUCTURED = 8
+# Beyond a strategy's MEMORY where it tunes pruned weights: masks, as bits and as factors.
+MASKED = {"full": 5, "seq2seq": 5}
+# Activations of a training step, in bytes a token of its batch: so many times the parameters to the
+# power of 2/3, as a transformer's layers times width go with that.
+ACTIVATIONS = 10.3
+# Logits of the development rows, over a vocabulary of 49,152.
+DEVELOPMENT_MB = 700
+# Minutes that any step may take, and how many times its estimate: of a download, of all others.
+LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 4
+# "135m" of smollm2-135m, "1.3B" of opt-1.3B; not the "2m" of m2m100.
+_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
+
+
+def memory_mb(node: Node, attempt: int = 1) -> int:
+    """Return the megabytes that a step is estimated to need.
+
+    Raises:
+        FileNotFoundError: the weights that it reads do not exist yet, so their size is unknown.
+    """
+    return int(memory(step_of(node)) * (1 + (attempt - 1) / 2))
+
+
+def minutes(node: Node, attempt: int = 1) -> int:
+    """Return the minutes after which a scheduler may end a step, more on each retry.
+
+    Raises:
+        FileNotFoundError: as `memory_mb`.
+    """
+    return time_limit(step_of(node)) * attempt
+
+
+def time_limit(step: Step) -> int:
+    """Return the minutes that a step is given."""
+    if step.stage in ("model", "data", "rows", "mixture"):
+        return DOWNLOAD_MINUTES
+    return LEAST_MINUTES + int(MARGIN * costs.seconds(step) / 60)
+
+
+def memory(step: Step) -> float:
+    """Return the megabytes that a step is estimated to need."""
+    if step.parameters is None and step.stage in UNKNOWN_MB:
+        of_hub = step.stage == "data" and step.settings.get("source", {}).get("kind") == "hf"
+        return float(HUB_DATA if of_hub else UNKNOWN_MB[step.stage])
+    parameters = UNKNOWN if step.parameters is None else step.parameters
+    if _by_block(step):
+        return FIXED_MB + _blocks_bytes(step, parameters) / 1e6
+    if step.stage in ("finetune", "transform"):
+        facts = plugins.strategy_facts(step.settings["strategy"])
+        needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
+        needed += MASKED.get(step.kind, 0) if step.pruned else 0
+        if held_weights.holds(step.memory, step.device, step.settings.get("processes", 1)):
+            needed += facts["HELD"]
+        if facts["TRAINS"]:
+            activations = costs.batch_tokens(step) * ACTIVATIONS * parameters ** (2 / 3)
+            needed += activations / max(parameters, 1)
+    elif step.stage in ("efficiency", "passes"):
+        return FIXED_TIMED_MB + _timed_bytes(step, parameters) / 1e6
+    else:
+        needed = BYTES_A_PARAMETER[step.stage]
+        kept = step.stage == "predictions" and step.settings.get("cache_dequantized")
+        needed += 4 if kept and step.precision in ("nf4", "int8") else 0
+        needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
+    fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
+    fixed += SCORING_MB if step.stage == "scores" else 0
+    # Each process of a fine-tuning loads the model before it is shared out.
+    return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
+
+
+def _timed_bytes(step: Step, parameters: int) -> float:
+    """Return what the models of a timing take together."""
+    settings, needed = step.settings, TIMED[step.precision]
+    if step.precision in ("nf4", "int8"):
+        needed += TIMED_CACHE if settings["cache_dequantized"] else 0
+        needed += TIMED_SIZES if settings["sizes"] else 0
+    tokens = settings["batch_size"] * settings["prompt_tokens"]
+    return parameters * needed + (LOGITS * tokens if step.stage == "passes" else 0)
+
+
+def _by_block(step: Step) -> bool:
+    structured = step.settings.get("pattern") == "structured"
+    return (
+        (step.memory or {}).get("model") == "by-block" and step.stage in BY_BLOCK and not structured
+    )
+
+
+def _blocks_bytes(step: Step, parameters: int) -> float:
+    """Return what a model by block takes: its share of blocks, and hidden states not on disk."""
+    layers = max((parameters / (BLOCK_WEIGHTS * ASPECT**2)) ** (1 / 3), 1.0)
+    blocks = min(4 * BLOCKS / layers, BYTES_A_PARAMETER[step.stage]) * parameters
+    if step.memory["activations"] == "disk":
+        return blocks
+    tokens = step.samples or step.settings.get("samples", 0) * step.settings.get("length", 0)
+    return blocks + 2 * 4 * tokens * ASPECT * layers  # a block's inputs and its outputs
+
+
+def read_parameters(node: Node) -> int:
+    """Return the parameters of weights that are there.
+
+    Raises:
+        FileNotFoundError: they are not.
+    """
+    return _recorded(node.manifest)
+
+
+def likely_parameters(node: Node) -> int | None:
+    """Return the parameters of weights, there or not; None where nothing tells.
+
+    Those of the weights that they are made of (a structured pruning leaves fewer), and of a model
+    those that the config (`parameters`) or its name tells.
+    """
+    if Path(node.manifest).exists():
+        return _recorded(node.manifest)
+    if node.stage != "model":
+        return likely_parameters(node.parents["weights"])
+    source = node.settings["source"]
+    if "parameters" in source:
+        return source["parameters"]
+    if source["kind"] == "random":
+        return 0  # a few thousand
+    for text in (node.label, *map(str, source.values())):
+        if found := _SIZE.search(text):
+            return int(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()])
+    return None
+
+
+def step_of(node: Node, parameters: Callable[[Node], int | None] = read_parameters) -> Step:
+    """Return what decides the costs of a node.
+
+    Args:
+        node: the node.
+        parameters: gives those of weights that it reads.
+    """
+    weights = [parent for parent in node.parents.values() if parent.stage in WEIGHTS]
+    counts = [parameters(parent) for parent in weights]
+    count = None if not counts or None in counts else sum(counts)
+    if node.stage == "model":
+        count = likely_parameters(node)
+    drawn = node.parents.get("calibration")
+    data = node.parents.get("data")
+    return Step(
+        node.stage,
+        node.settings,
+        count,
+        drawn.settings["samples"] * drawn.settings["length"] if drawn else 0,
+        _rows(data.manifest) if data else None,
+        any(_is_pruned(parent) for parent in weights),
+        node.device,
+        node.threads * node.settings.get("processes", 1),
+        node.memory,
+        _precision(node.parents.get("weights")),
+    )
+
+
+def _precision(weights: Node | None) -> str | None:
+    """Return the precision that the step before gave to weights; None where it gave none."""
+    made = weights is not None and weights.stage in nodes.WEIGHTS_MADE
+    return costs.precision_of(weights.settings) if made else None
+
+
+def _is_pruned(node: Node) -> bool:
+    while node.stage != "model":
+        if node.stage == "prune":
+            return True
+        node = node.parents["weights"]
+    return False
+
+
+def space(node: Mapping[str, Any], parents: Mapping[str, Mapping]) -> int:
+    """Return the bytes that a step's artifact is estimated to take, where its weights decide.
+
+    Args:
+        node: `Node.params()`.
+        parents: the manifests of its parents by role.
+    """
+    read = [manifest for manifest in parents.values() if manifest["stage"] in WEIGHTS]
+    weights = [m["record"]["weights"] for m in read if "weights" in m["record"]]
+    count = sum(record["parameters"] for record in weights) if weights else None
+    half = any(record.get("precision") in ("bfloat16", "float16") for record in weights)
+    return costs.disk_bytes(Step(node["stage"], node["settings"], count), 2 if half else 4)
+
+
+def rows_of(manifest: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return {split: rows} of a data artifact's manifest."""
+    splits = manifest["record"].get("splits") or {}
+    return {name: facts["rows"] for name, facts in splits.items() if "rows" in facts}
+
+
+# An artifact of a key does not change, so each is read once.
+@functools.cache
+def _recorded(manifest: str) -> int:
+    return json.loads(Path(manifest).read_bytes())["record"]["weights"]["parameters"]
+
+
+def _rows(manifest: str) -> dict[str, int] | None:
+    path = Path(manifest)
+    return _read_rows(manifest) if path.exists() else None
+
+
+@functools.cache
+def _read_rows(manifest: str) -> dict[str, int] | None:
+    return rows_of(json.loads(Path(manifest).read_bytes()))
+
+
+def _copies(settings: dict) -> int:
+    """Return how many copies of what it trains a fine-tuning keeps beside the model.
+
+    Those that learning rates are tried from and the best of them; the best by development loss.
+    """
+    return 2 * bool(settings.get("learning_rates")) + bool(settings.get("evaluate_every"))
