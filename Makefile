@@ -73,11 +73,12 @@ gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (
 	@command -v $(PY) >/dev/null || { echo "'$(PY)' was not found. Run make env with a CUDA build of torch, or name a Python that has one: make gpu-check PY=python3"; exit 2; }
 	$(PY) benchmarks/gpu/check.py
 
-lint: env ## ruff, snakefmt, snakemake --lint
+lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest -q tests/unit/test_rooms.py
 
 format: env ## format all code
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ TINY = ROOT / "tests/tiny/config.yaml"
 # Seconds that only keep a test from hanging for ever, on whatever machine.
 FOR_EVER = 3600
 MEASURED = ("seconds", "per_second", "peak_memory_bytes", "speed_", "joules")
-PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles")
+PARTS = ("Snakefile", "config.yaml", "config", "workflow", "envs", "profiles")
 
 
 class Run:

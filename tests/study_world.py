@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+import shipped
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.config.load import validate
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import WEIGHTS_MADE, Node
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def graph(evaluations=("wikipedia-512",), tunings=("none", "demo-full"), **top) -> Graph:
     """Return the graph of study `s`: two prunings by two tunings of SmolLM2-135M."""
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     grid = {
         "model": "smollm2-135m",
         "prune": ["dense", "wiki-wanda-50"],
         "finetune": list(tunings),
     }
     raw["studies"] = {"s": {"dataset": "aclsum", "grid": grid, "evaluations": list(evaluations)}}
-    return Graph(validate(raw | top, [ROOT / "config.yaml"], ROOT), ROOT)
+    return Graph(validate(raw | top, shipped.FILES, ROOT), ROOT)
 
 
 def make(node: Node, *, parameters: int = 1000, seconds: float = 10.0, **facts) -> Path:

@@ -89,10 +89,11 @@ def pretend(folder: Path) -> None:
     """Write a manifest, and nothing else, for every node of the study but the last cell's."""
     sys.path.insert(0, str(ROOT / "workflow/lib"))
     from prunegrid.common import file_io
-    from prunegrid.config.load import read_files, validate
-    from prunegrid.graph.graph import Graph
+    from prunegrid.config.files import project_files, read_files
+    from prunegrid.config.load import validate
+    from prunegrid.graph.artifact_graph import Graph
 
-    files = [ROOT / "config.yaml", folder / "dag.yaml"]
+    files = [*project_files(ROOT), folder / "dag.yaml"]
     graph = Graph(validate(read_files(files), files, folder), ROOT)
     *plans, _ = graph.plans("dag")
     record = {"record": {"weights": {"parameters": 10**6}}}

@@ -129,15 +129,15 @@ def _rows(
 
 def _trainer(model: nn.Module, autocast: bool, setting: Setting) -> Callable:
     """Return a function that trains some steps and returns their facts."""
-    from prunegrid.finetuning import training
+    from prunegrid.finetuning.training import learning_rates, token_batches
 
     inner = model.get_base_model()
     length = 32 if setting.small else 512
     rows = smollm.draw(inner.config.vocab_size, BATCH * STEPS, length, seed=3).tolist()
     return functools.partial(
-        training.train,
+        learning_rates.train,
         model,
-        [training.Example([], row) for row in rows],
+        [token_batches.Example([], row) for row in rows],
         TRAINING | {"autocast": "bfloat16" if autocast else "float32"},
         pad=0,
         seed=0,

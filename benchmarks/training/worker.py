@@ -111,13 +111,13 @@ def lengths(count: int) -> list[int]:
 
 def training_pads(size: int) -> float:
     """Return the share of pads among the positions of an epoch's batches of so many rows."""
-    from prunegrid.finetuning import training
+    from prunegrid.finetuning.training import token_batches
 
-    rows = [training.Example([1] * (length - 30), [1] * 30) for length in lengths(320)]
+    rows = [token_batches.Example([1] * (length - 30), [1] * 30) for length in lengths(320)]
     settings = {"batch_size": size, "accumulate": 1, "epochs": 1, "max_steps": None}
     settings["token_budget"] = None
-    steps = training.plan(rows, settings, 0)
-    batches = [batch for step in training.batches(rows, settings, steps, 0) for batch in step]
+    steps = token_batches.plan(rows, settings, 0)
+    batches = [batch for step in token_batches.batches(rows, settings, steps, 0) for batch in step]
     positions = sum(len(batch) * max(map(len, batch)) for batch in batches)
     return 1 - sum(map(len, rows)) / positions
 

@@ -12,8 +12,14 @@ from torch.nn import functional as F
 
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.finetuning import training
-from prunegrid.finetuning.training import learning_rates, loop, sparsity
+from prunegrid.finetuning.training import (
+    learning_rates,
+    loop,
+    loss,
+    rate_schedule,
+    sparsity,
+    token_batches,
+)
 from prunegrid.models import attestation, blocks, checkpoint, masked_lora, open_checkpoint
 from prunegrid.stages import finetune
 
@@ -137,9 +143,9 @@ def test_gradients_are_those_of_the_formula(masked, dropout):
 @pytest.mark.parametrize("kind", ["opt", "llama", "gpt2"])
 def test_padding_changes_nothing(kind):
     model = tiny.model(kind)
-    rows = [training.Example([3, 9, 8, 7], [5, 6, 1]), training.Example([3, 4], [9, 1])]
+    rows = [token_batches.Example([3, 9, 8, 7], [5, 6, 1]), token_batches.Example([3, 4], [9, 1])]
     with torch.no_grad():
-        batch = training.summed_loss(model, *training.collate(rows, 0, "response", "cpu"))
+        batch = loss.summed_loss(model, *token_batches.collate(rows, 0, "response", "cpu"))
         alone = 0.0
         for row in rows:
             ids = torch.tensor([row.prompt + row.response])
@@ -161,23 +167,23 @@ def test_accumulation_is_one_larger_batch(tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_decays():
-    factors = [training.rate_factor(step, 6, 2, "linear") for step in range(6)]
+    factors = [rate_schedule.rate_factor(step, 6, 2, "linear") for step in range(6)]
     assert factors == pytest.approx([1 / 3, 2 / 3, 1, 3 / 4, 1 / 2, 1 / 4])
-    assert [training.rate_factor(s, 3, 0, "linear") for s in range(3)] == pytest.approx(
+    assert [rate_schedule.rate_factor(s, 3, 0, "linear") for s in range(3)] == pytest.approx(
         [1, 2 / 3, 1 / 3]
     )
-    assert {training.rate_factor(s, 9, 0, "constant") for s in range(9)} == {1.0}
+    assert {rate_schedule.rate_factor(s, 9, 0, "constant") for s in range(9)} == {1.0}
 
 
 def test_steps_and_batches_cover_each_epoch_once_in_a_new_order():
     settings = {"batch_size": 2, "accumulate": 2, "epochs": 2, "max_steps": None}
     settings["token_budget"] = None
-    examples = [training.Example([i], [i]) for i in range(10)]
-    assert training.plan(examples, settings, seed=0) == 6
-    assert training.plan(examples, settings | {"max_steps": 4}, seed=0) == 4
+    examples = [token_batches.Example([i], [i]) for i in range(10)]
+    assert token_batches.plan(examples, settings, seed=0) == 6
+    assert token_batches.plan(examples, settings | {"max_steps": 4}, seed=0) == 4
     steps = [
         [row.prompt[0] for rows in micro for row in rows]
-        for micro in training.batches(examples, settings, 6, seed=0)
+        for micro in token_batches.batches(examples, settings, 6, seed=0)
     ]
     first, second = sum(steps[:3], []), sum(steps[3:], [])
     assert sorted(first) == sorted(second) == list(range(10)) and first != second
@@ -199,12 +205,12 @@ def test_masked_weights_do_not_count_in_the_clipped_norm():
 
 def test_labels_are_placed_by_length():
     """EOS is learned even where the pad token is EOS itself."""
-    rows = [training.Example([3, 4, 5], [6, 1]), training.Example([3], [1])]
-    inputs, labels = training.collate(rows, 1, "response", "cpu")
-    ignored = training.IGNORED
+    rows = [token_batches.Example([3, 4, 5], [6, 1]), token_batches.Example([3], [1])]
+    inputs, labels = token_batches.collate(rows, 1, "response", "cpu")
+    ignored = token_batches.IGNORED
     assert labels.tolist() == [[ignored] * 3 + [6, 1], [ignored] * 4 + [1]]
     assert inputs["attention_mask"].tolist() == [[1] * 5, [0, 0, 0, 1, 1]]
-    _, everything = training.collate(rows, 1, "all", "cpu")
+    _, everything = token_batches.collate(rows, 1, "all", "cpu")
     assert everything.tolist() == [[3, 4, 5, 6, 1], [ignored] * 3 + [3, 1]]
 
 

@@ -19,7 +19,7 @@ from test_finetune import weights
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.finetuning import processes
-from prunegrid.finetuning.training import Diverged
+from prunegrid.finetuning.training.divergence import Diverged
 from prunegrid.stages import finetune
 
 # An odd number of micro-batches a step: one process has none of its own in the last pass.

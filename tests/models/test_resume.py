@@ -16,8 +16,7 @@ from torch import Tensor
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning import training
-from prunegrid.finetuning.training import loop
+from prunegrid.finetuning.training import checkpoints, loop
 from prunegrid.stages import finetune
 
 SETTINGS = {"epochs": 2, "batch_size": 4, "weight_decay": 0.1, "warmup_steps": 2}
@@ -63,7 +62,9 @@ def kill_at(monkeypatch, call, passes=None):
 
 def every_third_step(monkeypatch):
     asked = []
-    monkeypatch.setattr(training.Store, "due", lambda self: asked.append(1) or len(asked) % 3 == 0)
+    monkeypatch.setattr(
+        checkpoints.Store, "due", lambda self: asked.append(1) or len(asked) % 3 == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def forget_random(patch):
 
 
 def forget_optimizer(patch):
-    load = training.Store.load
+    load = checkpoints.Store.load
 
     def without(self, name):
         found = load(self, name)
@@ -137,7 +138,7 @@ def forget_optimizer(patch):
                 tensor.zero_()
         return found
 
-    patch.setattr(training.Store, "load", without)
+    patch.setattr(checkpoints.Store, "load", without)
 
 
 def forget_order(patch):
@@ -231,14 +232,14 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(place, monkeypatch, ca
 def test_a_colleague_can_go_on_where_the_umask_allows(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
-        training.Store(tmp_path, 300, "me").save("a", {"x": torch.arange(3)}, {})
+        checkpoints.Store(tmp_path, 300, "me").save("a", {"x": torch.arange(3)}, {})
     finally:
         os.umask(before)
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_a_state_that_may_not_be_read_is_left_to_its_owner(tmp_path, monkeypatch):
-    store = training.Store(tmp_path, 300, "me")
+    store = checkpoints.Store(tmp_path, 300, "me")
     store.save("a", {"x": torch.arange(3)}, {})
     monkeypatch.setattr(
         "prunegrid.finetuning.training.checkpoints.os.access", lambda path, mode: False
@@ -253,7 +254,7 @@ def test_seconds_decide_when_a_state_is_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "prunegrid.finetuning.training.checkpoints.time.monotonic", lambda: clock[0]
     )
-    store = training.Store(tmp_path / "training", 300, "me")
+    store = checkpoints.Store(tmp_path / "training", 300, "me")
     assert not store.due()
     clock[0] += 300
     assert store.due()

@@ -10,9 +10,8 @@ import torch
 
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning import training
 from prunegrid.finetuning.context import Context
-from prunegrid.finetuning.training import divergence, loop
+from prunegrid.finetuning.training import divergence, loop, loss, run_facts, token_batches
 from prunegrid.models import blocks, checkpoint
 from prunegrid.stages import finetune
 
@@ -39,22 +38,22 @@ def tune(place, name, strategy="full", parent="parent", **changes):
 def examples(count=10, seed=0):
     draw = torch.Generator().manual_seed(seed)
     sizes = torch.randint(1, 9, (count, 2), generator=draw).tolist()
-    return [training.Example([7] * a, [9] * b) for a, b in sizes]
+    return [token_batches.Example([7] * a, [9] * b) for a, b in sizes]
 
 
 def like_aclsum(count, seed=0):
     """Return rows whose lengths spread as those of paper abstracts and their summaries do."""
     draw = torch.Generator().manual_seed(seed)
     sizes = torch.randint(150, 401, (count,), generator=draw).tolist()
-    return [training.Example([i] * (size - 30), [i] * 30) for i, size in enumerate(sizes)]
+    return [token_batches.Example([i] * (size - 30), [i] * 30) for i, size in enumerate(sizes)]
 
 
 def order_of(rows, size, accumulate, epochs, seed=3):
     """Return the micro-batches of each step."""
     settings = {"batch_size": size, "accumulate": accumulate, "token_budget": None}
     settings |= {"epochs": epochs, "max_steps": None}
-    steps = training.plan(rows, settings, seed)
-    return list(training.batches(rows, settings, steps, seed))
+    steps = token_batches.plan(rows, settings, seed)
+    return list(token_batches.batches(rows, settings, steps, seed))
 
 
 @pytest.mark.parametrize(("count", "size", "accumulate"), [(100, 4, 1), (101, 2, 4), (7, 8, 2)])
@@ -107,10 +106,10 @@ def test_pads_are_counted(place):
 def test_a_budget_ends_at_the_step_that_reaches_it(budget):
     settings = {"batch_size": 2, "accumulate": 2, "token_budget": budget}
     rows = examples()
-    steps = training.plan(rows, settings, seed=3)
+    steps = token_batches.plan(rows, settings, seed=3)
     seen = [
         sum(len(row) for micro in step for row in micro)
-        for step in training.batches(rows, settings, steps, seed=3)
+        for step in token_batches.batches(rows, settings, steps, seed=3)
     ]
     assert sum(seen[:-1]) < budget <= sum(seen) and len(seen) == steps
 
@@ -123,10 +122,10 @@ def test_every_strategy_sees_the_same_tokens(place):
 
 def test_the_development_loss_is_the_mean_over_tokens_and_draws_nothing():
     model = tiny.model("llama").train().requires_grad_(False)
-    rows = [training.Example([3 + i, 9], [5 + j for j in range(1 + i % 4)]) for i in range(5)]
+    rows = [token_batches.Example([3 + i, 9], [5 + j for j in range(1 + i % 4)]) for i in range(5)]
     state = torch.get_rng_state()
     settings = {"batch_size": 2, "loss_on": "response", "autocast": "float32"}
-    found = training.mean_loss(model, rows, settings, 0, "cpu")
+    found = loss.mean_loss(model, rows, settings, 0, "cpu")
     assert model.training and torch.equal(state, torch.get_rng_state())
     total = count = 0
     for row in rows:
@@ -155,7 +154,7 @@ def test_the_best_weights_by_development_loss_are_saved(place):
     parents = {"weights": out, "data": place / "data"}
     context = Context(settings, parents, place, tiny.job())
     model = context.checkpoint.model
-    again = training.mean_loss(model, context.dev, settings, context.pad, "cpu")
+    again = loss.mean_loss(model, context.dev, settings, context.pad, "cpu")
     assert again == pytest.approx(best[0], rel=1e-5)
 
 
@@ -169,10 +168,10 @@ def test_training_stops_when_patience_ends(place):
 
 
 def test_evaluations_that_do_not_improve_are_counted():
-    facts = training.TrainFacts(dev_losses=[[0, 1.0]])
+    facts = run_facts.TrainFacts(dev_losses=[[0, 1.0]])
     assert facts.best is None and facts.worse_for() == 0
-    for step, (loss, worse) in enumerate([(3.0, 0), (2.0, 0), (2.0, 1), (2.5, 2), (1.5, 0)], 1):
-        facts.dev_losses.append([step, loss])
+    for step, (value, worse) in enumerate([(3.0, 0), (2.0, 0), (2.0, 1), (2.5, 2), (1.5, 0)], 1):
+        facts.dev_losses.append([step, value])
         assert facts.worse_for() == worse
     assert facts.best == (5, 1.5)  # the untouched weights' 1.0 does not count
 

@@ -13,8 +13,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.config.steps import Finetune
 from prunegrid.data.sources import tiny as small
 from prunegrid.evaluation import scoring, translation
-from prunegrid.finetuning import training
 from prunegrid.finetuning.strategies.seq2seq import as_one_sequence
+from prunegrid.finetuning.training import loss, token_batches
 from prunegrid.models import checkpoint
 from prunegrid.stages import finetune, translations
 
@@ -56,9 +56,9 @@ def test_one_sequence_has_the_loss_of_the_models_own_labels(name):
     model, tokenizer = build(name)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     rows = [
-        training.Example([5, 6, 7, eos], [20, 21, eos]),
-        training.Example([9, eos], [30, 31, 32, 33, eos]),
-        training.Example([11, 12, 13, 14, 15, eos], [eos]),
+        token_batches.Example([5, 6, 7, eos], [20, 21, eos]),
+        token_batches.Example([9, eos], [30, 31, 32, 33, eos]),
+        token_batches.Example([11, 12, 13, 14, 15, eos], [eos]),
     ]
     width = max(len(row.prompt) for row in rows), max(len(row.response) for row in rows)
     ids, labels = torch.full((3, width[0]), pad), torch.full((3, width[1]), -100)
@@ -68,10 +68,10 @@ def test_one_sequence_has_the_loss_of_the_models_own_labels(name):
     with torch.no_grad():
         own = model(input_ids=ids, attention_mask=(ids != pad).long(), labels=labels)
         count = sum(len(row.response) for row in rows)
-        inputs, joined = training.collate(rows, pad, "response", "cpu")
+        inputs, joined = token_batches.collate(rows, pad, "response", "cpu")
         forward = model.forward
         with as_one_sequence(model, eos, pad):
-            found = training.summed_loss(model, inputs, joined)
+            found = loss.summed_loss(model, inputs, joined)
     assert float(found) == pytest.approx(float(own.loss) * count, rel=1e-5)
     assert model.forward == forward and "forward" not in vars(model)
 

@@ -4,12 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
+from prunegrid.config.files import ConfigError
 from prunegrid.config.grid import expand
-from prunegrid.config.load import ConfigError, validate
+from prunegrid.config.load import validate
 from prunegrid.config.sparsity_schedule import Schedule
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.schema import unique_key
 from prunegrid.tables.table_plan import study_plan
 
@@ -23,7 +24,7 @@ ITERATE = {
 
 
 def config(**iterate):
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     raw["finetune"]["tuned"] = {
         "strategy": "full",
         "window": 64,
@@ -33,7 +34,7 @@ def config(**iterate):
     body = {key: value for key, value in (ITERATE | iterate).items() if value is not None}
     grid = {"model": "smollm2-135m", "iterate": body, "seed": [0, 1]}
     raw["studies"] = {"s": {"dataset": "wikipedia", "grid": grid, "evaluations": ["wikipedia-512"]}}
-    return validate(raw, [ROOT / "config.yaml"], ROOT)
+    return validate(raw, shipped.FILES, ROOT)
 
 
 def points(seed=0, **iterate):
@@ -93,7 +94,7 @@ def test_a_chain_prunes_what_the_one_before_tuned():
 
 def test_a_dense_model_is_one_row_however_it_is_asked_for():
     """As a profile in one grid, as the beginning of an arm in another."""
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     grids = [
         {"model": "smollm2-135m", "prune": "dense"},
         {"model": "smollm2-135m", "iterate": ITERATE | {"arms": ["one-shot"], "finetune": "full"}},
@@ -101,15 +102,15 @@ def test_a_dense_model_is_one_row_however_it_is_asked_for():
     raw["studies"] = {
         "s": {"dataset": "wikipedia", "grid": grids, "evaluations": ["wikipedia-512"]}
     }
-    cells = expand(validate(raw, [ROOT / "config.yaml"], ROOT), "s")
+    cells = expand(validate(raw, shipped.FILES, ROOT), "s")
     assert [(c.names("prune"), c.arm) for c in cells] == [
         ("dense", "one-shot"), ("sparsegpt-0.2", "one-shot"), ("sparsegpt-0.4", "one-shot")
     ]  # fmt: skip
 
 
 def test_no_shipped_study_has_two_rows_alike():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+    raw = shipped.config()
+    graph = Graph(validate(raw, shipped.FILES, ROOT), ROOT)
     for study in raw["studies"]:
         rows = [cell["columns"] for cell in study_plan(graph, study, ROOT)["cells"]]
         unique_key(rows)
@@ -118,8 +119,8 @@ def test_no_shipped_study_has_two_rows_alike():
 
 
 def test_the_legacy_study_prunes_what_the_original_did():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    cells = expand(validate(raw, [ROOT / "config.yaml"], ROOT), "figure1_legacy")
+    raw = shipped.config()
+    cells = expand(validate(raw, shipped.FILES, ROOT), "figure1-legacy")
     assert Counter(cell.model for cell in cells) == dict.fromkeys(OPT, 27)
     for cell in cells:
         own = ["*.project_in", "*.project_out"] if cell.model == "opt-350m" else []
@@ -166,8 +167,8 @@ def test_faults_are_told(changes, message):
 
 
 def test_other_steps_beside_it_are_refused():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     grid = {"model": "smollm2-135m", "iterate": ITERATE | {"arms": ["one-shot"]}, "prune": "dense"}
     raw["studies"] = {"s": {"dataset": "wikipedia", "grid": grid, "evaluations": ["wikipedia-512"]}}
     with pytest.raises(ConfigError, match="has `iterate`, and other steps beside it"):
-        validate(raw, [ROOT / "config.yaml"], ROOT)
+        validate(raw, shipped.FILES, ROOT)

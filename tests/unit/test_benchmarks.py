@@ -7,7 +7,7 @@ from test_config import DEFAULT, ROOT, changed, check, faults
 
 from prunegrid.common.file_io import write_json
 from prunegrid.config import mixtures
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables import benchmarks
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.groups import collect, pair_rows

@@ -4,27 +4,27 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
 from prunegrid.config.census import DECADES
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import ConfigError
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ROOT / "config.yaml"
 SMALL = {"kind": "census", "grid": {"model": ["smollm2-135m", "minilm"]}}
 
 
 @pytest.fixture
 def raw():
-    tree = yaml.safe_load(DEFAULT.read_text())
+    tree = shipped.config()
     tree["studies"] = {"c": copy.deepcopy(SMALL)}
     tree["models"]["mute"] = {"source": "hf:a/b", "task": "seq2seq-lm", "tokenizer": False}
     return tree
 
 
 def check(raw):
-    return validate(raw, [DEFAULT], ROOT)
+    return validate(raw, shipped.FILES, ROOT)
 
 
 def only_fault(raw, *words):
@@ -54,8 +54,8 @@ def test_how_a_census_is_shown_makes_no_other_counts(raw):
 
 
 def test_the_settings_of_the_original_share_the_counts_of_the_corrected():
-    graph = Graph(check(yaml.safe_load(DEFAULT.read_text())), ROOT)
-    counted = [{p.census.key for p in graph.plans(name)} for name in ("census", "census_legacy")]
+    graph = Graph(check(shipped.config()), ROOT)
+    counted = [{p.census.key for p in graph.plans(name)} for name in ("census", "census-legacy")]
     assert counted[0] == counted[1] and len(counted[0]) == 3
     tasks = {plan.chain[0].settings["task"] for plan in graph.plans("census")}
     assert tasks == {"causal-lm", "encoder", "seq2seq-lm"}

@@ -3,12 +3,11 @@
 import copy
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import claim_world
 import pandas
 import pytest
-import yaml
+import shipped
 from claim_world import World, bear, facts, metric_of, places
 
 from prunegrid.commands import cli
@@ -23,7 +22,7 @@ from prunegrid.tables.schema import COLUMNS
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 WANDA = BY_NAME["wanda-over-magnitude"]
 ROUNDS = BY_NAME["iterative-over-one-shot"]
-CONFIG = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text())
+CONFIG = shipped.config()
 
 
 def outcome(world, claim):

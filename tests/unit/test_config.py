@@ -4,22 +4,22 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
 from prunegrid.common import plugins
 from prunegrid.config import families, profiles, steps, tasks
-from prunegrid.config.load import ConfigError, read_files, validate
+from prunegrid.config.files import ConfigError, read_files
+from prunegrid.config.load import load, validate
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ROOT / "config.yaml"
 
 
 @pytest.fixture(scope="module")
 def raw():
-    return yaml.safe_load(DEFAULT.read_text())
+    return shipped.config()
 
 
-def check(raw, files=(DEFAULT,)):
+def check(raw, files=shipped.FILES):
     return validate(raw, list(files), ROOT)
 
 
@@ -40,7 +40,7 @@ def changed(raw, *path_and_value):
 
 
 def test_the_shipped_config_is_valid(raw):
-    assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3_full", "table3_legacy"}
+    assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3-full", "table3-legacy"}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_broken_profile_is_not_reported_again_by_its_users(raw):
 def test_a_fault_of_an_overlay_names_the_overlay(raw, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("prune:\n  w90: {method: wanda, sparsity: 2.0, calibration: c4-128x2048}\n")
-    files = [DEFAULT, mine]
+    files = [*shipped.FILES, mine]
     with pytest.raises(ConfigError, match=r"mine\.yaml: prune\.w90\.sparsity"):
         check(read_files(files), files)
 
@@ -180,7 +180,7 @@ def test_a_fault_of_an_overlay_names_the_overlay(raw, tmp_path):
 def test_overlays_merge_by_key_and_replace_lists(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("seed: 7\nstudies: {demo: {evaluations: [wikipedia-512]}}\n")
-    merged = read_files([DEFAULT, mine])
+    merged = read_files([*shipped.FILES, mine])
     assert merged["seed"] == 7
     assert merged["studies"]["demo"]["evaluations"] == ["wikipedia-512"]
     assert merged["studies"]["demo"]["dataset"] == "aclsum"
@@ -201,8 +201,8 @@ def test_a_community_metric_needs_its_revision(raw):
 
 
 def test_every_key_is_documented():
-    """Each field of each profile stands in docs/config.md, in code type."""
-    text = (ROOT / "docs/config.md").read_text()
+    """Each field of each profile stands in config/README.md, in code type."""
+    text = (ROOT / "config/README.md").read_text()
     nested = (profiles.Training, tasks.Mixture, tasks.Part, tasks.MeanOf)
     nested += (profiles.Cliff, families.Item)
     assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
@@ -231,3 +231,18 @@ def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypa
         steps.Finetune(strategy="lora", adapter="unmasked")
     assert steps.Finetune(strategy="lora").plain
     assert not steps.Finetune(strategy="lora", depth=2).plain
+
+
+def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
+    for file in shipped.FILES:
+        place = tmp_path / file.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    (tmp_path / "config/studies/mine.yaml").write_text("prune: {wanda-50: {method: dense}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {}, [], tmp_path)
+    (fault,) = caught.value.faults
+    assert fault.startswith("config/studies/mine.yaml: prune.wanda-50 is defined in config/methods")
+    over = {"prune": {"wanda-50": {"method": "magnitude", "sparsity": 0.5}}}
+    (tmp_path / "config/studies/mine.yaml").unlink()
+    assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").method == "magnitude"

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
-import yaml
+import shipped
 
 from prunegrid.common.file_io import write_json
-from prunegrid.config.load import ConfigError, validate
+from prunegrid.config.files import ConfigError
+from prunegrid.config.load import validate
 from prunegrid.tables import contrasts
 from prunegrid.tables.groups import paired
 from prunegrid.tables.intervals import levels
@@ -255,7 +256,7 @@ def test_the_markdown_says_what_n_could_have_seen(world):
 
 @pytest.fixture
 def config():
-    return yaml.safe_load((ROOT / "config.yaml").read_text())
+    return shipped.config()
 
 
 DEMO = {"name": "c", "split": "test", "metric": "rougeLsum"}
@@ -284,7 +285,7 @@ def test_faults_are_told_before_anything_runs(config, entries, words):
     tree = copy.deepcopy(config)
     tree["studies"]["demo"]["contrasts"] = entries
     with pytest.raises(ConfigError) as caught:
-        validate(tree, [ROOT / "config.yaml"], ROOT)
+        validate(tree, shipped.FILES, ROOT)
     for word in ["studies.demo", *words]:
         assert word in str(caught.value)
 
@@ -307,10 +308,10 @@ def test_the_metric_of_a_perplexity_is_its_protocols(config, split, metric, hint
     study["evaluations"].append(split)
     study["contrasts"] = [DEMO | {"a": WANDA, "b": DENSE, "split": split, "metric": metric}]
     if hint is None:
-        assert validate(config, [ROOT / "config.yaml"], ROOT)
+        assert validate(config, shipped.FILES, ROOT)
         return
     with pytest.raises(ConfigError) as caught:
-        validate(config, [ROOT / "config.yaml"], ROOT)
+        validate(config, shipped.FILES, ROOT)
     (found,) = caught.value.faults
     assert "studies.demo.contrasts.0.metric" in found
     assert f"is '{metric}', which is not measured" in found and hint in found
@@ -320,5 +321,5 @@ def test_good_contrasts_are_accepted(config):
     config["studies"]["demo"]["contrasts"] = [
         DEMO | {"a": WANDA, "b": DENSE, "margin": 0.01, "metric": "bertscore_minilm"}
     ]
-    study = validate(config, [ROOT / "config.yaml"], ROOT).sections["studies"]["demo"]
+    study = validate(config, shipped.FILES, ROOT).sections["studies"]["demo"]
     assert study.contrasts[0].margin == 0.01

@@ -4,20 +4,20 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import ConfigError
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ROOT / "config.yaml"
-NAMES = ("architectures", "architectures-small", "architectures_legacy")
+NAMES = ("architectures", "architectures-small", "architectures-legacy")
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return yaml.safe_load(DEFAULT.read_text())
+    return shipped.config()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def raw(whole):
 
 
 def check(raw):
-    return validate(raw, [DEFAULT], ROOT)
+    return validate(raw, shipped.FILES, ROOT)
 
 
 def fault(raw, *words):

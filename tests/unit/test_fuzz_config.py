@@ -8,6 +8,7 @@ import json
 import math
 
 import pytest
+import shipped
 import yaml
 from fuzzing import fuzz
 from hypothesis import given
@@ -17,8 +18,9 @@ from tiny_data import write_tiny_data
 from prunegrid.artifacts import keys
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.load import NAME, STUDY_NAME, read_files, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import read_files
+from prunegrid.config.load import NAME, STUDY_NAME, validate
+from prunegrid.graph.artifact_graph import Graph
 
 ROOT = LIBRARY.parent.parent
 ODD = [
@@ -70,7 +72,7 @@ def base(tmp_path_factory):
 
 def small() -> dict:
     """Return a small config that holds every section, from the tiny one and the default's parts."""
-    default = yaml.safe_load((ROOT / "config.yaml").read_text())
+    default = shipped.config()
     tree = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
     evaluation = tree["evaluations"]["tiny-texts"]
     evaluation["metrics"] = ["rouge", "length", "tiny-bertscore"]

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
 from prunegrid.artifacts.keys import reached
+from prunegrid.config.files import ConfigError
 from prunegrid.config.grid import expand
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import without_paths
 from prunegrid.running import resources
 from prunegrid.tables.table_plan import study_plan
@@ -17,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def config(**study):
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     base = {"dataset": "aclsum", "evaluations": ["papers"]}
     raw["studies"] = {"s": base | study}
-    return validate(raw, [ROOT / "config.yaml"], ROOT)
+    return validate(raw, shipped.FILES, ROOT)
 
 
 def names(**study):
@@ -121,13 +122,13 @@ def test_seeds_share_what_they_do_not_reach():
 
 
 def test_a_node_is_looked_for_first_in_the_studies_that_were_asked_for(monkeypatch):
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     base = {"dataset": "aclsum", "evaluations": ["papers"]}
     raw["studies"] = {
         name: base | {"grid": {"model": "smollm2-135m", "prune": prune}}
         for name, prune in (("a", "magnitude-50"), ("b", "wiki-wanda-50"), ("c", "dense"))
     }
-    conf = validate(raw, [ROOT / "config.yaml"], ROOT)
+    conf = validate(raw, shipped.FILES, ROOT)
     wanted = Graph(conf, ROOT).plans("c")[0].leaves()[0]
     graph, seen = Graph(conf, ROOT, ["c", "of another config"]), []
     real = graph.plans
@@ -140,7 +141,7 @@ def test_a_node_is_looked_for_first_in_the_studies_that_were_asked_for(monkeypat
 
 
 def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     raw["prune"]["again"] = dict(raw["prune"]["magnitude-50"])
     raw["studies"] = {
         "s": {
@@ -149,19 +150,17 @@ def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():
             "grid": {"model": "smollm2-135m", "prune": ["magnitude-50", "again"]},
         }
     }
-    conf = validate(raw, [ROOT / "config.yaml"], ROOT)
+    conf = validate(raw, shipped.FILES, ROOT)
     a, b = Graph(conf, ROOT).plans("s")
     assert a.chain[1].key == b.chain[1].key
 
 
 def test_table3_has_the_fourteen_rows():
-    conf = validate(
-        yaml.safe_load((ROOT / "config.yaml").read_text()), [ROOT / "config.yaml"], ROOT
-    )
+    conf = validate(shipped.config(), shipped.FILES, ROOT)
     assert len(expand(conf, "table3")) == 14
-    assert len(expand(conf, "table3_legacy")) == 14
+    assert len(expand(conf, "table3-legacy")) == 14
     # dense/none, and magnitude/none, draw nothing: one cell each where the others have three seeds
-    assert len(expand(conf, "table3_full")) == 2 * (40 * 3 - 4 * 2)
+    assert len(expand(conf, "table3-full")) == 2 * (40 * 3 - 4 * 2)
 
 
 def test_learning_rates_are_tried_and_a_listed_learning_rate_is_varied():
@@ -174,11 +173,11 @@ def test_learning_rates_are_tried_and_a_listed_learning_rate_is_varied():
 
 
 def test_how_often_training_saves_its_state_is_in_no_key():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     keys = set()
     for every_s in (0, 300.0, None):
         raw["training"] = {"checkpoint_every_s": every_s}
-        graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+        graph = Graph(validate(raw, shipped.FILES, ROOT), ROOT)
         tuned = {plan.chain[-1] for plan in graph.plans("demo") if "full" in str(plan.cell)}
         for node in tuned:
             assert node.params()["training"] == {"checkpoint_every_s": every_s}
@@ -187,11 +186,11 @@ def test_how_often_training_saves_its_state_is_in_no_key():
 
 
 def test_what_is_held_of_adapters_is_in_no_key_and_in_the_estimate():
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     keys, needed = set(), {}
     for choice in ("auto", "hold", "form"):
         raw["memory"] = {"adapted": choice}
-        graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+        graph = Graph(validate(raw, shipped.FILES, ROOT), ROOT)
         tuned = [plan.chain[-1] for plan in graph.plans("demo") if "qlora" in str(plan.cell)]
         node = min(tuned, key=lambda node: node.label)
         keys.add(node.key)
@@ -314,11 +313,11 @@ def test_a_cell_depends_on_all_that_its_inputs_depend_on():
 
 def scores_nodes(change):
     """Return {label: scores node} of a study of one cell, its config changed."""
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     grid = {"model": "smollm2-135m"}
     raw["studies"] = {"s": {"dataset": "aclsum", "evaluations": ["papers"], "grid": grid}}
     change(raw)
-    graph = Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+    graph = Graph(validate(raw, shipped.FILES, ROOT), ROOT)
     found = {name: pair[1] for (_, name, _), pair in graph.baselines("s").items()}
     return found | {"cell": graph.plans("s")[0].texts["test"][1]}
 

@@ -1,14 +1,14 @@
 """Which benchmarks one job asks."""
 
 import pytest
-import yaml
+import shipped
 from study_world import ROOT, make
 
 from prunegrid.commands import plan
 from prunegrid.common.file_io import write_json
 from prunegrid.config.load import validate
 from prunegrid.graph import benchmark_batches
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 
 TASKS = {"a": ["piqa", "openbookqa"], "b": ["openbookqa", "siqa"], "c": ["hellaswag", "piqa"]}
 
@@ -17,7 +17,7 @@ TASKS = {"a": ["piqa", "openbookqa"], "b": ["openbookqa", "siqa"], "c": ["hellas
 def graph(tmp_path, monkeypatch):
     """Three studies of two cells each over one model; their tasks overlap."""
     monkeypatch.chdir(tmp_path)
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = shipped.config()
     raw["tasks"]["siqa"] = {**raw["tasks"]["piqa"], "rows": 7}
     raw["tasks"]["siqa"]["task"] = "piqa"
     grid = {"model": "smollm2-135m", "prune": ["dense", "wiki-wanda-50"], "finetune": "none"}
@@ -25,7 +25,7 @@ def graph(tmp_path, monkeypatch):
     raw["studies"] = {
         name: {"dataset": "aclsum", "grid": grid, "evaluations": [name]} for name in TASKS
     }
-    return Graph(validate(raw, [ROOT / "config.yaml"], ROOT), ROOT)
+    return Graph(validate(raw, shipped.FILES, ROOT), ROOT)
 
 
 def node(graph, study, task, cell=0):

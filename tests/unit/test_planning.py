@@ -5,13 +5,15 @@ import re
 from dataclasses import replace
 
 import pytest
+import shipped
 from study_world import ROOT, graph, make
 
 from prunegrid.commands import adopt, cli, history
 from prunegrid.commands import plan as planning
-from prunegrid.config.load import read_files, validate
+from prunegrid.config.files import read_files
+from prunegrid.config.load import validate
 from prunegrid.graph import benchmark_batches, nodes
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import STAGES, with_ancestors
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
@@ -50,7 +52,7 @@ def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
 
 def test_a_cell_is_few_jobs_of_its_own(tmp_path):
     """Chains that begin alike share their steps; the tasks of one set of weights are a job."""
-    files = [ROOT / "config.yaml"]
+    files = shipped.FILES
     whole = Graph(validate(read_files(files), files, ROOT), ROOT)
     shared = {"model", "data", "calibration", "rows", "mixture"}
     for study in whole.config.sections["studies"]:
@@ -87,7 +89,7 @@ def test_the_plan_and_the_job_agree_on_a_model_without_a_known_size(tmp_path):
 
 
 def test_a_told_size_is_planned_and_is_in_no_key(tmp_path):
-    files = [ROOT / "config.yaml"]
+    files = shipped.FILES
     tree = read_files(files)
     told = Graph(validate(tree, files, ROOT), ROOT)
     assert resources.likely_parameters(told.model("gpt2-xl")) == 1_560_000_000
@@ -263,6 +265,6 @@ def test_every_stage_is_planned_by_the_name_of_its_rule():
 
 @pytest.mark.parametrize("study", ["architectures-small", "structured", "multitask"])
 def test_studies_of_all_kinds_are_planned(study, tmp_path):
-    files = [ROOT / "config.yaml"]
+    files = shipped.FILES
     found = planning.plan(Graph(validate(read_files(files), files, ROOT), ROOT), study, tmp_path)
     assert all(rule.jobs and rule.seconds > 0 for rule in found.rules.values())

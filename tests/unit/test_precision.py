@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pandas
 import pytest
-import yaml
+import shipped
 from torch import nn
 
 from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import ConfigError
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.models import loading
 from prunegrid.tables import render
 from prunegrid.tables.contrasts import precision_differs
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "config.yaml"
 
 
 def graph(**changes) -> Graph:
     """Return the graph of the shipped config with top-level keys changed."""
-    raw = yaml.safe_load(CONFIG.read_text()) | changes
-    return Graph(validate(raw, [CONFIG], ROOT), ROOT)
+    raw = shipped.config() | changes
+    return Graph(validate(raw, shipped.FILES, ROOT), ROOT)
 
 
 def play(monkeypatch, native: bool) -> None:
@@ -113,7 +113,7 @@ def test_auto_is_the_key_of_the_precision_by_name(monkeypatch, native, resolved)
 def test_what_says_its_precision_keeps_it(monkeypatch):
     for native in (True, False):
         play(monkeypatch, native)
-        found = {plan.chain[-1].compute_dtype for plan in graph().plans("table3_legacy")}
+        found = {plan.chain[-1].compute_dtype for plan in graph().plans("table3-legacy")}
         assert found <= {"float32", None}
 
 
@@ -137,18 +137,18 @@ def test_weights_stored_in_bfloat16_are_computed_in_what_is_fast(monkeypatch, na
 
 @pytest.mark.parametrize(("value", "stands"), [(True, "bfloat16"), (False, "float32")])
 def test_true_and_false_are_precisions_too(value, stands):
-    raw = yaml.safe_load(CONFIG.read_text())
+    raw = shipped.config()
     raw["finetune"]["full"]["autocast"] = value
-    assert validate(raw, [CONFIG], ROOT).sections["finetune"]["full"].autocast == stands
+    assert validate(raw, shipped.FILES, ROOT).sections["finetune"]["full"].autocast == stands
 
 
 @pytest.mark.parametrize("value", ["yes please", "bfloat32", 16, None])
 def test_another_word_is_told_with_the_nearest(value):
-    raw = yaml.safe_load(CONFIG.read_text())
+    raw = shipped.config()
     raw["finetune"]["full"]["autocast"] = value
     raw["compute_dtype"] = value
     with pytest.raises(ConfigError) as caught:
-        validate(raw, [CONFIG], ROOT)
+        validate(raw, shipped.FILES, ROOT)
     assert len(caught.value.faults) == 2
     for fault, place in zip(caught.value.faults, ("compute_dtype", "autocast"), strict=True):
         assert place in fault and "auto, bfloat16, float32" in fault

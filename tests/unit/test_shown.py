@@ -7,7 +7,7 @@ from figure_world import ROUGE, WIKI, World
 from test_config import DEFAULT, ROOT, changed, check, faults
 
 from prunegrid.config import shown
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.headline import headline
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.table_plan import study_plan

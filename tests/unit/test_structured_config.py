@@ -6,17 +6,18 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.config.files import ConfigError
 from prunegrid.config.grid import expand
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.pruning.structured.unit_counts import Kind, removed_units
 from prunegrid.tables.table_plan import study_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = yaml.safe_load((ROOT / "config.yaml").read_text())
+SHIPPED = shipped.config()
 MLP = {"method": "taylor", "pattern": "structured", "units": ["mlp"], "sparsity": 0.3}
 MLP |= {"calibration": "wiki-16x256"}
 
@@ -26,7 +27,7 @@ def config(grid=None, **prune):
     raw["prune"]["shrink"] = {k: v for k, v in (MLP | prune).items() if v is not None}
     grid = grid or {"model": "smollm2-135m", "prune": "shrink"}
     raw["studies"] = {"s": {"dataset": "wikipedia", "grid": grid, "evaluations": ["wikipedia-512"]}}
-    return validate(raw, [ROOT / "config.yaml"], ROOT)
+    return validate(raw, shipped.FILES, ROOT)
 
 
 def faults(grid=None, **prune):

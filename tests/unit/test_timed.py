@@ -5,19 +5,20 @@ import fcntl
 from pathlib import Path
 
 import pytest
-import yaml
+import shipped
 from study_world import ROOT, make
 
 from prunegrid.artifacts.lock import LIVE
 from prunegrid.commands import cli, remeasure
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.load import ConfigError, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import ConfigError
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
 from prunegrid.tables import table_plan as tables
 
-RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+RAW = shipped.config()
 GRID = {
     "model": "smollm2-135m",
     "prune": ["dense", "wiki-wanda-50"],
@@ -28,7 +29,7 @@ STUDY = {"dataset": "aclsum", "grid": GRID, "evaluations": ["wikipedia-512"], "e
 
 def graph(**study):
     tree = copy.deepcopy(RAW) | {"studies": {"s": STUDY | study}}
-    return Graph(validate(tree, [ROOT / "config.yaml"], ROOT), ROOT)
+    return Graph(validate(tree, shipped.FILES, ROOT), ROOT)
 
 
 def test_a_cell_is_timed_beside_the_untouched_model_of_its_chain():
@@ -86,7 +87,7 @@ def test_a_selector_of_a_broken_profile_has_no_fault_of_its_own():
     tree = copy.deepcopy(RAW) | {"studies": {"s": STUDY | {"timed": [{"prune": "wiki-wanda-50"}]}}}
     tree["prune"]["wiki-wanda-50"]["sparsity"] = 7.0
     with pytest.raises(ConfigError) as caught:
-        validate(tree, [ROOT / "config.yaml"], ROOT)
+        validate(tree, shipped.FILES, ROOT)
     assert not any("timed" in fault for fault in caught.value.faults)
 
 

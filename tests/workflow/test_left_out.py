@@ -37,13 +37,14 @@ TIMED = "efficiency"
 MAKE_ALL = """
 import sys
 from pathlib import Path
-from prunegrid.config.load import read_files, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import project_files, read_files
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.running.job import run_step
 from prunegrid.graph.nodes import with_ancestors
 
 root, study = Path(sys.argv[1]), sys.argv[2]
-files = [root / "config.yaml", Path("config.yaml")]
+files = [*project_files(root), Path("config.yaml")]
 graph = Graph(validate(read_files(files), files, Path.cwd()), root)
 for node in with_ancestors(graph.study_leaves(study)):
     run_step(node.params())

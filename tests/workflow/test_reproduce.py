@@ -3,9 +3,10 @@
 import hub_world
 import pandas
 import pytest
+import shipped
 import yaml
 from hub_server import hub_server
-from runs import ROOT, Run
+from runs import Run
 
 COLUMN = "wikitext_ppl_2048_nonoverlap"
 CELLS = {"model": "opt-125m", "prune": ["dense", "magnitude-2of4"]}
@@ -14,8 +15,8 @@ CELLS = {"model": "opt-125m", "prune": ["dense", "magnitude-2of4"]}
 @pytest.mark.slow
 def test_drift_from_published_values_fails_loudly_and_measured_ones_pass(tmp_path):
     """A small random OPT under the real one's name is as far off as a broken engine would be."""
-    shipped = yaml.safe_load((ROOT / "config.yaml").read_text())["studies"]["reproduce"]
-    published = [e for e in shipped["expected"] if matches(e["cells"])]
+    study = shipped.config()["studies"]["reproduce"]
+    published = [e for e in study["expected"] if matches(e["cells"])]
     assert len(published) == 2 and all(e["column"] == COLUMN for e in published)
     folder = tmp_path / "run"
     folder.mkdir()

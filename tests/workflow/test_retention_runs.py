@@ -2,12 +2,14 @@
 
 import pandas
 import pytest
+import shipped
 from runs import ROOT, Run
 from study_world import make
 
 from prunegrid.artifacts import dropped
-from prunegrid.config.load import read_files, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import read_files
+from prunegrid.config.load import validate
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import WEIGHTS_MADE, with_ancestors
 
 
@@ -25,7 +27,7 @@ def test_snakemake_reruns_what_is_pending_and_nothing_else(tmp_path, monkeypatch
     """Dry runs over artifacts that no job made: the rules see what `pending` says."""
     run = Run.fresh(tmp_path / "run")
     monkeypatch.chdir(run.folder)
-    files = [ROOT / "config.yaml", run.folder / "config.yaml"]
+    files = [*shipped.FILES, run.folder / "config.yaml"]
     graph = Graph(validate(read_files(files), files, run.folder), ROOT)
     for node in with_ancestors(graph.study_leaves("one")):
         make(node)

@@ -30,7 +30,9 @@ def test_an_unknown_study_is_refused(tmp_path):
     run = Run.fresh(tmp_path / "run")
     done = run.snakemake("-n", "results/tinny.parquet")
     assert done.returncode != 0
-    assert "tinny" in done.stdout
+    assert "there is no study 'tinny'; did you mean 'tiny'?" in done.stdout
+    done = run.snakemake("-n", "results/table3_full.parquet")
+    assert "it is called 'table3-full' now" in done.stdout
 
 
 def test_cuda_where_there_is_none_is_a_clear_row(tmp_path):

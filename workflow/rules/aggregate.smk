@@ -72,6 +72,22 @@ rule partial:
         "../scripts/aggregate.py"
 
 
+def unknown_study(wildcards):
+    """Say which study may be meant by a name that is none."""
+    known = GRAPH.config.sections["studies"]
+    told = successor(wildcards.unknown, known)
+    raise WorkflowError(f"there is no study '{wildcards.unknown}'; {told}")
+
+
+rule unknown_study:
+    input:
+        unknown_study,
+    output:
+        "results/{unknown}.parquet",
+    wildcard_constraints:
+        unknown=rf"(?!({STUDY})$)[A-Za-z0-9][A-Za-z0-9_-]*",
+
+
 onsuccess:
     made = with_ancestors(
         leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)

@@ -6,11 +6,12 @@ from prunegrid.artifacts import dropped as retention
 from prunegrid.artifacts.artifact_folder import is_dropped
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
-from prunegrid.config.load import validate
+from prunegrid.config.load import load
+from prunegrid.config.renamed import successor
 from prunegrid.graph import benchmark_batches as joined
 from prunegrid.graph import pending
 from prunegrid.graph import shared_hessians as companions
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
 from prunegrid.running.resources import memory_mb, minutes
 from prunegrid.running import kept_attempts as tries
@@ -23,9 +24,7 @@ REQUESTED = engine.Inherited("PRUNEGRID_STUDIES")  # whose tables this run was a
 APART = engine.Inherited("PRUNEGRID_APART")  # data whose tasks are led apart (`joined`)
 try:
     GRAPH = Graph(
-        validate(
-            config, engine.config_files(workflow, ROOT / "config.yaml"), Path.cwd()
-        ),
+        load(ROOT, config, engine.laid_over(workflow, ROOT), Path.cwd()),
         ROOT,
         REQUESTED,
     )
@@ -36,6 +35,7 @@ except PrunegridError as error:
 
 GPU = 1 if GRAPH.config.device == "cuda" else 0
 PLANS = {}  # of the tables of studies
+STUDY = "|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none"
 
 
 # Of the members of a group only one has it at a time (`together`).
@@ -45,7 +45,7 @@ resource_scopes:
 
 wildcard_constraints:
     key="[0-9a-f]{16}",
-    study="|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none",
+    study=STUDY,
 
 
 def studies(kind):

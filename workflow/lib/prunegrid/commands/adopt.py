@@ -24,7 +24,7 @@ from prunegrid.artifacts.lock import only_maker
 from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import STAGES, Node, without_paths
 
 

@@ -102,11 +102,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     from prunegrid.commands.cli_config import ROOT
-    from prunegrid.config.load import read_files
+    from prunegrid.config.files import project_files, read_files
     from prunegrid.tables.claims import page
 
     folder = Path("results")
-    config = read_files([ROOT / "config.yaml"])
+    config = read_files(project_files(ROOT))
     outcomes = page.write(options.tables or page.find(folder), folder, config)
     for outcome in outcomes:
         print(f"{outcome.verdict:12} {outcome.claim.name}: {outcome.claim.says}")

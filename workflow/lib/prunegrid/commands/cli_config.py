@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError
 from prunegrid.common.precision import NAMED
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.load import merge, read_files, validate
-from prunegrid.graph.graph import Graph
+from prunegrid.config.files import project_files, read_files
+from prunegrid.config.load import validate
+from prunegrid.config.renamed import successor
+from prunegrid.graph.artifact_graph import Graph
 
 ROOT = LIBRARY.parent.parent
 DEVICES = ("cpu", "cuda")
@@ -29,7 +31,7 @@ def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None =
     Raises:
         PrunegridError: a file or value cannot be read, the config has faults, or lacks the study.
     """
-    named = [ROOT / "config.yaml", *files]
+    named = [*project_files(ROOT), *files]
     tree = _tree(named, values)
     config = validate(tree, named, Path.cwd())
     if study is not None:
@@ -43,18 +45,16 @@ def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] 
     Raises:
         PrunegridError: it has none of that name, or cannot be read.
     """
-    _require(study, _tree([ROOT / "config.yaml", *files], values).get("studies") or {})
+    _require(study, _tree([*project_files(ROOT), *files], values).get("studies") or {})
 
 
 def _tree(files: list[Path], values: Iterable[str]) -> dict[str, Any]:
-    tree = read_files(files)
-    merge(tree, overrides(values))
-    return tree
+    return read_files(files, over=overrides(values))
 
 
 def _require(study: str, known: Iterable[str]) -> None:
     if study not in known:
-        raise PrunegridError(f"there is no study '{study}'", remedy=nearest(study, known))
+        raise PrunegridError(f"there is no study '{study}'", remedy=successor(study, known))
 
 
 def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[Graph]:

@@ -17,7 +17,7 @@ from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import read_json
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.pending import readers
 
 

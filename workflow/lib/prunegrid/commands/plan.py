@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prunegrid.commands import adopt, history
 from prunegrid.graph import benchmark_batches, nodes
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import STAGES, Node, with_ancestors
 from prunegrid.graph.pending import pending
 from prunegrid.running import costs, resources

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunegrid.artifacts.job_status import read_state, with_label
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node
 
 

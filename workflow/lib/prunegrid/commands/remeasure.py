@@ -8,7 +8,7 @@ from pathlib import Path
 from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.commands.repair import free_to_remove, nobody_else
 from prunegrid.common.errors import AttestationError
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid.common.errors import nearest
 from prunegrid.config.families import Classification
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 from prunegrid.config.split_checks import shared
 from prunegrid.config.tasks import Task, Tasks
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def evaluation_faults(config: Config, evaluation: Tasks) -> Iterator[Fault]:

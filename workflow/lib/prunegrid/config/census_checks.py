@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from prunegrid.common import plugins
 from prunegrid.config.cells import Cell
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def faults(config: Config, cells: Sequence[Cell]) -> Iterator[Fault]:

@@ -11,10 +11,10 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.config import benchmarks, profiles, selectors
 from prunegrid.config.cells import Cell
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def faults(

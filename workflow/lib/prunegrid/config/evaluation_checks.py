@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from prunegrid.common.errors import nearest
 from prunegrid.config.families import FITS, Classification, Translation, fits
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 from prunegrid.config.split_checks import shared
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def data_faults(config: Config, evaluation: Classification | Translation) -> Iterator[Fault]:

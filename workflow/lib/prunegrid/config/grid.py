@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -16,31 +15,16 @@ from prunegrid.config import profiles
 from prunegrid.config.arms import chains_of
 from prunegrid.config.cells import Cell, Chain, Step
 from prunegrid.config.families import fits
+from prunegrid.config.fault import Fault, GridError
 from prunegrid.config.sparsity_schedule import Iterate
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
 # Combinations of one grid entry.
 MOST = 20_000
 STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault of a study: keys below `studies.<name>`, and a sentence without a subject."""
-
-    keys: tuple
-    text: str
-
-
-class GridError(Exception):
-    """All faults of one study's grid."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = faults
-        super().__init__("; ".join(f"{f.keys} {f.text}" for f in faults))
 
 
 def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = None) -> list[Cell]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from prunegrid.common import precision
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import nearest
 from prunegrid.config import plain_data, profiles
+from prunegrid.config.files import (
+    ConfigError,
+    Places,
+    defined_twice,
+    project_files,
+    read_files,
+)
 from prunegrid.config.profile import Profile
 from prunegrid.config.reference_checks import check_references
+from prunegrid.config.validated import Config
 
 # Names become parts of paths.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -26,126 +29,24 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 LONGEST_NAME = 100
 
 
-class ConfigError(PrunegridError):
-    """Every fault of a config, one a line."""
+def load(root: Path, entry: Mapping[str, Any], over: list[Path], base: Path) -> Config:
+    """Return the validated config of a project.
 
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        super().__init__(f"the configuration has {len(faults)} error(s):\n{lines}")
-
-    def __reduce__(self):
-        return (type(self), (self.faults,))
-
-
-@dataclass(frozen=True)
-class Config:
-    """A validated config.
-
-    Attributes:
-        seed, threads, device, dtype, compute_dtype, memory, training, retention: the keys beside
-            the sections.
-        sections: {section: {name: profile}}.
+    Args:
+        root: the folder of the Snakefile.
+        entry: `config.yaml` with all that is laid over it, as Snakemake holds it.
+        over: the files that were laid over it, to name the place of a fault.
         base: the folder that relative paths start from.
+
+    Raises:
+        ConfigError: any fault; its text lists them all.
     """
-
-    seed: int
-    threads: int
-    device: str
-    dtype: str
-    compute_dtype: str
-    memory: dict[str, Any]
-    training: dict[str, Any]
-    retention: str
-    sections: dict[str, dict[str, Any]]
-    base: Path
-
-    def profile(self, section: str, name: str) -> Any:
-        """Return the named profile of a section."""
-        return self.sections[section][name]
-
-    def on(self, device: str, compute_dtype: str) -> Config:
-        """Return the same config for another device and precision."""
-        return dataclasses.replace(self, device=device, compute_dtype=compute_dtype)
-
-    def leaves_open(self) -> bool:
-        """Return whether a step may compute in what the device is fast in."""
-        open_to_all = any(p.autocast == precision.AUTO for p in self.sections["finetune"].values())
-        return self.compute_dtype == precision.AUTO and (open_to_all or self.dtype == "bfloat16")
-
-    def require_resolved(self) -> None:
-        """Check that what is left open can be settled here.
-
-        Raises:
-            PrunegridError: it cannot.
-        """
-        if self.leaves_open():
-            _ = self.resolved_dtype
-
-    @functools.cached_property
-    def resolved_dtype(self) -> str:
-        """What products are computed in where the config leaves it open: bfloat16 or float32.
-
-        Raises:
-            PrunegridError: it is auto, and the device cannot be seen here.
-        """
-        return precision.resolve(self.compute_dtype, self.device)
-
-
-class Places:
-    """Tells which file a key comes from, for error messages: read once there is one."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self.files = files
-
-    @functools.cached_property
-    def layers(self) -> list[tuple[Path, Any]]:
-        """The files and what each holds."""
-        return [(path, _read(path)) for path in self.files]
-
-    def __call__(self, *keys: Any) -> str:
-        """Return `file: dotted.key`, with the last of the files that holds most of the path."""
-        best, depth = None, -1
-        for path, tree in self.layers:
-            level = 0
-            for key in keys:
-                if not isinstance(tree, Mapping) or key not in tree:
-                    break
-                tree, level = tree[key], level + 1
-            if level >= depth:
-                best, depth = path, level
-        dotted = ".".join(str(key) for key in keys)
-        return f"{best.name}: {dotted}" if best else dotted
-
-
-def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-def read_files(files: list[Path]) -> dict[str, Any]:
-    """Return the files merged as Snakemake merges them: mappings by key, all else replaced."""
-    merged: dict[str, Any] = {}
-    for path in files:
-        try:
-            layer = _read(path)
-        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-            raise PrunegridError(f"cannot be read ({error})", where=str(path)) from error
-        if not isinstance(layer, Mapping):
-            what = f"a {type(layer).__name__}"
-            raise PrunegridError(what, where=str(path), expected="sections with names")
-        if plain_data.faults(layer, Places([path])):
-            raise ConfigError(plain_data.faults(layer, Places([path])))
-        merge(merged, layer)
-    return merged
-
-
-def merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Lay a config over another, in place: mappings by key, all else replaced."""
-    for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = value
+    *shipped, _ = project_files(root)
+    files = [*project_files(root), *over]
+    faults = plain_data.faults(entry, Places(files))
+    if faults:
+        raise ConfigError(faults)
+    return validate(read_files(shipped, entry), files, base)
 
 
 def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
@@ -160,7 +61,7 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
         ConfigError: any fault; its text lists them all.
     """
     places = Places(files)
-    faults = plain_data.faults(raw, places)
+    faults = plain_data.faults(raw, places) or defined_twice(files)
     if faults:
         raise ConfigError(faults)
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunegrid.common.errors import nearest
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 from prunegrid.config.sources import parse_source
 from prunegrid.config.tasks import Mixture, Tasks
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def text_columns(dataset: Any) -> str | list[str] | None:

@@ -18,11 +18,12 @@ from prunegrid.config import (
     shown,
     split_checks,
 )
-from prunegrid.config.grid import GridError, expand
+from prunegrid.config.fault import GridError
+from prunegrid.config.grid import expand
 from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def check_references(

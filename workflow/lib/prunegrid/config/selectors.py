@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from prunegrid.config import profiles
 from prunegrid.config.cells import Cell
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 # What a side may name, and the sections of the names.
 _SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetune": "finetune"}

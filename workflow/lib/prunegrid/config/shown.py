@@ -9,10 +9,10 @@ from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.config import benchmarks, contrasts, profiles
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def own_metrics(config: Config, study: profiles.Study) -> list[str]:

@@ -11,11 +11,11 @@ from prunegrid.common.errors import nearest
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.cells import Cell
 from prunegrid.config.families import fits
-from prunegrid.config.grid import Fault
+from prunegrid.config.fault import Fault
 from prunegrid.config.sources import overlap, parse_source
 
 if TYPE_CHECKING:
-    from prunegrid.config.load import Config
+    from prunegrid.config.validated import Config
 
 
 def faults(config: Config, study: profiles.Study, cells: Sequence[Cell]) -> Iterator[Fault]:

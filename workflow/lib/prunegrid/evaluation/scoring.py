@@ -46,7 +46,7 @@ def score(
     Args:
         predictions: columns id, reference, prediction (all str), and any further column that a
             metric names among its features.
-        metrics: {name: settings}, see `metric_modules.load`. A metric whose name is not its
+        metrics: {name: settings}, see `metric_loader.load`. A metric whose name is not its
             module's has it before its columns: {"plain": {"module": "rouge", "stemmer": False}}
             gives plain_rouge1; a column of the module's own name takes the metric's.
         model_paths: {metric name: model folder} of the metrics that need one.

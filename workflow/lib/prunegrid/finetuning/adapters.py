@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from prunegrid.finetuning import training
+from prunegrid.finetuning.training import loss, run_facts
 from prunegrid.models import masked_lora, quantized
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MERGE_ROWS = 64
 
 def train(
     context: Context, base: nn.Module, names: list[str], settings: dict
-) -> tuple[nn.Module, training.TrainFacts]:
+) -> tuple[nn.Module, run_facts.TrainFacts]:
     """Return the base with trained float32 adapters on the named linears, and the facts."""
     masks = context.masks if settings["adapter"] in MASKED else {}
     with context.seeded():
@@ -46,7 +46,7 @@ def tuning_loss(model: nn.Module, context: Context) -> float:
     Never under autocast: a merge is measured in the dtype of the weights themselves.
     """
     rows, settings = context.examples[:MERGE_ROWS], context.settings | {"autocast": "float32"}
-    return training.mean_loss(model, rows, settings, context.pad, context.device)
+    return loss.mean_loss(model, rows, settings, context.pad, context.device)
 
 
 def record_merge(context: Context, before: float, after: float) -> None:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from prunegrid.common import file_io, held_weights, timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
-from prunegrid.finetuning import training
+from prunegrid.finetuning.training import (
+    checkpoints,
+    dataset,
+    learning_rates,
+    run_facts,
+    token_batches,
+)
 from prunegrid.models import blocks, checkpoint, forward
 from prunegrid.models.prunable import Extent
 from prunegrid.models.zero_masks import keep_masks, promised
@@ -44,15 +50,15 @@ class Context:
         self.masks = self.pruned if promised(settings) != "none" else {}
         self.pad = prompts.pad_of(self.checkpoint)
         self.facts: dict = {}
-        self.examples: list[training.Example] = []
-        self.dev: list[training.Example] = []
+        self.examples: list[token_batches.Example] = []
+        self.dev: list[token_batches.Example] = []
         self._read_examples(Path(parents["data"]), forward.max_positions(model))
         self.store = self._store(job)
 
     def _read_examples(self, data: Path, positions: int | None) -> None:
         """Read what is learned and, where the settings name a split, what is held out."""
         settings, tokenizer = self.settings, self.checkpoint.tokenizer
-        reader = training.Reader(data, settings, tokenizer, positions, self.where)
+        reader = dataset.Reader(data, settings, tokenizer, positions, self.where)
         self.examples, shares = reader.read(settings["split"], settings["rows"])
         self.facts |= shares | reader.facts()
         self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
@@ -60,10 +66,10 @@ class Context:
         if settings["dev_split"] is None:
             return
         self.dev, _ = reader.read(settings["dev_split"], settings["dev_rows"])
-        learned = training.count_learned(self.dev, self.examples, self.where)
+        learned = dataset.count_learned(self.dev, self.examples, self.where)
         self.facts |= {"dev_rows": len(self.dev), "dev_rows_learned": learned}
 
-    def _store(self, job) -> training.Store | None:
+    def _store(self, job) -> checkpoints.Store | None:
         """Return where training keeps its state for a job that is run again.
 
         The scratch folder is that of the artifact's key; the identity guards against a copied one.
@@ -74,7 +80,7 @@ class Context:
         rows = [[(r.prompt, r.response) for r in group] for group in (self.examples, self.dev)]
         parts = [self.settings, self.seed, self.checkpoint.record["sha256"], rows]
         identity = hashlib.sha256(file_io.canonical_json(parts).encode()).hexdigest()
-        return training.Store(Path(job.scratch) / "training", every_s, identity)
+        return checkpoints.Store(Path(job.scratch) / "training", every_s, identity)
 
     def targets(self) -> list[str]:
         """Return the names of the linears that get an adapter.
@@ -106,14 +112,14 @@ class Context:
         self,
         model: nn.Module,
         masks: dict[str, Tensor] | None = None,
-    ) -> training.TrainFacts:
-        """Return the facts of training `model` on this step's examples (see `training.train`).
+    ) -> run_facts.TrainFacts:
+        """Return the facts of training a model on this step's examples (`learning_rates.train`).
 
         Args:
             masks: bool [d_out, d_in] by linear, True = kept; what is to be zero after each step.
         """
         with timing_guard.running("training"):
-            return training.train(
+            return learning_rates.train(
                 model,
                 self.examples,
                 self.settings,

@@ -130,7 +130,7 @@ def _closed(pipe: int, seconds: float) -> bool:
 
 def _failure(folder: Path, code: int, where: str) -> PrunegridError:
     """Return the error of the first rank that told one."""
-    from prunegrid.finetuning.training import Diverged
+    from prunegrid.finetuning.training.divergence import Diverged
 
     kinds = {kind.__name__: kind for kind in (PrunegridError, AttestationError, Diverged)}
     for path in sorted(folder.glob("error.*.json")):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from prunegrid.artifacts.dropped import is_there
 from prunegrid.artifacts.job_status import has_failed
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node
 
 STAGE = "tasks"

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunegrid.config.cells import Cell
 from prunegrid.config.families import fits
 from prunegrid.config.selectors import is_timed
+from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import Node
-
-if TYPE_CHECKING:
-    from prunegrid.graph.graph import Graph
 
 
 class Measures:
     """Makes the nodes that read weights and change none.
 
     Args:
-        graph: holds the nodes, those of models and data too.
+        graph: makes nodes, those of models and data too.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: NodeMaker) -> None:
         self.graph, self.config, self.slices = graph, graph.config, graph.slices
 
     def of(self, study_name: str, cell: Cell, weights: Node) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from prunegrid.artifacts.keys import digest
 from prunegrid.common import plugins
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
-from prunegrid.config.load import Config
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
+from prunegrid.config.validated import Config
 
 
 class Slices:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from prunegrid.artifacts.dropped import is_there
 from prunegrid.common import plugins
-from prunegrid.graph.graph import Graph
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node
 
 

@@ -24,7 +24,8 @@ from snakemake.settings.types import DeploymentMethod, RerunTrigger
 from prunegrid.artifacts.lock import LIVE
 from prunegrid.common import machine, precision
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.load import Config
+from prunegrid.config.files import ENTRY
+from prunegrid.config.validated import Config
 from prunegrid.running import kept_attempts
 from prunegrid.running.resources import SMALLEST_MB
 
@@ -194,7 +195,7 @@ def settle_submitted(workflow: Any) -> None:
 
     The Snakemake inside the job is not told of `in_turn` (see `group`), and takes the cores of its
     whole node: members would start side by side in the memory of one, and be timed beside each
-    other. What they make outlasts a later one's failure (`tries`).
+    other. What they make outlasts a later one's failure (`kept_attempts`).
     """
     if workflow.remote_exec:
         workflow.register_resource(IN_TURN, 1)
@@ -262,9 +263,9 @@ def lock_also(workflow: Any, files: list[str]) -> None:
     persistence.all_outputfiles = lambda: [*known(), *files]
 
 
-def config_files(workflow: Any, default: Path) -> list[Path]:
-    """Return the files that the config was merged from, the default first."""
-    return [default, *(Path(p) for p in workflow.overwrite_configfiles if Path(p) != default)]
+def laid_over(workflow: Any, root: Path) -> list[Path]:
+    """Return the files that were laid over the project's `config.yaml`, in order."""
+    return [Path(p) for p in workflow.overwrite_configfiles if Path(p) != root / ENTRY]
 
 
 def write_partial_tables(workflow: Any, config: dict, studies: list[str]) -> None:

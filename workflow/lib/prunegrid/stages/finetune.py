@@ -13,8 +13,9 @@ from pathlib import Path
 
 from prunegrid.common import file_io
 from prunegrid.common.gc_pause import importing
-from prunegrid.finetuning import processes, training
+from prunegrid.finetuning import processes
 from prunegrid.finetuning.context import Context
+from prunegrid.finetuning.training import distributed, run_facts
 from prunegrid.models.zero_masks import require_kept
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
-    if settings["processes"] > training.current().size:
+    if settings["processes"] > distributed.current().size:
         return processes.launch("finetune", settings, parents, out, job)
     context = Context(settings, parents, out, job)
     name = f"prunegrid.finetuning.strategies.{settings['strategy']}"
@@ -37,7 +38,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     return {"weights": record, "train": _summary(story, facts)}
 
 
-def _summary(story: dict, facts: training.TrainFacts) -> dict:
+def _summary(story: dict, facts: run_facts.TrainFacts) -> dict:
     """Return what the manifest tells of training: the story without its curves, and the times."""
     skipped = ("losses", "rates", "dev_losses", "tries", "settings")
     return {name: value for name, value in story.items() if name not in skipped} | {

@@ -25,7 +25,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: corpus means, counts, what was run; write scores.parquet to `out`.
 
     Args:
-        settings: {"metrics": {name: settings}}, see `metric_modules.load`; "split" where a metric
+        settings: {"metrics": {name: settings}}, see `metric_loader.load`; "split" where a metric
             reads the documents, "template" where one reads the prompt.
         parents: the artifact folders, by role.
         out: folder of the new artifact.

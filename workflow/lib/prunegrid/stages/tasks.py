@@ -54,9 +54,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             "a benchmark needs a causal language model with its tokenizer",
             where=str(parents["weights"]),
         )
-    from prunegrid.evaluation.harness import running  # it imports torch and the harness: seconds
+    from prunegrid.evaluation.harness import (
+        task_runner,  # it imports torch and the harness: seconds
+    )
 
-    results, answered = running.run(
+    results, answered = task_runner.run(
         loaded.model,
         loaded.tokenizer,
         name,
@@ -79,7 +81,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "harness": f"lm-eval {metadata.version('lm-eval')}",
         "version": parts[name]["version"],
         "shots": settings["shots"],
-        "shots_seed": running.SHOTS_SEED,
+        "shots_seed": task_runner.SHOTS_SEED,
         "summary": summary,
         "subtasks": parts,
         "rows": len({sample["id"] for sample in samples}),

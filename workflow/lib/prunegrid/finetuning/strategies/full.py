@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunegrid.finetuning import training
+from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ MEMORY = 16
 COPY = 4
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the plain folder written, read back."""
     facts = train_in_float32(context)
     return facts, written(context)
 
 
-def train_in_float32(context: Context) -> training.TrainFacts:
+def train_in_float32(context: Context) -> run_facts.TrainFacts:
     """Train the parent's model under the masks in float32, and give it its dtype again."""
     model = context.checkpoint.model
     dtype = model.dtype

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning import adapters, training
-from prunegrid.finetuning.training import sparsity
+from prunegrid.finetuning import adapters
+from prunegrid.finetuning.training import run_facts, sparsity
 from prunegrid.models import checkpoint, masked_lora, split_checkpoint
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ HELD = 4
 MERGE_TOLERANCE = 1e-3
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the folder written, read back.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning import training
+from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def choose(model: nn.Module, where: str) -> list[str]:
     return chosen
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the plain folder written, read back."""
     parent = context.checkpoint
     model, dtype = parent.model, parent.model.dtype

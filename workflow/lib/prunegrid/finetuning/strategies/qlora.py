@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from prunegrid.finetuning import adapters, training
+from prunegrid.finetuning import adapters
+from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint, loading, masked_lora, quantized, split_checkpoint
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ MEMORY = 10
 HELD = 4
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the folder of packed weights written, read back."""
     parent, way = context.checkpoint, settings["adapter"]
     tokenizer, pattern = parent.tokenizer, parent.record["pattern"]

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning import training
 from prunegrid.finetuning.strategies.full import train_in_float32, written
+from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint
 from prunegrid.models.forward import is_encoder_decoder, start_token
 
@@ -34,7 +34,7 @@ MEMORY = 16
 COPY = 4
 
 
-def tune(context: Context, settings: dict) -> tuple[training.TrainFacts, checkpoint.Checkpoint]:
+def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the plain folder written, read back.
 
     Raises:

@@ -244,7 +244,7 @@ class Loop:
     def _save(self) -> None:
         """Save all that the run's further course depends on."""
         self._measure_peak()
-        self._write(state.held(self))
+        self._write(state.held(self.weights, self.best, *self._state_of()))
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         """Write tensors and facts to the store; one process does."""
@@ -287,5 +287,9 @@ class Loop:
         self.facts.resumed_at.append(self.facts.steps)
         log.info("%s: goes on after step %d of %d", self.name, self.facts.steps, self.steps)
         restore(self.weights, parts["weight"])
-        state.take_up(self, parts)
+        self.best = state.take_up(parts, self.weights, *self._state_of())
         return False
+
+    def _state_of(self) -> tuple[torch.optim.Optimizer, World, str]:
+        """Return what else holds state: the optimizer, the processes, the device."""
+        return self.optimizer, self.task.world, self.task.device

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from prunegrid.finetuning.training.distributed import share_like, whole
-
-if TYPE_CHECKING:
-    from prunegrid.finetuning.training.loop import Loop
+from prunegrid.finetuning.training.distributed import World, share_like, whole
 
 
-def held(loop: Loop) -> dict[str, Tensor]:
+def held(
+    weights: Mapping[str, nn.Parameter],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    device: str,
+) -> dict[str, Tensor]:
     """Return all that a run's further course depends on, its plain facts apart.
 
     Tensors are whole, so every process must ask; random states are those of all processes.
+
+    Args:
+        weights: those that are trained, by name.
+        best: those of the step with the lowest development loss so far.
+        optimizer: of the run.
+        world: the processes that train together.
+        device: on which this one trains.
     """
-    tensors = {f"weight/{name}": whole(p.detach()) for name, p in loop.weights.items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in loop.best.items()}
-    for name, parameter in loop.weights.items():
-        state = loop.optimizer.state.get(parameter, {})
+    tensors = {f"weight/{name}": whole(p.detach()) for name, p in weights.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for name, parameter in weights.items():
+        state = optimizer.state.get(parameter, {})
         tensors |= {f"optimizer/{key}/{name}": whole(value) for key, value in state.items()}
-    for kind, state in _random(loop.task.device).items():
-        states = loop.task.world.gathered(state)
+    for kind, state in _random(device).items():
+        states = world.gathered(state)
         tensors |= {f"random/{kind}/{rank}": found for rank, found in enumerate(states)}
     return tensors
 
@@ -47,17 +56,26 @@ def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def take_up(loop: Loop, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Give a run its optimizer's state, its best weights and the random state back."""
-    loop.best = {name: tensor.clone() for name, tensor in parts.get("best", {}).items()}
+def take_up(
+    parts: Mapping[str, Mapping[str, Tensor]],
+    weights: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    device: str,
+) -> dict[str, Tensor]:
+    """Return a run's best weights; give its optimizer and the random generators their state back.
+
+    Args:
+        parts: of what was saved, by `parts_of`; the others are as of `held`.
+    """
     for path, tensor in parts["optimizer"].items():
         key, _, name = path.partition("/")
-        parameter = loop.weights[name]
-        loop.optimizer.state[parameter][key] = _like_state(key, tensor, parameter)
-    rank = loop.task.world.rank
-    torch.set_rng_state(parts["random"][f"cpu/{rank}"])
-    if f"cuda/{rank}" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"][f"cuda/{rank}"], loop.task.device)
+        parameter = weights[name]
+        optimizer.state[parameter][key] = _like_state(key, tensor, parameter)
+    torch.set_rng_state(parts["random"][f"cpu/{world.rank}"])
+    if f"cuda/{world.rank}" in parts["random"]:
+        torch.cuda.set_rng_state(parts["random"][f"cuda/{world.rank}"], device)
+    return {name: tensor.clone() for name, tensor in parts.get("best", {}).items()}
 
 
 def _like_state(key: str, tensor: Tensor, parameter: Tensor) -> Tensor:

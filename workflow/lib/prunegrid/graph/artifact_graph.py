@@ -12,25 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts import keys
 from prunegrid.common import plugins
-from prunegrid.common.precision import NAMED
 from prunegrid.config.cells import Cell
 from prunegrid.config.grid import expand
-from prunegrid.config.load import Config
-from prunegrid.config.sources import NUMBERS
+from prunegrid.config.validated import Config
 from prunegrid.graph.evaluation_nodes import Measures
-from prunegrid.graph.key_settings import Slices
+from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import (
-    SCORES_WITH_MODEL,
-    STAGES,
-    WEIGHTS,
     Node,
     with_ancestors,
-    without_paths,
 )
-
-ENV_FILE = Path("envs/models.yaml")
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class CellPlan:
         return with_ancestors(self.leaves())
 
 
-class Graph:
+class Graph(NodeMaker):
     """All nodes of a config, found by stage and key, made once.
 
     Args:
@@ -78,11 +69,8 @@ class Graph:
     """
 
     def __init__(self, config: Config, root: Path, first: Iterable[str] = ()) -> None:
-        self.config = config
-        self.pins = keys.read_pins(root / ENV_FILE)
-        self.slices = Slices(config)
+        super().__init__(config, root)
         self.measures = Measures(self)
-        self._nodes: dict[tuple[str, str], Node] = {}
         studies = config.sections["studies"]
         self._unread = list(dict.fromkeys([*(n for n in first if n in studies), *studies]))
 
@@ -113,100 +101,6 @@ class Graph:
         for pair in self.baselines(study_name).values():
             found |= dict.fromkeys(pair)
         return list(found)
-
-    def node(
-        self,
-        stage: str,
-        label: str,
-        settings: dict,
-        parents: dict[str, Node],
-        roots: tuple = (),
-        used: tuple[str, ...] = (),
-    ) -> Node:
-        """Return the node of these settings and parents, the same object for the same key.
-
-        Args:
-            roots: modules and files that run beside the stage's.
-            used: packages that they call; those that the environment does not pin are no part.
-        """
-        packages, threaded = STAGES[stage]
-        if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
-            packages, threaded = SCORES_WITH_MODEL
-        pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
-        roots = (f"prunegrid.stages.{stage}", "prunegrid.common.determinism", *roots)
-        code = keys.code_digest(roots)
-        identity = {
-            "stage": stage,
-            "settings": without_paths(settings),
-            "parents": {role: parent.key for role, parent in parents.items()},
-            "code": code,
-            "pins": pins,
-            "threads": self.config.threads if threaded else None,
-            "device": self.config.device if threaded else None,
-            "compute_dtype": self._compute_dtype(stage, settings, parents) if threaded else None,
-        }
-        key = keys.digest(identity)
-        if (stage, key) not in self._nodes:
-            device = self.config.device if threaded else "cpu"
-            self._nodes[stage, key] = Node(
-                stage,
-                label,
-                settings,
-                parents,
-                tuple(str(root) for root in roots),
-                code,
-                pins,
-                self.config.threads,
-                device,
-                identity["compute_dtype"],
-                self.config.memory,
-                self.config.training,
-                key,
-            )
-        return self._nodes[stage, key]
-
-    def _compute_dtype(self, stage: str, settings: dict, parents: dict[str, Node]) -> str:
-        """Return what a step's products are computed in.
-
-        Training says it itself. All else follows the weights: those stored in float32 are computed
-        in float32, those in bfloat16 in what the device is fast in. A metric's model is always read
-        in float32 (`metrics.bertscore`).
-        """
-        if stage == "scores":
-            return "float32"
-        if "autocast" in settings:
-            return settings["autocast"]
-        stored = {_stored_dtype(p) for p in parents.values() if p.stage in WEIGHTS}
-        return self.config.resolved_dtype if "bfloat16" in stored else "float32"
-
-    @functools.cache  # noqa: B019 - one graph lives as long as the process
-    def _pinned(self, packages: tuple[str, ...]) -> dict[str, str]:
-        return {name: self.pins[name] for name in packages}
-
-    @functools.cache  # noqa: B019
-    def model(self, name: str) -> Node:
-        """Return the node of a model as it was published."""
-        return self.node("model", f"model {name}", self.slices.model(name), {})
-
-    @functools.cache  # noqa: B019
-    def data(self, name: str) -> Node:
-        """Return the node of a data set: one to read or download, or a mixture of others."""
-        profile = self.config.profile("datasets", name)
-        if profile.source == NUMBERS:
-            return self.node("numbers", f"data {name}", self.slices.data(name), {})
-        if profile.mixture is None:
-            return self.node("data", f"data {name}", self.slices.data(name), {})
-        settings, members = self.slices.mixture(name)
-        parents = {role: self.part(*member) for role, member in members.items()}
-        return self.node("mixture", f"mixture {name}", settings, parents)
-
-    @functools.cache  # noqa: B019
-    def part(self, name: str, *splits: str) -> Node:
-        """Return the node of some splits of a data set; of kind rows, no other is fetched."""
-        if self.config.profile("datasets", name).kind != "rows":
-            return self.data(name)
-        label = f"data {name} {' '.join(splits)}"
-        return self.node("rows", label, self.slices.rows(name, splits), {})
 
     def chain(self, cell: Cell) -> tuple[Node, ...]:
         """Return the nodes that change the cell's weights: the model, then each step that acts."""
@@ -239,13 +133,6 @@ class Graph:
         label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
         roots = (f"prunegrid.finetuning.strategies.{step.profile.strategy}",)
         return self.node(stage, label, settings, parents, roots)
-
-    def calibration(self, name: str, model: Node, seed: int | None) -> Node:
-        """Return the node of calibration samples for a dense model."""
-        profile = self.config.profile("calibration", name)
-        parents = {"model": model, "data": self.data(profile.dataset)}
-        label = f"{model.label.removeprefix('model ')} > calibrate {name}"
-        return self.node("calibration", label, self.slices.calibration(name, seed), parents)
 
     @functools.cache  # noqa: B019
     def plans(self, study_name: str) -> list[CellPlan]:
@@ -286,15 +173,6 @@ def _pruning_roots(profile: Any) -> tuple[str, ...]:
     roots = [f"prunegrid.pruning.criteria.{profile.method}"]
     roots += [f"prunegrid.pruning.updates.{profile.update}"] if profile.update else []
     return (*roots, f"prunegrid.pruning.allocation.{profile.allocation}")
-
-
-def _stored_dtype(weights: Node) -> str:
-    """Return the dtype of the floats that weights are stored in (of packed ones, those beside)."""
-    while weights.stage != "model":
-        if weights.settings.get("precision") in NAMED:
-            return weights.settings["precision"]
-        weights = weights.parents["weights"]
-    return weights.settings["dtype"]
 
 
 def _before_pruning(weights: Node) -> Node:

@@ -1,0 +1,23 @@
+"""Names that a config had before, and what they are called now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prunegrid.common.errors import nearest
+
+STUDIES = {
+    "architectures_legacy": "architectures-legacy",
+    "census_legacy": "census-legacy",
+    "equal": "equal-budget",
+    "figure1_legacy": "figure1-legacy",
+    "table3_full": "table3-full",
+    "table3_legacy": "table3-legacy",
+    "updates": "weight-updates",
+}
+
+
+def successor(name: str, known: Iterable[str]) -> str:
+    """Return what to use in place of a study that is not known: its new name, or the nearest."""
+    new = STUDIES.get(name)
+    return f"it is called '{new}' now" if new else nearest(name, known)

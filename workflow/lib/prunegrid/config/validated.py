@@ -1,0 +1,65 @@
+"""The validated config: what all that plans a run works with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunegrid.common import precision
+
+
+@dataclass(frozen=True)
+class Config:
+    """A validated config.
+
+    Attributes:
+        seed, threads, device, dtype, compute_dtype, memory, training, retention: the keys beside
+            the sections.
+        sections: {section: {name: profile}}.
+        base: the folder that relative paths start from.
+    """
+
+    seed: int
+    threads: int
+    device: str
+    dtype: str
+    compute_dtype: str
+    memory: dict[str, Any]
+    training: dict[str, Any]
+    retention: str
+    sections: dict[str, dict[str, Any]]
+    base: Path
+
+    def profile(self, section: str, name: str) -> Any:
+        """Return the named profile of a section."""
+        return self.sections[section][name]
+
+    def on(self, device: str, compute_dtype: str) -> Config:
+        """Return the same config for another device and precision."""
+        return dataclasses.replace(self, device=device, compute_dtype=compute_dtype)
+
+    def leaves_open(self) -> bool:
+        """Return whether a step may compute in what the device is fast in."""
+        open_to_all = any(p.autocast == precision.AUTO for p in self.sections["finetune"].values())
+        return self.compute_dtype == precision.AUTO and (open_to_all or self.dtype == "bfloat16")
+
+    def require_resolved(self) -> None:
+        """Check that what is left open can be settled here.
+
+        Raises:
+            PrunegridError: it cannot.
+        """
+        if self.leaves_open():
+            _ = self.resolved_dtype
+
+    @functools.cached_property
+    def resolved_dtype(self) -> str:
+        """What products are computed in where the config leaves it open: bfloat16 or float32.
+
+        Raises:
+            PrunegridError: it is auto, and the device cannot be seen here.
+        """
+        return precision.resolve(self.compute_dtype, self.device)

@@ -1,0 +1,140 @@
+"""Nodes with their keys, each made once; those of models and data, which all others begin with."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from prunegrid.artifacts import keys
+from prunegrid.common.precision import NAMED
+from prunegrid.config.sources import NUMBERS
+from prunegrid.config.validated import Config
+from prunegrid.graph.key_settings import Slices
+from prunegrid.graph.nodes import SCORES_WITH_MODEL, STAGES, WEIGHTS, Node, without_paths
+
+ENV_FILE = Path("envs/models.yaml")
+
+
+class NodeMaker:
+    """Makes nodes; equal ones are one object.
+
+    Args:
+        config: the validated config.
+        root: the folder of the Snakefile, where `envs/` is.
+    """
+
+    def __init__(self, config: Config, root: Path) -> None:
+        self.config = config
+        self.pins = keys.read_pins(root / ENV_FILE)
+        self.slices = Slices(config)
+        self._nodes: dict[tuple[str, str], Node] = {}
+
+    def node(
+        self,
+        stage: str,
+        label: str,
+        settings: dict,
+        parents: dict[str, Node],
+        roots: tuple = (),
+        used: tuple[str, ...] = (),
+    ) -> Node:
+        """Return the node of these settings and parents, the same object for the same key.
+
+        Args:
+            roots: modules and files that run beside the stage's.
+            used: packages that they call; those that the environment does not pin are no part.
+        """
+        packages, threaded = STAGES[stage]
+        if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
+            packages, threaded = SCORES_WITH_MODEL
+        pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
+        roots = (f"prunegrid.stages.{stage}", "prunegrid.common.determinism", *roots)
+        code = keys.code_digest(roots)
+        identity = {
+            "stage": stage,
+            "settings": without_paths(settings),
+            "parents": {role: parent.key for role, parent in parents.items()},
+            "code": code,
+            "pins": pins,
+            "threads": self.config.threads if threaded else None,
+            "device": self.config.device if threaded else None,
+            "compute_dtype": self._compute_dtype(stage, settings, parents) if threaded else None,
+        }
+        key = keys.digest(identity)
+        if (stage, key) not in self._nodes:
+            device = self.config.device if threaded else "cpu"
+            self._nodes[stage, key] = Node(
+                stage,
+                label,
+                settings,
+                parents,
+                tuple(str(root) for root in roots),
+                code,
+                pins,
+                self.config.threads,
+                device,
+                identity["compute_dtype"],
+                self.config.memory,
+                self.config.training,
+                key,
+            )
+        return self._nodes[stage, key]
+
+    def _compute_dtype(self, stage: str, settings: dict, parents: dict[str, Node]) -> str:
+        """Return what a step's products are computed in.
+
+        Training says it itself. All else follows the weights: those stored in float32 are computed
+        in float32, those in bfloat16 in what the device is fast in. A metric's model is always read
+        in float32 (`metrics.bertscore`).
+        """
+        if stage == "scores":
+            return "float32"
+        if "autocast" in settings:
+            return settings["autocast"]
+        stored = {_stored_dtype(p) for p in parents.values() if p.stage in WEIGHTS}
+        return self.config.resolved_dtype if "bfloat16" in stored else "float32"
+
+    @functools.cache  # noqa: B019 - one graph lives as long as the process
+    def _pinned(self, packages: tuple[str, ...]) -> dict[str, str]:
+        return {name: self.pins[name] for name in packages}
+
+    @functools.cache  # noqa: B019
+    def model(self, name: str) -> Node:
+        """Return the node of a model as it was published."""
+        return self.node("model", f"model {name}", self.slices.model(name), {})
+
+    @functools.cache  # noqa: B019
+    def data(self, name: str) -> Node:
+        """Return the node of a data set: one to read or download, or a mixture of others."""
+        profile = self.config.profile("datasets", name)
+        if profile.source == NUMBERS:
+            return self.node("numbers", f"data {name}", self.slices.data(name), {})
+        if profile.mixture is None:
+            return self.node("data", f"data {name}", self.slices.data(name), {})
+        settings, members = self.slices.mixture(name)
+        parents = {role: self.part(*member) for role, member in members.items()}
+        return self.node("mixture", f"mixture {name}", settings, parents)
+
+    @functools.cache  # noqa: B019
+    def part(self, name: str, *splits: str) -> Node:
+        """Return the node of some splits of a data set; of kind rows, no other is fetched."""
+        if self.config.profile("datasets", name).kind != "rows":
+            return self.data(name)
+        label = f"data {name} {' '.join(splits)}"
+        return self.node("rows", label, self.slices.rows(name, splits), {})
+
+    def calibration(self, name: str, model: Node, seed: int | None) -> Node:
+        """Return the node of calibration samples for a dense model."""
+        profile = self.config.profile("calibration", name)
+        parents = {"model": model, "data": self.data(profile.dataset)}
+        label = f"{model.label.removeprefix('model ')} > calibrate {name}"
+        return self.node("calibration", label, self.slices.calibration(name, seed), parents)
+
+
+def _stored_dtype(weights: Node) -> str:
+    """Return the dtype of the floats that weights are stored in (of packed ones, those beside)."""
+    while weights.stage != "model":
+        if weights.settings.get("precision") in NAMED:
+            return weights.settings["precision"]
+        weights = weights.parents["weights"]
+    return weights.settings["dtype"]
