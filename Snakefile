@@ -16,17 +16,14 @@ configfile: str(ROOT / "config.yaml")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/step.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/prune.smk"
 include: "workflow/rules/finetune.smk"
-include: "workflow/rules/transform.smk"
 include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
-include: "workflow/rules/tasks.smk"
-include: "workflow/rules/families.smk"
-include: "workflow/rules/efficiency.smk"
-include: "workflow/rules/census.smk"
+include: "workflow/rules/measure.smk"
 include: "workflow/rules/aggregate.smk"
 
 

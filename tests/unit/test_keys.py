@@ -178,18 +178,20 @@ def test_any_change_of_a_users_file_changes_its_digest(tmp_path, edited):
 def test_stage_code_does_not_reach_the_config(stage):
     """An edit of the config's validation must rerun nothing."""
     planning = ("config/", "graph/", "running/", "commands/", "tables/")
-    found = reached(f"prunegrid.stages.{stage}")
+    found = reached(f"prunegrid.stages.{stage}:run")
     assert not {module for module in found if module.startswith(planning)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_edit_of_training_reruns_fine_tuning_only(stage):
-    trains = any(m.startswith("finetuning/training") for m in reached(f"prunegrid.stages.{stage}"))
+    trains = any(
+        m.startswith("finetuning/training") for m in reached(f"prunegrid.stages.{stage}:run")
+    )
     assert trains == (stage == "finetune")
 
 
 def test_one_method_does_not_reach_another():
-    found = reached("prunegrid.stages.prune", "prunegrid.pruning.criteria.wanda")
+    found = reached("prunegrid.stages.prune:run", "prunegrid.pruning.criteria.wanda")
     assert "pruning/wanda" in found
     assert not {f"pruning/{name}" for name in ("sparsegpt", "magnitude", "random")} & set(found)
 

@@ -14,7 +14,8 @@ from prunegrid.config.files import read_files
 from prunegrid.config.load import validate
 from prunegrid.graph import benchmark_batches, nodes
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.graph.nodes import STAGES, with_ancestors
+from prunegrid.graph.nodes import with_ancestors
+from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
 
@@ -260,7 +261,7 @@ def test_estimates_that_are_too_low_fail_the_command(capsys):
 def test_every_stage_is_planned_by_the_name_of_its_rule():
     text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
-    assert {planning.RULES.get(stage, stage) for stage in STAGES} <= rules
+    assert {stage_facts(stage).rule for stage in stages()} <= rules
 
 
 @pytest.mark.parametrize("study", ["architectures-small", "structured", "multitask"])

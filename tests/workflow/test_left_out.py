@@ -19,6 +19,10 @@ CHANGES = {
         ("wanted = 0o666 & ~mask", "wanted = 0o600"),
     ],
     "prunegrid.common.timing_guard": [("_running.append(what)", "_running.insert(0, what)")],
+    "prunegrid.common.device_meters": [
+        ("return torch.cuda.max_memory_allocated(device)", "return 1"),
+        ("return int(line.split()[1]) * 1024", "return 1"),
+    ],
     "prunegrid.common.errors": [
         ('f"{where}: {what}"', 'f"In {where}, {what}"'),
         ("cutoff=0.5", "cutoff=0.9"),

@@ -14,11 +14,13 @@ OUTPUTS
     results/{study}.examples.parquet  one row an example: its label and scores
     results/{study}.examples.md       a few documents with all that was made of them
     results/{study}.csv, .md, .png, .svg, .manifest.json
+    of a census: one row a bin of a group (docs/census.md), and .depth.png, .depth.svg
 """
 
 
 localrules:
     aggregate,
+    census_table,
     partial,
 
 
@@ -52,6 +54,37 @@ rule aggregate:
         partial=False,
     message:
         "aggregate: {wildcards.study}"
+    script:
+        "../scripts/aggregate.py"
+
+
+rule census_table:
+    input:
+        table_inputs,
+    output:
+        table="results/{study}.parquet",
+        csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
+        markdown="results/{study}.md",
+        plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),
+        drawing="results/{study}.svg",
+        depth=report(
+            "results/{study}.depth.png", category="{study}", labels={"kind": "depth"}
+        ),
+        depth_drawing="results/{study}.depth.svg",
+        manifest="results/{study}.manifest.json",
+    log:
+        "results/logs/aggregate/{study}.log",
+    benchmark:
+        "results/benchmarks/aggregate/{study}.tsv"
+    wildcard_constraints:
+        study=studies("census"),
+    conda:
+        "../../envs/table.yaml"
+    params:
+        plan=table_plan,
+        partial=False,
+    message:
+        "census table: {wildcards.study}"
     script:
         "../scripts/aggregate.py"
 

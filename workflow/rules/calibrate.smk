@@ -11,25 +11,6 @@ OUTPUTS
 """
 
 
-rule calibrate:
-    input:
-        parents("calibration"),
-    output:
-        "results/artifacts/calibration/{key}/manifest.json",
-    log:
-        "results/logs/calibration/{key}.log",
-    benchmark:
-        "results/benchmarks/calibration/{key}.tsv"
-    conda:
-        "../../envs/models.yaml"
-    threads: GRAPH.config.threads
-    resources:
-        mem_mb=memory("calibration"),
-        runtime=runtime("calibration"),
-        gpu=GPU,
-    params:
-        node=node("calibration"),
-    message:
-        "calibrate: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as calibrate with:
+    wildcard_constraints:
+        stage="calibration",

@@ -13,6 +13,7 @@ from prunegrid.graph import pending
 from prunegrid.graph import shared_hessians as companions
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
+from prunegrid.graph.stage_facts import stage_facts
 from prunegrid.running.resources import memory_mb, minutes
 from prunegrid.running import kept_attempts as tries
 from prunegrid.running import snakemake_bridge as engine
@@ -33,7 +34,6 @@ except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
     sys.exit(f"prunegrid: {redact(str(error))}")
 
-GPU = 1 if GRAPH.config.device == "cuda" else 0
 PLANS = {}  # of the tables of studies
 STUDY = "|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none"
 
@@ -55,20 +55,23 @@ def studies(kind):
     return "|".join(re.escape(n) for n, study in found if study.kind == kind) or r"\."
 
 
-def node(stage):
-    """Return a function from wildcards to the params of the node of this stage."""
-
-    def params(wildcards):
-        found = GRAPH.find(stage, wildcards.key)
-        return {**found.params(), "retire": retired(found)}
-
-    return params
+def found(wildcards):
+    """Return the node of a job."""
+    return GRAPH.find(wildcards.stage, wildcards.key)
 
 
-def timed_node(stage):
-    """Return a function from wildcards to the params of a node that is timed, alone."""
-    params = node(stage)
-    return lambda wildcards: {**params(wildcards), "alone": engine.alone_on(workflow)}
+def node(wildcards):
+    """Return all that a job needs, in plain builtins."""
+    me = found(wildcards)
+    also = {}
+    if me.stage == "prune":
+        also = companions.params(GRAPH, me, REQUESTED)
+    elif me.stage == "tasks":
+        others = joined.others(GRAPH, me, REQUESTED, APART)
+        also = {"also": [other.params() for other in others]}
+    facts = stage_facts(me.stage)
+    also |= {"alone": engine.alone_on(workflow)} if facts.measures_memory else {}
+    return {**me.params(), **also, "does": facts.does, "retire": retired(me)}
 
 
 def retired(node):
@@ -80,112 +83,83 @@ def retired(node):
     return [] if workflow.remote_exec else pending.retired_by(GRAPH, node, REQUESTED)
 
 
-def together(stage):
-    """Return a function from wildcards to the group in which a cluster runs a node of this stage.
+def parents(wildcards):
+    """Return the manifests that a job reads.
+
+    They are ancient: an artifact's key is in its path, so its time says nothing.
+    """
+    engine.settle_run(workflow, GRAPH.config)
+    me = found(wildcards)
+    made = Path(me.manifest).exists()
+    # What is made does not run again because weights that it has read are made again.
+    read = [
+        p.manifest for p in me.parents.values() if not (made and is_dropped(p.path))
+    ]
+    if me.stage == "prune" and not workflow.remote_exec:
+        # A submitted job has waited for its leader: of those that are left another would lead here.
+        leader = companions.leader(GRAPH, me, REQUESTED)
+        read += [leader.manifest] if leader is not me else []
+    elif me.stage == "tasks":
+        others = joined.others(GRAPH, me, REQUESTED, APART)
+        read += [p.manifest for other in others for p in other.parents.values()]
+    return [ancient(manifest) for manifest in dict.fromkeys(read)]
+
+
+def together(wildcards):
+    """Return the group in which a cluster runs a job; None where it runs by itself.
 
     All that is measured of one set of weights is a group, with the transformation that makes them if
     there is one, and all controls of a data set. Its members run one after another, so that it
     asks for the most that one of them needs.
     """
-
-    def group(wildcards):
-        if stage == "transform":
-            return engine.group(workflow, "evaluate", wildcards.key)
-        me = GRAPH.find(stage, wildcards.key)
-        measured = me.parents.get("predictions", me)
-        kind, role = "evaluate", "weights"
-        if measured.stage == "baseline":
-            kind, role = "controls", "data"
-        return engine.group(workflow, kind, measured.parents[role].key)
-
-    return group
-
-
-def gpus(stage, wildcards):
-    """Return how many devices the node of this stage takes."""
-    return int(GRAPH.find(stage, wildcards.key).device == "cuda")
+    kind = stage_facts(wildcards.stage).group
+    if kind is None:
+        return None
+    if wildcards.stage == "transform":
+        return engine.group(workflow, kind, wildcards.key)
+    measured = found(wildcards)
+    measured = measured.parents.get("predictions", measured)
+    role = "weights"
+    if measured.stage == "baseline":
+        kind, role = "controls", "data"
+    return engine.group(workflow, kind, measured.parents[role].key)
 
 
-def for_each_process(stage, count):
-    """Return a function from wildcards to `count` for each process of the node of this stage."""
-    return lambda wildcards: count * GRAPH.find(stage, wildcards.key).settings.get(
-        "processes", 1
-    )
+def in_turn(wildcards):
+    """Return what a member of a group takes of the others: all of their turn."""
+    return int(stage_facts(wildcards.stage).group is not None)
 
 
-def memory(stage):
-    """Return a function that estimates the memory of the node of this stage."""
-    # `input` makes Snakemake ask again once the weights exist whose size decides.
-    return lambda wildcards, input, attempt: (
-        memory_mb(GRAPH.find(stage, wildcards.key), attempt)
-        + engine.beside_mb(workflow)
-    )
+def threads(wildcards):
+    """Return the cores of a job; a timing takes all, so that nothing runs beside it."""
+    facts = stage_facts(wildcards.stage)
+    if facts.measures_memory and engine.cores(workflow):
+        return engine.cores(workflow)
+    uses_torch = "torch" in found(wildcards).pins
+    return processes(wildcards) * (GRAPH.config.threads if uses_torch else 1)
 
 
-def runtime(stage):
-    """Return a function that estimates the minutes that the node of this stage may take."""
-    return lambda wildcards, input, attempt: minutes(
-        GRAPH.find(stage, wildcards.key), attempt
-    )
+def processes(wildcards):
+    """Return how many processes train together."""
+    return found(wildcards).settings.get("processes", 1)
 
 
-def parents(stage):
-    """Return a function from wildcards to the manifests that the node of this stage reads.
-
-    They are ancient: an artifact's key is in its path, so its time says nothing.
-    """
-
-    def manifests(wildcards):
-        engine.settle_run(workflow, GRAPH.config)
-        me = GRAPH.find(stage, wildcards.key)
-        made = Path(me.manifest).exists()
-        # What is made does not run again because weights that it has read are made again.
-        found = [p for p in me.parents.values() if not (made and is_dropped(p.path))]
-        return [ancient(parent.manifest) for parent in found]
-
-    return manifests
+def gpus(wildcards):
+    """Return how many devices a job takes."""
+    return int(found(wildcards).device == "cuda") * processes(wildcards)
 
 
-def shared_parents(wildcards):
-    """Return the parents of a prune node, and the leader of its companions where it has one."""
-    found = parents("prune")(wildcards)
-    me = GRAPH.find("prune", wildcards.key)
-    # A submitted job has waited for its leader: of those that are left another would lead here.
-    first = me if workflow.remote_exec else companions.leader(GRAPH, me, REQUESTED)
-    return found if first is me else [*found, ancient(first.manifest)]
+# `input` makes Snakemake ask again once the weights exist whose size decides.
+def memory(wildcards, input, attempt):
+    """Return the megabytes that a job is estimated to need, Snakemake's own among them."""
+    return memory_mb(found(wildcards), attempt) + engine.beside_mb(workflow)
 
 
-def shared_node(wildcards):
-    """Return the params of a prune node, with the cells that it prunes beside its own."""
-    me = GRAPH.find("prune", wildcards.key)
-    found = companions.params(GRAPH, me, REQUESTED)
-    return {**found, "retire": retired(me)}
-
-
-def joined_nodes(wildcards):
-    """Return the nodes that a job for benchmarks makes, the one it is called by first."""
-    me = GRAPH.find("tasks", wildcards.key)
-    return [me, *joined.others(GRAPH, me, REQUESTED, APART)]
-
-
-def joined_parents(wildcards):
-    """Return the manifests that a job for benchmarks reads."""
-    found = parents("tasks")(wildcards)
-    _, *others = joined_nodes(wildcards)
-    found += [ancient(p.manifest) for other in others for p in other.parents.values()]
-    return list(dict.fromkeys(found))
-
-
-def joined_node(wildcards):
-    """Return the params of a job for benchmarks, with those that it makes beside its own."""
-    me, *others = joined_nodes(wildcards)
-    also = [other.params() for other in others]
-    return {**me.params(), "also": also, "retire": retired(me)}
-
-
-def joined_runtime(wildcards, input, attempt):
-    """Return the minutes that a job for benchmarks may take."""
-    return sum(minutes(one, attempt) for one in joined_nodes(wildcards))
+def runtime(wildcards, input, attempt):
+    """Return the minutes that a job may take."""
+    me = found(wildcards)
+    others = joined.others(GRAPH, me, REQUESTED, APART) if me.stage == "tasks" else []
+    return sum(minutes(one, attempt) for one in (me, *others))
 
 
 def table_inputs(wildcards):

@@ -2,50 +2,39 @@
 Models and data sets, from a hub, a package, a local folder or a random config.
 
 REQUIRED INPUTS
-    none: the source stands in config.yaml (models, datasets)
+    none: the source stands in the config (models, datasets)
+    parts, against  of a mixture: what is mixed, and what must not be in it
 
 OUTPUTS
-    results/artifacts/model/{key}/   a plain Hugging Face folder: config, safetensors, tokenizer
-    results/artifacts/data/{key}/    one Parquet file a split: id, document, summary (or id, text)
+    results/artifacts/model/{key}/    a plain Hugging Face folder: config, safetensors, tokenizer
+    results/artifacts/data/{key}/     one Parquet file a split: id, document, summary (or id, text)
+    results/artifacts/rows/{key}/     one Parquet file a split: all columns of the source
+    results/artifacts/numbers/{key}/  one Parquet file a split: number names in two languages
+    results/artifacts/mixture/{key}/  one Parquet file a split: id, document (a prompt), summary, task
     manifest.json in each: what the source resolved to, digests, licence where known
 """
 
 
-rule download_model:
-    output:
-        "results/artifacts/model/{key}/manifest.json",
-    log:
-        "results/logs/model/{key}.log",
-    benchmark:
-        "results/benchmarks/model/{key}.tsv"
-    conda:
-        "../../envs/models.yaml"
-    resources:
-        mem_mb=memory("model"),
-        runtime=runtime("model"),
-    params:
-        node=node("model"),
-    message:
-        "download: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as download_model with:
+    wildcard_constraints:
+        stage="model",
 
 
-rule download_data:
-    output:
-        "results/artifacts/data/{key}/manifest.json",
-    log:
-        "results/logs/data/{key}.log",
-    benchmark:
-        "results/benchmarks/data/{key}.tsv"
-    conda:
-        "../../envs/models.yaml"
-    resources:
-        mem_mb=memory("data"),
-        runtime=runtime("data"),
-    params:
-        node=node("data"),
-    message:
-        "download: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as download_data with:
+    wildcard_constraints:
+        stage="data",
+
+
+use rule step as rows with:
+    wildcard_constraints:
+        stage="rows",
+
+
+use rule step as numbers with:
+    wildcard_constraints:
+        stage="numbers",
+
+
+use rule step as mixture with:
+    wildcard_constraints:
+        stage="mixture",

@@ -1,35 +1,25 @@
 """
-A fine-tuned model whose zeros are the ones of its parent.
+Models changed after pruning, their zeros kept: tuned on data, refitted, or in another precision.
 
 REQUIRED INPUTS
-    weights  the pruned (or dense) model
-    data     the train split of the cell's data set
+    weights      the pruned (or dense) model, or the step before in the chain
+    data         of a tuning: the train split of the cell's data set
+    dense        of a refit: the weights before pruning
+    calibration  of a refit: results/artifacts/calibration/{key}/
 
 OUTPUTS
-    results/artifacts/finetune/{key}/               a plain folder, or base/ and where it is not merged adapter/
-    results/artifacts/finetune/{key}/finetune.json  loss by step, tokens, share of inputs cut
+    results/artifacts/finetune/{key}/                 a plain folder, or base/ and where it is not merged adapter/
+    results/artifacts/finetune/{key}/finetune.json    loss by step, tokens, share of inputs cut
+    results/artifacts/transform/{key}/                a plain folder, or base/ (packed)
+    results/artifacts/transform/{key}/transform.json  what was done, by linear
 """
 
 
-rule finetune:
-    input:
-        parents("finetune"),
-    output:
-        "results/artifacts/finetune/{key}/manifest.json",
-    log:
-        "results/logs/finetune/{key}.log",
-    benchmark:
-        "results/benchmarks/finetune/{key}.tsv"
-    conda:
-        "../../envs/models.yaml"
-    threads: for_each_process("finetune", GRAPH.config.threads)
-    resources:
-        mem_mb=memory("finetune"),
-        runtime=runtime("finetune"),
-        gpu=for_each_process("finetune", GPU),
-    params:
-        node=node("finetune"),
-    message:
-        "finetune: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as finetune with:
+    wildcard_constraints:
+        stage="finetune",
+
+
+use rule step as transform with:
+    wildcard_constraints:
+        stage="transform",

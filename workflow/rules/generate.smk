@@ -1,64 +1,27 @@
 """
-Predictions: what the attested weights answer, and the controls that need no weights.
+Texts: what the attested weights answer, and the controls that need no weights.
 
 REQUIRED INPUTS
     weights  the evaluated artifact; digest and sparsity are measured in memory and compared
-    data     the split to summarise
+    data     the split to summarise or translate
 
 OUTPUTS
-    results/artifacts/predictions/{key}/predictions.parquet  id, reference, prediction, lengths
-    results/artifacts/baseline/{key}/predictions.parquet     the same columns
+    results/artifacts/predictions/{key}/predictions.parquet   id, reference, prediction, lengths
+    results/artifacts/translations/{key}/predictions.parquet  the same columns
+    results/artifacts/baseline/{key}/predictions.parquet      the same columns
 """
 
 
-rule generate:
-    input:
-        parents("predictions"),
-    output:
-        "results/artifacts/predictions/{key}/manifest.json",
-    log:
-        "results/logs/predictions/{key}.log",
-    benchmark:
-        "results/benchmarks/predictions/{key}.tsv"
-    group:
-        together("predictions")
-    conda:
-        "../../envs/models.yaml"
-    threads: GRAPH.config.threads
-    resources:
-        mem_mb=memory("predictions"),
-        runtime=runtime("predictions"),
-        gpu=GPU,
-        in_turn=1,
-    params:
-        node=node("predictions"),
-    message:
-        "generate: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as generate with:
+    wildcard_constraints:
+        stage="predictions",
 
 
-rule baseline:
-    input:
-        parents("baseline"),
-    output:
-        "results/artifacts/baseline/{key}/manifest.json",
-    log:
-        "results/logs/baseline/{key}.log",
-    benchmark:
-        "results/benchmarks/baseline/{key}.tsv"
-    group:
-        together("baseline")
-    conda:
-        "../../envs/models.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory("baseline"),
-        runtime=runtime("baseline"),
-        in_turn=1,
-    params:
-        node=node("baseline"),
-    message:
-        "baseline: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as translate with:
+    wildcard_constraints:
+        stage="translations",
+
+
+use rule step as baseline with:
+    wildcard_constraints:
+        stage="baseline",

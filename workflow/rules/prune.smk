@@ -12,25 +12,6 @@ OUTPUTS
 """
 
 
-rule prune:
-    input:
-        shared_parents,
-    output:
-        "results/artifacts/prune/{key}/manifest.json",
-    log:
-        "results/logs/prune/{key}.log",
-    benchmark:
-        "results/benchmarks/prune/{key}.tsv"
-    conda:
-        "../../envs/models.yaml"
-    threads: GRAPH.config.threads
-    resources:
-        mem_mb=memory("prune"),
-        runtime=runtime("prune"),
-        gpu=GPU,
-    params:
-        node=shared_node,
-    message:
-        "prune: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as prune with:
+    wildcard_constraints:
+        stage="prune",

@@ -1,67 +1,37 @@
 """
-Scores: of texts from the stored predictions, of a model from its perplexity.
+Scores: of texts from the stored predictions, of a model from what it is asked.
 
 REQUIRED INPUTS
-    predictions     results/artifacts/predictions/{key}/ (or baseline)
+    predictions     results/artifacts/predictions/{key}/ (or translations, baseline)
     data            where a metric reads the documents
     <metric>.model  the model of a metric that has one (BERTScore)
-    weights, data   for perplexity
+    weights, data   of all others: digest and sparsity are measured in memory and compared
 
 OUTPUTS
-    results/artifacts/scores/{key}/scores.parquet       one row a document, one column a metric
-    results/artifacts/perplexity/{key}/windows.parquet  one row a window: tokens, loss
+    results/artifacts/scores/{key}/scores.parquet            one row a document, one column a metric
+    results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
+    results/artifacts/tasks/{key}/scores.parquet             metric, id, value: one row an item and metric
+    results/artifacts/tasks/{key}/samples.parquet            what was asked and answered, item by item
+    results/artifacts/classification/{key}/*.parquet         the same of classes of texts
+    results/artifacts/classification/{key}/head.safetensors  the head that answered
 """
 
 
-rule score:
-    input:
-        parents("scores"),
-    output:
-        "results/artifacts/scores/{key}/manifest.json",
-    log:
-        "results/logs/scores/{key}.log",
-    benchmark:
-        "results/benchmarks/scores/{key}.tsv"
-    group:
-        together("scores")
-    conda:
-        "../../envs/models.yaml"
-    threads: GRAPH.config.threads
-    resources:
-        mem_mb=memory("scores"),
-        runtime=runtime("scores"),
-        gpu=lambda wildcards: gpus("scores", wildcards),
-        in_turn=1,
-    params:
-        node=node("scores"),
-    message:
-        "score: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as score with:
+    wildcard_constraints:
+        stage="scores",
 
 
-rule perplexity:
-    input:
-        parents("perplexity"),
-    output:
-        "results/artifacts/perplexity/{key}/manifest.json",
-    log:
-        "results/logs/perplexity/{key}.log",
-    benchmark:
-        "results/benchmarks/perplexity/{key}.tsv"
-    group:
-        together("perplexity")
-    conda:
-        "../../envs/models.yaml"
-    threads: GRAPH.config.threads
-    resources:
-        mem_mb=memory("perplexity"),
-        runtime=runtime("perplexity"),
-        gpu=GPU,
-        in_turn=1,
-    params:
-        node=node("perplexity"),
-    message:
-        "perplexity: {params.node[label]}"
-    script:
-        "../scripts/step.py"
+use rule step as perplexity with:
+    wildcard_constraints:
+        stage="perplexity",
+
+
+use rule step as tasks with:
+    wildcard_constraints:
+        stage="tasks",
+
+
+use rule step as classify with:
+    wildcard_constraints:
+        stage="classification",

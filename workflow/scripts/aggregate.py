@@ -9,14 +9,11 @@ from prunegrid.common.failures import report
 from prunegrid.common.logs import configure_logging
 from prunegrid.tables.aggregate import aggregate
 from prunegrid.tables.census import tabulate_census
-from prunegrid.tables.files import await_benchmarks
 
 configure_logging(snakemake.log[0])  # noqa: F821 - given by Snakemake
 plan = snakemake.params.plan  # noqa: F821
 try:
     check_pins(plan["pins"])
-    if not snakemake.params.partial:  # noqa: F821
-        await_benchmarks(plan)
     with only_maker(Path(f"results/scratch/table-{plan['study']}.lock"), f"table {plan['study']}"):
         complete = (tabulate_census if plan.get("kind") == "census" else aggregate)(plan)
 except Exception as error:

@@ -18,6 +18,7 @@ import yaml
 
 from prunegrid.common import source_code
 from prunegrid.common.definitions import ON_IMPORT
+from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import canonical_json
 from prunegrid.common.source_code import PACKAGE, facts, module_file, required_file
 
@@ -25,6 +26,7 @@ KEY_LENGTH = 16
 # {module: why it cannot change the bytes of an artifact}. What they call is left out with them.
 LEFT_OUT = {
     "prunegrid.artifacts.artifact_folder": "puts files in place; it writes none of them",
+    "prunegrid.common.device_meters": "measures memory (a root where that is the result)",
     "prunegrid.common.errors": "words of errors",
     "prunegrid.common.gc_pause": "when Python's garbage collector runs",
     "prunegrid.common.malloc": "when freed memory goes back to the system",
@@ -50,8 +52,8 @@ def code_digest(roots: Iterable[str | Path]) -> str:
     its module is called do not. A process reads each file once.
 
     Args:
-        roots: module names of this package (`prunegrid.stages.prune`) or paths of Python files.
-            All definitions of these count.
+        roots: modules of this package (`prunegrid.pruning.criteria.wanda`) or paths of Python
+            files, of which all definitions count; or one definition (`prunegrid.stages.prune:run`).
 
     Raises:
         PrunegridError: there is no such module, or a file cannot be read as Python.
@@ -75,7 +77,8 @@ def reached(roots: Iterable[str | Path]) -> set[Definition]:
         if isinstance(root, Path):
             todo += [one for path in _with_siblings(root) for one in _all(path)]
         else:
-            todo += _all(required_file(root))
+            module, _, name = root.partition(":")
+            todo += _named(required_file(module), name) if name else _all(required_file(module))
     found: set[Definition] = set()
     while todo:
         one = todo.pop()
@@ -83,6 +86,12 @@ def reached(roots: Iterable[str | Path]) -> set[Definition]:
             found.add(one)
             todo.extend(_next(one))
     return found
+
+
+def _named(path: Path, name: str) -> list[Definition]:
+    if name not in facts(path).definitions:
+        raise PrunegridError(f"there is no {name}", where=str(path))
+    return [(path, name)]
 
 
 def _with_siblings(path: Path) -> set[Path]:

@@ -25,7 +25,8 @@ from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.graph.nodes import STAGES, Node, without_paths
+from prunegrid.graph.nodes import Node, without_paths
+from prunegrid.graph.stage_facts import stage_facts, stages
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def _tells_all(manifest: Any) -> bool:
     return (
         isinstance(manifest, dict)
         and all(isinstance(manifest.get(fact), kind) for fact, kind in kinds.items())
-        and manifest["stage"] in STAGES
+        and manifest["stage"] in stages()
         and all(
             isinstance(parent, dict)
             and all(isinstance(parent.get(fact), str) for fact in ("stage", "key", "content"))
@@ -275,6 +276,6 @@ def _digest(
     stage: str, settings: Mapping, parents: dict, pins: Mapping, threads: int, device: str
 ) -> str:
     # Where a model scores, threads and the device change bytes too.
-    threaded = STAGES[stage][1] or (stage == "scores" and "torch" in pins)
+    threaded = stage_facts(stage).computes or (stage == "scores" and "torch" in pins)
     how = [threads, device.partition(":")[0]] if threaded else None
     return keys.digest([stage, without_paths(dict(settings)), parents, how])

@@ -11,20 +11,11 @@ from pathlib import Path
 from prunegrid.commands import adopt, history
 from prunegrid.graph import benchmark_batches, nodes
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.graph.nodes import STAGES, Node, with_ancestors
+from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
+from prunegrid.graph.stage_facts import stage_facts
 from prunegrid.running import costs, resources
 
-# Rules that are not called like their stage.
-RULES = {
-    "model": "download_model",
-    "data": "download_data",
-    "calibration": "calibrate",
-    "predictions": "generate",
-    "scores": "score",
-    "classification": "classify",
-    "translations": "translate",
-}
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -92,8 +83,8 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     droppable = 0
     waiting = set(todo)
     leading = set(benchmark_batches.leaves(graph, study, [study]))
-    for node in sorted(with_ancestors(leaves), key=lambda node: list(STAGES).index(node.stage)):
-        rule = rules.setdefault(RULES.get(node.stage, node.stage), Rule())
+    for node in with_ancestors(leaves):
+        rule = rules.setdefault(stage_facts(node.stage).rule, Rule())
         if node not in waiting:
             rule.done += 1
             continue

@@ -16,7 +16,7 @@ from prunegrid.common import plugins
 from prunegrid.config.cells import Cell
 from prunegrid.config.grid import expand
 from prunegrid.config.validated import Config
-from prunegrid.graph.evaluation_nodes import Measures
+from prunegrid.graph.evaluation_nodes import Measures, Part
 from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import (
     Node,
@@ -34,7 +34,7 @@ class CellPlan:
         data: the node of its data set; None where its study needs none.
         texts: {split: (predictions, scores)}.
         perplexities: {evaluation: node}.
-        tasks: {task: node}.
+        tasks: {task, or evaluation by classes: its part of an artifact}.
         efficiency: the node that times it, or None.
         census: the node that counts its weights, or None.
     """
@@ -44,7 +44,7 @@ class CellPlan:
     data: Node | None
     texts: dict[str, tuple[Node, Node]]
     perplexities: dict[str, Node]
-    tasks: dict[str, Node]
+    tasks: dict[str, Part]
     efficiency: Node | None
     census: Node | None = None
 
@@ -52,7 +52,8 @@ class CellPlan:
         """Return the nodes that its row is read from."""
         scored = [node for pair in self.texts.values() for node in pair]
         alone = [node for node in (self.efficiency, self.census) if node]
-        return [*scored, *self.perplexities.values(), *self.tasks.values(), *alone]
+        asked = dict.fromkeys(part.node for part in self.tasks.values())
+        return [*scored, *self.perplexities.values(), *asked, *alone]
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
@@ -131,7 +132,8 @@ class Graph(NodeMaker):
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         stage = "finetune" if trains else "transform"
         label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
-        roots = (f"prunegrid.finetuning.strategies.{step.profile.strategy}",)
+        does = "tune" if trains else "transform"
+        roots = (f"prunegrid.finetuning.strategies.{step.profile.strategy}:{does}",)
         return self.node(stage, label, settings, parents, roots)
 
     @functools.cache  # noqa: B019

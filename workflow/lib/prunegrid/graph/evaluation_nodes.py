@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from prunegrid.config.cells import Cell
 from prunegrid.config.families import fits
 from prunegrid.config.selectors import is_timed
 from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import Node
+
+
+class Part(NamedTuple):
+    """What a table reads as one score: an artifact, or one of the folders in it.
+
+    Attributes:
+        node: that of the artifact.
+        folder: in it; "" is the artifact itself.
+    """
+
+    node: Node
+    folder: str = ""
 
 
 class Measures:
@@ -33,9 +45,12 @@ class Measures:
             if not fits(evaluation, self.config.profile("models", cell.model).task):
                 continue
             if evaluation.kind == "classification":
-                tasks[name] = self.classification(name, weights)
+                tasks[name] = Part(self.classification(name, weights))
             elif evaluation.kind == "tasks":
-                tasks |= {task: self.task(name, task, weights) for task in evaluation.tasks}
+                node = self.tasks(name, weights)
+                places = enumerate(node.settings["tasks"])
+                parts = [f"{place}-{asked['task']}" for place, asked in places]
+                tasks |= {t: Part(node, p) for t, p in zip(evaluation.tasks, parts, strict=True)}
             elif evaluation.kind == "perplexity":
                 perplexities[name] = self.perplexity(name, weights)
             elif evaluation.kind == "translation":
@@ -80,14 +95,14 @@ class Measures:
         data = self.graph.data(self.config.profile("evaluations", name).dataset)
         return self._node("perplexity", name, weights, self.slices.perplexity(name), data=data)
 
-    def task(self, evaluation_name: str, name: str, weights: Node) -> Node:
-        """Return the node that asks weights the items of a task."""
-        profile = self.config.profile("tasks", name)
-        splits = filter(None, (profile.split, profile.shots_from))
-        data = self.graph.part(profile.dataset, *splits)
-        return self._node(
-            "tasks", name, weights, self.slices.task(name, evaluation_name), data=data
-        )
+    def tasks(self, name: str, weights: Node) -> Node:
+        """Return the node that asks weights all benchmarks of an evaluation."""
+        data = {}
+        for place, task in enumerate(self.config.profile("evaluations", name).tasks):
+            profile = self.config.profile("tasks", task)
+            splits = filter(None, (profile.split, profile.shots_from))
+            data[f"data.{place}"] = self.graph.part(profile.dataset, *splits)
+        return self._node("tasks", name, weights, self.slices.tasks(name), **data)
 
     def classification(self, name: str, weights: Node) -> Node:
         """Return the node that tunes a head on weights, and asks it."""

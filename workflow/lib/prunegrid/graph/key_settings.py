@@ -251,13 +251,15 @@ class Slices:
         column = "text" if kind == "text" else "document"
         return {**profile.model_dump(exclude={"kind", "dataset"}), "column": column}
 
-    def task(self, name: str, evaluation_name: str) -> dict[str, Any]:
-        """Return the slice of a task in an evaluation."""
-        profile = self.config.profile("tasks", name)
-        evaluation = self.config.profile("evaluations", evaluation_name)
+    def tasks(self, name: str) -> dict[str, Any]:
+        """Return the slice of an evaluation by benchmarks: what each asks, in order."""
+        evaluation = self.config.profile("evaluations", name)
+        profiles = {task: self.config.profile("tasks", task) for task in evaluation.tasks}
         return {
-            **profile.model_dump(exclude={"dataset"}),
-            "task": profile.task or name,
+            "tasks": [
+                {**profile.model_dump(exclude={"dataset"}), "task": profile.task or task}
+                for task, profile in profiles.items()
+            ],
             "batch_size": evaluation.batch_size,
             "cache_dequantized": evaluation.cache_dequantized,
         }

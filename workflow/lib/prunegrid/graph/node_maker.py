@@ -10,9 +10,12 @@ from prunegrid.common.precision import NAMED
 from prunegrid.config.sources import NUMBERS
 from prunegrid.config.validated import Config
 from prunegrid.graph.key_settings import Slices
-from prunegrid.graph.nodes import SCORES_WITH_MODEL, STAGES, WEIGHTS, Node, without_paths
+from prunegrid.graph.nodes import WEIGHTS, Node, without_paths
+from prunegrid.graph.stage_facts import stage_facts
 
 ENV_FILE = Path("envs/models.yaml")
+# How torch is set up before any stage runs.
+RUNTIME = "prunegrid.common.determinism"
 
 
 class NodeMaker:
@@ -44,11 +47,12 @@ class NodeMaker:
             roots: modules and files that run beside the stage's.
             used: packages that they call; those that the environment does not pin are no part.
         """
-        packages, threaded = STAGES[stage]
+        facts = stage_facts(stage)
+        packages, threaded = facts.packages, facts.computes
         if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
-            packages, threaded = SCORES_WITH_MODEL
+            packages, threaded = stage_facts("calibration").packages, True
         pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
-        roots = (f"prunegrid.stages.{stage}", "prunegrid.common.determinism", *roots)
+        roots = (f"prunegrid.stages.{stage}:run", RUNTIME, *facts.code, *roots)
         code = keys.code_digest(roots)
         identity = {
             "stage": stage,

@@ -13,44 +13,13 @@ ARTIFACTS = Path("results/artifacts")
 WEIGHTS_MADE = ("prune", "finetune", "transform")
 WEIGHTS = ("model", *WEIGHTS_MADE)
 
-# Which pinned packages a stage's bytes depend on, and whether torch's threads and the device do.
-# Those of `scores` are joined by the PACKAGES of its metrics.
-_TORCH = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-_TABLES = ("pandas", "pyarrow")
-_HARNESS = ("accelerate", "jinja2", "lm-eval", "scikit-learn")
-STAGES: dict[str, tuple[tuple[str, ...], bool]] = {
-    "model": ((*_TORCH, "huggingface-hub", "gguf"), False),
-    "data": ((*_TABLES, "datasets", "huggingface-hub", "mwparserfromhell"), False),
-    "rows": ((*_TABLES, "datasets", "huggingface-hub"), False),
-    "numbers": ((*_TABLES, "datasets"), False),
-    "mixture": ((*_TABLES, "datasets", "jinja2"), False),
-    "calibration": ((*_TORCH, *_TABLES), True),
-    "prune": (_TORCH, True),
-    "finetune": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "accelerate"), True),
-    "transform": ((*_TORCH, "bitsandbytes", "accelerate"), True),
-    "predictions": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
-    "baseline": (_TABLES, False),
-    "scores": (_TABLES, False),
-    "perplexity": ((*_TORCH, *_TABLES, "peft", "bitsandbytes"), True),
-    "tasks": (
-        (*_TORCH, *_TABLES, "peft", "bitsandbytes", "datasets", "evaluate", *_HARNESS),
-        True,
-    ),
-    "classification": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "jinja2"), True),
-    "translations": ((*_TORCH, *_TABLES, "peft", "bitsandbytes", "sentencepiece"), True),
-    "efficiency": ((*_TORCH, "peft", "bitsandbytes"), True),
-    "passes": ((*_TORCH, "peft", "bitsandbytes"), True),
-    "census": (("torch", "transformers", "safetensors", "pyarrow"), False),
-}
-SCORES_WITH_MODEL = ((*_TORCH, *_TABLES), True)
-
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """One artifact.
 
     Attributes:
-        stage: a key of STAGES.
+        stage: the name of a module of `prunegrid.stages`.
         label: for people; not part of the key.
         settings: the slice of the config that the step reads; plain builtins.
         parents: role -> node.

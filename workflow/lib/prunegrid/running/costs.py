@@ -15,18 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.graph.nodes import WEIGHTS_MADE
+from prunegrid.graph.stage_facts import stage_facts
 
 # Seconds before a step computes, and all of the time of those that do next to nothing.
-START = {
-    "model": 60,
-    "data": 15,
-    "numbers": 5,
-    "rows": 60,
-    "mixture": 60,
-    "baseline": 2,
-    "scores": 15,
-}
-START_WITH_MODEL = 15
 # Floating-point operations a second: of a thread, of a GPU.
 RATE = {"cpu": 2e10, "cuda": 1e13}
 ASSUMED = {"rows": 1000, "tokens": 1024, "answer": 128, "text": 300_000, "items": 2000, "item": 128}
@@ -46,7 +37,7 @@ class Step:
     """What decides the costs of a step, of a planned one or of one that is finished.
 
     Attributes:
-        stage: as in `prunegrid.graph.nodes.STAGES`.
+        stage: the name of a module of `prunegrid.stages`.
         settings: its slice of the config.
         parameters: of the weights that it reads, summed; None where it reads none, or they are not
             known; of a model, its own.
@@ -78,7 +69,7 @@ class Step:
 
 def start(step: Step) -> float:
     """Return the seconds before a step computes."""
-    return START.get(step.stage, START_WITH_MODEL)
+    return stage_facts(step.stage).start_seconds
 
 
 def work(step: Step) -> float:
@@ -173,8 +164,11 @@ def _read(step: Step) -> float:
 
 
 def _asked(step: Step) -> float:
-    items = step.settings.get("rows") or ASSUMED["items"]
-    return 2.0 * items * (1 + (step.settings.get("shots") or 0)) * ASSUMED["item"]
+    each = [
+        (asked.get("rows") or ASSUMED["items"]) * (1 + (asked.get("shots") or 0))
+        for asked in step.settings["tasks"]
+    ]
+    return 2.0 * sum(each) * ASSUMED["item"]
 
 
 def _classified(step: Step) -> float:

@@ -24,6 +24,7 @@ from typing import Any
 from prunegrid.common import held_weights, plugins
 from prunegrid.graph import nodes
 from prunegrid.graph.nodes import WEIGHTS, Node
+from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs
 from prunegrid.running.costs import Step
 
@@ -31,30 +32,9 @@ FIXED_MB = 600
 FIXED_TIMED_MB = 800  # two processes import at once
 # A model whose size nothing tells is taken for one of so many parameters.
 UNKNOWN = 10**9
-# Steps that neither make nor read weights.
-UNKNOWN_MB = {
-    "data": 222,  # of a hub, HUB_DATA
-    "rows": 900,
-    "numbers": 500,
-    "mixture": 1500,
-    "baseline": 180,
-    "scores": 700,
-}
 HUB_DATA = 700
 SCORING_MB = 200  # what metrics by a model import
-SMALLEST_MB = min(UNKNOWN_MB.values())
-BYTES_A_PARAMETER = {
-    "model": 10.5,
-    "calibration": 5.5,
-    "prune": 9.5,
-    "predictions": 8,
-    "perplexity": 7.2,
-    "tasks": 8,
-    "classification": 8,
-    "translations": 8,
-    "scores": 6,
-    "census": 0,  # it holds a piece of one tensor
-}
+SMALLEST_MB = min(found for s in stages() if (found := stage_facts(s).memory_mb) is not None)
 # What is timed shares its process with the untouched model, whose parameters count too, and with
 # that model in the same format. Dequantized weights may be kept, and plain ones are written for
 # sizes on disk.
@@ -62,9 +42,8 @@ TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
 TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
 # Of logits over all tokens of whole passes: as computed, and in float32.
 LOGITS = 2 * 4 * 49_152
-# Held by block (`memory.model`) these take so many blocks: one, its Hessians, what factoring the
+# Held by block (`memory.model`) a stage takes so many blocks: one, its Hessians, what factoring the
 # largest takes (2.7 to 5.6 blocks in all), what lies outside (1 to 5, small models more).
-BY_BLOCK = ("calibration", "prune")
 BLOCKS = 12
 # Transformers are about 128 times as wide as they have layers, and a block has about 12 weights a
 # squared width (Kaplan et al. 2020, equation 2.1): 32 layers at 7e9, 71 at 7e10.
@@ -111,25 +90,26 @@ def time_limit(step: Step) -> int:
 
 def memory(step: Step) -> float:
     """Return the megabytes that a step is estimated to need."""
-    if step.parameters is None and step.stage in UNKNOWN_MB:
+    facts = stage_facts(step.stage)
+    if step.parameters is None and facts.memory_mb is not None:
         of_hub = step.stage == "data" and step.settings.get("source", {}).get("kind") == "hf"
-        return float(HUB_DATA if of_hub else UNKNOWN_MB[step.stage])
+        return float(HUB_DATA if of_hub else facts.memory_mb)
     parameters = UNKNOWN if step.parameters is None else step.parameters
     if _by_block(step):
         return FIXED_MB + _blocks_bytes(step, parameters) / 1e6
     if step.stage in ("finetune", "transform"):
-        facts = plugins.strategy_facts(step.settings["strategy"])
-        needed = facts["MEMORY"] + facts["COPY"] * _copies(step.settings)
+        strategy = plugins.strategy_facts(step.settings["strategy"])
+        needed = strategy["MEMORY"] + strategy["COPY"] * _copies(step.settings)
         needed += MASKED.get(step.kind, 0) if step.pruned else 0
         if held_weights.holds(step.memory, step.device, step.settings.get("processes", 1)):
-            needed += facts["HELD"]
-        if facts["TRAINS"]:
+            needed += strategy["HELD"]
+        if strategy["TRAINS"]:
             activations = costs.batch_tokens(step) * ACTIVATIONS * parameters ** (2 / 3)
             needed += activations / max(parameters, 1)
-    elif step.stage in ("efficiency", "passes"):
+    elif facts.measures_memory:
         return FIXED_TIMED_MB + _timed_bytes(step, parameters) / 1e6
     else:
-        needed = BYTES_A_PARAMETER[step.stage]
+        needed = facts.bytes_a_parameter
         kept = step.stage == "predictions" and step.settings.get("cache_dequantized")
         needed += 4 if kept and step.precision in ("nf4", "int8") else 0
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
@@ -151,15 +131,14 @@ def _timed_bytes(step: Step, parameters: int) -> float:
 
 def _by_block(step: Step) -> bool:
     structured = step.settings.get("pattern") == "structured"
-    return (
-        (step.memory or {}).get("model") == "by-block" and step.stage in BY_BLOCK and not structured
-    )
+    by_block = (step.memory or {}).get("model") == "by-block"
+    return by_block and stage_facts(step.stage).by_block and not structured
 
 
 def _blocks_bytes(step: Step, parameters: int) -> float:
     """Return what a model by block takes: its share of blocks, and hidden states not on disk."""
     layers = max((parameters / (BLOCK_WEIGHTS * ASPECT**2)) ** (1 / 3), 1.0)
-    blocks = min(4 * BLOCKS / layers, BYTES_A_PARAMETER[step.stage]) * parameters
+    blocks = min(4 * BLOCKS / layers, stage_facts(step.stage).bytes_a_parameter) * parameters
     if step.memory["activations"] == "disk":
         return blocks
     tokens = step.samples or step.settings.get("samples", 0) * step.settings.get("length", 0)

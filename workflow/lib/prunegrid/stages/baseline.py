@@ -16,6 +16,13 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import predictions_file
 
+DOES = "baseline"
+RULE = "baseline"
+PACKAGES = ("pandas", "pyarrow")
+GROUP = "controls"
+START_SECONDS = 2
+MEMORY_MB = 180
+
 _OF_STEP = {"baseline", "split", "rows", "seed", "prompt"}
 
 

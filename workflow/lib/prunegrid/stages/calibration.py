@@ -17,6 +17,14 @@ from prunegrid.models.forward import max_positions
 from prunegrid.pruning import offload
 from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
 
+DOES = "calibrate"
+RULE = "calibrate"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow")
+COMPUTES = True
+START_SECONDS = 15
+BYTES_A_PARAMETER = 5.5
+BY_BLOCK = True
+
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {samples, length, documents, tokens_sha256, weights}.

@@ -15,6 +15,12 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.models import attestation, checkpoint, weight_census
 
+DOES = "census"
+RULE = "census"
+PACKAGES = ("torch", "transformers", "safetensors", "pyarrow")
+START_SECONDS = 15
+BYTES_A_PARAMETER = 0
+
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return {weights: digest and counts, tensors: how many} after writing the counts.

@@ -25,6 +25,25 @@ from prunegrid.evaluation import classification_head
 from prunegrid.models import open_checkpoint
 from prunegrid.models.forward import max_positions
 
+DOES = "classify"
+RULE = "classify"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "peft",
+    "bitsandbytes",
+    "jinja2",
+)
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+BYTES_A_PARAMETER = 8
+
 SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
 SAMPLES = pa.schema(
     [

@@ -24,6 +24,12 @@ from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.data.sources import columns, hub_data, local, readers, wheel
 from prunegrid.data.sources.fetched import describe, facts
 
+DOES = "download"
+RULE = "download_data"
+PACKAGES = ("pandas", "pyarrow", "datasets", "huggingface-hub", "mwparserfromhell")
+START_SECONDS = 15
+MEMORY_MB = 222
+
 log = logging.getLogger(__name__)
 
 EXPRESSION = re.compile(r"(?P<split>[^\[\]]+?)(?P<part>\[[^\[\]]*\])?")

@@ -17,6 +17,14 @@ from prunegrid.evaluation import side_by_side, speed, timed_work
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import checkpoint, sparse_kernels
 
+DOES = "efficiency"
+RULE = "efficiency"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "bitsandbytes")
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+MEASURES_MEMORY = True
+
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, ratios to dense, memory, energy, sizes, threads."""

@@ -23,6 +23,12 @@ from prunegrid.data.mixtures import Writer, counts
 from prunegrid.data.sources.columns import text_of
 from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
 
+DOES = "mix"
+RULE = "mixture"
+PACKAGES = ("pandas", "pyarrow", "datasets", "jinja2")
+START_SECONDS = 60
+MEMORY_MB = 1500
+
 log = logging.getLogger(__name__)
 SHOWN = 5  # rows of a leak that are named
 

@@ -18,6 +18,20 @@ from prunegrid.data.sources import gguf, hub_model, local, model_folder, tiny, w
 from prunegrid.data.sources.fetched import Fetched, describe, facts, hashes
 from prunegrid.models import checkpoint
 
+DOES = "download"
+RULE = "download_model"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "huggingface-hub",
+    "gguf",
+)
+START_SECONDS = 60
+BYTES_A_PARAMETER = 10.5
+
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -15,6 +15,12 @@ from prunegrid.data.number_names import LANGUAGES, name
 from prunegrid.data.sources import columns
 from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
 
+DOES = "write"
+RULE = "numbers"
+PACKAGES = ("pandas", "pyarrow", "datasets")
+START_SECONDS = 5
+MEMORY_MB = 500
+
 log = logging.getLogger(__name__)
 
 SIZE = 2000

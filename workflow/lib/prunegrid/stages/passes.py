@@ -25,6 +25,14 @@ from prunegrid.common.errors import AttestationError
 from prunegrid.evaluation import side_by_side
 from prunegrid.models.checkpoint import Checkpoint
 
+DOES = "passes"
+RULE = "passes"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "bitsandbytes")
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+MEASURES_MEMORY = True
+
 GZIP_LEVEL = 6
 
 

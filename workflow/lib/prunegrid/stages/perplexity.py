@@ -24,6 +24,24 @@ from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
+DOES = "perplexity"
+RULE = "perplexity"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "peft",
+    "bitsandbytes",
+)
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+BYTES_A_PARAMETER = 7.2
+
 SCHEMA = pa.schema(
     [("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64()), ("units", pa.int64())]
 )

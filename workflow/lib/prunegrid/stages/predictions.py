@@ -15,6 +15,24 @@ from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import generation, predictions_file
 from prunegrid.models import forward, open_checkpoint
 
+DOES = "generate"
+RULE = "generate"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "peft",
+    "bitsandbytes",
+)
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+BYTES_A_PARAMETER = 8
+
 log = logging.getLogger(__name__)
 
 

@@ -23,6 +23,14 @@ from prunegrid.pruning import offload, shared_run
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 
+DOES = "prune"
+RULE = "prune"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+COMPUTES = True
+START_SECONDS = 15
+BYTES_A_PARAMETER = 9.5
+BY_BLOCK = True
+
 log = logging.getLogger(__name__)
 
 # Keys of the recipe and of the step itself; all others are the method's own.

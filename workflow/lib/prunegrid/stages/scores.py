@@ -18,6 +18,14 @@ from prunegrid.common.errors import AttestationError
 from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import predictions_file, scoring
 
+DOES = "score"
+RULE = "score"
+PACKAGES = ("pandas", "pyarrow")
+GROUP = "evaluate"
+START_SECONDS = 15
+MEMORY_MB = 700
+BYTES_A_PARAMETER = 6
+
 MODEL_ROLE = ".model"
 
 

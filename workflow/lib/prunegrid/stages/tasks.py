@@ -1,15 +1,17 @@
-"""Stage `tasks`: a benchmark of lm-evaluation-harness on attested weights, every answer kept.
+"""Stage `tasks`: the benchmarks of an evaluation on attested weights, every answer kept.
 
-Parents: weights (of a causal language model), data (of the stage `rows`). Out: `scores.parquet`
-(metric, id, value: one row an item and metric), `samples.parquet` (prompt, choices, answer,
-log-likelihoods, the harness' hashes), `definition.yaml` (the task as it was run). The weights are
-measured after loading and compared with their manifest before the first request.
+They are tasks of lm-evaluation-harness. Parents: weights (of a causal language model), and for each
+benchmark its rows. Out: a folder a benchmark, `<place>-<task>`, with `scores.parquet` (metric, id,
+value: one row an item and metric), `samples.parquet` (prompt, choices, answer, log-likelihoods, the
+harness' hashes), `definition.yaml` (the task as it was run). The weights are measured after loading
+and compared with their manifest before the first request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,43 @@ from prunegrid.evaluation.harness import task_definitions, task_scores
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 
+DOES = "ask"
+RULE = "tasks"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "accelerate",
+    "jinja2",
+    "lm-eval",
+    "scikit-learn",
+)
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+BYTES_A_PARAMETER = 8
+
 log = logging.getLogger(__name__)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return the record {task, harness, version, shots, summary, subtasks, …, weights}.
+    """Return the record {"parts": {folder: record of a benchmark}, "weights": WEIGHTS RECORD}.
+
+    The record of a benchmark is {task, harness, version, shots, summary, subtasks, …}.
 
     Args:
-        settings: task, define (a user's own definition, or None), split, shots, shots_from,
-            by, rows, metrics, batch_size, cache_dequantized.
-        parents: {"weights": a weights artifact of a causal model, "data": rows}.
+        settings: {"tasks": of each task, define (a user's own definition, or None), split, shots,
+            shots_from, by, rows, metrics; "batch_size", "cache_dequantized"}.
+        parents: {"weights": a weights artifact of a causal model, "data.<place>": the rows of the
+            benchmark at that place}.
         out: folder of the new artifact.
         job: gives the device and a scratch folder.
 
@@ -42,40 +71,82 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: no such task or metric, rows that do not fit it, or a model without a
             tokenizer.
     """
-    name, scratch = settings["task"], Path(job.scratch)
-    if settings["define"] is None:
-        definition = task_definitions.find(name, job.where)
-    else:
-        definition = task_definitions.of_config(name, settings["define"], scratch / "own")
-    folders = task_definitions.overlay(definition, settings, parents["data"], scratch, job.where)
-    loaded = _load(parents["weights"], job.device, settings["cache_dequantized"], job.compute_dtype)
+    # All that can be wrong with a definition is found before weights are read.
+    asked = [
+        _Asked.of(place, each, parents[f"data.{place}"], job)
+        for place, each in enumerate(settings["tasks"])
+    ]
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
         raise PrunegridError(
             "a benchmark needs a causal language model with its tokenizer",
             where=str(parents["weights"]),
         )
-    from prunegrid.evaluation.harness import (
-        task_runner,  # it imports torch and the harness: seconds
-    )
+    parts = {}
+    for one in asked:
+        place = out / one.folder
+        place.mkdir()
+        parts[one.folder] = _ask(one, loaded, settings["batch_size"], place)
+    return {"parts": parts, "weights": loaded.record}
 
+
+@dataclass(frozen=True)
+class _Asked:
+    """A benchmark that is to be asked.
+
+    Attributes:
+        settings: of the benchmark.
+        folder: where its files go, in the artifact.
+        definitions: folders of definitions, the later over the earlier.
+        scratch: a folder of its own.
+        where: a label for errors.
+    """
+
+    settings: dict[str, Any]
+    folder: str
+    definitions: list[Path]
+    scratch: Path
+    where: str
+
+    @classmethod
+    def of(cls, place: int, settings: dict[str, Any], rows: Path, job) -> _Asked:
+        """Return the benchmark with its definition over its rows."""
+        name, scratch = settings["task"], Path(job.scratch) / str(place)
+        scratch.mkdir(parents=True, exist_ok=True)
+        where = f"{job.where}: {name}"
+        if settings["define"] is None:
+            definition = task_definitions.find(name, where)
+        else:
+            definition = task_definitions.of_config(name, settings["define"], scratch / "own")
+        folders = task_definitions.overlay(definition, settings, rows, scratch, where)
+        return cls(settings, f"{place}-{name}", folders, scratch, where)
+
+
+def _ask(asked: _Asked, loaded: Checkpoint, batch_size: int, out: Path) -> dict[str, Any]:
+    """Return the record of one benchmark; write its files to `out`."""
+    # It imports torch and the harness: seconds.
+    from prunegrid.evaluation.harness import task_runner
+
+    settings, name = asked.settings, asked.settings["task"]
     results, answered = task_runner.run(
         loaded.model,
         loaded.tokenizer,
         name,
-        folders,
+        asked.definitions,
         settings["rows"],
-        settings["batch_size"],
-        job.where,
+        batch_size,
+        asked.where,
     )
-    summary = task_scores.summarize(results, name, settings["metrics"], job.where)
+    summary = task_scores.summarize(results, name, settings["metrics"], asked.where)
     samples = task_scores.sample_rows(results["samples"])
     _write(pa.Table.from_pylist(samples, schema=task_scores.SAMPLES), out / "samples.parquet")
     rows = task_scores.score_rows(results["samples"], summary)
     _write(pa.Table.from_pylist(rows, schema=task_scores.SCORES), out / "scores.parquet")
-    _describe(results, scratch, out / "definition.yaml")
+    _describe(results, asked.scratch, out / "definition.yaml")
     parts = task_scores.subtasks(results, name)
     if answered.cut:
-        log.warning("%s: %d of %d contexts were cut", job.where, answered.cut, answered.requests)
+        log.warning("%s: %d of %d contexts were cut", asked.where, answered.cut, answered.requests)
     return {
         "task": name,
         "harness": f"lm-eval {metadata.version('lm-eval')}",
@@ -90,25 +161,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "requests": answered.requests,
         "contexts_cut": answered.cut,
         "max_length": answered.max_length,
-        "batch_size": settings["batch_size"],
-        "weights": loaded.record,
+        "batch_size": batch_size,
     }
-
-
-# What was loaded last: a job asks the same weights several tasks, and none changes them.
-_loaded: dict[tuple, Checkpoint] = {}
-
-
-def _load(*asked: Any) -> Checkpoint:
-    """Return weights, measured when they were loaded.
-
-    Args:
-        asked: folder, device, cache_dequantized, compute_dtype of `evaluated.load`.
-    """
-    if asked not in _loaded:
-        _loaded.clear()  # before the next are there: two models may be more than there is room for
-        _loaded[asked] = open_checkpoint.load(*asked[:3], compute_dtype=asked[3])
-    return _loaded[asked]
 
 
 def items_sha256(samples: list[dict]) -> str:

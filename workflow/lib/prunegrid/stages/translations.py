@@ -15,6 +15,25 @@ from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import predictions_file, translation
 from prunegrid.models import forward, open_checkpoint
 
+DOES = "translate"
+RULE = "translate"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "peft",
+    "bitsandbytes",
+    "sentencepiece",
+)
+COMPUTES = True
+GROUP = "evaluate"
+START_SECONDS = 15
+BYTES_A_PARAMETER = 8
+
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests.

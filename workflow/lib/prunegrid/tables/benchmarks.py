@@ -18,6 +18,17 @@ from prunegrid.tables.intervals import interval, levels
 Z95 = 1.959963984540054
 
 
+def folder_of(ref: Mapping[str, str]) -> Path:
+    """Return the folder of a task: an artifact, or one of the folders in it."""
+    return Path(ref["path"], ref["folder"])
+
+
+def record_of(ref: Mapping[str, str], manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record of a task, out of the manifest of the artifact that holds it."""
+    record = manifest["record"]
+    return record["parts"][ref["folder"]] if ref["folder"] else record
+
+
 def task_rows(
     plan: Mapping[str, Any],
     about: Mapping[str, Any],
@@ -29,11 +40,11 @@ def task_rows(
     Args:
         about: what all rows of the cell share.
         refs: {task: its artifact}.
-        records: {task: the record of its manifest}.
+        records: {task: its record}.
     """
     rows = []
     for task, record in records.items():
-        scores = pandas.read_parquet(Path(refs[task]["path"], "scores.parquet"))
+        scores = pandas.read_parquet(folder_of(refs[task]) / "scores.parquet")
         for metric, summary in record["summary"].items():
             named = {"split": task, "metric": metric, "shots": record["shots"]}
             named |= {"task_version": record["version"], "harness": record["harness"]}
@@ -92,8 +103,8 @@ def items_of(
     """
     tasks: dict[str, tuple[dict[str, pandas.DataFrame], str]] = {}
     for task, ref in refs.items():
-        record = read_json(Path(ref["path"], MANIFEST))["record"]
-        scores = pandas.read_parquet(Path(ref["path"], "scores.parquet"))
+        record = record_of(ref, read_json(Path(ref["path"], MANIFEST)))
+        scores = pandas.read_parquet(folder_of(ref) / "scores.parquet")
         frames = {
             metric: rows.set_index("id")[["value"]].assign(weight=1.0)
             for metric, rows in scores.groupby("metric", sort=False)

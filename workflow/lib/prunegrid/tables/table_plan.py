@@ -211,7 +211,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             if evaluation.kind == "translation"
         },
         "perplexities": {name: node.ref for name, node in plan.perplexities.items()},
-        "tasks": {name: node.ref for name, node in plan.tasks.items()},
+        "tasks": {n: {**p.node.ref, "folder": p.folder} for n, p in plan.tasks.items()},
         "efficiency": plan.efficiency.ref if plan.efficiency else None,
     }
 

@@ -288,8 +288,9 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
             | {"low": low, "high": high, "n": record["windows"], "higher_is_better": False}
         )
         long[-1] |= levels(long[-1], record)
-    records = {name: manifests[f"tasks:{name}"]["record"] for name in cell["tasks"]}
-    return long + benchmarks.task_rows(plan, about, cell["tasks"], records)
+    asked = cell["tasks"]
+    records = {n: benchmarks.record_of(ref, manifests[f"tasks:{n}"]) for n, ref in asked.items()}
+    return long + benchmarks.task_rows(plan, about, asked, records)
 
 
 def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:

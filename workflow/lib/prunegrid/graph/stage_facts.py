@@ -1,0 +1,66 @@
+"""What a stage says of itself: the literals of its module, read without importing it.
+
+DOES              what it does, in a word, as Snakemake's log says it
+RULE              the rule that runs it
+PACKAGES          the pinned packages that its bytes depend on
+COMPUTES          True where torch's threads, the device and the precision change its bytes
+GROUP             the group in which a cluster runs it with others; none by default
+START_SECONDS     seconds before it computes, an estimate
+MEMORY_MB         what it takes where it reads no weights, an estimate
+BYTES_A_PARAMETER what it takes for each parameter of the weights that it reads, an estimate
+BY_BLOCK          True where it can hold a model a block at a time
+MEASURES_MEMORY   True where its result is a measure of memory, which other keys leave out
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY, literals
+
+MEASURE = "prunegrid.common.device_meters"
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """The facts of a stage; see the module."""
+
+    does: str
+    rule: str
+    packages: tuple[str, ...]
+    start_seconds: float
+    computes: bool = False
+    group: str | None = None
+    memory_mb: float | None = None
+    bytes_a_parameter: float | None = None
+    by_block: bool = False
+    measures_memory: bool = False
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Return modules that count in its key beside those that it reads."""
+        return (MEASURE,) if self.measures_memory else ()
+
+
+@functools.cache
+def stage_facts(stage: str) -> StageFacts:
+    """Return the facts of a stage.
+
+    Raises:
+        PrunegridError: there is none of that name, or its module lacks a fact.
+    """
+    found = literals(f"prunegrid.stages.{stage}")
+    known = StageFacts.__dataclass_fields__
+    try:
+        return StageFacts(**{k.lower(): v for k, v in found.items() if k.lower() in known})
+    except TypeError as error:
+        raise PrunegridError(str(error), where=f"stages/{stage}.py") from error
+
+
+@functools.cache
+def stages() -> tuple[str, ...]:
+    """Return the names of all stages."""
+    files = (LIBRARY / "prunegrid/stages").glob("[!_]*.py")
+    return tuple(sorted(file.stem for file in files))

@@ -1,0 +1,27 @@
+"""
+What weights take: their speed in turns with the untouched model's, their memory, their sizes.
+
+REQUIRED INPUTS
+    weights  the evaluated artifact; for a census plain weights
+    dense    of a timing: the untouched model of its chain, where the weights are others
+
+OUTPUTS
+    results/artifacts/efficiency/{key}/efficiency.json  every turn; medians and ratios in the manifest
+    results/artifacts/passes/{key}/efficiency.json      the same of whole forward passes
+    results/artifacts/census/{key}/tensors.parquet      one row a parameter: kind, block, counts by bin
+"""
+
+
+use rule step as efficiency with:
+    wildcard_constraints:
+        stage="efficiency",
+
+
+use rule step as passes with:
+    wildcard_constraints:
+        stage="passes",
+
+
+use rule step as census with:
+    wildcard_constraints:
+        stage="census",
