@@ -1,9 +1,12 @@
 """Tasks and mixtures in the config; their rows in the tables; what reruns for them."""
 
+import changed
+import check
+import faults
 import pandas
 import pytest
-import yaml
-from test_config import DEFAULT, ROOT, changed, check, faults
+import ROOT
+import shipped
 
 from prunegrid.common.file_io import write_json
 from prunegrid.config import mixtures
@@ -17,7 +20,7 @@ from prunegrid.tables.table_plan import study_plan
 
 @pytest.fixture(scope="module")
 def raw():
-    return yaml.safe_load(DEFAULT.read_text())
+    return shipped.config()
 
 
 PARTS = ("datasets", "multitask", "mixture", "parts", "siqa")

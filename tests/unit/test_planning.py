@@ -12,7 +12,7 @@ from prunegrid.commands import adopt, cli, history
 from prunegrid.commands import plan as planning
 from prunegrid.config.files import read_files
 from prunegrid.config.load import validate
-from prunegrid.graph import benchmark_batches, nodes
+from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
 from prunegrid.graph.stage_facts import stage_facts, stages
@@ -52,18 +52,14 @@ def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
 
 
 def test_a_cell_is_few_jobs_of_its_own(tmp_path):
-    """Chains that begin alike share their steps; the tasks of one set of weights are a job."""
+    """Chains that begin alike share their steps; the benchmarks of an evaluation are a job."""
     files = shipped.FILES
     whole = Graph(validate(read_files(files), files, ROOT), ROOT)
     shared = {"model", "data", "calibration", "rows", "mixture"}
     for study in whole.config.sections["studies"]:
-        seen, leading = set(), set(benchmark_batches.leaves(whole, study, [study]))
+        seen = set()
         for plan in whole.plans(study):
-            own = {
-                node
-                for node in plan.nodes()
-                if node.stage not in shared and (node.stage != "tasks" or node in leading)
-            } - seen
+            own = {node for node in plan.nodes() if node.stage not in shared} - seen
             assert len(own) <= 8, (study, plan.cell)
             seen |= own
 

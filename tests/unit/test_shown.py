@@ -1,10 +1,13 @@
 """What a study shows: its `show`, its own metrics, and what the page makes of them."""
 
+import changed
+import check
+import faults
 import pandas
 import pytest
-import yaml
+import ROOT
+import shipped
 from figure_world import ROUGE, WIKI, World
-from test_config import DEFAULT, ROOT, changed, check, faults
 
 from prunegrid.config import shown
 from prunegrid.graph.artifact_graph import Graph
@@ -19,7 +22,7 @@ COLUMNS = {"mine": {"higher_is_better": True}, "other": {"higher_is_better": Non
 
 @pytest.fixture(scope="module")
 def raw():
-    return yaml.safe_load(DEFAULT.read_text())
+    return shipped.config()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """The splits that a study learns, chooses by and scores: there, fit, and held apart."""
 
+import changed
+import check
+import faults
 import pytest
-import yaml
-from test_config import DEFAULT, changed, check, faults
+import shipped
 
 from prunegrid.config.sources import overlap
 
 
 @pytest.fixture(scope="module")
 def raw():
-    return yaml.safe_load(DEFAULT.read_text())
+    return shipped.config()
 
 
 def tuned(raw, dev_split, **splits):

@@ -22,6 +22,7 @@ localrules:
     aggregate,
     census_table,
     partial,
+    stale,
 
 
 rule aggregate:
@@ -48,7 +49,7 @@ rule aggregate:
     wildcard_constraints:
         study=studies("evaluations"),
     conda:
-        "../../envs/table.yaml"
+        TABLE_ENV
     params:
         plan=table_plan,
         partial=False,
@@ -79,7 +80,7 @@ rule census_table:
     wildcard_constraints:
         study=studies("census"),
     conda:
-        "../../envs/table.yaml"
+        TABLE_ENV
     params:
         plan=table_plan,
         partial=False,
@@ -95,7 +96,7 @@ rule partial:
     log:
         "results/logs/aggregate/{study}.partial.log",
     conda:
-        "../../envs/table.yaml"
+        TABLE_ENV
     params:
         plan=table_plan,
         partial=True,
@@ -103,6 +104,13 @@ rule partial:
         "aggregate what there is of {wildcards.study}"
     script:
         "../scripts/aggregate.py"
+
+
+rule stale:
+    output:
+        temp(touch("results/status/{study}.stale")),
+    message:
+        "stale: {wildcards.study} is of another config, of other artifacts, or not whole"
 
 
 def unknown_study(wildcards):
@@ -121,15 +129,13 @@ rule unknown_study:
         unknown=rf"(?!({STUDY})$)[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
+onstart:
+    bridge.start(workflow, GRAPH.config)
+
+
 onsuccess:
-    made = with_ancestors(
-        leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)
-    )
-    tries.forget(one.params() for one in made)
-    retention.retire(pending.retired(GRAPH, REQUESTED))
+    dropped.retire(pending.retired(GRAPH, PLANS))
 
 
 onerror:
-    wanted = [leaf for name in REQUESTED for leaf in GRAPH.study_leaves(name)]
-    tries.bring_back(leaf.params() for leaf in wanted if leaf.stage == "tasks")
-    engine.write_partial_tables(workflow, config, sorted(REQUESTED))
+    bridge.write_partial_tables(workflow, config, PLANS)

@@ -4,7 +4,7 @@ A pruned model: plain Hugging Face folder with zeros where the mask says so.
 REQUIRED INPUTS
     weights      the model, or the step before in the chain
     calibration  results/artifacts/calibration/{key}/, for methods that need it
-    a companion  that prunes this cell too, where both share a dense model's Hessians
+    hessians     of the dense model, where propagation is dense and the method needs them
 
 OUTPUTS
     results/artifacts/prune/{key}/            config, safetensors, tokenizer

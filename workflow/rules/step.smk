@@ -1,7 +1,9 @@
 """
 The rule that all stages share: one artifact, made by the stage's module in prunegrid/stages.
 
-Each stage's rule is this one by another name. A stage says in its module what it needs.
+Each stage's rule is this one by another name. A stage says in its module what it needs. The output is
+marked as updated, so that Snakemake does not remove it before a job that is tried again: an artifact is
+whole or absent, and a job that finds it whole has nothing to do.
 """
 
 
@@ -9,7 +11,7 @@ rule step:
     input:
         parents,
     output:
-        "results/artifacts/{stage}/{key}/manifest.json",
+        update("results/artifacts/{stage}/{key}/manifest.json"),
     log:
         "results/logs/{stage}/{key}.log",
     benchmark:
@@ -17,15 +19,14 @@ rule step:
     wildcard_constraints:
         stage="none",
     group:
-        together
+        group
     conda:
-        "../../envs/models.yaml"
+        MODELS_ENV
     threads: threads
     resources:
         mem_mb=memory,
         runtime=runtime,
         gpu=gpus,
-        in_turn=in_turn,
     params:
         node=node,
     message:

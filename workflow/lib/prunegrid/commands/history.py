@@ -17,7 +17,7 @@ from typing import Any
 
 from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.common.errors import AttestationError
-from prunegrid.graph import benchmark_batches, nodes
+from prunegrid.graph import nodes
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
 
@@ -68,8 +68,7 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
     tsv = results / "benchmarks" / manifest["stage"] / f"{manifest['key']}.tsv"
     if tsv.exists():
         *_, row = csv.DictReader(tsv.read_text(encoding="utf-8").splitlines(), delimiter="\t")
-        if manifest["stage"] != benchmark_batches.STAGE:  # that job may have made others too
-            seconds = float(row["s"])
+        seconds = float(row["s"])
         with contextlib.suppress(ValueError):  # NA where the step was too short to be looked at
             memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prunegrid.commands import adopt, history
-from prunegrid.graph import benchmark_batches, nodes
+from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
@@ -82,7 +82,6 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     unknown: dict[str, None] = {}
     droppable = 0
     waiting = set(todo)
-    leading = set(benchmark_batches.leaves(graph, study, [study]))
     for node in with_ancestors(leaves):
         rule = rules.setdefault(stage_facts(node.stage).rule, Rule())
         if node not in waiting:
@@ -93,7 +92,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
             step = replace(step, parameters=resources.UNKNOWN)
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
-        rule.jobs += node.stage != benchmark_batches.STAGE or node in leading
+        rule.jobs += 1
         rule.add(step, estimate)
         droppable += estimate.disk if node.stage in nodes.WEIGHTS_MADE else 0
     cells = len(graph.plans(study))

@@ -7,7 +7,6 @@ everything that its bytes depend on; nodes of equal keys are one node, whoever a
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +65,12 @@ class Graph(NodeMaker):
     Args:
         config: the validated config.
         root: the folder of the Snakefile, where `envs/` is.
-        first: studies in which a node is looked for before all others; unknown names are nothing.
     """
 
-    def __init__(self, config: Config, root: Path, first: Iterable[str] = ()) -> None:
+    def __init__(self, config: Config, root: Path) -> None:
         super().__init__(config, root)
         self.measures = Measures(self)
-        studies = config.sections["studies"]
-        self._unread = list(dict.fromkeys([*(n for n in first if n in studies), *studies]))
+        self._unread = list(config.sections["studies"])
 
     def find(self, stage: str, key: str) -> Node:
         """Return the node of a stage and key.
@@ -117,6 +114,8 @@ class Graph(NodeMaker):
         parents = {"weights": weights}
         if step.profile.calibration is not None:
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
+        if _reads_hessians(step.profile):
+            parents["hessians"] = self.hessians(step.profile, model, parents["calibration"])
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
         return self.node("prune", label, settings, parents, _pruning_roots(step.profile))
@@ -163,6 +162,15 @@ class Graph(NodeMaker):
                         pair = self.measures.baseline(name, baseline, dataset, split)
                         found[dataset, baseline, split] = pair
         return found
+
+
+def _reads_hessians(profile: Any) -> bool:
+    """Return whether a pruning step takes the Hessians of the dense model from their artifact."""
+    if profile.pattern == "structured" or profile.propagation != "dense":
+        return False
+    needs = [plugins.method_facts(profile.method)["NEEDS"]]
+    needs += [plugins.update_facts(profile.update)["NEEDS"]] if profile.update else []
+    return "hessian" in needs
 
 
 def _pruning_roots(profile: Any) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from prunegrid.artifacts import keys
 from prunegrid.common.precision import NAMED
@@ -133,6 +134,13 @@ class NodeMaker:
         parents = {"model": model, "data": self.data(profile.dataset)}
         label = f"{model.label.removeprefix('model ')} > calibrate {name}"
         return self.node("calibration", label, self.slices.calibration(name, seed), parents)
+
+    def hessians(self, profile: Any, model: Node, calibration: Node) -> Node:
+        """Return the node of the Hessians of a dense model, as a pruning step needs them."""
+        label = f"{model.label.removeprefix('model ')} > hessians"
+        parents = {"model": model, "calibration": calibration}
+        settings = {"include": list(profile.include)}
+        return self.node("hessians", label, settings, parents)
 
 
 def _stored_dtype(weights: Node) -> str:

@@ -12,6 +12,8 @@ ARTIFACTS = Path("results/artifacts")
 # Stages whose artifacts are weights.
 WEIGHTS_MADE = ("prune", "finetune", "transform")
 WEIGHTS = ("model", *WEIGHTS_MADE)
+# Stages whose large files go once no step of a run reads them (`retention`).
+DROPPABLE = (*WEIGHTS_MADE, "hessians")
 
 
 @dataclass(frozen=True, eq=False)

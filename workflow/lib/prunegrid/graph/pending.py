@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.graph.nodes import WEIGHTS_MADE, Node, with_ancestors
+from prunegrid.graph.nodes import DROPPABLE, Node, with_ancestors
 
 
 def pending(leaves: Iterable[Node]) -> list[Node]:
@@ -47,7 +47,7 @@ def _readers(graph: Graph, studies: tuple[str, ...]) -> dict[Node, list[Node]]:
     leaves = (leaf for study in studies for leaf in graph.study_leaves(study))
     for node in with_ancestors(leaves):
         for parent in dict.fromkeys(node.parents.values()):
-            if parent.stage in WEIGHTS_MADE:
+            if parent.stage in DROPPABLE:
                 found.setdefault(parent, []).append(node)
     return found
 

@@ -6,18 +6,18 @@ linears, they are pruned, and the pruned block computes the next block's input.
 `single-pass`: each linear is pruned when its input first arrives, so its statistics are those of
 everything pruned before it, inside the block too; half the work, an approximation of the papers
 (a block that calls a linear twice is pruned sequentially).
-`dense`: statistics of the dense model, shared by all cells of a grid
-(`prunegrid.pruning.shared_statistics` where they are Hessians; input norms are measured once by
-the calibration): an approximation. A method that needs no inputs gives the same result in each,
-and runs no forward pass.
+`dense`: statistics of the dense model, measured once for all cells of a grid (input norms by the
+stage `calibration`, Hessians by the stage `hessians`): an approximation. A method that needs no
+inputs gives the same result in each, and runs no forward pass.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ from prunegrid.pruning.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
+if TYPE_CHECKING:
+    from prunegrid.pruning.stored_hessians import StoredHessians
+
 log = logging.getLogger(__name__)
 
 PROPAGATIONS = ("sequential", "single-pass", "dense")
@@ -49,6 +52,7 @@ def prune_model(
     norms: Mapping[str, Tensor] | None = None,
     propagation: str = "sequential",
     holding: Holding = WHOLE,
+    hessians: StoredHessians | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the report of pruning all linears of all blocks of `model`, in place.
 
@@ -60,6 +64,7 @@ def prune_model(
             dense of recipes that need no more, and for allocations that need them.
         propagation: see the module.
         holding: how the model is held in memory.
+        hessians: of the dense model, for propagation dense; None measures them here.
 
     Returns:
         full linear name → {shape, zeros, sparsity, …}.
@@ -81,9 +86,12 @@ def prune_model(
     training = model.training
     model.eval()
     try:
-        outside = Outside(model, blocks, pruner, tokens, propagation)
+        outside = Outside(model, blocks, pruner, tokens, propagation, hessians)
         outside.first()
-        step = _block_step(model, blocks, pruner, tokens, norms, propagation, holding.storage)
+        if hessians is None or pruner.recipe.needs != "hessian":
+            step = _block_step(model, blocks, pruner, tokens, norms, propagation, holding.storage)
+        else:
+            step = functools.partial(_with_stored, blocks, hessians, pruner)
         _each_block(blocks, pruner, step, holding)
         outside.last()
         if blocks.outside and holding.done is not None:
@@ -193,6 +201,10 @@ def _without_inputs(blocks: Blocks, index: int, pruner: Pruner) -> None:
 def _with(blocks: Blocks, index: int, stats: Mapping[str, InputStats], pruner: Pruner) -> None:
     for name, module in blocks.linears[blocks.names[index]].items():
         pruner(name, module, stats[name])
+
+
+def _with_stored(blocks: Blocks, hessians: StoredHessians, pruner: Pruner, index: int) -> None:
+    _with(blocks, index, hessians.block(index), pruner)
 
 
 def _sequential(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:

@@ -8,6 +8,7 @@ the inputs in the dense model. Each costs the samples a forward pass of the mode
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.input_stats import Collector, InputStats
 from prunegrid.pruning.recipe import Pruner
 from prunegrid.pruning.replay import PROBE_TOKENS
+
+if TYPE_CHECKING:
+    from prunegrid.pruning.stored_hessians import StoredHessians
 
 
 def stats_outside(
@@ -74,10 +78,17 @@ class Outside:
         pruner: prunes each.
         tokens: calibration windows, int64 [samples, length]; None for methods that need none.
         how: the propagation, see `prunegrid.pruning.layerwise`.
+        hessians: of the dense model, measured before; None measures them here.
     """
 
     def __init__(
-        self, model: nn.Module, blocks: Blocks, pruner: Pruner, tokens: Tensor | None, how: str
+        self,
+        model: nn.Module,
+        blocks: Blocks,
+        pruner: Pruner,
+        tokens: Tensor | None,
+        how: str,
+        hessians: StoredHessians | None = None,
     ) -> None:
         self._model, self._pruner, self._tokens = model, pruner, tokens
         self._needs = pruner.recipe.needs
@@ -86,7 +97,9 @@ class Outside:
         self._stats: dict[str, InputStats] = {}
         if not blocks.outside or self._needs == "nothing":
             return
-        if how == "dense":
+        if how == "dense" and hessians is not None and self._needs == "hessian":
+            self._stats = hessians.outside()
+        elif how == "dense":
             self._stats = stats_outside(model, self._last, tokens, self._needs)
         else:
             self._first, self._last = before_and_behind(model, blocks, tokens)

@@ -29,6 +29,7 @@ COUNTING = 50
 STEPS_OF_REFIT = 20  # passes over the samples that refitting a block is worth
 # What a step writes, in bytes a parameter beside those of the weights as they were given.
 PACKED = {"nf4": 2, "int8": 2, "bfloat16": 2}
+HESSIANS = 2
 SMALL = 2_000_000  # bytes of an artifact without weights
 
 
@@ -89,6 +90,8 @@ def disk_bytes(step: Step, dtype_bytes: int = 4) -> int:
     """Return the bytes of the artifact that a step writes."""
     if step.stage == "model":
         return int((step.parameters or 0) * dtype_bytes) + 2 * SMALL
+    if step.stage == "hessians":
+        return HESSIANS * (step.parameters or 0)
     if step.stage not in WEIGHTS_MADE or step.parameters is None:
         return SMALL
     each = PACKED.get(precision_of(step.settings), dtype_bytes)
@@ -106,6 +109,11 @@ def precision_of(settings: Mapping[str, Any]) -> str | None:
 
 def _calibrated(step: Step) -> float:
     return 2.0 * step.settings["samples"] * step.settings["length"]
+
+
+def _summed(step: Step) -> float:
+    # A pass, and products of each input with itself that are worth another three.
+    return 8.0 * step.samples
 
 
 def _pruned(step: Step) -> float:
@@ -199,6 +207,7 @@ def _rows(step: Step, split: str | None) -> int:
 # Operations a parameter, COUNTING apart.
 _PASSES = {
     "calibration": _calibrated,
+    "hessians": _summed,
     "prune": _pruned,
     "finetune": _tuned,
     "transform": _refitted,

@@ -11,13 +11,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped
-from prunegrid.artifacts.job_status import has_failed
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
@@ -30,7 +29,7 @@ from prunegrid.common.gc_pause import importing
 from prunegrid.common.gpu_pool import claim_devices
 from prunegrid.common.logs import configure_logging
 from prunegrid.common.precision import warn_if_emulated
-from prunegrid.running import kept_attempts, resources
+from prunegrid.running import resources
 
 log = logging.getLogger("prunegrid")
 
@@ -49,7 +48,6 @@ class Job:
         memory: how a model and its activations are held (`config.profiles.Memory`).
         training: how often training saves its state (`config.profiles.Training`).
         alone: "machine" where no other job of the run is beside it, "share" on part of a node.
-        together: the jobs of other cells that this one is to prepare, each in its own scratch.
     """
 
     def __init__(
@@ -62,9 +60,6 @@ class Job:
         self.memory: Mapping[str, Any] = node["memory"]
         self.training: Mapping[str, Any] = node["training"]
         self.alone: str = node.get("alone", "share")
-        self.together = [
-            Job(other, Path(other["scratch"]), devices) for other in node.get("together", [])
-        ]
         self._seed = node["settings"].get("seed")
 
     def seed(self, purpose: str) -> int:
@@ -81,13 +76,10 @@ class Job:
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
-    """Make one artifact, and those that its job makes beside it.
-
-    One that fails keeps none of the others from being made.
+    """Make one artifact.
 
     Args:
-        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label;
-            `also` are such of the others.
+        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label.
         log_file: the log, beside standard error.
 
     Raises:
@@ -96,81 +88,22 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     """
     configure_logging(log_file)
     signal.signal(signal.SIGTERM, _terminated)
-    failed: list[Mapping[str, Any]] = []
-    try:
-        _attempt(node, failed, lambda: _make_all(node, failed))
-    except BaseException as error:  # it was told to stop
-        raise SystemExit(1) from error
-    if failed:
-        raise SystemExit(1)
-
-
-def _make_all(node: Mapping[str, Any], failed: list[Mapping[str, Any]]) -> None:
-    """Make a node and those that its job makes beside it; what fails is added to `failed`."""
-    with contextlib.ExitStack() as held:
-        todo, locks = _to_make(node, held)
-        if todo:
-            processes = node["settings"].get("processes", 1)
-            # After the locks: what waits for another job takes no device from it.
-            devices = held.enter_context(claim_devices(node["device"], processes))
-        for one in todo:
-            _attempt(one, failed, lambda one=one: _make(one, devices))
-            locks[one["scratch"]].close()
-        if node not in failed:
-            dropped.retire(node.get("retire", ()))
-
-
-def _to_make(node: Mapping[str, Any], held: contextlib.ExitStack) -> tuple[list, dict]:
-    """Return (the nodes of a job that are still to be made, their locks by their scratch).
-
-    That the job's own is missing Snakemake has seen; others may have been made since it planned.
-    Those that have failed before, which may have killed their job, come last.
-    """
-    failed, good = [], []
-    for other in node.get("also", ()):
-        (failed if has_failed(Path(other["status"])) else good).append(other)
-    todo = [*good, node, *failed]
-    locks, waited = {}, {}
-    # In one order in all jobs, so that no two wait for each other.
-    for one in sorted(todo, key=lambda one: one["scratch"]):
-        lock = locks[one["scratch"]] = held.enter_context(contextlib.ExitStack())
-        waiting = only_maker(Path(f"{one['scratch']}.lock"), one["label"])
-        waited[one["scratch"]] = lock.enter_context(waiting)
-    looked_at = [one for one in todo if one is not node or waited[one["scratch"]]]
-    return [one for one in todo if not (one in looked_at and _is_made(one))], locks
-
-
-def _attempt(
-    node: Mapping[str, Any], failed: list[Mapping[str, Any]], act: Callable[[], None]
-) -> None:
-    """Do what makes a node, and keep its status record; where it fails, it is added to `failed`.
-
-    What was to be made beside it and was not has its reason, until it has one of its own. What is
-    no Exception (a signal) goes on.
-    """
     status = Path(node["status"])
+    running = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
     try:
-        file_io.write_json(
-            status, {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
-        )
-        act()
+        file_io.write_json(status, running)
+        with only_maker(Path(f"{node['scratch']}.lock"), node["label"]):
+            # After the lock: what waits for another job takes no device from it.
+            if not _is_made(node):
+                with claim_devices(node["device"], node["settings"].get("processes", 1)) as devices:
+                    _make(node, devices)
+            dropped.retire(node.get("retire", ()))
     except BaseException as error:
-        if node not in failed:
-            failed.append(node)
-            reason = report(error, node["label"])
-            waiting = [one for one in node.get("also", ()) if one not in failed and not _there(one)]
-            for one in (node, *waiting):
-                told = {"state": "failed", "reason": reason, "label": one["label"]}
-                with contextlib.suppress(OSError):  # a full disk must not hide it in the log
-                    file_io.write_json(Path(one["status"]), told)
-        if not isinstance(error, Exception):
-            raise
-    if node not in failed:
-        status.unlink(missing_ok=True)
-
-
-def _there(node: Mapping[str, Any]) -> bool:
-    return (Path(node["path"]) / artifact_folder.MANIFEST).exists()
+        reason = {"state": "failed", "reason": report(error, node["label"]), "label": node["label"]}
+        with contextlib.suppress(OSError):  # a full disk must not hide it in the log
+            file_io.write_json(status, reason)
+        raise SystemExit(1) from error
+    status.unlink(missing_ok=True)
 
 
 def _terminated(number: int, frame: Any) -> None:
@@ -178,12 +111,14 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
-    """Return whether another job has made the artifact since this one was planned."""
+    """Return whether the artifact is whole: by an earlier try, or by another run meanwhile."""
+    if not (Path(node["path"]) / artifact_folder.MANIFEST).exists():
+        return False
     try:
         read_manifest(Path(node["path"]), node["key"])
     except AttestationError:
         return False
-    log.info("%s: made by another job meanwhile", node["label"])
+    log.info("%s: is there already", node["label"])
     return True
 
 
@@ -196,9 +131,6 @@ def _make(node: Mapping[str, Any], devices: list[str]) -> None:
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
         manifests[role] = read_manifest(parents[role], parent["key"])
-    if kept_attempts.restore(node, manifests):
-        log.info("%s: made by an earlier try", node["label"])
-        return
     for parent in parents.values():
         dropped.require_whole(parent)
     if "torch" in node["pins"]:
@@ -221,10 +153,6 @@ def _make(node: Mapping[str, Any], devices: list[str]) -> None:
             _write_manifest(node, out, record, manifests, devices[0], seconds)
         else:
             dropped.restore(folder, out, before, node["label"])
-    if os.environ.get(kept_attempts.SUBMITTED) or node.get("also"):
-        kept_attempts.keep(
-            node
-        )  # another one may fail, and Snakemake takes this manifest away then
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s: done in %.1f s", node["label"], seconds)
 

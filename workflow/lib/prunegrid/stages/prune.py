@@ -19,9 +19,10 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning import offload, shared_run
+from prunegrid.pruning import offload
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
+from prunegrid.pruning.stored_hessians import StoredHessians
 
 DOES = "prune"
 RULE = "prune"
@@ -47,7 +48,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {method, pattern, sparsity, scope, update, update_settings, allocation,
             allocation_settings, propagation, include, biases, and the method's own}.
-        parents: {"weights": a plain weights artifact, "calibration": of the same model}.
+        parents: {"weights": a plain weights artifact, "calibration": of the same model,
+            "hessians": of the same model, for propagation dense of recipes that need them}.
         out: folder of the new artifact.
         job: gives the device, how memory is used, and the seed to methods that draw.
 
@@ -60,55 +62,37 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         return importlib.import_module("prunegrid.pruning.structured.stage").run(
             settings, parents, out, job
         )
-    prepared = shared_run.adopt(job.scratch, out)
-    if prepared is not None:
-        return prepared
     recipe = recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
     tokens, norms = _inputs(recipe, parents, job.where)
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
-    inputs = {"tokens": tokens, "norms": norms}
-
-    def finish(cell: shared_run.Cell, report: dict, weights: dict, seconds: float) -> dict:
-        file_io.write_json(cell.out / "prune.json", report)
-        _require_zeros(weights, report, cell.where)
-        require_pattern(weights, cell.where)
-        return {
-            "weights": weights,
-            **_facts(cell.recipe, propagation),
-            "linears": len(report),
-            "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
-            "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
-            "samples": None if tokens is None else len(tokens),
-            "length": None if tokens is None else tokens.shape[1],
-            "prune_seconds": round(seconds, 3),
-        }
-
-    cell = shared_run.Cell(recipe, out, job.where)
-    if propagation == "dense" and recipe.needs == "hessian":
-        others = [
-            shared_run.Cell(
-                recipe_of(other.settings, other), shared_run.place(other.scratch), other.where
-            )
-            for other in job.together
-        ]
-        return shared_run.run(parent, [cell, *others], finish, **inputs)
+    inputs = {"tokens": tokens, "norms": norms, "propagation": propagation}
+    if "hessians" in parents:
+        inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
     began = time.perf_counter()
-    report, weights = _alone(parent, recipe, out, propagation, inputs)
-    return finish(cell, report, weights, time.perf_counter() - began)
+    report, weights = _prune(parent, recipe, out, inputs)
+    seconds = time.perf_counter() - began
+    file_io.write_json(out / "prune.json", report)
+    _require_zeros(weights, report, job.where)
+    require_pattern(weights, job.where)
+    return {
+        "weights": weights,
+        **_facts(recipe, propagation),
+        "linears": len(report),
+        "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
+        "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
+        "samples": None if tokens is None else len(tokens),
+        "length": None if tokens is None else tokens.shape[1],
+        "prune_seconds": round(seconds, 3),
+    }
 
 
-def _alone(
-    parent: offload.Dense, recipe: Recipe, out: Path, propagation: str, inputs: dict
-) -> tuple[dict, dict]:
-    """Return the report and the WEIGHTS RECORD of one pruned model, written to `out`."""
+def _prune(parent: offload.Dense, recipe: Recipe, out: Path, inputs: dict) -> tuple[dict, dict]:
+    """Return the report and the WEIGHTS RECORD of the pruned model, written to `out`."""
     if parent.holding.whole:
-        holding = parent.holding
-        report = prune_model(
-            parent.model, recipe, **inputs, propagation=propagation, holding=holding
-        )
+        report = prune_model(parent.model, recipe, **inputs, holding=parent.holding)
         return report, checkpoint.write_plain(
             parent.model.to("cpu", parent.dtype),
             parent.tokenizer,
@@ -119,7 +103,7 @@ def _alone(
         ).record
     shards = parent.writer(out, recipe.extent)
     holding = replace(parent.holding, done=shards.add_block)
-    report = prune_model(parent.model, recipe, **inputs, propagation=propagation, holding=holding)
+    report = prune_model(parent.model, recipe, **inputs, holding=holding)
     return report, shards.finish(recipe.pattern)
 
 

@@ -1,0 +1,137 @@
+"""Hessians of a dense model on disk: one file a block, each distinct input once, one triangle.
+
+They are measured once for a model and a calibration, and read block by block by every cell that
+prunes the dense model by them (`propagation: dense`). A Hessian [d, d] is kept as the panels of its
+lower triangle, rows `start` to `start + PANEL` up to column `start + PANEL`, float32: about half of
+it. It is symmetric to the bit (`prunegrid.pruning.input_stats`), so what is read is what was
+measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import find_blocks
+from prunegrid.models.prunable import Extent
+from prunegrid.pruning.dense_statistics import dense_stats
+from prunegrid.pruning.input_stats import PANEL, InputStats
+from prunegrid.pruning.offload import Dense
+from prunegrid.pruning.outside_blocks import stats_outside
+from prunegrid.pruning.replay import Replay
+
+OUTSIDE = "outside"
+
+
+@torch.no_grad()
+def measure(dense: Dense, tokens: Tensor, extent: Extent, out: Path) -> int:
+    """Write the Hessians of a dense model; return how many linears they are of.
+
+    Args:
+        dense: the model, as it is held; it is not changed.
+        tokens: calibration windows, int64 [samples, length].
+        extent: names linears outside the blocks that are measured too.
+        out: the folder to write into.
+
+    Raises:
+        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+    """
+    blocks = find_blocks(dense.model, include=extent.include)
+    dense.model.eval()
+    count = 0
+    if blocks.outside:
+        count += _write(stats_outside(dense.model, blocks.outside, tokens, "hessian"), out, OUTSIDE)
+    replay = Replay(dense.model, blocks, tokens, dense.holding.storage)
+    for index in tqdm(range(len(blocks.names)), desc="hessians", unit="block", disable=None):
+        with dense.holding.resident(index):
+            count += _write(dense_stats(replay, index, "hessian"), out, str(index))
+    return count
+
+
+def _write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
+    """Write the statistics of some linears to a file; return how many they are."""
+    places: dict[int, int] = {}
+    tensors: dict[str, Tensor] = {}
+    linears: dict[str, int] = {}
+    for linear, found in stats.items():
+        place = linears[linear] = places.setdefault(id(found), len(places))
+        if f"norms.{place}" not in tensors:
+            tensors[f"norms.{place}"] = found.input_norms.cpu()
+            tensors[f"hessian.{place}"] = _panels(found.hessian).cpu()
+            tensors[f"tokens.{place}"] = torch.tensor(found.tokens)
+    save_file(tensors, out / f"{name}.safetensors", {"linears": json.dumps(linears)})
+    return len(linears)
+
+
+def _panels(hessian: Tensor) -> Tensor:
+    """Return the panels of the lower triangle of [d, d], one after the other."""
+    starts = range(0, len(hessian), PANEL)
+    return torch.cat([hessian[s : s + PANEL, : s + PANEL].reshape(-1) for s in starts])
+
+
+def _whole(panels: Tensor, width: int) -> Tensor:
+    """Return the Hessian [width, width] of its panels."""
+    hessian = panels.new_empty(width, width)
+    place = 0
+    for start in range(0, width, PANEL):
+        end = min(start + PANEL, width)
+        size = (end - start) * end
+        rows = panels[place : place + size].reshape(end - start, end)
+        hessian[start:end, :end] = rows
+        hessian[:start, start:end] = rows[:, :start].t()
+        place += size
+    return hessian
+
+
+class StoredHessians:
+    """Reads what `measure` has written.
+
+    Args:
+        folder: the artifact.
+        device: where the statistics are wanted.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self._folder, self._device = Path(folder), device
+
+    def block(self, index: int) -> dict[str, InputStats]:
+        """Return full linear name → statistics of a block; linears of one input share the object.
+
+        Raises:
+            PrunegridError: the block was not measured.
+        """
+        return self._read(str(index))
+
+    def outside(self) -> dict[str, InputStats]:
+        """Return the same of the linears outside the blocks.
+
+        Raises:
+            PrunegridError: none were measured.
+        """
+        return self._read(OUTSIDE)
+
+    def _read(self, name: str) -> dict[str, InputStats]:
+        path = self._folder / f"{name}.safetensors"
+        if not path.exists():
+            raise PrunegridError(
+                "there are no Hessians of these linears", where=str(path), expected="a file a block"
+            )
+        with safe_open(path, framework="pt", device=self._device) as handle:
+
+            @functools.cache
+            def stats(place: int) -> InputStats:
+                norms = handle.get_tensor(f"norms.{place}")
+                hessian = _whole(handle.get_tensor(f"hessian.{place}"), len(norms))
+                return InputStats(int(handle.get_tensor(f"tokens.{place}")), norms, hessian)
+
+            linears = json.loads(handle.metadata()["linears"])
+            return {linear: stats(place) for linear, place in linears.items()}
