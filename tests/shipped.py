@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunegrid.config.files import project_files, read_files
+from prunegrid.config.config_files import project_files, read_files
 
 FILES = project_files(Path(__file__).resolve().parents[1])
 

@@ -89,7 +89,7 @@ def pretend(folder: Path) -> None:
     """Write a manifest, and nothing else, for every node of the study but the last cell's."""
     sys.path.insert(0, str(ROOT / "workflow/lib"))
     from prunegrid.common import file_io
-    from prunegrid.config.files import project_files, read_files
+    from prunegrid.config.config_files import project_files, read_files
     from prunegrid.config.load import validate
     from prunegrid.graph.artifact_graph import Graph
 

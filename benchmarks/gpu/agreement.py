@@ -14,8 +14,10 @@ import copy
 import functools
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import smollm
 import torch
@@ -26,10 +28,11 @@ from worker import Check, Setting
 
 from prunegrid.common.determinism import settle_torch
 from prunegrid.evaluation.perplexity import plan_windows, window_losses
-from prunegrid.models.blocks import oriented, prunable
+from prunegrid.models.blocks import find_blocks, oriented, prunable
+from prunegrid.pruning import hessian_pass
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.shared_statistics import prune_together
+from prunegrid.pruning.stored_hessians import StoredHessians
 
 CELLS = {
     "wanda 50%": Recipe("wanda", sparsity=0.5),
@@ -103,18 +106,21 @@ def sequential(name: str, setting: Setting) -> Iterator[Row]:
 def together(device: str, small: bool) -> dict[str, Result]:
     """Return cell → what pruning by the dense model's inputs gives on a device."""
     model = _model(small, device)
-    pruned: list[dict[str, Tensor]] = [{} for _ in CELLS]
-    prune_together(
-        model,
-        list(CELLS.values()),
-        _tokens(model, small),
-        lambda place, _block, weights: pruned[place].update(weights),
-    )
-    results = {}
-    for name, weights in zip(CELLS, pruned, strict=True):
-        for linear, module in prunable(model).items():
-            oriented(module).copy_(weights[linear])
-        results[name] = Result({n: (w != 0).cpu() for n, w in weights.items()}, perplexity(model))
+    dense = {n: oriented(m).clone() for n, m in prunable(model).items()}
+    tokens, results = _tokens(model, small), {}
+    with tempfile.TemporaryDirectory() as folder:
+        hessian_pass.measure(model, tokens, Path(folder))
+        stored = StoredHessians(Path(folder), device)
+        blocks = range(len(find_blocks(model).names))
+        norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}
+        for name, recipe in CELLS.items():
+            for linear, module in prunable(model).items():
+                oriented(module).copy_(dense[linear])
+            prune_model(
+                model, recipe, tokens=tokens, norms=norms, propagation="dense", hessians=stored
+            )
+            masks = {n: (oriented(m) != 0).cpu() for n, m in prunable(model).items()}
+            results[name] = Result(masks, perplexity(model))
     return results
 
 

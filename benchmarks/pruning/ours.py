@@ -8,6 +8,7 @@ WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", or for METHOD "fiv
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import subject
 import torch
 from torch import Tensor, nn
 
+from prunegrid.models.blocks import find_blocks
+from prunegrid.pruning import hessian_pass
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.shared_statistics import prune_together
+from prunegrid.pruning.stored_hessians import StoredHessians
 
 HALF = {"pattern": "unstructured", "sparsity": 0.5}
 FIVE = (
@@ -52,7 +55,7 @@ def job(model: nn.Module, tokens: Tensor, work: str) -> Callable[[], dict[str, T
     """
     method, pattern, how = work.split()
     if how == "together":
-        return lambda: _together(model, tokens)
+        return _shared(model, tokens)
     if method == "five":
         return _one_after_another(model, tokens, how)
     recipe = Recipe(method, "2:4") if pattern == "2:4" else Recipe(method, **HALF)
@@ -91,16 +94,25 @@ def _fastest(
     return min(runs, key=lambda facts: facts["cpu_s"]), pruned
 
 
-def _together(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
-    """Return the weights of the last of five cells that are pruned together."""
-    kept: dict[str, Tensor] = {}
+def _shared(model: nn.Module, tokens: Tensor) -> Callable[[], dict[str, Tensor]]:
+    """Return a function that prunes five cells by Hessians measured once, and gives the last's."""
+    dense = copies(model)
 
-    def keep(place: int, _block: str, weights: dict[str, Tensor]) -> None:
-        if place == len(FIVE) - 1:
-            kept.update(weights)
+    def do() -> dict[str, Tensor]:
+        restore(model, dense)
+        with tempfile.TemporaryDirectory() as folder:
+            hessian_pass.measure(model, tokens, Path(folder))
+            stored = StoredHessians(Path(folder))
+            blocks = range(len(find_blocks(model).names))
+            norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}
+            for recipe in FIVE:
+                restore(model, dense)
+                prune_model(
+                    model, recipe, tokens=tokens, norms=norms, propagation="dense", hessians=stored
+                )
+        return subject.linears(model)
 
-    prune_together(model, FIVE, tokens, keep)
-    return kept
+    return do
 
 
 def _one_after_another(

@@ -238,11 +238,11 @@ MEASURE = """
 import re, sys
 sys.path.insert(0, {library!r})
 import torch, transformers.models.llama.modeling_llama
-from prunegrid import census
+from prunegrid.models import weight_census
 torch.set_num_threads(1)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 before = peak()
-found = census.take({folder!r}, [1e-6, 1e-3, 1.0])
+found = weight_census.take({folder!r}, [1e-6, 1e-3, 1.0])
 print(before, peak(), found.facts["parameters"])
 """
 

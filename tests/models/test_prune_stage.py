@@ -1,7 +1,6 @@
 """The stages `calibration` and `prune` on a tiny model, through the files that they leave."""
 
 import json
-import os
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -16,7 +15,6 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.data.sources.tiny import byte_tokenizer
 from prunegrid.models import blocks, checkpoint
-from prunegrid.pruning import shared_run
 from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
@@ -31,7 +29,6 @@ class Job:
     device: str = "cpu"
     compute_dtype: str = "float32"
     where: str = "test"
-    together: tuple = ()
     memory: dict = field(
         default_factory=lambda: {"model": "whole", "activations": "device", "chunk": 8}
     )
@@ -295,15 +292,3 @@ def test_dense_propagation_uses_the_norms_of_the_dense_model(parents, calibrated
         for name, value in model.state_dict().items()
         if name in saved
     )
-
-
-def test_what_another_user_prepared_is_adopted_where_it_may_be_read(tmp_path, monkeypatch):
-    prepared, out = shared_run.place(tmp_path / "scratch"), tmp_path / "out"
-    out.mkdir()
-    file_io.write_json(prepared / shared_run.RECORD, {"a": 1})
-    (prepared / "model.safetensors").touch()
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "access", lambda path, mode: path.name != "model.safetensors")
-        assert shared_run.adopt(tmp_path / "scratch", out) is None and not list(out.iterdir())
-    assert shared_run.adopt(tmp_path / "scratch", out) == {"a": 1}
-    assert [path.name for path in out.iterdir()] == ["model.safetensors"]

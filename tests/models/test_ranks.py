@@ -120,8 +120,8 @@ def test_a_killed_job_takes_its_ranks_along_and_is_taken_up_again(place):
 
 
 RANK = """import os, sys, threading, time
-from prunegrid import ranks
-threading.Thread(target=ranks._end_with, args=(int(sys.argv[1]), os.getppid())).start()
+from prunegrid.finetuning import processes
+threading.Thread(target=processes._end_with, args=(int(sys.argv[1]), os.getppid())).start()
 print("a rank", flush=True)
 while True:
     time.sleep(0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import shipped
 
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.grid import expand
 from prunegrid.config.load import validate
 from prunegrid.config.sparsity_schedule import Schedule

@@ -1,12 +1,9 @@
 """Tasks and mixtures in the config; their rows in the tables; what reruns for them."""
 
-import changed
-import check
-import faults
 import pandas
 import pytest
-import ROOT
 import shipped
+from test_config import ROOT, changed, check, faults
 
 from prunegrid.common.file_io import write_json
 from prunegrid.config import mixtures

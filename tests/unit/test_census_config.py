@@ -7,7 +7,7 @@ import pytest
 import shipped
 
 from prunegrid.config.census import DECADES
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 

@@ -8,7 +8,7 @@ import shipped
 
 from prunegrid.common import plugins
 from prunegrid.config import families, profiles, steps, tasks
-from prunegrid.config.files import ConfigError, read_files
+from prunegrid.config.config_files import ConfigError, read_files
 from prunegrid.config.load import load, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,6 +243,6 @@ def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
         load(tmp_path, {}, [], tmp_path)
     (fault,) = caught.value.faults
     assert fault.startswith("config/studies/mine.yaml: prune.wanda-50 is defined in config/methods")
-    over = {"prune": {"wanda-50": {"method": "magnitude", "sparsity": 0.5}}}
+    over = {"prune": {"wanda-50": {"sparsity": 0.25}}}
     (tmp_path / "config/studies/mine.yaml").unlink()
-    assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").method == "magnitude"
+    assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").sparsity == 0.25

@@ -10,7 +10,7 @@ import pytest
 import shipped
 
 from prunegrid.common.file_io import write_json
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.tables import contrasts
 from prunegrid.tables.groups import paired

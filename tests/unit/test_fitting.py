@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import shipped
 
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.table_plan import study_plan
@@ -78,8 +78,8 @@ def test_pruning_and_heads_do_not_depend_on_each_other(raw):
     changed["evaluations"]["papers-roles"]["epochs"] = 3
     after = {p.cell.model: p for p in Graph(check(changed), ROOT).plans("a")}["minilm"]
     assert before.chain[-1].key == after.chain[-1].key
-    assert before.tasks["papers-roles"].key != after.tasks["papers-roles"].key
-    assert before.tasks["papers-sections"].key == after.tasks["papers-sections"].key
+    assert before.tasks["papers-roles"].node.key != after.tasks["papers-roles"].node.key
+    assert before.tasks["papers-sections"].node.key == after.tasks["papers-sections"].node.key
 
 
 def test_a_metric_of_translations_makes_no_other_translations(raw):

@@ -18,7 +18,7 @@ from tiny_data import write_tiny_data
 from prunegrid.artifacts import keys
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.files import read_files
+from prunegrid.config.config_files import read_files
 from prunegrid.config.load import NAME, STUDY_NAME, validate
 from prunegrid.graph.artifact_graph import Graph
 

@@ -6,7 +6,7 @@ import pytest
 import shipped
 
 from prunegrid.artifacts.keys import reached
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.grid import expand
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
@@ -119,25 +119,6 @@ def test_seeds_share_what_they_do_not_reach():
     first, second = Graph(conf, ROOT).plans("s")
     assert first.chain[1] is second.chain[1]
     assert first.chain[2].key != second.chain[2].key
-
-
-def test_a_node_is_looked_for_first_in_the_studies_that_were_asked_for(monkeypatch):
-    raw = shipped.config()
-    base = {"dataset": "aclsum", "evaluations": ["papers"]}
-    raw["studies"] = {
-        name: base | {"grid": {"model": "smollm2-135m", "prune": prune}}
-        for name, prune in (("a", "magnitude-50"), ("b", "wiki-wanda-50"), ("c", "dense"))
-    }
-    conf = validate(raw, shipped.FILES, ROOT)
-    wanted = Graph(conf, ROOT).plans("c")[0].leaves()[0]
-    graph, seen = Graph(conf, ROOT, ["c", "of another config"]), []
-    real = graph.plans
-    monkeypatch.setattr(graph, "plans", lambda study: seen.append(study) or real(study))
-    assert graph.find(wanted.stage, wanted.key).key == wanted.key
-    assert set(seen) == {"c"}
-    with pytest.raises(KeyError):
-        graph.find("prune", "0" * 16)
-    assert list(dict.fromkeys(seen)) == ["c", "a", "b"]
 
 
 def test_profiles_of_equal_settings_share_artifacts_whatever_their_names():

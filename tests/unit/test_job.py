@@ -23,7 +23,7 @@ from prunegrid.artifacts.keys import code_digest
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.running import job, kept_attempts
+from prunegrid.running import job
 
 
 @pytest.fixture
@@ -111,9 +111,8 @@ def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
 
 
 @pytest.fixture
-def made(tmp_path, stage, node, monkeypatch):
-    """An artifact of a submitted job whose manifest Snakemake has removed: its group has failed."""
-    monkeypatch.setenv("PRUNEGRID_SUBMITTED", "1")
+def made(tmp_path, stage, node):
+    """A whole artifact whose job is tried again, as where another member of its group failed."""
     node["parents"] = {
         "weights": {"path": str(make_parent(tmp_path)), "key": "p" * 16, "stage": "model"}
     }
@@ -126,38 +125,33 @@ def made(tmp_path, stage, node, monkeypatch):
     stage.run = run
     job.run_step(node)
     manifest = tmp_path / "artifacts/pretend" / ("a" * 16) / "manifest.json"
-    before = manifest.read_text()
-    manifest.unlink()
-    return runs, manifest, before
+    return runs, manifest, manifest.read_text()
 
 
-def test_the_next_try_of_a_group_takes_what_is_whole(tmp_path, node, made):
+def test_the_next_try_takes_what_is_whole(tmp_path, node, made):
     runs, manifest, before = made
     job.run_step(node, tmp_path / "log")
     assert len(runs) == 1 and manifest.read_text() == before
-    assert "made by an earlier try" in (tmp_path / "log").read_text()
-    kept_attempts.forget([node | {"scratch": str(tmp_path / "of another")}])
-    assert kept_attempts._kept(node).exists(), "what another run has kept was removed"
-    kept_attempts.forget([node])
+    assert "is there already" in (tmp_path / "log").read_text()
     manifest.unlink()
     job.run_step(node)
     assert len(runs) == 2
 
 
-def test_the_next_try_takes_what_is_whole_though_what_it_read_was_dropped(tmp_path, node, made):
+def test_the_next_try_takes_what_is_whole_though_what_it_read_was_dropped(node, made):
     runs, manifest, before = made
     drop(Path(node["parents"]["weights"]["path"]))
     job.run_step(node)
     assert len(runs) == 1 and manifest.read_text() == before
 
 
-@pytest.mark.parametrize("what", ["file", "kept", "parent", "folder"])
+@pytest.mark.parametrize("what", ["file", "manifest", "parent", "folder"])
 def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
     runs, manifest, _ = made
     if what == "file":
         (manifest.parent / "y").write_text("x")
-    elif what == "kept":
-        (tmp_path / "scratch.made.json").write_text('{"key": "')
+    elif what == "manifest":
+        manifest.write_text('{"key": "')
     elif what == "folder":
         shutil.rmtree(manifest.parent)
     else:
@@ -171,144 +165,37 @@ def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
     assert artifact_folder.read_manifest(manifest.parent, "a" * 16)
 
 
-def test_jobs_that_are_not_submitted_keep_nothing(tmp_path, stage, node, monkeypatch):
-    monkeypatch.delenv("PRUNEGRID_SUBMITTED", raising=False)
+def test_a_full_disk_is_a_reason_and_no_other_error(stage, node, monkeypatch):
     stage.run = lambda settings, parents, out, job: {}
-    job.run_step(node)
-    assert not list(tmp_path.glob("*.made.json"))
-
-
-@pytest.fixture
-def three(tmp_path, stage, node):
-    """A job that makes two others beside its own, and what `run` was asked for, in order."""
-    ran = []
-
-    def run(settings, parents, out, job):
-        ran.append(job.where)
-        if settings.get("fails"):
-            raise settings["fails"]
-        (out / "y").write_text(job.where)
-        return {}
-
-    def other(name):
-        places = {p: f"{node[p]}-{name}" for p in ("path", "scratch", "status")}
-        return {**node, **places, "label": name, "settings": {}}
-
-    stage.run = run
-    node["also"] = [other("first"), other("second")]
-    return node, ran
-
-
-def is_made(one):
-    return (Path(one["path"]) / "manifest.json").exists()
-
-
-def test_a_job_makes_others_before_its_own(three):
-    node, ran = three
-    job.run_step(node)
-    assert ran == ["first", "second", "pretend step"]
-    for one in (node, *node["also"]):
-        manifest = artifact_folder.read_manifest(Path(one["path"]), one["key"])
-        assert (Path(one["path"]) / "y").read_text() == manifest["label"] == one["label"]
-    shutil.rmtree(node["path"])
-    job.run_step(node)
-    assert ran[3:] == ["pretend step"], "what is there was made again"
-
-
-def test_one_that_fails_keeps_none_from_being_made(tmp_path, three):
-    node, ran = three
-    first, second = node["also"]
-    first["settings"]["fails"] = PrunegridError("no such column")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert not is_made(first) and is_made(second) and is_made(node)
-    assert read_state(Path(first["status"]))["reason"] == "no such column"
-    assert not Path(node["status"]).exists()
-    manifest = Path(node["path"]) / "manifest.json"
-    before = manifest.read_text()
-    manifest.unlink()  # as Snakemake does where a job fails
-    kept_attempts.bring_back([first, second, node])
-    assert manifest.read_text() == before and not is_made(first)
-    manifest.unlink()
-    del first["settings"]["fails"], ran[:]
-    job.run_step(node)
-    assert (
-        ran == ["first"] and manifest.read_text() == before and not Path(first["status"]).exists()
-    )
-
-
-def test_one_that_has_failed_before_is_made_last(three):
-    """It may be what kills the job: the others are there then."""
-    node, ran = three
-    file_io.write_json(Path(node["also"][0]["status"]), {"state": "failed", "reason": "x"})
-    job.run_step(node)
-    assert ran == ["second", "pretend step", "first"]
-
-
-def test_what_waits_for_a_job_that_fails_has_its_reason(three, monkeypatch):
-    node, ran = three
-    first, second = node["also"]
-    second["settings"]["fails"] = job.Stopped("it was told to stop")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert ran == ["first", "second"]
-    for one in (second, node):
-        assert read_state(Path(one["status"]))["reason"] == "it was told to stop"
-    assert not Path(first["status"]).exists()
-
-
-def test_a_full_disk_is_a_reason_and_no_other_error(three, monkeypatch):
-    node, ran = three
     write = file_io.write_json
 
     def full(path, body):
-        if "first" in str(path) and body.get("state") == "running":
+        if body.get("state") == "running":
             raise OSError(errno.ENOSPC, "no space")
         write(path, body)
 
     monkeypatch.setattr(file_io, "write_json", full)
     with pytest.raises(SystemExit):
         job.run_step(node)
-    assert ran == ["second", "pretend step"]
-    assert "no space left on the disk" in read_state(Path(node["also"][0]["status"]))["reason"]
+    assert "no space left on the disk" in read_state(Path(node["status"]))["reason"]
 
 
-def test_one_that_another_job_makes_is_waited_for(three):
-    node, ran = three
-    second = node["also"][1]
-    begun = threading.Event()
+def test_one_that_another_job_makes_is_waited_for(stage, node):
+    ran, begun = [], threading.Event()
+    stage.run = lambda settings, parents, out, job: ran.append(job.where) or {}
 
     def elsewhere():
-        with only_maker(Path(f"{second['scratch']}.lock"), "elsewhere"):
+        with only_maker(Path(f"{node['scratch']}.lock"), "elsewhere"):
             begun.set()
             time.sleep(0.5)
-            job._make(second, ["cpu"])
+            job._make(node, ["cpu"])
 
     other = threading.Thread(target=elsewhere)
     other.start()
     begun.wait()
     job.run_step(node)
     other.join()
-    assert ran == ["second", "first", "pretend step"]
-
-
-def test_a_damaged_artifact_is_not_brought_back(three):
-    node, _ = three
-    node["also"][0]["settings"]["fails"] = ValueError("x")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    (Path(node["path"]) / "manifest.json").unlink()
-    (Path(node["path"]) / "y").write_text("changed")
-    kept_attempts.bring_back([node])
-    assert not is_made(node)
-
-
-def test_a_job_that_is_told_to_stop_makes_no_more(three):
-    node, ran = three
-    node["also"][0]["settings"]["fails"] = job.Stopped("it was told to stop")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert ran == ["first"] and not is_made(node)
+    assert ran == ["pretend step"]
 
 
 @pytest.mark.parametrize("damage", ["changed", "other key"])
@@ -404,6 +291,7 @@ def test_code_or_a_file_edited_during_a_run_stops_the_step(tmp_path, stage, node
     source = {"kind": "local", "path": str(own), "digest": path_digest(own)}
     node["settings"] = {"source": source}
     job.run_step(node)
+    shutil.rmtree(node["path"])
     own.write_text("2")
     with pytest.raises(SystemExit):
         job.run_step(node)

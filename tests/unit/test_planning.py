@@ -10,7 +10,7 @@ from study_world import ROOT, graph, make
 
 from prunegrid.commands import adopt, cli, history
 from prunegrid.commands import plan as planning
-from prunegrid.config.files import read_files
+from prunegrid.config.config_files import read_files
 from prunegrid.config.load import validate
 from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
@@ -183,7 +183,7 @@ STEPS = {
     "transform": {"strategy": "quantize", "precision": "nf4"},
     "predictions": {"rows": 4, "max_new_tokens": 8, "prompt": {"max_words": 10}},
     "perplexity": {"window": 32, "max_windows": 4},
-    "tasks": {"rows": 10, "shots": 1},
+    "tasks": {"tasks": [{"rows": 10, "shots": 1}]},
     "efficiency": {
         "warmup": 1,
         "repetitions": 2,
@@ -256,7 +256,7 @@ def test_estimates_that_are_too_low_fail_the_command(capsys):
 
 def test_every_stage_is_planned_by_the_name_of_its_rule():
     text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
+    rules = set(re.findall(r"^use rule step as (\w+) with:", text, re.MULTILINE))
     assert {stage_facts(stage).rule for stage in stages()} <= rules
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.models import loading

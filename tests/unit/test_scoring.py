@@ -76,11 +76,11 @@ def test_scores_do_not_depend_on_the_order_of_the_rows(frame):
 def test_metrics_of_texts_and_controls_need_no_torch():
     """What needs no model starts in a second, so it must not import torch."""
     code = (
-        "import sys, importlib, pandas as pd; from prunegrid import modules, source_code;"
+        "import sys, importlib, pandas as pd; from prunegrid.common import plugins, source_code;"
         "from prunegrid.evaluation.scoring import score; from prunegrid.stages import baseline;"
         "place = source_code.LIBRARY / 'prunegrid';"
         "names = [p.stem for p in sorted((place / 'evaluation/metrics').glob('[!_]*.py'))"
-        " if not modules.metric_facts(p.stem, place)['NEEDS_MODEL']];"
+        " if not plugins.metric_facts(p.stem, place)['NEEDS_MODEL']];"
         "f = pd.DataFrame({'id': ['a'], 'prediction': ['the act'], 'reference': ['the act'],"
         " 'document': ['the act pays'], 'template': ['{document}'], 'hit_limit': [False]});"
         "s = score(f, {name: {} for name in names});"

@@ -1,13 +1,10 @@
 """What a study shows: its `show`, its own metrics, and what the page makes of them."""
 
-import changed
-import check
-import faults
 import pandas
 import pytest
-import ROOT
 import shipped
 from figure_world import ROUGE, WIKI, World
+from test_config import ROOT, changed, check, faults
 
 from prunegrid.config import shown
 from prunegrid.graph.artifact_graph import Graph

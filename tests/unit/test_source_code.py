@@ -13,7 +13,7 @@ SOURCE = "import math\nfrom .beside import x\nNAMES = {'a': (1, 2)}\ndef f():\n 
 CODE = """
 import ast, sys
 from pathlib import Path
-from prunegrid import source_code
+from prunegrid.common import source_code
 parses = []
 ast.parse = lambda source, parse=ast.parse: parses.append(1) or parse(source)
 for path in sys.argv[1:]:

@@ -1,10 +1,8 @@
 """The splits that a study learns, chooses by and scores: there, fit, and held apart."""
 
-import changed
-import check
-import faults
 import pytest
 import shipped
+from test_config import changed, check, faults
 
 from prunegrid.config.sources import overlap
 

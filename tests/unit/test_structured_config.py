@@ -9,7 +9,7 @@ import pytest
 import shipped
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.grid import expand
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph

@@ -12,7 +12,7 @@ from prunegrid.artifacts.lock import LIVE
 from prunegrid.commands import cli, remeasure
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.files import ConfigError
+from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors

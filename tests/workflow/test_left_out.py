@@ -41,7 +41,7 @@ TIMED = "efficiency"
 MAKE_ALL = """
 import sys
 from pathlib import Path
-from prunegrid.config.files import project_files, read_files
+from prunegrid.config.config_files import project_files, read_files
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.running.job import run_step

@@ -7,7 +7,7 @@ from runs import ROOT, Run
 from study_world import make
 
 from prunegrid.artifacts import dropped
-from prunegrid.config.files import read_files
+from prunegrid.config.config_files import read_files
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import WEIGHTS_MADE, with_ancestors

@@ -102,7 +102,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     from prunegrid.commands.cli_config import ROOT
-    from prunegrid.config.files import project_files, read_files
+    from prunegrid.config.config_files import project_files, read_files
     from prunegrid.tables.claims import page
 
     folder = Path("results")

@@ -11,7 +11,7 @@ import yaml
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.precision import NAMED
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.files import project_files, read_files
+from prunegrid.config.config_files import project_files, read_files
 from prunegrid.config.load import validate
 from prunegrid.config.renamed import successor
 from prunegrid.graph.artifact_graph import Graph

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts.artifact_folder import recorded
-from prunegrid.common.errors import AttestationError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.graph import nodes
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
@@ -58,7 +58,7 @@ def read(results: Path) -> list[Finished]:
     for folder in sorted((results / "artifacts").glob("*/*")):
         try:
             found.append(_finished(results, recorded(folder)))
-        except (AttestationError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        except (PrunegridError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
             continue  # a broken manifest is a fault of the step that reads it
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -82,7 +83,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     unknown: dict[str, None] = {}
     droppable = 0
     waiting = set(todo)
-    for node in with_ancestors(leaves):
+    for node in _by_rule(with_ancestors(leaves)):
         rule = rules.setdefault(stage_facts(node.stage).rule, Rule())
         if node not in waiting:
             rule.done += 1
@@ -99,6 +100,20 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     found = adopt.find(graph, todo, results)
     precision = _precision(node for node in with_ancestors(leaves) if node in waiting)
     return Plan(study, cells, rules, droppable, list(unknown), found, precision)
+
+
+def _by_rule(nodes: Sequence[Node]) -> list[Node]:
+    """Return nodes in the order of their rules: those first whose last node has fewest before it."""
+
+    @functools.cache
+    def before(node: Node) -> int:
+        return 1 + max(map(before, node.parents.values()), default=-1)
+
+    last: dict[str, int] = {}
+    for node in nodes:
+        rule = stage_facts(node.stage).rule
+        last[rule] = max(last.get(rule, 0), before(node))
+    return sorted(nodes, key=lambda node: last[stage_facts(node.stage).rule])
 
 
 def _precision(nodes: Iterable[Node]) -> str:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prunegrid.common.errors import nearest
 from prunegrid.config import plain_data, profiles
-from prunegrid.config.files import (
+from prunegrid.config.config_files import (
     ConfigError,
     Places,
     defined_twice,

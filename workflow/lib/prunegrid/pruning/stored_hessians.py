@@ -18,47 +18,21 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import find_blocks
-from prunegrid.models.prunable import Extent
-from prunegrid.pruning.dense_statistics import dense_stats
 from prunegrid.pruning.input_stats import PANEL, InputStats
-from prunegrid.pruning.offload import Dense
-from prunegrid.pruning.outside_blocks import stats_outside
-from prunegrid.pruning.replay import Replay
 
 OUTSIDE = "outside"
 
 
-@torch.no_grad()
-def measure(dense: Dense, tokens: Tensor, extent: Extent, out: Path) -> int:
-    """Write the Hessians of a dense model; return how many linears they are of.
+def write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
+    """Write the statistics of some linears to a file; return how many they are.
 
     Args:
-        dense: the model, as it is held; it is not changed.
-        tokens: calibration windows, int64 [samples, length].
-        extent: names linears outside the blocks that are measured too.
-        out: the folder to write into.
-
-    Raises:
-        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+        stats: full linear name → statistics with a Hessian; a shared object is written once.
+        out: the folder.
+        name: a block's index, or OUTSIDE.
     """
-    blocks = find_blocks(dense.model, include=extent.include)
-    dense.model.eval()
-    count = 0
-    if blocks.outside:
-        count += _write(stats_outside(dense.model, blocks.outside, tokens, "hessian"), out, OUTSIDE)
-    replay = Replay(dense.model, blocks, tokens, dense.holding.storage)
-    for index in tqdm(range(len(blocks.names)), desc="hessians", unit="block", disable=None):
-        with dense.holding.resident(index):
-            count += _write(dense_stats(replay, index, "hessian"), out, str(index))
-    return count
-
-
-def _write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
-    """Write the statistics of some linears to a file; return how many they are."""
     places: dict[int, int] = {}
     tensors: dict[str, Tensor] = {}
     linears: dict[str, int] = {}
@@ -93,7 +67,7 @@ def _whole(panels: Tensor, width: int) -> Tensor:
 
 
 class StoredHessians:
-    """Reads what `measure` has written.
+    """Reads the Hessians of a model.
 
     Args:
         folder: the artifact.
@@ -103,13 +77,17 @@ class StoredHessians:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self._folder, self._device = Path(folder), device
 
-    def block(self, index: int) -> dict[str, InputStats]:
+    def block(self, index: int, hessian: bool = True) -> dict[str, InputStats]:
         """Return full linear name → statistics of a block; linears of one input share the object.
+
+        Args:
+            index: of the block.
+            hessian: False reads the norms alone.
 
         Raises:
             PrunegridError: the block was not measured.
         """
-        return self._read(str(index))
+        return self._read(str(index), hessian)
 
     def outside(self) -> dict[str, InputStats]:
         """Return the same of the linears outside the blocks.
@@ -119,7 +97,7 @@ class StoredHessians:
         """
         return self._read(OUTSIDE)
 
-    def _read(self, name: str) -> dict[str, InputStats]:
+    def _read(self, name: str, hessian: bool = True) -> dict[str, InputStats]:
         path = self._folder / f"{name}.safetensors"
         if not path.exists():
             raise PrunegridError(
@@ -130,8 +108,11 @@ class StoredHessians:
             @functools.cache
             def stats(place: int) -> InputStats:
                 norms = handle.get_tensor(f"norms.{place}")
-                hessian = _whole(handle.get_tensor(f"hessian.{place}"), len(norms))
-                return InputStats(int(handle.get_tensor(f"tokens.{place}")), norms, hessian)
+                tokens = int(handle.get_tensor(f"tokens.{place}"))
+                if not hessian:
+                    return InputStats(tokens, norms)
+                panels = handle.get_tensor(f"hessian.{place}")
+                return InputStats(tokens, norms, _whole(panels, len(norms)))
 
             linears = json.loads(handle.metadata()["linears"])
             return {linear: stats(place) for linear, place in linears.items()}

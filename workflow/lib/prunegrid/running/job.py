@@ -111,13 +111,20 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
-    """Return whether the artifact is whole: by an earlier try, or by another run meanwhile."""
+    """Return whether the artifact is whole, and of the parents that are there now.
+
+    An earlier try has made it, where another member of its group failed; or another run meanwhile.
+    """
     if not (Path(node["path"]) / artifact_folder.MANIFEST).exists():
         return False
     try:
-        read_manifest(Path(node["path"]), node["key"])
-    except AttestationError:
-        return False
+        made = read_manifest(Path(node["path"]), node["key"])
+        for role, parent in node["parents"].items():
+            now = artifact_folder.recorded(Path(parent["path"]))
+            if made["parents"][role]["content"] != now["content"]:
+                return False
+    except (AttestationError, KeyError, TypeError):
+        return False  # it was changed, or cut short: it is made again
     log.info("%s: is there already", node["label"])
     return True
 

@@ -21,7 +21,7 @@ from snakemake.settings.types import DeploymentMethod, RerunTrigger
 from prunegrid.artifacts.lock import LIVE
 from prunegrid.common import machine, precision
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.files import ENTRY
+from prunegrid.config.config_files import ENTRY
 from prunegrid.config.validated import Config
 from prunegrid.running.resources import SMALLEST_MB
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning import offload, stored_hessians
+from prunegrid.pruning import hessian_pass, offload
 
 DOES = "calibrate"
 RULE = "hessians"
@@ -37,7 +37,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["model"], job.where)
     tokens = load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
     dense = offload.open_dense(parents["model"], job)
-    linears = stored_hessians.measure(dense, tokens, Extent.of(settings), out)
+    extent = Extent.of(settings)
+    linears = hessian_pass.measure(
+        dense.model.eval(), tokens, out, extent=extent, holding=dense.holding
+    )
     return {
         "linears": linears,
         "samples": len(tokens),

@@ -130,4 +130,8 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), _LOADER) or {}
+    loader = _LOADER(path.read_text(encoding="utf-8"))
+    try:
+        return loader.get_single_data() or {}
+    finally:
+        loader.dispose()
