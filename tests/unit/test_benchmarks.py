@@ -132,31 +132,36 @@ def test_local_files_take_the_hubs_place(raw, tmp_path):
     local["datasets"]["piqa"]["files"] = {"validation": "asked.jsonl"}
     graph, before = Graph(check(local), ROOT), Graph(check(raw), ROOT)
     (plan, *_), (hub, *_) = graph.plans("multitask"), before.plans("multitask")
-    source = plan.tasks["piqa"].parents["data"].settings
+    asked, before = plan.tasks["piqa"].node, hub.tasks["piqa"].node
+    source = asked.parents["data.0"].settings
     assert source["source"]["kind"] == "local" and source["splits"] == {"validation": "validation"}
-    assert plan.tasks["piqa"].key != hub.tasks["piqa"].key
-    assert plan.tasks["openbookqa"].key == hub.tasks["openbookqa"].key
+    assert asked.key != before.key
+    assert asked.parents["data.1"].key == before.parents["data.1"].key
 
 
-def test_what_a_task_depends_on(raw):
-    """Its own settings and the version of the harness; not other tasks, nor means over some."""
+def test_what_the_benchmarks_of_an_evaluation_depend_on(raw):
+    """Their own settings and the version of the harness; not other evaluations, nor means."""
+    raw["evaluations"]["more"] = {"kind": "tasks", "tasks": ["papers-outcome"]}
+    raw["studies"]["multitask"]["evaluations"] = ["benchmarks", "more"]
+    raw["datasets"]["multitask"]["mixture"]["against"] = ["benchmarks", "more"]
 
     def keys(tree):
         (plan, *_) = Graph(check(tree), ROOT).plans("multitask")
-        return {name: node.key for name, node in plan.tasks.items()}
+        return {name: part.node.key for name, part in plan.tasks.items()}
 
     before = keys(raw)
-    assert len(set(before.values())) == 12
+    assert len(before) == 13 and len(set(before.values())) == 2
+    assert before["piqa"] == before["mmlu"] != before["papers-outcome"]
     shots = changed(raw, "tasks", "mmlu", "shots", 5)
     shots["tasks"]["mmlu"]["shots_from"] = "dev"
-    assert {name for name, key in keys(shots).items() if key != before[name]} == {"mmlu"}
-    fewer = changed(raw, "evaluations", "benchmarks", "means", {})
-    fewer["evaluations"]["benchmarks"]["tasks"] = ["piqa", "hellaswag"]
-    assert keys(fewer) == {name: before[name] for name in ("piqa", "hellaswag")}
+    assert keys(shots)["piqa"] != before["piqa"]
+    assert keys(shots)["papers-outcome"] == before["papers-outcome"]
+    assert keys(changed(raw, "evaluations", "benchmarks", "means", {})) == before
     larger = keys(changed(raw, "evaluations", "benchmarks", "batch_size", 16))
-    assert not set(larger.values()) & set(before.values())
+    assert {name for name in before if larger[name] == before[name]} == {"papers-outcome"}
     (plan, *_) = Graph(check(raw), ROOT).plans("multitask")
-    assert plan.tasks["piqa"].pins["lm-eval"] == "0.4.13"
+    assert plan.tasks["piqa"].node.pins["lm-eval"] == "0.4.13"
+    assert [plan.tasks[name].folder for name in ("piqa", "wnli")] == ["0-piqa", "11-wnli"]
 
 
 class World:
@@ -180,7 +185,7 @@ class World:
         record = {"task": name, "version": "1.0", "harness": "lm-eval 0.4.13", "shots": 0}
         record |= {"summary": {"acc": summary}, "items_sha256": f"asked {name}"} | changes
         write_json(place / "manifest.json", {"record": record})
-        return {"path": str(place)}, record
+        return {"path": str(place), "folder": ""}, record
 
     def cell(self, name, **values):
         made = {task: self.task(name, task, scores) for task, scores in values.items()}

@@ -149,7 +149,7 @@ def test_what_is_calibrated_on_is_not_scored(raw, dataset):
     place = "studies.protocols.prune (wiki-wanda-{}) calibrates on 'evaluation' of '{}', which "
     source = "rows" if dataset == "mixed" else dataset
     assert [line.split("evaluation 'wikipedia-512'")[0] for line in found] == [
-        "config.yaml: " + place.format(name, source) for name in ("50", "2of4")
+        "config/studies/protocols.yaml: " + place.format(name, source) for name in ("50", "2of4")
     ]
 
 

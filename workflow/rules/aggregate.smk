@@ -22,7 +22,6 @@ localrules:
     aggregate,
     census_table,
     partial,
-    stale,
 
 
 rule aggregate:
@@ -106,13 +105,6 @@ rule partial:
         "../scripts/aggregate.py"
 
 
-rule stale:
-    output:
-        temp(touch("results/status/{study}.stale")),
-    message:
-        "stale: {wildcards.study} is of another config, of other artifacts, or not whole"
-
-
 def unknown_study(wildcards):
     """Say which study may be meant by a name that is none."""
     known = GRAPH.config.sections["studies"]
@@ -126,7 +118,7 @@ rule unknown_study:
     output:
         "results/{unknown}.parquet",
     wildcard_constraints:
-        unknown=rf"(?!({STUDY})$)[A-Za-z0-9][A-Za-z0-9_-]*",
+        unknown=rf"(?!(?:{STUDY})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 onstart:

@@ -1,7 +1,6 @@
 # What all rules share: the validated config, the graph of artifacts, how a rule finds its node.
 # No rules here, and no function has an effect beside what it returns.
 import re
-import shutil
 
 from prunegrid.artifacts import dropped
 from prunegrid.artifacts.artifact_folder import is_dropped
@@ -28,10 +27,9 @@ bridge.mark_run(workflow)
 
 PLANS = {}  # of the tables that this run is asked for, each made once
 STUDY = "|".join(map(re.escape, GRAPH.config.sections["studies"])) or "none"
-HAS_CONDA = shutil.which("conda") is not None  # without it jobs run in this environment
-MODELS_ENV, TABLE_ENV = (
-    f"../../envs/{name}.yaml" if HAS_CONDA else None for name in ("models", "table")
-)
+# Without conda no rule has an environment: jobs run in the one that Snakemake runs in.
+ENVS = [f"../../envs/{name}.yaml" for name in ("models", "table")]
+MODELS_ENV, TABLE_ENV = ENVS if bridge.has_conda(workflow) else (None, None)
 
 
 wildcard_constraints:
@@ -109,11 +107,13 @@ def runtime(wildcards, input, attempt):
 
 
 def table_inputs(wildcards):
-    """Return what a table reads, and a mark where the table at hand is not its plan's."""
+    """Return what a table reads; where the one at hand is not its plan's, the mark of this run too.
+
+    That is newer than any table, so Snakemake makes the table again. Else times decide nothing.
+    """
     bridge.keys_decide(workflow)
     read = [ancient(leaf.manifest) for leaf in GRAPH.study_leaves(wildcards.study)]
-    mark = f"results/status/{wildcards.study}.stale"
-    return [*read, mark] if tables.is_stale(table_plan(wildcards)) else read
+    return [*read, bridge.LIVE] if tables.is_stale(table_plan(wildcards)) else read
 
 
 def table_plan(wildcards):

@@ -103,7 +103,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
 
 
 def _by_rule(nodes: Sequence[Node]) -> list[Node]:
-    """Return nodes in the order of their rules: those first whose last node has fewest before it."""
+    """Return nodes by their rules: those first whose last node has fewest steps before it."""
 
     @functools.cache
     def before(node: Node) -> int:

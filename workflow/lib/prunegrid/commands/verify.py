@@ -22,6 +22,7 @@ from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.packed import plain_tensors
 from prunegrid.stages.passes import gzip_bytes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
+from prunegrid.tables import benchmarks
 from prunegrid.tables.table_rows import WEIGHT_FACTS
 
 log = logging.getLogger(__name__)
@@ -196,8 +197,8 @@ def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterat
 
 def _task(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
     """Take the means of the stored items again; scores without items are compared as recorded."""
-    folder = Path(ref["path"])
-    record = read_manifest(folder, ref["key"])["record"]
+    folder = benchmarks.folder_of(ref)
+    record = benchmarks.record_of(ref, read_manifest(Path(ref["path"]), ref["key"]))
     scores = pandas.read_parquet(folder / "scores.parquet")
     for metric, summary in record["summary"].items():
         items = scores.loc[scores["metric"] == metric, "value"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -44,16 +46,31 @@ def keys_decide(workflow: Any) -> None:
 
 
 def mark_run(workflow: Any) -> None:
-    """Hold a shared lock for the time of the run, so that `prunegrid repair` keeps away."""
+    """Hold a shared lock for the time of the run, on a file in which its start is noted.
+
+    So `prunegrid repair` keeps away while a run is alive, and there is a file that is newer than
+    what earlier runs have made, and another one than they saw: Snakemake compares small files by
+    their content too.
+    """
     if _held or not workflow.is_main_process:
         return
     try:
         LIVE.parent.mkdir(exist_ok=True)
-        handle = open(LIVE, "a", encoding="utf-8")  # noqa: SIM115 - held until the process ends
+        handle = open(LIVE, "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
+        print(os.getpid(), time.time_ns(), file=handle, flush=True)
         fcntl.flock(handle, fcntl.LOCK_SH)
     except OSError:
         return  # a folder that cannot be written, or a file system without locks
     _held.append(handle)
+
+
+def has_conda(workflow: Any) -> bool:
+    """Return whether conda is installed; without it jobs run in the current environment."""
+    found = shutil.which("conda") is not None
+    asked = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    if asked and not found and workflow.is_main_process:
+        logger.warning("No conda found: running in the current environment (see README).")
+    return found
 
 
 def start(workflow: Any, config: Config) -> None:
