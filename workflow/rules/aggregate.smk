@@ -28,19 +28,7 @@ rule aggregate:
     input:
         table_inputs,
     output:
-        table="results/{study}.parquet",
-        long="results/{study}.long.parquet",
-        pairs="results/{study}.pairs.parquet",
-        contrasts="results/{study}.contrasts.parquet",
-        cliffs="results/{study}.cliffs.parquet",
-        controls="results/{study}.controls.parquet",
-        examples="results/{study}.examples.parquet",
-        page="results/{study}.examples.md",
-        csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
-        markdown="results/{study}.md",
-        plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),
-        drawing="results/{study}.svg",
-        manifest="results/{study}.manifest.json",
+        table_files("evaluations"),
     log:
         "results/logs/aggregate/{study}.log",
     benchmark:
@@ -48,7 +36,7 @@ rule aggregate:
     wildcard_constraints:
         study=studies("evaluations"),
     conda:
-        TABLE_ENV
+        lambda wildcards: TABLE_ENV
     params:
         plan=table_plan,
         partial=False,
@@ -58,58 +46,31 @@ rule aggregate:
         "../scripts/aggregate.py"
 
 
-rule census_table:
-    input:
-        table_inputs,
+use rule aggregate as census_table with:
     output:
-        table="results/{study}.parquet",
-        csv=report("results/{study}.csv", category="{study}", labels={"kind": "table"}),
-        markdown="results/{study}.md",
-        plot=report("results/{study}.png", category="{study}", labels={"kind": "plot"}),
-        drawing="results/{study}.svg",
-        depth=report(
-            "results/{study}.depth.png", category="{study}", labels={"kind": "depth"}
-        ),
-        depth_drawing="results/{study}.depth.svg",
-        manifest="results/{study}.manifest.json",
-    log:
-        "results/logs/aggregate/{study}.log",
-    benchmark:
-        "results/benchmarks/aggregate/{study}.tsv"
+        table_files("census"),
     wildcard_constraints:
         study=studies("census"),
-    conda:
-        TABLE_ENV
-    params:
-        plan=table_plan,
-        partial=False,
     message:
         "census table: {wildcards.study}"
-    script:
-        "../scripts/aggregate.py"
 
 
-rule partial:
+use rule aggregate as partial with:
+    input:
+        [],
     output:
         temp("results/status/{study}.partial"),
     log:
         "results/logs/aggregate/{study}.partial.log",
-    conda:
-        TABLE_ENV
+    benchmark:
+        "results/benchmarks/aggregate/{study}.partial.tsv"
+    wildcard_constraints:
+        study=studies(),
     params:
         plan=table_plan,
         partial=True,
     message:
         "aggregate what there is of {wildcards.study}"
-    script:
-        "../scripts/aggregate.py"
-
-
-def unknown_study(wildcards):
-    """Say which study may be meant by a name that is none."""
-    known = GRAPH.config.sections["studies"]
-    told = successor(wildcards.unknown, known)
-    raise WorkflowError(f"there is no study '{wildcards.unknown}'; {told}")
 
 
 rule unknown_study:
@@ -118,7 +79,7 @@ rule unknown_study:
     output:
         "results/{unknown}.parquet",
     wildcard_constraints:
-        unknown=rf"(?!(?:{STUDY})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
+        unknown=rf"(?!(?:{studies()})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 onstart:

@@ -9,6 +9,7 @@ OUTPUTS
     results/artifacts/efficiency/{key}/efficiency.json  every turn; medians and ratios in the manifest
     results/artifacts/passes/{key}/efficiency.json      the same of whole forward passes
     results/artifacts/census/{key}/tensors.parquet      one row a parameter: kind, block, counts by bin
+    results/status/{study}-{key}.measured               for the time of a run on a cluster
 """
 
 
@@ -25,3 +26,17 @@ use rule step as passes with:
 use rule step as census with:
     wildcard_constraints:
         stage="census",
+
+
+# On a cluster alone: it ties what is measured of one set of weights into one job.
+rule measured:
+    input:
+        JOB.measured,
+    output:
+        temp(touch("results/status/{study}-{key}.measured")),
+    group:
+        lambda wildcards: f"evaluate-{wildcards.key}"
+    resources:
+        mem_mb=100,
+        runtime=1,
+        in_turn=1,

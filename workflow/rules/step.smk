@@ -9,7 +9,7 @@ whole or absent, and a job that finds it whole has nothing to do.
 
 rule step:
     input:
-        parents,
+        JOB.inputs,
     output:
         update("results/artifacts/{stage}/{key}/manifest.json"),
     log:
@@ -19,16 +19,17 @@ rule step:
     wildcard_constraints:
         stage="none",
     group:
-        group
+        JOB.group
     conda:
-        MODELS_ENV
-    threads: threads
+        lambda wildcards: MODELS_ENV
+    threads: JOB.threads
     resources:
-        mem_mb=memory,
-        runtime=runtime,
-        gpu=gpus,
+        mem_mb=JOB.memory,
+        runtime=JOB.minutes,
+        gpu=JOB.gpus,
+        in_turn=JOB.in_turn,
     params:
-        node=node,
+        node=JOB.params,
     message:
         "{params.node[does]}: {params.node[label]}"
     script:

@@ -100,6 +100,13 @@ class Graph(NodeMaker):
             found |= dict.fromkeys(pair)
         return list(found)
 
+    def group_key(self, node: Node) -> str:
+        """Return the key of the weights that a node measures; of their transformation its own."""
+        if node.stage == "transform":
+            return node.key
+        measured = node.parents.get("predictions", node)
+        return measured.parents.get("weights", measured).key
+
     def chain(self, cell: Cell) -> tuple[Node, ...]:
         """Return the nodes that change the cell's weights: the model, then each step that acts."""
         chain = [self.model(cell.model)]

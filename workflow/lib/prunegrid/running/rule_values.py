@@ -1,0 +1,120 @@
+"""What the rules ask of a job: its parameters, inputs, group, cores, memory and time.
+
+Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake.io import ancient
+
+from prunegrid.artifacts.artifact_folder import is_dropped
+from prunegrid.graph import pending
+from prunegrid.graph.artifact_graph import Graph
+from prunegrid.graph.nodes import Node
+from prunegrid.graph.stage_facts import stage_facts
+from prunegrid.running import resources, snakemake_bridge
+
+
+class RuleValues:
+    """The values of the rule that all stages share.
+
+    Args:
+        graph: of the config.
+        workflow: Snakemake's.
+        plans: {study: plan of its table}, of the tables that the run was asked for so far.
+    """
+
+    def __init__(self, graph: Graph, workflow: Any, plans: Mapping[str, Any]) -> None:
+        self._graph, self._workflow, self._plans = graph, workflow, plans
+
+    def _node(self, wildcards: Any) -> Node:
+        return self._graph.find(wildcards.stage, wildcards.key)
+
+    def params(self, wildcards: Any) -> dict[str, Any]:
+        """Return all that a job needs, in plain builtins."""
+        node, facts = self._node(wildcards), stage_facts(wildcards.stage)
+        found = {**node.params(), "does": facts.does}
+        if facts.measures_memory:
+            found["alone"] = snakemake_bridge.alone_on(self._workflow)
+        if not self._workflow.remote_exec:
+            # A group that fails runs again: a submitted job drops nothing, its run does at the end.
+            found["retire"] = pending.retired_by(self._graph, node, self._plans)
+        return found
+
+    def inputs(self, wildcards: Any) -> list[Any]:
+        """Return the manifests that a job reads.
+
+        They are ancient: an artifact's key is in its path, so its time says nothing.
+        """
+        node = self._node(wildcards)
+        made = Path(node.manifest).exists()
+        # One that is there does not run again because weights that it has read are made again.
+        read = [p.manifest for p in node.parents.values() if not (made and is_dropped(p.path))]
+        return [ancient(manifest) for manifest in dict.fromkeys(read)]
+
+    def group(self, wildcards: Any) -> str | None:
+        """Return the group in which a cluster runs a job; None where it runs by itself.
+
+        All that is measured of one set of weights is a group, with the transformation that makes
+        them.
+        """
+        kind = stage_facts(wildcards.stage).group
+        return kind and f"{kind}-{self._graph.group_key(self._node(wildcards))}"
+
+    def in_turn(self, wildcards: Any) -> int:
+        """Return what a member of a group takes of the others: all of their turn."""
+        return int(stage_facts(wildcards.stage).group is not None)
+
+    def threads(self, wildcards: Any) -> int | None:
+        """Return the cores of a job; a timing takes all, so that nothing runs beside it.
+
+        In a submitted job every member takes all: they share the memory that one of them was given.
+        """
+        if self._workflow.remote_exec:
+            return os.cpu_count()
+        if stage_facts(wildcards.stage).measures_memory:
+            return snakemake_bridge.cores(self._workflow)
+        node = self._node(wildcards)
+        return _processes(node) * (node.threads if "torch" in node.pins else 1)
+
+    def gpus(self, wildcards: Any) -> int:
+        """Return how many devices a job takes."""
+        node = self._node(wildcards)
+        return int(node.device == "cuda") * _processes(node)
+
+    # `input` makes Snakemake ask again once the weights exist whose size decides.
+    def memory(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Return the megabytes that a job is estimated to need, Snakemake's own among them."""
+        needed = resources.memory_mb(self._node(wildcards), attempt)
+        return needed + snakemake_bridge.beside_mb(self._workflow)
+
+    def minutes(self, wildcards: Any, input: Any, attempt: int) -> int:
+        """Return the minutes that a job may take."""
+        return resources.minutes(self._node(wildcards), attempt)
+
+    def of_table(self, study: str) -> list[Any]:
+        """Return what the table of a study reads.
+
+        Where jobs are submitted, that is also what ties the measures of some weights together.
+        """
+        leaves = self._graph.study_leaves(study)
+        read = [ancient(leaf.manifest) for leaf in leaves]
+        if self._workflow.local_exec:
+            return read
+        missing = {self._graph.group_key(n) for n in leaves if not Path(n.manifest).exists()}
+        return [*read, *(f"results/status/{study}-{key}.measured" for key in sorted(missing))]
+
+    def measured(self, wildcards: Any) -> list[str]:
+        """Return all that a study measures of one set of weights."""
+        leaves = self._graph.study_leaves(wildcards.study)
+        return [n.manifest for n in leaves if self._graph.group_key(n) == wildcards.key]
+
+
+def _processes(node: Node) -> int:
+    """Return how many processes train together."""
+    return node.settings.get("processes", 1)
