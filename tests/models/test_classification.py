@@ -31,8 +31,8 @@ ENCODERS = ["minilm", "roberta", "deberta-v3", "deberta-v2-xlarge"]
 MASKED = {"bert": BertForMaskedLM, "roberta": RobertaForMaskedLM}
 ITEMS = [{"text": "{{sentence}}", "pair": None, "label": "{{label}}"}]
 SETTINGS = {
-    "learn": "train",
-    "learn_rows": None,
+    "train_split": "train",
+    "train_rows": None,
     "split": "validation",
     "rows": None,
     "items": ITEMS,
@@ -229,7 +229,7 @@ def test_weights_that_are_not_the_recorded_ones_are_not_asked(tmp_path, data):
         ({"items": [{**ITEMS[0], "text": "{{"}]}, "a template is malformed"),
         ({"items": [{**ITEMS[0], "text": "{{''}}"}]}, "the text of row train:0 is empty"),
         ({"items": [{**ITEMS[0], "label": "all"}]}, "all learned items have the label 'all'"),
-        ({"learn_rows": 1}, "has the label '1'.*that are learned"),
+        ({"train_rows": 1}, "has the label '1'.*that are learned"),
     ],
 )
 def test_faults_of_the_data(tmp_path, data, changes, words):

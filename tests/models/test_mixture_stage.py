@@ -15,7 +15,7 @@ from prunegrid.stages import finetune, mixture
 PIQA = {
     "split": "train",
     "weight": 2.0,
-    "cap": None,
+    "max_rows": None,
     "prompt": "Question: {{goal}}\nAnswer:",
     "response": " {{[sol1, sol2][label]}}",
     "of": "piqa",
@@ -34,7 +34,7 @@ SETTINGS = {
     "parts": {"piqa": PIQA, "siqa": SIQA},
     "rows": None,
     "leaks": "drop",
-    "against": [{"split": "validation", "of": "piqa", "id": None, "text": "goal"}],
+    "disjoint_from": [{"split": "validation", "of": "piqa", "id": None, "text": "goal"}],
     "splits": {"dev": "all[:3]", "train": "all[3:]"},
 }
 
@@ -93,7 +93,7 @@ def test_shares_and_caps_are_the_stated_ones(parents, tmp_path):
         "dev": 3,
         "train": 54,
     }
-    capped = {"piqa": {**PIQA, "cap": 10}, "siqa": SIQA}
+    capped = {"piqa": {**PIQA, "max_rows": 10}, "siqa": SIQA}
     record, splits = mix(parents, tmp_path / "capped", parts=capped)
     assert Counter(pandas.concat(splits.values())["task"]) == {"piqa": 10, "siqa": 5}
     assert record["parts"]["piqa"]["capped"] == 10

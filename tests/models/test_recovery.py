@@ -105,20 +105,20 @@ def test_zeros_stay_and_non_zeros_change(tmp_path, kind, pattern, way):
 def test_free_sparsity_is_a_control(tmp_path, strategy):
     """Zeros fill, the job does not fail, and its record says that sparsity was free."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    record, out = tune(tmp_path, parent, strategy, sparsity="free", learning_rate=1e-2)
+    record, out = tune(tmp_path, parent, strategy, preserve_zeros=False, learning_rate=1e-2)
     train, facts = record["train"], record["weights"]
     assert train["zeros_promised"] == "none" and train["zeros_filled"] > 1000
     assert facts["sparsity_effective"] < 0.1
     assert facts["nm_valid"] is (strategy == "qlora")  # its base keeps them
     assert open_checkpoint.load(out).record == facts
-    assert file_io.read_json(out / "finetune.json")["settings"]["sparsity"] == "free"
+    assert file_io.read_json(out / "finetune.json")["settings"]["preserve_zeros"] is False
     assert not (out / split_checkpoint.MASKS).exists()
 
 
 def test_free_sparsity_can_be_tuned_on(tmp_path):
     """What lost its pattern on purpose may be tuned again, with what it has left kept."""
     parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    _, free = tune(tmp_path, parent, "full", "free", sparsity="free", max_steps=1)
+    _, free = tune(tmp_path, parent, "full", "free", preserve_zeros=False, max_steps=1)
     record, _ = tune(tmp_path, free, "full", "again", max_steps=1)
     assert record["weights"]["nm_valid"] is False and record["train"]["zeros_filled"] == 0
 

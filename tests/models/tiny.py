@@ -185,7 +185,7 @@ def finetune(strategy: str, **changes) -> dict:
         "loss_on": "response",
         "gradient_checkpointing": False,
         "processes": 1,
-        "sparsity": "keep",
+        "preserve_zeros": True,
         "adapter": {"lora": "merged", "qlora": "unmerged"}.get(strategy),
         "rank": 4,
         "alpha": 8,

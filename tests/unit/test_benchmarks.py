@@ -66,7 +66,7 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         ((*PARTS, "weight", None), ["weight is missing in ['siqa']"]),
         ((*PARTS, "split", "tran"), ["parts.siqa.split", "did you mean 'train'"]),
         ((*PARTS, "dataset", "wikipedia"), ["a data set of kind rows or summaries"]),
-        (("datasets", "multitask", "mixture", "against", ["bills"]), ["of kind texts"]),
+        (("datasets", "multitask", "mixture", "disjoint_from", ["bills"]), ["of kind texts"]),
         (("datasets", "multitask", "prompt", "x"), ["a mixture does not use ['prompt']"]),
         (("datasets", "siqa", "columns", {}), ["whose `columns` lack `text`"]),
         (("datasets", "siqa", "columns", {"summary": "x"}), ["kind rows keeps all columns"]),
@@ -86,10 +86,10 @@ def test_one_fault_is_told_with_its_place_and_remedy(raw, path_and_value, words)
 
 
 def test_a_mixture_is_checked_against_all_that_a_study_evaluates(raw):
-    broken = changed(raw, "datasets", "multitask", "mixture", "against", ["benchmarks"])
+    broken = changed(raw, "datasets", "multitask", "mixture", "disjoint_from", ["benchmarks"])
     (found,) = faults(broken)
     assert "studies.multitask.evaluations (wikitext-103)" in found
-    assert "add 'wikitext-103' to its `against`" in found
+    assert "add 'wikitext-103' to its `disjoint_from`" in found
 
 
 def test_a_mixture_learns_no_evaluated_split(raw):
@@ -114,7 +114,7 @@ def test_a_head_on_other_rows_of_what_was_learned_is_marked_where_it_is_asked(ra
     raw = changed(raw, "models", "small", {**raw["models"]["minilm"], "task": "masked-lm"})
     study = raw["studies"]["multitask-smollm2"]
     study["evaluations"] += ["papers-roles", "mrpc-head"]
-    raw["datasets"]["multitask-papers"]["mixture"]["against"] += ["papers-roles", "mrpc-head"]
+    raw["datasets"]["multitask-papers"]["mixture"]["disjoint_from"] += ["papers-roles", "mrpc-head"]
     study["grid"] = [study["grid"], {"model": "small", "finetune": ["none", "papers-full"]}]
     study["contrasts"] = []
     raw["studies"] = {"s": study}
@@ -143,7 +143,7 @@ def test_what_the_benchmarks_of_an_evaluation_depend_on(raw):
     """Their own settings and the version of the harness; not other evaluations, nor means."""
     raw["evaluations"]["more"] = {"kind": "tasks", "tasks": ["papers-outcome"]}
     raw["studies"]["multitask"]["evaluations"] = ["benchmarks", "more"]
-    raw["datasets"]["multitask"]["mixture"]["against"] = ["benchmarks", "more"]
+    raw["datasets"]["multitask"]["mixture"]["disjoint_from"] = ["benchmarks", "more"]
 
     def keys(tree):
         (plan, *_) = Graph(check(tree), ROOT).plans("multitask")

@@ -11,7 +11,6 @@ from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.commands import verify_census
 from prunegrid.common import file_io
 from prunegrid.tables import census, census_figures
-from prunegrid.tables.table_plan import outputs
 
 EDGES = [0.001, 0.1, 10.0]
 # (name, kind, stack, block, blocks, counts)
@@ -204,9 +203,3 @@ def test_every_column_is_documented():
     text = (Path(__file__).resolve().parents[2] / "docs/census.md").read_text()
     for column in census.COLUMNS:
         assert f"| `{column.name}` | {column.dtype} |" in text, column.name
-
-
-def test_the_rule_makes_every_file_of_the_table():
-    rule = (Path(__file__).resolve().parents[2] / "workflow/rules/aggregate.smk").read_text()
-    for path in outputs(kind="census"):
-        assert f'"{path}"' in rule, path

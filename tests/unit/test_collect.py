@@ -67,7 +67,7 @@ def test_scratch_of_steps_that_are_gone_goes(results):
 
 
 def test_weights_that_are_read_go_where_only_what_is_needed_is_kept(results):
-    lean = graph(retention="needed")
+    lean = graph(keep_weights="until_used")
     garbage = collect_garbage.find([lean], results)
     assert {one.path.parent.name for one in garbage} == {"prune", "finetune"}
     assert all(one.weights and one.size == 4000 for one in garbage)
@@ -84,7 +84,7 @@ def test_what_another_config_or_device_reaches_stays(results):
 
 
 def test_weights_go_only_where_every_config_does_without(results):
-    lean, whole = graph(retention="needed"), graph()
+    lean, whole = graph(keep_weights="until_used"), graph()
     assert collect_garbage.find([lean], results)
     assert collect_garbage.find([lean, whole], results) == []
     # What is kept for another device has no say: nothing of it was made.

@@ -84,14 +84,17 @@ def test_the_shipped_config_is_valid(raw):
             ["finetune.full.strategy", "did you mean 'full'"],
         ),
         (("finetune", "full", "epoch", 2), ["finetune.full.epoch", "did you mean 'epochs'"]),
-        (("finetune", "full", "sparsity", "fre"), ["finetune.full.sparsity", "'fre'"]),
+        (("finetune", "full", "loss_on", "al"), ["finetune.full.loss_on", "'al'"]),
         (("finetune", "nf4", "learning_rate", 1.0), ["quantize does not use ['learning_rate']"]),
         (("finetune", "nf4", "precision", None), ["finetune.nf4", "needs `precision`"]),
         (("finetune", "int8", "double_quant", True), ["int8 does not use `double_quant`"]),
-        (("finetune", "equal-norms", "sparsity", "keep"), ["norms does not use ['sparsity']"]),
         (
-            ("finetune", "equal-lora-unmasked", "sparsity", "free"),
-            ["adapter unmasked and sparsity: free exclude each other"],
+            ("finetune", "equal-norms", "preserve_zeros", True),
+            ["norms does not use ['preserve_zeros']"],
+        ),
+        (
+            ("finetune", "equal-lora-unmasked", "preserve_zeros", False),
+            ["adapter unmasked and preserve_zeros: false exclude each other"],
         ),
         (
             ("finetune", "wiki-reconstruct", "calibration", "wiki"),
@@ -246,3 +249,16 @@ def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
     over = {"prune": {"wanda-50": {"sparsity": 0.25}}}
     (tmp_path / "config/studies/mine.yaml").unlink()
     assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").sparsity == 0.25
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "told"),
+    [
+        (("retention", "needed"), "retention is not a key of the config; write keep_weights"),
+        (("finetune", "demo-full", "sparsity", "free"), "write preserve_zeros: true or false"),
+        (("evaluations", "papers-roles", "learn", "train"), "write train_split in its place"),
+        (("datasets", "numbers", "mixture", "against", []), "write disjoint_from in its place"),
+    ],
+)
+def test_a_key_that_was_renamed_names_its_successor(raw, path_and_value, told):
+    assert any(told in fault for fault in faults(changed(raw, *path_and_value)))

@@ -217,8 +217,12 @@ def test_a_pruning_of_what_is_pruned_is_on_no_line_of_one_step(raw):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("papers-roles", {"learn": "test"}, ["learn is 'test', which is scored"]),
-        ("papers-roles", {"learn": "dev"}, ["learn is 'dev', no split of 'aclsum-rows'"]),
+        ("papers-roles", {"train_split": "test"}, ["train_split is 'test', which is scored"]),
+        (
+            "papers-roles",
+            {"train_split": "dev"},
+            ["train_split is 'dev', no split of 'aclsum-rows'"],
+        ),
         (
             "papers-roles",
             {"dataset": "wikipedia"},
@@ -240,8 +244,8 @@ def test_faults_of_evaluations(raw, name, change, words):
 @pytest.mark.parametrize(
     ("test", "words"),
     [
-        ("train[:500]", ["papers-roles.learn is 'train', which shares rows with 'test'"]),
-        ("train[-500:]", ["papers-sections.learn is 'train', which shares rows with 'test'"]),
+        ("train[:500]", ["papers-roles.train_split is 'train', which shares rows with 'test'"]),
+        ("train[-500:]", ["papers-sections.train_split is 'train', which shares rows with 'test'"]),
         ("test", []),
     ],
 )
@@ -253,7 +257,7 @@ def test_a_head_learns_no_row_that_is_scored(raw, test, words):
 def test_a_head_learns_no_row_of_the_same_file(raw):
     papers = raw["datasets"]["aclsum-rows"]
     papers["files"]["test"] = papers["files"]["train"]
-    fault(raw, "papers-roles.learn is 'train', which shares rows with 'test'")
+    fault(raw, "papers-roles.train_split is 'train', which shares rows with 'test'")
 
 
 @pytest.mark.parametrize(("train", "clean"), [("validation[:500]", False), ("train", True)])
@@ -276,5 +280,5 @@ def test_a_model_without_a_tokenizer_is_counted_only(raw):
 
 
 def test_evaluated_rows_may_not_be_learned(raw):
-    raw["datasets"]["numbers"]["mixture"]["against"].remove("numbers-en-fr")
-    fault(raw, "'numbers' is not checked against; add 'numbers-en-fr' to its `against`")
+    raw["datasets"]["numbers"]["mixture"]["disjoint_from"].remove("numbers-en-fr")
+    fault(raw, "'numbers' is not checked against; add 'numbers-en-fr' to its `disjoint_from`")

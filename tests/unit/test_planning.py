@@ -41,7 +41,7 @@ def test_a_plan_counts_the_jobs_that_would_run(tmp_path):
     assert all(rule.bases == {"formula": rule.jobs} for rule in found.rules.values())
     text = "\n".join(planning.lines(found, "all"))
     assert "s: 4 cells, 11 jobs to run" in text
-    assert "retention: needed would drop" in text
+    assert "keep_weights: until_used would drop" in text
     for node in with_ancestors(made.study_leaves("s")):
         if node.stage != "perplexity":
             make(node)

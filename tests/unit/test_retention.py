@@ -83,7 +83,7 @@ def test_a_new_step_has_them_made_again_and_no_other():
 
 
 def test_the_last_reader_drops_and_only_where_that_is_asked_for():
-    made = graph(retention="needed")
+    made = graph(keep_weights="until_used")
     finished(made)
     node = tuned(made)
     (reader,) = [n for n in made.all_nodes() if node in n.parents.values()]
@@ -108,7 +108,7 @@ def test_the_last_reader_drops_and_only_where_that_is_asked_for():
 
 
 def test_what_cannot_be_dropped_fails_no_job(caplog):
-    made = graph(retention="needed")
+    made = graph(keep_weights="until_used")
     finished(made)
     node = tuned(made)
     (node.path / artifact_folder.MANIFEST).write_text("{")
@@ -186,7 +186,7 @@ def test_a_drop_that_was_killed_leaves_a_whole_artifact_or_a_dropped_one(monkeyp
 
 def test_at_the_end_of_a_run_on_a_cluster_all_goes_that_was_read():
     """Its jobs drop nothing themselves."""
-    made = graph(retention="needed")
+    made = graph(keep_weights="until_used")
     finished(made)
     dropped.retire(pending.retired(made, ["s"]))
     weights = [n for n in made.all_nodes() if n.stage in WEIGHTS_MADE]

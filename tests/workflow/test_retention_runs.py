@@ -1,4 +1,4 @@
-"""`retention: needed`: weights go when they are read, and come back for a step that is added."""
+"""`keep_weights: until_used`: weights go once they are read, and come back for an added step."""
 
 import pandas
 import pytest
@@ -41,9 +41,9 @@ def test_snakemake_reruns_what_is_pending_and_nothing_else(tmp_path, monkeypatch
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory) -> Run:
-    """Study `one`, made under `retention: needed`."""
+    """Study `one`, made under `keep_weights: until_used`."""
     run = Run.fresh(tmp_path_factory.mktemp("lean"))
-    run.configure(lambda tree: tree.update(retention="needed"))
+    run.configure(lambda tree: tree.update(keep_weights="until_used"))
     done = run.snakemake("results/one.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     return run

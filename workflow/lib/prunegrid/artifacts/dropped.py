@@ -1,9 +1,9 @@
 """Dropping weights that no later step needs, and making them again as they were.
 
-Under `retention: needed` the job that ends last of those that read some weights drops them: the
-weight files of a pruned or tuned model go, its small files stay, and `dropped.json` takes the place
-of the manifest, which it holds. For Snakemake the artifact is missing, and a missing one is made
-only where a step that is to run reads it: nothing reruns by dropping, and a step that is added
+Under `keep_weights: until_used` the job that ends last of those that read some weights drops them:
+the weight files of a pruned or tuned model go, its small files stay, and `dropped.json` takes the
+place of the manifest, which it holds. For Snakemake the artifact is missing, and a missing one is
+made only where a step that is to run reads it: nothing reruns by dropping, and a step that is added
 later has its weights made again first. What is made must then be, byte for byte, what was dropped,
 and gets the manifest that it had.
 """
@@ -90,7 +90,7 @@ def require_whole(folder: Path) -> None:
     """
     if artifact_folder.is_dropped(folder):
         raise AttestationError(
-            "its weights were dropped (retention: needed)",
+            "its weights were dropped (keep_weights: until_used)",
             where=str(folder),
             remedy="run the table again: they are made again before a step that needs them",
         )

@@ -192,7 +192,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     graph = _graph(options)
     found = plan.plan(graph, options.study, Path("results"))
-    print("\n".join(plan.lines(found, graph.config.retention)))
+    print("\n".join(plan.lines(found, graph.config.keep_weights)))
     return 0
 
 

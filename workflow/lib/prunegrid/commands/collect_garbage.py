@@ -69,13 +69,13 @@ def find(
 
 
 def _unread(graphs: Sequence[Graph]) -> Iterator[Garbage]:
-    """Yield the weights that `retention: needed` does without, in every config that has them."""
+    """Yield the weights that every config does without, by `keep_weights: until_used`."""
     needless: dict[str, bool] = {}
     nodes = {}
     for graph in graphs:
         for node, reading in readers(graph, graph.config.sections["studies"]).items():
             read = all(dropped.is_there(reader.manifest) for reader in reading)
-            lean = graph.config.retention == "needed" and read
+            lean = graph.config.keep_weights == "until_used" and read
             nodes[node.manifest] = node
             needless[node.manifest] = needless.get(node.manifest, True) and lean
     for manifest, node in nodes.items():

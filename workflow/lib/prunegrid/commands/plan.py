@@ -137,7 +137,7 @@ def lines(found: Plan, keep: str) -> list[str]:
 
     Args:
         found: the plan.
-        keep: the config's `retention`.
+        keep: the config's `keep_weights`.
     """
     total = sum(rule.jobs for rule in found.rules.values())
     rows = [("rule", "jobs", "done", "hours", "CPU h", "GPU h", "memory", "disk", "from")]
@@ -189,13 +189,15 @@ def _remarks(found: Plan, keep: str) -> list[str]:
             f"tunings compute: {found.precision} (compute_dtype and autocast in the config)"
         )
     free = shutil.disk_usage(Path.cwd()).free
-    if keep == "needed":
+    if keep == "until_used":
         text.append(
             f"disk: {(needed - found.droppable) / 1e9:.1f} GB stay; {found.droppable / 1e9:.1f} GB "
-            "of weights go as soon as no step needs them (retention: needed)"
+            "of weights go as soon as no step needs them (keep_weights: until_used)"
         )
     elif found.droppable:
-        text.append(f"disk: retention: needed would drop {found.droppable / 1e9:.1f} GB of it")
+        text.append(
+            f"disk: keep_weights: until_used would drop {found.droppable / 1e9:.1f} GB of it"
+        )
     if needed > free:
         text.append(f"disk: only {free / 1e9:.1f} GB are free here")
     if found.unknown:

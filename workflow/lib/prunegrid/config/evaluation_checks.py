@@ -31,15 +31,15 @@ def data_faults(config: Config, evaluation: Classification | Translation) -> Ite
     if idle and evaluation.kind == "translation":
         text = f"is '{evaluation.dataset}', which sets {idle}: a translation does not use them; "
         yield Fault(("dataset",), f"{text}name a data set without")
-    for key in ("learn", "split"):
+    for key in ("train_split", "split"):
         split = getattr(evaluation, key, None)
         if split is not None and split not in dataset.splits:
             known = nearest(split, dataset.splits)
             yield Fault((key,), f"is '{split}', no split of '{evaluation.dataset}'; {known}")
-    name, learned = evaluation.dataset, getattr(evaluation, "learn", None)
+    name, learned = evaluation.dataset, getattr(evaluation, "train_split", None)
     if learned is not None and shared(config, (name, learned), (name, evaluation.split)):
         text = f"is '{learned}', which shares rows with '{evaluation.split}', which is scored; "
-        yield Fault(("learn",), f"{text}slice them apart")
+        yield Fault(("train_split",), f"{text}slice them apart")
 
 
 def model_faults(

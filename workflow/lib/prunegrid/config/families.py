@@ -32,8 +32,8 @@ class Classification(Profile):
 
     kind: Literal["classification"]
     dataset: str
-    learn: str
-    learn_rows: Positive | None = None
+    train_split: str
+    train_rows: Positive | None = None
     split: str
     rows: Positive | None = None
     items: Annotated[list[Item], Field(min_length=1)]
@@ -45,8 +45,10 @@ class Classification(Profile):
 
     @model_validator(mode="after")
     def _held_out(self) -> Classification:
-        if self.learn == self.split:
-            raise ValueError(f"learn is '{self.learn}', which is scored; name another split")
+        if self.train_split == self.split:
+            raise ValueError(
+                f"train_split is '{self.train_split}', which is scored; name another split"
+            )
         return self
 
 

@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from prunegrid.common.errors import nearest
 from prunegrid.config import plain_data, profiles
 from prunegrid.config.config_files import (
     ConfigError,
@@ -20,6 +19,7 @@ from prunegrid.config.config_files import (
 )
 from prunegrid.config.profile import Profile
 from prunegrid.config.reference_checks import check_references
+from prunegrid.config.renamed import successor_of_key
 from prunegrid.config.validated import Config
 
 # Names become parts of paths.
@@ -67,7 +67,8 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
     for key in raw:
         if key not in known:
-            faults.append(f"{places(key)} is not a key of the config; {nearest(key, known)}")
+            told = successor_of_key("", key, known)
+            faults.append(f"{places(key)} is not a key of the config; {told}")
     top = {key: raw[key] for key in profiles.Globals.model_fields if key in raw}
     settings = _parsed(profiles.Globals, top, (), places, faults)
     sections: dict[str, dict[str, Any]] = {}
@@ -122,7 +123,8 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
         loc = loc[1:]  # of which of several classes it is, pydantic says first
     where = places(*keys, *loc)
     if item["type"] == "extra_forbidden":
-        return f"{where} is not a key here; {nearest(loc[-1], _fields(kind, item))}"
+        told = successor_of_key(keys[0] if keys else "", loc[-1], _fields(kind, item))
+        return f"{where} is not a key here; {told}"
     if item["type"] == "missing":
         return f"{where} is missing"
     value = item.get("input")

@@ -56,17 +56,21 @@ def faults(config: Config, mixture: Mixture, raw: Mapping[str, Any]) -> Iterator
             yield Fault((*keys, "split"), f"is '{part.split}', no split of it; {known}")
         if text_columns(dataset) is None and dataset.mixture is None:
             yield Fault((*keys, "dataset"), _textless(part.dataset))
-    for name in mixture.against:
+    for name in mixture.disjoint_from:
         evaluation = config.sections["evaluations"].get(name)
         if evaluation is None and name not in (raw.get("evaluations") or {}):
             known = nearest(name, config.sections["evaluations"])
-            yield Fault(("against",), f"names '{name}', which is not in `evaluations`; {known}")
+            yield Fault(
+                ("disjoint_from",), f"names '{name}', which is not in `evaluations`; {known}"
+            )
         elif getattr(evaluation, "kind", None) == "texts":
-            yield Fault(("against",), f"names '{name}', of kind texts, which no data set is of")
-    for name, _ in evaluated_splits(config, mixture.against):
+            yield Fault(
+                ("disjoint_from",), f"names '{name}', of kind texts, which no data set is of"
+            )
+    for name, _ in evaluated_splits(config, mixture.disjoint_from):
         dataset = config.sections["datasets"].get(name)
         if dataset is not None and text_columns(dataset) is None:
-            yield Fault(("against",), f"evaluates '{name}': its data set {_textless(name)}")
+            yield Fault(("disjoint_from",), f"evaluates '{name}': its data set {_textless(name)}")
 
 
 def _textless(name: str) -> str:
@@ -77,7 +81,7 @@ def unchecked(
     config: Config, mixture: Mixture, evaluations: list[str]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield (evaluation, (data set, split)) of what is evaluated and not checked against."""
-    checked = set(evaluated_splits(config, mixture.against))
+    checked = set(evaluated_splits(config, mixture.disjoint_from))
     for name in evaluations:
         for place in evaluated_splits(config, [name]):
             if place not in checked:

@@ -300,4 +300,4 @@ class Globals(Profile):
     compute_dtype: Precision = "auto"
     memory: Memory = Memory()
     training: Training = Training()
-    retention: Literal["all", "needed"] = "all"
+    keep_weights: Literal["always", "until_used"] = "always"

@@ -20,6 +20,7 @@ from prunegrid.config import (
 )
 from prunegrid.config.fault import GridError
 from prunegrid.config.grid import expand
+from prunegrid.config.renamed import successor_of_key
 from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ class _Check:
         known = plugins.strategy_facts(finetune.strategy)["SETTINGS"]
         for key, value in (finetune.model_extra or {}).items():
             if key not in known:
-                hint = nearest(key, set(profiles.Finetune.model_fields) | set(known))
+                fields = set(profiles.Finetune.model_fields) | set(known)
+                hint = successor_of_key("finetune", key, fields)
                 self.add((*keys, key), f"is not a key here; {hint}")
             elif isinstance(value, bool) or not isinstance(value, (type(known[key]), int)):
                 self.add((*keys, key), f"is {value!r}; expected one like {known[key]!r}")

@@ -15,6 +15,21 @@ STUDIES = {
     "table3_legacy": "table3-legacy",
     "updates": "weight-updates",
 }
+# {(a profile's section, "" at the top; the key's old name): what to write in its place}.
+KEYS = {
+    ("", "retention"): "keep_weights: always or until_used",
+    ("datasets", "against"): "disjoint_from",
+    ("datasets", "cap"): "max_rows",
+    ("evaluations", "learn"): "train_split",
+    ("evaluations", "learn_rows"): "train_rows",
+    ("finetune", "sparsity"): "preserve_zeros: true or false",
+}
+
+
+def successor_of_key(section: str, key: str, known: Iterable[str]) -> str:
+    """Return what to use in place of a key that is not known: its new name, or the nearest."""
+    new = KEYS.get((section, key))
+    return f"write {new} in its place" if new else nearest(key, known)
 
 
 def successor(name: str, known: Iterable[str]) -> str:

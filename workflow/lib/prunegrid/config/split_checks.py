@@ -49,7 +49,9 @@ def _unchecked(
         return
     for label, (other, split) in mixtures.unchecked(config, profile.mixture, study.evaluations):
         text = f"scores on '{split}' of '{other}', which the mixture '{dataset}' is not checked "
-        yield Fault((f"evaluations ({label})",), f"{text}against; add '{label}' to its `against`")
+        yield Fault(
+            (f"evaluations ({label})",), f"{text}against; add '{label}' to its `disjoint_from`"
+        )
     for label in study.evaluations:
         for other in _evaluated(config, label, dataset):
             for name, part in profile.mixture.parts.items():

@@ -141,7 +141,16 @@ def structured_settings(profile: Prune) -> dict[str, Any]:
 
 # Keys that only some strategies use, which say so in KEYS; all others are of training.
 OF_STRATEGY = frozenset(
-    ("sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant")
+    (
+        "preserve_zeros",
+        "adapter",
+        "rank",
+        "alpha",
+        "dropout",
+        "targets",
+        "quantization",
+        "double_quant",
+    )
 ) | {"precision", "calibration"}
 
 
@@ -173,7 +182,7 @@ class Finetune(Profile):
     loss_on: Literal["response", "all"] = "response"
     gradient_checkpointing: bool = False
     processes: Positive = 1
-    sparsity: Literal["keep", "free"] = "keep"
+    preserve_zeros: bool = True
     adapter: Literal["merged", "unmerged", "unmasked", "masked-after"] | None = None
     rank: Positive = 16
     alpha: Positive = 32
@@ -225,8 +234,8 @@ class Finetune(Profile):
         for key in {"precision", "calibration"} & set(facts["KEYS"]):
             if getattr(self, key) is None:
                 raise ValueError(f"strategy {self.strategy} needs `{key}`")
-        if self.sparsity == "free" and self.way in ("unmasked", "masked-after"):
-            raise ValueError(f"adapter {self.way} and sparsity: free exclude each other")
+        if not self.preserve_zeros and self.way in ("unmasked", "masked-after"):
+            raise ValueError(f"adapter {self.way} and preserve_zeros: false exclude each other")
         key = "precision" if "precision" in facts["KEYS"] else "quantization"
         if "double_quant" in self.model_fields_set and getattr(self, key) != "nf4":
             raise ValueError(

@@ -109,7 +109,7 @@ class Part(Profile):
     dataset: str
     split: str
     weight: Rate | None = None
-    cap: Positive | None = None
+    max_rows: Positive | None = None
     prompt: Annotated[str, Field(min_length=1)]
     response: Annotated[str, Field(min_length=1)]
 
@@ -120,7 +120,7 @@ class Mixture(Profile):
     parts: Annotated[dict[Name, Part], Field(min_length=1)]
     rows: Positive | None = None
     leaks: Literal["drop", "refuse"] = "drop"
-    against: list[str] = []
+    disjoint_from: list[str] = []
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Mixture:

@@ -16,7 +16,7 @@ class Config:
     """A validated config.
 
     Attributes:
-        seed, threads, device, dtype, compute_dtype, memory, training, retention: the keys beside
+        seed, threads, device, dtype, compute_dtype, memory, training, keep_weights: the keys beside
             the sections.
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
@@ -29,7 +29,7 @@ class Config:
     compute_dtype: str
     memory: dict[str, Any]
     training: dict[str, Any]
-    retention: str
+    keep_weights: str
     sections: dict[str, dict[str, Any]]
     base: Path
 

@@ -31,7 +31,7 @@ def counts(
     as examples-proportional mixing does (Raffel et al. 2020, section 3.5.2).
 
     Args:
-        available: rows of each part, after its cap.
+        available: rows of each part, after its max_rows.
         weights: of each part; all of them, or none.
         rows: of the mixture; None takes what there is.
 
@@ -53,7 +53,7 @@ def counts(
         raise PrunegridError(
             f"parts have fewer rows than their share of {rows}: {listing}",
             where=where,
-            remedy="lower the mixture's rows or the part's weight, or raise its cap",
+            remedy="lower the mixture's rows or the part's weight, or raise its max_rows",
         )
     return wanted
 

@@ -29,7 +29,7 @@ class Context:
     """What a strategy works with: the attested parent, its masks, the examples, the loop.
 
     Attributes:
-        masks: what the strategy is to keep, True = kept; {} where sparsity is free.
+        masks: what the strategy is to keep, True = kept; {} where zeros may fill.
         pruned: the parent's masks, kept or not.
         extent: what counts as prunable.
         holds: whether what adapted linears multiply by is held in memory while they are trained.

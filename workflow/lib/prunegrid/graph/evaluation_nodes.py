@@ -107,7 +107,7 @@ class Measures:
     def classification(self, name: str, weights: Node) -> Node:
         """Return the node that tunes a head on weights, and asks it."""
         profile = self.config.profile("evaluations", name)
-        data = self.graph.part(profile.dataset, profile.learn, profile.split)
+        data = self.graph.part(profile.dataset, profile.train_split, profile.split)
         settings = self.slices.classification(name)
         return self._node("classification", name, weights, settings, data=data)
 

@@ -90,16 +90,20 @@ class Slices:
         """
         profile = self.config.profile("datasets", name)
         mixture = profile.mixture
-        settings: dict[str, Any] = {"parts": {}, "against": [], "splits": dict(profile.splits)}
+        settings: dict[str, Any] = {
+            "parts": {},
+            "disjoint_from": [],
+            "splits": dict(profile.splits),
+        }
         settings |= {"rows": mixture.rows, "leaks": mixture.leaks, "seed": self.config.seed}
         members = {}
         for label, part in mixture.parts.items():
             body = part.model_dump(exclude={"dataset"})
             settings["parts"][label] = body | self._known_by(part.dataset)
             members[f"parts.{label}"] = (part.dataset, part.split)
-        for dataset, split in mixtures.evaluated_splits(self.config, mixture.against):
-            members[f"against.{len(settings['against'])}"] = (dataset, split)
-            settings["against"].append({"split": split, **self._known_by(dataset)})
+        for dataset, split in mixtures.evaluated_splits(self.config, mixture.disjoint_from):
+            members[f"disjoint_from.{len(settings['disjoint_from'])}"] = (dataset, split)
+            settings["disjoint_from"].append({"split": split, **self._known_by(dataset)})
         return settings, members
 
     def _known_by(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ ARTIFACTS = Path("results/artifacts")
 # Stages whose artifacts are weights.
 WEIGHTS_MADE = ("prune", "finetune", "transform")
 WEIGHTS = ("model", *WEIGHTS_MADE)
-# Stages whose large files go once no step of a run reads them (`retention`).
+# Stages whose large files go once no step of a run reads them (`keep_weights`).
 DROPPABLE = (*WEIGHTS_MADE, "hessians")
 
 

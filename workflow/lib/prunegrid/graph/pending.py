@@ -69,7 +69,7 @@ def retired(graph: Graph, studies: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _unread(graph: Graph, nodes: Iterable[Node], studies: Iterable[str]) -> list[dict[str, Any]]:
-    if graph.config.retention != "needed":
+    if graph.config.keep_weights != "until_used":
         return []
     known = readers(graph, studies)
     return [

@@ -2,8 +2,8 @@
 
 A mask is what was pruned: the places that are zero in a model with a pattern. A step promises to
 keep `all` of them (in base and adapter together), those of the `base` alone (a plain adapter beside
-it fills them), or `none` (`sparsity: free`, a control). What it promised is checked on the weights
-read back from its files, and what it filled is counted and recorded either way.
+it fills them), or `none` (`preserve_zeros: false`, a control). What it promised is checked on the
+weights read back from its files, and what it filled is counted and recorded either way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def keep_masks(
 
 def promised(settings: Mapping[str, Any]) -> str:
     """Return which zeros a step's settings promise to keep: "all", "base" or "none"."""
-    if settings.get("sparsity") == "free":
+    if settings.get("preserve_zeros") is False:
         return "none"
     return "base" if settings.get("adapter") == "unmasked" else "all"
 

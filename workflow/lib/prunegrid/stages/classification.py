@@ -58,7 +58,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {labels, summary, head_sha256, train, items_sha256, …, weights}.
 
     Args:
-        settings: learn, learn_rows, split, rows, items, max_tokens, epochs, batch_size,
+        settings: train_split, train_rows, split, rows, items, max_tokens, epochs, batch_size,
             learning_rate, metrics, seed.
         parents: {"weights": a weights artifact of an encoder, "data": rows}.
         out: folder of the new artifact.
@@ -69,7 +69,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             model that has no such head.
     """
     data, templates = parents["data"], settings["items"]
-    learned = read_items(data, settings["learn"], settings["learn_rows"], templates, job.where)
+    learned = read_items(
+        data, settings["train_split"], settings["train_rows"], templates, job.where
+    )
     asked = read_items(data, settings["split"], settings["rows"], templates, job.where)
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)

@@ -1,6 +1,6 @@
 """Stage `mixture`: rows of several data sets as prompts and responses, in one seeded order.
 
-Parents: `parts.<name>` (artifacts of `rows` or `data`), `against.<number>` (what is evaluated).
+Parents: `parts.<name>` (artifacts of `rows` or `data`), `disjoint_from.<number>` (evaluated).
 Out: `<split>.parquet` of id, document (the whole prompt), summary (the response), task (the part).
 Fine-tuning reads them as it reads any data set.
 """
@@ -37,8 +37,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {parts: {name: rows, leaked, taken, share}, evaluated, splits, …}.
 
     Args:
-        settings: parts {name: split, weight, cap, prompt, response, of, id, text}, rows, leaks
-            ("drop" or "refuse"), against [{split, of, id, text}], splits {name: slice of
+        settings: parts {name: split, weight, max_rows, prompt, response, of, id, text}, rows, leaks
+            ("drop" or "refuse"), disjoint_from [{split, of, id, text}], splits {name: slice of
             "all"}, seed.
         parents: see above.
         out: an empty folder.
@@ -50,15 +50,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     known = Known()
     evaluated = [
-        known.add(_read(parents[f"against.{number}"], entry["split"]), entry, job.where)
-        for number, entry in enumerate(settings["against"])
+        known.add(_read(parents[f"disjoint_from.{number}"], entry["split"]), entry, job.where)
+        for number, entry in enumerate(settings["disjoint_from"])
     ]
     pools, facts = {}, {}
     for name, part in settings["parts"].items():
         folder = parents[f"parts.{name}"]
         pools[name], facts[name] = _pool(folder, name, part, known, settings["leaks"], job)
     sizes = {
-        name: min(len(pool), settings["parts"][name]["cap"] or len(pool))
+        name: min(len(pool), settings["parts"][name]["max_rows"] or len(pool))
         for name, pool in pools.items()
     }
     weights = {name: part["weight"] for name, part in settings["parts"].items()}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
-KEYS = ("sparsity",)
+KEYS = ("preserve_zeros",)
 MEMORY = 16
 COPY = 4
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
-KEYS = ("sparsity", "adapter", "rank", "alpha", "dropout", "targets")
+KEYS = ("preserve_zeros", "adapter", "rank", "alpha", "dropout", "targets")
 ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
 PLAIN = {"adapter": ("merged", "masked-after")}
 MEMORY = 12

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
-# fmt: off
 KEYS = (
-    "sparsity", "adapter", "rank", "alpha", "dropout", "targets", "quantization", "double_quant",
+    "preserve_zeros",
+    "adapter",
+    "rank",
+    "alpha",
+    "dropout",
+    "targets",
+    "quantization",
+    "double_quant",
 )
-# fmt: on
 ADAPTERS = ("unmerged", "merged", "unmasked", "masked-after")
 PLAIN = {"adapter": ()}
 MEMORY = 10
