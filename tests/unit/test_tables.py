@@ -233,17 +233,18 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "told", "row"),
     [
-        (None, "was not made"),
-        ({"state": "failed", "reason": "the disk is full"}, "the disk is full"),
-        ({"state": "running", "pid": 7, "host": "node17"}, "its job on node17 has not said why"),
+        (None, "was not made", "missing"),
+        ({"state": "failed", "reason": "the disk is full"}, "the disk is full", "failed"),
+        ({"state": "running", "pid": 7, "host": "there"}, "its job on there has not", "failed"),
     ],
 )
-def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told):
+def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told, row):
     status = tmp_path / "status.json"
     if state:
         file_io.write_json(status, state)
     ref = {"path": str(tmp_path / "none"), "key": "1" * 16, "label": "l", "status": str(status)}
-    with pytest.raises(PrunegridError, match=told):
+    with pytest.raises(PrunegridError, match=told) as caught:
         rows.open_leaves({"ancestors": []}, {"efficiency:": ref})
+    assert rows.status_of(caught.value)["status"] == row

@@ -43,7 +43,7 @@ def lines(study: str, results: Path) -> list[str]:
     tall_path = results / f"{study}.long.parquet"
     tall = pandas.read_parquet(tall_path) if tall_path.is_file() else None
     text = [] if tall is None else [*_aligned(_rows(wide, tall)), "", *_verdicts(study, results)]
-    text += [f"{len(wide)} cells, {sum(wide['status'] != 'ok')} failed"] if "status" in wide else []
+    text += [_counts(wide["status"])] if "status" in wide else []
     for suffix, what in FILES.items():
         place = results / f"{study}.{suffix}"
         text += [f"  {place}  ({what})"] if place.is_file() else []
@@ -57,6 +57,13 @@ def telling(tall: pandas.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*ranked, *pairs]))[:SHOWN]
 
 
+def _counts(status: pandas.Series) -> str:
+    """Return how many cells there are, and how many of them failed or are missing."""
+    missing = int((status == "missing").sum())
+    text = f"{len(status)} cells, {int((status == 'failed').sum())} failed"
+    return text + (f", {missing} not reached" if missing else "")
+
+
 def _rows(wide: pandas.DataFrame, tall: pandas.DataFrame) -> list[list[str]]:
     """Return a header and a row a cell, as texts."""
     pairs = telling(tall)
@@ -66,7 +73,7 @@ def _rows(wide: pandas.DataFrame, tall: pandas.DataFrame) -> list[list[str]]:
     for _, row in wide.iterrows():
         cells = [str(row[name]) for name in (*several, "prune", "finetune")]
         if row["status"] != "ok":
-            rows.append([*cells, "failed", "", *[""] * len(pairs)])
+            rows.append([*cells, row["status"], "", *[""] * len(pairs)])
             continue
         cells += [number(row["sparsity_effective"], ".1%"), str(row["weight_precision"])]
         rows.append([*cells, *(_score(row, tall, *pair) for pair in pairs)])

@@ -24,7 +24,7 @@ from prunegrid.tables import census_figures
 from prunegrid.tables.census_figures import CELL, cell_name
 from prunegrid.tables.files import place, sweep, write_parquet
 from prunegrid.tables.schema import Column
-from prunegrid.tables.table_rows import open_leaves
+from prunegrid.tables.table_rows import open_leaves, status_of
 
 log = logging.getLogger("prunegrid")
 
@@ -37,7 +37,7 @@ COLUMNS = (
     Column("finetune", "string", "name of the fine-tune profile(s), joined by +; none"),
     Column("dataset", "string", "data set that it was tuned on; null without"),
     Column("seed", "Int64", "seed that reached a step of the cell; null where none draws"),
-    Column("status", "string", "ok, or failed (one row, without counts)"),
+    Column("status", "string", "ok, failed or missing (one row, without counts)"),
     Column("reason", "string", "why it failed; null where it did not"),
     Column("weights_sha256", "string", "digest of every tensor that was read for the counts"),
     Column("artifact", "string", "folder of these weights"),
@@ -82,7 +82,7 @@ def cell_rows(plan: Mapping[str, Any], cell: dict[str, Any]) -> list[dict]:
         if manifest["parents"]["weights"]["key"] != weights["key"]:
             raise AttestationError("counted another artifact", where=ref["path"])
     except PrunegridError as error:
-        return [base | {"status": "failed", "reason": str(error)}]
+        return [base | status_of(error)]
     tensors = pandas.read_parquet(Path(ref["path"], "tensors.parquet"))
     return group_rows(plan, base, weights["path"], manifest["record"]["weights"], tensors)
 

@@ -76,7 +76,9 @@ def render_markdown(
     failed = wide[wide["status"] != "ok"]
     if len(failed):
         lines = [f"- {_name(row)}: {row['reason']}" for _, row in failed.iterrows()]
-        parts += [f"{len(failed)} of {len(wide)} cells failed:", "\n".join(lines)]
+        count = int((failed["status"] == "failed").sum())
+        told = f"{count} of {len(wide)} cells failed, {len(failed) - count} are missing:"
+        parts += [told.replace(", 0 are missing", ""), "\n".join(lines)]
     parts += [f"Not in the table: {note}" for note in notes]
     parts += [f"Look again: {doubt}." for doubt in doubts]
     parts.append(_caption(wide, tall))

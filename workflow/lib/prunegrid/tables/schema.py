@@ -54,7 +54,7 @@ KEYS = (
     Column("seed", "Int64", "seed that reached a step of the cell; null where none draws"),
 )
 FACTS = (
-    Column("status", "string", "ok, or failed"),
+    Column("status", "string", "ok, failed, or missing: not reached yet"),
     Column("reason", "string", "why it failed; null where it did not"),
     Column("weights_sha256", "string", "digest of every tensor that generation used"),
     Column("artifact", "string", "folder of the evaluated weights"),

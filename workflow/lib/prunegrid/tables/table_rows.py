@@ -35,8 +35,17 @@ WEIGHT_FACTS = (
 )
 
 
+class NotMade(PrunegridError):
+    """A step of a cell was not reached: the run was interrupted, or goes on."""
+
+
+def status_of(error: PrunegridError) -> dict[str, str]:
+    """Return the status and the reason of a cell that has no scores."""
+    return {"status": "missing" if isinstance(error, NotMade) else "failed", "reason": str(error)}
+
+
 def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[dict]]:
-    """Return the row of one cell and its long rows; a failed cell's row has its reason."""
+    """Return the row of one cell and its long rows; a cell without scores has the reason."""
     base = {column.name: None for column in COLUMNS}
     base |= {"study": plan["study"], **cell["columns"]}
     try:
@@ -44,7 +53,7 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
         row = base | _measured(cell, manifests)
         long = _scores(plan, cell, manifests, row)
     except PrunegridError as error:
-        return base | {"status": "failed", "reason": str(error)}, []
+        return base | status_of(error), []
     for split in cell["texts"]:
         row[f"{split}_n"] = manifests[f"predictions:{split}"]["record"]["rows"]
     for entry in long:
@@ -80,7 +89,7 @@ def _open(ref: dict[str, str]) -> dict:
                 where=ref["label"],
                 remedy="it runs still, or was killed (memory, a time limit, a cancel): see its log",
             )
-        raise PrunegridError("was not made", where=ref["label"])
+        raise NotMade("was not made", where=ref["label"])
     return read_manifest(Path(ref["path"]), ref["key"])
 
 
