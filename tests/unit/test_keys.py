@@ -205,7 +205,7 @@ def test_what_modules_do_on_import_is_known():
     }
     started = {"__main__.py", "common/machine.py", "evaluation/peak_memory.py"}
     started.add("finetuning/processes.py")
-    assert doing == started | {"config/profiles.py", "data/sources/hub.py"}
+    assert doing == started | {"data/sources/hub.py"}
 
 
 def test_every_reference_to_the_library_is_found():

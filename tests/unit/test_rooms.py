@@ -44,6 +44,7 @@ SHARED = {
         "sources",
         "speed",
     ),
+    *("texts", "classification", "translation"),
     *("speed", "tasks", "magnitude", "none", "random", "sparsegpt", "wanda"),
 }
 

@@ -9,7 +9,7 @@ from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.common.perplexity_names import metric_name
-from prunegrid.config import benchmarks, profiles, selectors
+from prunegrid.config import profiles, selectors
 from prunegrid.config.cells import Cell
 from prunegrid.config.fault import Fault
 
@@ -103,7 +103,7 @@ def _measure(
         return
     if None in named.values():
         return
-    tasks = {t: m for n, p in named.items() for t, m in benchmarks.measures(config, n, p).items()}
+    tasks = {t: m for n, p in named.items() for t, m in p.measures(config, n).items()}
     if contrast.split in tasks:
         if contrast.metric not in tasks[contrast.split]:
             known = nearest(contrast.metric or "", tasks[contrast.split])

@@ -14,7 +14,7 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import profiles
 from prunegrid.config.arms import chains_of
 from prunegrid.config.cells import Cell, Chain, Step
-from prunegrid.config.families import fits
+from prunegrid.config.evaluations import fits
 from prunegrid.config.fault import Fault, GridError
 from prunegrid.config.sparsity_schedule import Iterate
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prunegrid.common.errors import nearest
 from prunegrid.config.fault import Fault
 from prunegrid.config.sources import parse_source
-from prunegrid.config.tasks import Mixture, Tasks
+from prunegrid.config.tasks import Mixture
 
 if TYPE_CHECKING:
     from prunegrid.config.validated import Config
@@ -27,15 +27,9 @@ def id_column(dataset: Any) -> str | list[str] | None:
 
 def evaluated_splits(config: Config, names: list[str]) -> list[tuple[str, str]]:
     """Return each (data set, split) once that evaluations with data of their own score on."""
-    found = []
-    for name in names:
-        evaluation = config.sections["evaluations"].get(name)
-        if isinstance(evaluation, Tasks):
-            tasks = (config.sections["tasks"].get(task) for task in evaluation.tasks)
-            found += [(task.dataset, task.split) for task in tasks if task is not None]
-        elif getattr(evaluation, "kind", "texts") != "texts":
-            found.append((evaluation.dataset, evaluation.split))
-    return list(dict.fromkeys(found))
+    known = (config.sections["evaluations"].get(name) for name in names)
+    own = [e for e in known if e is not None and not e.columns_of()]
+    return list(dict.fromkeys(place for e in own for place in e.scored(config, "")))
 
 
 def faults(config: Config, mixture: Mixture, raw: Mapping[str, Any]) -> Iterator[Fault]:
@@ -63,10 +57,9 @@ def faults(config: Config, mixture: Mixture, raw: Mapping[str, Any]) -> Iterator
             yield Fault(
                 ("disjoint_from",), f"names '{name}', which is not in `evaluations`; {known}"
             )
-        elif getattr(evaluation, "kind", None) == "texts":
-            yield Fault(
-                ("disjoint_from",), f"names '{name}', of kind texts, which no data set is of"
-            )
+        elif evaluation is not None and evaluation.columns_of():
+            text = f"names '{name}', of kind {evaluation.kind}, which no data set is of"
+            yield Fault(("disjoint_from",), text)
     for name, _ in evaluated_splits(config, mixture.disjoint_from):
         dataset = config.sections["datasets"].get(name)
         if dataset is not None and text_columns(dataset) is None:
@@ -102,11 +95,8 @@ def tuned_on(config: Config, dataset: str, evaluations: list[str]) -> list[str]:
     learned = [_origin(config, name) for name in parts]
     found = []
     for name in evaluations:
-        evaluation = config.sections["evaluations"][name]
-        tasks = {t: config.sections["tasks"][t].dataset for t in getattr(evaluation, "tasks", [])}
-        if evaluation.kind == "classification":
-            tasks = {name: evaluation.dataset}
-        for task, own in tasks.items():
+        asked = config.sections["evaluations"][name].tasks_of(config, name)
+        for task, own in asked.items():
             if any(_origin(config, own) & origin for origin in learned):
                 found.append(task)
     return list(dict.fromkeys(found))

@@ -6,17 +6,19 @@ checked in `prunegrid.config.load`.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from prunegrid.config.census import Census
-from prunegrid.config.families import Classification, Translation
+from prunegrid.config.evaluations import kinds
 from prunegrid.config.known_values import Expected, Published
 from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
-from prunegrid.config.tasks import Mixture, Task, Tasks
+from prunegrid.config.tasks import Mixture, Task
 
 
 class Model(Profile):
@@ -130,47 +132,6 @@ class Metric(Profile):
     model: str | None = None
 
 
-class Texts(Profile):
-    """An evaluation of texts: predictions of summaries, scored."""
-
-    kind: Literal["texts"]
-    splits: Annotated[list[str], Field(min_length=1)]
-    rows: Positive | None = None
-    generation: str
-    metrics: Annotated[list[str], Field(min_length=1)]
-    baselines: dict[str, Baseline] = {}
-
-
-class Baseline(Profile):
-    """A text without a model, scored beside the cells; keys beyond these are its method's."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    method: str
-
-
-class Perplexity(Profile):
-    """An evaluation of a model: perplexity of windows of a text."""
-
-    kind: Literal["perplexity"]
-    dataset: str
-    split: str
-    protocol: Literal["nonoverlap", "stride", "words"] = "nonoverlap"
-    window: Annotated[int, Field(ge=2)] = 2048
-    stride: Positive | None = None
-    max_windows: Positive | None = None
-    special_tokens: bool = False
-    cache_dequantized: bool = False
-
-    @model_validator(mode="after")
-    def _stride_fits(self) -> Perplexity:
-        if (self.protocol == "stride") != (self.stride is not None):
-            raise ValueError("`stride` belongs to protocol: stride, and only to it")
-        if self.protocol == "words" and self.special_tokens:
-            raise ValueError("protocol words begins every document by itself; remove it")
-        return self
-
-
 class Efficiency(Profile):
     """How time and memory are measured, and whether sizes on disk are."""
 
@@ -244,16 +205,10 @@ def _kind_of_study(body: Any) -> str:
 
 # The profiles of sections that hold several kinds, by the tag that pydantic's errors begin with.
 TAGGED = {
-    "texts": Texts,
-    "perplexity": Perplexity,
-    "tasks": Tasks,
-    "classification": Classification,
-    "translation": Translation,
+    **kinds(),
     "evaluations": Study,
     "census": Census,
 }
-
-Texts.model_rebuild()
 
 SECTIONS: dict[str, Any] = {
     "models": Model,
@@ -265,7 +220,7 @@ SECTIONS: dict[str, Any] = {
     "metrics": Metric,
     "tasks": Task,
     "evaluations": Annotated[
-        Texts | Perplexity | Tasks | Classification | Translation, Field(discriminator="kind")
+        functools.reduce(operator.or_, kinds().values()), Field(discriminator="kind")
     ],
     "efficiency": Efficiency,
     "studies": Annotated[

@@ -211,34 +211,12 @@ class _Check:
         self.found(("tasks", name), benchmarks.task_faults(self.config, task))
 
     def evaluation(self, name: str, evaluation: Any) -> None:
-        if isinstance(evaluation, profiles.Perplexity):
-            self.split("evaluations", name, evaluation.dataset, "split", evaluation.split)
-            return
-        if isinstance(evaluation, profiles.Tasks):
-            for task in evaluation.tasks:
-                self.name(("evaluations", name, "tasks"), "tasks", task)
-            faults = benchmarks.evaluation_faults(self.config, evaluation)
-            self.found(("evaluations", name), faults)
-            return
         keys = ("evaluations", name)
-        if isinstance(evaluation, (profiles.Classification, profiles.Translation)):
-            self.name((*keys, "dataset"), "datasets", evaluation.dataset)
-            self.found(keys, evaluation_checks.data_faults(self.config, evaluation))
-        if isinstance(evaluation, profiles.Classification):
-            return
-        self.name((*keys, "generation"), "generation", evaluation.generation)
-        for metric in evaluation.metrics:
-            self.name((*keys, "metrics"), "metrics", metric)
-        for label, baseline in getattr(evaluation, "baselines", {}).items():
-            try:
-                facts = plugins.baseline_facts(baseline.method)
-            except PrunegridError as error:
-                self.add((*keys, "baselines", label), f"{error.what}; {error.remedy}")
-                continue
-            for key in baseline.model_extra or {}:
-                if key not in facts["SETTINGS"]:
-                    hint = nearest(key, facts["SETTINGS"])
-                    self.add((*keys, "baselines", label, key), f"is not its setting; {hint}")
+        for key, section in evaluation.REFERS.items():
+            named = getattr(evaluation, key)
+            for one in named if isinstance(named, list) else [named]:
+                self.name((*keys, key), section, one)
+        self.found(keys, evaluation.faults(self.config))
 
     def study(self, name: str, study: profiles.Study) -> None:
         keys = ("studies", name)
@@ -310,11 +288,12 @@ class _Check:
         seen: dict[str, str] = {}
         for name in dict.fromkeys(study.evaluations):
             profile = self.config.sections["evaluations"].get(name)
-            own = isinstance(profile, (profiles.Perplexity, profiles.Translation))
-            if own and seen.setdefault(name, name) != name:
+            if profile is None:
+                continue
+            if profile.OWN_SPLITS and seen.setdefault(name, name) != name:
                 self.add((*keys, "evaluations"), f"{name} has the name of a split; rename it")
-            measured = benchmarks.measures(self.config, name, profile)
-            for split in [*getattr(profile, "splits", []), *measured]:
+            measured = profile.measures(self.config, name)
+            for split in [*profile.columns_of(), *measured]:
                 if seen.setdefault(split, name) != name:
                     kind = "task" if split in measured else "split"
                     fault = f"both {seen[split]} and {name} are of the {kind} '{split}'"

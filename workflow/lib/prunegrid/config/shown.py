@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.perplexity_names import metric_name
-from prunegrid.config import benchmarks, contrasts, profiles
+from prunegrid.config import contrasts, profiles
 from prunegrid.config.fault import Fault
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _measured(config: Config, name: str, evaluation: Any) -> dict[str, list[str]
     if evaluation.kind == "perplexity":
         return {name: [metric_name(evaluation.protocol, evaluation.window, evaluation.stride)]}
     if evaluation.kind not in ("texts", "translation"):
-        return benchmarks.measures(config, name, evaluation)
+        return evaluation.measures(config, name)
     try:
         undeclared = any(
             plugins.metric_columns(metric, profile.module, config.base) == {}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import nearest
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.cells import Cell
-from prunegrid.config.families import fits
+from prunegrid.config.evaluations import fits
 from prunegrid.config.fault import Fault
-from prunegrid.config.sources import overlap, parse_source
+from prunegrid.config.row_overlap import shared
 
 if TYPE_CHECKING:
     from prunegrid.config.validated import Config
@@ -66,7 +65,8 @@ def _unscored(
 ) -> Iterator[Fault]:
     """Yield the faults of evaluations of texts on one data set."""
     for label in dict.fromkeys(study.evaluations):
-        splits = getattr(config.sections["evaluations"].get(label), "splits", [])
+        evaluation = config.sections["evaluations"].get(label)
+        splits = [] if evaluation is None else evaluation.columns_of()
         keys = (f"evaluations ({label})",)
         if splits and profile.kind != "summaries":
             text = f"wants summaries, and '{dataset}' is of kind {profile.kind}, which has none; "
@@ -174,40 +174,4 @@ def _apart(place: tuple[str, str], other: tuple[str, str]) -> str:
 def _evaluated(config: Config, label: str, dataset: str) -> list[tuple[str, str]]:
     """Return (data set, split) of all that an evaluation of a data set's cells scores on."""
     evaluation = config.sections["evaluations"].get(label)
-    if getattr(evaluation, "kind", "texts") != "texts":
-        return mixtures.evaluated_splits(config, [label])
-    return [(dataset, split) for split in getattr(evaluation, "splits", [])]
-
-
-def shared(config: Config, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two splits, each (data set, split), are known to share rows of one source."""
-    found = [_rows(config, *split) for split in (one, other)]
-    if None in found:
-        return False
-    (origin, part), (other_origin, other_part) = found
-    return origin == other_origin and overlap(f"rows{part}", f"rows{other_part}")
-
-
-def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
-    """Return where a split's rows come from, whatever its profile is called, and their slice.
-
-    None where there is no such split.
-    """
-    profile = config.sections["datasets"].get(dataset)
-    expression = getattr(profile, "splits", {}).get(split)
-    if expression is None:
-        return None
-    name, bracket, part = expression.partition("[")
-    if profile.mixture is not None:
-        return ("mixture", dataset), bracket + part
-    files = profile.files
-    file = files.get(name) if isinstance(files, Mapping) else files
-    try:
-        source = parse_source(profile.source, config.base)
-    except ValueError:  # told already
-        return None
-    if source["kind"] == "local":
-        path = Path(source["path"])
-        folder = path if path.is_dir() else path.parent
-        return (str((folder / file).resolve() if file else path),), bracket + part
-    return (*source.values(), profile.subset, file or name), bracket + part
+    return [] if evaluation is None else evaluation.scored(config, dataset)

@@ -86,23 +86,6 @@ def _require_own_metrics(listed: Any) -> None:
             )
 
 
-class MeanOf(Profile):
-    """The mean of one metric over tasks, each with the same weight."""
-
-    tasks: Annotated[list[str], Field(min_length=2)]
-    metric: str = "acc"
-
-
-class Tasks(Profile):
-    """An evaluation of a model: tasks of lm-evaluation-harness."""
-
-    kind: Literal["tasks"]
-    tasks: Annotated[list[str], Field(min_length=1)]
-    means: dict[Name, MeanOf] = {}
-    batch_size: Positive = 8
-    cache_dequantized: bool = False
-
-
 class Part(Profile):
     """One data set of a mixture: which rows, how many of them, and what is made of one."""
 

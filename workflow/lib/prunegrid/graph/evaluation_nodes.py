@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from prunegrid.config.cells import Cell
-from prunegrid.config.families import fits
+from prunegrid.config.evaluations import fits
+from prunegrid.config.evaluations.kind import PERPLEXITIES, TASKS, TEXTS, Asked
 from prunegrid.config.selectors import is_timed
 from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import Node
@@ -39,34 +40,18 @@ class Measures:
         An evaluation that does not fit the family of the cell's model is left out.
         """
         study = self.config.profile("studies", study_name)
-        texts, perplexities, tasks = {}, {}, {}
+        found: dict[str, dict[str, Any]] = {TEXTS: {}, PERPLEXITIES: {}, TASKS: {}}
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
-            if not fits(evaluation, self.config.profile("models", cell.model).task):
-                continue
-            if evaluation.kind == "classification":
-                tasks[name] = Part(self.classification(name, weights))
-            elif evaluation.kind == "tasks":
-                node = self.tasks(name, weights)
-                places = enumerate(node.settings["tasks"])
-                parts = [f"{place}-{asked['task']}" for place, asked in places]
-                tasks |= {t: Part(node, p) for t, p in zip(evaluation.tasks, parts, strict=True)}
-            elif evaluation.kind == "perplexity":
-                perplexities[name] = self.perplexity(name, weights)
-            elif evaluation.kind == "translation":
-                texts[name] = self.translation(name, cell.seed, weights)
-            else:
-                texts |= {
-                    split: self.text(name, cell, split, weights) for split in evaluation.splits
-                }
+            if fits(evaluation, self.config.profile("models", cell.model).task):
+                for asked in evaluation.asks(self.config, name, cell):
+                    found[asked.form] |= self._asked(asked, weights)
         efficiency = None
         if study.efficiency and is_timed(study, cell):
             efficiency = self.efficiency(study.efficiency, weights)
         census = self.census(study_name, weights) if study.kind == "census" else None
         return {
-            "texts": texts,
-            "perplexities": perplexities,
-            "tasks": tasks,
+            **found,
             "efficiency": efficiency,
             "census": census,
         }
@@ -75,41 +60,15 @@ class Measures:
         label = f"{weights.label.removeprefix('model ')} > {does}"
         return self.graph.node(stage, label, settings, {"weights": weights, **parents})
 
-    def text(self, name: str, cell: Cell, split: str, weights: Node) -> tuple[Node, Node]:
-        """Return the nodes that let weights write for a split of the cell's data, and score it."""
-        settings = self.slices.predictions(name, cell.dataset, split, cell.seed)
-        data = self.graph.data(cell.dataset)
-        made = self._node("predictions", f"generate {split}", weights, settings, data=data)
-        return made, self.scores(name, made, cell.dataset, split)
-
-    def translation(self, name: str, seed: int | None, weights: Node) -> tuple[Node, Node]:
-        """Return the nodes that let weights translate a split, and score it."""
-        evaluation = self.config.profile("evaluations", name)
-        data = self.graph.data(evaluation.dataset)
-        settings = self.slices.translation(name, seed)
-        made = self._node("translations", f"generate {name}", weights, settings, data=data)
-        return made, self.scores(name, made, evaluation.dataset, evaluation.split)
-
-    def perplexity(self, name: str, weights: Node) -> Node:
-        """Return the node that lets weights read a text."""
-        data = self.graph.data(self.config.profile("evaluations", name).dataset)
-        return self._node("perplexity", name, weights, self.slices.perplexity(name), data=data)
-
-    def tasks(self, name: str, weights: Node) -> Node:
-        """Return the node that asks weights all benchmarks of an evaluation."""
-        data = {}
-        for place, task in enumerate(self.config.profile("evaluations", name).tasks):
-            profile = self.config.profile("tasks", task)
-            splits = filter(None, (profile.split, profile.shots_from))
-            data[f"data.{place}"] = self.graph.part(profile.dataset, *splits)
-        return self._node("tasks", name, weights, self.slices.tasks(name), **data)
-
-    def classification(self, name: str, weights: Node) -> Node:
-        """Return the node that tunes a head on weights, and asks it."""
-        profile = self.config.profile("evaluations", name)
-        data = self.graph.part(profile.dataset, profile.train_split, profile.split)
-        settings = self.slices.classification(name)
-        return self._node("classification", name, weights, settings, data=data)
+    def _asked(self, asked: Asked, weights: Node) -> dict[str, Any]:
+        """Return {name in the table: what it is read from} of one artifact that is asked for."""
+        data = {role: self.graph.part(name, *splits) for role, (name, splits) in asked.data.items()}
+        node = self._node(asked.stage, asked.does, weights, dict(asked.settings), **data)
+        if asked.scored is not None:
+            return dict.fromkeys(asked.names, (node, self.scores(*asked.scored, node)))
+        if asked.form == TASKS:
+            return {name: Part(node, folder) for name, folder in asked.names.items()}
+        return dict.fromkeys(asked.names, node)
 
     def efficiency(self, name: str, weights: Node) -> Node:
         """Return the node that times weights, beside the untouched model where they are others."""
@@ -128,12 +87,12 @@ class Measures:
         label = f"{dataset} {baseline} > generate {split}"
         parents = {"data": self.graph.data(dataset)}
         made = self.graph.node("baseline", label, settings, parents, roots)
-        return made, self.scores(name, made, dataset, split)
+        metrics = self.config.profile("evaluations", name).metrics
+        return made, self.scores(metrics, dataset, split, made)
 
-    def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
-        """Return the node that scores predictions by the metrics of an evaluation."""
-        evaluation = self.config.profile("evaluations", evaluation_name)
-        settings, models, roots, packages = self.slices.scores(evaluation.metrics, dataset, split)
+    def scores(self, metrics: list[str], dataset: str, split: str, predictions: Node) -> Node:
+        """Return the node that scores predictions of a split by metrics."""
+        settings, models, roots, packages = self.slices.scores(metrics, dataset, split)
         parents = {"predictions": predictions}
         parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
         parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}

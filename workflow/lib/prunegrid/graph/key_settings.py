@@ -15,6 +15,7 @@ from prunegrid.artifacts.keys import digest
 from prunegrid.common import plugins
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
+from prunegrid.config.prompt_settings import prompt_of, seed_of, template_of
 from prunegrid.config.sources import format_of, parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.config.validated import Config
@@ -119,33 +120,17 @@ class Slices:
             "text": mixtures.text_columns(profile),
         }
 
-    def prompt(self, dataset: str) -> dict[str, Any]:
-        """Return how a data set's documents become prompts; those of a mixture are whole ones."""
-        profile = self.config.profile("datasets", dataset)
-        return {
-            "template": profile.prompt if profile.mixture is None else "{document}",
-            "chat": profile.chat,
-            "end": profile.end,
-            "max_words": profile.max_words,
-            "max_tokens": profile.max_tokens,
-        }
-
-    def _template(self, dataset: str) -> dict[str, Any]:
-        """Return what of `prompt` is read where no causal model is asked."""
-        prompt = self.prompt(dataset)
-        return {key: prompt[key] for key in ("template", "max_words")}
-
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
-        return {**profile.model_dump(exclude={"dataset"}), "seed": self._seed(seed)}
+        return {**profile.model_dump(exclude={"dataset"}), "seed": seed_of(self.config, seed)}
 
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""
         facts = plugins.facts_for(profile.method, profile.pattern)
         if profile.pattern == "structured":
             settings = {**facts["SETTINGS"], **structured_settings(profile)}
-            return settings | ({"seed": self._seed(seed)} if facts["DRAWS"] else {})
+            return settings | ({"seed": seed_of(self.config, seed)} if facts["DRAWS"] else {})
         unused = {"calibration", *OF_STRUCTURED}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
         if profile.update:
@@ -154,7 +139,7 @@ class Slices:
         known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
         settings["allocation_settings"] = {**known, **profile.allocation_settings}
         if facts["DRAWS"]:
-            settings["seed"] = self._seed(seed)
+            settings["seed"] = seed_of(self.config, seed)
         return settings
 
     def finetune(
@@ -173,7 +158,7 @@ class Slices:
         return {
             **settings,
             **self._learned(profile, dataset),
-            "seed": self._seed(seed),
+            "seed": seed_of(self.config, seed),
         }
 
     def _learned(self, profile: profiles.Finetune, dataset: str) -> dict[str, Any]:
@@ -181,21 +166,10 @@ class Slices:
         found = self.config.profile("datasets", dataset)
         if found.kind == "text":
             return {"window": profile.window, "column": "text"}
-        return {"prompt": self.prompt(dataset), "max_summary_tokens": found.max_summary_tokens}
-
-    def predictions(self, name: str, dataset: str, split: str, seed: int | None) -> dict[str, Any]:
-        """Return the slice of generation; the seed is in it only where tokens are sampled."""
-        evaluation = self.config.profile("evaluations", name)
-        generation = self.config.profile("generation", evaluation.generation)
-        settings = {
-            "split": split,
-            "rows": evaluation.rows,
-            "prompt": self.prompt(dataset),
-            **generation.model_dump(),
+        return {
+            "prompt": prompt_of(self.config, dataset),
+            "max_summary_tokens": found.max_summary_tokens,
         }
-        if generation.do_sample:
-            settings["seed"] = self._seed(seed)
-        return settings
 
     def baseline(
         self, name: str, baseline: str, dataset: str, split: str
@@ -215,7 +189,7 @@ class Slices:
             "rows": evaluation.rows,
         }
         if "prompt" in facts["READS"]:
-            settings["prompt"] = self._template(dataset)
+            settings["prompt"] = template_of(self.config, dataset)
         if facts["DRAWS"]:
             settings["seed"] = self.config.seed
         return settings, (f"prunegrid.evaluation.baselines.{profile.method}",)
@@ -244,45 +218,9 @@ class Slices:
                 roots.append(path)
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
-            prompt = self.prompt(dataset)
+            prompt = prompt_of(self.config, dataset)
             read["template"] = f"{prompt['template']}\n{prompt['end']}"
         return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
-
-    def perplexity(self, name: str) -> dict[str, Any]:
-        """Return the slice of a perplexity."""
-        profile = self.config.profile("evaluations", name)
-        kind = self.config.profile("datasets", profile.dataset).kind
-        column = "text" if kind == "text" else "document"
-        return {**profile.model_dump(exclude={"kind", "dataset"}), "column": column}
-
-    def tasks(self, name: str) -> dict[str, Any]:
-        """Return the slice of an evaluation by benchmarks: what each asks, in order."""
-        evaluation = self.config.profile("evaluations", name)
-        profiles = {task: self.config.profile("tasks", task) for task in evaluation.tasks}
-        return {
-            "tasks": [
-                {**profile.model_dump(exclude={"dataset"}), "task": profile.task or task}
-                for task, profile in profiles.items()
-            ],
-            "batch_size": evaluation.batch_size,
-            "cache_dequantized": evaluation.cache_dequantized,
-        }
-
-    def classification(self, name: str) -> dict[str, Any]:
-        """Return the slice of a classification; its head and order are drawn from the seed."""
-        profile = self.config.profile("evaluations", name)
-        return {**profile.model_dump(exclude={"kind", "dataset"}), "seed": self.config.seed}
-
-    def translation(self, name: str, seed: int | None) -> dict[str, Any]:
-        """Return the slice of a translation; the seed is in it only where tokens are sampled."""
-        profile = self.config.profile("evaluations", name)
-        generation = self.config.profile("generation", profile.generation)
-        return {
-            **profile.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
-            **generation.model_dump(),
-            "prompt": self._template(profile.dataset),
-            **({"seed": self._seed(seed)} if generation.do_sample else {}),
-        }
 
     def efficiency(self, name: str) -> dict[str, Any]:
         """Return the slice of a timing."""
@@ -291,6 +229,3 @@ class Slices:
     def census(self, name: str) -> dict[str, Any]:
         """Return the slice of a study's census: its edges; how they are shown is the table's."""
         return {"edges": list(self.config.profile("studies", name).edges)}
-
-    def _seed(self, seed: int | None) -> int:
-        return self.config.seed if seed is None else seed

@@ -122,8 +122,11 @@ class NodeMaker:
 
     @functools.cache  # noqa: B019
     def part(self, name: str, *splits: str) -> Node:
-        """Return the node of some splits of a data set; of kind rows, no other is fetched."""
-        if self.config.profile("datasets", name).kind != "rows":
+        """Return the node of some splits of a data set; of kind rows, no other is fetched.
+
+        Without splits it is that of the whole data set.
+        """
+        if not splits or self.config.profile("datasets", name).kind != "rows":
             return self.data(name)
         label = f"data {name} {' '.join(splits)}"
         return self.node("rows", label, self.slices.rows(name, splits), {})

@@ -13,7 +13,7 @@ from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
-from prunegrid.config.families import fits
+from prunegrid.config.evaluations import fits
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 
 TABLE_ENV = Path("envs/table.yaml")

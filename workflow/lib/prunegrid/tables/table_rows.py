@@ -157,7 +157,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     row |= _trained(tuned) | recovered(lead["lineage"])
-    return row | _generated(manifests) | _asked(manifests) | _timed(manifests)
+    return row | _generated(manifests) | _asked(cell, manifests) | _timed(manifests)
 
 
 def adopted(steps: list[dict]) -> str | None:
@@ -235,15 +235,14 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
     }
 
 
-def _asked(manifests: dict[str, dict]) -> dict[str, Any]:
+def _asked(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
     """Return how many prompts of tasks were cut, and digests of all answers and heads.
 
     Without a digest where one was text: models may share it.
     """
     asked = {
-        role: manifest["record"]
-        for role, manifest in sorted(manifests.items())
-        if role.startswith("tasks:")
+        f"tasks:{name}": benchmarks.record_of(ref, manifests[f"tasks:{name}"])
+        for name, ref in sorted(cell["tasks"].items())
     }
     if not asked:
         return {}

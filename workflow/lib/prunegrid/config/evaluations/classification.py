@@ -1,0 +1,83 @@
+"""Classes of texts: a head is tuned on the frozen weights of an encoder, and asked other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from prunegrid.config import row_checks
+from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
+from prunegrid.config.fault import Fault
+from prunegrid.config.profile import Positive, Profile, Rate
+
+if TYPE_CHECKING:
+    from prunegrid.config.cells import Cell
+    from prunegrid.config.validated import Config
+
+Template = Annotated[str, Field(min_length=1)]
+
+
+class Item(Profile):
+    """What is made of a row: a text, or a pair of texts, and its label; Jinja templates."""
+
+    text: Template
+    pair: Template | None = None
+    label: Template
+
+
+class Classification(Evaluation):
+    """An evaluation of an encoder by the classes of a data set's rows."""
+
+    FITS: ClassVar = ("encoder", "masked-lm")
+    REFERS: ClassVar = {"dataset": "datasets"}
+
+    kind: Literal["classification"]
+    dataset: str
+    train_split: str
+    train_rows: Positive | None = None
+    split: str
+    rows: Positive | None = None
+    items: Annotated[list[Item], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=8)] = 128
+    epochs: Positive = 10
+    batch_size: Positive = 32
+    learning_rate: Rate = 1e-3
+    metrics: Annotated[list[Literal["acc", "mcc"]], Field(min_length=1)] = ["acc", "mcc"]
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Classification:
+        if self.train_split == self.split:
+            raise ValueError(
+                f"train_split is '{self.train_split}', which is scored; name another split"
+            )
+        return self
+
+    def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
+        """Yield the one artifact: a tuned head and its answers, drawn from the config's seed."""
+        settings = {**self.model_dump(exclude={"kind", "dataset"}), "seed": config.seed}
+        data = {"data": (self.dataset, (self.train_split, self.split))}
+        yield Asked("classification", name, settings, data, TASKS, {name: ""})
+
+    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
+        """Return its own split."""
+        return [(self.dataset, self.split)]
+
+    def faults(self, config: Config) -> Iterator[Fault]:
+        """Yield what its data set lacks; what is learned is not scored."""
+        yield from row_checks.of_kind(config, self.dataset, "rows", self.kind)
+        yield from row_checks.of_splits(config, self, ("train_split", "split"))
+        seen = ("train_split", self.train_split)
+        yield from row_checks.apart(config, self.dataset, *seen, self.split)
+
+    def measures(self, config: Config, name: str) -> dict[str, list[str]]:
+        """Return its metrics; a classification is a task of its evaluation's name."""
+        return {name: self.metrics}
+
+    def tasks_of(self, config: Config, name: str) -> dict[str, str]:
+        """Return its data set."""
+        return {name: self.dataset}
+
+
+PROFILE = Classification

@@ -1,0 +1,66 @@
+"""Perplexity of windows of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from prunegrid.config import row_checks
+from prunegrid.config.evaluations.kind import PERPLEXITIES, Asked, Evaluation
+from prunegrid.config.fault import Fault
+from prunegrid.config.profile import Positive
+
+if TYPE_CHECKING:
+    from prunegrid.config.cells import Cell
+    from prunegrid.config.validated import Config
+
+
+class Perplexity(Evaluation):
+    """An evaluation of a model: perplexity of windows of a text."""
+
+    FITS: ClassVar = ("causal-lm",)
+    REFERS: ClassVar = {"dataset": "datasets"}
+    OWN_SPLITS: ClassVar = True
+
+    kind: Literal["perplexity"]
+    dataset: str
+    split: str
+    protocol: Literal["nonoverlap", "stride", "words"] = "nonoverlap"
+    window: Annotated[int, Field(ge=2)] = 2048
+    stride: Positive | None = None
+    max_windows: Positive | None = None
+    special_tokens: bool = False
+    cache_dequantized: bool = False
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> Perplexity:
+        if (self.protocol == "stride") != (self.stride is not None):
+            raise ValueError("`stride` belongs to protocol: stride, and only to it")
+        if self.protocol == "words" and self.special_tokens:
+            raise ValueError("protocol words begins every document by itself; remove it")
+        return self
+
+    def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
+        """Yield the one artifact: every window of the split, with its loss."""
+        kind = config.profile("datasets", self.dataset).kind
+        settings = self.model_dump(exclude={"kind", "dataset"})
+        settings["column"] = "text" if kind == "text" else "document"
+        data = {"data": (self.dataset, ())}
+        yield Asked("perplexity", name, settings, data, PERPLEXITIES, {name: ""})
+
+    def faults(self, config: Config) -> Iterator[Fault]:
+        """Yield what its data set lacks."""
+        dataset = config.sections["datasets"].get(self.dataset)
+        yield from row_checks.of_splits(config, self, ("split",))
+        if dataset is not None and dataset.kind == "rows":
+            text = f"is '{self.dataset}', of kind rows, which only tasks and mixtures read"
+            yield Fault(("dataset",), text)
+
+    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
+        """Return its own split."""
+        return [(self.dataset, self.split)]
+
+
+PROFILE = Perplexity

@@ -1,0 +1,64 @@
+"""Translations of a split's documents by an encoder-decoder, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from prunegrid.config import row_checks
+from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation
+from prunegrid.config.fault import Fault
+from prunegrid.config.profile import Positive
+from prunegrid.config.prompt_settings import seed_of, template_of
+
+if TYPE_CHECKING:
+    from prunegrid.config.cells import Cell
+    from prunegrid.config.validated import Config
+
+
+class Translation(Evaluation):
+    """An evaluation of an encoder-decoder: translations of a split's documents, scored."""
+
+    FITS: ClassVar = ("seq2seq-lm",)
+    REFERS: ClassVar = {"dataset": "datasets", "generation": "generation", "metrics": "metrics"}
+    OWN_SPLITS: ClassVar = True
+
+    kind: Literal["translation"]
+    dataset: str
+    split: str
+    rows: Positive | None = None
+    languages: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    generation: str
+    metrics: Annotated[list[str], Field(min_length=1)]
+
+    def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
+        """Yield the translations; the seed is read only where tokens are sampled."""
+        generation = config.profile("generation", self.generation)
+        settings = {
+            **self.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
+            **generation.model_dump(),
+            "prompt": template_of(config, self.dataset),
+            **({"seed": seed_of(config, cell.seed)} if generation.do_sample else {}),
+        }
+        data, scored = {"data": (self.dataset, ())}, (self.metrics, self.dataset, self.split)
+        does = f"generate {name}"
+        yield Asked("translations", does, settings, data, TEXTS, {name: ""}, scored)
+
+    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
+        """Return its own split."""
+        return [(self.dataset, self.split)]
+
+    def faults(self, config: Config) -> Iterator[Fault]:
+        """Yield what its data set lacks, or sets and is not used."""
+        yield from row_checks.of_kind(config, self.dataset, "summaries", self.kind)
+        found = config.sections["datasets"].get(self.dataset)
+        idle = [key for key in ("chat", "end", "max_tokens") if found and getattr(found, key)]
+        if idle:
+            text = f"is '{self.dataset}', which sets {idle}: a translation does not use them; "
+            yield Fault(("dataset",), f"{text}name a data set without")
+        yield from row_checks.of_splits(config, self, ("split",))
+
+
+PROFILE = Translation
