@@ -1,5 +1,6 @@
 """A change reruns only what depends on it, and nothing else ever does: by real dry runs."""
 
+import base64
 import os
 import shutil
 
@@ -86,6 +87,19 @@ def test_missing_scores_are_made_again_and_the_table_after_them(copy):
     """What `delete the folder and run again` promises."""
     shutil.rmtree(copy.folder / "results/artifacts/scores")
     assert copy.plan(TABLE) == {"score": 8, "aggregate": 1}
+
+
+def test_a_step_that_was_whole_when_its_run_was_killed_hides_nothing(copy):
+    """Snakemake still has its mark of a job under way, of which nothing was to be done."""
+    predictions = sorted(copy.folder.glob("results/artifacts/predictions/*/manifest.json"))
+    marks = copy.folder / ".snakemake/incomplete"
+    for manifest in predictions:
+        name = str(manifest.relative_to(copy.folder)).encode()
+        (marks / base64.b64encode(name).decode()).touch()
+    assert predictions and copy.plan(TABLE) == {}
+    shutil.rmtree(copy.folder / "results/artifacts/scores")
+    planned = copy.plan(TABLE)
+    assert planned == {"score": 8, "aggregate": 1}
 
 
 @pytest.mark.parametrize("memory", ["with", "without"])
