@@ -4,6 +4,7 @@ import re
 
 from prunegrid.artifacts import dropped
 from prunegrid.artifacts.artifact_folder import is_dropped
+from prunegrid.artifacts.lock import LIVE
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
 from prunegrid.config.load import load
@@ -113,7 +114,7 @@ def table_inputs(wildcards):
     """
     bridge.keys_decide(workflow)
     read = [ancient(leaf.manifest) for leaf in GRAPH.study_leaves(wildcards.study)]
-    return [*read, bridge.LIVE] if tables.is_stale(table_plan(wildcards)) else read
+    return [*read, LIVE] if tables.is_stale(table_plan(wildcards)) else read
 
 
 def table_plan(wildcards):
