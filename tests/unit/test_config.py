@@ -7,11 +7,13 @@ import pytest
 import shipped
 
 from prunegrid.common import plugins
+from prunegrid.common.data_formats import format_of
 from prunegrid.config import profiles, steps, tasks
 from prunegrid.config.config_files import ConfigError, read_files
 from prunegrid.config.evaluations import classification, kinds, texts
 from prunegrid.config.evaluations import tasks as of_tasks
 from prunegrid.config.load import load, validate
+from prunegrid.graph.key_settings import Slices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +45,21 @@ def changed(raw, *path_and_value):
 
 def test_the_shipped_config_is_valid(raw):
     assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3-full", "table3-legacy"}
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.ndjson", "a.TSV.gz", "a.ndjson.gz", "a.xml"])
+def test_a_file_whose_ending_tells_needs_no_format(raw, tmp_path, name):
+    (tmp_path / name).touch()
+    mine = {"source": str(tmp_path / name), "columns": {"text": "a"}, "splits": {"test": "all"}}
+    config = check(changed(raw, "datasets", "mine", mine | {"kind": "text"}))
+    assert Slices(config).data("mine")["format"] == format_of(name) is not None
+
+
+def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
+    (tmp_path / "a.docx").touch()
+    mine = {"source": str(tmp_path / "a.docx"), "kind": "text", "columns": {"text": "a"}}
+    tree = changed(raw, "datasets", "mine", mine | {"splits": {"test": "all"}})
+    assert any("the file's ending does not tell" in str(fault) for fault in faults(tree))
 
 
 @pytest.mark.parametrize(

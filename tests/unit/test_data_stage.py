@@ -114,6 +114,11 @@ def test_columns_nested_joined_and_listed(run):
     assert splits["test"] == [{"id": "7", "document": "One. Two.\nThree.", "summary": "Four."}]
 
 
+def test_a_file_of_tabs_is_read_by_its_ending(run):
+    splits, _, _ = run("body\tshort\nOne, two.\tOne.\n", name="rows.tsv")
+    assert splits["test"] == [{"id": "all:0", "document": "One, two.", "summary": "One."}]
+
+
 def test_a_column_whose_own_name_has_a_dot():
     assert columns.reach({"a.b": "x", "a": {"b": "y"}}, "a.b", "here") == "x"
 

@@ -1,5 +1,8 @@
 """One maker at a time for an artifact."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -8,7 +11,7 @@ import time
 import pytest
 
 from prunegrid.artifacts import lock
-from prunegrid.artifacts.lock import only_maker
+from prunegrid.artifacts.lock import if_no_maker, only_maker
 from prunegrid.common.source_code import LIBRARY
 
 
@@ -62,11 +65,38 @@ def test_a_killed_maker_frees_its_artifact(tmp_path):
         assert not waited
 
 
-def test_without_locks_the_job_goes_on(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_the_job_goes_on(tmp_path, monkeypatch, caplog, number):
     def none(handle, operation):
-        raise OSError(37, "No locks available")
+        raise OSError(number, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     with only_maker(tmp_path / "x.lock", "x") as waited:
         assert not waited
-    assert "cannot be locked" in caplog.text
+    assert "cannot be locked" in caplog.text and not (tmp_path / "x.lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_lack_of_locks(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError), only_maker(tmp_path / "file/x.lock", "x"):
+        pass
+    assert caplog.text == ""
+
+
+def test_a_file_that_its_last_holder_removed_is_not_taken_for_held(tmp_path, monkeypatch):
+    """Its name is free, or another job's by now: who has locked the old one looks again."""
+    path, real, raced, kept = tmp_path / "x.lock", fcntl.flock, [], []
+
+    def flock(handle, operation):
+        if not raced:
+            raced.append(os.fstat(handle).st_ino)
+            kept.append(os.dup(handle))  # so that the next file has another number
+            path.unlink()
+        return real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with only_maker(path, "x"):
+        assert path.stat().st_ino not in raced
+        with if_no_maker(path) as free:
+            assert not free
+    os.close(kept[0])

@@ -8,8 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from prunegrid.common.data_formats import FORMATS, format_of
 from prunegrid.common.errors import PrunegridError
-from prunegrid.data.sources import mediawiki, readers
+from prunegrid.data.sources import hub_data, mediawiki, readers
 
 ROWS = [{"text": "One, two.", "n": 1}, {"text": "Ünïcode\nline", "n": 2}]
 
@@ -92,10 +93,47 @@ def test_text_is_cut_at_blank_lines(tmp_path):
 
 
 def test_unknown_formats(tmp_path):
-    with pytest.raises(PrunegridError, match="no suffix that tells its format"):
+    with pytest.raises(PrunegridError, match="the ending of a.docx tells no format"):
         readers.read(write(tmp_path / "a.docx", "x"), None, "here")
     with pytest.raises(PrunegridError, match="did you mean 'jsonl'"):
         readers.read(write(tmp_path / "a.docx", "x"), "json", "here")
+
+
+def body(ending):
+    """Return a file of one row, as its ending says."""
+    if ending == ".parquet":
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"a": "1", "b": "2"}]), sink)
+        return sink.getvalue().to_pybytes()
+    page = f"<mediawiki>{PAGE.format('A', 0, '', 'One.')}</mediawiki>"
+    texts = {"jsonl": '{"a": "1", "b": "2"}', "text": "One.", "mediawiki": page}
+    texts["csv"] = "a\tb\n1\t2\n" if ending == ".tsv" else "a,b\n1,2\n"
+    text = texts[FORMATS[ending]].encode()
+    return bz2.compress(text) if ending == ".bz2" else text
+
+
+@pytest.mark.parametrize(
+    ("ending", "packed"),
+    [
+        *((ending, "") for ending in [*FORMATS, ".TSV"]),
+        *((ending, ".gz") for ending in [*FORMATS, ".TSV"] if ending != ".bz2"),
+    ],
+)
+def test_every_ending_of_the_table_is_read_without_a_format(tmp_path, ending, packed):
+    path = tmp_path / f"data{ending}{packed}"
+    content = body(ending.lower())
+    path.write_bytes(gzip.compress(content) if packed else content)
+    form = format_of(path.name)
+    rows = {"text": [{"text": "One."}], "mediawiki": [{"title": "A", "text": "One."}]}
+    assert readers.read(path, None, "here") == rows.get(form, [{"a": "1", "b": "2"}])
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_hub_knows_the_same_endings(ending):
+    builder = hub_data.BUILDERS.get(FORMATS[ending])
+    assert hub_data.builder_of(f"data/train{ending}") == builder
+    for packed in hub_data.PACKED:
+        assert hub_data.builder_of(f"train{ending}{packed}") == builder
 
 
 PAGE = "<page><title>{}</title><ns>{}</ns>{}<revision><text>{}</text></revision></page>"

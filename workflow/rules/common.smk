@@ -3,6 +3,7 @@
 import re
 
 from prunegrid.artifacts import dropped
+from prunegrid.artifacts.lock import LIVE
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
 from prunegrid.config.load import load
@@ -52,7 +53,7 @@ def table_inputs(wildcards):
     """
     bridge.keys_decide(workflow)
     stale = tables.is_stale(table_plan(wildcards))
-    return JOB.of_table(wildcards.study) + ([bridge.LIVE] if stale else [])
+    return JOB.of_table(wildcards.study) + ([LIVE] if stale else [])
 
 
 def table_files(kind):

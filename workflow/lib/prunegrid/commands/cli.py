@@ -197,12 +197,12 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _adopt(options: argparse.Namespace) -> int:
+    from prunegrid.artifacts.lock import no_live_run
     from prunegrid.commands import adopt
-    from prunegrid.commands.repair import nobody_else
     from prunegrid.graph.pending import pending
 
     graph = _graph(options)
-    with nobody_else():
+    with no_live_run():
         todo = pending(graph.study_leaves(options.study))
         found = adopt.find(graph, todo, Path("results"))
         taken = adopt.adopt(found, options.because)
@@ -213,13 +213,13 @@ def _adopt(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
+    from prunegrid.artifacts.lock import no_live_run
     from prunegrid.commands import cli_config as asked
     from prunegrid.commands import collect_garbage
-    from prunegrid.commands.repair import nobody_else
 
     graphs = asked.stores(options.configfile, options.config)
     # A run that starts meanwhile could plan with what is about to go.
-    with nobody_else() if options.delete else contextlib.nullcontext():
+    with no_live_run() if options.delete else contextlib.nullcontext():
         garbage = collect_garbage.find(
             graphs, Path("results"), besides=asked.elsewhere(graphs), tables=options.tables
         )

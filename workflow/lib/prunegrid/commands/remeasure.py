@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from prunegrid.artifacts.artifact_folder import recorded
-from prunegrid.commands.repair import free_to_remove, nobody_else
+from prunegrid.artifacts.lock import no_live_run
+from prunegrid.commands.repair import free_to_remove
 from prunegrid.common.errors import AttestationError
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node
@@ -27,7 +28,7 @@ def remeasure(graph: Graph, study: str, *, every: bool = False) -> list[str]:
         PrunegridError: a run is under way in this folder.
     """
     removed = []
-    with nobody_else():
+    with no_live_run():
         for node in timings(graph, study):
             why = _why(node, every)
             if why is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import shutil
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from tqdm import tqdm
 
 from prunegrid.artifacts.artifact_folder import MANIFEST, discard
 from prunegrid.artifacts.dropped import is_there
-from prunegrid.artifacts.lock import LIVE, if_no_maker
+from prunegrid.artifacts.lock import if_no_maker, no_live_run
 from prunegrid.artifacts.manifest import read_manifest
-from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.errors import AttestationError
 from prunegrid.graph.nodes import ARTIFACTS
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
     Raises:
         PrunegridError: a run is under way in this folder.
     """
-    with nobody_else():
+    with no_live_run():
         removed = []
         for path in sorted(folder.glob("*/.*.tmp")):
             with free_to_remove(path, path.name.split(".")[1]) as free:
@@ -70,23 +69,3 @@ def _fault(path: Path) -> str:
     except AttestationError as error:
         return f"{error.where}: {error.what}"
     return ""
-
-
-@contextlib.contextmanager
-def nobody_else() -> Iterator[None]:
-    """Give a context in which no run is under way in this folder.
-
-    Raises:
-        PrunegridError: one is.
-    """
-    if not LIVE.exists():
-        yield
-        return
-    with open(LIVE, "a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PrunegridError(
-                "a run is under way in this folder", remedy="wait for its end, or stop it"
-            ) from error
-        yield

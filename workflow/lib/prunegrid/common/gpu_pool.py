@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from prunegrid.common.errors import PrunegridError
 
@@ -91,28 +92,13 @@ def _shared_folder(folder: Path) -> None:
 
 
 def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
-    """Lock a file until the stack is left; return whether it was free."""
-    handle = _opened(path)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return False
-    held.callback(os.close, handle)
-    return True
+    """Lock a file until the stack is left; return whether it was free.
 
-
-def _opened(path: Path) -> int:
-    """Open a file, made where it is not there.
-
-    To be locked it needs to be read only, so it may be another user's; the kernel refuses to open
-    such a file, in a folder that everybody writes to, by a call that might make it.
+    Who locks a file opens it for writing, so all users may write it, whatever their umask is.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(path, flags)
-        with contextlib.suppress(FileExistsError):
-            made = os.open(path, flags | os.O_CREAT | os.O_EXCL)
-            os.fchmod(made, 0o644)
-            return made
+    lock = FileLock(path, mode=0o666, fallback_to_soft=False)
+    try:
+        held.enter_context(lock.acquire(blocking=False))
+    except Timeout:
+        return False
+    return True

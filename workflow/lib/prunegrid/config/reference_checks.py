@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid.common import plugins
+from prunegrid.common.data_formats import format_of
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.config import (
     benchmarks,
@@ -21,7 +22,7 @@ from prunegrid.config import (
 from prunegrid.config.fault import GridError
 from prunegrid.config.grid import expand
 from prunegrid.config.renamed import successor_of_key
-from prunegrid.config.sources import NUMBERS, format_of, leaving, parse_source
+from prunegrid.config.sources import NUMBERS, leaving, parse_source
 
 if TYPE_CHECKING:
     from prunegrid.config.validated import Config

@@ -11,14 +11,6 @@ _PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$
 NUMBERS = "numbers:"  # a data set that is made here: number names in three languages
 FORMS = "hf:org/name, pypi:dist==version, random:, numbers:, or a path of a file or folder"
 _SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>\d*)(?P<b>%?)\])?$")
-SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".txt": "text",
-    ".bz2": "mediawiki",
-}
 
 
 def parse_source(text: str, base: Path) -> dict[str, Any]:
@@ -66,12 +58,6 @@ def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
 def _leads_out(text: str) -> bool:
     path = PurePosixPath(text)
     return path.is_absolute() or ".." in path.parts or "\\" in text or not path.parts
-
-
-def format_of(name: str) -> str | None:
-    """Return the data format that a file name's ending stands for, None where unknown."""
-    stem = name.removesuffix(".gz")
-    return SUFFIXES.get(Path(stem).suffix.lower())
 
 
 def overlap(one: str, other: str) -> bool:

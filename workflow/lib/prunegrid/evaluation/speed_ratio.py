@@ -10,7 +10,6 @@ process lives (where their weights lie in memory), which pairs of one process ca
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -46,13 +45,17 @@ def ratio(theirs: Sequence[float], mine: Sequence[float]) -> dict[str, Any]:
     Args:
         theirs, mine: seconds, one a pair.
     """
+    # Not before: what it imports takes memory while models are timed.
+    from scipy.special import stdtrit
+
     logs = numpy.log(theirs) - numpy.log(mine)
     middle = float(logs.mean())
     found: dict[str, Any] = {"value": math.exp(middle), "low": None, "high": None, "verdict": None}
     if len(logs) < LEAST_PAIRS:
         return found
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    half = t_quantile((1 + CONFIDENCE) / 2, len(logs) - 1) * error + math.log1p(RESOLUTION)
+    quantile = float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2))
+    half = quantile * error + math.log1p(RESOLUTION)
     low, high = (math.exp(numpy.clip(middle + end, -_LARGEST, _LARGEST)) for end in (-half, half))
     return found | {"low": low, "high": high, "verdict": verdict(low, high)}
 
@@ -62,15 +65,3 @@ def verdict(low: float, high: float) -> str:
     if low > 1:
         return "faster"
     return "slower" if high < 1 else "not distinguishable"
-
-
-@functools.cache
-def t_quantile(p: float, degrees: int) -> float:
-    """Return the quantile of Student's t distribution, 0.5 ≤ p < 1.
-
-    With t = √ν tan θ its density is proportional to cos^(ν-1) θ.
-    """
-    angles = numpy.linspace(0.0, math.pi / 2, 200_001)
-    weights = numpy.cos(angles) ** (degrees - 1)
-    area = numpy.concatenate([[0.0], numpy.cumsum(weights[1:] + weights[:-1])])
-    return math.sqrt(degrees) * math.tan(numpy.interp(2 * p - 1, area / area[-1], angles))

@@ -13,10 +13,11 @@ from typing import Any
 from prunegrid.artifacts.file_digests import path_digest
 from prunegrid.artifacts.keys import digest
 from prunegrid.common import plugins
+from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.prompt_settings import prompt_of, seed_of, template_of
-from prunegrid.config.sources import format_of, parse_source
+from prunegrid.config.sources import parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.config.validated import Config
 

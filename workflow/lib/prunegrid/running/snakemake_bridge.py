@@ -5,30 +5,26 @@ Tested against the pinned Snakemake in `tests/workflow`.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
-from prunegrid.artifacts.lock import LIVE
+from prunegrid.artifacts.lock import hold_live
 from prunegrid.common import machine, precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.config.config_files import ENTRY
 from prunegrid.config.validated import Config
 from prunegrid.running.resources import SMALLEST_MB
 
-# Files that this process holds locked for its time.
-_held: list[IO] = []
 # Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
 SNAKEMAKE_MB = 400
 
@@ -46,22 +42,12 @@ def keys_decide(workflow: Any) -> None:
 
 
 def mark_run(workflow: Any) -> None:
-    """Hold a shared lock for the time of the run, on a file in which its start is noted.
+    """Mark the folder for the time of the run; its jobs mark nothing.
 
-    So `prunegrid repair` keeps away while a run is alive, and there is a file that is newer than
-    what earlier runs have made, and another one than they saw: Snakemake compares small files by
-    their content too.
+    So `prunegrid repair` keeps away while a run is alive.
     """
-    if _held or not workflow.is_main_process:
-        return
-    try:
-        LIVE.parent.mkdir(exist_ok=True)
-        handle = open(LIVE, "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
-        print(os.getpid(), time.time_ns(), file=handle, flush=True)
-        fcntl.flock(handle, fcntl.LOCK_SH)
-    except OSError:
-        return  # a folder that cannot be written, or a file system without locks
-    _held.append(handle)
+    if workflow.is_main_process:
+        hold_live()
 
 
 def has_conda(workflow: Any) -> bool:

@@ -19,7 +19,16 @@ from prunegrid.models import checkpoint, sparse_kernels
 
 DOES = "efficiency"
 RULE = "efficiency"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "bitsandbytes")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "peft",
+    "bitsandbytes",
+)
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15

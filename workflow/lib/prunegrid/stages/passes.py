@@ -27,7 +27,16 @@ from prunegrid.models.checkpoint import Checkpoint
 
 DOES = "passes"
 RULE = "passes"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "bitsandbytes")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "peft",
+    "bitsandbytes",
+)
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15

@@ -33,7 +33,11 @@ def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
-    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n."""
+    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n.
+
+    `scipy.stats.bootstrap` draws the same items, but would change the last digit of published
+    bounds, and draws them again for each metric.
+    """
     return _picks(plan["bootstrap_seed"], n)
 
 

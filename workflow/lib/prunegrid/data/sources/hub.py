@@ -6,13 +6,14 @@ first, so that a machine without a network fails within seconds; only the files 
 of one commit; each file's SHA-256 against the hub's own; and one sentence for each failure.
 
 Files come by HTTP, never by Xet: its client neither resumes by these rules nor fails by these
-errors.
+errors. They come one by one (`hf_hub_download`). `snapshot_download` lists the repository again,
+without a limit in time: a hub that stalls there would hold a job for ever. Where the hub refuses
+that list, it says that there is no connection, or returns a folder that lacks files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ import httpx2
 from huggingface_hub import HfApi, RepoCard, constants, hf_hub_download
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils.sha import git_hash
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, timing_guard
@@ -169,7 +171,7 @@ def require_promised(repo: Repo, name: str, path: Path, digest: str) -> None:
     """
     promised, kind = repo.files[name][1], "SHA-256"
     if promised is None and name in repo.blobs:
-        promised, digest, kind = repo.blobs[name], git_blob(path), "git SHA-1"
+        promised, digest, kind = repo.blobs[name], git_hash(path.read_bytes()), "git SHA-1"
     if promised is not None and digest != promised:
         raise PrunegridError(
             f"the {kind} of the file is {digest}",
@@ -177,13 +179,6 @@ def require_promised(repo: Repo, name: str, path: Path, digest: str) -> None:
             expected=f"{promised}, as the hub says",
             remedy="delete the file (and the one that it links to) and run again",
         )
-
-
-def git_blob(path: Path) -> str:
-    """Return the SHA-1 by which git names a file's content."""
-    body = path.read_bytes()
-    head = f"blob {len(body)}\0".encode()
-    return hashlib.sha1(head + body, usedforsecurity=False).hexdigest()
 
 
 def remember(repo: Repo) -> None:

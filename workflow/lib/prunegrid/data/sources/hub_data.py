@@ -15,18 +15,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from prunegrid.common.data_formats import FORMATS, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
 from prunegrid.data.sources import hub
 from prunegrid.data.sources.fetched import describe, facts
 
-BUILDERS = {
-    ".parquet": "parquet",
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "text",
-}
+# The builders of `datasets` by the formats that they read.
+BUILDERS = {"jsonl": "json", "parquet": "parquet", "csv": "csv", "text": "text"}
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 Patterns = dict[str, list[str]]
@@ -54,9 +49,7 @@ def fetch(source: dict, wanted: Collection[str], where: str) -> tuple[dict[str, 
 
 def builder_of(name: str) -> str | None:
     """Return which builder of `datasets` reads a file, None where none does."""
-    path = Path(name)
-    suffix = Path(path.stem).suffix if path.suffix in PACKED else path.suffix
-    return BUILDERS.get(suffix)
+    return BUILDERS.get(format_of(name, PACKED))
 
 
 def resolve(
@@ -71,7 +64,7 @@ def resolve(
         raise PrunegridError(
             "the repository holds no data file that can be read",
             where=where,
-            expected="a file of " + ", ".join(BUILDERS),
+            expected="a file of " + ", ".join(e for e, form in FORMATS.items() if form in BUILDERS),
             remedy="data sets that are loading scripts are not run: name another one",
         )
     patterns = given_patterns(source.get("files")) or card_patterns(card, source, where)
@@ -189,14 +182,14 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
     """
     import datasets
 
-    kind = {"jsonl": "json"}.get(form, form) or builder_of(files[0].name)
-    if kind not in BUILDERS.values():
+    kind = BUILDERS.get(form) if form else builder_of(files[0].name)
+    if kind is None:
         raise PrunegridError(
             f"format is {form!r}",
             where=where,
             expected="jsonl, parquet, csv or text for a hf: source",
         )
-    options = {"sep": "\t"} if ".tsv" in files[0].suffixes else {}
+    options = {"sep": "\t"} if kind == "csv" and is_tabbed(files[0]) else {}
     options |= {"sample_by": "paragraph"} if kind == "text" else {}
     try:
         return datasets.load_dataset(

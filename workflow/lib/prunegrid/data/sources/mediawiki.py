@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,9 @@ def read(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         PrunegridError: the file is truncated or no such dump.
     """
-    opener = bz2.open if path.suffix == ".bz2" else open
+    opened = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
     try:
-        with opener(path, "rb") as handle:
+        with opened(path, "rb") as handle:
             for _, element in ElementTree.iterparse(handle):
                 if local_name(element) != "page":
                     continue
@@ -58,7 +59,7 @@ def read(path: Path) -> Iterator[dict[str, str]]:
         raise PrunegridError(
             f"not readable as a MediaWiki dump ({error})",
             where=str(path),
-            expected="pages-articles XML, plain or .bz2",
+            expected="pages-articles XML, plain, .bz2 or .gz",
             remedy="it may be truncated: delete it and download it again",
         ) from error
 

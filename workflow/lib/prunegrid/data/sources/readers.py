@@ -1,4 +1,8 @@
-"""Rows of local data files: JSON lines, Parquet, CSV, plain text, MediaWiki dumps."""
+"""Rows of local data files: JSON lines, Parquet, CSV, plain text, MediaWiki dumps.
+
+Python's own `json` and `csv` read the first and the third. pandas, pyarrow and `datasets` would
+fill short rows, read dates and numbers out of texts, and name no line of a file that is broken.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from prunegrid.common.data_formats import format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
 
 Row = dict[str, Any]
-
-SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "text",
-    ".text": "text",
-    ".xml": "mediawiki",
-    ".bz2": "mediawiki",
-}
 
 
 def read(path: Path, form: str | None, where: str) -> list[Row]:
@@ -35,18 +27,17 @@ def read(path: Path, form: str | None, where: str) -> list[Row]:
 
     Args:
         path: the file; a `.gz` at its end is unpacked.
-        form: "jsonl", "parquet", "csv", "text" or "mediawiki"; None goes by the file's suffix.
+        form: "jsonl", "parquet", "csv", "text" or "mediawiki"; None goes by the file's ending.
         where: label for errors.
 
     Raises:
         PrunegridError: unknown format, or the file is not of it (with the line where it fails).
     """
     if form is None:
-        suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-        form = SUFFIXES.get(suffix)
+        form = format_of(path)
         if form is None:
             raise PrunegridError(
-                f"the file {path.name} has no suffix that tells its format",
+                f"the ending of {path.name} tells no format",
                 where=where,
                 expected="format: " + ", ".join(READERS),
             )
@@ -69,9 +60,12 @@ def read(path: Path, form: str | None, where: str) -> list[Row]:
 
 def opened(path: Path) -> TextIO:
     """Return the file opened as UTF-8 text, unpacked where it is a `.gz`."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+    return opener(path)(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def opener(path: Path) -> Callable[..., Any]:
+    """Return what opens a file of this name, plain or packed."""
+    return gzip.open if path.suffix.lower() == ".gz" else open
 
 
 def read_jsonl(path: Path) -> list[Row]:
@@ -130,7 +124,8 @@ def read_parquet(path: Path) -> list[Row]:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path).read().to_pylist()
+        with opener(path)(path, "rb") as handle:
+            return pyarrow.parquet.ParquetFile(handle).read().to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise PrunegridError(
             f"not a whole Parquet file ({summary(error)})",
@@ -140,11 +135,11 @@ def read_parquet(path: Path) -> list[Row]:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """Return the rows of a CSV file (TSV by its suffix) whose first line names the columns."""
+    """Return the rows of a CSV file (TSV by its ending) whose first line names the columns."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    tabbed = ".tsv" in path.suffixes
+    dialect = "excel-tab" if is_tabbed(path) else "excel"
     with opened(path) as handle:
-        reader = csv.DictReader(handle, dialect="excel-tab" if tabbed else "excel", strict=True)
+        reader = csv.DictReader(handle, dialect=dialect, strict=True)
         rows = []
         try:
             for row in reader:
