@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from prunegrid.artifacts.parts import part_folder
 from prunegrid.config.cells import Cell
 from prunegrid.config.families import fits
 from prunegrid.config.selectors import is_timed
@@ -17,10 +19,17 @@ class Part(NamedTuple):
     Attributes:
         node: that of the artifact.
         folder: in it; "" is the artifact itself.
+        holds: the task of a benchmark or the method of a control that is in the folder.
     """
 
     node: Node
     folder: str = ""
+    holds: str = ""
+
+    @property
+    def ref(self) -> dict[str, str]:
+        """What a table's plan says of it."""
+        return {**self.node.ref, "folder": self.folder}
 
 
 class Measures:
@@ -48,9 +57,8 @@ class Measures:
                 tasks[name] = Part(self.classification(name, weights))
             elif evaluation.kind == "tasks":
                 node = self.tasks(name, weights)
-                places = enumerate(node.settings["tasks"])
-                parts = [f"{place}-{asked['task']}" for place, asked in places]
-                tasks |= {t: Part(node, p) for t, p in zip(evaluation.tasks, parts, strict=True)}
+                asked = [task["task"] for task in node.settings["tasks"]]
+                tasks |= _parts(node, evaluation.tasks, asked)
             elif evaluation.kind == "perplexity":
                 perplexities[name] = self.perplexity(name, weights)
             elif evaluation.kind == "translation":
@@ -122,13 +130,14 @@ class Measures:
         """Return the node that counts weights by their size."""
         return self._node("census", "census", weights, self.slices.census(study_name))
 
-    def baseline(self, name: str, baseline: str, dataset: str, split: str) -> tuple[Node, Node]:
-        """Return the nodes that make the texts of a baseline without a model, and score them."""
-        settings, roots = self.slices.baseline(name, baseline, dataset, split)
-        label = f"{dataset} {baseline} > generate {split}"
-        parents = {"data": self.graph.data(dataset)}
-        made = self.graph.node("baseline", label, settings, parents, roots)
-        return made, self.scores(name, made, dataset, split)
+    def controls(self, name: str, dataset: str, split: str) -> dict[str, Part]:
+        """Return {control: its part} of the node that writes an evaluation's controls."""
+        settings, models, roots, packages = self.slices.controls(name, dataset, split)
+        parents = {"data": self.graph.data(dataset), **self._metric_models(models)}
+        label = f"{dataset} > {name} {split}"
+        node = self.graph.node("controls", label, settings, parents, roots, packages)
+        methods = [control["method"] for control in settings["controls"]]
+        return _parts(node, self.config.profile("evaluations", name).baselines, methods)
 
     def scores(self, evaluation_name: str, predictions: Node, dataset: str, split: str) -> Node:
         """Return the node that scores predictions by the metrics of an evaluation."""
@@ -136,9 +145,19 @@ class Measures:
         settings, models, roots, packages = self.slices.scores(evaluation.metrics, dataset, split)
         parents = {"predictions": predictions}
         parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
-        parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
+        parents |= self._metric_models(models)
         label = predictions.label.replace("generate", "score")
         return self.graph.node("scores", label, settings, parents, roots, packages)
+
+    def _metric_models(self, models: dict[str, str]) -> dict[str, Node]:
+        """Return {role: model} of the metrics that have one."""
+        return {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
+
+
+def _parts(node: Node, names: Iterable[str], held: list[str]) -> dict[str, Part]:
+    """Return {name in the config: part of the artifact}, given what each part holds, in order."""
+    parts = [Part(node, part_folder(place, one), one) for place, one in enumerate(held)]
+    return dict(zip(names, parts, strict=True))
 
 
 def _untouched(weights: Node) -> Node:

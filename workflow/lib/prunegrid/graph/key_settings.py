@@ -193,28 +193,32 @@ class Slices:
             settings["seed"] = self._seed(seed)
         return settings
 
-    def baseline(
-        self, name: str, baseline: str, dataset: str, split: str
-    ) -> tuple[dict[str, Any], tuple]:
-        """Return the slice of a baseline and the module that makes it.
+    def controls(
+        self, name: str, dataset: str, split: str
+    ) -> tuple[dict[str, Any], dict[str, str], tuple, tuple]:
+        """Return the slice of an evaluation's controls, in order, and the rest as of `scores`.
 
-        The prompt is in it only where the baseline reads it, the seed only where it draws.
+        Their names are not in it; the seed is only where one of them draws.
         """
         evaluation = self.config.profile("evaluations", name)
-        profile = evaluation.baselines[baseline]
-        facts = plugins.baseline_facts(profile.method)
+        scored, models, roots, packages = self.scores(evaluation.metrics, dataset, split)
+        controls = evaluation.baselines.values()
         settings = {
-            **facts["SETTINGS"],
-            **(profile.model_extra or {}),
-            "baseline": profile.method,
-            "split": split,
-            "rows": evaluation.rows,
+            "documents": {"split": split, "rows": evaluation.rows},
+            "controls": [self._control(profile, dataset) for profile in controls],
+            **scored,
         }
-        if "prompt" in facts["READS"]:
-            settings["prompt"] = self._template(dataset)
-        if facts["DRAWS"]:
+        if any(plugins.baseline_facts(profile.method)["DRAWS"] for profile in controls):
             settings["seed"] = self.config.seed
-        return settings, (f"prunegrid.evaluation.baselines.{profile.method}",)
+        written = (f"prunegrid.evaluation.baselines.{profile.method}" for profile in controls)
+        return settings, models, (*dict.fromkeys(written), *roots), packages
+
+    def _control(self, profile: profiles.Baseline, dataset: str) -> dict[str, Any]:
+        """Return the slice of one control; the prompt is in it only where the control reads it."""
+        facts = plugins.baseline_facts(profile.method)
+        settings = {**facts["SETTINGS"], **(profile.model_extra or {})}
+        read = {"prompt": self._template(dataset)} if "prompt" in facts["READS"] else {}
+        return {"method": profile.method, "settings": settings, **read}
 
     def scores(
         self, names: list[str], dataset: str, split: str
