@@ -85,7 +85,7 @@ def time_limit(step: Step) -> int:
     """Return the minutes that a step is given."""
     if step.stage in ("model", "data", "rows", "mixture"):
         return DOWNLOAD_MINUTES
-    return LEAST_MINUTES + int(MARGIN * costs.seconds(step) / 60)
+    return LEAST_MINUTES * step.turns + int(MARGIN * costs.seconds(step) / 60)
 
 
 def memory(step: Step) -> float:
