@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunegrid.evaluation import scoring
 
-LIBRARY = Path(scoring.__file__).parents[1]
+LIBRARY = Path(scoring.__file__).parents[2]
 UP = {"higher_is_better": True}
 OWN = """
 import datasets

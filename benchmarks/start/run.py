@@ -145,8 +145,8 @@ def kind_of(node: Mapping[str, Any]) -> str:
     stage, settings = node["stage"], node["settings"]
     if stage in ("finetune", "transform"):
         return f"{stage} {settings['strategy']} {settings.get('adapter') or ''}".strip()
-    if stage == "scores":
-        return "scores, BERTScore too" if "tiny-bertscore" in settings["metrics"] else stage
+    if stage in ("scores", "controls"):
+        return f"{stage}, BERTScore too" if "tiny-bertscore" in settings["metrics"] else stage
     if stage in ("predictions", "perplexity", "efficiency"):
         ends = {"qlora": "NF4 and adapter", "lora": "adapter", "unmasked": "adapter"}
         last = node["label"].rpartition(" > ")[0].rpartition("tiny-")[2]

@@ -36,7 +36,7 @@ def limit(job) -> pandas.Timedelta:
 def whole(calm, tmp_path_factory):
     """The tiny study from nothing, on Slurm; steps that would use a GPU ask for one."""
     run = calm.copy(tmp_path_factory.mktemp("whole") / "run")
-    run.without("model", "data", "calibration", "prune", "finetune", "predictions", "baseline")
+    run.without("model", "data", "calibration", "prune", "finetune", "predictions", "controls")
     run.without("scores", "perplexity", "efficiency")
     asked = [f"{rule}:gpu=1" for rule in GPU_RULES]
     code, said = run.on_slurm("results/tiny.parquet", "--set-resources", *asked)

@@ -1,4 +1,4 @@
-"""Baselines and the step that makes their predictions."""
+"""Controls, and the stage that writes and scores them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from prunegrid.common.determinism import derived_seed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.plugins import baseline_facts
 from prunegrid.common.source_code import LIBRARY, literals
 from prunegrid.evaluation import predictions_file
 from prunegrid.evaluation.baselines import greedy_extract, lead, other_reference, shuffled_reference
 from prunegrid.evaluation.text_analysis.words import split_sentences, words
-from prunegrid.stages import baseline as stage
+from prunegrid.stages import controls, scores
 
 PROMPT = {"template": "### In:\n{document}\n### Out:\n", "max_words": 2}
 FILES = sorted((LIBRARY / "prunegrid/evaluation" / "baselines").glob("[!_]*.py"))
@@ -49,13 +50,27 @@ def references(count: int) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(document="Some text. Other text.")
 
 
-def run(data, tmp_path, name="out", **settings):
-    out = tmp_path / name
+def write(data, out, *listed, split="test", rows=None, by=None):
+    """Write controls to `out`, each a method with its settings; return {folder: record}.
+
+    Args:
+        by: the settings of their scores.
+    """
     out.mkdir()
-    settings = {"baseline": "lead", "split": "test", "rows": None, **settings}
-    job = SimpleNamespace(seed=lambda purpose: settings["seed"])
-    record = stage.run(settings, {"data": data}, out, job)
-    return record, out / "predictions.parquet"
+    settings = {"documents": {"split": split, "rows": rows}, "controls": []}
+    settings |= by or {"metrics": {"length": {}}}
+    for method, given in listed:
+        read = {"prompt": given["prompt"]} if "prompt" in given else {}
+        own = {key: value for key, value in given.items() if key != "prompt"}
+        settings["controls"].append({"method": method, "settings": own, **read})
+    job = SimpleNamespace(device="cpu", where="", seed=lambda what: derived_seed(5, what))
+    return controls.run(settings, {"data": data}, out, job)["parts"]
+
+
+def run(data, tmp_path, name="out", method="lead", split="test", rows=None, **settings):
+    """Write one control; return its record and its file of texts."""
+    parts = write(data, tmp_path / name, (method, settings), split=split, rows=rows)
+    return parts[f"0-{method}"], tmp_path / name / f"0-{method}" / predictions_file.NAME
 
 
 def test_lead_takes_the_first_words_of_each_document(data, tmp_path):
@@ -65,7 +80,7 @@ def test_lead_takes_the_first_words_of_each_document(data, tmp_path):
     assert table["prediction"].to_pylist() == ["one two three", "five", "six seven eight"]
     assert table["reference"].to_pylist() == ["s1", "s2", "s3"]
     assert all(table[column].null_count == 3 for column in predictions_file.GENERATED)
-    assert record == {"rows": 3, "weights": None}
+    assert record["n"] == record["summary"]["length_ratio"]["n"] == 3
 
 
 def test_the_file_has_the_same_bytes_again(data, tmp_path):
@@ -73,10 +88,36 @@ def test_the_file_has_the_same_bytes_again(data, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_controls_of_one_job_are_folders_with_what_each_alone_would_be(data, tmp_path):
+    listed = [("lead", {"words": 1}), ("shuffled_reference", {}), ("lead", {"words": 2})]
+    by = {"metrics": {"copying": {}, "echo": {}}, "split": "test", "template": "{document}"}
+    parts = write(data, tmp_path / "out", *listed, by=by)
+    assert list(parts) == ["0-lead", "1-shuffled_reference", "2-lead"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(parts)
+    for place, (folder, (method, settings)) in enumerate(zip(parts, listed, strict=True)):
+        own = tmp_path / "out" / folder
+        _, alone = run(data, tmp_path, f"alone{place}", method, **settings)
+        assert (own / predictions_file.NAME).read_bytes() == alone.read_bytes()
+        (tmp_path / folder).mkdir()
+        parents, job = {"predictions": own, "data": data}, SimpleNamespace(device="cpu")
+        assert parts[folder] == scores.run(by, parents, tmp_path / folder, job)
+        found, scored = (p / "scores.parquet" for p in (own, tmp_path / folder))
+        assert found.read_bytes() == scored.read_bytes()
+
+
+def test_a_control_draws_by_the_seed_and_its_method(data, tmp_path):
+    frame = pd.read_parquet(data / "test.parquet").assign(summary="one two three four five six")
+    frame.to_parquet(data / "test.parquet")
+    _, path = run(data, tmp_path, method="shuffled_reference")
+    seed = derived_seed(5, "baseline shuffled_reference")
+    wanted = shuffled_reference.predict(frame, {}, seed)
+    assert pq.read_table(path)["prediction"].to_pylist() == wanted
+
+
 def test_rows_are_the_first_of_the_split(data, tmp_path):
     record, path = run(data, tmp_path, words=1, rows=2)
     assert pq.read_table(path)["id"].to_pylist() == ["a", "b"]
-    assert record["rows"] == 2
+    assert record["n"] == 2
 
 
 def test_words_left_out_have_the_default(data, tmp_path):
@@ -90,8 +131,8 @@ def test_words_left_out_have_the_default(data, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"baseline": "lede"}, "no baseline 'lede'"),
-        ({"baseline": "../lead"}, "no baseline"),
+        ({"method": "lede"}, "no baseline 'lede'"),
+        ({"method": "../lead"}, "no baseline"),
         ({"split": "dev"}, "no split 'dev'.*test"),
         ({"count": 3}, "unknown setting 'count'"),
         ({"words": 0}, "words is 0"),
@@ -155,7 +196,7 @@ def test_shuffled_words_are_the_references_own_whatever_the_other_rows():
 def test_controls_write_what_they_say(data, tmp_path, name, settings, text):
     frame = pd.read_parquet(data / "test.parquet").assign(summary="One two. Three")
     frame.to_parquet(data / "test.parquet")
-    _, path = run(data, tmp_path, baseline=name, **settings)
+    _, path = run(data, tmp_path, method=name, **settings)
     assert pq.read_table(path)["prediction"][0].as_py() == text
     assert baseline_facts(name)["ROLE"] != "baseline"
 
@@ -171,7 +212,7 @@ def test_controls_write_what_they_say(data, tmp_path, name, settings, text):
 )
 def test_controls_refuse_settings_that_make_no_sense(data, tmp_path, name, settings, message):
     with pytest.raises(PrunegridError, match=message):
-        run(data, tmp_path, baseline=name, **settings)
+        run(data, tmp_path, method=name, **settings)
 
 
 def overlap(sentences: list[str], reference: str) -> float:

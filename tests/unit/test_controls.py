@@ -6,6 +6,7 @@ import numpy
 import pandas
 import pytest
 
+from prunegrid.artifacts.parts import folder_of
 from prunegrid.common.file_io import write_json
 from prunegrid.evaluation import predictions_file
 from prunegrid.tables import examples
@@ -74,11 +75,11 @@ def made(tmp_path):
         ("echo", "gaming", 0.2),
         ("other", "gaming", -0.2),
     ]:
-        folder = tmp_path / name
-        means = artifact(folder, shift, text="").drop(columns="id").mean()
+        means = artifact(tmp_path / name, shift, text="").drop(columns="id").mean()
         control = {"dataset": "d", "baseline": name, "role": role, "split": "test"}
         control |= {"data": {"path": tmp_path / "data"}, "cut_references": False}
-        baselines.append(control | {"scores": {"path": folder}, "predictions": {"path": folder}})
+        part = {"path": tmp_path, "folder": name}
+        baselines.append(control | {"scores": part, "predictions": part})
         for metric, higher in DIRECTION.items():
             about = {"study": "s", "kind": role, "name": name, "dataset": "d", "split": "test"}
             value = None if numpy.isnan(means[metric]) else float(means[metric])
@@ -102,7 +103,7 @@ def test_a_control_is_compared_with_the_best_cell_of_all_models_on_the_same_docu
     assert found["echo", "rep4"]["best"] == "m / dense / none"  # lower is better there
     plan = made[0]
     folders = [cell["texts"]["test"]["scores"]["path"] for cell in plan["cells"][1:3]]
-    folders.append(plan["baselines"][1]["scores"]["path"])
+    folders.append(folder_of(plan["baselines"][1]["scores"]))
     *seeds, own = (pandas.read_parquet(f / "scores.parquet")["rouge1"] for f in folders)
     assert row["best_value"] == pytest.approx((seeds[0].mean() + seeds[1].mean()) / 2)
     assert row["difference"] == pytest.approx(own.mean() - row["best_value"])
@@ -153,7 +154,7 @@ def test_other_documents_or_cut_references_are_not_compared(made):
     found = compared(made)
     assert found["echo", "rouge1"]["best"] is found["echo", "rouge1"]["beats"] is None
     assert found["lead", "rouge1"]["flagged"] is False  # by the other gaming control
-    path = plan["baselines"][0]["scores"]["path"] / "scores.parquet"
+    path = folder_of(plan["baselines"][0]["scores"]) / "scores.parquet"
     pandas.read_parquet(path).iloc[::-1].to_parquet(path)
     assert compared(made)["lead", "rouge1"]["best"] is None
 
@@ -228,7 +229,7 @@ def test_a_page_can_be_made_when_the_documents_are_gone(made):
 def test_a_control_that_is_broken_withholds_no_page(made):
     """The table tells it in its notes; the page is of the others."""
     plan, rows, _ = made
-    (plan["baselines"][1]["predictions"]["path"] / predictions_file.NAME).unlink()
+    (folder_of(plan["baselines"][1]["predictions"]) / predictions_file.NAME).unlink()
     whole = [b for b in plan["baselines"] if b["baseline"] != "echo"]
     page = examples.render(plan, examples.collect({**plan, "baselines": whole}, rows))
     assert "**lead**" in page and "**echo**" not in page

@@ -147,7 +147,7 @@ def graph_of(tree, base):
         graph = Graph(config, ROOT)
         for study in config.sections["studies"]:
             graph.plans(study)
-            graph.baselines(study)
+            graph.controls(study)
     except PrunegridError as error:
         assert str(error).strip()
         return None

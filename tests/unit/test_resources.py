@@ -131,6 +131,14 @@ def test_a_retry_has_more_time_and_a_large_model_too(tmp_path):
     assert minutes(node("data")) == resources.DOWNLOAD_MINUTES
 
 
+def test_controls_ask_for_the_memory_of_one_score_and_the_time_of_all():
+    for parameters in (None, 10**8):
+        score = resources.Step("scores", {}, parameters)
+        controls = resources.Step("controls", {"controls": [{}, {}, {}]}, parameters)
+        assert resources.memory(controls) == resources.memory(score)
+        assert resources.time_limit(controls) == pytest.approx(3 * resources.time_limit(score))
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
     [("smollm2-135m", 135e6), ("opt-1.3b", 1.3e9), ("m2m100-1.2b", 1.2e9), ("OLMo-1B-hf", 1e9)],

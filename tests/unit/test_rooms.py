@@ -37,6 +37,7 @@ SHARED = {
         "benchmarks",
         "census",
         "contrasts",
+        "controls",
         "data",
         "mixtures",
         "perplexity",

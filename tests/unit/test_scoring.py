@@ -77,7 +77,7 @@ def test_metrics_of_texts_and_controls_need_no_torch():
     """What needs no model starts in a second, so it must not import torch."""
     code = (
         "import sys, importlib, pandas as pd; from prunegrid.common import plugins, source_code;"
-        "from prunegrid.evaluation.scoring import score; from prunegrid.stages import baseline;"
+        "from prunegrid.evaluation.scoring import score; from prunegrid.stages import controls;"
         "place = source_code.LIBRARY / 'prunegrid';"
         "names = [p.stem for p in sorted((place / 'evaluation/metrics').glob('[!_]*.py'))"
         " if not plugins.metric_facts(p.stem, place)['NEEDS_MODEL']];"

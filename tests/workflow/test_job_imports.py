@@ -30,7 +30,7 @@ CALLED = {
     ("perplexity", "tiny-qlora"): MODELS | ADAPTER | {"pandas"},
     ("efficiency", "tiny-llama > efficiency"): MODELS | {"bitsandbytes"},  # sizes in NF4 and int8
     ("efficiency", "tiny-qlora"): MODELS | ADAPTER,
-    ("baseline", "lead-5"): {"pandas"},
+    ("controls", ""): MODELS | {"bert_score", "pandas"},
     ("scores", "tiny-llama > score"): MODELS | {"bert_score", "pandas"},
 }
 

@@ -121,13 +121,14 @@ def reseal(folder: Path) -> None:
 def test_verify_names_forged_predictions_and_weights(finished, tmp_path):
     run = finished.copy(tmp_path / "copy")
     row = table(run).iloc[3]
-    folder = next(
-        p.parent for p in run.folder.glob("results/artifacts/predictions/*/predictions.parquet")
-    )
-    forged = pandas.read_parquet(folder / "predictions.parquet")
-    forged["prediction"] = forged["reference"]
-    forged.to_parquet(folder / "predictions.parquet")
-    reseal(folder)
+    artifacts = run.folder / "results/artifacts"
+    texts = next(artifacts.glob("predictions/*/predictions.parquet"))
+    (control,) = artifacts.glob("controls/*/0-lead/predictions.parquet")
+    for path, artifact in ((texts, texts.parent), (control, control.parents[1])):
+        forged = pandas.read_parquet(path)
+        forged["prediction"] = forged["reference"]
+        forged.to_parquet(path)
+        reseal(artifact)
     weights = run.folder / row["artifact"] / "model.safetensors"
     body = bytearray(weights.read_bytes())
     body[-1] ^= 1
@@ -136,6 +137,8 @@ def test_verify_names_forged_predictions_and_weights(finished, tmp_path):
     done = run.prunegrid("verify", "results/tiny.parquet")
     assert done.returncode == 1
     assert "rouge1" in done.stdout
+    told = control.parent.relative_to(run.folder)
+    assert f"{told}: rouge1 of single items differs" in done.stdout
     assert f"{row['artifact']}: weights hash to" in done.stdout
 
 

@@ -86,7 +86,7 @@ def test_a_missing_intermediate_reruns_nothing(copy):
 def test_missing_scores_are_made_again_and_the_table_after_them(copy):
     """What `delete the folder and run again` promises."""
     shutil.rmtree(copy.folder / "results/artifacts/scores")
-    assert copy.plan(TABLE) == {"score": 8, "aggregate": 1}
+    assert copy.plan(TABLE) == {"score": 5, "aggregate": 1}
 
 
 def test_a_step_that_was_whole_when_its_run_was_killed_hides_nothing(copy):
@@ -135,7 +135,28 @@ def test_a_changed_method_reruns_its_cells_only(editable):
 def test_a_new_metric_reruns_scores_and_the_table_only(copy):
     metrics = ["rouge", "length", "tiny-bertscore", "repetition"]
     copy.configure(lambda tree: tree["evaluations"]["tiny-texts"].update(metrics=metrics))
-    assert copy.plan(TABLE) == {"score": 8, "aggregate": 1}
+    assert copy.plan(TABLE) == {"score": 5, "controls": 1, "aggregate": 1}
+
+
+def test_a_new_control_reruns_the_controls_and_a_renamed_one_the_table_only(copy):
+    def rename(tree):
+        controls = tree["evaluations"]["tiny-texts"]["baselines"]
+        names = {"lead-5": "first-words"}
+        renamed = {names.get(name, name): control for name, control in controls.items()}
+        tree["evaluations"]["tiny-texts"]["baselines"] = renamed
+
+    copy.configure(rename)
+    assert copy.plan(TABLE) == {"aggregate": 1}
+    more = {"half": {"method": "half_reference"}}
+    copy.configure(lambda tree: tree["evaluations"]["tiny-texts"]["baselines"].update(more))
+    assert copy.plan(TABLE) == {"controls": 1, "aggregate": 1}
+
+
+def test_a_changed_control_reruns_the_controls_only(editable):
+    editable.edit(
+        "workflow/lib/prunegrid/evaluation/baselines/lead.py", "\nROLE", "\nANOTHER = 1\nROLE"
+    )
+    assert editable.plan(TABLE) == {"controls": 1, "aggregate": 1}
 
 
 def test_a_new_cell_runs_itself_and_the_table_only(copy):

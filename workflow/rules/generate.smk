@@ -1,14 +1,16 @@
 """
-Texts: what the attested weights answer, and the controls that need no weights.
+Texts: what the attested weights answer; and the controls, written without a model, with their scores.
 
 REQUIRED INPUTS
-    weights  the evaluated artifact; digest and sparsity are measured in memory and compared
-    data     the split to summarise or translate
+    weights         the evaluated artifact; digest and sparsity are measured in memory and compared
+    data            the split to summarise or translate
+    <metric>.model  of controls: the model of a metric that has one (BERTScore)
 
 OUTPUTS
     results/artifacts/predictions/{key}/predictions.parquet   id, reference, prediction, lengths
     results/artifacts/translations/{key}/predictions.parquet  the same columns
-    results/artifacts/baseline/{key}/predictions.parquet      the same columns
+    results/artifacts/controls/{key}/*/predictions.parquet    the same columns, a folder a control
+    results/artifacts/controls/{key}/*/scores.parquet         one row a document, one column a metric
 """
 
 
@@ -22,6 +24,6 @@ use rule step as translate with:
         stage="translations",
 
 
-use rule step as baseline with:
+use rule step as controls with:
     wildcard_constraints:
-        stage="baseline",
+        stage="controls",

@@ -2,7 +2,7 @@
 Scores: of texts from the stored predictions, of a model from what it is asked.
 
 REQUIRED INPUTS
-    predictions     results/artifacts/predictions/{key}/ (or translations, baseline)
+    predictions     results/artifacts/predictions/{key}/ (or translations)
     data            where a metric reads the documents
     <metric>.model  the model of a metric that has one (BERTScore)
     weights, data   of all others: digest and sparsity are measured in memory and compared
@@ -10,8 +10,8 @@ REQUIRED INPUTS
 OUTPUTS
     results/artifacts/scores/{key}/scores.parquet            one row a document, one column a metric
     results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
-    results/artifacts/tasks/{key}/scores.parquet             metric, id, value: one row an item and metric
-    results/artifacts/tasks/{key}/samples.parquet            what was asked and answered, item by item
+    results/artifacts/tasks/{key}/*/scores.parquet           metric, id, value: one row an item and metric
+    results/artifacts/tasks/{key}/*/samples.parquet          what was asked and answered, item by item
     results/artifacts/classification/{key}/*.parquet         the same of classes of texts
     results/artifacts/classification/{key}/head.safetensors  the head that answered
 """

@@ -276,6 +276,7 @@ def _digest(
     stage: str, settings: Mapping, parents: dict, pins: Mapping, threads: int, device: str
 ) -> str:
     # Where a model scores, threads and the device change bytes too.
-    threaded = stage_facts(stage).computes or (stage == "scores" and "torch" in pins)
+    facts = stage_facts(stage)
+    threaded = facts.computes or (facts.metrics and "torch" in pins)
     how = [threads, device.partition(":")[0]] if threaded else None
     return keys.digest([stage, without_paths(dict(settings)), parents, how])

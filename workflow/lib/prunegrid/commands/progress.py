@@ -25,8 +25,11 @@ def cell_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
 def control_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
     """Return (control, state, detail) of each control on each split, as `cell_states` does."""
     return [
-        (f"control {name} / {dataset} / {split}", *_state(pair, [pair[0].parents["data"], *pair]))
-        for (dataset, name, split), pair in graph.baselines(study).items()
+        (
+            f"control {name} / {dataset} / {split}",
+            *_state([part.node], [part.node.parents["data"], part.node]),
+        )
+        for (dataset, name, split), part in graph.controls(study).items()
     ]
 
 

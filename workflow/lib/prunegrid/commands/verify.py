@@ -13,6 +13,7 @@ import pandas
 
 from prunegrid.artifacts.artifact_folder import is_dropped
 from prunegrid.artifacts.manifest import read_manifest, read_sealed
+from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.commands import verify_census
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256
@@ -22,7 +23,6 @@ from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.packed import plain_tensors
 from prunegrid.stages.passes import gzip_bytes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
-from prunegrid.tables import benchmarks
 from prunegrid.tables.table_rows import WEIGHT_FACTS
 
 log = logging.getLogger(__name__)
@@ -153,8 +153,8 @@ def _of_control(long: pandas.DataFrame, baseline: Mapping[str, Any]) -> dict[str
 
 def _scores(split: str, pair: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
     """Score the stored predictions again and compare items and means with what is shown."""
-    folder = Path(pair["scores"]["path"])
-    manifest = read_manifest(folder, pair["scores"]["key"])
+    folder = folder_of(pair["scores"])
+    manifest = read_manifest(Path(pair["scores"]["path"]), pair["scores"]["key"])
     read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
     parents = {
         role: ARTIFACTS / parent["stage"] / parent["key"]
@@ -167,11 +167,12 @@ def _scores(split: str, pair: Mapping[str, Any], row: Mapping[str, Any]) -> Iter
     }
     if "data" in parents:
         read_manifest(parents["data"], manifest["parents"]["data"]["key"])
+    parents["predictions"] = folder_of(pair["predictions"])
     predictions = read_inputs(manifest["settings"], parents)
     scores = scoring.score(predictions, manifest["settings"]["metrics"], models)
     stored = pandas.read_parquet(folder / "scores.parquet")
     tolerance = TOLERANCE["model" if models else "exact"]
-    recorded = manifest["record"]["summary"]
+    recorded = record_of(pair["scores"], manifest)["summary"]
     if scores.summary.keys() != recorded.keys():
         changed = sorted(scores.summary.keys() ^ recorded.keys())
         yield f"{folder}: was scored by other code: {', '.join(changed)} are not in both"
@@ -197,8 +198,8 @@ def _perplexity(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterat
 
 def _task(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
     """Take the means of the stored items again; scores without items are compared as recorded."""
-    folder = benchmarks.folder_of(ref)
-    record = benchmarks.record_of(ref, read_manifest(Path(ref["path"]), ref["key"]))
+    folder = folder_of(ref)
+    record = record_of(ref, read_manifest(Path(ref["path"]), ref["key"]))
     scores = pandas.read_parquet(folder / "scores.parquet")
     for metric, summary in record["summary"].items():
         items = scores.loc[scores["metric"] == metric, "value"]

@@ -7,6 +7,7 @@ everything that its bytes depend on; nodes of equal keys are one node, whoever a
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Graph(NodeMaker):
         while (stage, key) not in self._nodes and self._unread:
             study = self._unread.pop(0)
             self.plans(study)
-            self.baselines(study)
+            self.controls(study)
         return self._nodes[stage, key]
 
     def all_nodes(self) -> list[Node]:
@@ -96,8 +97,7 @@ class Graph(NodeMaker):
         found: dict[Node, None] = {}
         for plan in self.plans(study_name):
             found |= dict.fromkeys(plan.leaves())
-        for pair in self.baselines(study_name).values():
-            found |= dict.fromkeys(pair)
+        found |= dict.fromkeys(part.node for part in self.controls(study_name).values())
         return list(found)
 
     def group_key(self, node: Node) -> str:
@@ -154,8 +154,8 @@ class Graph(NodeMaker):
         return CellPlan(cell, chain, data, **self.measures.of(study_name, cell, chain[-1]))
 
     @functools.cache  # noqa: B019
-    def baselines(self, study_name: str) -> dict[tuple[str, str, str], tuple[Node, Node]]:
-        """Return {(data set, baseline, split): (predictions, scores)} of a study."""
+    def controls(self, study_name: str) -> dict[tuple[str, str, str], Part]:
+        """Return {(data set, control, split): its part of an artifact} of a study."""
         study = self.config.profile("studies", study_name)
         found = {}
         if not study.evaluations:
@@ -163,11 +163,11 @@ class Graph(NodeMaker):
         datasets = sorted({plan.cell.dataset for plan in self.plans(study_name)})
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
-            for baseline in getattr(evaluation, "baselines", {}):
-                for dataset in datasets:
-                    for split in evaluation.splits:
-                        pair = self.measures.baseline(name, baseline, dataset, split)
-                        found[dataset, baseline, split] = pair
+            controls = getattr(evaluation, "baselines", {})
+            places = itertools.product(datasets, evaluation.splits) if controls else ()
+            parts = {place: self.measures.controls(name, *place) for place in places}
+            for control, (dataset, split) in itertools.product(controls, parts):
+                found[dataset, control, split] = parts[dataset, split][control]
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from prunegrid.artifacts.parts import part_folder
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import fits
 from prunegrid.config.evaluations.kind import PERPLEXITIES, TASKS, TEXTS, Asked
@@ -22,6 +23,11 @@ class Part(NamedTuple):
 
     node: Node
     folder: str = ""
+
+    @property
+    def ref(self) -> dict[str, str]:
+        """What a table's plan says of it."""
+        return {**self.node.ref, "folder": self.folder}
 
 
 class Measures:
@@ -81,23 +87,30 @@ class Measures:
         """Return the node that counts weights by their size."""
         return self._node("census", "census", weights, self.slices.census(study_name))
 
-    def baseline(self, name: str, baseline: str, dataset: str, split: str) -> tuple[Node, Node]:
-        """Return the nodes that make the texts of a baseline without a model, and score them."""
-        settings, roots = self.slices.baseline(name, baseline, dataset, split)
-        label = f"{dataset} {baseline} > generate {split}"
-        parents = {"data": self.graph.data(dataset)}
-        made = self.graph.node("baseline", label, settings, parents, roots)
-        metrics = self.config.profile("evaluations", name).metrics
-        return made, self.scores(metrics, dataset, split, made)
+    def controls(self, name: str, dataset: str, split: str) -> dict[str, Part]:
+        """Return {control: its part} of the node that writes an evaluation's controls."""
+        settings, models, roots, packages = self.slices.controls(name, dataset, split)
+        parents = {"data": self.graph.data(dataset), **self._metric_models(models)}
+        label = f"{dataset} > {name} {split}"
+        node = self.graph.node("controls", label, settings, parents, roots, packages)
+        methods = [control["method"] for control in settings["controls"]]
+        return {
+            control: Part(node, part_folder(place, methods[place]))
+            for place, control in enumerate(self.config.profile("evaluations", name).baselines)
+        }
 
     def scores(self, metrics: list[str], dataset: str, split: str, predictions: Node) -> Node:
         """Return the node that scores predictions of a split by metrics."""
         settings, models, roots, packages = self.slices.scores(metrics, dataset, split)
         parents = {"predictions": predictions}
         parents |= {"data": self.graph.data(dataset)} if "split" in settings else {}
-        parents |= {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
+        parents |= self._metric_models(models)
         label = predictions.label.replace("generate", "score")
         return self.graph.node("scores", label, settings, parents, roots, packages)
+
+    def _metric_models(self, models: dict[str, str]) -> dict[str, Node]:
+        """Return {role: model} of the metrics that have one."""
+        return {f"{metric}.model": self.graph.model(name) for metric, name in models.items()}
 
 
 def _untouched(weights: Node) -> Node:

@@ -16,6 +16,7 @@ from prunegrid.common import plugins
 from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
+from prunegrid.config.evaluations.texts import Baseline
 from prunegrid.config.prompt_settings import prompt_of, seed_of, template_of
 from prunegrid.config.sources import parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
@@ -172,28 +173,32 @@ class Slices:
             "max_summary_tokens": found.max_summary_tokens,
         }
 
-    def baseline(
-        self, name: str, baseline: str, dataset: str, split: str
-    ) -> tuple[dict[str, Any], tuple]:
-        """Return the slice of a baseline and the module that makes it.
+    def controls(
+        self, name: str, dataset: str, split: str
+    ) -> tuple[dict[str, Any], dict[str, str], tuple, tuple]:
+        """Return the slice of an evaluation's controls, in order, and the rest as of `scores`.
 
-        The prompt is in it only where the baseline reads it, the seed only where it draws.
+        Their names are not in it; the seed is only where one of them draws.
         """
         evaluation = self.config.profile("evaluations", name)
-        profile = evaluation.baselines[baseline]
-        facts = plugins.baseline_facts(profile.method)
+        scored, models, roots, packages = self.scores(evaluation.metrics, dataset, split)
+        controls = evaluation.baselines.values()
         settings = {
-            **facts["SETTINGS"],
-            **(profile.model_extra or {}),
-            "baseline": profile.method,
-            "split": split,
-            "rows": evaluation.rows,
+            "documents": {"split": split, "rows": evaluation.rows},
+            "controls": [self._control(profile, dataset) for profile in controls],
+            **scored,
         }
-        if "prompt" in facts["READS"]:
-            settings["prompt"] = template_of(self.config, dataset)
-        if facts["DRAWS"]:
+        if any(plugins.baseline_facts(profile.method)["DRAWS"] for profile in controls):
             settings["seed"] = self.config.seed
-        return settings, (f"prunegrid.evaluation.baselines.{profile.method}",)
+        written = (f"prunegrid.evaluation.baselines.{profile.method}" for profile in controls)
+        return settings, models, (*dict.fromkeys(written), *roots), packages
+
+    def _control(self, profile: Baseline, dataset: str) -> dict[str, Any]:
+        """Return the slice of one control; the prompt is in it only where the control reads it."""
+        facts = plugins.baseline_facts(profile.method)
+        settings = {**facts["SETTINGS"], **(profile.model_extra or {})}
+        read = {"prompt": template_of(self.config, dataset)} if "prompt" in facts["READS"] else {}
+        return {"method": profile.method, "settings": settings, **read}
 
     def scores(
         self, names: list[str], dataset: str, split: str

@@ -50,7 +50,7 @@ class NodeMaker:
         """
         facts = stage_facts(stage)
         packages, threaded = facts.packages, facts.computes
-        if stage == "scores" and any(parent.stage == "model" for parent in parents.values()):
+        if facts.metrics and any(parent.stage == "model" for parent in parents.values()):
             packages, threaded = stage_facts("calibration").packages, True
         pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
         roots = (f"prunegrid.stages.{stage}:run", RUNTIME, *facts.code, *roots)
@@ -92,7 +92,7 @@ class NodeMaker:
         in float32, those in bfloat16 in what the device is fast in. A metric's model is always read
         in float32 (`metrics.bertscore`).
         """
-        if stage == "scores":
+        if stage_facts(stage).metrics:
             return "float32"
         if "autocast" in settings:
             return settings["autocast"]

@@ -4,6 +4,7 @@ DOES              what it does, in a word, as Snakemake's log says it
 RULE              the rule that runs it
 PACKAGES          the pinned packages that its bytes depend on
 COMPUTES          True where torch's threads, the device and the precision change its bytes
+METRICS           True where it scores texts; if a metric needs a model, it computes too
 GROUP             the group in which a cluster runs it with others; none by default
 START_SECONDS     seconds before it computes, an estimate
 MEMORY_MB         what it takes where it reads no weights, an estimate
@@ -32,6 +33,7 @@ class StageFacts:
     packages: tuple[str, ...]
     start_seconds: float
     computes: bool = False
+    metrics: bool = False
     group: str | None = None
     memory_mb: float | None = None
     bytes_a_parameter: float | None = None

@@ -67,10 +67,15 @@ class Step:
         """The method or strategy, where the stage has several."""
         return self.settings.get("method") or self.settings.get("strategy")
 
+    @property
+    def turns(self) -> int:
+        """How many times it starts over: once for each of several controls."""
+        return len(self.settings.get("controls") or (None,))
+
 
 def start(step: Step) -> float:
     """Return the seconds before a step computes."""
-    return stage_facts(step.stage).start_seconds
+    return stage_facts(step.stage).start_seconds * step.turns
 
 
 def work(step: Step) -> float:

@@ -85,7 +85,7 @@ def time_limit(step: Step) -> int:
     """Return the minutes that a step is given."""
     if step.stage in ("model", "data", "rows", "mixture"):
         return DOWNLOAD_MINUTES
-    return LEAST_MINUTES + int(MARGIN * costs.seconds(step) / 60)
+    return LEAST_MINUTES * step.turns + int(MARGIN * costs.seconds(step) / 60)
 
 
 def memory(step: Step) -> float:
@@ -114,7 +114,7 @@ def memory(step: Step) -> float:
         needed += 4 if kept and step.precision in ("nf4", "int8") else 0
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
-    fixed += SCORING_MB if step.stage == "scores" else 0
+    fixed += SCORING_MB if facts.metrics else 0
     # Each process of a fine-tuning loads the model before it is shared out.
     return (fixed + parameters * needed / 1e6) * step.settings.get("processes", 1)
 

@@ -21,6 +21,7 @@ from prunegrid.evaluation import predictions_file, scoring
 DOES = "score"
 RULE = "score"
 PACKAGES = ("pandas", "pyarrow")
+METRICS = True
 GROUP = "evaluate"
 START_SECONDS = 15
 MEMORY_MB = 700

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from prunegrid.artifacts import artifact_folder
+from prunegrid.artifacts.parts import part_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation.harness import task_definitions, task_scores
@@ -120,7 +121,7 @@ class _Asked:
         else:
             definition = task_definitions.of_config(name, settings["define"], scratch / "own")
         folders = task_definitions.overlay(definition, settings, rows, scratch, where)
-        return cls(settings, f"{place}-{name}", folders, scratch, where)
+        return cls(settings, part_folder(place, name), folders, scratch, where)
 
 
 def _ask(asked: _Asked, loaded: Checkpoint, batch_size: int, out: Path) -> dict[str, Any]:

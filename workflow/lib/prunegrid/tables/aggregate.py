@@ -164,7 +164,7 @@ def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
         for ref in cell[kind].values()
     ]
     refs += [cell["efficiency"] for cell in plan["cells"] if cell["efficiency"]]
-    refs += [baseline[role] for baseline in plan["baselines"] for role in ("predictions", "scores")]
+    refs += [baseline["scores"] for baseline in plan["baselines"]]
     return contents(Path(ref["path"], MANIFEST) for ref in refs)
 
 

@@ -11,22 +11,12 @@ from typing import Any
 import pandas
 
 from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.intervals import interval, levels
 
 # Of a normal distribution, where there are no items to resample.
 Z95 = 1.959963984540054
-
-
-def folder_of(ref: Mapping[str, str]) -> Path:
-    """Return the folder of a task: an artifact, or one of the folders in it."""
-    return Path(ref["path"], ref["folder"])
-
-
-def record_of(ref: Mapping[str, str], manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the record of a task, out of the manifest of the artifact that holds it."""
-    record = manifest["record"]
-    return record["parts"][ref["folder"]] if ref["folder"] else record
 
 
 def task_rows(

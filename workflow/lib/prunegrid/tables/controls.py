@@ -9,12 +9,12 @@ favours the cells, so the flag errs on the side of silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy
 import pandas
 
+from prunegrid.artifacts.parts import folder_of
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables.groups import Group, effects, paired, scored_items
 
@@ -44,7 +44,7 @@ def control_rows(
         if entry["kind"] == "cell" or key not in known:
             continue
         if key not in scores:
-            scores[key] = pandas.read_parquet(Path(known[key]["scores"]["path"], "scores.parquet"))
+            scores[key] = pandas.read_parquet(folder_of(known[key]["scores"]) / "scores.parquet")
         facts = ("study", "name", "dataset", "split", "metric", "value", "low", "high", "n")
         row = {fact: entry[fact] for fact in (*facts, "higher_is_better")}
         # Cells that were scored against cut references are not comparable.

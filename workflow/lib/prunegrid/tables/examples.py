@@ -17,6 +17,7 @@ from typing import Any
 import pandas
 import pyarrow.parquet
 
+from prunegrid.artifacts.parts import folder_of
 from prunegrid.data.prompts import cut_words
 from prunegrid.evaluation import predictions_file
 from prunegrid.tables.headline import headline_of
@@ -38,7 +39,7 @@ class Scored:
         seed: of the cell.
         split: of the documents, or the name of a translation of them.
         scores: one row an example: id and a column a score.
-        predictions: folder of the artifact with the texts.
+        predictions: folder with the texts.
         data: folder of the artifact with the documents.
         stored: name of their split there.
     """
@@ -75,9 +76,9 @@ def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _scored(about: tuple, pair: Mapping[str, Any], documents: Mapping[str, Any]) -> Scored:
-    scores = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
+    scores = pandas.read_parquet(folder_of(pair["scores"]) / "scores.parquet")
     data = Path(documents["data"]["path"])
-    return Scored(*about, scores, Path(pair["predictions"]["path"]), data, documents["split"])
+    return Scored(*about, scores, folder_of(pair["predictions"]), data, documents["split"])
 
 
 def labels(scores: pandas.DataFrame) -> pandas.Series:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prunegrid.artifacts import keys
 from prunegrid.artifacts.manifest import content_of, read_sealed
+from prunegrid.artifacts.parts import held_in
 from prunegrid.common import plugins
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256
@@ -60,14 +61,14 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         {
             "dataset": dataset,
             "baseline": baseline,
-            "role": plugins.baseline_facts(made.settings["baseline"])["ROLE"],
+            "role": plugins.baseline_facts(held_in(part.folder))["ROLE"],
             "split": split,
-            "data": made.parents["data"].ref,
+            "data": part.node.parents["data"].ref,
             "cut_references": _cuts_references(graph, study, split),
-            "predictions": made.ref,
-            "scores": scores.ref,
+            "predictions": part.ref,
+            "scores": part.ref,
         }
-        for (dataset, baseline, split), (made, scores) in graph.baselines(study_name).items()
+        for (dataset, baseline, split), part in graph.controls(study_name).items()
     ]
     body = {
         "study": study_name,
@@ -159,8 +160,8 @@ def _identity(value: Any) -> Any:
     if isinstance(value, list):
         return [_identity(item) for item in value]
     if isinstance(value, dict):
-        if value.keys() == _REF_FACTS:
-            return [value["stage"], value["key"]]
+        if value.keys() >= _REF_FACTS:
+            return [value["stage"], value["key"], value.get("folder", "")]
         return {k: _identity(v) for k, v in value.items() if k != "ancestors"}
     return value
 
@@ -211,7 +212,7 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
             if evaluation.kind == "translation"
         },
         "perplexities": {name: node.ref for name, node in plan.perplexities.items()},
-        "tasks": {n: {**p.node.ref, "folder": p.folder} for n, p in plan.tasks.items()},
+        "tasks": {name: part.ref for name, part in plan.tasks.items()},
         "efficiency": plan.efficiency.ref if plan.efficiency else None,
     }
 

@@ -12,6 +12,7 @@ import pandas
 
 from prunegrid.artifacts.job_status import has_failed, read_state, with_label
 from prunegrid.artifacts.manifest import read_manifest
+from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json
 from prunegrid.tables import benchmarks, speed
@@ -68,10 +69,9 @@ def baseline_rows(plan: dict[str, Any], baseline: dict[str, Any]) -> list[dict]:
     """Return the long rows of one control on one split.
 
     Raises:
-        PrunegridError: its artifacts are missing or broken.
+        PrunegridError: its artifact is missing or broken.
     """
     scores = _open(baseline["scores"])
-    _open(baseline["predictions"])
     about = {"study": plan["study"], "kind": baseline["role"], "name": baseline["baseline"]}
     about |= {"dataset": baseline["dataset"]}
     return _text_rows(plan, about, baseline["split"], baseline["scores"], scores)
@@ -297,19 +297,20 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
         )
         long[-1] |= levels(long[-1], record)
     asked = cell["tasks"]
-    records = {n: benchmarks.record_of(ref, manifests[f"tasks:{n}"]) for n, ref in asked.items()}
+    records = {name: record_of(ref, manifests[f"tasks:{name}"]) for name, ref in asked.items()}
     return long + benchmarks.task_rows(plan, about, asked, records)
 
 
 def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
-    items = pandas.read_parquet(Path(ref["path"], "scores.parquet"))
+    items = pandas.read_parquet(folder_of(ref) / "scores.parquet")
+    record = record_of(ref, scores)
     rows = []
-    for metric, summary in scores["record"]["summary"].items():
+    for metric, summary in record["summary"].items():
         low = high = None
         if metric in items and items[metric].notna().any():
             low, high = interval(plan, items[metric].dropna().to_numpy())
         elif summary.get("corpus"):
-            facts = scores["record"]["metrics"].get(metric, {})
+            facts = record["metrics"].get(metric, {})
             low, high = corpus_interval(facts.get("details", {}))
         rows.append(
             about

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from prunegrid.artifacts.parts import part_folder
 from prunegrid.common.errors import nearest
 from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
 from prunegrid.config.fault import Fault
@@ -49,7 +50,7 @@ class Tasks(Evaluation):
             f"data.{place}": (p.dataset, tuple(filter(None, (p.split, p.shots_from))))
             for place, p in enumerate(profiles)
         }
-        folders = [f"{place}-{one['task']}" for place, one in enumerate(asked)]
+        folders = [part_folder(place, one["task"]) for place, one in enumerate(asked)]
         names = dict(zip(self.tasks, folders, strict=True))
         yield Asked("tasks", name, settings, data, TASKS, names)
 
