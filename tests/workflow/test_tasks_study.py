@@ -1,9 +1,6 @@
 """Benchmarks and a mixture through the whole workflow: local files in the hub's place."""
 
-import contextlib
 import json
-import subprocess
-import time
 
 import benchmark_rows
 import pandas
@@ -117,23 +114,15 @@ def test_it_verifies_and_nothing_is_left_to_do(run):
 
 
 def manifests(run):
-    return {p: p.read_bytes() for p in (run.folder / "results/artifacts/tasks").glob("*/*.json")}
+    """Return {key: the manifest} of what the evaluation has asked the weights."""
+    found = (run.folder / "results/artifacts/tasks").glob("*/manifest.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
 
 
-def test_the_tasks_of_a_model_are_one_job_with_the_bytes_of_jobs_of_their_own(run, tmp_path):
-    assert len(manifests(run)) == 8
-    assert len(list((run.folder / "results/benchmarks/tasks").iterdir())) == 2
-    other = run.copy(tmp_path / "other")
-    before = {path.parent.name: json.loads(text) for path, text in manifests(other).items()}
-    for path in manifests(other):
-        path.unlink()
-    assert other.plan("results/tasks.parquet") == {"tasks": 2, "aggregate": 1}
-    key = next(key for key, made in before.items() if made["record"]["task"] == "openbookqa")
-    path = f"results/artifacts/tasks/{key}/manifest.json"
-    done = other.snakemake(path)
-    assert done.returncode == 0 and len(manifests(other)) == 1, done.stdout[-6000:]
-    alone = json.loads((other.folder / path).read_text())
-    assert alone["content"] == before[key]["content"]
+def files_of(run, key, folder):
+    """Return {name: bytes} of one benchmark."""
+    place = run.folder / "results/artifacts/tasks" / key / folder
+    return {path.name: path.read_bytes() for path in place.iterdir()}
 
 
 def more(tree, **change):
@@ -143,42 +132,42 @@ def more(tree, **change):
     tree["evaluations"]["tiny-tasks"]["tasks"].append("rte-again")
 
 
-def test_a_task_more_asks_that_one_alone(run, tmp_path):
+def test_the_tasks_of_a_model_are_one_artifact_with_a_folder_each(run):
+    folders = {"0-piqa", "1-openbookqa", "2-rte", "3-own"}
+    made = manifests(run)
+    assert len(made) == 2
+    for key, manifest in made.items():
+        assert manifest["record"]["parts"].keys() == folders
+        assert all(files_of(run, key, folder)["scores.parquet"] for folder in folders)
+
+
+def test_a_task_more_asks_all_of_them_again_and_the_numbers_stay(run, tmp_path):
     other = run.copy(tmp_path / "other")
     other.configure(more)
     assert other.plan("results/tasks.parquet") == {"tasks": 2, "aggregate": 1}
-    before = manifests(run).values()
     done = other.snakemake("results/tasks.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
-    after = list(manifests(other).values())
-    assert len(after) == 10 and set(before) < set(after)
+    before, after = manifests(run), manifests(other)
+    added = [after[key] for key in after.keys() - before.keys()]
+    assert len(after) == 4 and len(added) == 2
+    of = {made["parents"]["weights"]["key"]: made["record"]["parts"] for made in before.values()}
+    for made in added:
+        parts = made["record"]["parts"]
+        assert parts.pop("4-rte")["task"] == "rte"
+        assert parts == of[made["parents"]["weights"]["key"]]
 
 
-def test_a_task_that_fails_keeps_none_of_the_others_from_being_made(run, tmp_path):
+def test_a_task_that_fails_fails_its_evaluation_and_nothing_half_is_left(run, tmp_path):
     other = run.copy(tmp_path / "other")
-    for path in manifests(other):
-        path.unlink()
     other.configure(lambda tree: more(tree, task="piqa"))  # whose columns rte's data lack
-    locked = set()
-    command = other.command("--keep-going", "results/tasks.parquet")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=other.folder, env=other.environment(), **quiet) as process:
-        while process.poll() is None and len(locked) < 10:
-            locks = (other.folder / ".snakemake/locks").glob("*.output.lock")
-            with contextlib.suppress(FileNotFoundError):
-                text = "".join(path.read_text() for path in locks)
-                locked = {line for line in text.splitlines() if "/tasks/" in line}
-            time.sleep(0.05)
-    assert process.returncode != 0
-    assert len(locked) == 10, "a run beside it could make what it makes"
-    made = {json.loads(text)["record"]["task"] for text in manifests(other).values()}
-    assert made == {"piqa", "openbookqa", "rte", "own"} and len(manifests(other)) == 8
+    done = other.snakemake("--keep-going", "results/tasks.parquet")
+    assert done.returncode != 0
+    assert manifests(other) == manifests(run)
+    assert not list((other.folder / "results/artifacts/tasks").glob(".*"))
     wide = pandas.read_parquet(other.folder / "results/tasks.parquet")
     assert set(wide["status"]) == {"failed"} and wide["reason"].str.contains("cannot make").all()
     other.configure(lambda tree: tree["tasks"]["rte-again"].update(task="rte"))
-    before = set(manifests(other).values())
     done = other.snakemake("results/tasks.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
-    assert before < set(manifests(other).values())
     wide = pandas.read_parquet(other.folder / "results/tasks.parquet")
     assert set(wide["status"]) == {"ok"} and set(wide["rte-again_n"]) == {3}
