@@ -15,7 +15,7 @@ datasets:
   glue-rte: {source: asked, subset: null, files: {validation: rte.jsonl}}
   tiny-multitask:
     mixture:
-      against: [tiny-tasks]
+      disjoint_from: [tiny-tasks]
       parts:
         piqa: {dataset: piqa, split: train, weight: 1, prompt: "Question: {{goal}}\\nAnswer:", response: " {{[sol1, sol2][label]}}"}
         notes: {dataset: tiny-notes, split: train, weight: 1, prompt: "{{document | words(9)}}", response: " {{summary}}"}
