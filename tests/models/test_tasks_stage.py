@@ -17,7 +17,7 @@ from prunegrid.config.tasks import METRICS
 from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.stages import tasks
 
-SETTINGS = {
+TASK = {
     "define": None,
     "split": "validation",
     "shots": 0,
@@ -25,9 +25,8 @@ SETTINGS = {
     "by": None,
     "rows": None,
     "metrics": ["acc"],
-    "batch_size": 4,
-    "cache_dequantized": False,
 }
+SETTINGS = {"batch_size": 4, "cache_dequantized": False}
 LOOSE = {
     "output_type": "multiple_choice",
     "doc_to_text": "question",
@@ -42,19 +41,31 @@ def weights(tmp_path_factory):
 
 
 def ask(tmp_path, weights, task, data, **changes):
-    """Return (record, scores, samples) of a task on an artifact of rows."""
+    """Return (record, scores, samples) of an evaluation by one task on an artifact of rows."""
+    record, (found,) = ask_all(tmp_path, weights, (task, data, changes))
+    return (found[0] | {"weights": record["weights"]}, *found[1:])
+
+
+def ask_all(tmp_path, weights, *asked):
+    """Return (record, [record, scores and samples of each]) of tasks (name, data, settings)."""
     out = tmp_path / "out"
     out.mkdir()
     job = SimpleNamespace(
         device="cpu", where="test", scratch=tmp_path / "scratch", compute_dtype="float32"
     )
-    settings = {**SETTINGS, "task": task, **changes}
-    record = tasks.run(settings, {"weights": weights, "data": data}, out, job)
-    return (
-        record,
-        pandas.read_parquet(out / "scores.parquet"),
-        pandas.read_parquet(out / "samples.parquet"),
-    )
+    settings = {**SETTINGS, "tasks": [{**TASK, "task": task, **more} for task, _, more in asked]}
+    rows = {f"data.{place}": data for place, (_, data, _) in enumerate(asked)}
+    record = tasks.run(settings, {"weights": weights, **rows}, out, job)
+    folders = [f"{place}-{task}" for place, (task, _, _) in enumerate(asked)]
+    assert list(record["parts"]) == folders == sorted(path.name for path in out.iterdir())
+    return record, [
+        (
+            record["parts"][folder],
+            pandas.read_parquet(out / folder / "scores.parquet"),
+            pandas.read_parquet(out / folder / "samples.parquet"),
+        )
+        for folder in folders
+    ]
 
 
 def log_likelihood(weights, context, continuation):
