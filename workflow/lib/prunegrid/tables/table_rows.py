@@ -241,7 +241,7 @@ def _asked(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
     Without a digest where one was text: models may share it.
     """
     asked = {
-        f"tasks:{name}": benchmarks.record_of(ref, manifests[f"tasks:{name}"])
+        f"tasks:{name}": record_of(ref, manifests[f"tasks:{name}"])
         for name, ref in sorted(cell["tasks"].items())
     }
     if not asked:
