@@ -72,7 +72,6 @@ def job(scratch: Path) -> SimpleNamespace:
         where="test",
         scratch=scratch,
         memory={"model": "whole", "activations": "device", "chunk": 8},
-        together=(),
         seed=lambda purpose: 3,
     )
 

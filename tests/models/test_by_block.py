@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid.common.errors import AttestationError
 from prunegrid.models import blocks, checkpoint
-from prunegrid.pruning import offload
+from prunegrid.pruning import layerwise, offload
 from prunegrid.pruning.hidden_states import Boundary, Storage
-from prunegrid.stages import calibration, prune
+from prunegrid.stages import calibration, hessians, prune
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/memory/run.py"
 SIZE = {"vocab_size": 260, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -60,9 +60,9 @@ def calibrated(folder, parents, tmp_path_factory):
     return made
 
 
-def pruned(place, folder, calibrated, settings, memory, together=()):
-    job = Job(place / "scratch", memory=memory, together=together)
-    sources = {"weights": folder, "calibration": calibrated}
+def pruned(place, folder, calibrated, settings, memory, **more):
+    job = Job(place / "scratch", memory=memory)
+    sources = {"weights": folder, "calibration": calibrated, **more}
     return write_artifact(place / "out", lambda out: prune.run(settings, sources, out, job))
 
 
@@ -101,6 +101,35 @@ def test_pruned_weights_are_the_same_and_load_anywhere(tmp_path, folder, calibra
     with torch.no_grad():
         assert torch.equal(plain(tokens).logits, shards(tokens).logits)
     assert not list((tmp_path / "part/scratch").glob("hidden*"))
+
+
+def test_hessians_are_the_same_bytes_and_cells_are_pruned_by_them(
+    tmp_path, folder, calibrated, monkeypatch
+):
+    """A cell that is given them runs no pass of the model."""
+    settings = {**SPARSEGPT, "propagation": "dense"}
+    measured = []
+    for name, memory, samples in (
+        ("whole", Job("").memory, calibrated[0]),
+        ("part", BY_BLOCK, calibrated[1]),
+    ):
+        job = Job(tmp_path / name / "scratch", memory=memory)
+        sources = {"model": folder, "calibration": samples}
+        measured.append(
+            write_artifact(
+                tmp_path / name / "hessians",
+                lambda out, j=job, s=sources: hessians.run({"include": []}, s, out, j),
+            )
+        )
+    whole, part = (json.loads((made / "manifest.json").read_text()) for made in measured)
+    assert whole["files"] == part["files"] and whole["record"] == part["record"]
+    cell = pruned(tmp_path / "own", folder, calibrated[0], settings, Job("").memory)
+    monkeypatch.setattr(layerwise, "Replay", lambda *_: pytest.fail("the model was run"))
+    for memory, made in zip((Job("").memory, BY_BLOCK), measured, strict=True):
+        place = tmp_path / memory["model"]
+        other = pruned(place, folder, calibrated[0], settings, memory, hessians=made)
+        first, second = (record_of(one)["weights"] for one in (cell, other))
+        assert {**first, "file_bytes": 0} == {**second, "file_bytes": 0}
 
 
 def test_one_block_is_in_memory_at_a_time(tmp_path, folder, calibrated, monkeypatch):

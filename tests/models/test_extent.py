@@ -19,7 +19,7 @@ from prunegrid.models.attestation import nm_violations
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.stages import calibration, prune
+from prunegrid.stages import calibration, hessians, prune
 
 BOTH = ["*.project_in", "*.project_out"]
 PROJECTIONS = Extent(tuple(BOTH))
@@ -124,9 +124,15 @@ def opt(parents, tmp_path_factory):
     return folder, made
 
 
-def run(place, opt, settings, memory=None, together=()):
-    job = Job(place / "scratch", together=together, **({"memory": memory} if memory else {}))
+def run(place, opt, settings, memory=None):
+    """Return a cell: of settings that need them, by Hessians held in memory as the cell is."""
+    job = Job(place / "scratch", **({"memory": memory} if memory else {}))
     sources = {"weights": opt[0], "calibration": opt[1]}
+    if settings["method"] == "sparsegpt" and settings["propagation"] == "dense":
+        asked, dense = {"include": settings["include"]}, {"model": opt[0], "calibration": opt[1]}
+        sources["hessians"] = write_artifact(
+            place / "hessians", lambda out: hessians.run(asked, dense, out, job)
+        )
     return write_artifact(place / "out", lambda out: prune.run(settings, sources, out, job))
 
 

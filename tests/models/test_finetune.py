@@ -20,7 +20,14 @@ from prunegrid.finetuning.training import (
     sparsity,
     token_batches,
 )
-from prunegrid.models import attestation, blocks, checkpoint, masked_lora, open_checkpoint
+from prunegrid.models import (
+    attestation,
+    blocks,
+    checkpoint,
+    masked_lora,
+    open_checkpoint,
+    zero_masks,
+)
 from prunegrid.stages import finetune
 
 PATTERNS = (None, "unstructured", "2:4")
@@ -100,7 +107,7 @@ def test_bfloat16_stays_bfloat16(tmp_path):
 def test_merged_equals_adapter(tmp_path):
     model = tiny.model("llama")
     tiny.prune_(model, "2:4")
-    masks = finetune.keep_masks(model, "2:4")
+    masks = zero_masks.keep_masks(model, "2:4")
     settings = tiny.finetune("lora")
     wrapped = masked_lora.wrap(model, list(masks), masks, settings)
     for layer in masked_lora.layers(wrapped).values():
@@ -193,7 +200,7 @@ def test_steps_and_batches_cover_each_epoch_once_in_a_new_order():
 def test_masked_weights_do_not_count_in_the_clipped_norm():
     model = tiny.model("llama")
     tiny.prune_(model, "2:4")
-    masks = finetune.keep_masks(model, "2:4")
+    masks = zero_masks.keep_masks(model, "2:4")
     _, mask_gradients = sparsity.masker(model, masks)
     linears = blocks.prunable(model)
     for module in linears.values():
@@ -290,7 +297,7 @@ def test_masker_on_both_layouts():
     for kind in ("llama", "gpt2"):
         model = tiny.model(kind)
         tiny.prune_(model, "2:4")
-        masks = finetune.keep_masks(model, "2:4")
+        masks = zero_masks.keep_masks(model, "2:4")
         with torch.no_grad():
             for module in blocks.prunable(model).values():
                 module.weight.add_(1.0)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import hub, hub_data, hub_model
 
-LIBRARY = Path(hub.__file__).parents[2]
+LIBRARY = Path(hub.__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_cut_download_goes_on_where_it_stopped(server, monkeypatch, xet):
 
 
 def test_a_file_that_is_not_the_hubs_is_refused(server, monkeypatch):
-    monkeypatch.setattr(hub.artifacts, "file_sha256", lambda path: "0" * 64)
+    monkeypatch.setattr(hub.file_io, "file_sha256", lambda path: "0" * 64)
     with pytest.raises(PrunegridError, match="as the hub says"):
         hub_model.fetch(source("tests/opt-safetensors"), "here")
 
@@ -179,8 +179,8 @@ def test_an_unset_environment_reaches_the_hub_by_itself(server, tmp_path):
 
 
 def test_a_full_disk_is_told_before_the_download(server, monkeypatch):
-    usage = type(hub.artifacts.shutil.disk_usage("/"))(10, 0, 10)
-    monkeypatch.setattr(hub.artifacts.shutil, "disk_usage", lambda folder: usage)
+    usage = type(hub.artifact_folder.shutil.disk_usage("/"))(10, 0, 10)
+    monkeypatch.setattr(hub.artifact_folder.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(PrunegridError, match="free some space"):
         hub_model.fetch(source("facebook/opt-125m"), "here")
     assert "pytorch_model.bin" not in asked(server)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from test_finetune import tune
 
 from prunegrid.artifacts import artifact_folder
+from prunegrid.common import held_weights
 from prunegrid.models import masked_lora, quantized
-from prunegrid.stages import finetune
 
 
 def layer_of(d_out, d_in, seed=0, dropout=0.0):
@@ -138,7 +138,7 @@ def test_a_tuning_has_the_same_bytes_held_and_formed(tmp_path, monkeypatch, stra
 
 @pytest.mark.parametrize(("processes", "held"), [(1, True), (2, False)])
 def test_processes_that_share_a_model_hold_no_whole_weights(processes, held):
-    assert finetune.held.holds({"adapted": "hold"}, "cuda:0", processes) == held
-    assert finetune.held.holds({"adapted": "auto"}, "cpu", processes) == held
-    assert not finetune.held.holds({"adapted": "auto"}, "cuda", processes)
-    assert not finetune.held.holds({"adapted": "form"}, "cpu", processes)
+    assert held_weights.holds({"adapted": "hold"}, "cuda:0", processes) == held
+    assert held_weights.holds({"adapted": "auto"}, "cpu", processes) == held
+    assert not held_weights.holds({"adapted": "auto"}, "cuda", processes)
+    assert not held_weights.holds({"adapted": "form"}, "cpu", processes)

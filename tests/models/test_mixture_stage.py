@@ -50,7 +50,7 @@ def parents(tmp_path):
     return {
         "parts.piqa": benchmark_rows.artifact(tmp_path / "piqa", train=train),
         "parts.siqa": benchmark_rows.artifact(tmp_path / "siqa", train=benchmark_rows.siqa(30)),
-        "against.0": evaluated,
+        "disjoint_from.0": evaluated,
     }
 
 
@@ -69,7 +69,7 @@ def words_only(text):
 def test_no_row_of_an_evaluated_split_is_in_it(parents, tmp_path):
     record, splits = mix(parents, tmp_path / "out")
     rows = pandas.concat(splits.values())
-    asked = pandas.read_parquet(parents["against.0"] / "validation.parquet")["goal"]
+    asked = pandas.read_parquet(parents["disjoint_from.0"] / "validation.parquet")["goal"]
     barred = {words_only(goal) for goal in asked}
     learned = rows[rows["task"] == "piqa"]["document"]
     assert not any(
@@ -137,7 +137,7 @@ def test_fine_tuning_takes_a_mixture_like_any_data_set(tmp_path):
     ]
     parents = {"parts.piqa": benchmark_rows.artifact(tmp_path / "piqa", train=rows)}
     part = {**PIQA, "weight": None, "prompt": "text : {{goal}} summary :"}
-    mix(parents, tmp_path / "data", parts={"piqa": part}, against=[])
+    mix(parents, tmp_path / "data", parts={"piqa": part}, disjoint_from=[])
     weights = tiny.artifact(tmp_path / "weights", "llama", "unstructured")
     out = tmp_path / "out"
     out.mkdir()

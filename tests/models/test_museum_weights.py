@@ -19,9 +19,10 @@ from prunegrid.common import file_io, timing_guard
 from prunegrid.data.sources import wheel
 from prunegrid.evaluation import generation, perplexity
 from prunegrid.finetuning import context
-from prunegrid.finetuning.training import sparsity
+from prunegrid.finetuning.training import learning_rates, sparsity
 from prunegrid.models import (
     attestation,
+    blocks,
     checkpoint,
     loading,
     masked_lora,
@@ -104,26 +105,20 @@ def test_a_pattern_that_is_claimed_but_not_there(tmp_path, monkeypatch):
     parent = tiny.artifact(tmp_path / "dense", "llama")
     (tmp_path / "out").mkdir()
     settings = {"method": "magnitude", "pattern": "2:4", "sparsity": None, "scope": None}
-    monkeypatch.setattr(prune, "_alone", half_of_each_row)
+    job = tiny.job(scratch=tmp_path / "scratch")
+    monkeypatch.setattr(prune, "_prune", half_of_each_row)
     with stopped_by(prune.require_pattern, "keep more than 2:4 says"):
-        prune.run(settings, {"weights": parent}, tmp_path / "out", prune_job(tmp_path))
+        prune.run(settings, {"weights": parent}, tmp_path / "out", job)
 
 
-def half_of_each_row(parent, recipe, out, propagation, inputs):
+def half_of_each_row(parent, recipe, out, inputs):
     """Do what a method does that takes no notice of the pattern."""
     tiny.prune_(parent.model, "unstructured")
     zeros = {
-        name: {"zeros": int((finetune.blocks.oriented(m) == 0).sum())}
-        for name, m in finetune.blocks.prunable(parent.model).items()
+        name: {"zeros": int((blocks.oriented(m) == 0).sum())}
+        for name, m in blocks.prunable(parent.model).items()
     }
     return zeros, checkpoint.write_plain(parent.model, parent.tokenizer, out, recipe.pattern).record
-
-
-def prune_job(tmp_path):
-    job = tiny.job()
-    job.scratch, job.together = tmp_path / "scratch", []
-    job.memory = {"model": "whole", "activations": "device", "chunk": 8}
-    return job
 
 
 def test_sizes_counted_twice(tmp_path):
@@ -146,10 +141,10 @@ def test_nonzeros_by_arithmetic(tmp_path):
     with stopped_by(attestation.require_same, f"nonzero_parameters = {counted}"):
         checkpoint.load(folder)
     row = pandas.Series(record | {"weights_sha256": record["sha256"]})
-    manifest = checkpoint.artifacts.read_json(folder / "manifest.json")
-    manifest |= {"key": "k", "files": checkpoint.artifacts.list_files(folder)}
-    manifest["content"] = checkpoint.artifacts.content_digest(manifest["files"])
-    checkpoint.artifacts.write_json(folder / "manifest.json", manifest)
+    manifest = file_io.read_json(folder / "manifest.json")
+    manifest |= {"key": "k", "files": artifact_folder.list_files(folder)}
+    manifest["content"] = artifact_folder.content_digest(manifest["files"])
+    file_io.write_json(folder / "manifest.json", manifest)
     (told,) = verify._weights({"chain": [{"path": folder, "key": "k"}]}, row)
     assert f"nonzero_parameters is {counted}, the row says {record['nonzero_parameters']}" in told
 
@@ -205,7 +200,7 @@ def test_a_download_in_a_time(tmp_path, monkeypatch, work):
         timing_guard.require_stopped, f"a wheel is fetched while the clock of {work} runs"
     ):
         if work == "training":
-            monkeypatch.setattr(finetune.training, "train", fetch)
+            monkeypatch.setattr(learning_rates, "train", fetch)
             tune(tmp_path, "full")
         else:
             prompter = SimpleNamespace(decode=str)

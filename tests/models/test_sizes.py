@@ -169,7 +169,7 @@ def test_sizes_come_after_what_is_timed(tmp_path, monkeypatch):
             return _inner(*arguments)
 
         monkeypatch.setattr(module, name, spy)
-    for wanted, seen in ((False, ["timing"]), (True, ["timing", "sizes"])):
+    for wanted, seen in ((False, ["speed"]), (True, ["speed", "sizes"])):
         order.clear()
         out = tmp_path / str(wanted)
         out.mkdir()

@@ -129,7 +129,7 @@ def test_zeros_after_removed_units_and_before(tmp_path, parents):
     out = tmp_path / "sparse"
     out.mkdir()
     half = {"method": "magnitude", "pattern": "unstructured", "sparsity": 0.5}
-    job = SimpleNamespace(**vars(tiny.job(scratch=tmp_path / "scratch")), together=())
+    job = tiny.job(scratch=tmp_path / "scratch")
     record = prune.run(half, {"weights": parents.small}, out, job)
     assert record["weights"]["sparsity_prunable"] == 0.5
     assert record["weights"]["removed_prunable"] == weights_of(parents.small)["removed_prunable"]
