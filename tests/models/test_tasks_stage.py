@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
 from test_finetune import tune
 
-from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.config.tasks import METRICS
 from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.stages import tasks
@@ -27,12 +26,6 @@ TASK = {
     "metrics": ["acc"],
 }
 SETTINGS = {"batch_size": 4, "cache_dequantized": False}
-LOOSE = {
-    "output_type": "multiple_choice",
-    "doc_to_text": "question",
-    "doc_to_choice": "{{[sol1, sol2]}}",
-    "doc_to_target": "label",
-}
 
 
 @pytest.fixture(scope="module")
@@ -256,59 +249,24 @@ def test_prompts_that_are_cut_are_counted(tmp_path):
     assert 0 < record["contexts_cut"] == sum(length > 65 for length in lengths) < 8
 
 
-def test_other_weights_than_the_recorded_ones_are_never_asked(tmp_path, weights):
-    other = benchmark_rows.model(tmp_path / "other", seed=2)
-    (other / "manifest.json").write_text((weights / "manifest.json").read_text())
-    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
-    with pytest.raises(AttestationError, match="sha256"):
-        ask(tmp_path, other, "piqa", data)
-    assert not list((tmp_path / "out").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("task", "changes", "text"),
-    [
-        ("piqas", {}, "did you mean 'piqa'"),
-        ("piqa", {"metrics": ["accuracy"]}, "has no metric 'accuracy'.*did you mean 'acc'"),
-        ("mmlu", {}, "stands for 57 tasks.*`by`"),
-        ("mmlu", {"by": "subject"}, "there is no column 'subject'"),
-        ("openbookqa", {}, "cannot make 'openbookqa' of these rows.*'choices' is undefined"),
-        ("sst2", {}, "cannot make 'sst2' of these rows.*'sentence' is undefined"),
-        ("mine", {"define": LOOSE}, "there is no column 'question', which is doc_to_text"),
-    ],
-)
-def test_what_does_not_fit_is_told(tmp_path, weights, task, changes, text):
-    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
-    with pytest.raises(PrunegridError, match=text):
-        ask(tmp_path, weights, task, data, **changes)
-
-
-def test_a_template_runs_no_code(tmp_path, weights):
-    target = tmp_path / "it-ran"
-    define = {
-        **{**LOOSE, "doc_to_choice": ["no", "yes"]},
-        "doc_to_text": "{{ cycler.__init__.__globals__.os.system('touch " + str(target) + "') }}",
-    }
-    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
-    with pytest.raises(PrunegridError, match="SecurityError.*'__init__'.*unsafe"):
-        ask(tmp_path, weights, "mine", data, define=define)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("more", [{}, {"hf_evaluate": True}])
-def test_a_metric_from_elsewhere_is_not_run(tmp_path, weights, more):
-    target, script = tmp_path / "it-ran", tmp_path / "mine" / "mine.py"
-    script.parent.mkdir()
-    script.write_text(f"open({str(target)!r}, 'w')\nimport evaluate\n")
-    metric = {"metric": str(script.parent), "aggregation": "mean", "higher_is_better": True}
-    define = {
-        **{**LOOSE, "doc_to_text": "goal", "doc_to_choice": ["no", "yes"]},
-        "metric_list": [metric | more],
-    }
-    data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
-    with pytest.raises(PrunegridError, match="is code from elsewhere"):
-        ask(tmp_path, weights, "mine", data, define=define)
-    assert not target.exists()
+def test_benchmarks_of_one_artifact_are_those_asked_alone(tmp_path, weights):
+    """Each over its own rows and by its own settings, the same task twice among them."""
+    piqa = benchmark_rows.artifact(tmp_path / "piqa", validation=benchmark_rows.piqa(6))
+    mrpc = benchmark_rows.artifact(tmp_path / "mrpc", validation=benchmark_rows.mrpc(8))
+    asked = [
+        ("piqa", piqa, {"metrics": ["acc", "acc_norm"]}),
+        ("mrpc", mrpc, {"metrics": ["f1"]}),
+        ("piqa", piqa, {"rows": 2}),
+    ]
+    whole, parts = ask_all(tmp_path, weights, *asked)
+    assert whole["weights"] == checkpoint.load(weights).record
+    assert [part[0]["rows"] for part in parts] == [6, 8, 2]
+    for place, (one, part) in enumerate(zip(asked, parts, strict=True)):
+        alone = tmp_path / str(place)
+        alone.mkdir()
+        _, (expected,) = ask_all(alone, weights, one)
+        assert part[0] == expected[0]
+        assert part[1].equals(expected[1]) and part[2].equals(expected[2])
 
 
 def test_the_config_knows_the_harness_metrics():
