@@ -17,11 +17,6 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
 from prunegrid.data.sources import hub, hub_data, hub_model
 
-<<<<<<< HEAD
-=======
-LIBRARY = Path(hub.__file__).parents[3]
-
->>>>>>> h-models
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
