@@ -37,7 +37,10 @@ def test_other_weights_than_the_recorded_ones_are_never_asked(tmp_path, weights)
         ("mine", {"define": LOOSE}, "there is no column 'question', which is doc_to_text"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, weights, task, changes, text):
+def test_what_does_not_fit_is_told_before_weights_are_read(
+    tmp_path, weights, monkeypatch, task, changes, text
+):
+    monkeypatch.setattr(open_checkpoint, "load", lambda *_, **__: pytest.fail("weights were read"))
     data = benchmark_rows.artifact(tmp_path / "data", validation=benchmark_rows.piqa(3))
     with pytest.raises(PrunegridError, match=text):
         ask(tmp_path, weights, task, data, **changes)

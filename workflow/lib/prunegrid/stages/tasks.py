@@ -72,11 +72,19 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: no such task or metric, rows that do not fit it, or a model without a
             tokenizer.
     """
-    # All that can be wrong with a definition is found before weights are read.
+    # It imports the harness: seconds.
+    from prunegrid.evaluation.harness import task_runner
+
+    # What does not fit its rows is found before weights are read: with the last benchmark the
+    # answers to all would be lost.
     asked = [
         _Asked.of(place, each, parents[f"data.{place}"], job)
         for place, each in enumerate(settings["tasks"])
     ]
+    for one in asked:
+        task_runner.rehearse(
+            one.settings["task"], one.definitions, one.settings["metrics"], one.where
+        )
     cache, dtype = settings["cache_dequantized"], job.compute_dtype
     loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.evaluation.harness.task_scores import metric_name, require_metrics
 
 # The seed of the harness' command line, so that drawn shots are those of published numbers.
 SHOTS_SEED = 1234
@@ -82,17 +84,8 @@ def run(
     Raises:
         PrunegridError: the definition does not fit the data.
     """
-    # It would start a pool of processes for standard errors, and warns of what is done on purpose.
-    os.environ["DISABLE_MULTIPROC"] = "1"
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    confine()
-    _forget_modules()
-    try:
-        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
-        loaded = manager.load([name])
-        for task in loaded["tasks"].values():
-            _require_columns(task, where)
-            task.set_fewshot_seed(seed=SHOTS_SEED)
+    with _told(name, where):
+        loaded = _load(name, folders, where)
         answering = Model(model, tokenizer, batch_size)
         results = evaluate(
             lm=answering,
@@ -101,6 +94,35 @@ def run(
             bootstrap_iters=RESAMPLES,
             log_samples=True,
         )
+    return results, answering
+
+
+def rehearse(name: str, folders: Sequence[Path], metrics: Sequence[str], where: str) -> None:
+    """Check, without a model, that a definition fits its data: the first row of each task.
+
+    Args:
+        name, folders, where: as of `run`.
+        metrics: those to keep; those of a group are known only once it has run.
+
+    Raises:
+        PrunegridError: it does not, or the task has no such metric.
+    """
+    with _told(name, where):
+        tasks = _load(name, folders, where)["tasks"]
+        for task in tasks.values():
+            task.build_all_requests(limit=1)
+    if name in tasks:
+        config = tasks[name].config
+        filters = [each["name"] for each in config.filter_list or [{"name": "none"}]]
+        known = [metric_name(m, f) for m in tasks[name].aggregation() for f in filters]
+        require_metrics(metrics, known, name, where)
+
+
+@contextmanager
+def _told(name: str, where: str) -> Iterator[None]:
+    """Tell errors of the harness in a sentence."""
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise PrunegridError(
             f"the harness cannot make '{name}' of these rows ({type(error).__name__}: {error})",
@@ -108,7 +130,21 @@ def run(
             expected="the columns of the task's own data set",
             remedy="compare the data set's columns with the task's definition",
         ) from error
-    return results, answering
+
+
+def _load(name: str, folders: Sequence[Path], where: str) -> dict[str, Any]:
+    """Return what the harness makes of a task's or a group's definition and rows."""
+    # It would start a pool of processes for standard errors, and warns of what is done on purpose.
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    confine()
+    _forget_modules()
+    manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
+    loaded = manager.load([name])
+    for task in loaded["tasks"].values():
+        _require_columns(task, where)
+        task.set_fewshot_seed(seed=SHOTS_SEED)
+    return loaded
 
 
 def _forget_modules() -> None:

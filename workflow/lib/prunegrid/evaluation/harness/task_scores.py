@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -95,13 +95,7 @@ def summarize(
         if comma and not metric.endswith("_stderr"):
             stderr = results["results"][name].get(f"{metric}_stderr,{kept}")
             found[metric_name(metric, kept)] = (metric, value, stderr)
-    unknown = [metric for metric in metrics if metric not in found]
-    if unknown:
-        raise PrunegridError(
-            f"the task '{name}' has no metric {unknown[0]!r}",
-            where=where,
-            remedy=nearest(unknown[0], found),
-        )
+    require_metrics(metrics, found, name, where)
     samples = results["samples"]
     upwards = {m: up for of in results["higher_is_better"].values() for m, up in of.items()}
     levels = chance_levels(results)
@@ -125,6 +119,21 @@ def summarize(
         if metric == "mcc":  # no guess correlates with the answer
             summary[full] |= {"chance": 0.0, "majority": 0.0}
     return summary
+
+
+def require_metrics(metrics: Iterable[str], known: Collection[str], name: str, where: str) -> None:
+    """Check that a task has metrics.
+
+    Raises:
+        PrunegridError: it lacks one.
+    """
+    for metric in metrics:
+        if metric not in known:
+            raise PrunegridError(
+                f"the task '{name}' has no metric {metric!r}",
+                where=where,
+                remedy=nearest(metric, known),
+            )
 
 
 def chance_levels(results: Mapping[str, Any]) -> dict[str, float | None]:
