@@ -20,7 +20,7 @@ models:
 finetune:
   tiny-seq2seq: {strategy: seq2seq, max_steps: 4, learning_rate: 1.0e-2}
 evaluations:
-  tiny-head: {kind: classification, dataset: tiny-classes, learn: train, split: test, items: [{text: "{{sentence}}", label: "{{label}}"}], epochs: 4, learning_rate: 1.0e-2, batch_size: 8, max_tokens: 32}
+  tiny-head: {kind: classification, dataset: tiny-classes, train_split: train, split: test, items: [{text: "{{sentence}}", label: "{{label}}"}], epochs: 4, learning_rate: 1.0e-2, batch_size: 8, max_tokens: 32}
   tiny-fr: {kind: translation, dataset: tiny-pairs, split: test, generation: tiny, metrics: [bleu_char, chrf]}
 efficiency:
   tiny-passes: {passes: true, warmup: 1, repetitions: 2, prompt_tokens: 8, new_tokens: 4, sizes: true}
