@@ -222,6 +222,16 @@ def test_a_community_metric_needs_its_revision(raw):
     assert check(broken)
 
 
+@pytest.mark.parametrize("section", ["models", "datasets", "prune", "finetune"])
+def test_a_profile_that_is_wrong_is_told_once_and_no_study_of_it_is_blamed(raw, section):
+    """Contrasts over its cells, which are left out, and a grid without any, say nothing."""
+    study = raw["studies"]["demo"]
+    named = f"{study['dataset']} {study['grid']}"
+    name = next(name for name in raw[section] if name != "none" and name in named)
+    found = faults(changed(raw, section, name, {**raw[section][name], "nonsense": 1}))
+    assert len(found) == 1 and f"{section}.{name}" in found[0]
+
+
 def test_every_key_is_documented():
     """Each field of each profile stands in config/README.md, in code type."""
     text = (ROOT / "config/README.md").read_text()

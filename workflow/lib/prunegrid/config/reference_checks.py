@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunegrid.common import plugins
@@ -243,8 +243,10 @@ class _Check:
             look = {"prune": self.prune, "finetune": self.finetune}[step.kind]
             look((*keys, f"grid ({step.kind} {step.name})"), step.profile)
         self._distinct_rows(keys, cells)
-        self._models(keys, study, cells)
         self._biases(keys, cells)
+        if not self._whole(name):
+            return
+        self._models(keys, study, cells)
         if not cells:
             self.add(keys, "has no cell: its grid is empty or all of it is excluded")
         found = [
@@ -254,6 +256,17 @@ class _Check:
             *(shown.faults(self.config, study) if study.show else ()),
         ]
         self.found(keys, found)
+
+    def _whole(self, study: str) -> bool:
+        """Whether all profiles that a study has are valid: cells of others are left out."""
+        broken = {
+            name
+            for section in ("models", "datasets", "prune", "finetune")
+            for name in self.raw.get(section) or ()
+            if name not in self.config.sections[section]
+        }
+        named = {"dense", "none", *_scalars(self.raw["studies"][study])}
+        return broken.isdisjoint(named)
 
     def _distinct_rows(self, keys: tuple, cells: list) -> None:
         """Chains of the same steps in another order would be rows of the same key columns."""
@@ -299,3 +312,12 @@ class _Check:
                     kind = "task" if split in measured else "split"
                     fault = f"both {seen[split]} and {name} are of the {kind} '{split}'"
                     self.add((*keys, "evaluations"), f"{fault}; put them into two studies")
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """Yield what stands at the leaves of nested mappings and lists."""
+    if isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _scalars(each)
+    else:
+        yield value
