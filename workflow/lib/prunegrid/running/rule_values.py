@@ -5,7 +5,6 @@ Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,17 +69,15 @@ class RuleValues:
         """Return what a member of a group takes of the others: all of their turn."""
         return int(stage_facts(wildcards.stage).group is not None)
 
-    def threads(self, wildcards: Any) -> int | None:
-        """Return the cores of a job; a timing takes all, so that nothing runs beside it.
+    def threads(self, wildcards: Any) -> int:
+        """Return the cores of a job; a timing takes all of this machine: nothing runs beside it.
 
-        In a submitted job every member takes all: they share the memory that one of them was given.
+        Where it is submitted it has its own, and its turn in its group.
         """
-        if self._workflow.remote_exec:
-            return os.cpu_count()
-        if stage_facts(wildcards.stage).measures_memory:
-            return snakemake_bridge.cores(self._workflow)
         node = self._node(wildcards)
-        return _processes(node) * (node.threads if "torch" in node.pins else 1)
+        own = _processes(node) * (node.threads if "torch" in node.pins else 1)
+        timed = stage_facts(wildcards.stage).measures_memory
+        return (timed and snakemake_bridge.cores(self._workflow)) or own
 
     def gpus(self, wildcards: Any) -> int:
         """Return how many devices a job takes."""
