@@ -7,8 +7,9 @@ made only where a step that is to run reads it: nothing reruns by dropping, and 
 later has its weights made again first. What is made must then be, byte for byte, what was dropped,
 and gets the manifest that it had.
 
-Snakemake's own `temp()` does not do it: it removes the manifest with the weights, so the table's job
-would have nothing to attest a row by, and a step that is added later would make other bytes unseen.
+Snakemake's own `temp()` does not do it: it removes the manifest with the weights, so the table's
+job would have nothing to attest a row by, and a step that is added later would make other bytes
+unseen.
 """
 
 from __future__ import annotations
