@@ -27,6 +27,7 @@ rule step:
         mem_mb=JOB.memory,
         runtime=JOB.minutes,
         gpu=JOB.gpus,
+        cpus_per_task=JOB.cpus,
         in_turn=JOB.in_turn,
     params:
         node=JOB.params,

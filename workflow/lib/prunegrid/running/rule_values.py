@@ -5,6 +5,7 @@ Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,21 @@ class RuleValues:
         return int(stage_facts(wildcards.stage).group is not None)
 
     def threads(self, wildcards: Any) -> int:
-        """Return the cores of a job; a timing takes all of this machine: nothing runs beside it.
+        """Return the cores that Snakemake counts for a job.
 
-        Where it is submitted it has its own, and its turn in its group.
+        A timing takes all of this machine, so that nothing runs beside it. Inside a submitted job
+        each member of a group takes all of the node: they share the memory that one of them was
+        given, and Snakemake does not tell a submitted job of `in_turn`.
         """
-        node = self._node(wildcards)
-        own = _processes(node) * (node.threads if "torch" in node.pins else 1)
+        if self._workflow.remote_exec:
+            return os.cpu_count() or 1
         timed = stage_facts(wildcards.stage).measures_memory
-        return (timed and snakemake_bridge.cores(self._workflow)) or own
+        return (timed and snakemake_bridge.cores(self._workflow)) or self.cpus(wildcards)
+
+    def cpus(self, wildcards: Any) -> int:
+        """Return the cores that a job computes on, which Slurm gives to it and to its step."""
+        node = self._node(wildcards)
+        return _processes(node) * (node.threads if "torch" in node.pins else 1)
 
     def gpus(self, wildcards: Any) -> int:
         """Return how many devices a job takes."""
