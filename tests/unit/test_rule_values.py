@@ -43,3 +43,20 @@ def test_a_submitted_job_asks_for_the_cores_that_it_was_given(asked, stage, cpus
 def test_nothing_runs_beside_a_timing_here(asked):
     assert asked("efficiency", 8, submitted=False) == (8, 3)
     assert asked("perplexity", 8, submitted=False) == (3, 3)
+
+
+def test_only_what_is_a_group_is_tied_together(tmp_path):
+    """A mark of what runs by itself would be a job of its own, too small for its Snakemake."""
+    stages = ["controls", "census", "perplexity", "efficiency", "scores"]
+    leaves = [SimpleNamespace(stage=s, key=s, manifest=str(tmp_path / s)) for s in stages]
+    (tmp_path / "scores").touch()  # of other weights, whose measures are all there
+    keys = {"perplexity": "weights", "efficiency": "weights", "scores": "other"}
+    graph = SimpleNamespace(
+        study_leaves=lambda study: leaves, group_key=lambda node: keys.get(node.stage, "weights")
+    )
+    values = RuleValues(graph, SimpleNamespace(local_exec=False), {})
+    read = values.of_table("tiny")
+    assert read[: len(leaves)] == [leaf.manifest for leaf in leaves]
+    assert read[len(leaves) :] == ["results/status/tiny-weights.measured"]
+    tied = values.measured(SimpleNamespace(study="tiny", key="weights"))
+    assert tied == [str(tmp_path / "perplexity"), str(tmp_path / "efficiency")]

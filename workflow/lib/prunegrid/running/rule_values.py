@@ -111,13 +111,19 @@ class RuleValues:
         read = [ancient(leaf.manifest) for leaf in leaves]
         if self._workflow.local_exec:
             return read
-        missing = {self._graph.group_key(n) for n in leaves if not Path(n.manifest).exists()}
+        absent = [n for n in leaves if _is_grouped(n) and not Path(n.manifest).exists()]
+        missing = {self._graph.group_key(node) for node in absent}
         return [*read, *(f"results/status/{study}-{key}.measured" for key in sorted(missing))]
 
     def measured(self, wildcards: Any) -> list[str]:
-        """Return all that a study measures of one set of weights."""
-        leaves = self._graph.study_leaves(wildcards.study)
+        """Return all that a study measures of one set of weights, and that is a group."""
+        leaves = filter(_is_grouped, self._graph.study_leaves(wildcards.study))
         return [n.manifest for n in leaves if self._graph.group_key(n) == wildcards.key]
+
+
+def _is_grouped(node: Node) -> bool:
+    """Return whether a cluster runs a node in a group; controls and a census run by themselves."""
+    return stage_facts(node.stage).group is not None
 
 
 def _processes(node: Node) -> int:
