@@ -55,6 +55,17 @@ def test_a_file_whose_ending_tells_needs_no_format(raw, tmp_path, name):
     assert Slices(config).data("mine")["format"] == format_of(name) is not None
 
 
+def test_files_of_several_formats_are_told(raw, tmp_path):
+    """All would be read in the format of the first."""
+    for name in ("a.tsv", "b.jsonl", "c.csv.gz"):
+        (tmp_path / name).touch()
+    mine = {"source": str(tmp_path), "columns": {"text": "a"}, "kind": "text"}
+    mine["splits"] = {"train": "all", "test": "all"}
+    files = {"train": "a.tsv", "test": "b.jsonl"}
+    (found,) = faults(changed(raw, "datasets", "mine", mine | {"files": files}))
+    assert "datasets.mine.files" in found and "csv and jsonl" in found
+
+
 def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
     (tmp_path / "a.docx").touch()
     mine = {"source": str(tmp_path / "a.docx"), "kind": "text", "columns": {"text": "a"}}

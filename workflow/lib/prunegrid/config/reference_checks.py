@@ -116,9 +116,15 @@ class _Check:
             return
         files = dataset.files or dataset.source
         names = files.values() if isinstance(files, Mapping) else [files]
-        if not all(format_of(file) for file in names):
+        forms = {format_of(file) for file in names}
+        if None in forms:
             self.add(
                 ("datasets", name, "format"), "is missing, and the file's ending does not tell"
+            )
+        elif len(forms) > 1:
+            told = " and ".join(sorted(filter(None, forms)))
+            self.add(
+                ("datasets", name, "files"), f"are {told}; expected one format; convert the others"
             )
 
     def split(self, section: str, name: str, dataset: str, key: str, split: str) -> None:
