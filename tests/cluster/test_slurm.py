@@ -150,7 +150,7 @@ def test_a_fine_tuning_in_two_processes_is_one_job_with_room_for_both(calm, tmp_
     tuned, evaluated = run.jobs()
     assert (tuned["what"], tuned["NumCPUs"], tuned["NumNodes"]) == ("finetune", "2", "1")
     assert (evaluated["what"], evaluated["NumCPUs"]) == ("evaluate", "1")
-    assert memory(tuned) == pytest.approx(2 * 800 + 400, abs=5)
+    assert memory(tuned) == pytest.approx(2 * 600 + 400, abs=5)
     SAME(run.table("ranks"), calm.table("ranks"))
 
 
