@@ -78,6 +78,7 @@ claims:
     b: {method: ria}
     match: [finetune]
 """
+MEASURED = "metric: ppl_*}"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,9 @@ claims:
         ("{method: ria}", "{method: {a: b}}", "expected a value, or a list of values"),
         ("kind: better", "kind: chance\n    margin: 1.0", "mine.margin is not a key here"),
         ("kind: better", "kind: measure\n    tolerance: 0.1", "give `at_most` or `at_least`"),
+        (MEASURED, "metric: strategy}", "mine.scope.metric is 'strategy', which is no number"),
+        (MEASURED, "metric: file_byte}", "names 'file_byte', which is no column of the table"),
+        (MEASURED, "metric: [file_bytes, parameters]}", "name one column of the table"),
     ],
 )
 def test_what_a_claim_names_wrongly_is_told_with_its_file_and_key(
@@ -107,7 +111,9 @@ def test_what_a_claim_names_wrongly_is_told_with_its_file_and_key(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.yaml"
     assert old in MINE
-    file.write_text(MINE.replace(old, new))
+    measured = "kind: measure\n    at_most: 1.0\n    tolerance: 0.1"
+    text = MINE.replace("kind: better", measured) if old == MEASURED else MINE
+    file.write_text(text.replace(old, new))
     assert cli.main(["claims", "-c", "mine.yaml"]) == 1
     told = capsys.readouterr().err
     assert words in told and "mine.yaml: claims.mine" in told

@@ -51,7 +51,9 @@ def faults(config: Config, raw: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _is_known(pattern: str, known: Iterable[str]) -> bool:
     """Return whether a pattern fits a name, or a name's own pattern fits it."""
-    return any(fnmatch.fnmatchcase(*both) for k in known for both in ((k, pattern), (pattern, k)))
+    return pattern == "*" or any(
+        fnmatch.fnmatchcase(*both) for k in known for both in ((k, pattern), (pattern, k))
+    )
 
 
 def _measured(config: Config) -> tuple[set[str], set[str]]:
@@ -87,22 +89,28 @@ def require_columns(
     Raises:
         ConfigError: some are not; its text lists them all.
     """
-    found = []
-    for name, claim in claims.items():
-        sides = {(s, column): values for s in "ab" for column, values in getattr(claim, s).items()}
-        used = {keys: keys[1] for keys in sides} | {
-            ("match", i): c for i, c in enumerate(claim.match)
-        }
-        if claim.kind == "measure":
-            used["scope", "metric"] = claim.scope.metric[0]
-        for keys, column in used.items():
-            where = place("claims", name, *keys)
-            if column not in known:
-                text = f"names '{column}', which is no column of the table"
-                found.append(f"{where} {text}; {nearest(column, known)}")
-                continue
-            for value in sides.get(keys, ()):
-                if value is not None and type(value) not in _TYPES[known[column]]:
-                    found.append(f"{where} is {value!r}; expected a value of type {known[column]}")
+    found = [
+        f"{place('claims', name, *fault.keys)} {fault.text}"
+        for name, claim in claims.items()
+        for fault in _column_faults(claim, known)
+    ]
     if found:
         raise ConfigError(found)
+
+
+def _column_faults(claim: Conclusion, known: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield the faults of a conclusion's columns, keys below it."""
+    sides = {(side, name): name for side in "ab" for name in getattr(claim, side)}
+    used = sides | {("match", index): name for index, name in enumerate(claim.match)}
+    if claim.kind == "measure":
+        used["scope", "metric"] = claim.scope.metric[0]
+    for keys, name in used.items():
+        if name not in known:
+            text = f"names '{name}', which is no column of the table; {nearest(name, known)}"
+            yield Fault(keys, text)
+        elif keys[0] == "scope" and int not in _TYPES[known[name]]:
+            yield Fault(keys, f"is '{name}', which is no number")
+        elif keys in sides:
+            for value in getattr(claim, keys[0])[name]:
+                if value is not None and type(value) not in _TYPES[known[name]]:
+                    yield Fault(keys, f"is {value!r}; expected a value of type {known[name]}")

@@ -1,6 +1,6 @@
 """Published conclusions in the config: what each says, where it was drawn, and what tests it.
 
-`prunegrid claims` tests them on finished tables (`prunegrid.tables.claims`). A run reads none.
+`prunegrid claims` tests them on finished tables (`prunegrid.tables.claims`). No run uses them.
 """
 
 from __future__ import annotations
