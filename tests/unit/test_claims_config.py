@@ -1,4 +1,4 @@
-"""Published conclusions in the config: what is wrong in one is told, and the docs' example works."""
+"""Published conclusions in the config: faults are told, and the example of the docs works."""
 
 import re
 
