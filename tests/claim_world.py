@@ -6,8 +6,8 @@ import math
 
 import pandas
 
-from prunegrid.tables.claims.claim import Claim
-from prunegrid.tables.claims.table_reader import Finished, gather
+from prunegrid.config.conclusions import Conclusion
+from prunegrid.tables.finished import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
 NAMES = {"ppl_*": "ppl_2048_nonoverlap", "acc*": "acc"}
@@ -18,7 +18,7 @@ DENSE = {"method": "dense", "prune": "dense"} | dict.fromkeys(
 
 def facts(wanted: dict) -> dict:
     """Return the columns of a cell that fits what a side of a conclusion wants."""
-    wanted = {k: v[0] if isinstance(v, tuple) else v for k, v in wanted.items()}
+    wanted = {k: v[0] if isinstance(v, list) else v for k, v in wanted.items()}
     cell = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
     cell |= {"allocation": "uniform", "propagation": "sequential", "strategy": "lora"}
     cell |= {"loss_on": "response", "parameters": 1000, "zeros_promised": "all"}
@@ -84,45 +84,45 @@ class World:
         return gather(*made)
 
 
-def places(claim: Claim, inside: bool) -> list[tuple[str, str]]:
+def places(claim: Conclusion, inside: bool) -> list[tuple[str, str]]:
     """Return (model, data set) in or outside a claim's scope, two models where it has two."""
     if not inside:
         return [("smollm2-135m", "aclsum"), ("smollm2-360m", "aclsum")]
-    data = claim.datasets[0].replace("*", "aclsum")
-    return [(model, data) for model in (*claim.models, claim.models[0])[:2]]
+    data = claim.scope.dataset[0].replace("*", "aclsum")
+    return [(model, data) for model in (*claim.scope.model, claim.scope.model[0])[:2]]
 
 
-def split_of(claim: Claim) -> str:
+def split_of(claim: Conclusion) -> str:
     """Return a split (of a perplexity, an evaluation) of a claim's scope."""
-    return claim.splits[0].replace("*", "test")
+    return claim.scope.split[0].replace("*", "test")
 
 
-def metric_of(claim: Claim) -> str:
+def metric_of(claim: Conclusion) -> str:
     """Return a metric of a claim's scope."""
-    return NAMES.get(claim.metrics[0], claim.metrics[0])
+    return NAMES.get(claim.scope.metric[0], claim.scope.metric[0])
 
 
-def bear(world: World, claim: Claim, speaks: str, inside: bool = True) -> World:
+def bear(world: World, claim: Conclusion, speaks: str, inside: bool = True) -> World:
     """Add evidence to a world that speaks for a claim, against it, or neither."""
-    {
-        "pair": _pair,
-        "same": _same,
+    add = {
+        "better": _both if getattr(claim, "with_more", None) else _pair,
+        "equivalent": _same,
         "measure": _measure,
-        "both": _both,
         "sensitivity": _sensitivity,
         "chance": _chance,
-    }[claim.kind](world, claim, speaks, places(claim, inside))
+    }[claim.kind]
+    add(world, claim, speaks, places(claim, inside))
     return world
 
 
-def _bound(claim: Claim) -> float:
+def _bound(claim: Conclusion) -> float:
     if metric_of(claim).startswith("ppl"):
-        return math.log(claim.settings.get("factor", 1.0))
-    return claim.settings.get("margin", 0.0)
+        return math.log(claim.factor)
+    return claim.margin
 
 
-def _sides(claim: Claim) -> tuple[dict, dict]:
-    return facts(dict(claim.settings["a"])), facts(dict(claim.settings["b"]))
+def _sides(claim: Conclusion) -> tuple[dict, dict]:
+    return facts(claim.a), facts(claim.b)
 
 
 def _pair(world, claim, speaks, where):
@@ -139,19 +139,18 @@ def _same(world, claim, speaks, where):
 
 
 def _measure(world, claim, speaks, where):
-    settings = claim.settings
-    bound = settings.get("at_most", settings.get("at_least"))
-    factor = (1 + settings["tolerance"]) * 1.2
-    less = {"for": "at_most" in settings, "against": "at_least" in settings}
+    bound = claim.at_most or claim.at_least
+    factor = (1 + claim.tolerance) * 1.2
+    less = {"for": claim.at_most is not None, "against": claim.at_least is not None}
     ratio = bound if speaks == "neither" else bound / factor if less[speaks] else bound * factor
     for side, value in zip(_sides(claim), (1000 * ratio, 1000), strict=True):
-        world.cell(where[0], side | {settings["column"]: round(value)})
+        world.cell(where[0], side | {metric_of(claim): round(value)})
 
 
 def _both(world, claim, speaks, where):
     a, b = facts({}), facts({"method": "magnitude"})
     shift = {"for": 0.2, "against": -0.2, "neither": 0.0}[speaks]
-    world.pair(where[0], a, b, claim.settings["more"], -0.3, 0.01)
+    world.pair(where[0], a, b, claim.with_more, -0.3, 0.01)
     world.pair(where[0], a, b, metric_of(claim), shift, 0.01)
 
 
@@ -159,7 +158,7 @@ def _sensitivity(world, claim, speaks, where):
     pruned, dense = _sides(claim)
     losses, error = {"for": (0.9, 0.2), "against": (0.2, 0.9), "neither": (0.5, 0.5)}[speaks], 0.01
     splits = [split_of(claim)] * 2
-    if claim.settings["across"] == "task":
+    if claim.across == "task":
         losses, error = {"for": (0.9, 0.2), "neither": (0.2, 0.3)}.get(speaks, (0.2, 0.2)), 0.01
         where, splits = [where[0]] * 2, [splits[0], f"{splits[0]}-other"]
     for place, split, loss, size in zip(where, splits, losses, (1000, 2000), strict=True):
@@ -168,7 +167,7 @@ def _sensitivity(world, claim, speaks, where):
 
 
 def _chance(world, claim, speaks, where):
-    pruned, dense = facts(dict(claim.settings["a"])), facts({"pruned": False})
+    pruned, dense = facts(claim.a), facts({"pruned": False})
     low = {"for": (False, False), "against": (True, False), "neither": (True, True)}[speaks]
     for side, at_chance in zip((pruned, dense), low, strict=True):
         world.cell(where[0], side)

@@ -1,8 +1,6 @@
 """Published conclusions: every one can hold, be refuted, stay open or be untested; scopes hold."""
 
-import copy
 import math
-from dataclasses import replace
 
 import claim_world
 import pandas
@@ -12,25 +10,29 @@ from claim_world import World, bear, facts, metric_of, places
 
 from prunegrid.commands import cli
 from prunegrid.common import file_io
-from prunegrid.tables.claims import page
-from prunegrid.tables.claims.catalog import CLAIMS
-from prunegrid.tables.claims.evidence import Comparison, decide, p_value
-from prunegrid.tables.claims.kinds import KINDS
-from prunegrid.tables.claims.scopes import SOURCES
-from prunegrid.tables.schema import COLUMNS
+from prunegrid.common.source_code import LIBRARY
+from prunegrid.config.load import validate
+from prunegrid.tables import finished
+from prunegrid.tables.claims import comparisons, page, verdicts
 
-BY_NAME = {claim.name: claim for claim in CLAIMS}
-WANDA = BY_NAME["wanda-over-magnitude"]
-ROUNDS = BY_NAME["iterative-over-one-shot"]
+ROOT = LIBRARY.parent.parent
 CONFIG = shipped.config()
+CLAIMS = validate(CONFIG, shipped.FILES, ROOT).sections["claims"]
+WANDA = CLAIMS["wanda-over-magnitude"]
+ROUNDS = CLAIMS["iterative-over-one-shot"]
 
 
 def outcome(world, claim):
-    (found,) = page.judge(world.tables(), [claim])
+    (found,) = verdicts.judge(world.tables(), {"claim": claim})
     return found
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+def changed(claim, **scope):
+    """Return a claim of another scope."""
+    return claim.model_copy(update={"scope": claim.scope.model_copy(update=scope)})
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 @pytest.mark.parametrize(
     ("speaks", "verdict"),
     [("for", "holds"), ("against", "refuted"), ("neither", "cannot tell")],
@@ -41,11 +43,11 @@ def test_every_claim_comes_out_every_way(claim, speaks, verdict):
     assert found.within and not found.elsewhere
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
     found = outcome(bear(World(), claim, "against", inside=False), claim)
     assert found.verdict == "not tested" and not found.within
-    text = page.markdown([found], [], CONFIG)
+    text = page.markdown([found], [])
     assert "**not tested.**" in text
     assert "On smollm2-135m" in text and "*refuted*" in text
     frame = page.rows([found])
@@ -55,27 +57,16 @@ def test_what_is_found_elsewhere_is_told_and_decides_nothing(claim):
 
 @pytest.mark.parametrize("name", ["zeros-save-no-time", "zeros-save-no-bytes", "nonzeros-halved"])
 def test_models_that_lost_units_say_nothing_about_zeros(name):
-    world = bear(World(), BY_NAME[name], "against")
-    assert outcome(world, BY_NAME[name]).verdict == "refuted"
+    world = bear(World(), CLAIMS[name], "against")
+    assert outcome(world, CLAIMS[name]).verdict == "refuted"
     for row in world.wide:
         if row["method"] != "dense":
             row["removed_prunable"] = 0.5
-    assert outcome(world, BY_NAME[name]).verdict == "not tested"
-
-
-def test_the_catalog_is_consistent():
-    assert len(BY_NAME) == len(CLAIMS)
-    columns = {c.name for c in COLUMNS} | {"pruned", "tuned", "iterative", "tuned_by"}
-    for claim in CLAIMS:
-        assert claim.kind in KINDS and claim.seen in SOURCES, claim.name
-        settings = claim.settings
-        used = {*settings.get("a", {}), *settings.get("b", {}), *settings.get("match", ())}
-        used |= {settings[key] for key in ("column",) if key in settings}
-        assert used <= columns, claim.name
+    assert outcome(world, CLAIMS[name]).verdict == "not tested"
 
 
 def comparison(support, p):
-    return Comparison("s", ("m",), "d", "t", "x", "a", "b", "difference", 0, None, None, support, p)
+    return {"support": support, "p": p}
 
 
 @pytest.mark.parametrize(
@@ -93,19 +84,19 @@ def comparison(support, p):
     ],
 )
 def test_quantifiers(found, every, some):
-    comparisons = [comparison(*one) for one in found]
-    assert decide(comparisons, "all") == every
-    assert decide(comparisons, "some") == some
+    several = [comparison(*one) for one in found]
+    assert verdicts.decide(several, "all") == every
+    assert verdicts.decide(several, "some") == some
 
 
 def test_p_values_are_those_of_the_interval():
-    assert p_value(1.96, 1.0) == pytest.approx(0.05, abs=1e-3)
-    assert p_value(-1.96, 1.0) == p_value(1.96, 1.0)
-    assert (p_value(0.0, 0.0), p_value(0.1, 0.0)) == (1.0, 0.0)
+    assert comparisons.p_value(1.96, 1.0) == pytest.approx(0.05, abs=1e-3)
+    assert comparisons.p_value(-1.96, 1.0) == comparisons.p_value(1.96, 1.0)
+    assert (comparisons.p_value(0.0, 0.0), comparisons.p_value(0.1, 0.0)) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("speaks", ["for", "against"])
-@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_the_order_of_pairs_and_rows_changes_nothing(claim, speaks):
     world = bear(World(), claim, speaks)
     before = page.rows([outcome(world, claim)])
@@ -122,21 +113,21 @@ def test_the_order_of_pairs_and_rows_changes_nothing(claim, speaks):
 
 
 def test_a_difference_smaller_than_the_spread_over_seeds_decides_nothing():
-    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    sides = [facts(WANDA.a), facts(WANDA.b)]
     for spread, verdict in ((0.01, "holds"), (0.5, "cannot tell")):
         world = World()
         seeds = {"seeds_a": 5, "seeds_b": 5, "spread_a": spread, "spread_b": spread}
         world.pair(places(WANDA, True)[0], *sides, "rougeLsum", 0.1, 0.01, **seeds)
         found = outcome(world, WANDA)
-        assert found.verdict == verdict and found.within[0].seeds == 5
+        assert found.verdict == verdict and found.within[0]["seeds"] == 5
 
 
 def test_the_interval_shown_is_that_of_the_pair():
-    world = bear(World(), BY_NAME["half-breaks"], "for")
-    one = outcome(world, BY_NAME["half-breaks"]).within[0]
+    world = bear(World(), CLAIMS["half-breaks"], "for")
+    one = outcome(world, CLAIMS["half-breaks"]).within[0]
     low, high = (world.pairs[0][name] for name in ("low", "high"))
-    assert (one.low, one.high) == pytest.approx((low, high), rel=1e-3)
-    assert one.support == pytest.approx(-math.log(one.value) - math.log(2))
+    assert (one["low"], one["high"]) == pytest.approx((low, high), rel=1e-3)
+    assert one["support"] == pytest.approx(-math.log(one["value"]) - math.log(2))
 
 
 def test_what_is_at_chance_is_no_evidence():
@@ -145,12 +136,12 @@ def test_what_is_at_chance_is_no_evidence():
         row["at_chance"] = "wanda" in row["prune"]
     found = outcome(world, WANDA)
     assert found.verdict == "cannot tell"
-    assert found.within[0].note == "the better side is at chance"
+    assert found.within[0]["note"] == "the better side is at chance"
 
 
 def test_failed_cells_and_variants_of_a_recipe_are_left_out():
     world = bear(World(), WANDA, "for")
-    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    sides = [facts(WANDA.a), facts(WANDA.b)]
     sides[0] |= {"prune": "other", "update": "least_squares"}
     world.pair(places(WANDA, True)[0], *sides, "rougeLsum", -0.5, 0.01)
     assert outcome(world, WANDA).verdict == "holds"
@@ -160,7 +151,7 @@ def test_failed_cells_and_variants_of_a_recipe_are_left_out():
 
 
 def test_another_metric_is_another_scope():
-    sides = [facts(dict(WANDA.settings[side])) for side in ("a", "b")]
+    sides = [facts(WANDA.a), facts(WANDA.b)]
     world = World()
     world.pair(places(WANDA, True)[0], *sides, "ppl_512_nonoverlap", -0.5, 0.01, split="wiki")
     found = outcome(world, WANDA)
@@ -171,18 +162,18 @@ def test_another_metric_is_another_scope():
 @pytest.mark.parametrize("dataset", ["aclsum", "wikitext-2"])
 def test_a_perplexity_is_judged_by_the_text_that_was_read(dataset):
     """…and not by the data set that the cells were tuned on."""
-    claim = BY_NAME["tuning-recovers"]
-    sides = [facts(dict(claim.settings[side])) for side in ("a", "b")]
+    claim = CLAIMS["tuning-recovers"]
+    sides = [facts(claim.a), facts(claim.b)]
     world = World()
     for split, better in (("wikitext", 0.5), ("wikipedia-2048", -0.5), ("c4", -0.5)):
         metric = "ppl_2048_nonoverlap"
         world.pair(("opt-125m", dataset), *sides, metric, better, 0.01, split=split)
     found = outcome(world, claim)
     assert found.verdict == "holds"
-    assert [one.split for one in found.within] == ["wikitext"]
+    assert [one["split"] for one in found.within] == ["wikitext"]
     texts = [("opt-125m", dataset, name, metric) for name in ("wikipedia-2048", "c4")]
     assert list(found.elsewhere) == texts
-    text = page.markdown([found], [], CONFIG)
+    text = page.markdown([found], [])
     assert "any data; ppl_* of wikitext" in text
     assert f"On opt-125m / {dataset} c4 by ppl_2048_nonoverlap: *refuted*" in text
 
@@ -191,10 +182,10 @@ def test_perplexities_are_claimed_of_evaluations_and_not_of_what_was_learned():
     """What text was read its evaluation says: no scope asks for cells that were tuned on a text."""
     texts = {name for name, profile in CONFIG["datasets"].items() if profile.get("kind") == "text"}
     assert texts >= {"wikitext-2", "wikipedia"}
-    for claim in CLAIMS:
-        assert not texts & set(claim.datasets), claim.name
-        for split in set(claim.splits) - {"*"}:
-            assert CONFIG["evaluations"][split]["kind"] == "perplexity", claim.name
+    for name, claim in CLAIMS.items():
+        assert not texts & set(claim.scope.dataset), name
+        for split in set(claim.scope.split) - {"*"}:
+            assert CONFIG["evaluations"][split]["kind"] == "perplexity", name
 
 
 @pytest.mark.parametrize(
@@ -207,7 +198,7 @@ def test_perplexities_are_claimed_of_evaluations_and_not_of_what_was_learned():
     ],
 )
 def test_rounds_are_compared_at_one_sparsity_and_strategy(change, verdict):
-    a, b = (facts(dict(ROUNDS.settings[side])) for side in ("a", "b"))
+    a, b = facts(ROUNDS.a), facts(ROUNDS.b)
     assert (a["strategy"], b["strategy"]) == ("lora+lora", "lora")
     world = World()
     metric = "ppl_2048_nonoverlap"
@@ -227,8 +218,8 @@ def test_rounds_are_compared_at_one_sparsity_and_strategy(change, verdict):
     ],
 )
 def test_one_task_in_two_studies_is_no_pair_of_tasks(metric, places, count):
-    claim = BY_NAME["tolerance-by-task"]
-    pruned, dense = (facts(dict(claim.settings[side])) for side in ("a", "b"))
+    claim = CLAIMS["tolerance-by-task"]
+    pruned, dense = facts(claim.a), facts(claim.b)
     worlds = [World("one"), World("two")]
     for world, (dataset, split), loss in zip(worlds, places, (0.9, 0.2), strict=True):
         world.pair(("gpt2-xl", dataset), pruned, dense, metric, -loss, 0.01, split=split)
@@ -241,15 +232,15 @@ def test_one_task_in_two_studies_is_no_pair_of_tasks(metric, places, count):
 
 @pytest.mark.parametrize("speaks", ["for", "against"])
 def test_a_score_beside_chance_is_that_of_the_seed_that_decides(speaks):
-    claim = BY_NAME["no-catastrophe"]
+    claim = CLAIMS["no-catastrophe"]
     (one,) = outcome(bear(World(), claim, speaks), claim).within
-    assert (one.value, one.seeds, one.effect) == (0.35, 2, "score")
-    assert one.low <= one.value <= one.high
-    assert (one.low <= 0.25) is (speaks == "against")
+    assert (one["value"], one["seeds"], one["effect"]) == (0.35, 2, "score")
+    assert one["low"] <= one["value"] <= one["high"]
+    assert (one["low"] <= 0.25) is (speaks == "against")
 
 
 def test_of_perplexities_beside_chance_the_worst_is_the_highest():
-    claim = replace(BY_NAME["no-catastrophe"], metrics=("ppl_*",))
+    claim = changed(CLAIMS["no-catastrophe"], metric=["ppl_*"])
     world = World()
     cell = facts({})
     world.cell(("gpt2", "d"), cell)
@@ -257,26 +248,7 @@ def test_of_perplexities_beside_chance_the_worst_is_the_highest():
         levels = {"low": value - 1, "high": value + 1, "chance": 50_000, "at_chance": False}
         world.score(("gpt2", "d"), cell, "ppl_512", "wiki", value=value, seed=seed, **levels)
     (one,) = outcome(world, claim).within
-    assert (one.value, one.low, one.high, one.seeds) == (30, 29, 31, 3)
-
-
-def test_the_page_says_which_profiles_of_a_scope_the_config_lacks():
-    sections = ("models", "datasets", "evaluations")
-    every = {f"{section[:-1]} {name}" for section in sections for name in CONFIG[section]}
-    for claim in CLAIMS:
-        named = [f"model {n}" for n in claim.models] + [f"dataset {n}" for n in claim.datasets]
-        named += [f"evaluation {n}" for n in claim.splits]
-        lacking = [name for name in named if name not in every and not name.endswith(" *")]
-        text = page.markdown([outcome(World(), claim)], [], CONFIG)
-        told = f"the shipped config has no {', no '.join(lacking)}."
-        assert told in text if lacking else "the shipped config" not in text, claim.name
-    less = copy.deepcopy(CONFIG)
-    del less["models"]["gpt2-xl"]
-    untested = [outcome(World(), BY_NAME["half-breaks"])]
-    assert "the shipped config" not in page.markdown(untested, [], CONFIG)
-    assert "has no model gpt2-xl." in page.markdown(untested, [], less)
-    del less["evaluations"]["wikitext"]
-    assert "has no model gpt2-xl, no evaluation wikitext." in page.markdown(untested, [], less)
+    assert [one[name] for name in ("value", "low", "high", "seeds")] == [30, 29, 31, 3]
 
 
 def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
@@ -286,7 +258,7 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
     assert cli.main(["claims"]) == 1
     assert "there is no finished table" in capsys.readouterr().err
     for study, speaks in (("one", "for"), ("two", "against")):
-        tables = bear(World(study), replace(WANDA), speaks).tables()
+        tables = bear(World(study), WANDA, speaks).tables()
         tables.wide.to_parquet(folder / f"{study}.parquet")
         tables.long.to_parquet(folder / f"{study}.long.parquet")
         tables.pairs.to_parquet(folder / f"{study}.pairs.parquet")
@@ -296,9 +268,9 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
     assert "refuted      wanda-over-magnitude" in capsys.readouterr().out
     text = (folder / "claims.md").read_text()
     assert "Studies: `one`, `two`." in text and "| two " in text
-    assert all(f"## {claim.name}" in text for claim in CLAIMS)
+    assert all(f"## {name}" in text for name in CLAIMS)
     frame = pandas.read_parquet(folder / "claims.parquet")
-    assert set(frame["claim"]) == set(BY_NAME)
+    assert set(frame["claim"]) == set(CLAIMS)
     found = frame[frame["claim"] == "wanda-over-magnitude"]
     assert found["speaks"].tolist() == ["for", "against"]
     assert found["metric"].tolist() == [metric_of(WANDA)] * 2
@@ -331,12 +303,12 @@ def test_tables_of_censuses_are_no_evidence(tmp_path):
         (tmp_path / f"{name}.parquet").touch()
         file_io.write_json(tmp_path / f"{name}.manifest.json", {"plan": {"kind": kind}})
     (tmp_path / "b.long.parquet").touch()
-    assert page.find(tmp_path) == [tmp_path / "b.parquet"]
+    assert finished.find(tmp_path) == [tmp_path / "b.parquet"]
 
 
 def test_a_disturbed_timing_is_no_evidence_and_the_untouched_model_is_as_fast_as_itself():
-    claim = next(claim for claim in CLAIMS if claim.name == "zeros-save-no-time")
-    column = claim.settings["column"]
+    claim = CLAIMS["zeros-save-no-time"]
+    (column,) = claim.scope.metric
     place = ("opt-125m", "billsum")
     seen = {"prune": "x", "finetune": "none", "strategy": "none", "turn_seconds": 2.0}
     half = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
@@ -345,5 +317,5 @@ def test_a_disturbed_timing_is_no_evidence_and_the_untouched_model_is_as_fast_as
         world = World()
         world.cell(place, seen | half | {column: 0.7, "speed_disturbed": disturbed})
         world.cell(place, seen | {"prune": "dense", "method": "dense"})
-        found = KINDS["measure"](claim.settings, claim.metrics, world.tables())
-        assert [one.value for one in found] == expected
+        found = comparisons.measure(claim, world.tables())
+        assert [one["value"] for one in found] == expected

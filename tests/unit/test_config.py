@@ -8,7 +8,7 @@ import shipped
 
 from prunegrid.common import plugins
 from prunegrid.common.data_formats import format_of
-from prunegrid.config import profiles, steps, tasks
+from prunegrid.config import conclusions, profiles, steps, tasks
 from prunegrid.config.config_files import ConfigError, read_files
 from prunegrid.config.evaluations import classification, kinds, texts
 from prunegrid.config.evaluations import tasks as of_tasks
@@ -247,11 +247,11 @@ def test_every_key_is_documented():
     """Each field of each profile stands in config/README.md, in code type."""
     text = (ROOT / "config/README.md").read_text()
     nested = (profiles.Training, tasks.Mixture, tasks.Part, profiles.Cliff)
-    nested += (of_tasks.MeanOf, classification.Item, texts.Baseline)
+    nested += (of_tasks.MeanOf, classification.Item, texts.Baseline, conclusions.Scope)
     assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
     for section, kind in profiles.SECTIONS.items():
         several = {"studies": ("evaluations", "census")}
-        several["evaluations"] = tuple(kinds())
+        several["evaluations"], several["claims"] = tuple(kinds()), tuple(conclusions.KINDS)
         several_kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]
         for profile in several_kinds:
             for key in profile.model_fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import json
@@ -18,9 +19,11 @@ from tiny_data import write_tiny_data
 from prunegrid.artifacts import keys
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.config_files import read_files
+from prunegrid.config.conclusion_checks import require_columns
+from prunegrid.config.config_files import Places, read_files
 from prunegrid.config.load import NAME, STUDY_NAME, validate
 from prunegrid.graph.artifact_graph import Graph
+from prunegrid.tables import finished
 
 ROOT = LIBRARY.parent.parent
 ODD = [
@@ -81,6 +84,12 @@ def small() -> dict:
         tree[section][name] = default[section][name]
     kept = ("tiny", "recovery", "arms", "census-tiny", "shrunken")
     tree["studies"] = {name: tree["studies"][name] for name in kept}
+    scope = {"model": "tiny-llama", "split": "tiny-ppl", "metric": "ppl_*"}
+    claim = {"kind": "better", "says": "A.", "source": "B", "scope": scope, "factor": 1.1}
+    speed = {"kind": "measure", "says": "C.", "source": "D", "at_least": 1.0, "tolerance": 0.1}
+    speed["scope"] = {"model": "*", "metric": "decode_speed_vs_dense"}
+    sides = {"a": {"method": ["wanda", "ria"]}, "b": {"pruned": False}, "match": ["finetune"]}
+    tree["claims"] = {"better": claim | sides, "faster": speed | sides}
     return tree
 
 
@@ -168,6 +177,8 @@ def test_a_changed_config_is_valid_or_told_why_not(base, many):
     graph = graph_of(tree, base)
     if graph is None:
         return
+    with contextlib.suppress(PrunegridError):
+        require_columns(graph.config.sections["claims"], finished.facts(), Places([]))
     for section, found in graph.config.sections.items():
         rule = STUDY_NAME if section == "studies" else NAME
         assert all(rule.fullmatch(name) for name in found)

@@ -55,7 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     small.add_argument(
         "--tables", action="store_true", help="list also what only tables in results/ name"
     )
-    for one in (go, state, cost, keep, again, small):
+    page = commands.add_parser(
+        "claims", help="test published conclusions on finished tables; write results/claims.md"
+    )
+    page.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
+    for one in (go, state, cost, keep, again, small, page):
         over = "laid over config.yaml, as by snakemake --configfile"
         one.add_argument(
             "-c", "--configfile", type=Path, action="append", nargs="+", default=[], help=over
@@ -68,10 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
         "estimates",
         help="compare what steps ask for with what finished ones took; exit 1 if one took more",
     )
-    page = commands.add_parser(
-        "claims", help="test published conclusions on finished tables; write results/claims.md"
-    )
-    page.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
     small = commands.add_parser("pack", help="write a pruned model folder without its zeros")
     small.add_argument("folder", type=Path, help="config, safetensors, tokenizer")
     small.add_argument("out", type=Path, help="a folder that does not exist")
@@ -101,15 +101,18 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from prunegrid.commands.cli_config import ROOT
-    from prunegrid.config.config_files import project_files, read_files
+    from prunegrid.commands import cli_config
+    from prunegrid.config.conclusion_checks import require_columns
+    from prunegrid.tables import finished
     from prunegrid.tables.claims import page
 
     folder = Path("results")
-    config = read_files(project_files(ROOT))
-    outcomes = page.write(options.tables or page.find(folder), folder, config)
-    for outcome in outcomes:
-        print(f"{outcome.verdict:12} {outcome.claim.name}: {outcome.claim.says}")
+    files = [path for together in options.configfile for path in together]
+    config, place = cli_config.validated(files, options.config)
+    claims = config.sections["claims"]
+    require_columns(claims, finished.facts(), place)
+    for outcome in page.write(options.tables or finished.find(folder), folder, claims):
+        print(f"{outcome.verdict:12} {outcome.name}: {outcome.claim.says}")
     print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}")
     return 0
 

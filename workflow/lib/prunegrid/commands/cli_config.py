@@ -11,9 +11,10 @@ import yaml
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.precision import NAMED
 from prunegrid.common.source_code import LIBRARY
-from prunegrid.config.config_files import project_files, read_files
+from prunegrid.config.config_files import Places, project_files, read_files
 from prunegrid.config.load import validate
 from prunegrid.config.renamed import successor
+from prunegrid.config.validated import Config
 from prunegrid.graph.artifact_graph import Graph
 
 ROOT = LIBRARY.parent.parent
@@ -31,12 +32,20 @@ def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None =
     Raises:
         PrunegridError: a file or value cannot be read, the config has faults, or lacks the study.
     """
-    named = [*project_files(ROOT), *files]
-    tree = _tree(named, values)
-    config = validate(tree, named, Path.cwd())
+    config, _ = validated(files, values)
     if study is not None:
         _require(study, config.sections["studies"])
     return Graph(config, ROOT)
+
+
+def validated(files: Iterable[Path], values: Iterable[str] = ()) -> tuple[Config, Places]:
+    """Return the project's config, with files and values laid over it, and where its keys stand.
+
+    Raises:
+        PrunegridError: a file or value cannot be read, or the config has faults.
+    """
+    named = [*project_files(ROOT), *files]
+    return validate(_tree(named, values), named, Path.cwd()), Places(named)
 
 
 def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] = ()) -> None:

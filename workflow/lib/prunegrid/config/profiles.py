@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from prunegrid.config import conclusions
 from prunegrid.config.census import Census
 from prunegrid.config.evaluations import kinds
 from prunegrid.config.known_values import Expected, Published
@@ -206,6 +207,7 @@ def _kind_of_study(body: Any) -> str:
 # The profiles of sections that hold several kinds, by the tag that pydantic's errors begin with.
 TAGGED = {
     **kinds(),
+    **conclusions.KINDS,
     "evaluations": Study,
     "census": Census,
 }
@@ -227,6 +229,7 @@ SECTIONS: dict[str, Any] = {
         Annotated[Study, Tag("evaluations")] | Annotated[Census, Tag("census")],
         Discriminator(_kind_of_study),
     ],
+    "claims": Annotated[conclusions.AnyKind, Field(discriminator="kind")],
 }
 
 

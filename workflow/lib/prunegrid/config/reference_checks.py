@@ -11,6 +11,7 @@ from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.config import (
     benchmarks,
     census_checks,
+    conclusion_checks,
     contrasts,
     evaluation_checks,
     mixtures,
@@ -64,6 +65,7 @@ def check_references(
         check.evaluation(name, evaluation)
     for name, study in config.sections["studies"].items():
         check.study(name, study)
+    check.found(("claims",), conclusion_checks.faults(config, raw))
     return check.faults
 
 

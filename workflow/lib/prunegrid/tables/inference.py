@@ -28,6 +28,8 @@ from scipy.special import stdtrit
 from prunegrid.common.determinism import derived_seed
 
 LEVEL = 0.05
+# Half the width of a 95% interval in standard errors, as if normal.
+Z = NormalDist().inv_cdf(1 - LEVEL / 2)
 POWER = 0.8
 EXACT = 14
 DRAWS = 9999

@@ -1,0 +1,129 @@
+"""Finished tables of several studies, read together: what `prunegrid claims` looks at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.file_io import read_json
+from prunegrid.tables.files import read_parquet
+from prunegrid.tables.inference import Z
+from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
+
+# What is known of a cell beside its columns: pruned or tuned at all, pruned in more than one step,
+# and its strategies, each once (rounds repeat theirs).
+_DERIVED = {"pruned": "boolean", "tuned": "boolean", "iterative": "boolean", "tuned_by": "string"}
+
+
+def facts() -> dict[str, str]:
+    """Return {name: type} of what is known of a cell."""
+    return {column.name: column.dtype for column in COLUMNS} | _DERIVED
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Tables of one or more studies, one below the other.
+
+    Attributes:
+        cells: (study, model, dataset, "prune / finetune") → the facts of its first seed.
+        wide, long: the cells that did not fail, each row with its `cell`; speeds of a timing that
+            something disturbed are null.
+        pairs: those that have an interval.
+        low: (cell, split, metric) of scores at chance, of any of the cell's seeds.
+        directions: (study, split, metric) → whether more is better; None where neither is.
+    """
+
+    cells: Mapping[tuple, Mapping[str, Any]]
+    wide: pandas.DataFrame
+    long: pandas.DataFrame
+    pairs: pandas.DataFrame
+    low: frozenset[tuple]
+    directions: Mapping[tuple, bool | None]
+
+
+def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFrame) -> Finished:
+    """Return tables (of any number of studies) with the facts of their cells."""
+    wide = _undisturbed(_with_cells(wide[wide["status"] == "ok"]))
+    long = _with_cells(long[long["kind"] == "cell"])
+    first = wide.drop_duplicates("cell")
+    first = first.assign(
+        pruned=first["method"] != "dense",
+        tuned=first["strategy"] != "none",
+        iterative=first["prune"].str.contains("+", regex=False),
+        tuned_by=["+".join(dict.fromkeys(name.split("+"))) for name in first["strategy"]],
+    )
+    cells = first.astype(object).where(first.notna(), None).set_index("cell").to_dict("index")
+    chance = long[long["at_chance"].fillna(False).astype(bool)]
+    low = frozenset(zip(chance["cell"], chance["split"], chance["metric"], strict=True))
+    groups = long.groupby(["study", "split", "metric"])["higher_is_better"]
+    known = {key: some.dropna().unique() for key, some in groups}
+    directions = {key: bool(found[0]) if len(found) == 1 else None for key, found in known.items()}
+    pairs = pairs.dropna(subset=["low", "value_b"])
+    return Finished(cells, wide, long, pairs, low, directions)
+
+
+def _with_cells(rows: pandas.DataFrame) -> pandas.DataFrame:
+    names = rows["prune"] + " / " + rows["finetune"]
+    keys = zip(rows["study"], rows["model"], rows["dataset"], names, strict=True)
+    return rows.assign(cell=list(keys))
+
+
+def _undisturbed(wide: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the rows without speeds that something disturbed.
+
+    The untouched model, where it was timed, is once as fast as itself.
+    """
+    untouched = (wide["method"] == "dense") & (wide["strategy"] == "none")
+    timed, disturbed = untouched & wide["turn_seconds"].notna(), wide["speed_disturbed"].notna()
+    names = [name for name in wide if name.endswith("_speed_vs_dense")]
+    return wide.assign(**{name: wide[name].mask(timed, 1.0).mask(disturbed) for name in names})
+
+
+def read(tables: Sequence[Path]) -> Finished:
+    """Return the tables of studies.
+
+    Args:
+        tables: `results/<study>.parquet`; those beside them are found by name.
+
+    Raises:
+        PrunegridError: there is none, or one is missing, damaged, no study's, or of another
+            version's columns.
+    """
+    if not tables:
+        raise PrunegridError("there is no finished table", remedy="run a study first")
+    kinds = (("", COLUMNS), (".long", LONG), (".pairs", PAIRS))
+    several = [[read_parquet(table, *kind) for table in tables] for kind in kinds]
+    return gather(*(pandas.concat(frames, ignore_index=True) for frames in several))
+
+
+def standard_error(pair: Mapping[str, Any]) -> float:
+    """Return the standard error of a pair's effect (of a ratio, of its logarithm).
+
+    That of the items is its interval's, as if normal (Altman and Bland 2011), that of the seeds the
+    spread of their mean; they are added as independent.
+    """
+    ratio = pair["effect"] == "ratio"
+    plain = math.log if ratio else float
+    error = abs(plain(pair["high"]) - plain(pair["low"])) / (2 * Z)
+    for side in "ab":
+        if pair[f"seeds_{side}"] > 1 and not pandas.isna(pair[f"spread_{side}"]):
+            spread = float(pair[f"spread_{side}"]) / math.sqrt(pair[f"seeds_{side}"])
+            error = math.hypot(error, spread / pair[f"value_{side}"] if ratio else spread)
+    return error
+
+
+def find(folder: Path) -> list[Path]:
+    """Return the finished studies' tables of a folder, by name; those of censuses are left out."""
+    tables = [path for path in sorted(folder.glob("*.parquet")) if "." not in path.stem]
+    return [path for path in tables if path.stem != "claims" and not _is_census(path)]
+
+
+def _is_census(table: Path) -> bool:
+    manifest = table.with_suffix(".manifest.json")
+    return manifest.exists() and read_json(manifest).get("plan", {}).get("kind") == "census"
