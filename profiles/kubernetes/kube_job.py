@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What a job inherits from here, beside its secret: what was asked for, and how to use the hub.
-INHERITED = re.compile(r"PRUNEGRID_STUDIES|HF_HOME|HF_HUB_OFFLINE|HF_ENDPOINT|PYTHONPATH")
+# What a job inherits from here, beside its secret: how to use the hub, and where to import from.
+INHERITED = re.compile(r"HF_HOME|HF_HUB_OFFLINE|HF_ENDPOINT|PYTHONPATH")
 ENDS = {"Complete": "success", "Failed": "failed"}
 KEPT_SECONDS = 86400  # that an ended job is still listed
 

@@ -87,7 +87,7 @@ def test_members_of_a_group_run_one_after_another(whole):
 
 def test_a_job_killed_for_memory_is_tried_again_with_more(calm, tmp_path):
     run = calm.copy(tmp_path / "run", project=True).without("finetune", "predictions", "scores")
-    run.edit("workflow/lib/prunegrid/running/resources.py", "FIXED_MB = 600", "FIXED_MB = 240")
+    run.edit("workflow/lib/prunegrid/running/resources.py", "FIXED_MB = 600", "FIXED_MB = 170")
     code, said = run.on_slurm("results/long.parquet")
     assert code == 0, said[-6000:]
     tuned = [job for job in run.jobs() if job["what"] == "finetune"]
@@ -97,7 +97,7 @@ def test_a_job_killed_for_memory_is_tried_again_with_more(calm, tmp_path):
         assert job["JobState"] in ("OUT_OF_MEMORY", "FAILED")
         assert "exceeded memory limit" in Path(job["StdOut"]).read_text()
     asked = [memory(job) - 400 for job in tuned]  # Snakemake beside the step takes no more
-    assert asked == pytest.approx([240, 360, 480][: len(tuned)], abs=5)
+    assert asked == pytest.approx([170, 255, 340][: len(tuned)], abs=5)
     limits = [limit(job) for job in tuned]
     assert limits == [limits[0] * (n + 1) for n in range(len(tuned))]
     SAME(run.table("long"), calm.table("long"))

@@ -33,7 +33,7 @@ def kube(root, tmp_path, monkeypatch):
         "PRUNEGRID_IMAGE": "registry/image:1",
         "PRUNEGRID_CLAIM": "work",
         "PRUNEGRID_MOUNT": "/shared",
-        "PRUNEGRID_STUDIES": "tiny",
+        "HF_HUB_OFFLINE": "1",
         "HF_TOKEN": "hf_secretsecret",
     }
 
@@ -62,7 +62,7 @@ def test_a_job_asks_for_what_its_rule_asks_for(kube, tmp_path):
     limits = {"memory": "1200M", "nvidia.com/gpu": "2"}
     assert step["resources"] == {"requests": {"cpu": "2", **limits}, "limits": limits}
     assert step["command"] == ["/bin/sh", "script.sh"] and step["workingDir"] == str(tmp_path)
-    assert step["env"] == [{"name": "PRUNEGRID_STUDIES", "value": "tiny"}]
+    assert step["env"] == [{"name": "HF_HUB_OFFLINE", "value": "1"}]
     assert step["envFrom"] == [{"secretRef": {"name": "hub"}}]
     assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in step["volumeMounts"]}
 
