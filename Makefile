@@ -78,7 +78,7 @@ lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
-	$(BIN)/python -m pytest -q tests/unit/test_rooms.py
+	$(BIN)/python -m pytest -q tests/project/test_rooms.py
 
 format: env ## format all code
 	$(BIN)/ruff check --fix .

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-sys.path.insert(0, str(ROOT / "tests"))
+
 
 # Set before huggingface_hub, datasets or torch are imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -47,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What imports made lives to the end: tests that look for garbage need not look through it."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _peak_memory_in_this_process(request: pytest.FixtureRequest) -> None:
+    """Read peak memory here in tests of models: starting a process for it takes seconds."""
+    if request.node.get_closest_marker("model"):
+        from prunegrid.common import device_meters
+        from prunegrid.evaluation import peak_memory
+
+        patch = request.getfixturevalue("monkeypatch")
+        patch.setattr(peak_memory, "alone", lambda *_: device_meters.peak_memory())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from report import DIFFERS, OK, NotRun, Row
 from worker import Check, Setting
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = tuple(sorted((ROOT / "tests" / "gpu").glob("test_*.py")))
+TESTS = tuple(sorted((ROOT / "tests").rglob("test_*_gpu.py")))
 
 
 def run(path: Path, setting: Setting) -> Iterator[Row]:

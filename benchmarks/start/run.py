@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
 import yaml  # noqa: E402
-from tiny_data import write_tiny_data  # noqa: E402
+
+from tests.helpers.tiny_data import write_tiny_data  # noqa: E402
 
 STUDIES = ("tiny", "one", "recovery", "census-tiny")
 END = b"######## snakemake preamble end #########\n"

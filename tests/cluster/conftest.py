@@ -3,15 +3,13 @@
 import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "workflow"))
+from tests.helpers.slurm_runs import SlurmRun
 
-from slurm_runs import SlurmRun  # noqa: E402 - it needs the path above
+HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas
 import pytest
-from slurm_runs import wait_for
+
+from tests.helpers.slurm_runs import wait_for
 
 pytestmark = pytest.mark.cluster
 

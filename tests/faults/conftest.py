@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import SECRET, TARGET, fresh
 from filelock import FileLock
-from runs import Run
+
+from tests.helpers.disturbed import SECRET, TARGET, fresh
+from tests.helpers.runs import Run
 
 HERE = Path(__file__).parent
 

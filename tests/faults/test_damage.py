@@ -6,7 +6,14 @@ import json
 import shutil
 
 import pytest
-from disturbed import TARGET, require_calm, require_no_wrong_row, require_recovery, whole
+
+from tests.helpers.disturbed import (
+    TARGET,
+    require_calm,
+    require_no_wrong_row,
+    require_recovery,
+    whole,
+)
 
 # The artifact, its file, and what has to be made again for the damage to be met at all.
 DAMAGE = {

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disturbed import (
+
+from tests.helpers.disturbed import (
     STUDY,
     TARGET,
     fresh,

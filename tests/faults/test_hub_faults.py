@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 
-import hub_world
 import pytest
-from hub_server import commit_of, hub_server
 from huggingface_hub import constants
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import configure_logging
 from prunegrid.data.sources import hub as hubs
 from prunegrid.data.sources import hub_model
+from tests.helpers import hub_world
+from tests.helpers.hub_server import commit_of, hub_server
 
 SECRET = "a-token-of-no-usual-form-4711"
 REPO = "tests/opt-safetensors"

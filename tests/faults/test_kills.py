@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from disturbed import (
+from tests.helpers.disturbed import (
     STAGES,
     ended,
     fault,

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from disturbed import (
+from tests.helpers.disturbed import (
     HOOKS,
     SECRET,
     TARGET,

@@ -4,8 +4,6 @@ import copy
 
 import pytest
 import torch
-from architectures import build
-from rounding import close
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
@@ -14,6 +12,10 @@ from prunegrid.models.forward import max_positions
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.replay import Replay
+from tests.helpers.architectures import build
+from tests.helpers.rounding import close
+
+pytestmark = pytest.mark.model
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import attestation, blocks, checkpoint
+from tests.helpers import tiny
+
+pytestmark = pytest.mark.model
 
 KINDS = ("opt", "llama", "gpt2")
 

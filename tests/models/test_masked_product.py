@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
-from test_finetune import tune
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import held_weights
 from prunegrid.models import masked_lora, quantized
+from tests.helpers import tiny
+from tests.helpers.tuning import tune
+
+pytestmark = pytest.mark.model
 
 
 def layer_of(d_out, d_in, seed=0, dropout=0.0):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
-from test_efficiency import SETTINGS
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation import speed
 from prunegrid.models import sparse_kernels
 from prunegrid.stages import efficiency
+from tests.helpers import tiny
+from tests.helpers.timing import SETTINGS
+
+pytestmark = pytest.mark.model
 
 
 def linear(rows=64, columns=128, dtype=torch.bfloat16, pattern="2:4"):

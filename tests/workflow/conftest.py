@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from runs import Run
+
+from tests.helpers.runs import Run
 
 HOOKS = Path(__file__).parent / "hooks"
 

@@ -2,7 +2,8 @@
 
 import pandas
 import pytest
-from runs import Run
+
+from tests.helpers.runs import Run
 
 
 def test_arms_spend_the_same_tokens_and_keep_their_zeros(tmp_path):

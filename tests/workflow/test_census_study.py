@@ -1,7 +1,8 @@
 """A census through the workflow: three kinds of models and a pruned one, counted and verified."""
 
 import pandas
-from runs import Run
+
+from tests.helpers.runs import Run
 
 FILES = ("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json")
 

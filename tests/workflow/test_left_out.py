@@ -7,9 +7,9 @@ import sys
 import textwrap
 
 import pytest
-from runs import ROOT, Run
 
 from prunegrid.artifacts.keys import LEFT_OUT
+from tests.helpers.runs import ROOT, Run
 
 # {module: (text, text in its place)}: each does its work in another way.
 CHANGES = {

@@ -5,7 +5,8 @@ import re
 import pandas
 import pytest
 import yaml
-from runs import ROOT
+
+from tests.helpers.runs import ROOT
 
 TABLE = "results/tiny.parquet"
 PAGE = (ROOT / "docs/new-evaluation.md").read_text()

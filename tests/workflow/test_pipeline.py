@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pandas
-from runs import table
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.artifacts.manifest import sealed
 from prunegrid.common import file_io
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 from prunegrid.tables.table_plan import outputs
+from tests.helpers.runs import table
 
 
 def test_the_table_is_whole(finished):

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 import torch
-from runs import FOR_EVER, ROOT, Run
-from synthetic import sentence
 
 from prunegrid.data.sources import tiny
+from tests.helpers.runs import FOR_EVER, ROOT, Run
+from tests.helpers.synthetic import sentence
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = TEXT[TEXT.index("## Your own model and data") :]

@@ -1,7 +1,8 @@
 """Recovery through the whole workflow: what each way keeps stands in its row, and verifies."""
 
 import pandas
-from runs import Run
+
+from tests.helpers.runs import Run
 
 
 def test_each_way_says_what_it_kept(tmp_path):

@@ -1,12 +1,12 @@
 """The study `reproduce`: published values are held against what is measured, and drift fails it."""
 
-import hub_world
 import pandas
 import pytest
-import shipped
 import yaml
-from hub_server import hub_server
-from runs import Run
+
+from tests.helpers import hub_world, shipped
+from tests.helpers.hub_server import hub_server
+from tests.helpers.runs import Run
 
 COLUMN = "wikitext_ppl_2048_nonoverlap"
 CELLS = {"model": "opt-125m", "prune": ["dense", "magnitude-2of4"]}

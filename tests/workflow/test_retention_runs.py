@@ -2,15 +2,15 @@
 
 import pandas
 import pytest
-import shipped
-from runs import ROOT, Run
-from study_world import make
 
 from prunegrid.artifacts import dropped
 from prunegrid.config.config_files import read_files
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import WEIGHTS_MADE, with_ancestors
+from tests.helpers import shipped
+from tests.helpers.runs import ROOT, Run
+from tests.helpers.study_world import make
 
 
 def artifacts(run, stage):

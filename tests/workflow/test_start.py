@@ -5,7 +5,8 @@ import shutil
 import stat
 
 import pandas
-from runs import ROOT, Run
+
+from tests.helpers.runs import ROOT, Run
 
 
 def test_a_broken_config_is_told_at_once_without_a_traceback(tmp_path):

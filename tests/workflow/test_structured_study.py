@@ -2,7 +2,8 @@
 
 import pandas
 import pytest
-from runs import Run
+
+from tests.helpers.runs import Run
 
 
 def test_models_shrink_step_by_step_and_verify(tmp_path):

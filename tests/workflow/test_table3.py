@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
-import hub_world
 import pandas
 import pytest
-from hub_server import hub_server
-from runs import FOR_EVER, ROOT, Run
+
+from tests.helpers import hub_world
+from tests.helpers.hub_server import hub_server
+from tests.helpers.runs import FOR_EVER, ROOT, Run
 
 # Real sizes would take days here; the study, its models, methods and data sets stay as shipped.
 SMALLER = """

@@ -2,11 +2,12 @@
 
 import json
 
-import benchmark_rows
 import pandas
 import pytest
 import yaml
-from runs import Run
+
+from tests.helpers import benchmark_rows
+from tests.helpers.runs import Run
 
 OVERLAY = """
 datasets:

@@ -1,0 +1,282 @@
+"""The config: what is accepted, and that every fault is told at once, with place and remedy."""
+
+import copy
+
+import pytest
+
+from prunegrid.common import plugins
+from prunegrid.common.data_formats import format_of
+from prunegrid.config import conclusions, profiles, steps, tasks
+from prunegrid.config.config_files import ConfigError, read_files
+from prunegrid.config.evaluations import classification, kinds, texts
+from prunegrid.config.evaluations import tasks as of_tasks
+from prunegrid.config.load import load
+from prunegrid.graph.key_settings import Slices
+from tests.helpers import ROOT, shipped
+from tests.helpers.shipped import changed, check, faults
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return shipped.config()
+
+
+def test_the_shipped_config_is_valid(raw):
+    assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3-full", "table3-legacy"}
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.ndjson", "a.TSV.gz", "a.ndjson.gz", "a.xml"])
+def test_a_file_whose_ending_tells_needs_no_format(raw, tmp_path, name):
+    (tmp_path / name).touch()
+    mine = {"source": str(tmp_path / name), "columns": {"text": "a"}, "splits": {"test": "all"}}
+    config = check(changed(raw, "datasets", "mine", mine | {"kind": "text"}))
+    assert Slices(config).data("mine")["format"] == format_of(name) is not None
+
+
+def test_files_of_several_formats_are_told(raw, tmp_path):
+    """All would be read in the format of the first."""
+    for name in ("a.tsv", "b.jsonl", "c.csv.gz"):
+        (tmp_path / name).touch()
+    mine = {"source": str(tmp_path), "columns": {"text": "a"}, "kind": "text"}
+    mine["splits"] = {"train": "all", "test": "all"}
+    files = {"train": "a.tsv", "test": "b.jsonl"}
+    (found,) = faults(changed(raw, "datasets", "mine", mine | {"files": files}))
+    assert "datasets.mine.files" in found and "csv and jsonl" in found
+
+
+def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
+    (tmp_path / "a.docx").touch()
+    mine = {"source": str(tmp_path / "a.docx"), "kind": "text", "columns": {"text": "a"}}
+    tree = changed(raw, "datasets", "mine", mine | {"splits": {"test": "all"}})
+    assert any("the file's ending does not tell" in str(fault) for fault in faults(tree))
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "words"),
+    [
+        (
+            ("studies", "multitask", "published", "rows", [{"piqa": 0.5}]),
+            ["studies.multitask.published.rows", "expected a `name` and values"],
+        ),
+        (
+            ("studies", "multitask", "published", {"rows": [{"name": "x", "piqa": 0.5}]}),
+            ["studies.multitask.published.source"],
+        ),
+        (("studdies", {}), ["config.yaml: studdies", "did you mean 'studies'"]),
+        (
+            ("prune", "wanda-50", "sparsity", 1.5),
+            ["prune.wanda-50.sparsity", "1.5", "less than or equal to 1"],
+        ),
+        (("prune", "wanda-2of4", "pattern", "3:2"), ["prune.wanda-2of4", '"3:2"', "0 < N < M"]),
+        (("prune", "wanda-2of4", "pattern", 124), ["quote it", '"2:4"']),
+        (
+            ("prune", "wanda-50", "spasity", 0.5),
+            ["prune.wanda-50.spasity", "did you mean 'sparsity'"],
+        ),
+        (
+            ("prune", "wanda-50", "method", "wands"),
+            ["prune.wanda-50.method", "did you mean 'wanda'"],
+        ),
+        (("prune", "wanda-50", "calibration", None), ["needs calibration"]),
+        (("prune", "magnitude-50", "calibration", "c4-128x2048"), ["not used by magnitude"]),
+        (
+            ("prune", "wanda-50", "calibration", "c4"),
+            ["prune.wanda-50.calibration", "not in `calibration`"],
+        ),
+        (("prune", "wanda-50", "biases", True), ["prune.wanda-50.biases", "cannot prune biases"]),
+        (("prune", "magnitude-2of4", "biases", True), ["prune.magnitude-2of4", "of weights"]),
+        (("prune", "magnitude-50", "include", "x"), ["prune.magnitude-50.include", "list"]),
+        (("finetune", "full", "rank", 8), ["strategy full does not use ['rank']"]),
+        (
+            ("finetune", "full", "strategy", "ful"),
+            ["finetune.full.strategy", "did you mean 'full'"],
+        ),
+        (("finetune", "full", "epoch", 2), ["finetune.full.epoch", "did you mean 'epochs'"]),
+        (("finetune", "full", "loss_on", "al"), ["finetune.full.loss_on", "'al'"]),
+        (("finetune", "nf4", "learning_rate", 1.0), ["quantize does not use ['learning_rate']"]),
+        (("finetune", "nf4", "precision", None), ["finetune.nf4", "needs `precision`"]),
+        (("finetune", "int8", "double_quant", True), ["int8 does not use `double_quant`"]),
+        (
+            ("finetune", "equal-norms", "preserve_zeros", True),
+            ["norms does not use ['preserve_zeros']"],
+        ),
+        (
+            ("finetune", "equal-lora-unmasked", "preserve_zeros", False),
+            ["adapter unmasked and preserve_zeros: false exclude each other"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "calibration", "wiki"),
+            ["finetune.wiki-reconstruct.calibration", "not in `calibration`"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "dampning", 0.1),
+            ["wiki-reconstruct.dampning", "did you mean 'dampening'"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "iterations", 0.5),
+            ["wiki-reconstruct.iterations is 0.5", "one like 50"],
+        ),
+        (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
+        (
+            ("models", "opt-125m", "source", "hf:"),
+            ["models.opt-125m.source", "expected hf:org/name"],
+        ),
+        (("models", "opt-125m", "source", "no/such/folder"), ["there is no file or folder"]),
+        (
+            ("studies", "demo", "grid", 0, "model", "smollm"),
+            ["studies.demo", "did you mean 'smollm2-135m'"],
+        ),
+        (("studies", "demo", "grid", 0, "modell", "x"), ["did you mean 'model'"]),
+        (("studies", "demo", "evaluations", ["paper"]), ["did you mean 'papers'"]),
+        (
+            ("evaluations", "papers", "splits", ["tset"]),
+            ["wants the split 'tset'", "did you mean 'test'"],
+        ),
+        (("evaluations", "papers", "metrics", ["rogue"]), ["did you mean 'rouge'"]),
+        (("evaluations", "papers", "baselines", {"x": {"method": "led"}}), ["did you mean 'lead'"]),
+        (("metrics", "rouge", "stemer", True), ["did you mean 'stemmer'"]),
+        (("metrics", "bertscore", "model", None), ["metrics.bertscore.model", "is missing"]),
+        (("datasets", "aclsum", "columns", {"document": "x"}), ["columns lacks ['summary']"]),
+        (("datasets", "aclsum", "prompt", "no place"), ["{document} exactly once"]),
+        (("device", "gpu"), ["config.yaml: device", "'gpu'"]),
+        (("finetune", "full", "patience", 2), ["`patience` needs `evaluate_every`"]),
+        (("finetune", "full", "evaluate_every", 2), ["`evaluate_every` needs `dev_split`"]),
+        (("finetune", "full", "token_budget", 10), ["takes the place of `epochs`"]),
+        (("finetune", "full", "dev_split", "train"), ["dev_split is 'train', which is learned"]),
+        (("finetune", "full", "learning_rates", [1e-4, 1e-3]), ["needs `dev_split`"]),
+        (
+            ("finetune", "x", {"strategy": "full", "dev_split": "dev", "learning_rates": [1e-4]}),
+            ["finetune.x", "at least two"],
+        ),
+        (("training", {"checkpoint_every": 3}), ["training.checkpoint_every is not a key here"]),
+        (("threads", 0), ["config.yaml: threads"]),
+        (("generation", "greedy-96", "top_p", 0.5), ["do_sample"]),
+    ],
+)
+def test_a_fault_names_place_and_remedy(raw, path_and_value, words):
+    found = faults(changed(raw, *path_and_value))
+    assert any(all(word in fault for word in words) for fault in found), found
+
+
+def test_what_was_pruned_with_biases_cannot_be_tuned(raw):
+    broken = changed(
+        raw, "prune", "wiki-wanda-50", {"method": "magnitude", "sparsity": 0.5, "biases": True}
+    )
+    assert any("demo.grid tunes (demo-qlora) what 'wiki-wanda-50'" in f for f in faults(broken))
+
+
+def test_all_faults_are_told_at_once(raw):
+    broken = changed(raw, "prune", "wanda-50", "sparsity", 1.5)
+    broken["devise"] = "cpu"
+    broken["finetune"]["full"]["epochs"] = 0
+    broken["studies"]["demo"]["evaluations"] = ["nothing"]
+    found = "\n".join(faults(broken))
+    for word in ("wanda-50.sparsity", "devise", "finetune.full.epochs", "'nothing'"):
+        assert word in found
+
+
+def test_a_broken_profile_is_not_reported_again_by_its_users(raw):
+    found = faults(changed(raw, "prune", "wanda-50", "sparsity", 1.5))
+    assert len(found) == 1
+
+
+def test_a_fault_of_an_overlay_names_the_overlay(raw, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("prune:\n  w90: {method: wanda, sparsity: 2.0, calibration: c4-128x2048}\n")
+    files = [*shipped.FILES, mine]
+    with pytest.raises(ConfigError, match=r"mine\.yaml: prune\.w90\.sparsity"):
+        check(read_files(files), files)
+
+
+def test_overlays_merge_by_key_and_replace_lists(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed: 7\nstudies: {demo: {evaluations: [wikipedia-512]}}\n")
+    merged = read_files([*shipped.FILES, mine])
+    assert merged["seed"] == 7
+    assert merged["studies"]["demo"]["evaluations"] == ["wikipedia-512"]
+    assert merged["studies"]["demo"]["dataset"] == "aclsum"
+
+
+def test_two_evaluations_of_texts_on_one_split_are_refused(raw):
+    broken = copy.deepcopy(raw)
+    broken["evaluations"]["papers2"] = dict(broken["evaluations"]["papers"])
+    broken["studies"]["demo"]["evaluations"] = ["papers", "papers2"]
+    assert "both papers and papers2 are of the split 'test'" in "\n".join(faults(broken))
+
+
+def test_a_community_metric_needs_its_revision(raw):
+    broken = changed(raw, "metrics", "length", {"module": "hf:someone/thing"})
+    assert "metrics.length.revision is missing" in "\n".join(faults(broken))
+    broken["metrics"]["length"]["revision"] = "abc"
+    assert check(broken)
+
+
+@pytest.mark.parametrize("section", ["models", "datasets", "prune", "finetune"])
+def test_a_profile_that_is_wrong_is_told_once_and_no_study_of_it_is_blamed(raw, section):
+    """Contrasts over its cells, which are left out, and a grid without any, say nothing."""
+    study = raw["studies"]["demo"]
+    named = f"{study['dataset']} {study['grid']}"
+    name = next(name for name in raw[section] if name != "none" and name in named)
+    found = faults(changed(raw, section, name, {**raw[section][name], "nonsense": 1}))
+    assert len(found) == 1 and f"{section}.{name}" in found[0]
+
+
+def test_every_key_is_documented():
+    """Each field of each profile stands in config/README.md, in code type."""
+    text = (ROOT / "config/README.md").read_text()
+    nested = (profiles.Training, tasks.Mixture, tasks.Part, profiles.Cliff)
+    nested += (of_tasks.MeanOf, classification.Item, texts.Baseline, conclusions.Scope)
+    assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
+    for section, kind in profiles.SECTIONS.items():
+        several = {"studies": ("evaluations", "census")}
+        several["evaluations"], several["claims"] = tuple(kinds()), tuple(conclusions.KINDS)
+        several_kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]
+        for profile in several_kinds:
+            for key in profile.model_fields:
+                assert f"`{key}`" in text or f"{key}:" in text, f"{section}: {key}"
+
+
+def test_only_nf4_has_scales_to_quantize():
+    with pytest.raises(ValueError, match="quantization int8 does not use `double_quant`"):
+        steps.Finetune(strategy="qlora", quantization="int8", double_quant=True)
+    assert steps.Finetune(strategy="qlora", quantization="int8").quantization == "int8"
+
+
+def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypatch):
+    """By literals of its own file alone: settings that only it knows count too."""
+    said = plugins.strategy_facts("lora") | {
+        "ADAPTERS": ("merged",), "PLAIN": {"depth": (1,)}, "SETTINGS": {"depth": 1}
+    }  # fmt: skip
+    monkeypatch.setattr(plugins, "strategy_facts", lambda name: said)
+    with pytest.raises(ValueError, match=r"has no adapter unmasked; expected one of \['merged'\]"):
+        steps.Finetune(strategy="lora", adapter="unmasked")
+    assert steps.Finetune(strategy="lora").plain
+    assert not steps.Finetune(strategy="lora", depth=2).plain
+
+
+def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
+    for file in shipped.FILES:
+        place = tmp_path / file.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    (tmp_path / "config/studies/mine.yaml").write_text("prune: {wanda-50: {method: dense}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {}, [], tmp_path)
+    (fault,) = caught.value.faults
+    assert fault.startswith("config/studies/mine.yaml: prune.wanda-50 is defined in config/methods")
+    over = {"prune": {"wanda-50": {"sparsity": 0.25}}}
+    (tmp_path / "config/studies/mine.yaml").unlink()
+    assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").sparsity == 0.25
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "told"),
+    [
+        (("retention", "needed"), "retention is not a key of the config; write keep_weights"),
+        (("finetune", "demo-full", "sparsity", "free"), "write preserve_zeros: true or false"),
+        (("evaluations", "papers-roles", "learn", "train"), "write train_split in its place"),
+        (("datasets", "numbers", "mixture", "against", []), "write disjoint_from in its place"),
+    ],
+)
+def test_a_key_that_was_renamed_names_its_successor(raw, path_and_value, told):
+    assert any(told in fault for fault in faults(changed(raw, *path_and_value)))

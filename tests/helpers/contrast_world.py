@@ -1,0 +1,53 @@
+"""Made-up finished cells whose differences are known."""
+
+from __future__ import annotations
+
+import numpy
+import pandas
+
+from prunegrid.common.file_io import write_json
+from prunegrid.tables import contrasts
+from prunegrid.tables.schema import COLUMNS, LONG
+
+N = 40
+
+
+class World:
+    """Cells with scores and losses of N items; every cell's items are as hard as the others'."""
+
+    def __init__(self, folder):
+        self.folder, self.cells, self.rows, self.tall = folder, [], [], []
+        draw = numpy.random.default_rng(0)
+        self.hard, self.noise = draw.normal(0.5, 0.1, N), draw.normal(0, 0.01, (9, N))
+
+    def cell(self, prune, shift, *, seed=None, failed=None, documents="d", noise=True):
+        number = len(self.cells)
+        row = {column.name: None for column in COLUMNS}
+        row |= {"model": "m", "dataset": "x", "prune": prune, "finetune": "none", "seed": seed}
+        row |= {"status": "failed" if failed else "ok", "reason": failed, "test_rouge1": 1.0}
+        values = self.hard + shift + (self.noise[number] if noise else 0)
+        texts, losses = self.folder / f"t{number}", self.folder / f"p{number}"
+        texts.mkdir()
+        losses.mkdir()
+        ids = [f"{documents}{i}" for i in range(N)]
+        pandas.DataFrame({"id": ids, "rouge1": values}).to_parquet(texts / "scores.parquet")
+        frame = {"window": range(N), "tokens": 15, "loss": -values * 15, "units": 15}
+        pandas.DataFrame(frame).to_parquet(losses / "windows.parquet")
+        record = {"metric": "ppl_16_nonoverlap", "tokens_sha256": documents}
+        write_json(losses / "manifest.json", {"record": record})
+        texts = {"test": {"scores": {"path": texts}}}
+        self.cells.append({"texts": texts, "perplexities": {"wiki": {"path": losses}}, "tasks": {}})
+        self.rows.append(row)
+        for split, metric, up in (("test", "rouge1", True), ("wiki", "ppl_16_nonoverlap", False)):
+            entry = {column.name: row.get(column.name) for column in LONG}
+            entry |= {"kind": "cell", "split": split, "metric": metric, "higher_is_better": up}
+            self.tall.append(entry | {"at_chance": False})
+        return self
+
+    def verdicts(self, *entries, **named):
+        made = [{"metric": None, "margin": None, "split": "wiki", **e} for e in entries]
+        for number, entry in enumerate(made):
+            entry.setdefault("name", f"c{number}")
+        plan = {"study": "s", "cells": self.cells, "contrasts": made, "bootstrap_seed": 0}
+        tall = pandas.DataFrame(self.tall).astype({column.name: column.dtype for column in LONG})
+        return contrasts.contrast_rows(plan, self.rows, tall)
