@@ -53,7 +53,7 @@ def works() -> list[str]:
 
 
 @functools.cache
-def _subject(device: str, small: bool):
+def model_and_tokens(device: str, small: bool):
     """Return the model on its device, the tokens, and copies of the dense weights."""
     settle_torch(1)
     changes = SMALL if small else {}
@@ -68,7 +68,7 @@ def _subject(device: str, small: bool):
 
 def measure(work: str, setting: Setting) -> Iterator[Row]:
     """Yield the wall seconds of a work; "differs" where the weights have not its pattern."""
-    model, tokens, dense = _subject(setting.device, setting.small)
+    model, tokens, dense = model_and_tokens(setting.device, setting.small)
     ours.restore(model, dense)
     do = ours.job(model, tokens, work)
     method, pattern, _ = work.split()

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow/lib"))
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from prunegrid.models.masked_product import Scratch, _under, masked_sum  # noqa: E402
+from prunegrid.models.masked_product import Scratch, masked_sum, under_mask  # noqa: E402
 
 D_OUT, D_IN, RANK = 1536, 576, 16
 
@@ -49,7 +49,7 @@ def parts(tokens: int) -> dict[str, float]:
         "plain: x Aᵀ Bᵀ, added": microseconds(lambda: grad + F.linear(F.linear(x, a), b) * 2.0),
         "plain: its three gradients": microseconds(lambda: plain_gradients(x, grad, hidden, a, b)),
         "masked: gᵀ x": microseconds(lambda: torch.mm(grad.T, x, out=product)),
-        "masked: the mask on it": microseconds(lambda: _under(bits, product, scratch)),
+        "masked: the mask on it": microseconds(lambda: under_mask(bits, product, scratch)),
         "masked: its products with A and B": microseconds(lambda: (product @ a.T, b.T @ product)),
         "masked: W + M ∘ s B A, once a step": microseconds(
             lambda: masked_sum(weight, (a, b, 2.0), bits, scratch, total)

@@ -9,7 +9,7 @@ from prunegrid.common import source_code
 from prunegrid.common.definitions import ON_IMPORT
 from prunegrid.common.source_code import LIBRARY
 
-CACHES = (keys._code_digest, keys._digest, keys._find, keys._next, source_code.facts)
+CACHES = (keys.digest_of_roots, keys.digest_of, keys.find, keys.named_by, source_code.facts)
 
 
 def digest_of(tmp_path, source, name="metric.py"):
@@ -218,7 +218,7 @@ def test_every_reference_to_the_library_is_found():
 
 def names_code(reference):
     module, _, name = reference.removesuffix(".__file__").rpartition(".")
-    found = keys._find(reference)
+    found = keys.find(reference)
     if isinstance(found, str):
         return found.startswith("left out")
     whole = source_code.module_file(f"{module}.{name}") is not None

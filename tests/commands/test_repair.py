@@ -83,13 +83,13 @@ def test_what_a_job_is_making_is_left_to_it(place):
 
 def test_an_artifact_that_is_whole_again_by_its_turn_stays(place, monkeypatch):
     place.mkdir(parents=True)
-    found = repair._fault
+    found = repair.fault_of
 
     def finished(path):
-        monkeypatch.setattr(repair, "_fault", found)
+        monkeypatch.setattr(repair, "fault_of", found)
         told = found(path)
         end(path)
         return told
 
-    monkeypatch.setattr(repair, "_fault", finished)
+    monkeypatch.setattr(repair, "fault_of", finished)
     assert repair.repair() == [] and read_manifest(place, KEY)

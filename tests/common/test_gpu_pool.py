@@ -86,7 +86,7 @@ def step(folder, log, devices_here, wait):
     """A job as `job.run_step` runs one, on a machine that has these devices."""
     from prunegrid.running import job
 
-    gpu_pool._visible_gpus = lambda: devices_here
+    gpu_pool.visible_gpus = lambda: devices_here
     os.environ["PRUNEGRID_DEVICES"] = str(folder)
 
     def make(node, held):
@@ -96,7 +96,7 @@ def step(folder, log, devices_here, wait):
         with open(log, "a") as handle:
             handle.write(f"-{','.join(held)}\n")
 
-    job._make = make
+    job.make_artifact = make
     place = f"{folder}/{os.getpid()}"
     node = {"status": f"{place}.json", "scratch": place, "device": "cuda", "label": "test"}
     job.run_step({**node, "settings": {}, "path": place, "key": "0" * 16})
@@ -140,7 +140,7 @@ def test_a_killed_holder_frees_its_device(tmp_path):
 
 
 def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: [])
+    monkeypatch.setattr(gpu_pool, "visible_gpus", lambda: [])
     with (
         pytest.raises(PrunegridError, match="config.yaml: device.*set device: cpu"),
         gpu_pool.claim_devices("cuda"),
@@ -150,7 +150,7 @@ def test_cuda_where_there_is_none_is_one_clear_error(monkeypatch):
 
 def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: ["5", "7"])
+    monkeypatch.setattr(gpu_pool, "visible_gpus", lambda: ["5", "7"])
     monkeypatch.setenv("PRUNEGRID_DEVICES", str(tmp_path))
     with gpu_pool.claim_devices("cuda") as first, gpu_pool.claim_devices("cuda") as second:
         assert sorted(first + second) == ["cuda:0", "cuda:1"]
@@ -165,7 +165,7 @@ def test_jobs_take_the_index_among_the_visible_devices(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("named", [None, "pool"])
 def test_a_users_own_temporary_folder_is_no_pool_of_its_own(monkeypatch, tmp_path, named):
-    monkeypatch.setattr(gpu_pool, "_visible_gpus", lambda: ["5"])
+    monkeypatch.setattr(gpu_pool, "visible_gpus", lambda: ["5"])
     monkeypatch.setattr(gpu_pool, "POOL", str(tmp_path / "all"))
     monkeypatch.delenv("PRUNEGRID_DEVICES", raising=False)
     if named:

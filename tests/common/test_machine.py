@@ -71,7 +71,7 @@ def run(cores: int, **resources: int) -> SimpleNamespace:
 def test_a_run_says_what_its_jobs_may_use(monkeypatch):
     monkeypatch.setattr(machine, "memory_mb", lambda: 19_000)
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    limits = snakemake_bridge._limits
+    limits = snakemake_bridge.limits
     assert limits(run(2)) == "2 jobs at a time, no limit of memory"
     assert limits(run(1, mem_mb=6000)) == "1 job at a time, 6 GB of memory"
 
@@ -79,12 +79,12 @@ def test_a_run_says_what_its_jobs_may_use(monkeypatch):
 def test_too_little_memory_for_any_job_is_told_with_both_numbers(monkeypatch):
     monkeypatch.setattr(machine, "memory_mb", lambda: 123)
     with pytest.raises(PrunegridError, match=f"123 MB.*{snakemake_bridge.SMALLEST_MB:,} MB"):
-        snakemake_bridge._limits(run(2))
+        snakemake_bridge.limits(run(2))
 
 
 def test_more_cores_than_there_are_are_used_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(machine, "cores", lambda: 2)
     with caplog.at_level(logging.WARNING, logger=snakemake_bridge.logger.name):
         monkeypatch.setattr(snakemake_bridge, "logger", logging.getLogger("test"))
-        assert snakemake_bridge._limits(run(64, mem_mb=6000)).startswith("64 jobs at a time")
+        assert snakemake_bridge.limits(run(64, mem_mb=6000)).startswith("64 jobs at a time")
     assert any("64 cores" in record.getMessage() for record in caplog.records)

@@ -28,7 +28,7 @@ def graph(**changes) -> Graph:
 
 def play(monkeypatch, native: bool) -> None:
     """Let the CPU multiply bfloat16 natively, or not."""
-    monkeypatch.setattr(precision, "_cpu_flags", lambda _: frozenset(["amx_bf16"] * native))
+    monkeypatch.setattr(precision, "cpu_flags", lambda _: frozenset(["amx_bf16"] * native))
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
 
@@ -57,8 +57,8 @@ def test_a_cpu_is_fast_in_bfloat16_by_its_flags_and_onednns_limit(flags, limit, 
 def test_flags_are_those_of_the_first_processor(tmp_path, key):
     path = tmp_path / key
     path.write_text(f"model name : x\n{key}\t\t: a avx512_bf16 c\nother : d\n{key} : e\n")
-    assert precision._cpu_flags(path) == {"a", "avx512_bf16", "c"}
-    assert precision._cpu_flags(tmp_path / "none") == frozenset()
+    assert precision.cpu_flags(path) == {"a", "avx512_bf16", "c"}
+    assert precision.cpu_flags(tmp_path / "none") == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_cuda_devices_are_fast_from_compute_capability_8(monkeypatch, tmp_path, 
     tool.write_text(f"#!/bin/sh\nprintf '{said}\\n'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    precision._capabilities.cache_clear()
+    precision.gpu_capabilities.cache_clear()
     try:
         assert precision.is_native("cuda:0") == native
     finally:
-        precision._capabilities.cache_clear()
+        precision.gpu_capabilities.cache_clear()
 
 
 def test_without_a_device_in_sight_a_name_is_asked_for(monkeypatch):
     monkeypatch.setattr(precision.shutil, "which", lambda _: None)
-    precision._capabilities.cache_clear()
+    precision.gpu_capabilities.cache_clear()
     with pytest.raises(PrunegridError, match="compute_dtype.*no CUDA device.*--config"):
         precision.resolve("auto", "cuda")
     assert precision.resolve("bfloat16", "cuda") == "bfloat16"
@@ -206,8 +206,8 @@ def test_a_table_of_unlike_precisions_says_so():
     def frame(*pairs):
         return pandas.DataFrame(pairs, columns=["compute_dtype", "evaluation_dtype"])
 
-    assert not render._precisions(frame(("bfloat16", "float32"), (None, "float32")))
-    (told,) = render._precisions(frame(("bfloat16", "float32"), ("float32", "float32")))
+    assert not render.precision_notes(frame(("bfloat16", "float32"), (None, "float32")))
+    (told,) = render.precision_notes(frame(("bfloat16", "float32"), ("float32", "float32")))
     assert "1 in bfloat16, 1 in float32" in told and "`compute_dtype`" in told
 
 

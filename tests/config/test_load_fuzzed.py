@@ -165,7 +165,7 @@ def graph_of(tree, base):
 
 def test_the_config_that_is_changed_is_valid(base):
     graph = graph_of(copy.deepcopy(TREE), base)
-    assert graph is not None and len(graph._nodes) > 30
+    assert graph is not None and len(graph.all_nodes()) > 30
 
 
 @fuzz(520)
@@ -182,7 +182,7 @@ def test_a_changed_config_is_valid_or_told_why_not(base, many):
     for section, found in graph.config.sections.items():
         rule = STUDY_NAME if section == "studies" else NAME
         assert all(rule.fullmatch(name) for name in found)
-    for node in graph._nodes.values():
+    for node in graph.all_nodes():
         json.dumps(node.params(), allow_nan=False)
         assert len(node.key) == keys.KEY_LENGTH
 

@@ -44,7 +44,7 @@ def measured(costs, settings=SETTINGS):
 
     def work(name):
         def run():
-            assert timing_guard._running == ["efficiency"]
+            assert timing_guard.under_way == ["efficiency"]
             cost = costs(name, next(count))
             fake.pass_by(**cost)
             return {"prefill": cost["seconds"] / 4, "decode": cost["seconds"] * 3 / 4}

@@ -86,9 +86,9 @@ def test_a_rank_that_fails_is_the_jobs_failure(place):
 
 def test_a_rank_that_dies_is_told(place, monkeypatch):
     """Its launcher ends the others; the job says what may have been."""
-    real = processes._watched
+    real = processes.run_watched
     dying = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    monkeypatch.setattr(processes, "_watched", lambda command, env: real(dying, env))
+    monkeypatch.setattr(processes, "run_watched", lambda command, env: real(dying, env))
     with pytest.raises(PrunegridError, match=r"ended \(exit code -9\) without a word"):
         tune(place, "dead", processes=2)
 
@@ -123,7 +123,7 @@ def test_a_killed_job_takes_its_ranks_along_and_is_taken_up_again(place):
 
 RANK = """import os, sys, threading, time
 from prunegrid.finetuning import processes
-threading.Thread(target=processes._end_with, args=(int(sys.argv[1]), os.getppid())).start()
+threading.Thread(target=processes.end_with, args=(int(sys.argv[1]), os.getppid())).start()
 print("a rank", flush=True)
 while True:
     time.sleep(0.1)
@@ -149,7 +149,7 @@ def test_a_job_that_is_told_to_end_waits_for_its_ranks(tmp_path, monkeypatch):
     command = [sys.executable, "-c", LAUNCHER, RANK, str(os.getpid()), str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with pytest.raises(Told):
-        processes._watched(command, environment)
+        processes.run_watched(command, environment)
     assert not running(out)  # its rank has the file's name in its command line
 
 
@@ -162,7 +162,7 @@ def test_ranks_that_do_not_end_are_not_waited_for_without_end(monkeypatch, caplo
     told = []
     monkeypatch.setattr(processes.log, "info", lambda form, line: told.append(int(line)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        processes._watched([sys.executable, "-c", stays], dict(os.environ))
+        processes.run_watched([sys.executable, "-c", stays], dict(os.environ))
     os.kill(told[0], signal.SIGKILL)  # an error unless it is still there
     assert "have not ended after" in caplog.text
 
@@ -182,7 +182,7 @@ def test_ranks_are_given_the_devices_that_the_job_holds(monkeypatch, visible, to
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     job = SimpleNamespace(device="cuda:1", devices=["cuda:1", "cuda:3"], threads=2)
-    found = processes._environment(job)
+    found = processes.environment_of(job)
     assert found["CUDA_VISIBLE_DEVICES"] == told and found["OMP_NUM_THREADS"] == "2"
 
 

@@ -250,7 +250,7 @@ def test_a_block_left_out_is_found(monkeypatch, tokens, name, left_out):
 @pytest.mark.parametrize("name", ["t5", "m2m100"])
 @torch.no_grad()
 def test_a_decoder_that_is_given_the_dense_encoders_output_is_found(monkeypatch, tokens, name):
-    enter, dense = replay.Replay._enter, {}
+    enter, dense = replay.Replay.enter, {}
 
     def early(self, sample, start, ended):
         if start == 0:
@@ -262,7 +262,7 @@ def test_a_decoder_that_is_given_the_dense_encoders_output_is_found(monkeypatch,
         else:
             enter(self, sample, start, dense[sample])
 
-    monkeypatch.setattr(replay.Replay, "_enter", early)
+    monkeypatch.setattr(replay.Replay, "enter", early)
     check_forward(build(name), name, tokens)
     with pytest.raises(AssertionError):
         check_sequential(build(name), name, tokens)

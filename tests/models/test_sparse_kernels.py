@@ -61,7 +61,7 @@ def test_without_kernels_nothing_is_swapped_or_timed(monkeypatch):
     tiny.prune_(made, "2:4")
     with sparse_kernels.running(made, "cpu") as linears:
         assert linears is None
-    assert efficiency._sparse(made, SETTINGS, "cpu") == (None, None)
+    assert efficiency.time_sparse_kernels(made, SETTINGS, "cpu") == (None, None)
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def test_a_linear_that_the_backend_refuses_stays_dense(model, monkeypatch):
 def test_the_record_has_their_speeds(model, monkeypatch, tmp_path):
     kernels(monkeypatch, lambda weight: weight.clone())
     settings = SETTINGS | {"repetitions": 2}
-    found, raw = efficiency._sparse(model, settings, "cpu")
+    found, raw = efficiency.time_sparse_kernels(model, settings, "cpu")
     assert found["linears"] == 14 and len(raw["decode_seconds"]) == 2
     assert found["decode_tokens_per_second"]["median"] > 0
     dense = tiny.model("llama", dtype=torch.bfloat16)
     monkeypatch.setattr(speed, "measure", None)
-    assert efficiency._sparse(dense, settings, "cpu") == ({"linears": 0}, None)
+    assert efficiency.time_sparse_kernels(dense, settings, "cpu") == ({"linears": 0}, None)

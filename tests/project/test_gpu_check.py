@@ -95,7 +95,7 @@ def test_tuning_keeps_zeros_and_learns(setting):
 
 
 def test_a_filled_zero_differs(setting, monkeypatch):
-    monkeypatch.setattr(masked_product, "_under", lambda bits, weight, scratch: weight)
+    monkeypatch.setattr(masked_product, "under_mask", lambda bits, weight, scratch: weight)
     rows = rows_of(named(tuning.CHECKS, "masked LoRA"), setting)
     assert [line for line, row in rows.items() if row.differs] == [
         "masked LoRA: pruned weights that it filled"
@@ -139,9 +139,9 @@ def test_products_in_tf32_differ(setting, monkeypatch):
 
 def test_weights_without_the_pattern_differ(setting, monkeypatch):
     monkeypatch.setattr(seconds.ours, "prune_model", lambda *_, **__: None)
-    seconds._subject.cache_clear()
+    seconds.model_and_tokens.cache_clear()
     rows = rows_of(named(seconds.CHECKS, "pruning wanda 2:4 sequential"), setting)
-    seconds._subject.cache_clear()
+    seconds.model_and_tokens.cache_clear()
     (row,) = rows.values()
     assert row.differs and "broken_groups" in row.error
 

@@ -27,17 +27,17 @@ def predictions(**columns):
 
 @pytest.mark.parametrize("column", ["prediction", "reference"])
 def test_token_ids_in_the_place_of_texts(column):
-    with stopped_by(scoring._check_predictions, "not token ids"):
+    with stopped_by(scoring.check_predictions, "not token ids"):
         scoring.score(predictions(**{column: [[12, 40, 7], [3]]}), ROUGE)
 
 
 def test_an_example_counted_twice():
-    with stopped_by(scoring._check_predictions, "the id a occurs twice"):
+    with stopped_by(scoring.check_predictions, "the id a occurs twice"):
         scoring.score(predictions(id=["a", "a"]), ROUGE)
 
 
 def test_a_reference_that_was_cut_away():
-    with stopped_by(scoring._check_predictions, "the reference of b is empty"):
+    with stopped_by(scoring.check_predictions, "the reference of b is empty"):
         scoring.score(predictions(reference=["one", " "]), ROUGE)
 
 
@@ -135,7 +135,7 @@ def artifact(folder, key, **record):
 def test_an_artifact_copied_into_the_place_of_another(tmp_path):
     other = artifact(tmp_path / "other", "1" * 16)
     with stopped_by(artifact_folder.read_manifest, "the artifact has the key 1111"):
-        table_rows._open(other | {"key": "2" * 16})
+        table_rows.open_artifact(other | {"key": "2" * 16})
 
 
 def cell(tmp_path, evaluated, seen):
@@ -151,14 +151,14 @@ def cell(tmp_path, evaluated, seen):
 
 def test_scores_of_other_weights_in_a_row(tmp_path):
     made = cell(tmp_path, "pruned", {"one": "a", "two": "b"})
-    with stopped_by(table_rows._measured, "ran on different weights"):
-        table_rows._measured(made, table_rows._manifests(made))
+    with stopped_by(table_rows.measured_values, "ran on different weights"):
+        table_rows.measured_values(made, table_rows.manifests_of(made))
 
 
 def test_a_row_scored_on_the_dense_model(tmp_path):
     made = cell(tmp_path, "dense", {"one": "a"})
-    with stopped_by(table_rows._measured, "evaluated another artifact"):
-        table_rows._measured(made, table_rows._manifests(made))
+    with stopped_by(table_rows.measured_values, "evaluated another artifact"):
+        table_rows.measured_values(made, table_rows.manifests_of(made))
 
 
 def answers(folder, prune, right, plan):
@@ -169,7 +169,7 @@ def answers(folder, prune, right, plan):
     about = {"model": "m", "dataset": "d", "prune": prune, "finetune": "none", "seed": None}
     summary = {"mean": right / 200, "n": 200, "higher_is_better": True, "chance": 0.25}
     record, ref = {"record": {"summary": {"acc": summary}}}, {"path": str(folder)}
-    long = table_rows._text_rows(plan, about | {"kind": "cell"}, "test", ref, record)
+    long = table_rows.text_rows(plan, about | {"kind": "cell"}, "test", ref, record)
     cell = {"texts": {"test": {"scores": ref}}, "perplexities": {}, "tasks": {}}
     row = {column.name: None for column in COLUMNS} | about | {"status": "ok", "test_acc": 1.0}
     return cell, row, [{column.name: None for column in LONG} | entry for entry in long]
@@ -206,8 +206,8 @@ def test_tuned_on_what_is_tested(tmp_path):
     known = Known()
     known.add([{"goal": "Mend cup 3!"}], part, "here")
     step = SimpleNamespace(where="here", seed=lambda purpose: 0)
-    with stopped_by(mixture._pool, "1 rows of 'piqa' are evaluated"):
-        mixture._pool(tmp_path, "piqa", part, known, "refuse", step)
-    pool, facts = mixture._pool(tmp_path, "piqa", part, known, "drop", step)
+    with stopped_by(mixture.pool_rows, "1 rows of 'piqa' are evaluated"):
+        mixture.pool_rows(tmp_path, "piqa", part, known, "refuse", step)
+    pool, facts = mixture.pool_rows(tmp_path, "piqa", part, known, "drop", step)
     assert sorted(label for label, _ in pool) == ["0", "1", "2", "4"]
     assert facts == {"rows": 5, "leaked": {"id": 0, "text": 1}}

@@ -108,7 +108,7 @@ def test_a_pattern_that_is_claimed_but_not_there(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     settings = {"method": "magnitude", "pattern": "2:4", "sparsity": None, "scope": None}
     job = tiny.job(scratch=tmp_path / "scratch")
-    monkeypatch.setattr(prune, "_prune", half_of_each_row)
+    monkeypatch.setattr(prune, "prune_checkpoint", half_of_each_row)
     with stopped_by(prune.require_pattern, "keep more than 2:4 says"):
         prune.run(settings, {"weights": parent}, tmp_path / "out", job)
 
@@ -129,7 +129,7 @@ def test_sizes_counted_twice(tmp_path):
     once = checkpoint.file_bytes(folder)
     (folder / "model-copy.safetensors").symlink_to(folder / "model.safetensors")
     assert checkpoint.file_bytes(folder) == 2 * once
-    with stopped_by(weights_record._require_size, "each counted once"):
+    with stopped_by(weights_record.require_size, "each counted once"):
         checkpoint.load(folder, attest=False)
 
 
@@ -147,7 +147,7 @@ def test_nonzeros_by_arithmetic(tmp_path):
     manifest |= {"key": "k", "files": artifact_folder.list_files(folder)}
     manifest["content"] = artifact_folder.content_digest(manifest["files"])
     file_io.write_json(folder / "manifest.json", manifest)
-    (told,) = verify._weights({"chain": [{"path": folder, "key": "k"}]}, row)
+    (told,) = verify.weight_faults({"chain": [{"path": folder, "key": "k"}]}, row)
     assert f"nonzero_parameters is {counted}, the row says {record['nonzero_parameters']}" in told
 
 

@@ -1,4 +1,7 @@
-"""Tests depend neither on a clock nor on the CPU (see tests/README.md), as far as code shows it."""
+"""The rules of tests/README.md, as far as code shows them.
+
+No test depends on a clock or on the CPU, none reaches into privates, and each lies where the module
+that it tests lies."""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from prunegrid.common.source_code import LIBRARY
 from tests.helpers import ROOT
 
 TESTS = ROOT / "tests"
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
+CHANGES = {"setattr", "delattr"}
 WAITS = {"wait", "join", "communicate"}
 SHORTEST_DEADLINE = 600
 EPSILON = 2**-23  # of float32
@@ -107,3 +112,61 @@ def test_no_test_depends_on_a_clock_or_is_finer_than_float32():
 def test_the_rules_find_what_they_are_for(source, found):
     told = [fault for _, fault in faults(source)]
     assert (not told) if found is None else len(told) == 1 and found in told[0]
+
+
+def privates(source: str) -> list[str]:
+    """Return the private names of the project that a file reaches for."""
+    tree, ours, found = ast.parse(source), set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prunegrid"):
+            ours |= {name.asname or name.name for name in node.names}
+            found += [name.name for name in node.names if private(name.name)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            names = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+            found += [ast.unparse(node)] if names & ours else []
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in CHANGES:
+            names = [part.value for part in node.args[1:2] if isinstance(part, ast.Constant)]
+            found += [name for name in names if private(str(name))]
+    return found
+
+
+def private(name: str) -> bool:
+    """Return whether a name begins with one underscore."""
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_test_reaches_into_privates():
+    found = {p.relative_to(TESTS): privates(p.read_text()) for p in TESTS.rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from prunegrid.a import b\nb._c()", 1),
+        ("from prunegrid.a import _b", 1),
+        ("from prunegrid import a\nmonkeypatch.setattr(a.B, '_c', 1)", 1),
+        ("from prunegrid.a import b\nb.__name__\nmodel._no_split_modules", 0),
+    ],
+)
+def test_privates_are_found(source, found):
+    assert len(privates(source)) == found
+
+
+def test_each_test_lies_where_its_module_lies():
+    """tests/PACKAGE/test_MODULE.py, or test_MODULE_ASPECT.py."""
+    library = LIBRARY / "prunegrid"
+    packages = [path.parent.relative_to(library) for path in library.rglob("__init__.py")]
+    stray = []
+    for path in TESTS.rglob("test_*.py"):
+        place = path.parent.relative_to(TESTS)
+        if place not in packages:
+            if place.parts[0] not in ("workflow", "faults", "cluster", "project"):
+                stray.append(path)
+            continue
+        modules = {p.stem for p in (library / place).iterdir()}
+        words = path.stem.split("_")[1:]
+        if not any("_".join(words[:n]) in modules for n in range(1, len(words) + 1)):
+            stray.append(path)
+    assert stray == []

@@ -287,7 +287,7 @@ def test_a_linear_that_no_sample_reaches_is_named():
 
 def test_singular_hessian_falls_back_and_says_so(caplog):
     hessian = torch.full((8, 8), 2.0)
-    factor, facts = column_sweep._factor(hessian, 0.0)
+    factor, facts = column_sweep.inverse_factor(hessian, 0.0)
     assert torch.isfinite(factor).all()
     assert facts["dampening"] > 0
     assert "float32 Cholesky failed with dampening 0" in facts["fallbacks"]
@@ -296,7 +296,7 @@ def test_singular_hessian_falls_back_and_says_so(caplog):
 
 def test_a_hessian_that_cannot_be_mended_is_refused():
     with pytest.raises(PrunegridError, match="not positive definite"):
-        column_sweep._factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
+        column_sweep.inverse_factor(torch.diag(torch.tensor([1.0, -100.0])), 0.01)
 
 
 @pytest.mark.parametrize(

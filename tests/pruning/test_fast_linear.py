@@ -21,13 +21,13 @@ def made(dtype=torch.float32, bias=True):
 @pytest.fixture
 def taken(monkeypatch):
     """Count how often oneDNN's product is taken."""
-    calls, own = [], fast_linear._LINEAR
+    calls, own = [], fast_linear.LINEAR
 
     def count(*args):
         calls.append(args)
         return own(*args)
 
-    monkeypatch.setattr(fast_linear, "_LINEAR", count)
+    monkeypatch.setattr(fast_linear, "LINEAR", count)
     return calls
 
 
@@ -68,7 +68,7 @@ def test_elsewhere_torchs_own_is_taken(taken, monkeypatch, case):
     if case == "empty":
         inputs = inputs[:, :0]
     if case == "none here":
-        monkeypatch.setattr(fast_linear, "_LINEAR", None)
+        monkeypatch.setattr(fast_linear, "LINEAR", None)
     if case == "turned":
         weight = weight.t().contiguous().t()
     with torch.set_grad_enabled(case == "gradients"), FastLinear():

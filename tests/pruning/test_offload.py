@@ -150,8 +150,8 @@ def test_one_block_is_in_memory_at_a_time(tmp_path, folder, calibrated, monkeypa
         held = [next(b.parameters()).device.type != "meta" for b in self.blocks.modules]
         counts.append(sum(held))
 
-    load = offload.ByBlock._load
-    monkeypatch.setattr(offload.ByBlock, "_load", count)
+    load = offload.ByBlock.load_block
+    monkeypatch.setattr(offload.ByBlock, "load_block", count)
     pruned(tmp_path, folder, calibrated[0], SPARSEGPT, BY_BLOCK)
     assert counts and max(counts) == 1
 

@@ -188,7 +188,7 @@ def test_one_that_another_job_makes_is_waited_for(stage, node):
         with only_maker(Path(f"{node['scratch']}.lock"), "elsewhere"):
             begun.set()
             time.sleep(0.5)
-            job._make(node, ["cpu"])
+            job.make_artifact(node, ["cpu"])
 
     other = threading.Thread(target=elsewhere)
     other.start()

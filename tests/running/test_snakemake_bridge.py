@@ -14,17 +14,17 @@ from prunegrid.running import snakemake_bridge
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lock, "_held", [])
+    monkeypatch.setattr(lock, "HELD", [])
     (tmp_path / ".snakemake").mkdir()
     yield tmp_path
-    for handle in lock._held:
+    for handle in lock.HELD:
         handle.close()
 
 
 def test_a_run_is_marked_for_its_time(folder):
     for _ in range(2):
         snakemake_bridge.mark_run(SimpleNamespace(is_main_process=True))
-    assert len(lock._held) == 1
+    assert len(lock.HELD) == 1
     with open(lock.LIVE, "a+") as other:
         fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)  # another run may be beside it
         with pytest.raises(BlockingIOError):
@@ -33,7 +33,7 @@ def test_a_run_is_marked_for_its_time(folder):
 
 def test_a_job_marks_nothing(folder):
     snakemake_bridge.mark_run(SimpleNamespace(is_main_process=False))
-    assert not lock.LIVE.exists() and lock._held == []
+    assert not lock.LIVE.exists() and lock.HELD == []
 
 
 def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypatch):

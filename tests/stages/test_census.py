@@ -103,7 +103,7 @@ def test_scalars_and_narrow_types_are_read_too(tmp_path, monkeypatch):
     tensors = {"scalar": torch.tensor(0.25), "half": torch.arange(10).bfloat16()}
     save_file(tensors, tmp_path / "t.safetensors")
     for name, tensor in tensors.items():
-        stored = weight_census._Stored(tmp_path / "t.safetensors", name, list(tensor.shape))
+        stored = weight_census.StoredTensor(tmp_path / "t.safetensors", name, list(tensor.shape))
         pieces = [piece.reshape(-1) for piece in stored.pieces()]
         assert torch.equal(torch.cat(pieces), tensor.reshape(-1))
         assert all(piece.numel() <= 3 for piece in pieces)

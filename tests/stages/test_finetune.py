@@ -222,7 +222,7 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path):
 )
 def test_checkpointing_goes_by_the_name_that_transformers_has(name):
     given = []
-    learning_rates._checkpoint(SimpleNamespace(**{name: given.append}))
+    learning_rates.checkpoint_activations(SimpleNamespace(**{name: given.append}))
     assert given == [{"use_reentrant": False}]
 
 

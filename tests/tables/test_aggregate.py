@@ -31,10 +31,10 @@ def test_every_column_is_documented():
 
 def test_what_was_removed_is_counted_from_the_dense_model_of_the_row():
     dense = {"parameters": 100}
-    rows._require_counted({"parameters_before": 100}, dense)
-    rows._require_counted({"parameters_before": None}, dense)
+    rows.require_counted({"parameters_before": 100}, dense)
+    rows.require_counted({"parameters_before": None}, dense)
     with pytest.raises(AttestationError, match="counted from 120.*the 100 of the dense model"):
-        rows._require_counted({"parameters_before": 120}, dense)
+        rows.require_counted({"parameters_before": 120}, dense)
 
 
 def test_two_rows_of_one_key_are_refused():
@@ -59,7 +59,7 @@ def test_a_number_of_the_corpus_has_the_interval_of_its_metric(tmp_path):
     found = scoring.score(texts, {"bleu": {}, "chrf": {}})
     found.examples.to_parquet(tmp_path / "scores.parquet")
     scores = {"record": {"summary": found.summary, "metrics": found.facts}}
-    made = rows._text_rows({"bootstrap_seed": 1}, {}, "test", {"path": str(tmp_path)}, scores)
+    made = rows.text_rows({"bootstrap_seed": 1}, {}, "test", {"path": str(tmp_path)}, scores)
     bleu, chrf, corpus = made
     own = found.facts["bleu"]["details"]
     assert (bleu["metric"], bleu["low"] < bleu["high"]) == ("bleu", True)
@@ -107,7 +107,7 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "peak_memory_bytes": 60,
         "dev_loss": None,
     }
-    assert rows._trained([first, last]) == {
+    assert rows.training_columns([first, last]) == {
         "learning_rate": 1e-4,
         "train_runs": 4,
         "train_steps": 20,
@@ -117,8 +117,8 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "dev_loss": None,
         "compute_dtype": "bfloat16+float32",
     }
-    assert set(rows._trained([first])) <= {column.name for column in schema.COLUMNS}
-    assert rows._trained([]) == {}
+    assert set(rows.training_columns([first])) <= {column.name for column in schema.COLUMNS}
+    assert rows.training_columns([]) == {}
 
 
 def test_a_failed_cell_is_shown_with_its_reason():
@@ -158,7 +158,7 @@ def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):
         file_io.write_text(tmp_path / name / artifact_folder.MANIFEST, text)
         refs[name] = {"path": str(tmp_path / name)}
     cell = {"texts": {}, "perplexities": refs, "tasks": {"t": {"path": "gone"}}, "efficiency": None}
-    found = aggregate._contents({"cells": [cell], "baselines": []})
+    found = aggregate.contents_read({"cells": [cell], "baselines": []})
     assert found == {f"{tmp_path}/whole/{artifact_folder.MANIFEST}": "c"}
 
 

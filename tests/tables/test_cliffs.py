@@ -4,7 +4,7 @@ import pandas
 import pytest
 
 from prunegrid.tables import cliffs, plot
-from prunegrid.tables.aggregate import _frame
+from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.cliffs import rising
 from prunegrid.tables.compared import cliffs_table
 from prunegrid.tables.schema import CLIFFS, COLUMNS, LONG
@@ -111,7 +111,7 @@ def test_lines_are_walked_apart(tmp_path):
 
 def figure_of(world, *entries):
     """Return (frame of the cliffs, table, long table) of a world, as the figure reads them."""
-    frame = _frame(walk(world, *entries), CLIFFS)
+    frame = typed_frame(walk(world, *entries), CLIFFS)
     wide = pandas.DataFrame(world.rows).astype({column.name: column.dtype for column in COLUMNS})
     wide["strategy"] = "none"
     return wide, pandas.DataFrame(world.tall).astype({c.name: c.dtype for c in LONG}), frame

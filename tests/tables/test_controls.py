@@ -236,6 +236,6 @@ def test_a_control_that_is_broken_withholds_no_page(made):
 
 
 def test_a_text_cannot_end_its_fence():
-    shown = examples._quoted("a\n````\nb", 9)
+    shown = examples.quoted("a\n````\nb", 9)
     assert shown == "`````text\na\n````\nb\n`````"
-    assert examples._quoted("a b  c d", 2) == "```text\na b [… 2 more words]\n```"
+    assert examples.quoted("a b  c d", 2) == "```text\na b [… 2 more words]\n```"

@@ -8,7 +8,15 @@ from filelock import FileLock
 
 from tests.helpers.runs import Run
 
-HOOKS = Path(__file__).parent / "hooks"
+HERE = Path(__file__).parent
+HOOKS = HERE / "hooks"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder run whole pipelines."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

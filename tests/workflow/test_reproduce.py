@@ -12,7 +12,6 @@ COLUMN = "wikitext_ppl_2048_nonoverlap"
 CELLS = {"model": "opt-125m", "prune": ["dense", "magnitude-2of4"]}
 
 
-@pytest.mark.slow
 def test_drift_from_published_values_fails_loudly_and_measured_ones_pass(tmp_path):
     """A small random OPT under the real one's name is as far off as a broken engine would be."""
     study = shipped.config()["studies"]["reproduce"]

@@ -81,7 +81,6 @@ def test_without_a_hub_it_fails_at_once_and_says_what_to_do(tmp_path):
     assert not list(run.folder.glob("results/artifacts/*/*/manifest.json"))
 
 
-@pytest.mark.slow
 def test_the_unmodified_table3_runs_end_to_end(tmp_path, hub):
     run = fresh(tmp_path / "run")
     hub.cut("pytorch_model.bin", 1)

@@ -50,7 +50,7 @@ def size_of(parts):
 def round_trip(tensor, form):
     parts = tensor_forms.encode(tensor, form)
     entry = form.entry(list(tensor.shape))
-    read, shape = container._entry("x", entry)
+    read, shape = container.read_entry("x", entry)
     assert read == form
     assert container.same_bits(tensor_forms.decode(form, shape, parts), tensor)
     return parts

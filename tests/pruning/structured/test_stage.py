@@ -263,7 +263,7 @@ def test_the_lowest_go_and_of_equal_ones_the_first():
     values = torch.ones(32, dtype=torch.float64)
     values[[4, 30]] = 0.5
     scores = {("mlp", group.block): values for group in found.groups}
-    removed = units_removed._lowest(found, scores)
+    removed = units_removed.lowest_units(found, scores)
     count = found.counts["mlp"]
     others = [unit for unit in range(32) if unit not in (4, 30)]
     expected = sorted([4, 30, *others[: count - 2]])

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prunegrid.tables import plot
-from prunegrid.tables.aggregate import _frame
+from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.figures import points, sheet
 from prunegrid.tables.groups import collect
 from prunegrid.tables.intervals import interval
@@ -164,7 +164,7 @@ def test_the_bar_of_several_seeds_is_the_interval_of_their_mean(tmp_path):
         entry["value"] = 0.5
     plan = {"cells": items.cells, "bootstrap_seed": 0}
     groups = collect(plan, items.rows)
-    wide, tall = _frame(items.rows, COLUMNS), pandas.DataFrame(items.tall)
+    wide, tall = typed_frame(items.rows, COLUMNS), pandas.DataFrame(items.tall)
     keys = [("test", "rouge1"), ("wiki", "ppl_16_nonoverlap")]
     scores = points.scores_of(plan, tall, keys, groups)
     rouge = scores["m", "x", "w", "none", *keys[0]]

@@ -58,12 +58,12 @@ def code_digest(roots: Iterable[str | Path]) -> str:
     Raises:
         PrunegridError: there is no such module, or a file cannot be read as Python.
     """
-    return _code_digest(frozenset(roots))
+    return digest_of_roots(frozenset(roots))
 
 
 @functools.cache
-def _code_digest(roots: frozenset[str | Path]) -> str:
-    return digest(sorted({_digest(one, _DEPTH) for one in reached(roots)}))
+def digest_of_roots(roots: frozenset[str | Path]) -> str:
+    return digest(sorted({digest_of(one, _DEPTH) for one in reached(roots)}))
 
 
 def reached(roots: Iterable[str | Path]) -> set[Definition]:
@@ -84,7 +84,7 @@ def reached(roots: Iterable[str | Path]) -> set[Definition]:
         one = todo.pop()
         if one not in found:
             found.add(one)
-            todo.extend(_next(one))
+            todo.extend(named_by(one))
     return found
 
 
@@ -108,7 +108,7 @@ def _with_siblings(path: Path) -> set[Path]:
 
 
 @functools.cache
-def _next(one: Definition) -> tuple[Definition, ...]:
+def named_by(one: Definition) -> tuple[Definition, ...]:
     """Return the definitions that count where this one does."""
     path, name = one
     known = facts(path)
@@ -126,11 +126,11 @@ def _targets(path: Path, name: str) -> Iterator[tuple[Definition, ...] | str]:
         if reference.startswith(":"):
             yield ((path, reference[1:]),)
         else:
-            yield _find(reference)
+            yield find(reference)
 
 
 @functools.cache
-def _find(full: str) -> tuple[Definition, ...] | str:
+def find(full: str) -> tuple[Definition, ...] | str:
     """Return the definitions of a full name: one, or all of a module; else a text."""
     parts = full.split(".")
     if parts[0] != PACKAGE:
@@ -155,7 +155,7 @@ def _find(full: str) -> tuple[Definition, ...] | str:
     if rest[0] in known.definitions:
         return ((path, rest[0]),)
     if rest[0] in known.imports:
-        return _find(".".join([known.imports[rest[0]], *rest[1:]]))
+        return find(".".join([known.imports[rest[0]], *rest[1:]]))
     return tuple(_all(path))
 
 
@@ -164,14 +164,14 @@ def _all(path: Path) -> list[Definition]:
 
 
 @functools.cache
-def _digest(one: Definition, depth: int) -> str:
+def digest_of(one: Definition, depth: int) -> str:
     """Return the digest of a definition and, to a depth, of those that it names."""
     path, name = one
     own = facts(path).definitions[name][0]
     if depth == 0:
         return own
     named = [
-        target if isinstance(target, str) else sorted(_digest(d, depth - 1) for d in target)
+        target if isinstance(target, str) else sorted(digest_of(d, depth - 1) for d in target)
         for target in _targets(path, name)
     ]
     return digest([own, named])

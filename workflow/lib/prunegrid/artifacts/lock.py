@@ -27,7 +27,7 @@ POLL_SECONDS = 0.2
 LIVE = Path(".snakemake/prunegrid.lock")
 
 # The file of this process's own run, locked until the process ends.
-_held: list[IO] = []
+HELD: list[IO] = []
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def hold_live() -> None:
     So there is a file that is newer than what earlier runs have made, and another one than they
     saw: Snakemake compares small files by their content too.
     """
-    if _held:
+    if HELD:
         return
     try:
         LIVE.parent.mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ def hold_live() -> None:
         fcntl.flock(handle, fcntl.LOCK_SH)
     except OSError:
         return  # a folder that cannot be written, or a file system without locks
-    _held.append(handle)
+    HELD.append(handle)
 
 
 @contextlib.contextmanager

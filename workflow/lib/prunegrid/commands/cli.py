@@ -117,7 +117,7 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
-def _graph(options: argparse.Namespace) -> Any:
+def asked_graph(options: argparse.Namespace) -> Any:
     from prunegrid.commands import cli_config as asked
 
     files = [path for together in options.configfile for path in together]
@@ -143,7 +143,7 @@ def _show(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from prunegrid.commands.progress import cell_states, control_states
 
-    graph = _graph(options)
+    graph = asked_graph(options)
     states, controls = cell_states(graph, options.study), control_states(graph, options.study)
     for name, state, detail in [*states, *controls]:
         print(f"{state:8} {name}{': ' + detail if detail else ''}")
@@ -169,7 +169,7 @@ def _repair(options: argparse.Namespace) -> int:
 def _remeasure(options: argparse.Namespace) -> int:
     from prunegrid.commands.remeasure import remeasure, timings
 
-    graph = _graph(options)
+    graph = asked_graph(options)
     removed = remeasure(graph, options.study, every=options.all)
     for text in removed:
         print(f"removed {text}")
@@ -193,7 +193,7 @@ def _given(options: argparse.Namespace) -> list[str]:
 def _plan(options: argparse.Namespace) -> int:
     from prunegrid.commands import plan
 
-    graph = _graph(options)
+    graph = asked_graph(options)
     found = plan.plan(graph, options.study, Path("results"))
     print("\n".join(plan.lines(found, graph.config.keep_weights)))
     return 0
@@ -204,7 +204,7 @@ def _adopt(options: argparse.Namespace) -> int:
     from prunegrid.commands import adopt
     from prunegrid.graph.pending import pending
 
-    graph = _graph(options)
+    graph = asked_graph(options)
     with no_live_run():
         todo = pending(graph.study_leaves(options.study))
         found = adopt.find(graph, todo, Path("results"))

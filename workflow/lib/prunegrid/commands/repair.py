@@ -39,11 +39,11 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
                     removed.append(f"{path}: half-written")
         whole = sorted(path for path in folder.glob("*/*") if path.is_dir() and path.name[0] != ".")
         for path in tqdm(whole, unit="artifact", disable=None):
-            if not _fault(path):
+            if not fault_of(path):
                 continue
             with free_to_remove(path, path.name) as free:
                 # A job may have ended meanwhile, or dropped what was read.
-                if free and (fault := _fault(path)):
+                if free and (fault := fault_of(path)):
                     shutil.rmtree(path)
                     removed.append(fault)
         return removed
@@ -60,7 +60,7 @@ def free_to_remove(path: Path, key: str) -> Iterator[bool]:
         yield free
 
 
-def _fault(path: Path) -> str:
+def fault_of(path: Path) -> str:
     """Return what is wrong with an artifact, "" where nothing is."""
     if not is_there(path / MANIFEST):
         return f"{path}: without a manifest"

@@ -89,7 +89,7 @@ def _guarded(check: Any, *arguments: Any) -> list[str]:
 
 
 def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
-    found = _guarded(_weights, cell, row)
+    found = _guarded(weight_faults, cell, row)
     for split, pair in cell["texts"].items():
         found += _guarded(_scores, split, pair, row)
         found += _guarded(_lineage, cell, pair["predictions"], row)
@@ -102,7 +102,7 @@ def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
     return found
 
 
-def _weights(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
+def weight_faults(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
     """Hash the tensors in the files, then load them, count and measure their sizes again."""
     ref = cell["chain"][-1]
     folder = Path(ref["path"])

@@ -37,7 +37,7 @@ def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
     if kind == "cpu":
         yield ["cpu"]
         return
-    visible = _visible_gpus()
+    visible = visible_gpus()
     if len(visible) < count:
         found = f"sees {len(visible)} of the {count}" if visible else "sees no"
         raise PrunegridError(
@@ -51,7 +51,7 @@ def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
         yield [f"cuda:{visible.index(name)}" for name in names]
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the UUIDs of the devices that torch sees, in its order."""
     import torch
 

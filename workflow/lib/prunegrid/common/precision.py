@@ -63,8 +63,8 @@ def is_native(device: str) -> bool:
         PrunegridError: it is CUDA, and none can be seen.
     """
     if device.startswith("cuda"):
-        return min(_capabilities()) >= CUDA_CAPABILITY
-    return cpu_is_native(_cpu_flags(CPU_FACTS), os.environ)
+        return min(gpu_capabilities()) >= CUDA_CAPABILITY
+    return cpu_is_native(cpu_flags(CPU_FACTS), os.environ)
 
 
 def cpu_is_native(flags: frozenset[str], environment: os._Environ | dict[str, str]) -> bool:
@@ -74,7 +74,7 @@ def cpu_is_native(flags: frozenset[str], environment: os._Environ | dict[str, st
 
 
 @functools.cache
-def _cpu_flags(path: Path) -> frozenset[str]:
+def cpu_flags(path: Path) -> frozenset[str]:
     """Return the flags of the first processor; none where the system does not tell them."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def _cpu_flags(path: Path) -> frozenset[str]:
 
 
 @functools.cache
-def _capabilities() -> tuple[tuple[int, int], ...]:
+def gpu_capabilities() -> tuple[tuple[int, int], ...]:
     """Return the compute capability of every CUDA device of this machine.
 
     Raises:

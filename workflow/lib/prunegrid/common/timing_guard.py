@@ -11,17 +11,17 @@ from collections.abc import Iterator
 
 from prunegrid.common.errors import AttestationError
 
-_running: list[str] = []
+under_way: list[str] = []
 
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
     """Say that the clock of `what` runs inside of the block."""
-    _running.append(what)
+    under_way.append(what)
     try:
         yield
     finally:
-        _running.pop()
+        under_way.pop()
 
 
 def require_stopped(doing: str, where: str) -> None:
@@ -33,9 +33,9 @@ def require_stopped(doing: str, where: str) -> None:
     Raises:
         AttestationError: one does, and would count it.
     """
-    if _running:
+    if under_way:
         raise AttestationError(
-            f"{doing} while the clock of {_running[-1]} runs",
+            f"{doing} while the clock of {under_way[-1]} runs",
             where=where,
             expected="loading and downloading before the clock starts",
             remedy="its seconds would be no time of that work: please report it",

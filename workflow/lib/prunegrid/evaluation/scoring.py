@@ -56,7 +56,7 @@ def score(
         PrunegridError: predictions that are not texts, an unknown metric or setting, a metric that
             returns what it did not declare.
     """
-    _check_predictions(predictions)
+    check_predictions(predictions)
     examples = pd.DataFrame({"id": predictions["id"].to_list()})
     summary: dict[str, dict[str, Any]] = {}
     facts = {}
@@ -103,7 +103,7 @@ def _reduced(
     return {"mean": mean, "n": len(scored)} | about, series.astype("float64")
 
 
-def _check_predictions(predictions: pd.DataFrame) -> None:
+def check_predictions(predictions: pd.DataFrame) -> None:
     where = "predictions"
     missing = {"id", "reference", "prediction"} - set(predictions.columns)
     if missing:

@@ -74,13 +74,13 @@ def launch(stage: str, settings: dict, parents: dict[str, Path], out: Path, job:
         "prunegrid.finetuning.processes",
         str(folder),
     ]
-    code = _watched(command, _environment(job))
+    code = run_watched(command, environment_of(job))
     with contextlib.suppress(AttestationError):
         return file_io.read_json(folder / "record.json")
     raise _failure(folder, code, job.where)
 
 
-def _environment(job: Any) -> dict[str, str]:
+def environment_of(job: Any) -> dict[str, str]:
     """Return what the ranks run under: this library, these threads, the job's own devices."""
     path = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
     found = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(job.threads)}
@@ -94,7 +94,7 @@ def _environment(job: Any) -> dict[str, str]:
     return found
 
 
-def _watched(command: list[str], environment: dict[str, str]) -> int:
+def run_watched(command: list[str], environment: dict[str, str]) -> int:
     """Run the launcher, its lines in this job's log; return its exit code."""
     process = subprocess.Popen(
         command,
@@ -152,7 +152,7 @@ def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
     level = logging.INFO if rank == 0 else logging.WARNING
     logging.basicConfig(level=level, format=f"rank {rank}: %(name)s: %(message)s", force=True)
-    threading.Thread(target=_end_with, args=(task["job"], launcher), daemon=True).start()
+    threading.Thread(target=end_with, args=(task["job"], launcher), daemon=True).start()
     with importing("torch"):
         settle_torch(task["threads"])
     try:
@@ -187,7 +187,7 @@ def _run(task: dict[str, Any]) -> dict:
     return stage.run(task["settings"], parents, Path(task["out"]), job)
 
 
-def _end_with(job: int, launcher: int) -> None:
+def end_with(job: int, launcher: int) -> None:
     """End this process when the job or its parent is gone: killed, they cannot tell their ranks."""
     while os.getppid() == launcher:
         try:

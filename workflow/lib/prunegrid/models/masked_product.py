@@ -42,7 +42,7 @@ class MaskedProduct(torch.autograd.Function):
         # [d_out, d_in]: the gradient of the masked product, of which those of its factors are made.
         product = ctx.scratch.empty("gradient", bits.shape, x.dtype, x.device)
         torch.mm(grad.reshape(-1, grad.shape[-1]).T, x.reshape(-1, x.shape[-1]), out=product)
-        _under(bits, product, ctx.scratch)
+        under_mask(bits, product, ctx.scratch)
         # The factors are small, so the scale is for them.
         grad_b = (product @ a.to(x.dtype).T).to(b.dtype).mul_(ctx.scale)
         grad_a = (b.to(x.dtype).T @ product).to(a.dtype).mul_(ctx.scale)
@@ -74,7 +74,7 @@ class Scratch:
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _under(bits: Tensor, weight: Tensor, scratch: Scratch) -> Tensor:
+def under_mask(bits: Tensor, weight: Tensor, scratch: Scratch) -> Tensor:
     """Return the weight, set to zero in place where `bits` (int8: -1 = kept, 0) is 0.
 
     -1 has every bit set in any width, and `and` is faster than a product on the CPU.
@@ -93,12 +93,12 @@ def masked_sum(
     Args:
         base: [d_out, d_in]; None is zero.
         factors: a [rank, d_in], b [d_out, rank] and the scale.
-        bits: of `_under`; None keeps all.
+        bits: of `under_mask`; None keeps all.
         out: where it is written; None makes a new tensor.
     """
     a, b, scale = factors
     with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
         weight = torch.mm(b * scale, a, out=out)
         if bits is not None:
-            _under(bits, weight, scratch)
+            under_mask(bits, weight, scratch)
         return weight if base is None else weight.add_(base)

@@ -112,7 +112,7 @@ def _entry(name: str, place: Place, counts: list[int]) -> dict:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class StoredTensor:
     """A tensor in a file: its name there, its shape."""
 
     path: Path
@@ -137,17 +137,17 @@ class _Stored:
             del piece
 
 
-def _stored(folder: Path, model: nn.Module) -> dict[str, _Stored]:
+def _stored(folder: Path, model: nn.Module) -> dict[str, StoredTensor]:
     """Return the tensors of the folder's files by the names that the model has for them."""
     found = {}
     for path in checkpoint.weight_files(folder):
         with safe_open(path, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
-                found[name] = _Stored(path, name, list(handle.get_slice(name).get_shape()))
+                found[name] = StoredTensor(path, name, list(handle.get_slice(name).get_shape()))
     return {new: found[old] for old, new in loading.names_in_model(model, found).items()}
 
 
-def _measured(tensor: _Stored, edges: Sequence[float]) -> tuple[str, list[int], torch.dtype]:
+def _measured(tensor: StoredTensor, edges: Sequence[float]) -> tuple[str, list[int], torch.dtype]:
     """Return (digest, counts, dtype) of a tensor, of which only a piece is held at a time."""
     counts, digest = [0] * (len(edges) + 2), None
     for piece in tensor.pieces():
@@ -159,7 +159,7 @@ def _measured(tensor: _Stored, edges: Sequence[float]) -> tuple[str, list[int], 
     return digest.hex(), counts, piece.dtype
 
 
-def _require_described(model: nn.Module, stored: dict[str, _Stored], folder: Path) -> None:
+def _require_described(model: nn.Module, stored: dict[str, StoredTensor], folder: Path) -> None:
     """Check that the files hold what the config describes: each parameter, and nothing unknown.
 
     Raises:

@@ -94,7 +94,7 @@ def measure(
     """
     attestation.require_finite(tensors, where)
     held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    _require_size(file_bytes, held, len(tensors), where)
+    require_size(file_bytes, held, len(tensors), where)
     facts = dict.fromkeys(
         ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
     )
@@ -125,7 +125,7 @@ def _removed(count: int | None, before: int | None) -> float | None:
     return None if count is None or before is None else 1 - count / before
 
 
-def _require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
+def require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
     """Check that the files hold each tensor once, their headers apart.
 
     Raises:

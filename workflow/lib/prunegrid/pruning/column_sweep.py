@@ -149,10 +149,10 @@ def factor_of(stats: InputStats, dampening: float) -> tuple[Tensor, dict[str, An
     Raises:
         PrunegridError: H is not positive definite with any dampening that is tried.
     """
-    return stats.once(("factor", dampening), lambda: _factor(stats.hessian, dampening))
+    return stats.once(("factor", dampening), lambda: inverse_factor(stats.hessian, dampening))
 
 
-def _factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
+def inverse_factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
     """Return what `factor_of` does."""
     dead = hessian.diagonal() == 0
     factor, facts = with_more_dampening(

@@ -29,7 +29,7 @@ def _onednn_linear() -> Callable[..., Tensor] | None:
         return None
 
 
-_LINEAR = _onednn_linear()
+LINEAR = _onednn_linear()
 
 
 class FastLinear(TorchFunctionMode):
@@ -40,7 +40,7 @@ class FastLinear(TorchFunctionMode):
     ) -> Any:
         if func is functional.linear and not kwargs and _fits(*args):
             inputs, weight, *bias = args
-            return _LINEAR(inputs, weight, bias[0] if bias else None, "none", [], "")
+            return LINEAR(inputs, weight, bias[0] if bias else None, "none", [], "")
         return func(*args, **(kwargs or {}))
 
 
@@ -48,7 +48,7 @@ def _fits(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Return whether oneDNN's product can stand for torch's."""
     tensors = (inputs, weight) if bias is None else (inputs, weight, bias)
     return (
-        _LINEAR is not None
+        LINEAR is not None
         and not torch.is_grad_enabled()
         and inputs.numel() > 0
         and all(

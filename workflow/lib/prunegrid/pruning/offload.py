@@ -67,7 +67,7 @@ class ByBlock:
         self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
         self._load_outside()
         for index, block in enumerate(self.blocks.modules):
-            block.register_forward_pre_hook(lambda *_, index=index: self._load(index))
+            block.register_forward_pre_hook(lambda *_, index=index: self.load_block(index))
             block.register_forward_hook(lambda *_, index=index: self._let_go(index))
 
     def outside(self) -> list[str]:
@@ -91,7 +91,7 @@ class ByBlock:
     def _read(self, name: str) -> Tensor:
         return widened(self.tensors[name], self._compute_dtype).to(self._device)
 
-    def _load(self, index: int) -> None:
+    def load_block(self, index: int) -> None:
         block, prefix = self.blocks.modules[index], f"{self.blocks.names[index]}."
         # One that only stands in for itself needs no weights.
         if "forward" in block.__dict__ or next(block.parameters()).device.type != "meta":
@@ -123,7 +123,7 @@ class ByBlock:
     @contextlib.contextmanager
     def resident(self, index: int) -> Iterator[None]:
         """Keep a block in memory, as it is changed, until the context ends."""
-        self._load(index)
+        self.load_block(index)
         self._pinned = index
         try:
             yield

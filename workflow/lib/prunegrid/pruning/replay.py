@@ -59,9 +59,9 @@ class Replay:
             extras = [seen.extras for seen in observe(model, blocks, tokens[:1].to(self._device))]
         self._runs, self._extras = {run.start: run for run in runs}, extras
         for sample in range(len(tokens)):
-            self._enter(sample, 0, None)
+            self.enter(sample, 0, None)
 
-    def _enter(self, sample: int, start: int, ended: Tensor | None) -> None:
+    def enter(self, sample: int, start: int, ended: Tensor | None) -> None:
         """Have the model itself say what enters block `start` and how it and the next are called.
 
         Args:
@@ -103,6 +103,6 @@ class Replay:
                 "it in float32",
             )
         if index + 1 in self._runs:
-            self._enter(sample, index + 1, output)
+            self.enter(sample, index + 1, output)
         else:
             self.hidden[sample] = output

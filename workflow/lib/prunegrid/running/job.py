@@ -96,7 +96,7 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
             # After the lock: what waits for another job takes no device from it.
             if not _is_made(node):
                 with claim_devices(node["device"], node["settings"].get("processes", 1)) as devices:
-                    _make(node, devices)
+                    make_artifact(node, devices)
             dropped.retire(node.get("retire", ()))
     except BaseException as error:
         reason = {"state": "failed", "reason": report(error, node["label"]), "label": node["label"]}
@@ -129,7 +129,7 @@ def _is_made(node: Mapping[str, Any]) -> bool:
     return True
 
 
-def _make(node: Mapping[str, Any], devices: list[str]) -> None:
+def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     started = time.monotonic()
     check_pins(node["pins"])
     check_code(node)

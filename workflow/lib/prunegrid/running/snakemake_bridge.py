@@ -68,7 +68,7 @@ def start(workflow: Any, config: Config) -> None:
     """
     try:
         _require_writable(Path("results"))
-        said = [_limits(workflow)] if workflow.local_exec else []
+        said = [limits(workflow)] if workflow.local_exec else []
         said += [precision.describe(config, Path("results"), workflow.local_exec)]
     except PrunegridError as error:
         sys.exit(f"prunegrid: {error}")
@@ -89,7 +89,7 @@ def _require_writable(folder: Path) -> None:
         )
 
 
-def _limits(workflow: Any) -> str:
+def limits(workflow: Any) -> str:
     """Return in words what local jobs may use together.
 
     Raises:

@@ -38,7 +38,7 @@ MEASURES_MEMORY = True
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, ratios to dense, memory, energy, sizes, threads."""
     loaded, facts, every = side_by_side.measure("efficiency", settings, parents, job)
-    sparse, sparse_raw = _sparse(loaded.model, settings, job.device)
+    sparse, sparse_raw = time_sparse_kernels(loaded.model, settings, job.device)
     facts["sparse_kernels"] = sparse
     facts["sizes"] = _sizes(loaded, out, job.where) if settings["sizes"] else None
     every["sparse_kernel_repetitions"] = sparse_raw
@@ -62,7 +62,9 @@ def _sizes(loaded: checkpoint.Checkpoint, out: Path, where: str) -> dict:
     return sizes.measure(plain_tensors.of(loaded), loaded.record["pattern"], out, where)
 
 
-def _sparse(model: torch.nn.Module, settings: dict, device: str) -> tuple[dict | None, dict | None]:
+def time_sparse_kernels(
+    model: torch.nn.Module, settings: dict, device: str
+) -> tuple[dict | None, dict | None]:
     """Return {linears, prefill_…, decode_tokens_per_second} of sparse kernels, and repetitions.
 
     Nones where the device has none; without speeds where no linear is fit for them.

@@ -56,7 +56,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     pools, facts = {}, {}
     for name, part in settings["parts"].items():
         folder = parents[f"parts.{name}"]
-        pools[name], facts[name] = _pool(folder, name, part, known, settings["leaks"], job)
+        pools[name], facts[name] = pool_rows(folder, name, part, known, settings["leaks"], job)
     sizes = {
         name: min(len(pool), settings["parts"][name]["max_rows"] or len(pool))
         for name, pool in pools.items()
@@ -100,7 +100,7 @@ def _read(folder: Path, split: str) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _pool(
+def pool_rows(
     folder: Path, name: str, part: dict, known: Known, leaks: str, job
 ) -> tuple[list[tuple[str, dict]], dict[str, Any]]:
     """Return ([(label, row)] of the rows that are not evaluated, in a drawn order; facts)."""

@@ -72,7 +72,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     if "hessians" in parents:
         inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
     began = time.perf_counter()
-    report, weights = _prune(parent, recipe, out, inputs)
+    report, weights = prune_checkpoint(parent, recipe, out, inputs)
     seconds = time.perf_counter() - began
     file_io.write_json(out / "prune.json", report)
     _require_zeros(weights, report, job.where)
@@ -89,7 +89,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     }
 
 
-def _prune(parent: offload.Dense, recipe: Recipe, out: Path, inputs: dict) -> tuple[dict, dict]:
+def prune_checkpoint(
+    parent: offload.Dense, recipe: Recipe, out: Path, inputs: dict
+) -> tuple[dict, dict]:
     """Return the report and the WEIGHTS RECORD of the pruned model, written to `out`."""
     if parent.holding.whole:
         report = prune_model(parent.model, recipe, **inputs, holding=parent.holding)

@@ -71,8 +71,8 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
             log.warning("%s", notes[-1])
     groups = collect(plan, rows)
     compared = control_rows(plan, groups, long)
-    wide, tall = _frame(rows, COLUMNS), _frame(flag(long, compared), LONG)
-    pairs = _frame(pair_rows(plan, groups), PAIRS)
+    wide, tall = typed_frame(rows, COLUMNS), typed_frame(flag(long, compared), LONG)
+    pairs = typed_frame(pair_rows(plan, groups), PAIRS)
     faults, same = copied_rows(rows, _perplexities(long))
     for fault in faults:
         complete = False
@@ -82,9 +82,9 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         complete = False
         log.error("%s", contrast["reason"])
     cliffs = cliff_rows(plan, rows, tall)
-    controls = _frame(compared, CONTROLS)
+    controls = typed_frame(compared, CONTROLS)
     scored = examples.collect({**plan, "baselines": whole}, rows)
-    singles = _frame(examples.example_rows(plan, scored), EXAMPLES)
+    singles = typed_frame(examples.example_rows(plan, scored), EXAMPLES)
     known = expected.compare(plan, wide)
     for entry in known:
         if entry["fault"]:
@@ -102,8 +102,13 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
         notes=notes,
         doubts=faults + same + rising(cliffs),
     )
-    frames = {"": wide, "long.": tall, "pairs.": pairs, "contrasts.": _frame(contrasts, CONTRASTS)}
-    frames |= {"controls.": controls, "examples.": singles, "cliffs.": _frame(cliffs, CLIFFS)}
+    frames = {
+        "": wide,
+        "long.": tall,
+        "pairs.": pairs,
+        "contrasts.": typed_frame(contrasts, CONTRASTS),
+    }
+    frames |= {"controls.": controls, "examples.": singles, "cliffs.": typed_frame(cliffs, CLIFFS)}
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
     figure = functools.cache(lambda: draw_study(plan, wide, tall, frames["cliffs."], groups))
     _write(plan, frames, pages, figure, complete, folder)
@@ -148,11 +153,11 @@ def _write(
         place(path, write)
         digests[path.name] = file_sha256(path)
     plan = {key: value for key, value in plan.items() if key != "pins"}
-    about |= {"files": digests, "leaves": _contents(plan), "plan": plan}
+    about |= {"files": digests, "leaves": contents_read(plan), "plan": plan}
     write_json(folder / f"{study}.manifest.json", sealed(about))
 
 
-def _contents(plan: Mapping[str, Any]) -> dict[str, str]:
+def contents_read(plan: Mapping[str, Any]) -> dict[str, str]:
     """Return {manifest: content} of every artifact that rows were read from."""
     refs = [
         ref for cell in plan["cells"] for pair in cell["texts"].values() for ref in pair.values()
@@ -172,7 +177,7 @@ def _title(row: Mapping[str, Any]) -> str:
     return " / ".join(str(row[key]) for key in ("model", "prune", "finetune", "seed"))
 
 
-def _frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:
+def typed_frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:
     """Return a frame with the schema's columns first, typed, and the measured ones after them."""
     fixed = [column.name for column in columns]
     extra = dict.fromkeys(key for row in rows for key in row if key not in fixed)

@@ -136,16 +136,16 @@ def _split_page(
     for identifier in ids:
         yield f"## {dataset}, {split}: {_inline(identifier)}"
         yield "**Document**" + ("" if identifier in documents else " (its artifact is gone)")
-        yield _quoted(documents.get(identifier, ""), DOCUMENT_WORDS)
+        yield quoted(documents.get(identifier, ""), DOCUMENT_WORDS)
         yield "**Reference**"
         reference = next(
             text["reference"][identifier] for text in texts if identifier in text.index
         )
-        yield _quoted(reference, OUTPUT_WORDS)
+        yield quoted(reference, OUTPUT_WORDS)
         for entry, text, score in zip(scored, texts, scores, strict=True):
             if identifier in text.index:
                 yield _title(entry, score.loc[identifier])
-                yield _quoted(text["prediction"][identifier], OUTPUT_WORDS)
+                yield quoted(text["prediction"][identifier], OUTPUT_WORDS)
 
 
 def draw_documents(
@@ -178,7 +178,7 @@ def _title(entry: Scored, scores: pandas.Series) -> str:
     return f"**{entry.name}** ({entry.kind}): " + ", ".join([*label, *shown])
 
 
-def _quoted(text: str, limit: int) -> str:
+def quoted(text: str, limit: int) -> str:
     """Return a text in a fence that it cannot end, cut after `limit` words; what is cut is said."""
     more = len(text.split()) - limit
     if more > 0:

@@ -211,7 +211,7 @@ def _labels(tall: pandas.DataFrame) -> str:
     return table(pandas.DataFrame(list(lines.values())))
 
 
-def _precisions(wide: pandas.DataFrame) -> list[str]:
+def precision_notes(wide: pandas.DataFrame) -> list[str]:
     """Return a sentence for each kind of work that rows have computed in unlike precisions."""
     told = []
     for column, what in (("compute_dtype", "tuned"), ("evaluation_dtype", "evaluated")):
@@ -256,7 +256,7 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     if wide["tuned_on_tasks"].notna().any():
         sentences.append("‡ tuned on other rows of the task's own data set: not zero-shot.")
     sentences += speed.sentences(wide)
-    sentences += _precisions(wide)
+    sentences += precision_notes(wide)
     seeds = wide["seed"].dropna().unique()
     if len(seeds) == 1:
         sentences.append("One seed: the spread between seeds is not seen here.")

@@ -50,8 +50,8 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
     base = {column.name: None for column in COLUMNS}
     base |= {"study": plan["study"], **cell["columns"]}
     try:
-        manifests = _manifests(cell)
-        row = base | _measured(cell, manifests)
+        manifests = manifests_of(cell)
+        row = base | measured_values(cell, manifests)
         long = _scores(plan, cell, manifests, row)
     except PrunegridError as error:
         return base | status_of(error), []
@@ -71,13 +71,13 @@ def baseline_rows(plan: dict[str, Any], baseline: dict[str, Any]) -> list[dict]:
     Raises:
         PrunegridError: its artifact is missing or broken.
     """
-    scores = _open(baseline["scores"])
+    scores = open_artifact(baseline["scores"])
     about = {"study": plan["study"], "kind": baseline["role"], "name": baseline["baseline"]}
     about |= {"dataset": baseline["dataset"]}
-    return _text_rows(plan, about, baseline["split"], baseline["scores"], scores)
+    return text_rows(plan, about, baseline["split"], baseline["scores"], scores)
 
 
-def _open(ref: dict[str, str]) -> dict:
+def open_artifact(ref: dict[str, str]) -> dict:
     """Return the manifest of an artifact, or raise with the reason for its absence."""
     if not Path(ref["path"], "manifest.json").exists():
         state = read_state(Path(ref["status"])) or {}
@@ -93,7 +93,7 @@ def _open(ref: dict[str, str]) -> dict:
     return read_manifest(Path(ref["path"]), ref["key"])
 
 
-def _manifests(cell: dict[str, Any]) -> dict[str, dict]:
+def manifests_of(cell: dict[str, Any]) -> dict[str, dict]:
     """Return the manifests of a cell's leaves by role, as `open_leaves` does."""
     leaves = {
         f"{role}:{split}": ref
@@ -118,12 +118,12 @@ def open_leaves(cell: dict[str, Any], leaves: dict[str, dict]) -> dict[str, dict
     if missing:
         for ref in cell["ancestors"]:
             if has_failed(Path(ref["status"])):
-                _open(ref)
-        _open(missing[0])
-    return {role: _open(ref) for role, ref in leaves.items()}
+                open_artifact(ref)
+        open_artifact(missing[0])
+    return {role: open_artifact(ref) for role, ref in leaves.items()}
 
 
-def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
+def measured_values(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
     """Return what was measured on the weights; every leaf must have seen the same ones."""
     seen = {
         role: m["record"]["weights"]
@@ -141,7 +141,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
     lead = manifests[first_role]
     if lead["parents"]["weights"]["key"] != cell["chain"][-1]["key"]:
         raise AttestationError("evaluated another artifact", where=cell["chain"][-1]["path"])
-    _require_counted(weights, lead["lineage"][0]["record"]["weights"])
+    require_counted(weights, lead["lineage"][0]["record"]["weights"])
     row = {fact: weights[fact] for fact in WEIGHT_FACTS}
     row |= {
         "weights_sha256": weights["sha256"],
@@ -156,7 +156,7 @@ def _measured(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any
         "adopted": adopted([*lead["lineage"], *manifests.values()]),
     }
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
-    row |= _trained(tuned) | recovered(lead["lineage"])
+    row |= training_columns(tuned) | recovered(lead["lineage"])
     return row | _generated(manifests) | _asked(cell, manifests) | _timed(manifests)
 
 
@@ -170,7 +170,7 @@ def adopted(steps: list[dict]) -> str | None:
     return canonical_json(found) if found else None
 
 
-def _require_counted(weights: dict, dense: dict) -> None:
+def require_counted(weights: dict, dense: dict) -> None:
     """Check that what was removed is counted from the dense model of the row's own chain."""
     before = weights["parameters_before"]
     if before is not None and before != dense["parameters"]:
@@ -181,7 +181,7 @@ def _require_counted(weights: dict, dense: dict) -> None:
         )
 
 
-def _trained(tuned: list[dict]) -> dict[str, Any]:
+def training_columns(tuned: list[dict]) -> dict[str, Any]:
     """Return what the fine-tunings of a chain cost, and how the last one was chosen."""
     if not tuned:
         return {}
@@ -286,7 +286,7 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
                 where=pair["scores"]["path"],
                 remedy="delete the folder and run again",
             )
-        long += _text_rows(plan, about, split, pair["scores"], scores)
+        long += text_rows(plan, about, split, pair["scores"], scores)
     for evaluation, ref in cell["perplexities"].items():
         record = manifests[f"perplexity:{evaluation}"]["record"]
         low, high = _perplexity_interval(plan, Path(ref["path"], "windows.parquet"))
@@ -301,7 +301,7 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
     return long + benchmarks.task_rows(plan, about, asked, records)
 
 
-def _text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
+def text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
     items = pandas.read_parquet(folder_of(ref) / "scores.parquet")
     record = record_of(ref, scores)
     rows = []

@@ -81,7 +81,7 @@ def _fit(task: Task) -> TrainFacts:
             steps,
         )
     if settings["gradient_checkpointing"]:
-        _checkpoint(inner(task.model))
+        checkpoint_activations(inner(task.model))
     if task.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(task.device)
     if settings["learning_rates"]:
@@ -104,7 +104,7 @@ def _finite(curves: dict) -> dict:
     return curves | {"losses": losses, "kept_step": None, "dev_loss": None}
 
 
-def _checkpoint(model: nn.Module) -> None:
+def checkpoint_activations(model: nn.Module) -> None:
     """Have a transformers model compute its activations again in backward."""
     # transformers 5.17 has the second name alone; 6 will not have it.
     enable = getattr(model, "activation_checkpointing_enable", None)

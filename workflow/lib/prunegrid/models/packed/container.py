@@ -186,7 +186,7 @@ def _entries(
             raise ValueError(f"version {about.get('version')!r}")
         if not isinstance(about.get("tensors"), dict):
             raise ValueError("no tensors")
-        return {name: _entry(name, entry) for name, entry in about["tensors"].items()}
+        return {name: read_entry(name, entry) for name, entry in about["tensors"].items()}
     except (ValueError, RecursionError) as error:
         raise PrunegridError(
             f"its header cannot be read ({error})",
@@ -196,7 +196,7 @@ def _entries(
         ) from error
 
 
-def _entry(name: str, entry: Any) -> tuple[Form, list[int] | None]:
+def read_entry(name: str, entry: Any) -> tuple[Form, list[int] | None]:
     """Return the form and shape of one entry.
 
     Raises:

@@ -36,7 +36,7 @@ def choose(
         for group in plan.groups:
             if group.block == block:
                 scores[group.kind, block] = group.scores(importance)
-    return _lowest(plan, scores), scores
+    return lowest_units(plan, scores), scores
 
 
 def _generator(seed: int | None, name: str) -> torch.Generator | None:
@@ -47,7 +47,7 @@ def _generator(seed: int | None, name: str) -> torch.Generator | None:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def _lowest(plan: Plan, scores: Mapping[tuple[str, str], Tensor]) -> dict:
+def lowest_units(plan: Plan, scores: Mapping[tuple[str, str], Tensor]) -> dict:
     """Return the units of the lowest scores: in each layer, of blocks in the model."""
     removed = {}
     for (kind, block), values in scores.items():
