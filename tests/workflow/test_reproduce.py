@@ -1,7 +1,6 @@
 """The study `reproduce`: published values are held against what is measured, and drift fails it."""
 
 import pandas
-import pytest
 import yaml
 
 from tests.helpers import hub_world, shipped
