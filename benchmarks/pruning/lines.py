@@ -67,4 +67,10 @@ LINES = (
         "prunegrid five 2:4 sequential",
         3.5,
     ),
+    Line(
+        "a sixth cell by stored Hessians, against alone",
+        "prunegrid sparsegpt 2:4 stored",
+        "prunegrid sparsegpt 2:4 sequential",
+        None,
+    ),
 )

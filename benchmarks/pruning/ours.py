@@ -2,7 +2,8 @@
 
     python ours.py FOLDER WORK RESULT
 
-WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", or for METHOD "five" "together".
+WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians that are on disk),
+or for METHOD "five" "together".
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import measured
 import subject
@@ -59,10 +61,13 @@ def job(model: nn.Module, tokens: Tensor, work: str) -> Callable[[], dict[str, T
     if method == "five":
         return _one_after_another(model, tokens, how)
     recipe = Recipe(method, "2:4") if pattern == "2:4" else Recipe(method, **HALF)
+    held = _hessians(model, tokens) if how == "stored" else {}
 
     def do() -> dict[str, Tensor]:
         if how == "sort":
             _magnitude_by_sort(subject.linears(model), pattern)
+        elif how == "stored":
+            prune_model(model, recipe, tokens=tokens, propagation="dense", **held["given"])
         else:
             prune_model(model, recipe, tokens=tokens, propagation=how)
         return subject.linears(model)
@@ -100,19 +105,23 @@ def _shared(model: nn.Module, tokens: Tensor) -> Callable[[], dict[str, Tensor]]
 
     def do() -> dict[str, Tensor]:
         restore(model, dense)
-        with tempfile.TemporaryDirectory() as folder:
-            hessian_pass.measure(model, tokens, Path(folder))
-            stored = StoredHessians(Path(folder))
-            blocks = range(len(find_blocks(model).names))
-            norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}
-            for recipe in FIVE:
-                restore(model, dense)
-                prune_model(
-                    model, recipe, tokens=tokens, norms=norms, propagation="dense", hessians=stored
-                )
+        held = _hessians(model, tokens)
+        for recipe in FIVE:
+            restore(model, dense)
+            prune_model(model, recipe, tokens=tokens, propagation="dense", **held["given"])
         return subject.linears(model)
 
     return do
+
+
+def _hessians(model: nn.Module, tokens: Tensor) -> dict[str, Any]:
+    """Return what `prune_model` is given of Hessians on disk, and the folder that holds them."""
+    folder = tempfile.TemporaryDirectory()
+    hessian_pass.measure(model, tokens, Path(folder.name))
+    stored = StoredHessians(Path(folder.name))
+    blocks = range(len(find_blocks(model).names))
+    norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}
+    return {"given": {"hessians": stored, "norms": norms}, "folder": folder}
 
 
 def _one_after_another(
