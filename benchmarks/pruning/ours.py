@@ -2,8 +2,8 @@
 
     python ours.py FOLDER WORK RESULT
 
-WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians that are on disk),
-or for METHOD "five" "together".
+WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians on disk), or for
+METHOD "five" "together".
 """
 
 from __future__ import annotations
