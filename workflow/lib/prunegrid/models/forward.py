@@ -7,7 +7,9 @@ see `length` tokens of the text, as in training on copies of it.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,7 +31,22 @@ def run_window(model: nn.Module, window: Tensor) -> Any:
     if is_encoder_decoder(model) and "decoder_input_ids" in taken:
         start = torch.full_like(window[:, :1], start_token(model))
         arguments["decoder_input_ids"] = torch.cat([start, window[:, :-1]], dim=1)
-    return model(window, **arguments)
+    with _config_without_cache(model):
+        return model(window, **arguments)
+
+
+@contextlib.contextmanager
+def _config_without_cache(model: nn.Module) -> Iterator[None]:
+    """Switch the cache off in the config: models whose forward hides `use_cache` read it there."""
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    cached = [config for config in configs.values() if getattr(config, "use_cache", False)]
+    for config in cached:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in cached:
+            config.use_cache = True
 
 
 def is_encoder_decoder(model: nn.Module) -> bool:

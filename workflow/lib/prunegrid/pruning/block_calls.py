@@ -18,6 +18,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, first_tensor
 from prunegrid.models.forward import run_window
 
+_CONSTANTS = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
+
 
 class _Enough(Exception):
     """All calls that were asked for are known: the rest of the model is not needed."""
@@ -104,7 +106,10 @@ def _split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
 
 
 def shared(call: Call, first: Call) -> Call:
-    """Return the call with what is equal in `first` taken from it: masks are held only once."""
+    """Return the call with what equals `first`'s taken from it, so that masks are held once.
+
+    What a block may write into (a dict, a list, a cache) is never taken from another sample.
+    """
     if len(call.args) != len(first.args):
         return call
     args = tuple(f if _equal(a, f) else a for a, f in zip(call.args, first.args, strict=True))
@@ -118,20 +123,14 @@ def shared(call: Call, first: Call) -> Call:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
+    """Return whether two values are equal and neither can change."""
     if isinstance(a, torch.Tensor):
         alike = isinstance(b, torch.Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
-        return alike and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
-    if isinstance(a, (tuple, list)):
-        return (
-            type(a) is type(b)
-            and len(a) == len(b)
-            and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-        )
-    return type(a) is type(b) and a == b
+        return a is b or (alike and torch.equal(a, b))
+    if isinstance(a, tuple):
+        alike = type(a) is type(b) and len(a) == len(b)
+        return alike and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and isinstance(a, _CONSTANTS) and a == b
 
 
 @dataclass(frozen=True)
@@ -153,17 +152,22 @@ class Seen:
     repeats: bool
 
 
-def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
+def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> tuple[list[Seen], set[str]]:
     """Return every call of a block in the model's own forward, in their order.
 
     Args:
         window: int64 [1, tokens].
+
+    Returns:
+        the calls, and the names of linears that were called outside their own block.
     """
     seen: list[Seen] = []
-    handed_on, called = [False], []
+    strays: set[str] = set()
+    handed_on, called, active = [False], [], [""]
 
-    def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def before(name: str, args: tuple, kwargs: dict) -> None:
         called.clear()
+        active[0] = name
         handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
 
     def after(index: int, output: Any) -> None:
@@ -171,86 +175,65 @@ def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
         # A clone, in case that the model goes on in place.
         twice = len(set(called)) < len(called)
         seen.append(Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
+        active[0] = ""
 
-    handles = [
-        handle
-        for index, block in enumerate(blocks.modules)
-        for handle in (
-            block.register_forward_pre_hook(before, with_kwargs=True),
+    def linear_called(block: str, linear: str) -> None:
+        called.append(linear)
+        if active[0] != block:
+            strays.add(linear)
+
+    handles = []
+    for index, (name, block) in enumerate(zip(blocks.names, blocks.modules, strict=True)):
+        handles += [
+            block.register_forward_pre_hook(
+                lambda _m, args, kwargs, name=name: before(name, args, kwargs), with_kwargs=True
+            ),
             block.register_forward_hook(lambda _m, _a, output, index=index: after(index, output)),
-        )
-    ]
-    handles += [
-        linear.register_forward_pre_hook(lambda *_, name=name: called.append(name))
-        for linears in blocks.linears.values()
-        for name, linear in linears.items()
-    ]
+        ]
+        handles += [
+            linear.register_forward_pre_hook(
+                lambda *_, name=name, inner=inner: linear_called(name, inner)
+            )
+            for inner, linear in blocks.linears[name].items()
+        ]
     try:
         run_window(model, window)
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return seen, strays
 
 
-def require_equal_forward(
-    model: nn.Module, blocks: Blocks, window: Tensor
-) -> tuple[list[range], list[tuple | None], set[int]]:
-    """Check on one short window that the blocks run by hand give what the model's own do.
+@dataclass(frozen=True)
+class Order:
+    """In which way a model runs its blocks, on one window.
+
+    Attributes:
+        runs: the blocks, cut where the model does something of its own between two.
+        extras: what every block returns after the hidden states; None where it returns a tensor.
+        repeating: indices of the blocks that call one of their linears more than once.
+    """
+
+    runs: list[range]
+    extras: list[tuple | None]
+    repeating: set[int]
+
+
+def order_of(model: nn.Module, blocks: Blocks, window: Tensor) -> Order | str:
+    """Return in which way a model runs its blocks; a text where no hand could do so.
 
     Args:
         window: int64 [1, tokens].
-
-    Raises:
-        PrunegridError: they do not.
-
-    Returns:
-        runs of blocks between which the model does nothing of its own; what every block returns
-        after the hidden states (None where it returns a tensor); which blocks call one of their
-        linears more than once.
     """
-    own = observe(model, blocks, window)
-    # Of another window, so that what depends on more than positions is found to be wrong.
-    extras = [seen.extras for seen in observe(model, blocks, window.flip(1))]
-    runs, fault = [], ""
+    own, strays = observe(model, blocks, window)
     if len(own) != len(blocks.modules):
-        fault = f"{len(blocks.modules)} blocks were called {len(own)} times"
-    elif [seen.index for seen in own] != list(range(len(own))):
-        fault = f"they run in the order {', '.join(blocks.names[seen.index] for seen in own)}"
-    else:
-        starts = [seen.index for seen in own if not seen.handed_on]
-        runs = [range(*ends) for ends in zip(starts, [*starts[1:], len(own)], strict=True)]
-        fault = _fault_by_hand(model, blocks, window, runs, extras, own)
-    if fault:
-        raise PrunegridError(
-            f"the blocks cannot be run one after another: {fault}",
-            where=type(model).__name__,
-            expected="blocks that pass nothing on but their hidden states and what depends on "
-            "positions only",
-            remedy="this architecture is not supported",
-        )
-    return runs, extras, {seen.index for seen in own if seen.repeats}
-
-
-def _fault_by_hand(
-    model: nn.Module,
-    blocks: Blocks,
-    window: Tensor,
-    runs: list[range],
-    extras: list[tuple | None],
-    own: list[Seen],
-) -> str:
-    """Return where the blocks run by hand are not what they are in the model; "" for nowhere."""
-    hidden: Tensor | None = None
-    for run in runs:
-        hidden, calls = trace(model, blocks, window, run, hidden, extras)
-        for index in run:
-            before = hidden.clone()
-            after = calls[index].run(blocks.modules[index], hidden)
-            # NaN is no fault of this check: pruning names its linear and sample.
-            if not torch.allclose(before, hidden, rtol=0, atol=0, equal_nan=True):
-                return f"{blocks.names[index]} changes its input in place"
-            if not torch.allclose(after, own[index].output, rtol=1e-3, atol=1e-5, equal_nan=True):
-                return f"{blocks.names[index]} gives something else than inside the model"
-            hidden = after
-    return ""
+        return f"{len(blocks.modules)} blocks were called {len(own)} times"
+    if [seen.index for seen in own] != list(range(len(own))):
+        return f"they run in the order {', '.join(blocks.names[seen.index] for seen in own)}"
+    if strays:
+        return f"{', '.join(sorted(strays))} is called outside its block"
+    # Of another window, so that what depends on more than positions is found to be wrong.
+    extras = [seen.extras for seen in observe(model, blocks, window.flip(1))[0]]
+    starts = [seen.index for seen in own if not seen.handed_on]
+    runs = [range(*ends) for ends in zip(starts, [*starts[1:], len(own)], strict=True)]
+    return Order(runs, extras, {seen.index for seen in own if seen.repeats})

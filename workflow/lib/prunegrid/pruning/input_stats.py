@@ -130,8 +130,9 @@ class Collector:
     """Statistics of the inputs of some linears while their model runs; a context manager.
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share their sums.
-    Where each linear is called once a pass, the pass may end with `AllSeen` at the last of them.
-    One that is called again in a pass (DeBERTa's q and k, for relative positions) is given both.
+    The first pass runs to its end and tells how often each is called. Where that is once, later
+    passes end with `AllSeen` at the last of them. One that is called again in a pass (DeBERTa's q
+    and k, for relative positions; a block that several layers share) is given all its calls.
 
     Args:
         linears: full name → module.
@@ -149,6 +150,7 @@ class Collector:
         self._recent: deque[tuple[Tensor, tuple[str, int]]] = deque(maxlen=2)
         self._called: list[str] = []
         self._sample, self._whole = 0, False
+        self._once: bool | None = None  # whether a pass calls each linear once; None: not known yet
 
     def __enter__(self) -> Collector:
         self._handles = [
@@ -173,6 +175,8 @@ class Collector:
         with contextlib.suppress(AllSeen):
             output = forward()
         self._recent.clear()
+        if self._once is None:
+            self._once = sorted(self._called) == sorted(self.linears)
         return output
 
     def _see(self, name: str, module: nn.Module, args: tuple) -> None:
@@ -188,10 +192,7 @@ class Collector:
                 self._sums[call] = Accumulator(self.needs, inputs.shape[-1], self.device)
             self._sums[call].add(inputs, f"{name}, calibration sample {self._sample}")
         self._called.append(name)
-        # A linear that is called twice in a pass must be seen twice: no short cut then.
-        if self._whole:
-            return
-        if len(self._called) == len(self.linears) == len(set(self._called)):
+        if self._once and not self._whole and len(self._called) == len(self.linears):
             raise AllSeen
 
     def finish(self) -> dict[str, InputStats]:

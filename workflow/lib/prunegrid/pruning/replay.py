@@ -8,8 +8,9 @@ run once more for each sample: the blocks before that place only stand in, the o
 with the hidden states that the pruned blocks gave.
 
 What a block returns beside its hidden states, for later blocks (T5's position biases), may depend
-on positions only: it is taken from another window of the same length. That all this equals the
-model's own forward is checked on a short window before it is used.
+on positions only: it is taken from another window of the same length. What a block writes into an
+argument, for later blocks (Gemma 4's shared keys and values), belongs to its sample. That all this
+equals the model's own forward is checked first: on two short windows, every block twice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
-from prunegrid.pruning.block_calls import Call, observe, require_equal_forward, shared, trace
+from prunegrid.pruning.block_calls import Call, Order, observe, order_of, shared, trace
 from prunegrid.pruning.fast_linear import FastLinear
 from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
 from prunegrid.pruning.input_stats import is_finite
@@ -48,18 +49,32 @@ class Replay:
     def __init__(
         self, model: nn.Module, blocks: Blocks, tokens: Tensor, storage: Storage = ON_DEVICE
     ) -> None:
-        self.blocks = blocks
+        probe = tokens[:2, :PROBE_TOKENS].to(device_of(model))
+        if len(probe) == 1:
+            probe = torch.cat([probe, probe.flip(1)])
+        order = _require_equal_forward(model, blocks, probe)
+        if any(isinstance(value, torch.Tensor) for more in order.extras for value in more or ()):
+            whole = observe(model, blocks, tokens[:1].to(probe.device))[0]
+            order = Order(order.runs, [seen.extras for seen in whole], order.repeating)
+        self._start(model, blocks, tokens, order, storage)
+
+    def _start(
+        self, model: nn.Module, blocks: Blocks, tokens: Tensor, order: Order, storage: Storage
+    ) -> Replay:
+        self.blocks, self.repeating = blocks, order.repeating
+        self._model, self._tokens, self._extras = model, tokens, order.extras
+        self._runs = {run.start: run for run in order.runs}
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
-        self._model, self._tokens = model, tokens
         self._device = device_of(model)
         self.hidden = Boundary(len(tokens), self._device, storage)
-        probe = tokens[:1, :PROBE_TOKENS].to(self._device)
-        runs, extras, self.repeating = require_equal_forward(model, blocks, probe)
-        if any(isinstance(value, torch.Tensor) for more in extras for value in more or ()):
-            extras = [seen.extras for seen in observe(model, blocks, tokens[:1].to(self._device))]
-        self._runs, self._extras = {run.start: run for run in runs}, extras
         for sample in range(len(tokens)):
             self.enter(sample, 0, None)
+        return self
+
+    @classmethod
+    def unchecked(cls, model: nn.Module, blocks: Blocks, tokens: Tensor, order: Order) -> Replay:
+        """Return a replay whose order was told and not checked."""
+        return cls.__new__(cls)._start(model, blocks, tokens, order, ON_DEVICE)
 
     def enter(self, sample: int, start: int, ended: Tensor | None) -> None:
         """Have the model itself say what enters block `start` and how it and the next are called.
@@ -106,3 +121,58 @@ class Replay:
             self.enter(sample, index + 1, output)
         else:
             self.hidden[sample] = output
+
+
+def _require_equal_forward(model: nn.Module, blocks: Blocks, probe: Tensor) -> Order:
+    """Return in which order the blocks run, once run by hand they give what the model gives.
+
+    Args:
+        probe: int64 [2, tokens].
+
+    Raises:
+        PrunegridError: they do not.
+    """
+    order = order_of(model, blocks, probe[:1])
+    fault = order if isinstance(order, str) else _fault_by_hand(model, blocks, probe, order)
+    if fault:
+        raise PrunegridError(
+            f"the blocks cannot be run one after another: {fault}",
+            where=type(model).__name__,
+            expected="blocks that pass nothing on but their hidden states and what depends on "
+            "positions only",
+            remedy="this architecture is not supported",
+        )
+    return order
+
+
+def _fault_by_hand(model: nn.Module, blocks: Blocks, probe: Tensor, order: Order) -> str:
+    """Return where the blocks run by hand are not what they are in the model; "" for nowhere.
+
+    Each block is run twice on each window, in turns: state that a run leaves behind shows in the
+    next one.
+    """
+    own = [observe(model, blocks, window[None])[0] for window in probe]
+    replay = Replay.unchecked(model, blocks, probe, order)
+    for index, name in enumerate(blocks.names):
+        outputs = []
+        for sample in (*range(len(probe)), *range(len(probe))):
+            before = replay.hidden[sample].clone()
+            try:
+                outputs.append(replay.run(index, sample))
+            except Exception as error:
+                return f"{name} run by hand: {type(error).__name__}: {error}"
+            if not torch.allclose(before, replay.hidden[sample], rtol=0, atol=0, equal_nan=True):
+                return f"{name} changes its input in place"
+        for output, seen in zip(outputs, (*own, *own), strict=True):
+            if not _close(output, seen[index].output):
+                return f"{name} gives something else than inside the model"
+        if not all(is_finite(output) for output in outputs):
+            return ""  # pruning names the linear and the sample
+        for sample, output in enumerate(outputs[len(probe) :]):
+            if not replay.is_last(index):
+                replay.advance(index, sample, output)
+    return ""
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
