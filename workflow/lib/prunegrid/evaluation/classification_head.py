@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation
+from prunegrid.models.padding import equally_long, sees_padding
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,14 @@ def first_states(
         PrunegridError: they are not finite, or the head reads more than the first token's.
     """
     order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]["input_ids"]), i))
+    planned = [order[start : start + size] for start in range(0, len(order), size)]
+    base: Any = encoder.base_model
+    if sees_padding(base, tokenizer.pad_token_id, "right"):
+        lengths = [len(item["input_ids"]) for item in encoded]
+        planned = [alike for batch in planned for alike in equally_long(batch, lengths.__getitem__)]
     found: dict[int, Tensor] = {}
     seconds = 0.0
-    base: Any = encoder.base_model
-    for start in tqdm(range(0, len(order), size), disable=None, unit="batch"):
-        picked = order[start : start + size]
+    for picked in tqdm(planned, disable=None, unit="batch"):
         batch = tokenizer.pad([encoded[i] for i in picked], return_tensors="pt")
         batch = {name: tensor.to(base.device) for name, tensor in batch.items()}
         began = time.perf_counter()
@@ -145,7 +149,7 @@ def first_states(
                 "the encoder's states are not finite",
                 remedy="its weights or its dtype are at fault: load it in float32",
             )
-        if start == 0:
+        if not found:
             _require_first_alone(head, states)
         found |= dict(zip(picked, first, strict=True))
     return torch.stack([found[i] for i in range(len(encoded))]), seconds

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
 from prunegrid.data.prompts import Prompt, Prompter
+from prunegrid.models.padding import equally_long, sees_padding
 
 log = logging.getLogger(__name__)
 
@@ -233,6 +234,12 @@ def decode(
             torch.manual_seed(seed)
         # The longest first: memory that will not suffice fails in the first batch.
         planned = batches([len(row.ids) for row in rows], batch_size)
+        if sees_padding(model, decoding.pad, decoding.side):
+            planned = [
+                alike
+                for batch in planned
+                for alike in equally_long(batch, lambda i: len(rows[i].ids))
+            ]
         for picked in tqdm(planned, disable=None, unit="batch"):
             asked = [rows[i].ids for i in picked]
             inputs = batch_inputs(asked, decoding.pad, device, decoding.side)

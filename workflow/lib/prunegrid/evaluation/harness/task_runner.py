@@ -22,6 +22,7 @@ from lm_eval.tasks import TaskManager
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.evaluation.harness.task_scores import metric_name, require_metrics
+from prunegrid.models.padding import sees_padding
 
 # The seed of the harness' command line, so that drawn shots are those of published numbers.
 SHOTS_SEED = 1234
@@ -52,7 +53,9 @@ class Model(HFLM):
         return super().loglikelihood(requests, disable_tqdm=not sys.stderr.isatty())
 
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list:
-        """Generate texts, with a progress bar on a terminal only."""
+        """Generate texts, with a progress bar on a terminal only; one by one if pads are seen."""
+        if sees_padding(self.model, self.tokenizer.pad_token_id, "left"):
+            self.batch_size_per_gpu = 1
         return super().generate_until(requests, disable_tqdm=not sys.stderr.isatty())
 
     def _loglikelihood_tokens(self, requests: list, **named: Any) -> list:

@@ -24,6 +24,7 @@ from prunegrid.finetuning.strategies.full import train_in_float32, written
 from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint
 from prunegrid.models.forward import is_encoder_decoder, start_token
+from prunegrid.models.padding import sees_padding
 
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
@@ -72,6 +73,7 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
         pad: fills batches.
     """
     own, start = model.forward, start_token(model)
+    pads_are_seen = sees_padding(model, pad, "right")
 
     def joint(
         input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False
@@ -83,12 +85,17 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
         # What is predicted behind the last token is of no use, so the decoder is not given it.
         first = torch.full((1,), start, device=input_ids.device)
         targets = [torch.cat([first, row[cut:-1]]) for row, cut in zip(rows, cuts, strict=True)]
-        out = own(
-            input_ids=_padded(sources, pad),
-            attention_mask=_padded([torch.ones_like(source) for source in sources], 0),
-            decoder_input_ids=_padded(targets, pad),
-            use_cache=use_cache,
-        ).logits
+        size = 1 if pads_are_seen else len(rows)
+        out = [
+            logits
+            for at in range(0, len(rows), size)
+            for logits in own(
+                input_ids=_padded(sources[at : at + size], pad),
+                attention_mask=_padded([torch.ones_like(s) for s in sources[at : at + size]], 0),
+                decoder_input_ids=_padded(targets[at : at + size], pad),
+                use_cache=use_cache,
+            ).logits
+        ]
         # The logits of a column predict the next one: those behind `start` stand on the EOS.
         width = input_ids.shape[1]
         lines = []

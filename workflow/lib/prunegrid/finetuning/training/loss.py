@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunegrid.finetuning.training.token_batches import IGNORED, Example, collate, scored
-from prunegrid.models.forward import forward_parameters
+from prunegrid.models.forward import forward_parameters, inner, is_encoder_decoder
+from prunegrid.models.padding import equally_long, sees_padding
 
 
 def summed_loss(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
@@ -41,17 +42,27 @@ def mean_loss(
     model.eval()
     with torch.no_grad():
         for start in range(0, len(examples), size):
-            rows = examples[start : start + size]
-            inputs, labels = collate(rows, pad, settings["loss_on"], device)
-            with casting(settings, device):
-                total += float(summed_loss(model, inputs, labels))
-            count += scored(labels)
+            for rows in unpadded(model, [examples[start : start + size]], pad):
+                inputs, labels = collate(rows, pad, settings["loss_on"], device)
+                with casting(settings, device):
+                    total += float(summed_loss(model, inputs, labels))
+                count += scored(labels)
     model.train(training)
     return total / count
 
 
+def unpadded(model: nn.Module, batches: list[list[Example]], pad: int) -> list[list[Example]]:
+    """Return the batches; of a model that sees pads, cut into rows of equal length.
+
+    An encoder-decoder is given sources and targets without the pads of a row.
+    """
+    if is_encoder_decoder(inner(model)) or not sees_padding(model, pad, "left"):
+        return batches
+    return [rows for batch in batches for rows in equally_long(batch)]
+
+
 def casting(settings: dict, device: str) -> AbstractContextManager:
     """Return the context of a forward pass: bfloat16 by autocast where the settings say so."""
-    if settings["autocast"] == "float32":
+    if settings["autocast"] in (False, "float32"):
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)

@@ -1,0 +1,102 @@
+"""Whether a model sees the pads beside a row, and batches without pads for those that do.
+
+An attention mask hides pads from attention; recurrent blocks, mixing by Fourier transforms and
+positions counted from the left edge take no notice of it. Such a model computes other numbers for a
+row the longer its neighbours are, so its rows share a batch only where they are equally long.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.models.forward import (
+    device_of,
+    forward_parameters,
+    inner,
+    is_encoder_decoder,
+    start_token,
+)
+
+Side = Literal["left", "right"]
+Row = TypeVar("Row")
+SHORT, LONG = 5, 11
+# A difference is no rounding if it is this many times that of a batch without pads, or this share
+# of the largest number.
+TIMES, SHARE = 8, 1e-5
+_ANSWERS: weakref.WeakKeyDictionary[nn.Module, dict[tuple, bool]] = weakref.WeakKeyDictionary()
+
+
+def sees_padding(model: nn.Module, pad: int, side: Side) -> bool:
+    """Return whether a row alone and the same row in a padded batch have other outputs.
+
+    It is tried once a model: a row alone, beside one of its length, and beside a longer one.
+
+    Args:
+        model: on its device; it keeps the mode that it is in.
+        pad: the token that fills rows.
+        side: where rows are filled.
+    """
+    answers = _ANSWERS.setdefault(inner(model), {})
+    if (pad, side) not in answers:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            answers[pad, side] = _differs(model, pad, side)
+        model.train(training)
+    return answers[pad, side]
+
+
+def _differs(model: nn.Module, pad: int, side: Side) -> bool:
+    vocabulary = inner(model).get_input_embeddings().weight.shape[0]
+    row, other, longer = (
+        [token + (token == pad) for token in ((7 * i + 3 * n) % (vocabulary - 1) for i in range(n))]
+        for n in (SHORT, SHORT, LONG)
+    )
+    other = other[::-1]
+    alone, equal, padded = (
+        _outputs(model, rows, pad, side) for rows in ([row], [row, other], [row, longer])
+    )
+    noise = float((equal - alone).abs().max())
+    limit = max(TIMES * noise, SHARE * float(alone.abs().max()))
+    return not float((padded - alone).abs().max()) <= limit
+
+
+def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> Tensor:
+    """Return what the model gives for the first row [its tokens, width], float32."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for line, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(len(row))
+        ids[line, place], mask[line, place] = torch.tensor(row), 1
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+    }
+    accepted = forward_parameters(model)
+    inputs = {n: t.to(device_of(model)) for n, t in inputs.items() if n in accepted}
+    if is_encoder_decoder(inner(model)):
+        first = torch.full_like(inputs["input_ids"][:, :1], start_token(inner(model)))
+        inputs["decoder_input_ids"] = first
+    if "use_cache" in accepted:
+        inputs["use_cache"] = False
+    output = model(**inputs)
+    first = output.logits if hasattr(output, "logits") else output.last_hidden_state
+    if is_encoder_decoder(inner(model)):
+        return first[0].float()
+    places = slice(width - len(rows[0]), width) if side == "left" else slice(len(rows[0]))
+    return first[0, places].float()
+
+
+def equally_long(rows: Sequence[Row], length: Callable[[Row], int] = len) -> list[list[Row]]:
+    """Return the rows in groups of equal length, in the order in which lengths first come."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(length(row), []).append(row)
+    return list(groups.values())
