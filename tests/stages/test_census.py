@@ -48,7 +48,7 @@ def saved(folder, model, **named):
             flat[::7] *= 10.0 ** -(index % 9)
             flat[1::11] = 0.0 if index % 2 else -0.0
             flat[:1] = 12.5
-    model.save_pretrained(folder, **named)
+    model.save_pretrained(folder, save_original_format=False, **named)
     return folder
 
 

@@ -171,7 +171,8 @@ def save_model(model: nn.Module, out: Path) -> None:
     size = sum(t.numel() * t.element_size() for t in attestation.model_tensors(model).values())
     artifact_folder.require_space(out, size + 2**20)
     try:
-        model.save_pretrained(out)
+        # Under the model's own names: the default is those of its first release (Pythia's head).
+        model.save_pretrained(out, save_original_format=False)
     except SafetensorError as error:
         if "space left" in str(error) or "os error 28" in str(error):
             raise OSError(errno.ENOSPC, str(error), str(out)) from error

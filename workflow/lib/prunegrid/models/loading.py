@@ -114,19 +114,6 @@ def skeleton(folder: Path) -> nn.Module:
         return auto_class(kind_of(config)).from_config(config, trust_remote_code=False)
 
 
-def names_in_model(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
-    """Return {name in the files: name in the model} of a folder that `save_pretrained` wrote.
-
-    transformers saves some models under the names that their first releases had (GPT-NeoX's head).
-    """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming, apply_renamings
-
-    rules = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
-    known = model.state_dict().keys()
-    return {name: name if name in known else apply_renamings(name, rules) for name in stored}
-
-
 def read_model(folder: Path) -> nn.Module:
     """Return the model of a folder of config and safetensors, in eval mode on the CPU.
 

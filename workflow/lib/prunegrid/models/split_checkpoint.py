@@ -72,7 +72,7 @@ def save(
         tokenizer.save_pretrained(out)
     if dtype is not None:
         base.to(dtype)
-    base.save_pretrained(out / "base")
+    base.save_pretrained(out / "base", save_original_format=False)
     return read(out, "cpu", pattern, adapter, extent)
 
 

@@ -62,7 +62,7 @@ def take(folder: Path, edges: Sequence[float]) -> Census:
     """
     checkpoint.check_files(folder)
     model = loading.skeleton(folder)
-    stored = _stored(folder, model)
+    stored = _stored(folder)
     _require_described(model, stored, folder)
     known = places(model, stored)
     digests, tensors, dtypes = {}, [], Counter()
@@ -137,14 +137,14 @@ class StoredTensor:
             del piece
 
 
-def _stored(folder: Path, model: nn.Module) -> dict[str, StoredTensor]:
-    """Return the tensors of the folder's files by the names that the model has for them."""
+def _stored(folder: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of the folder's files by name."""
     found = {}
     for path in checkpoint.weight_files(folder):
         with safe_open(path, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
                 found[name] = StoredTensor(path, name, list(handle.get_slice(name).get_shape()))
-    return {new: found[old] for old, new in loading.names_in_model(model, found).items()}
+    return found
 
 
 def _measured(tensor: StoredTensor, edges: Sequence[float]) -> tuple[str, list[int], torch.dtype]:
