@@ -42,7 +42,6 @@ MEASURED = "metric: ppl_*}"
         ("kind: better", "kind: best", "input tag 'best' found using 'kind'"),
         ("says:", "sais:", "mine.says is missing"),
         ("{method: ria}", "{methods: ria}", "mine.b.methods names 'methods', which is no column"),
-        ('"2:4"', "2:4", "mine.a.pattern is 124; expected a value of type string"),
         ("[finetune]", "[fine]", "mine.match.0 names 'fine', which is no column of the table"),
         ("{method: ria}", "{method: {a: b}}", "expected a value, or a list of values"),
         ("kind: better", "kind: chance\n    margin: 1.0", "mine.margin is not a key here"),

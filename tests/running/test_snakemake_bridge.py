@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from prunegrid.artifacts import lock
+from prunegrid.common.errors import PrunegridError
 from prunegrid.running import snakemake_bridge
 
 
@@ -70,3 +71,12 @@ def test_a_timing_says_what_it_has_for_itself(monkeypatch, submitted, given, alo
     if given:
         monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", given)
     assert snakemake_bridge.alone_on(SimpleNamespace(remote_exec=submitted)) == alone
+
+
+def test_configfile_twice_is_an_error_since_snakemake_drops_the_first(monkeypatch, tmp_path):
+    run = SimpleNamespace(is_main_process=True, overwrite_configfiles=["b.yaml"])
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", "a.yaml", "b.yaml"])
+    assert [str(path) for path in snakemake_bridge.laid_over(run, tmp_path)] == ["b.yaml"]
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", "a.yaml", "--configfile=b.yaml"])
+    with pytest.raises(PrunegridError, match="twice"):
+        snakemake_bridge.laid_over(run, tmp_path)

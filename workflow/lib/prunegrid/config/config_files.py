@@ -7,7 +7,10 @@ whole.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import yaml
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config import plain_data
+from prunegrid.config import plain_data, yaml_traps
 
 ENTRY = "config.yaml"
 FOLDER = "config"
@@ -130,8 +133,29 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    loader = _LOADER(path.read_text(encoding="utf-8"))
+    """Return what a file holds, as Snakemake reads it: JSON, else YAML.
+
+    Raises:
+        ConfigError: a part of it would be dropped or misread.
+    """
+    text = path.read_text(encoding="utf-8")
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text, object_pairs_hook=functools.partial(_object, path)) or {}
+    loader = _LOADER(text)
     try:
-        return loader.get_single_data() or {}
+        root = loader.get_single_node()
+        faults = yaml_traps.traps(root, _shown(path))
+        if faults:
+            raise ConfigError(faults)
+        return (loader.construct_document(root) if root else None) or {}
     finally:
         loader.dispose()
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON file; a key that stands twice is an error."""
+    counts = Counter(key for key, _ in pairs)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigError([f"{_shown(path)}: `{key}` stands twice in one object" for key in twice])
+    return dict(pairs)

@@ -41,8 +41,10 @@ def load(root: Path, entry: Mapping[str, Any], over: list[Path], base: Path) -> 
     Raises:
         ConfigError: any fault; its text lists them all.
     """
-    *shipped, _ = project_files(root)
+    *shipped, own = project_files(root)
     files = [*project_files(root), *over]
+    # Snakemake has read these: what its reader dropped is told here.
+    read_files([own, *over])
     faults = plain_data.faults(entry, Places(files))
     if faults:
         raise ConfigError(faults)

@@ -138,7 +138,20 @@ def beside_mb(workflow: Any) -> int:
 
 
 def laid_over(workflow: Any, root: Path) -> list[Path]:
-    """Return the files that were laid over the project's `config.yaml`, in order."""
+    """Return the files that were laid over the project's `config.yaml`, in order.
+
+    Raises:
+        PrunegridError: the command line has --configfile twice: Snakemake would drop the first.
+    """
+    options = [word.partition("=")[0] for word in sys.argv]
+    if (
+        workflow.is_main_process
+        and sum(o in ("--configfile", "--configfiles") for o in options) > 1
+    ):
+        raise PrunegridError(
+            "--configfile stands twice, and Snakemake drops the first",
+            remedy="name all files behind one: --configfile first.yaml second.yaml --",
+        )
     return [Path(p) for p in workflow.overwrite_configfiles if Path(p) != root / ENTRY]
 
 
