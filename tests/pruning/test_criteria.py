@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning import column_sweep, prune_weight
 from prunegrid.pruning.criteria import method_module, method_settings
-from prunegrid.pruning.input_stats import Accumulator, Collector
+from prunegrid.pruning.input_stats import Accumulator, collect
 from prunegrid.pruning.patterns import NM, Unstructured, zeros_asked
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
@@ -270,19 +270,15 @@ def test_linears_that_share_an_input_share_its_statistics():
     first, second, third = (torch.nn.Linear(6, 6) for _ in range(3))
     linears = {"first": first, "second": second, "third": third}
     x = torch.randn(4, 6)
-    with Collector(linears, "hessian") as collector:
-        collector.run(0, lambda: third(first(x) + second(x)))
-    stats = collector.finish()
+    stats = collect(linears, "hessian", "cpu", [0], lambda _: third(first(x) + second(x)))
     assert stats["first"] is stats["second"]
     assert stats["third"] is not stats["first"]
     assert stats["first"].tokens == 4
 
 
 def test_a_linear_that_no_sample_reaches_is_named():
-    with Collector({"lost": torch.nn.Linear(2, 2)}, "input_norms") as collector:
-        collector.run(0, lambda: None)
     with pytest.raises(PrunegridError, match="lost"):
-        collector.finish()
+        collect({"lost": torch.nn.Linear(2, 2)}, "input_norms", "cpu", [0], lambda _: None)
 
 
 def test_singular_hessian_falls_back_and_says_so(caplog):

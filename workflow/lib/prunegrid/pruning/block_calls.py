@@ -7,7 +7,6 @@ a decoder the encoder's output.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,19 @@ from torch import Tensor, nn
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, first_tensor
 from prunegrid.models.forward import run_window
+from prunegrid.pruning.input_stats import watching
+
+# So many tokens show what a model does; its forward costs next to nothing then.
+PROBE_TOKENS = 8
 
 
 class _Enough(Exception):
-    """All calls that were asked for are known: the rest of the model is not needed."""
+    """All calls are known: the rest of the model is not needed."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a block is called with beside its hidden states."""
+    """What a block is called with beside its hidden states; `named`: these come by keyword."""
 
     args: tuple
     kwargs: dict[str, Any]
@@ -34,20 +37,8 @@ class Call:
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """Return the block's hidden states for [1, tokens, d] hidden states."""
         if self.named:
-            return first_tensor(block(*self.args, hidden_states=hidden, **self.kwargs))
+            return first_tensor(block(hidden_states=hidden, **self.kwargs))
         return first_tensor(block(hidden, *self.args, **self.kwargs))
-
-
-@contextlib.contextmanager
-def _replaced(modules: list[nn.Module], make) -> Iterator[None]:
-    """Give every module the forward `make(index)` for a while."""
-    try:
-        for index, module in enumerate(modules):
-            module.forward = make(index)
-        yield
-    finally:
-        for module in modules:
-            module.__dict__.pop("forward", None)
 
 
 def trace(
@@ -69,7 +60,7 @@ def trace(
     calls: dict[int, Call] = {}
     entering: list[Tensor] = []
 
-    def make(index: int):
+    def stand_in(index: int):
         def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
             hidden, call = _split(args, kwargs)
             if index in run:
@@ -84,8 +75,14 @@ def trace(
 
         return forward
 
-    with _replaced(blocks.modules, make), contextlib.suppress(_Enough):
-        run_window(model, window)
+    try:
+        for index, block in enumerate(blocks.modules):
+            block.forward = stand_in(index)
+        with contextlib.suppress(_Enough):
+            run_window(model, window)
+    finally:
+        for block in blocks.modules:
+            block.__dict__.pop("forward", None)
     return entering[0], calls
 
 
@@ -105,33 +102,27 @@ def _split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
 
 def shared(call: Call, first: Call) -> Call:
     """Return the call with what is equal in `first` taken from it: masks are held only once."""
+
+    def one(value: Any, other: Any) -> Any:
+        return other if _equal(value, other) else value
+
     if len(call.args) != len(first.args):
         return call
-    args = tuple(f if _equal(a, f) else a for a, f in zip(call.args, first.args, strict=True))
-    kwargs = {
-        key: first.kwargs[key]
-        if key in first.kwargs and _equal(value, first.kwargs[key])
-        else value
-        for key, value in call.kwargs.items()
-    }
+    args = tuple(map(one, call.args, first.args))
+    kwargs = {key: one(value, first.kwargs.get(key)) for key, value in call.kwargs.items()}
     return Call(args, kwargs, call.named)
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if isinstance(a, torch.Tensor):
-        alike = isinstance(b, torch.Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
-        return alike and torch.equal(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a is b or ((a.shape, a.dtype) == (b.shape, b.dtype) and torch.equal(a, b))
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if isinstance(a, (tuple, list)):
-        return (
-            type(a) is type(b)
-            and len(a) == len(b)
-            and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-        )
-    return type(a) is type(b) and a == b
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return a is b or a == b
 
 
 @dataclass(frozen=True)
@@ -142,8 +133,8 @@ class Seen:
         index: the block's.
         handed_on: whether it was given the very output of the call before it.
         output: hidden states [1, tokens, d].
-        repeats: whether it called one of its linears more than once.
         extras: what it returned after them; None where it returned a tensor.
+        repeats: whether it called one of its linears more than once.
     """
 
     index: int
@@ -172,24 +163,17 @@ def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
         twice = len(set(called)) < len(called)
         seen.append(Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
 
-    handles = [
-        handle
-        for index, block in enumerate(blocks.modules)
-        for handle in (
-            block.register_forward_pre_hook(before, with_kwargs=True),
-            block.register_forward_hook(lambda _m, _a, output, index=index: after(index, output)),
-        )
-    ]
-    handles += [
-        linear.register_forward_pre_hook(lambda *_, name=name: called.append(name))
-        for linears in blocks.linears.values()
-        for name, linear in linears.items()
-    ]
-    try:
+    linears = {name: module for group in blocks.linears.values() for name, module in group.items()}
+    with contextlib.ExitStack() as hooks:
+        for index, block in enumerate(blocks.modules):
+            handles = (
+                block.register_forward_pre_hook(before, with_kwargs=True),
+                block.register_forward_hook(lambda _m, _a, out, index=index: after(index, out)),
+            )
+            for handle in handles:
+                hooks.callback(handle.remove)
+        hooks.enter_context(watching(linears, lambda name, _args: called.append(name)))
         run_window(model, window)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 
@@ -211,14 +195,14 @@ def require_equal_forward(
     """
     own = observe(model, blocks, window)
     # Of another window, so that what depends on more than positions is found to be wrong.
-    extras = [seen.extras for seen in observe(model, blocks, window.flip(1))]
+    extras = [call.extras for call in observe(model, blocks, window.flip(1))]
     runs, fault = [], ""
     if len(own) != len(blocks.modules):
         fault = f"{len(blocks.modules)} blocks were called {len(own)} times"
-    elif [seen.index for seen in own] != list(range(len(own))):
-        fault = f"they run in the order {', '.join(blocks.names[seen.index] for seen in own)}"
+    elif [call.index for call in own] != list(range(len(own))):
+        fault = f"they run in the order {', '.join(blocks.names[call.index] for call in own)}"
     else:
-        starts = [seen.index for seen in own if not seen.handed_on]
+        starts = [call.index for call in own if not call.handed_on]
         runs = [range(*ends) for ends in zip(starts, [*starts[1:], len(own)], strict=True)]
         fault = _fault_by_hand(model, blocks, window, runs, extras, own)
     if fault:
@@ -229,7 +213,7 @@ def require_equal_forward(
             "positions only",
             remedy="this architecture is not supported",
         )
-    return runs, extras, {seen.index for seen in own if seen.repeats}
+    return runs, extras, {call.index for call in own if call.repeats}
 
 
 def _fault_by_hand(

@@ -7,14 +7,13 @@ they come a chunk of samples at a time. None of it changes a number.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-PLACES = ("device", "cpu", "disk")
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,17 @@ class Storage:
     Attributes:
         place: "device" (where the blocks run), "cpu" or "disk".
         chunk: samples that come from elsewhere at once.
-        folder: where the file of place "disk" is made; removed with the last of its readers.
+        folder: of the nameless file of place "disk", which goes with the process.
     """
 
     place: str = "device"
     chunk: int = 1
     folder: Path | None = None
+
+    @classmethod
+    def of(cls, job) -> Storage:
+        """Return what a step's `memory` {activations, chunk} says, in its scratch folder."""
+        return cls(job.memory["activations"], job.memory["chunk"], job.scratch)
 
 
 ON_DEVICE = Storage()
@@ -45,23 +49,28 @@ class Boundary:
     """
 
     def __init__(self, count: int, device: torch.device, storage: Storage) -> None:
-        self._count, self._device, self._storage = count, device, storage
+        self._device, self._storage = device, storage
         self._held: list[Tensor | None] = [None] * count
         self._near: dict[int, Tensor] = {}
+        self._shape, self._dtype = torch.Size(), torch.float32
         self._file: int | None = None
-        self._shape: tuple[torch.Size, torch.dtype] | None = None
+        if storage.place == "disk":
+            storage.folder.mkdir(parents=True, exist_ok=True)
+            self._file, path = tempfile.mkstemp(dir=storage.folder, prefix="hidden-")
+            # The open file lives on without its name, and goes with the process whatever ends it.
+            os.unlink(path)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._held)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[sample] for sample in range(self._count))
+        return (self[sample] for sample in range(len(self)))
 
     def __getitem__(self, sample: int) -> Tensor:
         if self._storage.place == "device":
             return self._held[sample]
         if sample not in self._near:
-            last = min(sample + self._storage.chunk, self._count)
+            last = min(sample + self._storage.chunk, len(self))
             self._near = dict(zip(range(sample, last), self._fetch(sample, last), strict=True))
         return self._near[sample]
 
@@ -71,30 +80,17 @@ class Boundary:
             place = self._device if self._storage.place == "device" else "cpu"
             self._held[sample] = value.to(place)
             return
-        if self._file is None:
-            self._open()
-        self._shape = (value.shape, value.dtype)
+        self._shape, self._dtype = value.shape, value.dtype
         data = value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         os.pwrite(self._file, memoryview(data), sample * data.nbytes)
-
-    def _open(self) -> None:
-        folder = self._storage.folder
-        if folder is None:
-            raise ValueError("place disk needs a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"hidden-{id(self)}.bin"
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        # The open file lives on without its name, and goes with the process whatever ends it.
-        path.unlink()
 
     def _fetch(self, first: int, last: int) -> list[Tensor]:
         """Return samples first…last on the device."""
         if self._storage.place == "cpu":
             return [value.to(self._device, non_blocking=True) for value in self._held[first:last]]
-        shape, dtype = self._shape
-        size = shape.numel() * dtype.itemsize
+        size = self._shape.numel() * self._dtype.itemsize
         data = bytearray(os.pread(self._file, size * (last - first), size * first))
-        whole = torch.frombuffer(data, dtype=dtype).reshape(last - first, *shape)
+        whole = torch.frombuffer(data, dtype=self._dtype).reshape(last - first, *self._shape)
         return list(whole.to(self._device).unbind(0))
 
     def __del__(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole model pruned, linear by linear, with what each recipe must know of its inputs.
+"""Pruning of a whole model, block by block, by what each recipe must know of a linear's inputs.
 
 Propagation says which model a linear's inputs come from:
 `sequential` (the papers): per block, one pass of the unpruned block gives the statistics of all its
@@ -13,11 +13,10 @@ inputs gives the same result in each, and runs no forward pass.
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +24,14 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.blocks import OUTSIDE, Blocks, find_blocks, oriented
-from prunegrid.pruning.dense_statistics import dense_stats
-from prunegrid.pruning.hidden_states import Storage
-from prunegrid.pruning.input_stats import Collector, InputStats, is_finite
+from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
 from prunegrid.pruning.model_access import WHOLE, Holding
-from prunegrid.pruning.outside_blocks import Outside
+from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
-
-if TYPE_CHECKING:
-    from prunegrid.pruning.stored_hessians import StoredHessians
+from prunegrid.pruning.stored_hessians import StoredHessians
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +48,19 @@ def prune_model(
     propagation: str = "sequential",
     holding: Holding = WHOLE,
     hessians: StoredHessians | None = None,
+    done: Callable[[str, dict[str, Tensor]], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return the report of pruning all linears of all blocks of `model`, in place.
+    """Prune all linears of all blocks of `model`, in place; return the report.
 
     Args:
         model: on its device, in any float dtype.
-        recipe: what is to be done.
         tokens: calibration windows, int64 [samples, length].
         norms: full linear name → float32 [d_in], mean x² of the dense model; for propagation
             dense of recipes that need no more, and for allocations that need them.
-        propagation: see the module.
+        propagation: one of PROPAGATIONS; see the module.
         holding: how the model is held in memory.
         hessians: of the dense model, for propagation dense; None measures them here.
+        done: is given each block's name and its pruned tensors while the block is in memory.
 
     Returns:
         full linear name → {shape, zeros, sparsity, …}.
@@ -78,56 +74,59 @@ def prune_model(
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
         )
-    require_weights(blocks, recipe.general_pattern, holding)
-    require_extent(blocks, recipe, propagation, holding)
+    _require_weights(blocks, recipe.general_pattern)
+    _require_extent(blocks, recipe, propagation, holding)
     pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
     if blocks.outside and recipe.needs != "nothing":
-        tokens = require_tokens(tokens, recipe)
+        _require_tokens(tokens, recipe)
     training = model.training
     model.eval()
     try:
-        outside = Outside(model, blocks, pruner, tokens, propagation, hessians)
-        outside.first()
-        if hessians is None or pruner.recipe.needs != "hessian":
-            step = _block_step(model, blocks, pruner, tokens, norms, propagation, holding.storage)
-        else:
-            step = functools.partial(_with_stored, blocks, hessians, pruner)
-        _each_block(blocks, pruner, step, holding)
-        outside.last()
-        if blocks.outside and holding.done is not None:
-            holding.done(OUTSIDE, recipe.extent.tensors(blocks.outside))
+        with pruned_outside(model, blocks, pruner, tokens, propagation, hessians):
+            if recipe.needs == "hessian" and hessians is not None:
+                step = _step_by(blocks, pruner, hessians.block)
+            else:
+                step = _step(model, blocks, pruner, tokens, norms, propagation, holding)
+            _each_block(blocks, pruner, step, holding, done)
+        if blocks.outside and done is not None:
+            done(OUTSIDE, recipe.extent.tensors(blocks.outside))
     finally:
         model.train(training)
     return pruner.report
 
 
-def _block_step(
+def _step(
     model: nn.Module,
     blocks: Blocks,
     pruner: Pruner,
     tokens: Tensor | None,
     norms: Mapping[str, Tensor] | None,
     propagation: str,
-    storage: Storage,
+    holding: Holding,
 ) -> Callable[[int], None]:
-    """Return what prunes the block of an index."""
+    """Return a function that prunes the block of an index, the blocks in their order."""
     needs = pruner.recipe.needs
     if needs == "nothing":
-        return lambda index: _without_inputs(blocks, index, pruner)
+        return _step_by(blocks, pruner, lambda index: None)
     if propagation == "dense" and needs == "input_norms":
         stats = _stats_of_norms(blocks, norms)
-        return lambda index: _with(blocks, index, stats, pruner)
-    replay = Replay(model, blocks, require_tokens(tokens, pruner.recipe), storage)
-    step = {"sequential": _sequential, "single-pass": _single_pass, "dense": _dense}[propagation]
-    return lambda index: step(replay, index, needs, pruner)
+        return _step_by(blocks, pruner, lambda index: stats)
+    replay = Replay(model, blocks, _require_tokens(tokens, pruner.recipe), holding.storage)
+    if propagation == "dense":
+        return _step_by(blocks, pruner, lambda index: replay.dense_stats(index, needs))
+    propagate = {"sequential": _sequential, "single-pass": _single_pass}[propagation]
+    return lambda index: propagate(replay, index, pruner)
 
 
-def require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
-    """Return the calibration windows.
+def _step_by(
+    blocks: Blocks, pruner: Pruner, stats_of: Callable[[int], Mapping[str, InputStats] | None]
+) -> Callable[[int], None]:
+    """Return a function that prunes the block of an index by its statistics."""
+    return lambda index: pruner.prune_all(blocks.linears[blocks.names[index]], stats_of(index))
 
-    Raises:
-        PrunegridError: there are none.
-    """
+
+def _require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
+    """Return the calibration windows, after checking that there are any."""
     if tokens is None or not len(tokens):
         raise PrunegridError(
             f"method {recipe.method} needs calibration samples and there are none",
@@ -136,7 +135,7 @@ def require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
     return tokens
 
 
-def require_weights(blocks: Blocks, pattern: Pattern, holding: Holding) -> None:
+def _require_weights(blocks: Blocks, pattern: Pattern) -> None:
     """Check that every linear is finite and can have the pattern, before any work.
 
     A model that is not in memory was measured on its files, which finds NaN and infinity too.
@@ -154,22 +153,17 @@ def require_weights(blocks: Blocks, pattern: Pattern, holding: Holding) -> None:
                 )
 
 
-def require_extent(blocks: Blocks, recipe: Recipe, propagation: str, holding: Holding) -> None:
-    """Check that what is outside the blocks can be pruned so.
-
-    Raises:
-        PrunegridError: it cannot.
-    """
-    unfit = recipe.needs != "nothing" or isinstance(recipe.general_pattern, NM)
-    if recipe.extent.biases and unfit:
+def _require_extent(blocks: Blocks, recipe: Recipe, propagation: str, holding: Holding) -> None:
+    """Check that biases and what is outside the blocks can be pruned by this recipe."""
+    needs_inputs = recipe.needs != "nothing"
+    if recipe.extent.biases and (needs_inputs or isinstance(recipe.general_pattern, NM)):
         raise PrunegridError(
             f"method {recipe.method} with pattern {recipe.pattern} cannot prune biases",
             expected="an unstructured pattern, and a method and update that need no inputs",
             remedy="remove `biases`",
         )
     # A block that is read from its file when the model calls it is not the pruned one.
-    needy = blocks.outside and recipe.needs != "nothing" and propagation != "dense"
-    if needy and not holding.whole:
+    if blocks.outside and needs_inputs and propagation != "dense" and not holding.whole:
         raise PrunegridError(
             f"{', '.join(blocks.outside)} need what all pruned blocks give, and the model is not "
             "held whole",
@@ -178,66 +172,47 @@ def require_extent(blocks: Blocks, recipe: Recipe, propagation: str, holding: Ho
 
 
 def _each_block(
-    blocks: Blocks, pruner: Pruner, step: Callable[[int], None], holding: Holding
+    blocks: Blocks,
+    pruner: Pruner,
+    step: Callable[[int], None],
+    holding: Holding,
+    done: Callable[[str, dict[str, Tensor]], None] | None,
 ) -> None:
-    """Run `step` on every block, hand on what it made and log it."""
+    """Prune every block, hand its tensors to `done`, and log its sparsity."""
     for index, name in enumerate(tqdm(blocks.names, desc="prune", unit="block", disable=None)):
         started = time.perf_counter()
         with holding.resident(index):
             step(index)
-            if holding.done is not None:
-                holding.done(name, pruner.recipe.extent.tensors(blocks.linears[name]))
-        done = [pruner.report[linear] for linear in blocks.linears[name]]
-        zeros = sum(facts["zeros"] for facts in done)
-        total = sum(facts["shape"][0] * facts["shape"][1] for facts in done)
+            if done is not None:
+                done(name, pruner.recipe.extent.tensors(blocks.linears[name]))
+        reports = [pruner.report[linear] for linear in blocks.linears[name]]
+        zeros = sum(facts["zeros"] for facts in reports)
+        total = sum(facts["shape"][0] * facts["shape"][1] for facts in reports)
         log.info("%s: sparsity %.6f, %.1f s", name, zeros / total, time.perf_counter() - started)
 
 
-def _without_inputs(blocks: Blocks, index: int, pruner: Pruner) -> None:
-    for name, module in blocks.linears[blocks.names[index]].items():
-        pruner(name, module, None)
-
-
-def _with(blocks: Blocks, index: int, stats: Mapping[str, InputStats], pruner: Pruner) -> None:
-    for name, module in blocks.linears[blocks.names[index]].items():
-        pruner(name, module, stats[name])
-
-
-def _with_stored(blocks: Blocks, hessians: StoredHessians, pruner: Pruner, index: int) -> None:
-    _with(blocks, index, hessians.block(index), pruner)
-
-
-def _sequential(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
+def _sequential(replay: Replay, index: int, pruner: Pruner) -> None:
     """Prune one block by the statistics of its unpruned pass, then move all samples past it."""
-    blocks, samples = replay.blocks, range(len(replay.hidden))
-    with Collector(blocks.linears[blocks.names[index]], needs, replay.device) as collector:
-        for sample in samples:
-            collector.run(sample, lambda sample=sample: replay.run(index, sample))
-    _with(blocks, index, collector.finish(), pruner)
-    if not replay.is_last(index):
-        for sample in samples:
-            replay.advance(index, sample, replay.run(index, sample))
+    blocks = replay.blocks
+    linears = blocks.linears[blocks.names[index]]
+    pruner.prune_all(linears, replay.stats(index, pruner.recipe.needs))
+    replay.advance_all(index)
 
 
-def _dense(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
-    """Prune one block by the statistics of the dense model, whose samples move on unpruned."""
-    _with(replay.blocks, index, dense_stats(replay, index, needs), pruner)
-
-
-def _single_pass(replay: Replay, index: int, needs: str, pruner: Pruner) -> None:
+def _single_pass(replay: Replay, index: int, pruner: Pruner) -> None:
     """Prune one block's linears as their inputs arrive, and move all samples past it.
 
     A linear that is called again (DeBERTa's q and k, for relative positions) would be pruned before
     its second inputs are known: such a block is pruned as in `sequential`.
     """
     if index in replay.repeating:
-        _sequential(replay, index, needs, pruner)
+        _sequential(replay, index, pruner)
         return
     blocks = replay.blocks
     outputs = prune_as_inputs_arrive(
         blocks.linears[blocks.names[index]],
-        [lambda sample=sample: replay.run(index, sample) for sample in range(len(replay.hidden))],
-        needs,
+        [lambda sample=sample: replay.run(index, sample) for sample in replay.samples],
+        pruner.recipe.needs,
         pruner,
         keep_outputs=not replay.is_last(index),
     )
@@ -246,7 +221,7 @@ def _single_pass(replay: Replay, index: int, needs: str, pruner: Pruner) -> None
 
 
 def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, InputStats]:
-    """Return full linear name → statistics of the dense model, out of its input norms.
+    """Return full linear name → statistics of the dense model, from its input norms.
 
     Raises:
         PrunegridError: they are missing or do not fit.
@@ -255,12 +230,12 @@ def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[
     for linears in blocks.linears.values():
         for name, linear in linears.items():
             width = oriented(linear).shape[1]
-            found = None if norms is None else norms.get(name)
-            if found is None or list(found.shape) != [width]:
+            norm = None if norms is None else norms.get(name)
+            if norm is None or list(norm.shape) != [width]:
                 raise PrunegridError(
-                    f"input norms are {None if found is None else list(found.shape)}",
+                    f"input norms are {None if norm is None else list(norm.shape)}",
                     where=name,
                     expected=f"[{width}], from the calibration of this very model",
                 )
-            stats[name] = InputStats(input_norms=found)
+            stats[name] = InputStats(input_norms=norm)
     return stats

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -12,27 +11,26 @@ from prunegrid.models.blocks import weights_in_memory
 from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
 
 
-def _always(index: int) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
-@dataclass(frozen=True)
 class Holding:
-    """How a model is held.
+    """A model that is whole in memory.
 
     Attributes:
-        whole: all of its weights are in memory.
-        resident: gives a context in which the block of an index is in memory, as it is changed.
-        weights_of: some linears → their weights [d_out, d_in] before pruning.
+        whole: False if only one block is in memory at a time.
         storage: how hidden states between blocks are held.
-        done: is given a block's name and its pruned linears [d_out, d_in] while it is resident.
     """
 
-    whole: bool = True
-    resident: Callable[[int], contextlib.AbstractContextManager[None]] = _always
-    weights_of: Callable[[Mapping[str, nn.Module]], Mapping[str, Tensor]] = weights_in_memory
-    storage: Storage = ON_DEVICE
-    done: Callable[[str, dict[str, Tensor]], None] | None = None
+    whole = True
+
+    def __init__(self, storage: Storage = ON_DEVICE) -> None:
+        self.storage = storage
+
+    def resident(self, index: int) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the block of an index is in memory, as it is changed."""
+        return contextlib.nullcontext()
+
+    def weights_of(self, linears: Mapping[str, nn.Module]) -> Mapping[str, Tensor]:
+        """Return the weights [d_out, d_in] of some linears, by the same names."""
+        return weights_in_memory(linears)
 
 
 WHOLE = Holding()

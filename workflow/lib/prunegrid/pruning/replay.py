@@ -14,30 +14,37 @@ model's own forward is checked on a short window before it is used.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
-from prunegrid.pruning.block_calls import Call, observe, require_equal_forward, shared, trace
+from prunegrid.pruning.block_calls import (
+    PROBE_TOKENS,
+    Call,
+    observe,
+    require_equal_forward,
+    shared,
+    trace,
+)
 from prunegrid.pruning.fast_linear import FastLinear
 from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
-from prunegrid.pruning.input_stats import is_finite
-
-PROBE_TOKENS = 8
+from prunegrid.pruning.input_stats import InputStats, activations_error, collect, is_finite
 
 
 class Replay:
     """Hidden states of every sample at one block boundary, and how to take them to the next.
 
     Attributes:
+        blocks: the model's blocks.
+        device: where the blocks run and statistics live.
         hidden: one [1, tokens, d] tensor a sample, in the model's dtype.
+        samples: the numbers of the samples.
         repeating: indices of the blocks that call one of their linears more than once.
 
     Args:
         model: in eval mode, on its device.
-        blocks: its blocks.
         tokens: int64 [samples, length].
         storage: how the hidden states are held.
 
@@ -48,37 +55,31 @@ class Replay:
     def __init__(
         self, model: nn.Module, blocks: Blocks, tokens: Tensor, storage: Storage = ON_DEVICE
     ) -> None:
-        self.blocks = blocks
+        self.blocks, self.device, self.samples = blocks, device_of(model), range(len(tokens))
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
         self._model, self._tokens = model, tokens
-        self._device = device_of(model)
-        self.hidden = Boundary(len(tokens), self._device, storage)
-        probe = tokens[:1, :PROBE_TOKENS].to(self._device)
+        self.hidden = Boundary(len(tokens), self.device, storage)
+        probe = tokens[:1, :PROBE_TOKENS].to(self.device)
         runs, extras, self.repeating = require_equal_forward(model, blocks, probe)
-        if any(isinstance(value, torch.Tensor) for more in extras for value in more or ()):
-            extras = [seen.extras for seen in observe(model, blocks, tokens[:1].to(self._device))]
+        if any(isinstance(value, Tensor) for more in extras for value in more or ()):
+            extras = [call.extras for call in observe(model, blocks, tokens[:1].to(self.device))]
         self._runs, self._extras = {run.start: run for run in runs}, extras
-        for sample in range(len(tokens)):
+        for sample in self.samples:
             self.enter(sample, 0, None)
 
     def enter(self, sample: int, start: int, ended: Tensor | None) -> None:
-        """Have the model itself say what enters block `start` and how it and the next are called.
+        """Set, from the model itself, what enters block `start` and how the next ones are called.
 
         Args:
             ended: the output of the block before it.
         """
-        window = self._tokens[sample][None].to(self._device)
+        window = self._tokens[sample][None].to(self.device)
         run = self._runs[start]
         self.hidden[sample], calls = trace(
             self._model, self.blocks, window, run, ended, self._extras
         )
         first = self._calls[0]
         self._calls[sample] = {i: shared(call, first.get(i, call)) for i, call in calls.items()}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the blocks run and statistics live."""
-        return self._device
 
     def is_last(self, index: int) -> bool:
         """Return whether no block comes after this one."""
@@ -96,13 +97,42 @@ class Replay:
             PrunegridError: it holds NaN or infinity.
         """
         if not is_finite(output):
-            raise PrunegridError(
-                "NaN or infinite activations",
-                where=f"{self.blocks.names[index]}, calibration sample {sample}",
-                remedy="the model is broken or its dtype too narrow: check its weights, or load "
-                "it in float32",
-            )
+            raise activations_error(f"{self.blocks.names[index]}, calibration sample {sample}")
         if index + 1 in self._runs:
             self.enter(sample, index + 1, output)
         else:
             self.hidden[sample] = output
+
+    def advance_all(self, index: int) -> None:
+        """Move all samples past block `index`, unless it is the last one."""
+        if not self.is_last(index):
+            for sample in self.samples:
+                self.advance(index, sample, self.run(index, sample))
+
+    def stats(
+        self, index: int, needs: str, linears: Mapping[str, nn.Module] | None = None
+    ) -> dict[str, InputStats]:
+        """Return full linear name → statistics of block `index` as it is; the samples stay.
+
+        Args:
+            needs: "input_norms" or "hessian".
+            linears: some of the block's; None takes all.
+        """
+        linears = linears or self._linears(index)
+        return collect(linears, needs, self.device, self.samples, lambda s: self.run(index, s))
+
+    def dense_stats(self, index: int, needs: str) -> dict[str, InputStats]:
+        """Return the statistics of a block that is not changed, and move all samples past it."""
+        if self.is_last(index):
+            return self.stats(index, needs)
+        return collect(
+            self._linears(index),
+            needs,
+            self.device,
+            self.samples,
+            lambda sample: self.run(index, sample),
+            lambda sample, output: self.advance(index, sample, output),
+        )
+
+    def _linears(self, index: int) -> Mapping[str, nn.Module]:
+        return self.blocks.linears[self.blocks.names[index]]

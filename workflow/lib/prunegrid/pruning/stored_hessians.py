@@ -26,7 +26,7 @@ OUTSIDE = "outside"
 
 
 def write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
-    """Write the statistics of some linears to a file; return how many they are.
+    """Write the statistics of some linears to a file; return the number of linears.
 
     Args:
         stats: full linear name → statistics with a Hessian; a shared object is written once.
@@ -36,12 +36,12 @@ def write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
     places: dict[int, int] = {}
     tensors: dict[str, Tensor] = {}
     linears: dict[str, int] = {}
-    for linear, found in stats.items():
-        place = linears[linear] = places.setdefault(id(found), len(places))
+    for linear, inputs in stats.items():
+        place = linears[linear] = places.setdefault(id(inputs), len(places))
         if f"norms.{place}" not in tensors:
-            tensors[f"norms.{place}"] = found.input_norms.cpu()
-            tensors[f"hessian.{place}"] = _panels(found.hessian).cpu()
-            tensors[f"tokens.{place}"] = torch.tensor(found.tokens)
+            tensors[f"norms.{place}"] = inputs.input_norms.cpu()
+            tensors[f"hessian.{place}"] = _panels(inputs.hessian).cpu()
+            tensors[f"tokens.{place}"] = torch.tensor(inputs.tokens)
     save_file(tensors, out / f"{name}.safetensors", {"linears": json.dumps(linears)})
     return len(linears)
 
@@ -77,27 +77,16 @@ class StoredHessians:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self._folder, self._device = Path(folder), device
 
-    def block(self, index: int, hessian: bool = True) -> dict[str, InputStats]:
+    def block(self, name: int | str, hessian: bool = True) -> dict[str, InputStats]:
         """Return full linear name → statistics of a block; linears of one input share the object.
 
         Args:
-            index: of the block.
+            name: a block's index, or OUTSIDE.
             hessian: False reads the norms alone.
 
         Raises:
             PrunegridError: the block was not measured.
         """
-        return self._read(str(index), hessian)
-
-    def outside(self) -> dict[str, InputStats]:
-        """Return the same of the linears outside the blocks.
-
-        Raises:
-            PrunegridError: none were measured.
-        """
-        return self._read(OUTSIDE)
-
-    def _read(self, name: str, hessian: bool = True) -> dict[str, InputStats]:
         path = self._folder / f"{name}.safetensors"
         if not path.exists():
             raise PrunegridError(

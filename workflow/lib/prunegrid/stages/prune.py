@@ -104,8 +104,9 @@ def prune_checkpoint(
             spent=True,
         ).record
     shards = parent.writer(out, recipe.extent)
-    holding = replace(parent.holding, done=shards.add_block)
-    report = prune_model(parent.model, recipe, **inputs, holding=holding)
+    report = prune_model(
+        parent.model, recipe, **inputs, holding=parent.holding, done=shards.add_block
+    )
     return report, shards.finish(recipe.pattern)
 
 

@@ -18,13 +18,16 @@ is what is recorded of the linear beside its counts (JSON-able).
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import re
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.plugins import method_facts
+
+if TYPE_CHECKING:
+    import torch
 
 
 def method_module(name: str) -> ModuleType:
@@ -33,10 +36,7 @@ def method_module(name: str) -> ModuleType:
     Raises:
         PrunegridError: there is none of that name.
     """
-    files = Path(__file__).parent.glob("[a-z]*.py")
-    known = {f.stem for f in files if re.search(r"^NEEDS\b", f.read_text("utf-8"), re.MULTILINE)}
-    if name not in known:
-        raise PrunegridError(f"there is no pruning method '{name}'", remedy=nearest(name, known))
+    method_facts(name)
     return importlib.import_module(f"prunegrid.pruning.criteria.{name}")
 
 
@@ -53,3 +53,11 @@ def method_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
                 f"method {name} has no setting '{key}'", remedy=nearest(key, defaults)
             )
     return {**defaults, **given}
+
+
+def generator_of(seed: int, name: str) -> torch.Generator:
+    """Return the generator of one linear, on the CPU: the order of the linears plays no part."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

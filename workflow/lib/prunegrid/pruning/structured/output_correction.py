@@ -29,7 +29,6 @@ from tqdm.auto import tqdm
 from prunegrid.models.blocks import Blocks, oriented
 from prunegrid.pruning.column_sweep import dampened, with_more_dampening
 from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
-from prunegrid.pruning.input_stats import Collector
 from prunegrid.pruning.replay import Replay
 from prunegrid.pruning.structured.units import Group
 
@@ -107,7 +106,7 @@ def correct_model(
         settings: dampening.
     """
     replay = Replay(model, blocks, tokens, storage)
-    samples, facts = range(len(tokens)), {}
+    facts: dict[str, dict[str, Any]] = {}
     of_block: dict[str, list[Group]] = {}
     for group in sorted(groups, key=lambda g: g.kind):  # heads before mlp
         of_block.setdefault(group.block, []).append(group)
@@ -118,19 +117,14 @@ def correct_model(
             if not len(units):
                 continue
             linear = {name: blocks.linears[block][name]}
-            with Collector(linear, "hessian", replay.device) as collector:
-                for sample in samples:
-                    collector.run(sample, lambda s=sample, i=index: replay.run(i, s))
-            hessian = collector.finish()[name].hessian
+            hessian = replay.stats(index, "hessian", linear)[name].hessian
             weight = oriented(linear[name])
             gone = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
             gone[group.indices(units, width).to(weight.device)] = True
             new, facts[name] = corrected(weight, gone, hessian, **settings)
             weight.copy_(new)
             log.info("%s: output error %.4g → %.4g", name, *_errors(facts[name]))
-        if not replay.is_last(index):
-            for sample in samples:
-                replay.advance(index, sample, replay.run(index, sample))
+        replay.advance_all(index)
     return facts
 
 

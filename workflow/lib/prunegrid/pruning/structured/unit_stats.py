@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import is_transposed
 from prunegrid.models.forward import device_of, run_window
-from prunegrid.pruning.calibration_pass import dense_norms
+from prunegrid.pruning.dense_statistics import dense_norms
 from prunegrid.pruning.input_stats import is_finite
 
 

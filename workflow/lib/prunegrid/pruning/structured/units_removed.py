@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import oriented
+from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.structured import criterion_module
 from prunegrid.pruning.structured.removal_plan import Plan
 from prunegrid.pruning.structured.unit_stats import look
@@ -28,7 +28,10 @@ def choose(
     for block in plan.blocks.names:
         importance = {
             name: module.importance(
-                oriented(linears[name]), seen[name], generator=_generator(seed, name), **own
+                oriented(linears[name]),
+                seen[name],
+                generator=None if seed is None else generator_of(seed, name),
+                **own,
             )
             for name in plan.blocks.linears[block]
             if name in wanted
@@ -37,14 +40,6 @@ def choose(
             if group.block == block:
                 scores[group.kind, block] = group.scores(importance)
     return lowest_units(plan, scores), scores
-
-
-def _generator(seed: int | None, name: str) -> torch.Generator | None:
-    if seed is None:
-        return None
-    # A seed of its own by name: the order of the linears plays no part.
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def lowest_units(plan: Plan, scores: Mapping[tuple[str, str], Tensor]) -> dict:
