@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.blocks import prunable
-from prunegrid.pruning.structured import removal_plan, stage, units_removed
-from prunegrid.pruning.structured.unit_stats import gradients
+from prunegrid.pruning.structured import removal_plan, stage, unit_scores
+from prunegrid.pruning.structured.unit_scores import gradients
 from tests.helpers import shrunken
 from tests.helpers.architectures import build, by_output
 from tests.helpers.rounding import close
@@ -139,7 +139,7 @@ def planned(name, units, sparsity=0.2):
 
     def scores(method, tokens=None):
         job = shrunken.job(None)
-        return units_removed.choose(model, found, {**asked, "method": method}, tokens, job)[1]
+        return unit_scores.choose(model, found, {**asked, "method": method}, tokens, job)[1]
 
     return model, found, scores
 
@@ -263,7 +263,7 @@ def test_the_lowest_go_and_of_equal_ones_the_first():
     values = torch.ones(32, dtype=torch.float64)
     values[[4, 30]] = 0.5
     scores = {("mlp", group.block): values for group in found.groups}
-    removed = units_removed.lowest_units(found, scores)
+    removed = unit_scores.lowest_units(found, scores)
     count = found.counts["mlp"]
     others = [unit for unit in range(32) if unit not in (4, 30)]
     expected = sorted([4, 30, *others[: count - 2]])
@@ -277,8 +277,8 @@ def test_random_units_follow_the_seed_and_are_all_as_likely():
         job = shrunken.job(None)
         job.seed = lambda purpose, seed=seed: seed
         asked = shrunken.settings("random", ["mlp"], 0.3)
-        removed, _ = units_removed.choose(model, found, asked, None, job)
-        again, _ = units_removed.choose(model, found, asked, None, job)
+        removed, _ = unit_scores.choose(model, found, asked, None, job)
+        again, _ = unit_scores.choose(model, found, asked, None, job)
         for key, units in removed.items():
             assert torch.equal(units, again[key])
             drawn[units] += 1

@@ -23,17 +23,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import is_finite
-
-if TYPE_CHECKING:
-    from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import InputStats, is_finite
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +52,7 @@ def sweep(
     Args:
         columns: Wᵀ, float32 [d_in, d_out], contiguous.
         factor: A, float32 [d_in, d_in], upper triangular.
-        choose: given some columns as they are now and their places, which weights go, bool.
+        choose: returns which weights go, bool, of some columns as they are now and their places.
         choice: columns that are chosen together.
         blocksize: columns that take the losses of those before them at once; rounded down to a
             multiple of `choice`, and at least that.
@@ -78,16 +75,11 @@ def sweep(
 
 
 class _Block:
-    """A block's columns while they are pruned and updated.
+    """A block's columns while they are pruned and updated, in place.
 
-    By halves: the errors of the left half are spread over the right one at once.
-
-    Args:
-        columns: [b, d_out], as they are after all earlier losses; changed in place.
-        inverse: U_bb, [b, b], upper triangular.
-        errors: room for those of the columns, [at least b, d_out].
-        choose, choice: as `sweep` is given them.
-        start: the block's first column.
+    By halves: the errors of the left half are spread over the right one at once. `columns` [b,
+    d_out] have all earlier losses, `inverse` is U_bb, `errors` room for [b, d_out], and `start` the
+    block's first column.
     """
 
     def __init__(
@@ -149,11 +141,10 @@ def factor_of(stats: InputStats, dampening: float) -> tuple[Tensor, dict[str, An
     Raises:
         PrunegridError: H is not positive definite with any dampening that is tried.
     """
-    return stats.once(("factor", dampening), lambda: inverse_factor(stats.hessian, dampening))
+    return stats.once(("factor", dampening), lambda: _factor(stats.hessian, dampening))
 
 
-def inverse_factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
-    """Return what `factor_of` does."""
+def _factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
     dead = hessian.diagonal() == 0
     factor, facts = with_more_dampening(
         lambda damped, precision: _try_factor(hessian, dead, damped, precision),
@@ -170,14 +161,14 @@ def with_more_dampening(
     precisions: Sequence[torch.dtype],
     width: int,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return what a factorisation gives, and {dampening, precision, fallbacks} of what it took.
+    """Return a factorisation, and the {dampening, precision, fallbacks} that it took.
 
     Each precision is tried, then ten times the dampening, and so on; each failure is logged.
 
     Args:
-        attempt: given dampening and precision, its result; None where H is not positive definite.
-        dampening: λ as a fraction of the mean diagonal of H.
-        precisions: in the order in which they are tried.
+        attempt: returns the factorisation of a dampening and a precision; None where H is not
+            positive definite.
+        dampening: the first λ, as a fraction of the mean diagonal of H.
         width: d_in, for the error.
 
     Raises:
@@ -186,9 +177,9 @@ def with_more_dampening(
     fallbacks: list[str] = []
     while dampening <= LARGEST_DAMPENING:
         for precision in precisions:
-            found, name = attempt(dampening, precision), str(precision).removeprefix("torch.")
-            if found is not None:
-                return found, {"dampening": dampening, "precision": name, "fallbacks": fallbacks}
+            result, name = attempt(dampening, precision), str(precision).removeprefix("torch.")
+            if result is not None:
+                return result, {"dampening": dampening, "precision": name, "fallbacks": fallbacks}
             fallbacks.append(f"{name} Cholesky failed with dampening {dampening:g}")
             log.warning("%s", fallbacks[-1])
         dampening = max(dampening * 10, 1e-4)

@@ -38,6 +38,12 @@ from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
 from prunegrid.pruning.model_access import Holding
 
 
+def empty_model(config) -> nn.Module:
+    """Return the model of a config as plain transformers builds it, without its weights."""
+    with init_empty_weights(include_buffers=False):
+        return auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
+
+
 class ByBlock(Holding):
     """A plain folder's model, of which one block at a time is in memory.
 
@@ -66,9 +72,7 @@ class ByBlock(Holding):
         super().__init__(storage)
         malloc.give_back()
         config = read_config(folder)
-        with init_empty_weights(include_buffers=False):
-            self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)
-        self.model.eval()
+        self.model = empty_model(config)
         self.tokenizer = read_tokenizer(folder)
         self.blocks = find_blocks(self.model)
         self.dtype: torch.dtype = config.dtype

@@ -9,7 +9,7 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.attestation import nm_violations
@@ -198,12 +198,8 @@ class Pruner:
         self, name: str, weight: Tensor, stats: InputStats | None, pattern: Pattern
     ) -> tuple[Tensor, dict[str, Any]]:
         """Return what the method makes of a weight, and its facts."""
-        generator: Generator | None = None
-        if self._module.DRAWS:
-            generator = generator_of(self.recipe.seed, name)
-        return self._module.prune_linear(
-            weight, stats, pattern, generator=generator, **self._settings
-        )
+        drawing = {"generator": generator_of(self.recipe.seed, name)} if self._module.DRAWS else {}
+        return self._module.prune_linear(weight, stats, pattern, **drawing, **self._settings)
 
     def _check_and_report(
         self, name: str, before: Tensor, after: Tensor, pattern: Pattern, facts: Mapping[str, Any]

@@ -75,7 +75,7 @@ def ranked_zeros(
     if count <= 0:
         return dict.fromkeys(names, 0)
     # Bits of not negative floats sort as the floats do: first the upper half, then the lower.
-    upper = sum(torch.bincount(_bits(scores(name)) >> 16, minlength=BINS) for name in names)
+    upper = sum(histogram(scores(name)) for name in names)
     high, below = _place(upper, count)
     lower = torch.zeros(1 << 16, dtype=torch.int64)
     for name in names:

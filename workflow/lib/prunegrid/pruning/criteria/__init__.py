@@ -9,11 +9,12 @@ A method is one module of this package, found by its name, so that adding one ed
               scores(weight) -> float32 [d_out, d_in] that compare over linears
     DRAWS     True where it draws random numbers
     UPDATES   True where it changes the weights that stay
-    prune_linear(weight, stats, pattern, *, generator=None, **settings) -> (weight, facts)
+    prune_linear(weight, stats, pattern, **settings) -> (weight, facts)
 
 All but the function are literals, so they can be read without importing torch. `weight` is
-[d_out, d_in]; `stats` an InputStats or None; the result has the weight's shape and dtype; `facts`
-is what is recorded of the linear beside its counts (JSON-able).
+[d_out, d_in]; `stats` an InputStats or None; settings are all of SETTINGS, and `generator` where
+DRAWS; the result has the weight's shape and dtype; `facts` is what is recorded of the linear
+beside its counts (JSON-able).
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Generator
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.plugins import method_facts
-
-if TYPE_CHECKING:
-    import torch
 
 
 def method_module(name: str) -> ModuleType:
@@ -55,9 +55,7 @@ def method_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **given}
 
 
-def generator_of(seed: int, name: str) -> torch.Generator:
+def generator_of(seed: int, name: str) -> Generator:
     """Return the generator of one linear, on the CPU: the order of the linears plays no part."""
-    import torch
-
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))

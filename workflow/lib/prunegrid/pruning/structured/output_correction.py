@@ -43,7 +43,6 @@ def corrected(
     """Return the weight [d_out, d_in] with zeros in the removed columns and the others corrected.
 
     Args:
-        weight: float, [d_out, d_in].
         removed: bool [d_in].
         hessian: (2/n) XᵀX, float32 [d_in, d_in].
         dampening: λ as a fraction of the mean diagonal of H; inputs that were always zero get
@@ -59,29 +58,23 @@ def corrected(
     exact, dense = hessian.double(), weight.double()
     gone, kept = removed.nonzero().flatten(), (~removed).nonzero().flatten()
     cross = dense[:, gone] @ exact[gone][:, kept]
-    change, took = _solved(exact, kept, cross, dampening)
-    new = dense.clone()
-    new[:, gone] = 0
-    before = new - dense
-    new[:, kept] += change
-    found = new.to(weight.dtype)
-    scale = float(((dense @ exact) * dense).sum())
-    errors = [float(((d @ exact) * d).sum()) for d in (before, found.double() - dense)]
-    relative = [max(error, 0.0) / scale if scale else 0.0 for error in errors]
-    return found, {**took, "error_before": relative[0], "error_after": relative[1]}
 
-
-def _solved(
-    hessian: Tensor, kept: Tensor, cross: Tensor, dampening: float
-) -> tuple[Tensor, dict[str, Any]]:
-    """Return cross (H_KK + λI)⁻¹, and what it took."""
-
-    def attempt(damped: float, _precision: torch.dtype) -> Tensor | None:
-        whole = dampened(hessian.clone(), hessian.diagonal() == 0, damped)
+    def change(damped: float, _precision: torch.dtype) -> Tensor | None:
+        """Return cross (H_KK + λI)⁻¹."""
+        whole = dampened(exact.clone(), exact.diagonal() == 0, damped)
         lower, info = torch.linalg.cholesky_ex(whole[kept][:, kept])
         return None if int(info) else torch.cholesky_solve(cross.t(), lower).t()
 
-    return with_more_dampening(attempt, dampening, (torch.float64,), len(hessian))
+    added, facts = with_more_dampening(change, dampening, (torch.float64,), len(exact))
+    new = dense.clone()
+    new[:, gone] = 0
+    before = new - dense
+    new[:, kept] += added
+    result = new.to(weight.dtype)
+    scale = float(((dense @ exact) * dense).sum())
+    errors = [float(((d @ exact) * d).sum()) for d in (before, result.double() - dense)]
+    relative = [max(error, 0.0) / scale if scale else 0.0 for error in errors]
+    return result, {**facts, "error_before": relative[0], "error_after": relative[1]}
 
 
 @torch.no_grad()
@@ -94,7 +87,7 @@ def correct_model(
     storage: Storage = ON_DEVICE,
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Return {output linear: facts} of removing units and correcting the others, in place.
+    """Remove units and correct the other weights, in place; return {output linear: facts}.
 
     The removed columns become zero; the model keeps its shapes.
 
@@ -107,26 +100,21 @@ def correct_model(
     """
     replay = Replay(model, blocks, tokens, storage)
     facts: dict[str, dict[str, Any]] = {}
-    of_block: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda g: g.kind):  # heads before mlp
-        of_block.setdefault(group.block, []).append(group)
     for index, block in enumerate(tqdm(blocks.names, desc="correct", unit="block", disable=None)):
-        for group in of_block[block]:
+        in_block = [group for group in groups if group.block == block]
+        for group in sorted(in_block, key=lambda g: g.kind):  # heads before mlp
             (name, width), *_ = group.columns.items()
             units = removed[group.kind, block]
             if not len(units):
                 continue
-            linear = {name: blocks.linears[block][name]}
-            hessian = replay.stats(index, "hessian", linear)[name].hessian
-            weight = oriented(linear[name])
+            linear = blocks.linears[block][name]
+            hessian = replay.stats(index, "hessian", {name: linear})[name].hessian
+            weight = oriented(linear)
             gone = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
             gone[group.indices(units, width).to(weight.device)] = True
             new, facts[name] = corrected(weight, gone, hessian, **settings)
             weight.copy_(new)
-            log.info("%s: output error %.4g → %.4g", name, *_errors(facts[name]))
+            before, after = facts[name]["error_before"], facts[name]["error_after"]
+            log.info("%s: output error %.4g → %.4g", name, before, after)
         replay.advance_all(index)
     return facts
-
-
-def _errors(facts: Mapping[str, Any]) -> tuple[float, float]:
-    return facts["error_before"], facts["error_after"]
