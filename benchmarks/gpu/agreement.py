@@ -29,10 +29,9 @@ from worker import Check, Setting
 from prunegrid.common.determinism import settle_torch
 from prunegrid.evaluation.perplexity import plan_windows, window_losses
 from prunegrid.models.blocks import find_blocks, oriented, prunable
-from prunegrid.pruning.dense_statistics import write_hessians
+from prunegrid.pruning.dense_statistics import StoredHessians, write_hessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 CELLS = {
     "wanda 50%": Recipe("wanda", sparsity=0.5),

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import find_blocks
-from prunegrid.pruning.dense_statistics import write_hessians
+from prunegrid.pruning.dense_statistics import StoredHessians, write_hessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 HALF = {"pattern": "unstructured", "sparsity": 0.5}
 FIVE = (

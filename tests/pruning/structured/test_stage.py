@@ -14,6 +14,7 @@ from prunegrid.models import checkpoint
 from prunegrid.models.blocks import prunable
 from prunegrid.pruning.structured import removal_plan, stage, unit_scores
 from prunegrid.pruning.structured.unit_scores import gradients
+from prunegrid.pruning.structured.units import find_units
 from tests.helpers import shrunken
 from tests.helpers.architectures import build, by_output
 from tests.helpers.rounding import close
@@ -128,20 +129,21 @@ def test_models_that_are_not_understood_are_refused(name, said):
 
 
 def planned(name, units, sparsity=0.2):
-    """Return (model, plan, scores by a criterion) of a small model."""
+    """Return (model, units, counts, scores by a criterion) of a small model."""
     model = build(name)
     record = {
         "prunable_parameters": sum(m.weight.numel() for m in prunable(model).values()),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     asked = shrunken.settings("random", units, sparsity)
-    found = removal_plan.plan_of(model, record, asked, shrunken.windows(1), "test")
+    found = find_units(model, units, shrunken.windows(1))
+    counts = removal_plan.counts_for(found, record, asked, "test")
 
-    def scores(method, tokens=None):
-        job = shrunken.job(None)
-        return unit_scores.choose(model, found, {**asked, "method": method}, tokens, job)[1]
+    def scores(method, tokens=None, job=None):
+        job = job or shrunken.job(None)
+        return unit_scores.score_units(found, {**asked, "method": method}, tokens, job)
 
-    return model, found, scores
+    return model, found, counts, scores
 
 
 def rows_and_columns(name, model, block, kind, unit):
@@ -184,7 +186,7 @@ def brute(name, model, found, value_of):
 def test_scores_are_sums_over_the_weights_of_a_unit(name, units, method):
     if "heads" in units and name != "llama":
         units = ["mlp"]
-    model, found, scores = planned(name, units, 0.4)
+    model, found, _, scores = planned(name, units, 0.4)
     tokens = shrunken.windows(4)
     if method == "magnitude":
         value_of = lambda linear: by_output(linear).square()  # noqa: E731
@@ -227,7 +229,7 @@ def test_scores_are_sums_over_the_weights_of_a_unit(name, units, method):
 
 
 def test_taylor_leaves_the_model_and_its_gradients_alone():
-    model, _, scores = planned("llama", ["mlp"])
+    model, _, _, scores = planned("llama", ["mlp"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     needed = {name: p.requires_grad for name, p in model.named_parameters()}
     scores("taylor", shrunken.windows(2))
@@ -238,7 +240,7 @@ def test_taylor_leaves_the_model_and_its_gradients_alone():
 
 def test_taylor_tells_what_the_loss_loses():
     """The signed sum of w·g over one neuron's output weights is the derivative of its scale."""
-    model, found, _ = planned("llama", ["mlp"])
+    model, found, _, _ = planned("llama", ["mlp"])
     tokens = shrunken.windows(3)
     grads = gradients(model, found.linears, tokens)
     down = model.model.layers[1].mlp.down_proj
@@ -259,12 +261,12 @@ def test_taylor_tells_what_the_loss_loses():
 
 
 def test_the_lowest_go_and_of_equal_ones_the_first():
-    _, found, _ = planned("llama", ["mlp"], 0.3)
+    _, found, counts, _ = planned("llama", ["mlp"], 0.3)
     values = torch.ones(32, dtype=torch.float64)
     values[[4, 30]] = 0.5
     scores = {("mlp", group.block): values for group in found.groups}
-    removed = unit_scores.lowest_units(found, scores)
-    count = found.counts["mlp"]
+    removed = unit_scores.lowest_units(counts, scores)
+    count = counts["mlp"]
     others = [unit for unit in range(32) if unit not in (4, 30)]
     expected = sorted([4, 30, *others[: count - 2]])
     assert all(units.tolist() == expected for units in removed.values())
@@ -273,16 +275,16 @@ def test_the_lowest_go_and_of_equal_ones_the_first():
 def test_random_units_follow_the_seed_and_are_all_as_likely():
     drawn = torch.zeros(32)
     for seed in range(60):
-        model, found, _ = planned("llama", ["mlp"], 0.3)
+        _, _, counts, scores = planned("llama", ["mlp"], 0.3)
         job = shrunken.job(None)
         job.seed = lambda purpose, seed=seed: seed
-        asked = shrunken.settings("random", ["mlp"], 0.3)
-        removed, _ = unit_scores.choose(model, found, asked, None, job)
-        again, _ = unit_scores.choose(model, found, asked, None, job)
+        removed, again = (
+            unit_scores.lowest_units(counts, scores("random", job=job)) for _ in range(2)
+        )
         for key, units in removed.items():
             assert torch.equal(units, again[key])
             drawn[units] += 1
-    expected = found.counts["mlp"] / 32 * 180
+    expected = counts["mlp"] / 32 * 180
     # Five standard deviations of a binomial.
     assert ((drawn - expected).abs() < 5 * (expected * (1 - expected / 180)) ** 0.5).all()
 

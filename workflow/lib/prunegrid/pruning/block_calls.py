@@ -55,7 +55,7 @@ def trace(
         window: int64 [1, tokens].
         run: indices of blocks between which the model hands nothing on but their outputs.
         ended: the output of the block before `run`, [1, tokens, d]; None where there is none.
-        extras: by block what it returns after the hidden states; None: a bare tensor.
+        extras: what each block returns after the hidden states; None: a bare tensor.
     """
     calls: dict[int, Call] = {}
     entering: list[Tensor] = []
@@ -130,7 +130,6 @@ class Seen:
     """One call of a block inside the model.
 
     Attributes:
-        index: the block's.
         handed_on: whether it was given the very output of the call before it.
         output: hidden states [1, tokens, d].
         extras: what it returned after them; None where it returned a tensor.
@@ -145,11 +144,7 @@ class Seen:
 
 
 def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
-    """Return every call of a block in the model's own forward, in their order.
-
-    Args:
-        window: int64 [1, tokens].
-    """
+    """Return every call of a block in the model's own forward on a window, int64 [1, tokens]."""
     seen: list[Seen] = []
     handed_on, called = [False], []
 
@@ -180,18 +175,15 @@ def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
 def require_equal_forward(
     model: nn.Module, blocks: Blocks, window: Tensor
 ) -> tuple[list[range], list[tuple | None], set[int]]:
-    """Check on one short window that the blocks run by hand give what the model's own do.
-
-    Args:
-        window: int64 [1, tokens].
-
-    Raises:
-        PrunegridError: they do not.
+    """Check on a short window [1, tokens] that the blocks run by hand give what the model's own do.
 
     Returns:
         runs of blocks between which the model does nothing of its own; what every block returns
         after the hidden states (None where it returns a tensor); which blocks call one of their
         linears more than once.
+
+    Raises:
+        PrunegridError: they do not.
     """
     own = observe(model, blocks, window)
     # Of another window, so that what depends on more than positions is found to be wrong.

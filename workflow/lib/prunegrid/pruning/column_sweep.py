@@ -2,9 +2,8 @@
 
 SparseGPT (Frantar & Alistarh, ICML 2023, arXiv:2301.00774), algorithm 1, visits columns from left
 to right; a pruned weight's error (w_ij - 0) / U_jj is spread over the columns to its right by row j
-of U, the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU). Which weights go is asked group by group of
-columns, from the weights as updated so far: SparseGPT chooses then, an update after another
-criterion's mask answers with that mask.
+of U, the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU). The weights that go are chosen group by group of
+columns, from the weights as updated so far, or given as another criterion's mask.
 
 Here no inverse is formed. With H = A Aᵀ, A upper triangular, U is A⁻¹, and the error that a row's
 losses d = w - ŵ make is ‖dA‖² = Σ_j (Σ_{k≤j} d_k A_kj)². So when the columns before a block b are
@@ -206,7 +205,7 @@ def _try_factor(
 
 
 def _flipped(matrix: Tensor) -> Tensor:
-    """Return a copy with both axes turned round; on a CPU numpy makes it in half of the time."""
+    """Return a copy with both axes reversed; on a CPU numpy makes it in half of the time."""
     if matrix.is_cpu:
         return torch.from_numpy(np.ascontiguousarray(matrix.numpy()[::-1, ::-1]))
     return matrix.flip(0, 1)

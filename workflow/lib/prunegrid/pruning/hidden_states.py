@@ -1,7 +1,6 @@
 """The hidden states of all samples at one block boundary: the largest thing that pruning holds.
 
-They lie where the blocks run, in the main memory, or in a file: for a small device. From elsewhere
-they come a chunk of samples at a time. None of it changes a number.
+Where they lie changes no number.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Storage:
-    """How the hidden states are held.
+    """Where the hidden states are held.
 
     Attributes:
         place: "device" (where the blocks run), "cpu" or "disk".
-        chunk: samples that come from elsewhere at once.
+        chunk: samples that come to the device at once.
         folder: of the nameless file of place "disk", which goes with the process.
     """
 
@@ -40,13 +39,7 @@ ON_DEVICE = Storage()
 
 
 class Boundary:
-    """A list of one [1, tokens, d] tensor a sample, each of the same shape and dtype.
-
-    Args:
-        count: samples.
-        device: where tensors are wanted.
-        storage: where they are held.
-    """
+    """A list of `count` tensors [1, tokens, d] of one shape and dtype, given on `device`."""
 
     def __init__(self, count: int, device: torch.device, storage: Storage) -> None:
         self._device, self._storage = device, storage

@@ -159,14 +159,13 @@ def collect(
     """Return full name → statistics of a linear's inputs over all samples.
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share the object.
-    If a linear is called again in a pass (DeBERTa's q and k, for relative positions), both inputs
-    count.
+    Of a linear that is called again in a pass (DeBERTa's q and k) all inputs count.
 
     Args:
         needs: "input_norms" or "hessian".
         forward: runs a sample through the linears.
-        take: is given each sample and what `forward` returns. If None, a pass ends as soon as each
-            linear has been called.
+        take: is given each sample and what `forward` returns; None ends each pass at its last
+            linear.
 
     Raises:
         PrunegridError: activations are not finite, a linear is never called, or it shares its

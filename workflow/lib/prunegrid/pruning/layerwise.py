@@ -1,18 +1,13 @@
 """Pruning of a whole model, block by block, by what each recipe must know of a linear's inputs.
 
-Propagation says which model a linear's inputs come from:
-`sequential` (the papers): per block, one pass of the unpruned block gives the statistics of all its
-linears, they are pruned, and the pruned block computes the next block's input.
-`single-pass`: each linear is pruned when its input first arrives, so its statistics are those of
-everything pruned before it, inside the block too; half the work, an approximation of the papers
-(a block that calls a linear twice is pruned sequentially).
-`dense`: statistics of the dense model, measured once for all cells of a grid (input norms by the
-stage `calibration`, Hessians by the stage `hessians`): an approximation. A method that needs no
-inputs gives the same result in each, and runs no forward pass.
+Propagation says which model a linear's inputs come from (docs/pruning.md): `sequential` and
+`single-pass` the model pruned so far, before or inside the block; `dense` the dense model, measured
+once for all cells of a grid. A method that needs no inputs runs no forward pass.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +19,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.blocks import OUTSIDE, Blocks, find_blocks, oriented
+from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
 from prunegrid.pruning.model_access import WHOLE, Holding
@@ -31,7 +27,6 @@ from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.recipe import Pruner, Recipe
 from prunegrid.pruning.replay import Replay
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +78,12 @@ def prune_model(
     model.eval()
     try:
         with pruned_outside(model, blocks, pruner, tokens, propagation, hessians):
-            if recipe.needs == "hessian" and hessians is not None:
-                step = _step_by(blocks, pruner, hessians.block)
+            stats_of = _known_stats(blocks, recipe.needs, norms, propagation, hessians)
+            if stats_of is not None:
+                step = functools.partial(_prune_by, blocks, pruner, stats_of)
             else:
-                step = _step(model, blocks, pruner, tokens, norms, propagation, holding)
+                replay = Replay(model, blocks, _require_tokens(tokens, recipe), holding.storage)
+                step = functools.partial(_prune_by_pass, replay, pruner, propagation)
             _each_block(blocks, pruner, step, holding, done)
         if blocks.outside and done is not None:
             done(OUTSIDE, recipe.extent.tensors(blocks.outside))
@@ -95,34 +92,41 @@ def prune_model(
     return pruner.report
 
 
-def _step(
-    model: nn.Module,
+def _known_stats(
     blocks: Blocks,
-    pruner: Pruner,
-    tokens: Tensor | None,
+    needs: str,
     norms: Mapping[str, Tensor] | None,
     propagation: str,
-    holding: Holding,
-) -> Callable[[int], None]:
-    """Return a function that prunes the block of an index, the blocks in their order."""
-    needs = pruner.recipe.needs
+    hessians: StoredHessians | None,
+) -> Callable[[int], Mapping[str, InputStats] | None] | None:
+    """Return a function from a block's index to its statistics; None if a pass must give them."""
     if needs == "nothing":
-        return _step_by(blocks, pruner, lambda index: None)
-    if propagation == "dense" and needs == "input_norms":
+        return lambda index: None
+    if needs == "hessian" and hessians is not None:
+        return hessians.block
+    if needs == "input_norms" and propagation == "dense":
         stats = _stats_of_norms(blocks, norms)
-        return _step_by(blocks, pruner, lambda index: stats)
-    replay = Replay(model, blocks, _require_tokens(tokens, pruner.recipe), holding.storage)
+        return lambda index: stats
+    return None
+
+
+def _prune_by(blocks: Blocks, pruner: Pruner, stats_of: Callable, index: int) -> None:
+    """Prune one block by statistics that are known."""
+    pruner.prune_all(blocks.linears[blocks.names[index]], stats_of(index))
+
+
+def _prune_by_pass(replay: Replay, pruner: Pruner, propagation: str, index: int) -> None:
+    """Prune one block by the statistics of a pass, and move all samples past it."""
+    needs = pruner.recipe.needs
     if propagation == "dense":
-        return _step_by(blocks, pruner, lambda index: replay.dense_stats(index, needs))
-    propagate = {"sequential": _sequential, "single-pass": _single_pass}[propagation]
-    return lambda index: propagate(replay, index, pruner)
-
-
-def _step_by(
-    blocks: Blocks, pruner: Pruner, stats_of: Callable[[int], Mapping[str, InputStats] | None]
-) -> Callable[[int], None]:
-    """Return a function that prunes the block of an index by its statistics."""
-    return lambda index: pruner.prune_all(blocks.linears[blocks.names[index]], stats_of(index))
+        pruner.prune_all(replay.linears(index), replay.dense_stats(index, needs))
+    # A linear that is called again (DeBERTa's q and k, for relative positions) would be pruned
+    # before its second inputs are known.
+    elif propagation == "sequential" or index in replay.repeating:
+        pruner.prune_all(replay.linears(index), replay.stats(index, needs))
+        replay.advance_all(index)
+    else:
+        prune_as_inputs_arrive(replay, index, pruner)
 
 
 def _require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
@@ -136,14 +140,12 @@ def _require_tokens(tokens: Tensor | None, recipe: Recipe) -> Tensor:
 
 
 def _require_weights(blocks: Blocks, pattern: Pattern) -> None:
-    """Check that every linear is finite and can have the pattern, before any work.
-
-    A model that is not in memory was measured on its files, which finds NaN and infinity too.
-    """
+    """Check that every linear is finite and can have the pattern, before any work."""
     for linears in blocks.groups().values():
         for name, module in linears.items():
             weight = oriented(module)
             require_fit(pattern, weight.shape[1], name)
+            # One that is not in memory was measured on its file, which finds NaN too.
             if weight.device.type != "meta" and not is_finite(weight):
                 raise PrunegridError(
                     "the weight holds NaN or infinity",
@@ -191,41 +193,8 @@ def _each_block(
         log.info("%s: sparsity %.6f, %.1f s", name, zeros / total, time.perf_counter() - started)
 
 
-def _sequential(replay: Replay, index: int, pruner: Pruner) -> None:
-    """Prune one block by the statistics of its unpruned pass, then move all samples past it."""
-    blocks = replay.blocks
-    linears = blocks.linears[blocks.names[index]]
-    pruner.prune_all(linears, replay.stats(index, pruner.recipe.needs))
-    replay.advance_all(index)
-
-
-def _single_pass(replay: Replay, index: int, pruner: Pruner) -> None:
-    """Prune one block's linears as their inputs arrive, and move all samples past it.
-
-    A linear that is called again (DeBERTa's q and k, for relative positions) would be pruned before
-    its second inputs are known: such a block is pruned as in `sequential`.
-    """
-    if index in replay.repeating:
-        _sequential(replay, index, pruner)
-        return
-    blocks = replay.blocks
-    outputs = prune_as_inputs_arrive(
-        blocks.linears[blocks.names[index]],
-        [lambda sample=sample: replay.run(index, sample) for sample in replay.samples],
-        pruner.recipe.needs,
-        pruner,
-        keep_outputs=not replay.is_last(index),
-    )
-    for sample, output in enumerate(outputs):
-        replay.advance(index, sample, output)
-
-
 def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, InputStats]:
-    """Return full linear name → statistics of the dense model, from its input norms.
-
-    Raises:
-        PrunegridError: they are missing or do not fit.
-    """
+    """Return full linear name → statistics of the dense model, from its input norms."""
     stats = {}
     for linears in blocks.linears.values():
         for name, linear in linears.items():

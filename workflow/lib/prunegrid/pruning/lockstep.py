@@ -7,15 +7,18 @@ runs at a time, so results do not depend on scheduling.
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from prunegrid.common import malloc
 from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import Accumulator, InputStats, watching
+from prunegrid.pruning.input_stats import Accumulator, watching
+from prunegrid.pruning.recipe import Pruner
+from prunegrid.pruning.replay import Replay
 
 
 class _Cancelled(Exception):
@@ -73,53 +76,35 @@ class _Walk(threading.Thread):
         self.join()
 
 
-def prune_as_inputs_arrive(
-    linears: Mapping[str, nn.Module],
-    forwards: list[Callable[[], Tensor]],
-    needs: str,
-    prune: Callable[[str, nn.Module, InputStats], None],
-    *,
-    keep_outputs: bool,
-) -> list[Tensor]:
-    """Return each sample's output of a block whose linears are pruned as their inputs arrive.
-
-    Args:
-        linears: the block's linears, full name → module.
-        forwards: one call a sample that runs the block.
-        needs: "input_norms" or "hessian".
-        prune: prunes a linear in place, given its name, module and statistics.
-        keep_outputs: False ends every sample at the last linear and returns no outputs.
+def prune_as_inputs_arrive(replay: Replay, index: int, pruner: Pruner) -> None:
+    """Prune block `index`'s linears as their inputs arrive, and move all samples past it.
 
     Raises:
         PrunegridError: samples reach the linears in different orders, or a linear is not reached.
     """
-    waiting = dict(linears)
+    waiting = dict(replay.linears(index))
     malloc.share_one_arena()
 
     def see(name: str, args: tuple) -> None:
         if name in waiting:
             threading.current_thread().stop(name, args[0])
 
-    with watching(linears, see):
-        walks = [_Walk(forward) for forward in forwards]
+    with watching(replay.linears(index), see):
+        walks = [_Walk(functools.partial(replay.run, index, s)) for s in replay.samples]
         try:
-            _walk_together(walks, waiting, needs, prune)
-            if not keep_outputs:
-                return []
-            for walk in walks:
-                walk.resume()
-            return [walk.output for walk in walks]
+            _walk_together(walks, waiting, pruner)
+            if not replay.is_last(index):
+                for walk in walks:
+                    walk.resume()
         finally:
             for walk in walks:
                 walk.cancel()
+    if not replay.is_last(index):
+        for sample, walk in enumerate(walks):
+            replay.advance(index, sample, walk.output)
 
 
-def _walk_together(
-    walks: list[_Walk],
-    waiting: dict[str, nn.Module],
-    needs: str,
-    prune: Callable[[str, nn.Module, InputStats], None],
-) -> None:
+def _walk_together(walks: list[_Walk], waiting: dict[str, nn.Module], pruner: Pruner) -> None:
     """Prune the waiting linears in the order in which the samples arrive at them."""
     before: list[Tensor | None] = [None] * len(walks)
     while waiting:
@@ -136,9 +121,10 @@ def _walk_together(
                 )
             # q, k and v are given the very same tensor: its statistics are at hand.
             if walk.inputs is not before[sample]:
-                sums = sums or Accumulator(needs, walk.inputs.shape[-1], walk.inputs.device)
+                width, device = walk.inputs.shape[-1], walk.inputs.device
+                sums = sums or Accumulator(pruner.recipe.needs, width, device)
                 sums.add(walk.inputs, f"{name}, calibration sample {sample}")
             before[sample] = walk.inputs
         if sums is not None:
             stats = sums.finish()
-        prune(name, waiting.pop(name), stats)
+        pruner(name, waiting.pop(name), stats)

@@ -1,10 +1,9 @@
 """A model of which only one block is in memory: for models that are larger than the machine.
 
 The model is built without its weights. What lies outside the blocks (embeddings, norms, the head)
-is read at once; a block's tensors are read from the safetensors files when it is called, or when it
-is made resident, and let go after it. What a step makes of a block is written as a shard of the
-new folder (`prunegrid.models.shards`) before it goes. The numbers are those of the model read as a
-whole.
+is read at once, a block's tensors when it is called or made resident, and released after it. A
+pruned block is written as a shard of the new folder (`prunegrid.models.shards`) before it goes. The
+numbers are those of the model read as a whole.
 """
 
 from __future__ import annotations
@@ -49,15 +48,13 @@ class ByBlock(Holding):
 
     Attributes:
         model: in eval mode; its blocks can be called, and read themselves for it.
-        blocks: its blocks.
         tokenizer: None where the folder holds none.
         dtype: that the folder is stored in.
 
     Args:
-        folder: as `save_pretrained` writes it.
         device: where blocks run.
         compute_dtype: tensors stored in less are widened when they are read.
-        storage: how hidden states between blocks are held.
+        storage: where hidden states between blocks are held.
     """
 
     whole = False
@@ -141,10 +138,8 @@ class Dense:
     """A model that is to be measured or pruned, attested, held as the config says.
 
     Attributes:
-        folder: its artifact.
-        model, tokenizer: the tokenizer is None where the folder holds none.
-        holding: how the model is held.
-        record: its WEIGHTS RECORD.
+        folder, record: its artifact, and the WEIGHTS RECORD of that.
+        tokenizer: None where the folder holds none.
         dtype: of the folder's floats; the model computes in this or a wider one.
     """
 

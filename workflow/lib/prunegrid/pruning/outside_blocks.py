@@ -16,20 +16,15 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.block_calls import PROBE_TOKENS
-from prunegrid.pruning.dense_statistics import stats_in_model
+from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, stats_in_model
 from prunegrid.pruning.input_stats import watching
 from prunegrid.pruning.recipe import Pruner
-from prunegrid.pruning.stored_hessians import OUTSIDE, StoredHessians
 
 
 def _before_and_behind(
     model: nn.Module, blocks: Blocks, tokens: Tensor
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """Return the linears outside that run before the first block, and those behind the last.
-
-    Raises:
-        PrunegridError: one runs in between, or not at all.
-    """
+    """Return the linears outside that run before the first block, and those behind the last."""
     order: list[str] = []
     named = {**dict(zip(blocks.names, blocks.modules, strict=True)), **blocks.outside}
     with watching(named, lambda name, _args: order.append(name)):
@@ -62,9 +57,7 @@ def pruned_outside(
 
     Args:
         model: all but its blocks is in memory.
-        tokens: calibration windows, int64 [samples, length]; None for methods that need none.
-        propagation: see `prunegrid.pruning.layerwise`.
-        hessians: of the dense model, if they were measured before.
+        tokens, propagation, hessians: as `layerwise.prune_model` is given them.
 
     Raises:
         PrunegridError: a linear runs between the blocks, or not at all.

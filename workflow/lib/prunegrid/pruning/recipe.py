@@ -138,14 +138,11 @@ class Recipe:
 
 
 class Pruner:
-    """Prunes single linears by one recipe and keeps the report.
+    """Prunes single linears by one recipe; `zeros` are those of `Recipe.zeros`.
 
     Attributes:
         report: full linear name → {zeros, shape, sparsity, revived (weights that were zero and are
             not any more, where something updates), and the facts of method and update}.
-
-    Args:
-        zeros: linear → how many weights it loses, as `Recipe.zeros` says.
     """
 
     def __init__(self, recipe: Recipe, zeros: Mapping[str, int]) -> None:
@@ -158,11 +155,7 @@ class Pruner:
     def prune_all(
         self, linears: Mapping[str, nn.Module], stats: Mapping[str, InputStats] | None
     ) -> None:
-        """Prune some linears in place by the statistics of their inputs; None if none are needed.
-
-        Raises:
-            PrunegridError: a result does not have the pattern.
-        """
+        """Prune some linears in place; `stats` is None for a recipe that needs no inputs."""
         for name, module in linears.items():
             self(name, module, None if stats is None else stats[name])
 

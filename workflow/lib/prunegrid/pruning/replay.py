@@ -2,14 +2,13 @@
 
 The model itself computes what enters its first block and what it hands to every block beside the
 hidden states (masks, position embeddings); then the blocks can be run one at a time over all
-samples. Where the model does something of its own between two blocks (from the last block of an
-encoder to the first of its decoder, which is given the encoder's output too; a convolution), it is
-run once more for each sample: the blocks before that place only stand in, the one right before it
-with the hidden states that the pruned blocks gave.
+samples. Where the model does something of its own between two blocks (an encoder and its decoder,
+a convolution), it is run once more for each sample: the blocks before that place only stand in, the
+last of them with the hidden states that the pruned blocks gave.
 
-What a block returns beside its hidden states, for later blocks (T5's position biases), may depend
-on positions only: it is taken from another window of the same length. That all this equals the
-model's own forward is checked on a short window before it is used.
+What a block returns beside its hidden states (T5's position biases) may depend on positions only:
+it is taken from another window of the same length. A short window shows first that all this equals
+the model's own forward.
 """
 
 from __future__ import annotations
@@ -37,16 +36,14 @@ class Replay:
     """Hidden states of every sample at one block boundary, and how to take them to the next.
 
     Attributes:
-        blocks: the model's blocks.
         device: where the blocks run and statistics live.
         hidden: one [1, tokens, d] tensor a sample, in the model's dtype.
         samples: the numbers of the samples.
         repeating: indices of the blocks that call one of their linears more than once.
 
     Args:
-        model: in eval mode, on its device.
+        model: in eval mode.
         tokens: int64 [samples, length].
-        storage: how the hidden states are held.
 
     Raises:
         PrunegridError: run by hand, the blocks do not give what the model gives.
@@ -68,10 +65,9 @@ class Replay:
             self.enter(sample, 0, None)
 
     def enter(self, sample: int, start: int, ended: Tensor | None) -> None:
-        """Set, from the model itself, what enters block `start` and how the next ones are called.
+        """Have the model say what enters block `start` and how it and the next ones are called.
 
-        Args:
-            ended: the output of the block before it.
+        `ended` is the output of the block before it.
         """
         window = self._tokens[sample][None].to(self.device)
         run = self._runs[start]
@@ -80,6 +76,10 @@ class Replay:
         )
         first = self._calls[0]
         self._calls[sample] = {i: shared(call, first.get(i, call)) for i, call in calls.items()}
+
+    def linears(self, index: int) -> dict[str, nn.Module]:
+        """Return full name → linear of block `index`."""
+        return self.blocks.linears[self.blocks.names[index]]
 
     def is_last(self, index: int) -> bool:
         """Return whether no block comes after this one."""
@@ -115,10 +115,9 @@ class Replay:
         """Return full linear name → statistics of block `index` as it is; the samples stay.
 
         Args:
-            needs: "input_norms" or "hessian".
             linears: some of the block's; None takes all.
         """
-        linears = linears or self._linears(index)
+        linears = linears or self.linears(index)
         return collect(linears, needs, self.device, self.samples, lambda s: self.run(index, s))
 
     def dense_stats(self, index: int, needs: str) -> dict[str, InputStats]:
@@ -126,13 +125,10 @@ class Replay:
         if self.is_last(index):
             return self.stats(index, needs)
         return collect(
-            self._linears(index),
+            self.linears(index),
             needs,
             self.device,
             self.samples,
             lambda sample: self.run(index, sample),
             lambda sample, output: self.advance(index, sample, output),
         )
-
-    def _linears(self, index: int) -> Mapping[str, nn.Module]:
-        return self.blocks.linears[self.blocks.names[index]]

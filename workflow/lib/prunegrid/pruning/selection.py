@@ -1,7 +1,4 @@
-"""The lowest scores of rows and of small groups: exact counts, ties by the first.
-
-Chosen by partitions and comparisons, which cost a fraction of a sort.
-"""
+"""The lowest scores of rows and of small groups: exact counts, ties by the first."""
 
 from __future__ import annotations
 
@@ -28,11 +25,10 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     """Return the bool mask of the `count` lowest scores of each row, ties by lowest column.
 
     A partition finds the threshold, then only rows with more ties than room count them out:
-    an order of magnitude cheaper than a stable sort, with the same result.
+    an order of magnitude cheaper than a stable sort.
 
     Args:
         scores: [rows, n] float32 without NaN.
-        count: 0 ≤ count ≤ n.
     """
     if count <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
@@ -63,16 +59,12 @@ def _kth(scores: Tensor, count: int) -> Tensor:
 
 
 def lowest_of_group(members: Tensor, count: int) -> Tensor:
-    """Return which members of n groups of M are among the `count` lowest of their group.
+    """Return the bool mask [M, n] of the `count` lowest members of each group, ties by the first.
 
-    Ties go by the first member. By comparing: for small M far cheaper than sorting.
+    By comparing: for small M far cheaper than sorting.
 
     Args:
         members: float32 [M, n] without NaN: the first of each group, the second, …
-        count: 0 ≤ count ≤ M.
-
-    Returns:
-        bool [M, n].
     """
     size, groups = members.shape
     if size > 16:

@@ -1,6 +1,6 @@
 """Stage `hessians`: the Hessians of a dense model's inputs, for all cells that prune by them.
 
-Parents: model, calibration. Out: one file a block (`prunegrid.pruning.stored_hessians`).
+Parents: model, calibration. Out: one file a block (`prunegrid.pruning.dense_statistics`).
 """
 
 from __future__ import annotations

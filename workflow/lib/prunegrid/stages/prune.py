@@ -20,9 +20,9 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
+from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 DOES = "prune"
 RULE = "prune"

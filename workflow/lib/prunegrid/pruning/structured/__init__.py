@@ -1,9 +1,5 @@
 """Structured pruning: whole units leave the model, which shrinks and loads by a plain config.
 
-Units are MLP neurons, attention heads (whole groups of those that share keys and values) and whole
-blocks. Every layer loses the same number of them, so that the config of the architecture can say
-the new shapes and unmodified transformers loads the folder.
-
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
     NEEDS     "nothing" | "input_norms" | "gradients": what it must know beside the weights

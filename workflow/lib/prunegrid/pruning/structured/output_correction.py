@@ -7,10 +7,10 @@ are
 
     W' = W_K + W_R H_RK (H_KK + λI)⁻¹,
 
-which is W H_·K H_KK⁻¹ where λ is 0. It is the solution that
-`prunegrid.pruning.updates.least_squares` comes to by iteration for any mask, here by one Cholesky
-factorisation in float64; for groups it is Optimal Brain Surgeon's update, as in ZipLM (Kurtic et
-al. 2023, arXiv:2302.04089). Deviation: λ pulls towards W_K, not towards 0.
+which is W H_·K H_KK⁻¹ where λ is 0: what `prunegrid.pruning.updates.least_squares` comes to by
+iteration for any mask, here by one Cholesky factorisation in float64; for groups it is Optimal
+Brain Surgeon's update, as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089). Deviation: λ pulls
+towards W_K, not towards 0.
 
 Blocks are corrected in the order in which they run: a block's inputs come from its corrected
 predecessors, and in a block the attention is corrected before the MLP is looked at. Biases stay.
@@ -19,18 +19,18 @@ predecessors, and in a block the attention is corrected before the MLP is looked
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from prunegrid.models.blocks import Blocks, oriented
+from prunegrid.models.blocks import oriented
 from prunegrid.pruning.column_sweep import dampened, with_more_dampening
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
+from prunegrid.pruning.hidden_states import Storage
 from prunegrid.pruning.replay import Replay
-from prunegrid.pruning.structured.units import Group
+from prunegrid.pruning.structured.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -79,39 +79,33 @@ def corrected(
 
 @torch.no_grad()
 def correct_model(
-    model: nn.Module,
-    blocks: Blocks,
-    groups: Sequence[Group],
-    removed: Mapping,
-    tokens: Tensor,
-    storage: Storage = ON_DEVICE,
-    **settings: Any,
+    units: Units, removed: Mapping, tokens: Tensor, storage: Storage, **settings: Any
 ) -> dict[str, dict[str, Any]]:
     """Remove units and correct the other weights, in place; return {output linear: facts}.
 
     The removed columns become zero; the model keeps its shapes.
 
     Args:
-        groups: of "heads" and "mlp".
+        units: of "heads" and "mlp".
         removed: (kind, block) → int64 indices of the units that go.
         tokens: calibration windows, int64 [samples, length].
-        storage: how the hidden states are held.
         settings: dampening.
     """
-    replay = Replay(model, blocks, tokens, storage)
+    blocks = units.blocks
+    replay = Replay(units.model, blocks, tokens, storage)
     facts: dict[str, dict[str, Any]] = {}
     for index, block in enumerate(tqdm(blocks.names, desc="correct", unit="block", disable=None)):
-        in_block = [group for group in groups if group.block == block]
+        in_block = [group for group in units.groups if group.block == block]
         for group in sorted(in_block, key=lambda g: g.kind):  # heads before mlp
             (name, width), *_ = group.columns.items()
-            units = removed[group.kind, block]
-            if not len(units):
+            going = removed[group.kind, block]
+            if not len(going):
                 continue
             linear = blocks.linears[block][name]
             hessian = replay.stats(index, "hessian", {name: linear})[name].hessian
             weight = oriented(linear)
             gone = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
-            gone[group.indices(units, width).to(weight.device)] = True
+            gone[group.indices(going, width).to(weight.device)] = True
             new, facts[name] = corrected(weight, gone, hessian, **settings)
             weight.copy_(new)
             before, after = facts[name]["error_before"], facts[name]["error_after"]

@@ -9,71 +9,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import Blocks, find_blocks
-from prunegrid.models.forward import device_of, is_encoder_decoder
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning.structured import shapes
-from prunegrid.pruning.structured.units import Group, find_groups
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The number and size of one kind of unit.
-
-    Attributes:
-        units: in a layer (of blocks: in the model).
-        weights: prunable weights of one unit.
-        layers: that lose the same number of them (of blocks: 1).
-    """
-
-    units: int
-    weights: int
-    layers: int
-
-    def nearest(self, goal: float) -> int:
-        """Return how many a layer loses so that the model loses as near `goal` as units can."""
-        wanted = goal / (self.layers * self.weights)
-        # One always stays: a layer without any has no shape that a config could say.
-        return min(max(math.floor(wanted + 0.5), 0), self.units - 1)
-
-    def lost(self, count: int) -> int:
-        """Return how many weights the model loses by `count` units a layer."""
-        return count * self.weights * self.layers
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many units go.
-
-    Attributes:
-        blocks, groups: of the model, every kind and block.
-        counts: kind → units that every layer loses (of blocks: the model).
-    """
-
-    blocks: Blocks
-    groups: list[Group]
-    counts: dict[str, int]
-
-    @property
-    def linears(self) -> dict[str, nn.Module]:
-        """Return full name → linear of all blocks."""
-        return {n: m for group in self.blocks.linears.values() for n, m in group.items()}
-
-    def kinds(self) -> dict[str, Kind]:
-        """Return the kinds of units by their names."""
-        layers = len(self.blocks.names)
-        return {
-            group.kind: Kind(layers, group.weights(self.linears), 1)
-            if group.kind == "blocks"
-            else Kind(group.units, group.weights(self.linears), layers)
-            for group in self.groups
-        }
+from prunegrid.pruning.structured.units import Kind, Units
 
 
 def removed_from(record: Mapping[str, Any]) -> Extent:
@@ -88,42 +30,33 @@ def removed_from(record: Mapping[str, Any]) -> Extent:
     )
 
 
-def plan_of(
-    model: nn.Module, record: Mapping[str, Any], settings: Mapping, probe: Tensor, where: str
-) -> Plan:
-    """Return how many units go, after checking that the architecture can say what stays.
+def counts_for(
+    units: Units, record: Mapping[str, Any], settings: Mapping, where: str
+) -> dict[str, int]:
+    """Return kind → units that every layer loses (of blocks: the model).
 
     Args:
         record: the WEIGHTS RECORD of the model.
-        settings: {units, sparsity, multiple}.
-        probe: int64 [1, length].
+        settings: {sparsity, multiple}.
 
     Raises:
-        PrunegridError: it cannot, or not so many.
+        PrunegridError: the architecture cannot lose so many, or no config can say what stays.
     """
-    if is_encoder_decoder(model):
-        raise PrunegridError(
-            "units of an encoder-decoder are not removed",
-            where=type(model).__name__,
-            expected="a model with one stack of blocks",
-        )
-    blocks, window = find_blocks(model), probe.to(device_of(model))
-    groups = [g for kind in settings["units"] for g in find_groups(model, blocks, kind, window)]
-    kinds = Plan(blocks, groups, {}).kinds()
+    kinds, prunable = units.kinds(), record["prunable_parameters"]
+    heads = replace(units, groups=units.of("heads"))
 
     def fewer_heads(count: int) -> bool:
-        heads = [group for group in groups if group.kind == "heads"]
         kept = shapes.first_units(heads, {"heads": kinds["heads"].units - count})
         with contextlib.suppress(PrunegridError):
-            shapes.smaller_config(model, blocks, heads, kept)
+            shapes.smaller_config(heads, kept)
             return True
         return False
 
-    goal, prunable = _goal(settings, record, where), record["prunable_parameters"]
+    goal = _goal(settings, record, where)
     counts = removed_units(kinds, goal, prunable, fewer_heads, settings["multiple"], where)
     stay = {kind: kinds[kind].units - count for kind, count in counts.items()}
-    shapes.require_expressed(model, blocks, groups, shapes.first_units(groups, stay))
-    return Plan(blocks, groups, counts)
+    shapes.require_expressed(units, shapes.first_units(units, stay))
+    return counts
 
 
 def _goal(settings: Mapping, record: Mapping[str, Any], where: str) -> int:
@@ -158,9 +91,8 @@ def removed_units(
         kinds: of "mlp", "heads", or "blocks" alone.
         goal: prunable weights that the model is to lose.
         prunable: prunable weights that it has.
-        allowed: whether the config can say so many heads fewer.
+        allowed: returns whether the config can say so many heads fewer.
         multiple: kept neurons are a multiple of it.
-        where: for errors.
 
     Raises:
         PrunegridError: the units do not have so many weights, or not one would go.

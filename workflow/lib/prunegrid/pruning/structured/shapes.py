@@ -1,8 +1,7 @@
 """A model without some of its units: its config, its tensors, the model itself.
 
-The one table that knows what configs call their shapes is here; nothing in it names a model. In all
-of it `groups` are of every kind and block, and `kept` is (kind, block) → int64 indices of the units
-that stay.
+The one table that knows what configs call their shapes is here; nothing in it names a model. `kept`
+is (kind, block) → int64 indices of the units that stay.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import Blocks, is_transposed
+from prunegrid.models.blocks import is_transposed
 from prunegrid.pruning.offload import empty_model
-from prunegrid.pruning.structured.units import Group
+from prunegrid.pruning.structured.units import Units
 
 # The width of the MLP: the first key that a config has, with the width (or None: a default).
 MLP_WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
@@ -24,20 +23,18 @@ MLP_WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff
 A_BLOCK_EACH = ("layer_types", "no_rope_layers", "mlp_layer_types")
 
 
-def _changes(
-    model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept: Mapping
-) -> dict[str, Any]:
+def _changes(units: Units, kept: Mapping) -> dict[str, Any]:
     """Return the keys of the config that change, by transformers' own names."""
-    config: Any = model.config
+    config: Any = units.model.config
     changes: dict[str, Any] = {}
-    firsts = {group.kind: group for group in reversed(groups)}
+    firsts = {group.kind: group for group in reversed(units.groups)}
     if "mlp" in firsts:
         group = firsts["mlp"]
         keys = [k for k in MLP_WIDTH if getattr(config, k, 0) in (group.units, None)]
         if not keys:
             raise PrunegridError(
                 f"no key of its config is the MLP's width {group.units}",
-                where=type(model).__name__,
+                where=type(units.model).__name__,
                 expected=f"one of {', '.join(MLP_WIDTH)}",
                 remedy="this architecture is not supported for `units: [mlp]`",
             )
@@ -51,70 +48,63 @@ def _changes(
         if getattr(config, "num_key_value_heads", None) is not None:
             changes["num_key_value_heads"] = stay
     if "blocks" in firsts:
-        places = [i for i, name in enumerate(blocks.names) if len(kept["blocks", name])]
+        places = [i for i, name in enumerate(units.blocks.names) if len(kept["blocks", name])]
         changes["num_hidden_layers"] = len(places)
         for key in A_BLOCK_EACH:
             entries = getattr(config, key, None)
-            if entries is not None and len(entries) == len(blocks.names):
+            if entries is not None and len(entries) == len(units.blocks.names):
                 changes[key] = [entries[place] for place in places]
     return changes
 
 
-def smaller_config(model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept: Mapping):
+def smaller_config(units: Units, kept: Mapping):
     """Return the config of the smaller model.
 
     Raises:
         PrunegridError: no key of the config is the width of the MLP, or the architecture's config
             refuses the new shapes.
     """
-    config: Any = model.config
+    config: Any = units.model.config
     names = getattr(config, "attribute_map", {})
-    changes = _changes(model, blocks, groups, kept)
-    named = {names.get(key, key): value for key, value in changes.items()}
+    named = {names.get(key, key): value for key, value in _changes(units, kept).items()}
     try:
         return type(config).from_dict({**config.to_dict(), **named})
     except Exception as error:  # each architecture checks its config in its own way
         shapes = ", ".join(f"{key}: {value}" for key, value in named.items())
         raise PrunegridError(
             f"its config cannot say {shapes}: {str(error).strip().splitlines()[-1]}",
-            where=type(model).__name__,
+            where=type(units.model).__name__,
             remedy="choose another sparsity, or other units",
         ) from error
 
 
-def smaller_tensors(
-    state: Mapping[str, Tensor],
-    model: nn.Module,
-    blocks: Blocks,
-    groups: Sequence[Group],
-    kept: Mapping,
-) -> dict[str, Tensor]:
+def smaller_tensors(state: Mapping[str, Tensor], units: Units, kept: Mapping) -> dict[str, Tensor]:
     """Return the tensors of the smaller model by the names of its state.
 
     Args:
         state: the model's tensors, on any device ("meta" too).
     """
-    tensors, modules = dict(state), dict(model.named_modules())
+    tensors, modules = dict(state), dict(units.model.named_modules())
 
     def select(name: str, places: Tensor, dim: int) -> None:
         places = places.to(tensors[name].device)
         tensors[name] = tensors[name].index_select(dim, places).contiguous()
 
-    for group in groups:
-        units = kept[group.kind, group.block]
+    for group in units.groups:
         if group.kind == "blocks":
             continue
+        stay = kept[group.kind, group.block]
         for name, width in group.rows.items():
-            rows = group.indices(units, width)
+            rows = group.indices(stay, width)
             select(f"{name}.weight", rows, int(is_transposed(modules[name])))
             if f"{name}.bias" in tensors:
                 select(f"{name}.bias", rows, 0)
         for name, width in group.columns.items():
-            columns = group.indices(units, width)
+            columns = group.indices(stay, width)
             select(f"{name}.weight", columns, int(not is_transposed(modules[name])))
-    if any(group.kind == "blocks" for group in groups):
-        stay = [name for name in blocks.names if len(kept["blocks", name])]
-        tensors = _renumbered(tensors, blocks.names, stay)
+    if units.of("blocks"):
+        names = units.blocks.names
+        tensors = _renumbered(tensors, names, [n for n in names if len(kept["blocks", n])])
     return tensors
 
 
@@ -133,20 +123,20 @@ def _renumbered(
     return renumbered
 
 
-def require_expressed(
-    model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept: Mapping
-) -> None:
+def require_expressed(units: Units, kept: Mapping) -> None:
     """Check that the smaller config gives exactly the tensors that stay, before any work.
 
     Raises:
         PrunegridError: there is no such config, or it gives other shapes.
     """
-    expected = "a config that says the shape of what is removed: fewer heads need a head_dim"
-    remedy = "use `units: [mlp]` or `units: [blocks]`"
-    words = {"where": type(model).__name__, "expected": expected, "remedy": remedy}
-    config = smaller_config(model, blocks, groups, kept)
-    ghosts = {name: value.to("meta") for name, value in model.state_dict().items()}
-    ghosts = smaller_tensors(ghosts, model, blocks, groups, kept)
+    words = {
+        "where": type(units.model).__name__,
+        "expected": "a config that says the shape of what is removed: fewer heads need a head_dim",
+        "remedy": "use `units: [mlp]` or `units: [blocks]`",
+    }
+    config = smaller_config(units, kept)
+    state = {name: value.to("meta") for name, value in units.model.state_dict().items()}
+    ghosts = smaller_tensors(state, units, kept)
     try:
         built = empty_model(config).state_dict()
     except Exception as error:  # each architecture checks its shapes in its own way
@@ -158,26 +148,20 @@ def require_expressed(
             raise PrunegridError(f"{name} would be {left}, and its config makes it {made}", **words)
 
 
-def smaller_model(
-    model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept: Mapping
-) -> nn.Module:
+def smaller_model(units: Units, kept: Mapping) -> nn.Module:
     """Return the model without the units that go, as plain transformers builds it."""
-    new = empty_model(smaller_config(model, blocks, groups, kept))
-    tensors = smaller_tensors(model.state_dict(), model, blocks, groups, kept)
-    new.load_state_dict(tensors, strict=True, assign=True)
-    new.tie_weights()
-    if getattr(model, "generation_config", None) is not None:
-        new.generation_config = model.generation_config
-    return new.requires_grad_(False)
+    model = empty_model(smaller_config(units, kept))
+    tensors = smaller_tensors(units.model.state_dict(), units, kept)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.tie_weights()
+    if getattr(units.model, "generation_config", None) is not None:
+        model.generation_config = units.model.generation_config
+    return model.requires_grad_(False)
 
 
-def first_units(groups: Sequence[Group], stay: Mapping[str, int]) -> dict:
+def first_units(units: Units, stay: Mapping[str, int]) -> dict:
     """Return some choice of units that stay, of the right number: for questions about shapes."""
-    kept, blocks = {}, 0
-    for group in groups:
-        count = stay[group.kind]
-        if group.kind == "blocks":
-            blocks += 1
-            count = int(blocks <= stay["blocks"])
-        kept[group.kind, group.block] = torch.arange(count)
+    kept = {(g.kind, g.block): torch.arange(stay[g.kind]) for g in units.groups}
+    for place, group in enumerate(units.of("blocks")):
+        kept["blocks", group.block] = torch.arange(int(place < stay["blocks"]))
     return kept

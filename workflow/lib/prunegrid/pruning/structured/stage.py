@@ -1,13 +1,10 @@
 """The step `prune` with pattern structured: a checkpoint without some of its units, smaller.
 
-Parents: weights, and calibration for criteria that need it and for the correction. Out: the model
-folder, as plain transformers loads it, and `prune.json`: which units every block lost.
+Out: the model folder, as plain transformers loads it, and `prune.json`, the units every block lost.
 
-`sparsity` is the share of the *dense* model's prunable weights that are gone afterwards, those that
-earlier steps removed included. Before anything is computed the smaller config is built and its
-shapes compared with what would stay. After saving, the folder's own outputs are compared with those
-of the full model whose units are zero, for what shapes cannot tell: a norm over all heads, heads
-that are mixed.
+Before anything is computed the smaller config is built and its shapes compared with what would
+stay. After saving, the folder's own outputs are compared with those of the full model whose units
+are zero, for what shapes cannot tell: a norm over all heads, heads that are mixed.
 
 The model is held whole, whatever `memory.model` says; hidden states follow `memory`.
 """
@@ -34,8 +31,9 @@ from prunegrid.models.loading import compute_in
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.hidden_states import Storage
 from prunegrid.pruning.structured import criterion_module, output_correction, shapes
-from prunegrid.pruning.structured.removal_plan import Plan, plan_of, removed_from
-from prunegrid.pruning.structured.unit_scores import choose
+from prunegrid.pruning.structured.removal_plan import counts_for, removed_from
+from prunegrid.pruning.structured.unit_scores import lowest_units, score_units
+from prunegrid.pruning.structured.units import Units, find_units
 
 log = logging.getLogger(__name__)
 
@@ -65,23 +63,26 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     compute_in(model, job.compute_dtype)
     tokens = _tokens(settings, parents, job.where)
     probe = tokens[:1, :PROBE_TOKENS] if tokens is not None else torch.arange(PROBE_TOKENS)[None]
-    plan = plan_of(model, parent.record, settings, probe, job.where)
-    removed, scores = choose(model, plan, settings, tokens, job)
+    units = find_units(model, settings["units"], probe)
+    counts = counts_for(units, parent.record, settings, job.where)
+    scores = score_units(units, settings, tokens, job)
+    removed = lowest_units(counts, scores)
     story: dict[str, dict] = {}
     with torch.no_grad():
         if settings["update"] == "least_squares":
             own = output_correction.SETTINGS | settings["update_settings"]
-            story = output_correction.correct_model(
-                model, plan.blocks, plan.groups, removed, tokens, Storage.of(job), **own
-            )
-        _zero_units(plan, removed)
-    weights = _write_smaller(model.to("cpu", dtype), plan, removed, parent, out, probe, job.where)
-    file_io.write_json(out / "prune.json", _report(plan, removed, scores, story))
+            story = output_correction.correct_model(units, removed, tokens, Storage.of(job), **own)
+        _zero_units(units, removed)
+    model.to("cpu", dtype)
+    weights = _write_smaller(units, removed, parent, out, probe, job.where)
+    blocks = _report(units, removed, scores)
+    report = {"counts": counts, "blocks": blocks, "corrected": story}
+    file_io.write_json(out / "prune.json", report)
     return {
         "weights": weights,
         **{key: settings[key] for key in ("method", "pattern", "sparsity", "units", "update")},
-        "removed": plan.counts,
-        "units_before": {name: kind.units for name, kind in plan.kinds().items()},
+        "removed": counts,
+        "units_before": {name: kind.units for name, kind in units.kinds().items()},
         "zeros_revived": 0,
         "fallbacks": {n: f["fallbacks"] for n, f in story.items() if f["fallbacks"]},
         "samples": None if tokens is None else len(tokens),
@@ -104,19 +105,18 @@ def _tokens(settings: Mapping, parents: Mapping[str, Path], where: str) -> Tenso
     return load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
 
 
-def _zero_units(plan: Plan, removed: Mapping) -> None:
+def _zero_units(units: Units, removed: Mapping) -> None:
     """Set to zero, in place, what units that go give to the linear that reads them."""
-    linears = plan.linears
-    for group in plan.groups:
-        units = removed[group.kind, group.block]
+    linears = units.linears
+    for group in units.groups:
+        going = removed[group.kind, group.block]
         for name, width in group.columns.items():
             weight = oriented(linears[name])
-            weight[:, group.indices(units, width).to(weight.device)] = 0
+            weight[:, group.indices(going, width).to(weight.device)] = 0
 
 
 def _write_smaller(
-    model: nn.Module,
-    plan: Plan,
+    units: Units,
     removed: Mapping,
     parent: checkpoint.Checkpoint,
     out: Path,
@@ -125,14 +125,14 @@ def _write_smaller(
 ) -> dict:
     """Return the WEIGHTS RECORD of the smaller model, written, read back and compared.
 
-    `model` is on the CPU, with its units at zero; it is spent.
+    The model is on the CPU, with its units at zero; it is spent.
     """
     kept = {
         (group.kind, group.block): _others(group.units, removed[group.kind, group.block])
-        for group in plan.groups
+        for group in units.groups
     }
     saved = checkpoint.write_plain(
-        shapes.smaller_model(model, plan.blocks, plan.groups, kept),
+        shapes.smaller_model(units, kept),
         parent.tokenizer,
         out,
         parent.record["pattern"],
@@ -146,8 +146,8 @@ def _write_smaller(
             where=where,
             remedy="remove units first, and prune to N:M after that",
         )
-    with _skipping(plan, removed):
-        expected = _logits(model, probe)
+    with _skipping(units, removed):
+        expected = _logits(units.model, probe)
     _require_equal(_logits(saved.model, probe), expected, where)
     return saved.record
 
@@ -165,7 +165,7 @@ def _logits(model: nn.Module, probe: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _skipping(plan: Plan, removed: Mapping) -> Iterator[None]:
+def _skipping(units: Units, removed: Mapping) -> Iterator[None]:
     """Let the blocks that go hand on what they are given, inside the context."""
 
     def hand_on(block: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -173,7 +173,7 @@ def _skipping(plan: Plan, removed: Mapping) -> Iterator[None]:
         return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
     with contextlib.ExitStack() as hooks:
-        for name, block in zip(plan.blocks.names, plan.blocks.modules, strict=True):
+        for name, block in zip(units.blocks.names, units.blocks.modules, strict=True):
             if len(removed.get(("blocks", name), ())):
                 hooks.callback(block.register_forward_hook(hand_on, with_kwargs=True).remove)
         yield
@@ -192,16 +192,16 @@ def _require_equal(logits: Tensor, expected: Tensor, where: str) -> None:
         )
 
 
-def _report(plan: Plan, removed: Mapping, scores: Mapping, story: Mapping) -> dict:
-    """Return {counts, blocks: {block: {kind: which units went and their scores}}, corrected}."""
-    blocks: dict[str, dict] = {name: {} for name in plan.blocks.names}
-    for group in plan.groups:
-        units, values = removed[group.kind, group.block], scores[group.kind, group.block]
+def _report(units: Units, removed: Mapping, scores: Mapping) -> dict[str, dict]:
+    """Return {block: {kind: which units went and their scores}}."""
+    blocks: dict[str, dict] = {name: {} for name in units.blocks.names}
+    for group in units.groups:
+        going, values = removed[group.kind, group.block], scores[group.kind, group.block]
         blocks[group.block][group.kind] = {
             "units": group.units,
-            "removed": len(units),
-            "indices": units.tolist(),
-            "score_removed": float(values[units].sum()),
+            "removed": len(going),
+            "indices": going.tolist(),
+            "score_removed": float(values[going].sum()),
             "score": float(values.sum()),
         }
-    return {"counts": plan.counts, "blocks": blocks, "corrected": dict(story)}
+    return blocks

@@ -16,25 +16,25 @@ from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.dense_statistics import dense_norms
 from prunegrid.pruning.input_stats import is_finite
 from prunegrid.pruning.structured import criterion_module
-from prunegrid.pruning.structured.removal_plan import Plan
+from prunegrid.pruning.structured.units import Units
 
 
-def choose(
-    model: nn.Module, plan: Plan, settings: Mapping, tokens: Tensor | None, job
-) -> tuple[dict, dict]:
-    """Return (removed, scores): (kind, block) → int64 indices of units that go; → all scores.
+def score_units(
+    units: Units, settings: Mapping, tokens: Tensor | None, job
+) -> dict[tuple[str, str], Tensor]:
+    """Return (kind, block) → the scores of its units, float64 [units].
 
     Args:
         settings: {method, and the criterion's own}.
         tokens: calibration windows, int64 [samples, length]; None where nothing is needed.
         job: gives the seed to criteria that draw.
     """
-    module, linears = criterion_module(settings["method"]), plan.linears
+    module, linears = criterion_module(settings["method"]), units.linears
     own = {key: settings[key] for key in module.SETTINGS}
     if module.NEEDS == "input_norms":
-        seen = dense_norms(model, tokens)
+        seen = dense_norms(units.model, tokens)
     elif module.NEEDS == "gradients":
-        seen = gradients(model, linears, tokens)
+        seen = gradients(units.model, linears, tokens)
     else:
         seen = dict.fromkeys(linears)
 
@@ -43,27 +43,29 @@ def choose(
         return module.importance(oriented(linears[name]), seen[name], **drawing, **own)
 
     scores: dict[tuple[str, str], Tensor] = {}
-    for block in plan.blocks.names:
-        groups = [group for group in plan.groups if group.block == block]
-        # In the order of the block, each once.
-        names = {name for group in groups for name in (*group.rows, *group.columns)}
-        weights = {n: importance(n) for n in plan.blocks.linears[block] if n in names}
+    for block in units.blocks.names:
+        groups = [group for group in units.groups if group.block == block]
+        weights = {n: importance(n) for g in groups for n in {**g.rows, **g.columns}}
         for group in groups:
             scores[group.kind, block] = group.scores(weights)
-    return lowest_units(plan, scores), scores
+    return scores
 
 
-def lowest_units(plan: Plan, scores: Mapping[tuple[str, str], Tensor]) -> dict:
-    """Return the units of the lowest scores: in each layer, of blocks in the model."""
+def lowest_units(counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor]) -> dict:
+    """Return (kind, block) → int64 indices of the units of the lowest scores, which go.
+
+    Args:
+        counts: kind → how many go, of each layer; of blocks in the model.
+    """
     removed = {}
     for (kind, block), values in scores.items():
         if kind != "blocks":
             order = values.argsort(stable=True)
-            removed[kind, block] = order[: plan.counts[kind]].sort().values
+            removed[kind, block] = order[: counts[kind]].sort().values
     names = [block for kind, block in scores if kind == "blocks"]
     if names:
         totals = torch.cat([scores["blocks", name] for name in names])
-        gone = set(totals.argsort(stable=True)[: plan.counts["blocks"]].tolist())
+        gone = set(totals.argsort(stable=True)[: counts["blocks"]].tolist())
         for place, name in enumerate(names):
             removed["blocks", name] = torch.arange(int(place in gone))
     return removed

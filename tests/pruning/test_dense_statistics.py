@@ -6,11 +6,10 @@ import torch
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import oriented, prunable
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning.dense_statistics import write_hessians
+from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, write, write_hessians
 from prunegrid.pruning.input_stats import PANEL, Accumulator
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import OUTSIDE, StoredHessians, write
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.model
