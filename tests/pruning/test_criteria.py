@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning import prune_weight
-from prunegrid.pruning.column_sweep import factor_of
 from prunegrid.pruning.criteria import method_module, method_settings
-from prunegrid.pruning.input_stats import Accumulator, InputStats, collect
 from prunegrid.pruning.patterns import NM, Unstructured, zeros_asked
 
 METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
@@ -255,50 +253,6 @@ def test_transposed_views_are_pruned_like_their_copies():
         settings_ = {"sparsity": 0.5, "inputs": inputs}
         expected = prune_weight(weight, method, "unstructured", **settings_)
         assert torch.equal(prune_weight(view, method, "unstructured", **settings_), expected)
-
-
-@given(seed=seeds, width=st.sampled_from([5, 256, 300]))
-@settings(max_examples=10)
-def test_statistics_of_parts_are_those_of_the_whole(seed, width):
-    inputs = torch.randn(60, width, generator=torch.Generator().manual_seed(seed))
-    sums = {needs: Accumulator(needs, width) for needs in ("input_norms", "hessian")}
-    for part in (inputs[:10], inputs[10:40].reshape(2, 15, width), inputs[40:].clone()):
-        for accumulator in sums.values():
-            accumulator.add(part, "here")
-    norms, hessian = sums["input_norms"].finish().input_norms, sums["hessian"].finish().hessian
-    exact = inputs.double()
-    assert torch.allclose(norms.double(), exact.square().mean(0), rtol=1e-5)
-    assert torch.allclose(hessian.double(), 2 / 60 * exact.t() @ exact, atol=1e-4)
-    assert torch.equal(hessian, hessian.t())
-
-
-def test_linears_that_share_an_input_share_its_statistics():
-    first, second, third = (torch.nn.Linear(6, 6) for _ in range(3))
-    linears = {"first": first, "second": second, "third": third}
-    x = torch.randn(4, 6)
-    stats = collect(linears, "hessian", "cpu", [0], lambda _: third(first(x) + second(x)))
-    assert stats["first"] is stats["second"]
-    assert stats["third"] is not stats["first"]
-    assert stats["first"].tokens == 4
-
-
-def test_a_linear_that_no_sample_reaches_is_named():
-    with pytest.raises(PrunegridError, match="lost"):
-        collect({"lost": torch.nn.Linear(2, 2)}, "input_norms", "cpu", [0], lambda _: None)
-
-
-def test_singular_hessian_falls_back_and_says_so(caplog):
-    stats = InputStats(hessian=torch.full((8, 8), 2.0))
-    factor, facts = factor_of(stats, 0.0)
-    assert torch.isfinite(factor).all()
-    assert facts["dampening"] > 0
-    assert "float32 Cholesky failed with dampening 0" in facts["fallbacks"]
-    assert "Cholesky failed" in caplog.text
-
-
-def test_a_hessian_that_cannot_be_mended_is_refused():
-    with pytest.raises(PrunegridError, match="not positive definite"):
-        factor_of(InputStats(hessian=torch.diag(torch.tensor([1.0, -100.0]))), 0.01)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_what_is_read_is_what_was_measured(tmp_path, width):
     sums = Accumulator("hessian", width)
     sums.add(torch.randn(40, width, generator=torch.Generator().manual_seed(width)), "x")
     found = sums.finish()
-    write({"a": found, "b": found}, tmp_path, "0")
+    write(0, {"a": found, "b": found}, tmp_path)
     read = StoredHessians(tmp_path).block(0)
     assert read["a"] is read["b"], "what a method computes once of an input would be computed twice"
     assert torch.equal(read["a"].hessian, found.hessian)

@@ -24,7 +24,7 @@ from prunegrid.models.blocks import Blocks, find_blocks
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning.input_stats import PANEL, InputStats, collect
-from prunegrid.pruning.model_access import WHOLE, Holding
+from prunegrid.pruning.model_access import WHOLE, Holding, evaluating
 from prunegrid.pruning.replay import Replay
 
 OUTSIDE = "outside"
@@ -75,22 +75,19 @@ def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> d
     Raises:
         PrunegridError: activations hold NaN or infinity, or a linear is not reached.
     """
-    blocks, training = find_blocks(model), model.training
+    blocks = find_blocks(model)
     norms: dict[str, Tensor] = {}
 
     def take(_index: int, stats: Mapping[str, InputStats]) -> None:
         # Clones: linears that share an input share its norms, and files hold no shared memory.
         norms.update((name, inputs.input_norms.cpu().clone()) for name, inputs in stats.items())
 
-    model.eval()
-    try:
+    with evaluating(model):
         if holding.whole:
             linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
             take(0, stats_in_model(model, linears, tokens, "input_norms"))
         else:
             _measure_by_block(model, blocks, tokens, "input_norms", holding, take)
-    finally:
-        model.train(training)
     return norms
 
 
@@ -114,24 +111,19 @@ def write_hessians(
         PrunegridError: activations hold NaN or infinity, or a linear is not reached.
     """
     blocks = find_blocks(model, include=extent.include)
-    counts: list[int] = []
     if blocks.outside:
-        outside = blocks.outside
-        counts.append(write(stats_in_model(model, outside, tokens, "hessian"), out, OUTSIDE))
-
-    def take(index: int, stats: Mapping[str, InputStats]) -> None:
-        counts.append(write(stats, out, str(index)))
-
+        write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
+    take = functools.partial(write, out=out)
     _measure_by_block(model, blocks, tokens, "hessian", holding, take)
-    return sum(counts)
+    return sum(map(len, blocks.groups().values()))
 
 
-def write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
-    """Write the statistics of some linears to a file; return the number of linears.
+def write(name: int | str, stats: Mapping[str, InputStats], out: Path) -> None:
+    """Write the statistics of some linears to a file.
 
     Args:
-        stats: full linear name → statistics with a Hessian; a shared object is written once.
         name: a block's index, or OUTSIDE.
+        stats: full linear name → statistics with a Hessian; a shared object is written once.
     """
     places: dict[int, int] = {}
     tensors: dict[str, Tensor] = {}
@@ -143,7 +135,6 @@ def write(stats: Mapping[str, InputStats], out: Path, name: str) -> int:
             tensors[f"hessian.{place}"] = _panels(inputs.hessian).cpu()
             tensors[f"tokens.{place}"] = torch.tensor(inputs.tokens)
     save_file(tensors, out / f"{name}.safetensors", {"linears": json.dumps(linears)})
-    return len(linears)
 
 
 def _panels(hessian: Tensor) -> Tensor:

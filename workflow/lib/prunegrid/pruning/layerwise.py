@@ -22,7 +22,7 @@ from prunegrid.models.blocks import OUTSIDE, Blocks, find_blocks, oriented
 from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
-from prunegrid.pruning.model_access import WHOLE, Holding
+from prunegrid.pruning.model_access import WHOLE, Holding, evaluating
 from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.recipe import Pruner, Recipe
@@ -48,12 +48,10 @@ def prune_model(
     """Prune all linears of all blocks of `model`, in place; return the report.
 
     Args:
-        model: on its device, in any float dtype.
         tokens: calibration windows, int64 [samples, length].
         norms: full linear name → float32 [d_in], mean x² of the dense model; for propagation
             dense of recipes that need no more, and for allocations that need them.
         propagation: one of PROPAGATIONS; see the module.
-        holding: how the model is held in memory.
         hessians: of the dense model, for propagation dense; None measures them here.
         done: is given each block's name and its pruned tensors while the block is in memory.
 
@@ -74,21 +72,17 @@ def prune_model(
     pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
     if blocks.outside and recipe.needs != "nothing":
         _require_tokens(tokens, recipe)
-    training = model.training
-    model.eval()
-    try:
-        with pruned_outside(model, blocks, pruner, tokens, propagation, hessians):
-            stats_of = _known_stats(blocks, recipe.needs, norms, propagation, hessians)
-            if stats_of is not None:
-                step = functools.partial(_prune_by, blocks, pruner, stats_of)
-            else:
-                replay = Replay(model, blocks, _require_tokens(tokens, recipe), holding.storage)
-                step = functools.partial(_prune_by_pass, replay, pruner, propagation)
-            _each_block(blocks, pruner, step, holding, done)
-        if blocks.outside and done is not None:
-            done(OUTSIDE, recipe.extent.tensors(blocks.outside))
-    finally:
-        model.train(training)
+    outside = pruned_outside(model, blocks, pruner, tokens, propagation, hessians)
+    with evaluating(model), outside:
+        stats_of = _known_stats(blocks, recipe.needs, norms, propagation, hessians)
+        if stats_of is not None:
+            step = functools.partial(_prune_by, blocks, pruner, stats_of)
+        else:
+            replay = Replay(model, blocks, _require_tokens(tokens, recipe), holding.storage)
+            step = functools.partial(_prune_by_pass, replay, pruner, propagation)
+        _each_block(blocks, pruner, step, holding, done)
+    if blocks.outside and done is not None:
+        done(OUTSIDE, recipe.extent.tensors(blocks.outside))
     return pruner.report
 
 

@@ -88,9 +88,8 @@ def removed_units(
     make up for their rounding.
 
     Args:
-        kinds: of "mlp", "heads", or "blocks" alone.
-        goal: prunable weights that the model is to lose.
-        prunable: prunable weights that it has.
+        kinds: "mlp" and "heads", one of them, or "blocks".
+        goal, prunable: prunable weights that the model is to lose, and has.
         allowed: returns whether the config can say so many heads fewer.
         multiple: kept neurons are a multiple of it.
 
@@ -106,8 +105,7 @@ def removed_units(
             expected=f"at most {most / prunable:.4f} of the prunable weights that the model has",
             remedy="lower `sparsity`, or take other `units`",
         )
-    counts: dict[str, int] = {}
-    left = float(goal)
+    counts, left = {}, float(goal)
     if "blocks" in kinds:
         counts["blocks"] = kinds["blocks"].nearest(goal)
     if "heads" in kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -87,8 +88,6 @@ def gradients(
         PrunegridError: a gradient is not finite.
     """
     weights = {name: module.weight for name, module in linears.items()}
-    required = {name: p.requires_grad for name, p in model.named_parameters()}
-    model.requires_grad_(False)
     sums = {n: torch.zeros(w.shape, device=w.device) for n, w in weights.items()}
 
     def add(name: str):
@@ -98,21 +97,17 @@ def gradients(
 
         return collect
 
-    handles = []
-    for name, weight in weights.items():
-        weight.requires_grad_(True)
-        handles.append(weight.register_post_accumulate_grad_hook(add(name)))
-    try:
-        with torch.enable_grad():
-            for window in tqdm(tokens, desc="gradients", unit="window", disable=None):
-                window = window.to(device_of(model))
-                logits = run_window(model, window[None]).logits[0, :-1]
-                cross_entropy(logits.float(), window[1:]).backward()
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(required[name])
+    with contextlib.ExitStack() as restore, torch.enable_grad():
+        for parameter in model.parameters():
+            restore.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        for name, weight in weights.items():
+            weight.requires_grad_(True)
+            restore.callback(weight.register_post_accumulate_grad_hook(add(name)).remove)
+        for window in tqdm(tokens, desc="gradients", unit="window", disable=None):
+            window = window.to(device_of(model))
+            logits = run_window(model, window[None]).logits[0, :-1]
+            cross_entropy(logits.float(), window[1:]).backward()
     for name, value in sums.items():
         if not is_finite(value):
             raise PrunegridError(
