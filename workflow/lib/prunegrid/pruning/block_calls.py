@@ -1,4 +1,4 @@
-"""What a model calls its blocks with, seen from inside its own forward, and a check of it.
+"""Calls of a model's blocks inside its own forward, and a check that they can be repeated by hand.
 
 A block's call is all that it is given beside its hidden states: masks, position embeddings, and in
 a decoder the encoder's output.

@@ -84,15 +84,13 @@ def _long_documents(
 def _joined(
     texts: Sequence[str], encode: Callable[[str], list[int]], enough: int, draw: random.Random
 ) -> list[int]:
-    """Return the tokens of documents in random order with blank lines between, at least `enough`.
-
-    Twice as many are taken as the windows hold, so that windows seldom overlap.
-    """
+    """Return the tokens of documents in random order with blank lines between, over `enough`."""
     order = list(range(len(texts)))
     draw.shuffle(order)
     tokens: list[int] = []
     for index in order:
         tokens += encode(texts[index] + SEPARATOR)
+        # Twice as many as the windows hold, so that windows seldom overlap.
         if len(tokens) > 2 * enough:
             break
     return tokens

@@ -74,17 +74,12 @@ def sweep(
 
 
 class _Block:
-    """A block's columns while they are pruned and updated, in place.
-
-    By halves: the errors of the left half are spread over the right one at once. `columns` [b,
-    d_out] have all earlier losses, `inverse` is U_bb, `errors` room for [b, d_out], and `start` the
-    block's first column.
-    """
+    """Prunes and updates a block's columns [b, d_out] in place; `start` is the first of them."""
 
     def __init__(
         self,
         columns: Tensor,
-        inverse: Tensor,
+        inverse: Tensor,  # U_bb
         errors: Tensor,
         choose: Callable[[Tensor, slice], Tensor],
         choice: int,
@@ -98,7 +93,7 @@ class _Block:
     # Methods, and not closures: a closure that calls itself is a cycle, which would keep a linear's
     # Hessian factor in memory until some garbage collection.
     def prune(self, first: int, last: int) -> None:
-        """Prune the block's columns first … last."""
+        """Prune the columns first … last: the left half's errors are spread over the right one."""
         if last - first <= LEAF:
             self._leaf(first, last)
             return
@@ -144,14 +139,13 @@ def factor_of(stats: InputStats, dampening: float) -> tuple[Tensor, dict[str, An
 
 
 def _factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
-    dead = hessian.diagonal() == 0
     factor, facts = with_more_dampening(
-        lambda damped, precision: _try_factor(hessian, dead, damped, precision),
+        lambda damped, precision: _try_factor(hessian, damped, precision),
         dampening,
         (torch.float32, torch.float64),
-        len(dead),
+        len(hessian),
     )
-    return factor, {**facts, "dead_inputs": int(dead.sum())}
+    return factor, {**facts, "dead_inputs": int((hessian.diagonal() == 0).sum())}
 
 
 def with_more_dampening(
@@ -189,12 +183,10 @@ def with_more_dampening(
     )
 
 
-def _try_factor(
-    hessian: Tensor, dead: Tensor, dampening: float, precision: torch.dtype
-) -> Tensor | None:
+def _try_factor(hessian: Tensor, dampening: float, precision: torch.dtype) -> Tensor | None:
     """Return A in float32, or None where the factorisation fails."""
     # H = A Aᵀ with A upper is the flipped Cholesky factor of the flipped H.
-    damped = dampened(_flipped(hessian).to(precision), dead.flip(0), dampening)
+    damped = dampened(_flipped(hessian).to(precision), dampening)
     lower, info = torch.linalg.cholesky_ex(damped)
     del damped
     if int(info) != 0:
@@ -211,9 +203,9 @@ def _flipped(matrix: Tensor) -> Tensor:
     return matrix.flip(0, 1)
 
 
-def dampened(hessian: Tensor, dead: Tensor, dampening: float) -> Tensor:
-    """Return H with dead inputs at 1 and λ added to its diagonal, in place."""
+def dampened(hessian: Tensor, dampening: float) -> Tensor:
+    """Return H with λ added to its diagonal, and inputs that were always zero at 1, in place."""
     diagonal = hessian.diagonal()
-    diagonal[dead] = 1
+    diagonal[diagonal == 0] = 1
     diagonal += dampening * diagonal.mean()
     return hessian

@@ -1,4 +1,4 @@
-"""What the pruning methods know of a linear's input: mean squares by column, and the Hessian.
+"""Statistics of a linear's input: mean squares by column, and the Hessian.
 
 With X [n_tokens, d_in] the calibration inputs of a linear:
 input norms = mean over tokens of x_j², float32 [d_in] (accumulated in float64);

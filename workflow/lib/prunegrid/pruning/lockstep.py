@@ -1,4 +1,4 @@
-"""All samples taken through one block together: each waits where the next linear is to be pruned.
+"""Single-pass pruning of a block: all samples wait where the next linear is to be pruned.
 
 A linear's statistics need its input from every sample before any sample may pass it. So each
 sample's forward runs in a thread of its own that stops before an unpruned linear; only one thread

@@ -1,4 +1,4 @@
-"""How a model is held while it is pruned: whole, or a block at a time (`pruning.offload`)."""
+"""Access to a model while it is pruned: whole, or a block at a time (`pruning.offload`)."""
 
 from __future__ import annotations
 

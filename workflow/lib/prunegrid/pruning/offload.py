@@ -1,4 +1,4 @@
-"""A model of which only one block is in memory: for models that are larger than the machine.
+"""Offloading: only one block of a model is in memory, for models larger than the machine.
 
 The model is built without its weights. What lies outside the blocks (embeddings, norms, the head)
 is read at once, a block's tensors when it is called or made resident, and released after it. A

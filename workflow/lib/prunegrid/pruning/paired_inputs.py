@@ -1,4 +1,4 @@
-"""What a linear is given in two models at once: a pruned one, and the one before pruning.
+"""Inputs of a linear in two models at once: a pruned one, and the one before pruning.
 
 With X [n, d_in] the inputs in the dense model and X̂ those in the pruned one, token by token:
 hessian = (2/n) X̂ᵀX̂ and cross = (2/n) XᵀX̂, float32 [d_in, d_in], and for each dense weight W

@@ -1,12 +1,9 @@
-"""Which weights of one linear go, given a score for each: exact counts, ties by a fixed rule.
+"""Patterns of one linear's zeros, by a score for each weight: exact counts, ties by a fixed rule.
 
 Counting rule: of a linear's n weights floor(sparsity × n) are pruned, with the sparsity read as the
-decimal that was written (0.29 of 100 is 29, not 28), so never more than asked. Rows that are pruned
-each by itself share that count as evenly as whole numbers can: they differ by one at most. Tie
-rule: of equal scores the lowest flat index (row-major) is pruned first. A weight that is zero
-already goes before any other, whatever its score, so pruning again counts it.
-
-N:M keeps N of every M consecutive input columns of a row, and prunes exactly M - N.
+decimal that was written (0.29 of 100 is 29, not 28). Rows that are pruned each by itself share that
+count: they differ by one at most. Tie rule: of equal scores the lowest flat index (row-major) is
+pruned first. A weight that is zero already goes before any other.
 """
 
 from __future__ import annotations
@@ -68,7 +65,7 @@ class Unstructured:
 
     def zeros_by_row(self, rows: int, columns: int) -> Tensor:
         """Return how many weights each of `rows` rows loses, int64 [rows]."""
-        # In whole numbers: a fraction a row would take longer than to prune it.
+        # In whole numbers: a Fraction for each row would take longer than to prune it.
         up, down = self._exact.as_integer_ratio()
         sums = [up * row * columns // down for row in range(rows + 1)]
         return torch.tensor([b - a for a, b in itertools.pairwise(sums)], dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""What is to be done to a model (criterion, pattern, allocation, update), and a linear done so."""
+"""Recipes of pruning (criterion, pattern, allocation, update), and linears pruned by one."""
 
 from __future__ import annotations
 

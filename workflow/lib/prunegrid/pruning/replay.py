@@ -13,6 +13,7 @@ the model's own forward.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -117,18 +118,11 @@ class Replay:
         Args:
             linears: some of the block's; None takes all.
         """
-        linears = linears or self.linears(index)
-        return collect(linears, needs, self.device, self.samples, lambda s: self.run(index, s))
+        linears, run = linears or self.linears(index), functools.partial(self.run, index)
+        return collect(linears, needs, self.device, self.samples, run)
 
     def dense_stats(self, index: int, needs: str) -> dict[str, InputStats]:
         """Return the statistics of a block that is not changed, and move all samples past it."""
-        if self.is_last(index):
-            return self.stats(index, needs)
-        return collect(
-            self.linears(index),
-            needs,
-            self.device,
-            self.samples,
-            lambda sample: self.run(index, sample),
-            lambda sample, output: self.advance(index, sample, output),
-        )
+        run = functools.partial(self.run, index)
+        take = None if self.is_last(index) else functools.partial(self.advance, index)
+        return collect(self.linears(index), needs, self.device, self.samples, run, take)

@@ -37,12 +37,7 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     threshold = _kth(scores, count)
     chosen = scores <= threshold
     crowded = (chosen.sum(1, dtype=torch.int32) > count).nonzero()[:, 0]
-    if len(scores) == 1 and len(crowded):
-        # One long row: its ties are few, so they are listed.
-        tied = (scores[0] == threshold[0]).nonzero()[:, 0]
-        excess = int(chosen.sum()) - count
-        chosen[0, tied[len(tied) - excess :]] = False
-    elif len(crowded):
+    if len(crowded):
         part, cut = scores[crowded], threshold[crowded]
         below, tied = part < cut, part == cut
         room = count - below.sum(1, keepdim=True)
@@ -91,16 +86,16 @@ def _second_of_four(members: Tensor) -> Tensor:
 
 
 def members_of(scores: Tensor, group: int) -> Tensor:
-    """Return [M, n] of scores whose rows hold groups of M one after another."""
+    """Return the groups of M that lie one after another in the scores' rows, as [M, n]."""
     members = scores.reshape(-1, group).t()
     if members.is_cpu:
-        # torch takes five times as long to turn so narrow a matrix.
+        # torch takes five times as long to transpose so narrow a matrix.
         return torch.from_numpy(np.ascontiguousarray(members.numpy()))
     return members.contiguous()
 
 
 def groups_of(chosen: Tensor) -> Tensor:
-    """Return bool [n, M], contiguous, for [M, n]."""
+    """Return the transpose [n, M] of bool [M, n], contiguous."""
     if len(chosen) != 4:
         return chosen.t().contiguous()
     # Four bytes put into one word each: twice as fast as to write every fourth byte.

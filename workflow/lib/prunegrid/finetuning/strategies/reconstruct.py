@@ -165,7 +165,7 @@ def refit_linear(
         tolerance: of the residual's norm over all rows, relative to where it started.
     """
     start, mask = pruned.float(), kept.float()
-    hessian = dampened(gram.clone(), gram.diagonal() == 0, dampening)
+    hessian = dampened(gram.clone(), dampening)
     # λ pulls towards where it starts, so it adds nothing to the residual there.
     residual = (wanted - start @ gram).mul_(mask)
     solution, facts = conjugate_gradients(

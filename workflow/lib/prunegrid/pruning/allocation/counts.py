@@ -1,4 +1,4 @@
-"""Whole numbers of zeros: exact for the model, whatever an allocation asks of single linears."""
+"""Whole numbers of zeros, exact for the model, from what an allocation or a ranking wants."""
 
 from __future__ import annotations
 

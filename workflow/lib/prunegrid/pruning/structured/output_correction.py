@@ -1,4 +1,4 @@
-"""The weights that stay, corrected in closed form for the units that go.
+"""Correction of the weights that stay, in closed form, for the units that go.
 
 An output linear W [d_out, d_in] (the MLP's down projection, the attention's output) loses input
 columns R and keeps K. With H = (2/n) XᵀX over its calibration inputs and λ a share of H's mean
@@ -61,7 +61,7 @@ def corrected(
 
     def change(damped: float, _precision: torch.dtype) -> Tensor | None:
         """Return cross (H_KK + λI)⁻¹."""
-        whole = dampened(exact.clone(), exact.diagonal() == 0, damped)
+        whole = dampened(exact.clone(), damped)
         lower, info = torch.linalg.cholesky_ex(whole[kept][:, kept])
         return None if int(info) else torch.cholesky_solve(cross.t(), lower).t()
 

@@ -1,4 +1,4 @@
-"""How many units of which kinds go, before it is known which; and that a config can say the rest.
+"""Numbers of units that go, before it is known which; a config must be able to say the rest.
 
 Every layer loses the same number of units, so that the share of prunable weights that is to go
 comes out as near as whole units can.

@@ -123,10 +123,7 @@ def _write_smaller(
     probe: Tensor,
     where: str,
 ) -> dict:
-    """Return the WEIGHTS RECORD of the smaller model, written, read back and compared.
-
-    The model is on the CPU, with its units at zero; it is spent.
-    """
+    """Write the smaller model, compare it with the one whose units are zero; return its record."""
     kept = {
         (group.kind, group.block): _others(group.units, removed[group.kind, group.block])
         for group in units.groups

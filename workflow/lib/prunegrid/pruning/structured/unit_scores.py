@@ -1,4 +1,4 @@
-"""Which units go: scored by a criterion, the lowest of each layer (of blocks: of the model)."""
+"""Scores of units by a criterion, and the lowest: of each layer, of blocks in the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights belong to one unit, found by shapes and by how the linears of a block connect.
+"""Units of a model: weights that go together, found by shapes and by how linears connect.
 
 A block is run once. The linears of one parent module that are given the same tensor *write* units,
 one row (or a head's rows) a unit; the linear of the same parent that is called after them and is as

@@ -41,8 +41,7 @@ def update_linear(
         iterations: the most steps that are taken.
         tolerance: of the residual's norm over all rows, relative to where it started.
     """
-    dead = stats.hessian.diagonal() == 0
-    hessian = dampened(stats.hessian.clone(), dead, dampening)
+    hessian = dampened(stats.hessian.clone(), dampening)
     dense, mask = weight.float(), kept.float()
     solution = dense * mask
     # Minus half the gradient, where the mask lets it act: what is left to be made up for.
