@@ -41,51 +41,6 @@ class Call:
         return first_tensor(block(hidden, *self.args, **self.kwargs))
 
 
-def trace(
-    model: nn.Module,
-    blocks: Blocks,
-    window: Tensor,
-    run: range,
-    ended: Tensor | None,
-    extras: list[tuple | None],
-) -> tuple[Tensor, dict[int, Call]]:
-    """Return what enters the first block of `run`, and each one's call, without running any block.
-
-    Args:
-        window: int64 [1, tokens].
-        run: indices of blocks between which the model hands nothing on but their outputs.
-        ended: the output of the block before `run`, [1, tokens, d]; None where there is none.
-        extras: what each block returns after the hidden states; None: a bare tensor.
-    """
-    calls: dict[int, Call] = {}
-    entering: list[Tensor] = []
-
-    def stand_in(index: int):
-        def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
-            hidden, call = _split(args, kwargs)
-            if index in run:
-                entering.append(hidden)
-                calls[index] = call
-                if len(calls) == len(run):
-                    raise _Enough
-            elif index + 1 == run.start:
-                hidden = ended
-            more = extras[index]
-            return hidden if more is None else (hidden, *more)
-
-        return forward
-
-    try:
-        for index, block in enumerate(blocks.modules):
-            block.forward = stand_in(index)
-        with contextlib.suppress(_Enough):
-            run_window(model, window)
-    finally:
-        for block in blocks.modules:
-            block.__dict__.pop("forward", None)
-    return entering[0], calls
-
-
 def _split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
     """Return a block call's hidden states and the rest of it."""
     if args:
@@ -126,15 +81,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One call of a block inside the model.
-
-    Attributes:
-        handed_on: whether it was given the very output of the call before it.
-        output: hidden states [1, tokens, d].
-        extras: what it returned after them; None where it returned a tensor.
-        repeats: whether it called one of its linears more than once.
-    """
+class _Seen:
+    """One call of a block inside the model; `handed_on`: with the very output of the one before."""
 
     index: int
     handed_on: bool
@@ -143,90 +91,128 @@ class Seen:
     repeats: bool
 
 
-def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> list[Seen]:
-    """Return every call of a block in the model's own forward on a window, int64 [1, tokens]."""
-    seen: list[Seen] = []
-    handed_on, called = [False], []
+class OwnForward:
+    """A model's own forward, from which its blocks are called.
 
-    def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-        called.clear()
-        handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
+    Attributes:
+        runs: first index → the blocks from there on between which the model does nothing of its
+            own.
+        repeating: indices of the blocks that call one of their linears more than once.
 
-    def after(index: int, output: Any) -> None:
-        extras = tuple(output[1:]) if isinstance(output, tuple) else None
-        # A clone, in case that the model goes on in place.
-        twice = len(set(called)) < len(called)
-        seen.append(Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
-
-    linears = {name: module for group in blocks.linears.values() for name, module in group.items()}
-    with contextlib.ExitStack() as hooks:
-        for index, block in enumerate(blocks.modules):
-            handles = (
-                block.register_forward_pre_hook(before, with_kwargs=True),
-                block.register_forward_hook(lambda _m, _a, out, index=index: after(index, out)),
-            )
-            for handle in handles:
-                hooks.callback(handle.remove)
-        hooks.enter_context(watching(linears, lambda name, _args: called.append(name)))
-        run_window(model, window)
-    return seen
-
-
-def require_equal_forward(
-    model: nn.Module, blocks: Blocks, window: Tensor
-) -> tuple[list[range], list[tuple | None], set[int]]:
-    """Check on a short window [1, tokens] that the blocks run by hand give what the model's own do.
-
-    Returns:
-        runs of blocks between which the model does nothing of its own; what every block returns
-        after the hidden states (None where it returns a tensor); which blocks call one of their
-        linears more than once.
+    Args:
+        model: in eval mode.
+        window: int64 [1, tokens], one of those that are to be traced.
 
     Raises:
-        PrunegridError: they do not.
+        PrunegridError: run by hand on the window's first tokens, the blocks do not give what they
+            give inside the model.
     """
-    own = observe(model, blocks, window)
-    # Of another window, so that what depends on more than positions is found to be wrong.
-    extras = [call.extras for call in observe(model, blocks, window.flip(1))]
-    runs, fault = [], ""
-    if len(own) != len(blocks.modules):
-        fault = f"{len(blocks.modules)} blocks were called {len(own)} times"
-    elif [call.index for call in own] != list(range(len(own))):
-        fault = f"they run in the order {', '.join(blocks.names[call.index] for call in own)}"
-    else:
-        starts = [call.index for call in own if not call.handed_on]
-        runs = [range(*ends) for ends in zip(starts, [*starts[1:], len(own)], strict=True)]
-        fault = _fault_by_hand(model, blocks, window, runs, extras, own)
-    if fault:
-        raise PrunegridError(
-            f"the blocks cannot be run one after another: {fault}",
-            where=type(model).__name__,
-            expected="blocks that pass nothing on but their hidden states and what depends on "
-            "positions only",
-            remedy="this architecture is not supported",
-        )
-    return runs, extras, {call.index for call in own if call.repeats}
 
+    def __init__(self, model: nn.Module, blocks: Blocks, window: Tensor) -> None:
+        self._model, self._blocks = model, blocks
+        probe = window[:, :PROBE_TOKENS]
+        seen = self._observe(probe)
+        # Of another window, so that what depends on more than positions is found to be wrong.
+        self._extras = [call.extras for call in self._observe(probe.flip(1))]
+        self.repeating = {call.index for call in seen if call.repeats}
+        self.runs: dict[int, range] = {}
+        if len(seen) != len(blocks.modules):
+            fault = f"{len(blocks.modules)} blocks were called {len(seen)} times"
+        elif [call.index for call in seen] != list(range(len(seen))):
+            fault = f"they run in the order {', '.join(blocks.names[call.index] for call in seen)}"
+        else:
+            starts = [call.index for call in seen if not call.handed_on]
+            ends = [*starts[1:], len(seen)]
+            self.runs = {start: range(start, end) for start, end in zip(starts, ends, strict=True)}
+            fault = self._fault_by_hand(probe, seen)
+        if fault:
+            raise PrunegridError(
+                f"the blocks cannot be run one after another: {fault}",
+                where=type(model).__name__,
+                expected="blocks that pass nothing on but their hidden states and what depends on "
+                "positions only",
+                remedy="this architecture is not supported",
+            )
+        if any(isinstance(value, Tensor) for extras in self._extras for value in extras or ()):
+            self._extras = [call.extras for call in self._observe(window)]
 
-def _fault_by_hand(
-    model: nn.Module,
-    blocks: Blocks,
-    window: Tensor,
-    runs: list[range],
-    extras: list[tuple | None],
-    own: list[Seen],
-) -> str:
-    """Return where the blocks run by hand are not what they are in the model; "" for nowhere."""
-    hidden: Tensor | None = None
-    for run in runs:
-        hidden, calls = trace(model, blocks, window, run, hidden, extras)
-        for index in run:
-            before = hidden.clone()
-            after = calls[index].run(blocks.modules[index], hidden)
-            # NaN is no fault of this check: pruning names its linear and sample.
-            if not torch.allclose(before, hidden, rtol=0, atol=0, equal_nan=True):
-                return f"{blocks.names[index]} changes its input in place"
-            if not torch.allclose(after, own[index].output, rtol=1e-3, atol=1e-5, equal_nan=True):
-                return f"{blocks.names[index]} gives something else than inside the model"
-            hidden = after
-    return ""
+    def trace(
+        self, window: Tensor, start: int, ended: Tensor | None
+    ) -> tuple[Tensor, dict[int, Call]]:
+        """Return what enters block `start`, and the calls of its run, without running any block.
+
+        Args:
+            window: int64 [1, tokens].
+            ended: the output of the block before, [1, tokens, d]; None where there is none.
+        """
+        run = self.runs[start]
+        calls: dict[int, Call] = {}
+        entering: list[Tensor] = []
+
+        def stand_in(index: int):
+            def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
+                hidden, call = _split(args, kwargs)
+                if index in run:
+                    entering.append(hidden)
+                    calls[index] = call
+                    if len(calls) == len(run):
+                        raise _Enough
+                elif index + 1 == start:
+                    hidden = ended
+                extras = self._extras[index]
+                return hidden if extras is None else (hidden, *extras)
+
+            return forward
+
+        try:
+            for index, block in enumerate(self._blocks.modules):
+                block.forward = stand_in(index)
+            with contextlib.suppress(_Enough):
+                run_window(self._model, window)
+        finally:
+            for block in self._blocks.modules:
+                block.__dict__.pop("forward", None)
+        return entering[0], calls
+
+    def _observe(self, window: Tensor) -> list[_Seen]:
+        """Return every call of a block on a window [1, tokens], in their order."""
+        seen: list[_Seen] = []
+        handed_on, called = [False], []
+
+        def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+            called.clear()
+            handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
+
+        def after(index: int, output: Any) -> None:
+            extras = tuple(output[1:]) if isinstance(output, tuple) else None
+            # A clone, in case that the model goes on in place.
+            twice = len(set(called)) < len(called)
+            seen.append(_Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
+
+        linears = {n: m for group in self._blocks.linears.values() for n, m in group.items()}
+        with contextlib.ExitStack() as hooks:
+            for index, block in enumerate(self._blocks.modules):
+                pre = block.register_forward_pre_hook(before, with_kwargs=True)
+                post = block.register_forward_hook(lambda _m, _a, out, i=index: after(i, out))
+                hooks.callback(pre.remove)
+                hooks.callback(post.remove)
+            hooks.enter_context(watching(linears, lambda name, _args: called.append(name)))
+            run_window(self._model, window)
+        return seen
+
+    def _fault_by_hand(self, window: Tensor, seen: list[_Seen]) -> str:
+        """Return where the blocks run by hand differ from those in the model; "" for nowhere."""
+        names, hidden = self._blocks.names, None
+        for start, run in self.runs.items():
+            hidden, calls = self.trace(window, start, hidden)
+            for index in run:
+                before = hidden.clone()
+                after = calls[index].run(self._blocks.modules[index], hidden)
+                # NaN is no fault of this check: pruning names its linear and sample.
+                if not torch.allclose(before, hidden, rtol=0, atol=0, equal_nan=True):
+                    return f"{names[index]} changes its input in place"
+                expected = seen[index].output
+                if not torch.allclose(after, expected, rtol=1e-3, atol=1e-5, equal_nan=True):
+                    return f"{names[index]} gives something else than inside the model"
+                hidden = after
+        return ""

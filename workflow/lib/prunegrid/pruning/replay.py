@@ -20,14 +20,7 @@ from torch import Tensor, nn
 
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
-from prunegrid.pruning.block_calls import (
-    PROBE_TOKENS,
-    Call,
-    observe,
-    require_equal_forward,
-    shared,
-    trace,
-)
+from prunegrid.pruning.block_calls import Call, OwnForward, shared
 from prunegrid.pruning.fast_linear import FastLinear
 from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
 from prunegrid.pruning.input_stats import InputStats, activations_error, collect, is_finite
@@ -55,13 +48,10 @@ class Replay:
     ) -> None:
         self.blocks, self.device, self.samples = blocks, device_of(model), range(len(tokens))
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
-        self._model, self._tokens = model, tokens
+        self._tokens = tokens
         self.hidden = Boundary(len(tokens), self.device, storage)
-        probe = tokens[:1, :PROBE_TOKENS].to(self.device)
-        runs, extras, self.repeating = require_equal_forward(model, blocks, probe)
-        if any(isinstance(value, Tensor) for more in extras for value in more or ()):
-            extras = [call.extras for call in observe(model, blocks, tokens[:1].to(self.device))]
-        self._runs, self._extras = {run.start: run for run in runs}, extras
+        self._forward = OwnForward(model, blocks, tokens[:1].to(self.device))
+        self._runs, self.repeating = self._forward.runs, self._forward.repeating
         for sample in self.samples:
             self.enter(sample, 0, None)
 
@@ -71,10 +61,7 @@ class Replay:
         `ended` is the output of the block before it.
         """
         window = self._tokens[sample][None].to(self.device)
-        run = self._runs[start]
-        self.hidden[sample], calls = trace(
-            self._model, self.blocks, window, run, ended, self._extras
-        )
+        self.hidden[sample], calls = self._forward.trace(window, start, ended)
         first = self._calls[0]
         self._calls[sample] = {i: shared(call, first.get(i, call)) for i, call in calls.items()}
 
