@@ -23,8 +23,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, find_blocks
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+from prunegrid.pruning.holding import WHOLE, Holding, evaluating
 from prunegrid.pruning.input_stats import PANEL, InputStats, collect
-from prunegrid.pruning.model_access import WHOLE, Holding, evaluating
 from prunegrid.pruning.replay import Replay
 
 OUTSIDE = "outside"

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.blocks import OUTSIDE, Blocks, find_blocks, oriented
 from prunegrid.pruning.dense_statistics import StoredHessians
+from prunegrid.pruning.holding import WHOLE, Holding, evaluating
 from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
-from prunegrid.pruning.model_access import WHOLE, Holding, evaluating
 from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
 from prunegrid.pruning.recipe import Pruner, Recipe

@@ -33,8 +33,7 @@ from prunegrid.models.loading import (
 )
 from prunegrid.models.prunable import Extent
 from prunegrid.models.shards import ShardWriter, measure
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
-from prunegrid.pruning.model_access import Holding
+from prunegrid.pruning.holding import ON_DEVICE, Holding, Storage
 
 
 def empty_model(config) -> nn.Module:

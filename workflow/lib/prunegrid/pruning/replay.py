@@ -22,7 +22,7 @@ from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
 from prunegrid.pruning.block_calls import Call, OwnForward, shared
 from prunegrid.pruning.fast_linear import FastLinear
-from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
+from prunegrid.pruning.holding import ON_DEVICE, Boundary, Storage
 from prunegrid.pruning.input_stats import InputStats, activations_error, collect, is_finite
 
 

@@ -34,7 +34,7 @@ from prunegrid.models.blocks import find_blocks, oriented
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning import paired_inputs
 from prunegrid.pruning.column_sweep import dampened
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
+from prunegrid.pruning.holding import ON_DEVICE, Storage
 from prunegrid.pruning.replay import Replay
 from prunegrid.pruning.updates.least_squares import conjugate_gradients
 

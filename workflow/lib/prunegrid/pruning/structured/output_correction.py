@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.models.blocks import oriented
 from prunegrid.pruning.column_sweep import dampened, with_more_dampening
-from prunegrid.pruning.hidden_states import Storage
+from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.replay import Replay
 from prunegrid.pruning.structured.units import Units
 

@@ -29,7 +29,7 @@ from prunegrid.models.blocks import oriented
 from prunegrid.models.forward import run_window
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning.block_calls import PROBE_TOKENS
-from prunegrid.pruning.hidden_states import Storage
+from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.structured import criterion_module, output_correction, shapes
 from prunegrid.pruning.structured.removal_plan import counts_for, removed_from
 from prunegrid.pruning.structured.unit_scores import lowest_units, score_units

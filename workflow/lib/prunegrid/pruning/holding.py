@@ -1,18 +1,22 @@
-"""The hidden states of all samples at one block boundary: the largest thing that pruning holds.
+"""Where a model and its hidden states are held while it is pruned; it changes no number.
 
-Where they lie changes no number.
+A model is whole in memory, or a block at a time (`pruning.offload`). The hidden states of all
+samples at one block boundary are the largest thing beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from prunegrid.models.blocks import weights_in_memory
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,39 @@ class Boundary:
     def __del__(self) -> None:
         if self._file is not None:
             os.close(self._file)
+
+
+class Holding:
+    """A model that is whole in memory.
+
+    Attributes:
+        whole: False if only one block is in memory at a time.
+        storage: how hidden states between blocks are held.
+    """
+
+    whole = True
+
+    def __init__(self, storage: Storage = ON_DEVICE) -> None:
+        self.storage = storage
+
+    def resident(self, index: int) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the block of an index is in memory, as it is changed."""
+        return contextlib.nullcontext()
+
+    def weights_of(self, linears: Mapping[str, nn.Module]) -> Mapping[str, Tensor]:
+        """Return the weights [d_out, d_in] of some linears, by the same names."""
+        return weights_in_memory(linears)
+
+
+WHOLE = Holding()
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, inside the context."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
