@@ -18,7 +18,7 @@ from prunegrid.models.blocks import Blocks, first_tensor
 from prunegrid.models.forward import run_window
 from prunegrid.pruning.input_stats import watching
 
-# So many tokens show what a model does; its forward costs next to nothing then.
+# Tokens of the window that shows a model's structure; few, as it costs some forward passes.
 PROBE_TOKENS = 8
 
 

@@ -57,7 +57,7 @@ def _measure_by_block(
     holding: Holding,
     take: Callable[[int, dict[str, InputStats]], None],
 ) -> None:
-    """Give each block's index and statistics to `take`, which alone holds them."""
+    """Call `take` with each block's index and statistics, which nothing else holds."""
     replay = Replay(model, blocks, tokens, holding.storage)
     for index in tqdm(range(len(blocks.names)), desc="calibrate", unit="block", disable=None):
         with holding.resident(index):

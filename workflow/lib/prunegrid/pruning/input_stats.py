@@ -159,7 +159,7 @@ def collect(
     """Return full name → statistics of a linear's inputs over all samples.
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share the object.
-    Of a linear that is called again in a pass (DeBERTa's q and k) all inputs count.
+    If a linear is called again in a pass (DeBERTa's q and k), all its inputs count.
 
     Args:
         needs: "input_norms" or "hessian".
