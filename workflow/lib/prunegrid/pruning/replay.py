@@ -2,44 +2,42 @@
 
 The model itself computes what enters its first block and what it hands to every block beside the
 hidden states (masks, position embeddings); then the blocks can be run one at a time over all
-samples. Where the model does something of its own between two blocks (from the last block of an
-encoder to the first of its decoder, which is given the encoder's output too; a convolution), it is
-run once more for each sample: the blocks before that place only stand in, the one right before it
-with the hidden states that the pruned blocks gave.
+samples. Where the model does something of its own between two blocks (an encoder and its decoder,
+a convolution), it is run once more for each sample: the blocks before that place only stand in, the
+last of them with the hidden states that the pruned blocks gave.
 
-What a block returns beside its hidden states, for later blocks (T5's position biases), may depend
-on positions only: it is taken from another window of the same length. That all this equals the
-model's own forward is checked on a short window before it is used.
+What a block returns beside its hidden states (T5's position biases) may depend on positions only:
+it is taken from another window of the same length. A short window shows first that all this equals
+the model's own forward.
 """
 
 from __future__ import annotations
 
-import torch
+import functools
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
-from prunegrid.pruning.block_calls import Call, observe, require_equal_forward, shared, trace
+from prunegrid.pruning.block_calls import Call, OwnForward, shared
 from prunegrid.pruning.fast_linear import FastLinear
-from prunegrid.pruning.hidden_states import ON_DEVICE, Boundary, Storage
-from prunegrid.pruning.input_stats import is_finite
-
-PROBE_TOKENS = 8
+from prunegrid.pruning.holding import ON_DEVICE, Boundary, Storage
+from prunegrid.pruning.input_stats import InputStats, activations_error, collect, is_finite
 
 
 class Replay:
     """Hidden states of every sample at one block boundary, and how to take them to the next.
 
     Attributes:
+        device: where the blocks run and statistics live.
         hidden: one [1, tokens, d] tensor a sample, in the model's dtype.
+        samples: the numbers of the samples.
         repeating: indices of the blocks that call one of their linears more than once.
 
     Args:
-        model: in eval mode, on its device.
-        blocks: its blocks.
+        model: in eval mode.
         tokens: int64 [samples, length].
-        storage: how the hidden states are held.
 
     Raises:
         PrunegridError: run by hand, the blocks do not give what the model gives.
@@ -48,37 +46,28 @@ class Replay:
     def __init__(
         self, model: nn.Module, blocks: Blocks, tokens: Tensor, storage: Storage = ON_DEVICE
     ) -> None:
-        self.blocks = blocks
+        self.blocks, self.device, self.samples = blocks, device_of(model), range(len(tokens))
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
-        self._model, self._tokens = model, tokens
-        self._device = device_of(model)
-        self.hidden = Boundary(len(tokens), self._device, storage)
-        probe = tokens[:1, :PROBE_TOKENS].to(self._device)
-        runs, extras, self.repeating = require_equal_forward(model, blocks, probe)
-        if any(isinstance(value, torch.Tensor) for more in extras for value in more or ()):
-            extras = [seen.extras for seen in observe(model, blocks, tokens[:1].to(self._device))]
-        self._runs, self._extras = {run.start: run for run in runs}, extras
-        for sample in range(len(tokens)):
+        self._tokens = tokens
+        self.hidden = Boundary(len(tokens), self.device, storage)
+        self._forward = OwnForward(model, blocks, tokens[:1].to(self.device))
+        self._runs, self.repeating = self._forward.runs, self._forward.repeating
+        for sample in self.samples:
             self.enter(sample, 0, None)
 
     def enter(self, sample: int, start: int, ended: Tensor | None) -> None:
-        """Have the model itself say what enters block `start` and how it and the next are called.
+        """Have the model say what enters block `start` and how it and the next ones are called.
 
-        Args:
-            ended: the output of the block before it.
+        `ended` is the output of the block before it.
         """
-        window = self._tokens[sample][None].to(self._device)
-        run = self._runs[start]
-        self.hidden[sample], calls = trace(
-            self._model, self.blocks, window, run, ended, self._extras
-        )
+        window = self._tokens[sample][None].to(self.device)
+        self.hidden[sample], calls = self._forward.trace(window, start, ended)
         first = self._calls[0]
         self._calls[sample] = {i: shared(call, first.get(i, call)) for i, call in calls.items()}
 
-    @property
-    def device(self) -> torch.device:
-        """Where the blocks run and statistics live."""
-        return self._device
+    def linears(self, index: int) -> dict[str, nn.Module]:
+        """Return full name → linear of block `index`."""
+        return self.blocks.linears[self.blocks.names[index]]
 
     def is_last(self, index: int) -> bool:
         """Return whether no block comes after this one."""
@@ -96,13 +85,31 @@ class Replay:
             PrunegridError: it holds NaN or infinity.
         """
         if not is_finite(output):
-            raise PrunegridError(
-                "NaN or infinite activations",
-                where=f"{self.blocks.names[index]}, calibration sample {sample}",
-                remedy="the model is broken or its dtype too narrow: check its weights, or load "
-                "it in float32",
-            )
+            raise activations_error(f"{self.blocks.names[index]}, calibration sample {sample}")
         if index + 1 in self._runs:
             self.enter(sample, index + 1, output)
         else:
             self.hidden[sample] = output
+
+    def advance_all(self, index: int) -> None:
+        """Move all samples past block `index`, unless it is the last one."""
+        if not self.is_last(index):
+            for sample in self.samples:
+                self.advance(index, sample, self.run(index, sample))
+
+    def stats(
+        self, index: int, needs: str, linears: Mapping[str, nn.Module] | None = None
+    ) -> dict[str, InputStats]:
+        """Return full linear name → statistics of block `index` as it is; the samples stay.
+
+        Args:
+            linears: some of the block's; None takes all.
+        """
+        linears, run = linears or self.linears(index), functools.partial(self.run, index)
+        return collect(linears, needs, self.device, self.samples, run)
+
+    def dense_stats(self, index: int, needs: str) -> dict[str, InputStats]:
+        """Return the statistics of a block that is not changed, and move all samples past it."""
+        run = functools.partial(self.run, index)
+        take = None if self.is_last(index) else functools.partial(self.advance, index)
+        return collect(self.linears(index), needs, self.device, self.samples, run, take)

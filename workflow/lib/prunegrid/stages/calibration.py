@@ -15,7 +15,8 @@ from prunegrid.data.texts import read_texts, require_length
 from prunegrid.models.attestation import tensor_sha256
 from prunegrid.models.forward import max_positions
 from prunegrid.pruning import offload
-from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
+from prunegrid.pruning.calibration_windows import draw_windows
+from prunegrid.pruning.dense_statistics import dense_norms
 
 DOES = "calibrate"
 RULE = "calibrate"

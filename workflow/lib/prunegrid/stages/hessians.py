@@ -1,6 +1,6 @@
 """Stage `hessians`: the Hessians of a dense model's inputs, for all cells that prune by them.
 
-Parents: model, calibration. Out: one file a block (`prunegrid.pruning.stored_hessians`).
+Parents: model, calibration. Out: one file a block (`prunegrid.pruning.dense_statistics`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning import hessian_pass, offload
+from prunegrid.pruning import offload
+from prunegrid.pruning.dense_statistics import write_hessians
 
 DOES = "calibrate"
 RULE = "hessians"
@@ -38,9 +39,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     tokens = load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
     dense = offload.open_dense(parents["model"], job)
     extent = Extent.of(settings)
-    linears = hessian_pass.measure(
-        dense.model.eval(), tokens, out, extent=extent, holding=dense.holding
-    )
+    linears = write_hessians(dense.model.eval(), tokens, out, extent=extent, holding=dense.holding)
     return {
         "linears": linears,
         "samples": len(tokens),

@@ -20,9 +20,9 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
+from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 DOES = "prune"
 RULE = "prune"
@@ -104,8 +104,9 @@ def prune_checkpoint(
             spent=True,
         ).record
     shards = parent.writer(out, recipe.extent)
-    holding = replace(parent.holding, done=shards.add_block)
-    report = prune_model(parent.model, recipe, **inputs, holding=holding)
+    report = prune_model(
+        parent.model, recipe, **inputs, holding=parent.holding, done=shards.add_block
+    )
     return report, shards.finish(recipe.pattern)
 
 

@@ -34,7 +34,7 @@ from prunegrid.models.blocks import find_blocks, oriented
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning import paired_inputs
 from prunegrid.pruning.column_sweep import dampened
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
+from prunegrid.pruning.holding import ON_DEVICE, Storage
 from prunegrid.pruning.replay import Replay
 from prunegrid.pruning.updates.least_squares import conjugate_gradients
 
@@ -165,7 +165,7 @@ def refit_linear(
         tolerance: of the residual's norm over all rows, relative to where it started.
     """
     start, mask = pruned.float(), kept.float()
-    hessian = dampened(gram.clone(), gram.diagonal() == 0, dampening)
+    hessian = dampened(gram.clone(), dampening)
     # λ pulls towards where it starts, so it adds nothing to the residual there.
     residual = (wanted - start @ gram).mul_(mask)
     solution, facts = conjugate_gradients(
