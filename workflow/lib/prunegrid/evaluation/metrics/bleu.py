@@ -10,7 +10,6 @@ from sacrebleu.metrics import BLEU
 
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
 COLUMNS = {"bleu": {"higher_is_better": True}}
-NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 

@@ -11,7 +11,6 @@ from sacrebleu.metrics import CHRF
 
 SETTINGS = {"word_order": 0}
 COLUMNS = {"chrf": {"higher_is_better": True}, "chrf_corpus": {"higher_is_better": True}}
-NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 

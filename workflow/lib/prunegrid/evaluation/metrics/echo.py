@@ -13,37 +13,36 @@ template adds are not looked for: those that are special tokens never reach a pr
 from __future__ import annotations
 
 from prunegrid.data.prompts import SLOT
+from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"run": 5}
 COLUMNS = {"prompt_echo": {"higher_is_better": False}}
-NEEDS_MODEL = False
 READS = ("template",)
 
 _LEAST_MARKS = 3
 
 
-def pieces(template: str, run: int) -> set[tuple[str, ...]]:
+def _pieces(template: str, run: int) -> set[tuple[str, ...]]:
     """Return the word sequences, case-folded, that betray a template."""
-    found = set()
+    sequences = set()
     for line in template.replace(SLOT, "\n").splitlines():
         said = line.casefold().split()
         if len(said) >= run:
-            found |= {tuple(said[i : i + run]) for i in range(len(said) - run + 1)}
+            sequences |= {tuple(said[i : i + run]) for i in range(len(said) - run + 1)}
         elif not all(word.isalnum() for word in said):
-            found.add(tuple(said))
-        found |= {
+            sequences.add(tuple(said))
+        sequences |= {
             (word,)
             for word in said
             if len(word) >= _LEAST_MARKS and not any(c.isalnum() for c in word)
         }
-    return found
+    return sequences
 
 
 def compute(predictions, references, template, *, run):
-    """Return pieces of the prompt per example."""
-    if isinstance(run, bool) or not isinstance(run, int) or run < 1:
-        raise ValueError(f"run is {run!r}; expected a whole number of at least 1")
-    known = {text: pieces(text, run) for text in set(template)}
+    """Return for each example whether it holds a piece of the prompt."""
+    require_number("run", run, 1)
+    known = {text: _pieces(text, run) for text in set(template)}
     return {
         "prompt_echo": [
             float(_holds(prediction.casefold().split(), known[text]))

@@ -1,14 +1,15 @@
 """The first fault of each prediction, one label an example, by rules with stated thresholds.
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
-rates add up to 1. See `prunegrid.evaluation.text_analysis.failure_kinds` for the labels, their
-order and the thresholds, which are this metric's settings.
+rates add up to 1. `text_analysis.failure_kinds` has the labels, their order and the thresholds,
+which are this metric's settings.
 
 `label_none` says that no rule found a fault, not that the summary is good.
 """
 
 from __future__ import annotations
 
+from prunegrid.evaluation.setting_checks import require_number
 from prunegrid.evaluation.text_analysis import failure_kinds
 
 SETTINGS = {
@@ -34,24 +35,22 @@ COLUMNS = {
     "label_cut_off": {"higher_is_better": False},
     "label_none": {"higher_is_better": True},
 }
-NEEDS_MODEL = False
 READS = ("document",)
 
 
 def compute(predictions, references, document, hit_limit, **limits):
     """Return one label per example, as columns of 0 and 1."""
     for name, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
+        require_number(name, value, 0, float)
     rows = zip(predictions, document, hit_limit, strict=True)
-    found = [
+    labels = [
         failure_kinds.first_fault(text, source, bool(hit), limits) for text, source, hit in rows
     ]
     return {
         column: [
             # What was not generated cannot have been cut off: no score is not "it was not".
-            None if column == "label_cut_off" and hit is None else float(name == column)
-            for name, hit in zip((f"label_{label}" for label in found), hit_limit, strict=True)
+            None if column == "label_cut_off" and hit is None else float(f"label_{label}" == column)
+            for label, hit in zip(labels, hit_limit, strict=True)
         ]
         for column in COLUMNS
     }

@@ -7,11 +7,7 @@ white space. Neither a high nor a low ratio is better; a good one is near 1.
 from __future__ import annotations
 
 SETTINGS: dict = {}
-COLUMNS = {
-    "length_ratio": {"higher_is_better": None},
-    "empty": {"higher_is_better": False},
-}
-NEEDS_MODEL = False
+COLUMNS = {"length_ratio": {"higher_is_better": None}, "empty": {"higher_is_better": False}}
 
 
 def compute(predictions, references):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 SETTINGS: dict = {}
 COLUMNS = {"hit_limit": {"higher_is_better": False}}
-NEEDS_MODEL = False
 
 
 def compute(predictions, references, hit_limit):
-    """Return the token limit per example."""
+    """Return for each example whether it hit the limit."""
     return {"hit_limit": [None if hit is None else float(hit) for hit in hit_limit]}

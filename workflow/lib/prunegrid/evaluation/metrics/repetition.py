@@ -21,17 +21,14 @@ COLUMNS = {
     "longest_repeat": {"higher_is_better": False},
     "compression": {"higher_is_better": None},
 }
-NEEDS_MODEL = False
 
 
 def compute(predictions, references):
     """Return repeated n-grams, the longest repeated span and the compression ratio per example."""
-    found = [text.lower().split() for text in predictions]
-    shares = {
-        f"rep{n}": [repeated_phrases.repeated_share(words, n) for words in found] for n in (2, 3, 4)
-    }
-    return shares | {
-        "longest_repeat": [float(repeated_phrases.longest_repeat(words)) for words in found],
+    texts = [text.lower().split() for text in predictions]
+    return {
+        **{f"rep{n}": [repeated_phrases.repeated_share(t, n) for t in texts] for n in (2, 3, 4)},
+        "longest_repeat": [float(repeated_phrases.longest_repeat(text)) for text in texts],
         "compression": [repeated_phrases.compression_ratio(text) for text in predictions],
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
     }
