@@ -32,8 +32,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {samples, length, split, column, join}.
         parents: {"model": a weights artifact, "data": a data artifact}.
-        out: folder of the new artifact.
-        job: gives the seed and the device.
 
     Raises:
         PrunegridError: no document is long enough, the model has no tokenizer, or is not finite.

@@ -28,8 +28,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {include: patterns of linears outside the blocks that are measured too}.
         parents: {"model": a plain weights artifact, "calibration": of the same model}.
-        out: folder of the new artifact.
-        job: gives the device and how memory is used.
 
     Raises:
         PrunegridError: activations are not finite, or a linear is not reached.
@@ -37,12 +35,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["model"], job.where)
     tokens = load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
     dense = offload.open_dense(parents["model"], job)
-    extent = Extent.of(settings)
-    linears = hessian_pass.measure(
-        dense.model.eval(), tokens, out, extent=extent, holding=dense.holding
-    )
     return {
-        "linears": linears,
+        "linears": hessian_pass.measure(
+            dense.model.eval(), tokens, out, extent=Extent.of(settings), holding=dense.holding
+        ),
         "samples": len(tokens),
         "length": tokens.shape[1],
         "weights_sha256": dense.record["sha256"],

@@ -1,7 +1,8 @@
 """Stage `transform`: a checkpoint changed without training rows, its zeros kept.
 
 Parents: weights (a plain folder); for strategies that refit, `dense` (the weights before pruning)
-and `calibration` too. Out: a plain folder or one in parts, and `transform.json`: what was done.
+and `calibration` too. Out: a plain folder or one in parts, and `transform.json`: the settings and
+facts of the change.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ a text gets the first label that applies, so a looped copy of the document's sta
 - wrong_entity: at least `least_names` distinct names, of which less than `name_precision` stand in
   the document.
 - cut_off: it hit the limit of new tokens, and does not end with `.`, `!` or `?`.
-- none: nothing of this was found. It is no verdict that the text is good.
+- none: no rule found a fault. It is no verdict that the text is good.
 
-Not labelled, since no rule can do it honestly: ungrammatical.
+No label says ungrammatical, since no rule can do it honestly.
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, rep
 from prunegrid.evaluation.text_analysis.words import content_stems, split_sentences, words
 
 FAULTS = (
-    "blank",
-    "loop",
-    "header",
-    "copied_start",
-    "copied",
-    "irrelevant",
-    "wrong_entity",
+    *("blank", "loop", "header", "copied_start", "copied", "irrelevant", "wrong_entity"),
     "cut_off",
 )
 NONE = "none"
@@ -51,17 +45,19 @@ def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, 
     """Return the label of a text: one of FAULTS, or NONE.
 
     Args:
-        text: the prediction.
-        document: what it should summarize, whole.
-        hit_limit: whether generation ended at its limit.
+        document: whole, of which the text should be a summary.
+        hit_limit: whether generation ended at its limit of tokens.
         limits: the thresholds, as the settings of `metrics/labels.py` name them.
     """
     said = words(text)
     if len(said) < limits["blank_words"]:
         return "blank"
-    if _loops(said, limits):
+    share, span = repeated_phrases.repeated_share(said, 4), repeated_phrases.longest_repeat(said)
+    if share is not None and share >= limits["loop_rep4"]:
         return "loop"
-    if len(said) <= limits["header_words"] and all(map(_heads, split_sentences(text))):
+    if span >= max(_LEAST_SPAN, limits["loop_span"] * len(said)):
+        return "loop"
+    if len(said) <= limits["header_words"] and all(map(_is_heading, split_sentences(text))):
         return "header"
     copied = _copied(said, words(document), limits)
     if copied is not None:
@@ -69,33 +65,24 @@ def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, 
     stems = content_stems(text)
     if stems and len(stems & content_stems(document)) < limits["overlap"] * len(stems):
         return "irrelevant"
-    if len(numbers_and_names.names(text)) >= limits["least_names"]:
-        precision = numbers_and_names.name_precision(text, document)
-        if precision is not None and precision < limits["name_precision"]:
-            return "wrong_entity"
+    precision = numbers_and_names.name_precision(text, document)
+    many = len(numbers_and_names.names(text)) >= limits["least_names"]
+    if many and precision is not None and precision < limits["name_precision"]:
+        return "wrong_entity"
     if hit_limit and not _ENDED.search(text.strip()):
         return "cut_off"
     return NONE
 
 
-def _loops(said: list[str], limits: Mapping[str, float]) -> bool:
-    share = repeated_phrases.repeated_share(said, 4)
-    if share is not None and share >= limits["loop_rep4"]:
-        return True
-    span = repeated_phrases.longest_repeat(said)
-    return span >= max(_LEAST_SPAN, limits["loop_span"] * len(said))
-
-
-def _heads(sentence: str) -> bool:
+def _is_heading(sentence: str) -> bool:
     """Return whether a sentence looks like a heading."""
     if _HEADING.search(sentence):
         return True
-    found = [word for word in sentence.split() if any(letter.isalpha() for letter in word)]
-    letters = [next(letter for letter in word if letter.isalpha()) for word in found]
-    # Scripts without capitals have no headings that a capital could tell.
-    return any(letter.isupper() for letter in letters) and all(
-        letter.isupper() or word.casefold().strip(".,;:") in _SMALL
-        for letter, word in zip(letters, found, strict=True)
+    spelled = [word for word in sentence.split() if any(map(str.isalpha, word))]
+    capital = {word: next(filter(str.isalpha, word)).isupper() for word in spelled}
+    # In scripts without capitals no capital tells a heading.
+    return any(capital.values()) and all(
+        capital[word] or word.casefold().strip(".,;:") in _SMALL for word in spelled
     )
 
 
