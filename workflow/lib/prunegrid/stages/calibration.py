@@ -19,7 +19,7 @@ from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
 
 DOES = "calibrate"
 RULE = "calibrate"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow")
+PACKAGES = ("plain weights", "pandas", "pyarrow")
 COMPUTES = True
 START_SECONDS = 15
 BYTES_A_PARAMETER = 5.5

@@ -27,18 +27,7 @@ from prunegrid.models.forward import max_positions
 
 DOES = "classify"
 RULE = "classify"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-    "jinja2",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow", "jinja2")
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15

@@ -19,16 +19,7 @@ from prunegrid.models import sparse_kernels
 
 DOES = "efficiency"
 RULE = "efficiency"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "peft",
-    "bitsandbytes",
-)
+PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15

@@ -20,18 +20,7 @@ from prunegrid.models.zero_masks import require_kept
 
 DOES = "finetune"
 RULE = "finetune"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-    "accelerate",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow", "accelerate")
 COMPUTES = True
 START_SECONDS = 15
 

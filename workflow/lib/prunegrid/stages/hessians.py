@@ -15,7 +15,7 @@ from prunegrid.pruning import hessian_pass, offload
 
 DOES = "calibrate"
 RULE = "hessians"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("plain weights",)
 COMPUTES = True
 START_SECONDS = 15
 BYTES_A_PARAMETER = 7.5

@@ -19,15 +19,7 @@ from prunegrid.models import checkpoint
 
 DOES = "download"
 RULE = "download_model"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "huggingface-hub",
-    "gguf",
-)
+PACKAGES = ("plain weights", "huggingface-hub", "gguf")
 START_SECONDS = 60
 BYTES_A_PARAMETER = 10.5
 

@@ -16,17 +16,7 @@ from prunegrid.models import forward
 
 DOES = "generate"
 RULE = "generate"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15

@@ -26,7 +26,7 @@ from prunegrid.pruning.stored_hessians import StoredHessians
 
 DOES = "prune"
 RULE = "prune"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("plain weights",)
 COMPUTES = True
 START_SECONDS = 15
 BYTES_A_PARAMETER = 9.5

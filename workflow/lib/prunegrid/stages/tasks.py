@@ -28,15 +28,9 @@ from prunegrid.models.checkpoint import Checkpoint
 DOES = "ask"
 RULE = "tasks"
 PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
+    "any weights",
     "pandas",
     "pyarrow",
-    "peft",
-    "bitsandbytes",
     "datasets",
     "evaluate",
     "accelerate",

@@ -19,15 +19,7 @@ from prunegrid.models.zero_masks import require_kept
 
 DOES = "transform"
 RULE = "transform"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "bitsandbytes",
-    "accelerate",
-)
+PACKAGES = ("plain weights", "bitsandbytes", "accelerate")
 COMPUTES = True
 GROUP = "evaluate"
 START_SECONDS = 15
