@@ -45,12 +45,10 @@ class _KeptStates(nn.Module):
 
 
 class Head(nn.Module):
-    """The head of an encoder for a number of classes, drawn from a seed.
+    """The head of an encoder for so many classes, its first weights drawn from a seed.
 
     Args:
         encoder: as loaded by transformers; it is not kept.
-        classes: how many.
-        seed: of its first weights.
 
     Raises:
         PrunegridError: transformers has no classifier for such an encoder.

@@ -19,11 +19,11 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Counters of joules, added up from the time it is made.
+    """Counters of joules, added up from the start.
 
     Args:
         method: "rapl-packages", "nvml-device" or "none".
-        read: returns the counters; [] of a meter that measures nothing.
+        read: returns the counters.
         ranges: at which each counter begins again at 0; none for those that never do.
     """
 
@@ -57,7 +57,7 @@ class Meter:
 
 
 def meter(device: str) -> Meter:
-    """Return the meter of a device ("cpu", "cuda:0"), of the method "none" where there is none."""
+    """Return the meter of a device ("cpu", "cuda:0"); its method is "none" without a counter."""
     try:
         return _nvml(device) if device.startswith("cuda") else _rapl()
     except Exception as error:  # no driver, no right to read: no number

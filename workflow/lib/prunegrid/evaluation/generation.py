@@ -48,8 +48,7 @@ def generation_settings(settings: dict, stops: Sequence[int], pad: int) -> Any:
 
     Args:
         settings: max_new_tokens, do_sample, temperature, top_p, num_beams.
-        stops: tokens that end a prediction.
-        pad: token that fills the batch.
+        stops, pad: as of `generate`.
     """
     from transformers import GenerationConfig
 
@@ -99,9 +98,10 @@ def cut_at(text: str, marks: Sequence[str] | None) -> str:
 def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Return the rows of each batch by index, the longest first.
 
+    A batch has at most `size` rows, and fewer where pads would be more than PADS of all positions.
+
     Args:
         lengths: tokens of each row.
-        size: the most rows a batch; fewer where pads would be more than PADS of all positions.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups = [order[start : start + size] for start in range(0, len(order), size)]

@@ -54,7 +54,6 @@ class Metric(NamedTuple):
         code: the Python module of the file.
         reads: the names of its inputs, in the terms of `evaluate`.
         function: its `compute`.
-        settings: of `compute`.
         declared: its `COLUMNS`; None without.
     """
 
@@ -75,7 +74,7 @@ class Metric(NamedTuple):
     def compute(
         self, predictions: pd.DataFrame, model_path: Path | None, device: str
     ) -> dict[str, Any]:
-        """Return what the metric's `compute` returns for the predictions.
+        """Return the result of the metric's `compute` for the predictions.
 
         Raises:
             PrunegridError: a column or a model is missing, or the metric refuses its input.
@@ -106,8 +105,7 @@ class Metric(NamedTuple):
             raise PrunegridError(str(error), where=self.where) from error
 
     def columns(self, results: Any, rows: int) -> tuple[list[tuple[str, Any, Any]], dict]:
-        """Return the scores in `results`, as (column, values or number, higher is better), and
-        the other facts in it.
+        """Return [(column, values or number, higher is better)] of the results, and other facts.
 
         Raises:
             PrunegridError: a declared column is missing or has not one value an example.

@@ -32,7 +32,6 @@ def alone(stage: str, weights: Path, settings: Mapping[str, Any], job: Any) -> i
     Args:
         stage: "efficiency" or "passes".
         settings: of the stage.
-        job: gives the device, the threads and a label for errors.
 
     Raises:
         PrunegridError: the error of the process, or that it died.

@@ -40,7 +40,6 @@ def measure(
         stage: "efficiency" or "passes".
         settings: of the stage.
         parents: weights; `dense`, the untouched model, where the cell is another.
-        job: gives the device, the threads, a label, and the machine or device that it is alone on.
 
     Raises:
         PrunegridError: there is nothing to measure, or the model has too few positions.

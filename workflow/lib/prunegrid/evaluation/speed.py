@@ -113,7 +113,6 @@ def summary(turns: Sequence[Turn], tokens: Mapping[str, int]) -> dict[str, Any]:
     """Return medians and quartiles of the turns of one model.
 
     Args:
-        turns: of one model.
         tokens: {phase: tokens of a turn}.
 
     Returns:

@@ -1,7 +1,8 @@
 """The work of one model in one turn of a timing: a prompt and greedy decoding, or one whole pass.
 
 The tokens are drawn once, the same in every job: any cost the same. An EOS ends nothing, so a turn
-is the same amount of work whatever the weights write.
+is the same amount of work whatever the weights write. A model is on `device` and in eval mode;
+`settings` are prompt_tokens, new_tokens and batch_size.
 """
 
 from __future__ import annotations
@@ -21,10 +22,6 @@ from prunegrid.models import forward
 def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
     """Return the work of a causal model: one forward pass over prompts, then decoding.
 
-    Args:
-        model: on `device`, in eval mode.
-        settings: prompt_tokens, new_tokens, batch_size.
-
     Raises:
         PrunegridError: the model has too few positions.
     """
@@ -40,12 +37,9 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 
 
 def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[float, float]:
-    """Return the wall seconds of prefill and of decoding `new_tokens` for one batch.
+    """Return the wall seconds of prefill and of decoding for prompts [batch, prompt_tokens].
 
     The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others.
-
-    Args:
-        ids: prompts [batch, prompt_tokens], without pads.
     """
     options = {"use_cache": True}
     if "logits_to_keep" in forward.forward_parameters(model):
@@ -68,10 +62,6 @@ def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> 
     """Return the work of a model of any architecture: one forward pass without a cache.
 
     Of an encoder-decoder `new_tokens` go through the decoder as well.
-
-    Args:
-        model: on `device`, in eval mode.
-        settings: prompt_tokens, new_tokens, batch_size.
 
     Raises:
         PrunegridError: the model has too few positions.

@@ -40,19 +40,17 @@ class Benchmark(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A task as it is defined.
+    """The definition of a task, or of a group of tasks.
 
     Attributes:
-        folder: of its file; a group's members lie there too.
-        files: {task: file} of the tasks that it stands for, itself or its members.
+        files: {task: file} of the task or of the group's members.
         subsets: {task: the name of its part of the data set, None without}.
-        group: whether it stands for several.
+        folders: of a group, which the harness reads too.
     """
 
-    folder: Path
     files: dict[str, Path]
     subsets: dict[str, str | None]
-    group: bool
+    folders: list[Path]
 
 
 def prepare(
@@ -109,10 +107,9 @@ def find(name: str, where: str) -> Definition:
                 expected="a task that is a YAML file, whose data can be replaced",
             )
     return Definition(
-        folders[name],
         {task: leaf.yaml_path for task, leaf in leaves.items()},
         {task: (leaf.cfg or {}).get("dataset_name") for task, leaf in leaves.items()},
-        group=index[name].kind.name == "GROUP",
+        [folders[name]] if index[name].kind.name == "GROUP" else [],
     )
 
 
@@ -131,7 +128,7 @@ def _own(name: str, body: Mapping[str, Any], folder: Path) -> Definition:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "own.txt"  # not .yaml: the harness must find only ours, which includes it
     path.write_text(yaml.safe_dump(dict(body), sort_keys=False), encoding="utf-8")
-    return Definition(folder, {name: path}, {name: None}, group=False)
+    return Definition({name: path}, {name: None}, [])
 
 
 def _overlay(
@@ -170,7 +167,7 @@ def _overlay(
         }
         text = yaml.safe_dump(body, sort_keys=False)
         (place / f"{task}.yaml").write_text(text, encoding="utf-8")
-    return [definition.folder, place] if definition.group else [place]
+    return [*definition.folders, place]
 
 
 def _leaves(entry: Any, index: Mapping[str, Any], where: str) -> list[Any]:

@@ -25,20 +25,20 @@ from prunegrid.evaluation.harness.task_scores import metric_name, require_metric
 
 # The seed of the harness' command line, so that drawn shots are those of published numbers.
 SHOTS_SEED = 1234
-# Of its standard errors of F1, correlation and the like; that of a mean needs none.
+# Of the harness' standard errors of F1, correlation and the like; that of a mean needs none.
 RESAMPLES = 1000
-# A column by itself, and not a template.
+# The name of a column, and not a template.
 _COLUMN = re.compile(r"[A-Za-z_]\w*$")
 
 
 class Model(HFLM):
-    """The harness' model over one in memory; it counts requests, and prompts that were cut.
+    """The harness' model over one in memory.
 
-    The harness cuts what is longer than the model's positions at its beginning, and only warns.
+    The harness cuts a prompt beyond the model's positions at its beginning, and only warns.
 
     Attributes:
         requests: pairs of a context and a continuation that were scored.
-        cut: those whose context was cut.
+        cut: how many of them had their context cut.
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:

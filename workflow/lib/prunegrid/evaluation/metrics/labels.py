@@ -1,16 +1,36 @@
-"""The first fault of each prediction, one label an example, by rules with stated thresholds.
+"""The first fault of each prediction, one label an example, by rules with thresholds.
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
-rates add up to 1. `text_analysis.failure_kinds` has the labels, their order and the thresholds,
-which are this metric's settings.
+rates add up to 1. The labels are those that people give by hand to outputs of broken models, in the
+order of COLUMNS: a text gets the first one that applies, so a looped copy of the document's start
+is a loop. The thresholds are SETTINGS.
 
-`label_none` says that no rule found a fault, not that the summary is good.
+- blank: fewer than `blank_words` words.
+- loop: the share of repeated 4-grams is at least `loop_rep4`, or the longest span that stands at
+  two places has at least `loop_span` of the words (and four or more).
+- header: at most `header_words` words, and every sentence looks like a heading: its small words are
+  function words alone, or it says `may be cited as`.
+- copied_start: at least `copied_share` of the words lie in extractive fragments of `copied_run`
+  words or more (or the whole text is one), of which the first begins within the first
+  `start_words` words of the document.
+- copied: the same, from further on.
+- irrelevant: less than `overlap` of the distinct content stems stand in the document.
+- wrong_entity: at least `least_names` distinct names, of which less than `name_precision` stand in
+  the document.
+- cut_off: it hit the limit of new tokens, and does not end with `.`, `!` or `?`.
+- none: no rule found a fault. It is no verdict that the text is good.
+
+No label says ungrammatical, since no rule can do it honestly.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from prunegrid.evaluation.setting_checks import require_number
-from prunegrid.evaluation.text_analysis import failure_kinds
+from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, repeated_phrases
+from prunegrid.evaluation.text_analysis.words import content_stems, split_sentences, words
 
 SETTINGS = {
     "blank_words": 3,
@@ -37,15 +57,18 @@ COLUMNS = {
 }
 READS = ("document",)
 
+_LEAST_SPAN = 4
+_SMALL = frozenset(("a", "an", "and", "as", "at", "by", "for", "in", "of", "on", "or", "the", "to"))
+_HEADING = re.compile(r"may be cited as", re.IGNORECASE)
+_ENDED = re.compile(r"""[.!?]["'”’)\]]*$""")
+
 
 def compute(predictions, references, document, hit_limit, **limits):
     """Return one label per example, as columns of 0 and 1."""
     for name, value in limits.items():
         require_number(name, value, 0, float)
     rows = zip(predictions, document, hit_limit, strict=True)
-    labels = [
-        failure_kinds.first_fault(text, source, bool(hit), limits) for text, source, hit in rows
-    ]
+    labels = [first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
     return {
         column: [
             # What was not generated cannot have been cut off: no score is not "it was not".
@@ -54,3 +77,51 @@ def compute(predictions, references, document, hit_limit, **limits):
         ]
         for column in COLUMNS
     }
+
+
+def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, float]) -> str:
+    """Return the label of a text that should be a summary of the whole document."""
+    said = words(text)
+    if len(said) < limits["blank_words"]:
+        return "blank"
+    share, span = repeated_phrases.repeated_share(said, 4), repeated_phrases.longest_repeat(said)
+    if share is not None and share >= limits["loop_rep4"]:
+        return "loop"
+    if span >= max(_LEAST_SPAN, limits["loop_span"] * len(said)):
+        return "loop"
+    if len(said) <= limits["header_words"] and all(map(_is_heading, split_sentences(text))):
+        return "header"
+    copied = _copied(said, words(document), limits)
+    if copied is not None:
+        return copied
+    stems = content_stems(text)
+    if stems and len(stems & content_stems(document)) < limits["overlap"] * len(stems):
+        return "irrelevant"
+    precision = numbers_and_names.name_precision(text, document)
+    many = len(numbers_and_names.names(text)) >= limits["least_names"]
+    if many and precision is not None and precision < limits["name_precision"]:
+        return "wrong_entity"
+    if hit_limit and not _ENDED.search(text.strip()):
+        return "cut_off"
+    return "none"
+
+
+def _is_heading(sentence: str) -> bool:
+    """Return whether a sentence looks like a heading."""
+    if _HEADING.search(sentence):
+        return True
+    spelled = [word for word in sentence.split() if any(map(str.isalpha, word))]
+    capital = {word: next(filter(str.isalpha, word)).isupper() for word in spelled}
+    # In scripts without capitals no capital tells a heading.
+    return any(capital.values()) and all(
+        capital[word] or word.casefold().strip(".,;:") in _SMALL for word in spelled
+    )
+
+
+def _copied(said: list[str], source: list[str], limits: Mapping[str, float]) -> str | None:
+    """Return copied_start, copied, or None for a text of words of its own."""
+    run = min(limits["copied_run"], len(said))
+    long = [f for f in fragments.fragments(said, source) if f.length >= run]
+    if not long or fragments.coverage(long, len(said)) < limits["copied_share"]:
+        return None
+    return "copied_start" if long[0].source < limits["start_words"] else "copied"
