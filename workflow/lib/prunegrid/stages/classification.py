@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.labelled_items import Item, read_items
-from prunegrid.evaluation import classification_head, evaluated_model
+from prunegrid.evaluation import classification_head
 from prunegrid.evaluation.harness.task_scores import SCORES
+from prunegrid.models import open_checkpoint
 from prunegrid.models.forward import max_positions
 
 DOES = "classify"
@@ -54,32 +55,27 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: rows that do not fill the templates, a label that is not learned, or a
             model that has no such head.
     """
-    items = {}
-    for role, split, limit in (
-        ("learned", "train_split", "train_rows"),
-        ("asked", "split", "rows"),
-    ):
-        items[role] = read_items(
-            parents["data"], settings[split], settings[limit], settings["items"], job.where
-        )
-    labels = sorted({item.label for item in items["learned"]})
-    asked = items["asked"]
+    learned, asked = (
+        read_items(parents["data"], settings[split], settings[rows], settings["items"], job.where)
+        for split, rows in (("train_split", "train_rows"), ("split", "rows"))
+    )
+    labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
-    needs = "classification needs an encoder with its tokenizer"
-    loaded = evaluated_model.load(parents["weights"], settings, job, _has_encoder, needs)
+    loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
     head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
     limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
-    states, cut, seconds = {}, 0, 0.0
-    for role in items:
-        texts = [(item.text, item.pair) for item in items[role]]
+    states, cut, seconds = [], 0, 0.0
+    for items in (learned, asked):
+        texts = [(item.text, item.pair) for item in items]
         encoded, shortened = classification_head.encode(loaded.tokenizer, texts, limit)
-        states[role], spent = classification_head.first_states(
+        first, spent = classification_head.first_states(
             loaded.model, loaded.tokenizer, encoded, settings["batch_size"], head
         )
+        states.append(first)
         cut, seconds = cut + shortened, seconds + spent
-    targets = torch.tensor([labels.index(item.label) for item in items["learned"]])
-    facts = classification_head.tune(head, states["learned"], targets, settings, job.seed("order"))
-    logits = classification_head.logits_of(head, states["asked"])
+    targets = torch.tensor([labels.index(item.label) for item in learned])
+    facts = classification_head.tune(head, states[0], targets, settings, job.seed("order"))
+    logits = classification_head.logits_of(head, states[1])
     answers = [labels[number] for number in logits.argmax(-1).tolist()]
     save_file(head.tensors(), out / "head.safetensors")
     _write(asked, answers, logits, out)
@@ -155,10 +151,6 @@ def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
     above = (true == said).sum(-1) * n - (t * p).sum(0)
     below = np.sqrt((n**2 - (p**2).sum(0)) * (n**2 - (t**2).sum(0)))
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
-
-
-def _has_encoder(model: torch.nn.Module) -> bool:
-    return hasattr(model, "base_model")
 
 
 def _require_known(labels: list[str], asked: list[Item], where: str) -> None:

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.data.texts import SEPARATOR, read_texts, require_length
-from prunegrid.evaluation import evaluated_model
 from prunegrid.evaluation.perplexity import count_words, plan_rolling, plan_windows, window_losses
+from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
@@ -49,9 +49,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    needs = "perplexity needs a causal language model with its tokenizer"
-    fits = evaluated_model.is_language_model
-    loaded = evaluated_model.load(parents["weights"], settings, job, fits, needs)
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
     require_length(window, max_positions(loaded.model), "window", job.where)
     measure = _words if protocol == "words" else _windows

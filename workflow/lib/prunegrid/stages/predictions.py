@@ -11,8 +11,8 @@ from pathlib import Path
 from prunegrid.common.errors import AttestationError
 from prunegrid.data import prompts
 from prunegrid.data.rows import read_rows
-from prunegrid.evaluation import evaluated_model, generation, predictions_file
-from prunegrid.models import forward
+from prunegrid.evaluation import generation, predictions_file
+from prunegrid.models import forward, open_checkpoint
 
 DOES = "generate"
 RULE = "generate"
@@ -25,9 +25,8 @@ BYTES_A_PARAMETER = 8
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    needs = "generation needs a causal language model with its tokenizer"
-    fits = evaluated_model.is_language_model
-    loaded = evaluated_model.load(parents["weights"], settings, job, fits, needs)
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)

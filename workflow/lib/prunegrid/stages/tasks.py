@@ -1,10 +1,10 @@
 """Stage `tasks`: benchmarks of lm-evaluation-harness on attested weights, every answer kept.
 
-Parents: weights (of a causal language model), and for each
-benchmark its rows. Out: a folder a benchmark, `<place>-<task>`, with `scores.parquet` (metric, id,
-value: one row an item and metric), `samples.parquet` (prompt, choices, answer, log-likelihoods, the
-harness' hashes), `definition.yaml` (the task as it was run). The weights are measured after loading
-and compared with their manifest before the first request.
+Parents: weights (of a causal language model), and for each benchmark its rows. Out: a folder a
+benchmark, `<place>-<task>`, with `scores.parquet` (metric, id, value: one row an item and metric),
+`samples.parquet` (prompt, choices, answer, log-likelihoods, the harness' hashes), `definition.yaml`
+(the task as it was run). The weights are measured after loading and compared with their manifest
+before the first request.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import yaml
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common.file_io import json_sha256
-from prunegrid.evaluation import evaluated_model
 from prunegrid.evaluation.harness import task_definitions, task_scores
 from prunegrid.evaluation.harness.task_definitions import Benchmark
+from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 
 DOES = "ask"
@@ -58,8 +58,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             benchmark at that place}.
 
     Raises:
-        PrunegridError: no such task or metric, rows that do not fit it, or a model without a
-            tokenizer.
+        PrunegridError: there is no such task or metric, or rows do not fit it.
     """
     # It imports the harness: seconds.
     from prunegrid.evaluation.harness import task_runner
@@ -73,9 +72,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     ]
     for benchmark in benchmarks:
         task_runner.rehearse(benchmark)
-    needs = "a benchmark needs a causal language model with its tokenizer"
-    fits = evaluated_model.is_language_model
-    loaded = evaluated_model.load(parents["weights"], settings, job, fits, needs)
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     parts = {}
     for benchmark in benchmarks:
         folder = out / benchmark.folder

@@ -12,8 +12,8 @@ from pathlib import Path
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
 from prunegrid.data.rows import read_rows
-from prunegrid.evaluation import evaluated_model, generation, predictions_file, translation
-from prunegrid.models import forward
+from prunegrid.evaluation import generation, predictions_file, translation
+from prunegrid.models import forward, open_checkpoint
 
 DOES = "translate"
 RULE = "translate"
@@ -32,7 +32,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         parents: {"weights": a weights artifact of an encoder-decoder, "data": a data artifact}.
 
     Raises:
-        PrunegridError: another kind of model, or one without a tokenizer.
+        PrunegridError: the model is no encoder-decoder, or its generation profile does not fit.
     """
     for key in ("stop", "reference_tokens"):
         if settings[key]:
@@ -42,9 +42,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 expected="whole references, and translations that end by themselves",
                 remedy=f"name a generation profile without {key}",
             )
-    needs = "translation needs an encoder-decoder with its tokenizer"
-    fits = forward.is_encoder_decoder
-    loaded = evaluated_model.load(parents["weights"], settings, job, fits, needs)
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
+    if not forward.is_encoder_decoder(loaded.model):
+        where = str(parents["weights"])
+        raise PrunegridError("translation needs an encoder-decoder", where=where)
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     sources = translation.Sources(loaded.tokenizer, settings, positions, job.where)
