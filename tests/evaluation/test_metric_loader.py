@@ -177,11 +177,9 @@ def test_a_broken_metric_file_gets_one_clear_error(frame, tmp_path, text, messag
     [
         ({"rogue": {}}, "no metric 'rogue'.*did you mean 'rouge'"),
         ({"mine": {"module": "./no/where.py"}}, "no file"),
-        ({"rouge": {"stemer": True}}, "unknown setting 'stemer'.*did you mean 'stemmer'"),
-        ({"bertscore": {"layer": 2}}, "needs a model"),
     ],
 )
-def test_unknown_names_and_settings_are_errors(frame, metrics, message):
+def test_unknown_names_are_errors(frame, metrics, message):
     with pytest.raises(PrunegridError, match=message):
         score(frame, metrics)
 

@@ -33,7 +33,6 @@ from prunegrid.common.file_io import file_sha256
 from prunegrid.common.gc_pause import importing
 from prunegrid.evaluation import evaluate_metrics
 from prunegrid.evaluation.evaluate_metrics import HUB
-from prunegrid.evaluation.setting_checks import with_defaults
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class Metric(NamedTuple):
         """Return the result of the metric's `compute` for the predictions.
 
         Raises:
-            PrunegridError: a column or a model is missing, or the metric refuses its input.
+            PrunegridError: a column is missing, or the metric refuses its input.
         """
         inputs = {}
         for feature in self.reads:
@@ -91,10 +90,6 @@ class Metric(NamedTuple):
                 )
             inputs[feature] = predictions[column].to_list()
         needs_model = getattr(self.code, "NEEDS_MODEL", False)
-        if needs_model and model_path is None:
-            raise PrunegridError(
-                "the metric needs a model", where=self.where, remedy="name one under `model`"
-            )
         if model_path is not None and not needs_model:
             raise PrunegridError("the metric takes no model", where=self.where)
         extra = {"model_path": str(model_path), "device": device} if needs_model else {}
@@ -139,7 +134,7 @@ class Metric(NamedTuple):
 
 
 def load(name: str, settings: Mapping[str, Any]) -> Metric:
-    """Return a metric, loaded, with its settings checked and filled in.
+    """Return a metric, loaded, with its settings filled in.
 
     Args:
         name: the metric's name in the config.
@@ -148,7 +143,7 @@ def load(name: str, settings: Mapping[str, Any]) -> Metric:
             `revision` (of the hub's); `columns`; all others are those of its `compute`.
 
     Raises:
-        PrunegridError: there is no such metric, it cannot be imported, or a setting is unknown.
+        PrunegridError: there is no such metric, or it cannot be imported.
     """
     module = str(settings.get("module", name))
     where = f"metric {name} ({module})"
@@ -164,8 +159,7 @@ def load(name: str, settings: Mapping[str, Any]) -> Metric:
             loaded = _of_evaluate(evaluate_metrics.load_file(path, where))
     code = loaded[0]
     own = {key: value for key, value in settings.items() if key not in _ABOUT}
-    if hasattr(code, "SETTINGS"):
-        own = with_defaults(own, code.SETTINGS, where)
+    own = {**getattr(code, "SETTINGS", {}), **own}
     if hasattr(code, "COLUMNS") and "columns" in settings:
         raise PrunegridError("the metric declares its own columns", where=where)
     declared = getattr(code, "COLUMNS", settings.get("columns"))

@@ -52,8 +52,8 @@ def score(
         device: where those models run.
 
     Raises:
-        PrunegridError: predictions that are not texts, an unknown metric or setting, a metric that
-            returns what it did not declare.
+        PrunegridError: predictions that are not texts, an unknown metric, or one that does not
+            return what it declares.
     """
     check_predictions(predictions)
     examples = pd.DataFrame({"id": predictions["id"].to_list()})

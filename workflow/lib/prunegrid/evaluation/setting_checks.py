@@ -2,25 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from prunegrid.common.errors import PrunegridError, nearest
-
-
-def with_defaults(
-    settings: Mapping[str, Any], defaults: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Return the settings, with the defaults of those that are left out.
-
-    Raises:
-        PrunegridError: a setting has no default, so it is unknown.
-    """
-    for name in sorted(settings.keys() - defaults.keys()):
-        raise PrunegridError(
-            f"unknown setting '{name}'", where=where, remedy=nearest(name, defaults)
-        )
-    return {**defaults, **settings}
 
 
 def require_number(name: str, value: Any, least: int, kind: type = int) -> None:

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from prunegrid.common.cpu_counters import Machine
-from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, timed_work
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import open_checkpoint
@@ -27,8 +26,6 @@ MEMORY = {
     "cpu": "largest resident size of a process of its own, loading and attestation included",
     "cuda": "largest memory allocated by torch in a process of its own, weights included",
 }
-# The least value of each setting; the first of two new tokens comes from prefill.
-LEAST = {"warmup": 0, "repetitions": 1, "prompt_tokens": 1, "new_tokens": 2, "batch_size": 1}
 
 
 def measure(
@@ -42,15 +39,8 @@ def measure(
         parents: weights; `dense`, the untouched model, where the cell is another.
 
     Raises:
-        PrunegridError: there is nothing to measure, or the model has too few positions.
+        PrunegridError: the model has too few positions.
     """
-    for name, least in LEAST.items():
-        if settings[name] < least:
-            raise PrunegridError(
-                f"{stage}.{name} is {settings[name]}",
-                where=job.where,
-                expected=f"at least {least}",
-            )
     device, kept = job.device, settings["cache_dequantized"]
     bytes_alone = peak_memory.alone(stage, parents["weights"], settings, job)
     loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=job.compute_dtype)

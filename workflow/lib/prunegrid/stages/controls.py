@@ -18,7 +18,6 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.common.plugins import baseline_facts
 from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import predictions_file
-from prunegrid.evaluation.setting_checks import with_defaults
 from prunegrid.stages import scores
 
 DOES = "controls"
@@ -40,7 +39,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         parents: {"data": folder with <split>.parquet}, and the models of metrics by role.
 
     Raises:
-        PrunegridError: the split, a method or a setting is unknown; see `scoring.score`.
+        PrunegridError: the split or a method is unknown, or a setting makes no sense.
     """
     split, limit = settings["documents"]["split"], settings["documents"]["rows"]
     rows = pd.DataFrame(read_rows(parents["data"], split, limit, job.where))
@@ -63,9 +62,7 @@ def _columns(control: Mapping[str, Any], rows: pd.DataFrame, job) -> dict[str, l
     where = f"baseline {control['method']}"
     facts = baseline_facts(control["method"])
     given = {name: value for name, value in control["settings"].items() if value is not None}
-    own = with_defaults(given, facts["SETTINGS"], where)
-    if "prompt" in control:
-        own["prompt"] = control["prompt"]
+    own = {**facts["SETTINGS"], **given, "prompt": control.get("prompt")}
     method = importlib.import_module(f"prunegrid.evaluation.baselines.{control['method']}")
     try:
         texts = method.predict(rows, own, job.seed(where) if facts["DRAWS"] else None)

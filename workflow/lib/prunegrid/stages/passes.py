@@ -33,7 +33,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             sizes.
 
     Raises:
-        PrunegridError: there is nothing to measure, or more tokens than the model has positions.
+        PrunegridError: there are more tokens than the model has positions.
     """
     loaded, facts, every = side_by_side.measure("passes", settings, parents, job)
     facts["sparse_kernels"] = None

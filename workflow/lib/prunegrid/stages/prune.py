@@ -62,7 +62,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     recipe = _recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
-    inputs = {**_calibration(recipe, parents, job.where), "propagation": propagation}
+    inputs = {"tokens": None, "norms": None, "propagation": propagation}
+    if "calibration" in parents:
+        folder = parents["calibration"]
+        inputs["tokens"] = load_file(folder / "tokens.safetensors")["tokens"]
+        inputs["norms"] = load_file(folder / "input_norms.safetensors")
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
     if "hessians" in parents:
@@ -112,21 +116,6 @@ def _recipe_of(settings: dict, job) -> Recipe:
     own = {key: value for key, value in settings.items() if key not in _OF_STEP}
     recipe = Recipe(**named, settings=own, extent=Extent.of(settings))
     return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
-
-
-def _calibration(recipe: Recipe, parents: dict[str, Path], where: str) -> dict:
-    """Return {tokens, norms of the dense model}, both None where nothing needs a calibration."""
-    if recipe.needs == "nothing" and recipe.allocation_module.NEEDS == "nothing":
-        return {"tokens": None, "norms": None}
-    if "calibration" not in parents:
-        raise PrunegridError(
-            f"method {recipe.method} needs calibration samples",
-            where=where,
-            remedy="name a calibration in its prune profile",
-        )
-    folder = parents["calibration"]
-    tokens = load_file(folder / "tokens.safetensors")["tokens"]
-    return {"tokens": tokens, "norms": load_file(folder / "input_norms.safetensors")}
 
 
 def _facts(recipe: Recipe, propagation: str) -> dict:
