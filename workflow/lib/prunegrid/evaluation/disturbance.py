@@ -1,7 +1,4 @@
-"""Signs that a timing was disturbed: counts that are compared with the clock, never a time.
-
-The bounds are shares, so that a slow machine passes them as a fast one does.
-"""
+"""Signs that a timing was disturbed: counts as shares of the clock (docs/sizes.md)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
 """The energy of a stretch of work in joules, by the machine's own counters where it has any.
 
-An estimate, and of different things: `rapl-packages` counts all CPU packages (Linux's powercap
-counters, readable by root alone on most machines; without memory and fans, but with all that ran
-beside the work), `nvml-device` the one GPU (its total energy counter, where the package pynvml is
-installed; without the CPU). Where there is neither, the method is `none` and there is no number:
-nothing is inferred from operations or nameplates.
+docs/sizes.md says what each counter leaves out. Without one the method is `none` and there is no
+number: nothing is inferred from operations or nameplates.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Perplexity of a text under named protocols, window by window.
+"""Perplexity of a text under the protocols of docs/metrics.md, window by window.
 
-`nonoverlap` (the papers'): consecutive windows, each on its own, the remainder dropped; every token
-of a window but its first is scored. `stride`: windows begin every `stride` tokens, and each token
-is scored once, with as much context as its window holds; the last window may be shorter. For both
-perplexity = exp(sum of token losses / number of scored tokens), in nats.
-`words` (lm-evaluation-harness' word_perplexity and rolling windows): every document by itself,
-after a BOS (EOS where there is none), each token scored once; the sum is divided by the number of
-words, which are what white space separates, so models with other tokenizers can be compared.
+perplexity = exp(sum of token losses in nats / number of scored tokens, or of words). A token of a
+`nonoverlap` or `stride` window is scored once, with as much context as its window holds; the rest
+behind the last whole `nonoverlap` window is dropped, the last `stride` window may be shorter.
+`words` is lm-evaluation-harness' word_perplexity with its rolling windows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The timing of a cell beside the untouched model below it, in one process.
 
 Where the cell's weights have another format (bfloat16, int8, NF4), the untouched model in that
-format takes its turns too, so that the effect of the format is told from that of pruning.
+format takes its turns too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The size of a checkpoint on disk in several forms, each written, read back and compared.
 
-Counted are whole files, headers too, of the whole checkpoint: the parameters that are not prunable
-are in each of them, tied weights once. NF4 and int8 are the codes of fine-tuning on a quantized
-base (blocks of 64 weights with scales that are quantized again; one float32 scale a row), of the
-prunable linears alone, all else as it is. They and bfloat16 are other weights, whose quality nobody
-measured here: their columns are sizes and nothing else.
+Counted are whole files, headers too, of the whole checkpoint, tied weights once. NF4 and int8 are
+the codes of fine-tuning on a quantized base (blocks of 64 weights with scales that are quantized
+again; one float32 scale a row) of the prunable linears alone. They and bfloat16 are other weights:
+their columns are sizes and nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The time of running a checkpoint: models of one process take turns, each with its clock.
 
-A turn is one repetition of one model's work. Models alternate, and the order is swapped from one
-round to the next, so that a drift meets all of them alike: the turns of a round are compared with
-each other, never with those of another job.
+A turn is one repetition of one model's work. Models alternate, and the order is swapped from round
+to round, so that a drift meets all of them alike. Only turns of one job are compared.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """The ratio of two models' speeds, from turns that both took in one process.
 
 The effect is the mean over pairs of turns of log(seconds of the dense model / seconds of the cell).
-Turns of a pair follow each other, and their order is swapped from pair to pair, so a drift or a
-neighbour that stays cancels. What is left scatters; few pairs are the rule, and a bootstrap over
-five is too narrow. So the interval is Student's t over pairs, and one that holds in a table of
-many rows: 99.9%. It is widened by 2%: two copies of one model may differ by that for as long as a
-process lives (where their weights lie in memory), and pairs of one process cannot show it.
+Its interval is Student's t over pairs at 99.9%, widened by 2%: docs/sizes.md says why. (Few pairs
+are the rule, and a bootstrap over five is too narrow.)
 """
 
 from __future__ import annotations

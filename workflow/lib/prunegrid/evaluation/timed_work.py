@@ -1,8 +1,8 @@
 """The work of one model in one turn of a timing: a prompt and greedy decoding, or one whole pass.
 
-The tokens are drawn once, the same in every job: any cost the same. An EOS ends nothing, so a turn
-is the same amount of work whatever the weights write. A model is on `device` and in eval mode;
-`settings` are prompt_tokens, new_tokens and batch_size.
+The tokens are drawn once, the same in every job, and an EOS ends nothing, so a turn is the same
+amount of work whatever the weights write. A model is on `device` and in eval mode; `settings` are
+prompt_tokens, new_tokens and batch_size.
 """
 
 from __future__ import annotations

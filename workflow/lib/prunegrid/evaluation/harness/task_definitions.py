@@ -28,14 +28,12 @@ class Benchmark(NamedTuple):
         settings: task, define, split, shots, shots_from, by, rows, metrics.
         folder: the name of its folder in the artifact.
         definitions: folders of definitions, the later over the earlier.
-        scratch: a folder of its own.
         where: a label for errors.
     """
 
     settings: dict[str, Any]
     folder: str
     definitions: list[Path]
-    scratch: Path
     where: str
 
 
@@ -75,7 +73,7 @@ def prepare(
     else:
         definition = _own(name, settings["define"], scratch / "own")
     folders = _overlay(definition, settings, rows, scratch, where)
-    return Benchmark(settings, part_folder(place, name), folders, scratch, where)
+    return Benchmark(settings, part_folder(place, name), folders, where)
 
 
 def find(name: str, where: str) -> Definition:
@@ -114,7 +112,10 @@ def find(name: str, where: str) -> Definition:
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """Return {task or group: folder of the file that defines it}; parsing takes ten seconds."""
+    """Return {task or group: folder of the file that defines it}, by a pattern of its lines.
+
+    To parse all files takes ten seconds.
+    """
     line = re.compile(r"^[\"']?(?:task|group)[\"']?:\s*[\"']?(\S.*?)[\"']?\s*$", re.M)
     folders: dict[str, Path] = {}
     for path in sorted(root.glob("**/*.yaml"), key=Path.as_posix):

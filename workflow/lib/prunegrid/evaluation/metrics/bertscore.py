@@ -5,12 +5,11 @@ way round, F1 = 2PR/(P+R); token vectors are the outputs of one layer. No idf we
 with a baseline.
 
 Deviations from `bert_score.score`, each because 0.3.13 fails or differs between runs there:
-- a prediction without a token is not scored (null); the package gives 0 or fails;
-- the model is read from a folder as its config says (the package chooses by the letters of the
-  path), in float32, and must hold all of its weights;
-- texts are cut at the positions that the model has where its tokenizer names no limit;
-- the order of batches depends on the texts alone (the package's order of equally long texts changes
-  with Python's hash seed, and with it the last digits).
+- a prediction without a token is not scored (null);
+- the model is read from a folder as its config says (the package goes by the letters of the path),
+  in float32, and must hold all of its weights;
+- texts are cut at the model's positions where its tokenizer names no limit;
+- the order of batches depends on the texts alone, not on Python's hash seed.
 """
 
 from __future__ import annotations

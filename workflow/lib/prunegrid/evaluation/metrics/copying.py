@@ -1,12 +1,8 @@
-"""How much of each prediction is copied from its document (Grusky et al., 2018, arXiv:1804.11283).
+"""Copying of each prediction from its whole document (Grusky et al., 2018, arXiv:1804.11283).
 
 copy_coverage: the share of its words that lie in extractive fragments. copy_density: the mean over
-its words of the length of the fragment that each lies in; a text copied in one piece has its own
-length. copy_longest: words of the longest fragment. Fragments are taken against the whole document,
-not only the part that fitted into the prompt. A prediction without a word has no score.
-
-Neither a high nor a low value is better by itself: extracts copy, and so do models that no longer
-summarize. `text_analysis.fragments` says what a fragment is, and the deviation.
+its words of the length of the fragment that each lies in. copy_longest: words of the longest
+fragment. A prediction without a word has no score. `text_analysis.fragments` has the deviation.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """Whether each prediction holds a piece of the prompt's template (1) or not (0).
 
-A piece is, of any line of the template around `{document}` and of the text that ends a summary in
-training (`end`):
-- `run` words of it in a row (white space between them, letter case ignored), or
-- the whole of a shorter line, where it holds a mark beside letters and digits (`### Output:`, but
-  not `Summary`), or any of its words that is nothing but marks, three or more (`###`).
-
-A document that itself holds such a piece counts where it is copied. Marks that a tokenizer's chat
-template adds are not looked for: those that are special tokens never reach a prediction's text.
+The template's lines are those around `{document}` and of the text that ends a summary in training
+(`end`). A piece is `run` words of a line in a row, a whole shorter line with a mark in it
+(`### Output:`, but not `Summary`), or a word of three or more marks (`###`).
 """
 
 from __future__ import annotations

@@ -1,26 +1,8 @@
-"""The first fault of each prediction, one label an example, by rules with thresholds.
+"""The first fault of each prediction, one label an example, by rules with thresholds (SETTINGS).
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
-rates add up to 1. The labels are those that people give by hand to outputs of broken models, in the
-order of COLUMNS: a text gets the first one that applies, so a looped copy of the document's start
-is a loop. The thresholds are SETTINGS.
-
-- blank: fewer than `blank_words` words.
-- loop: the share of repeated 4-grams is at least `loop_rep4`, or the longest span that stands at
-  two places has at least `loop_span` of the words (and four or more).
-- header: at most `header_words` words, and every sentence looks like a heading: its small words are
-  function words alone, or it says `may be cited as`.
-- copied_start: at least `copied_share` of the words lie in extractive fragments of `copied_run`
-  words or more (or the whole text is one), of which the first begins within the first
-  `start_words` words of the document.
-- copied: the same, from further on.
-- irrelevant: less than `overlap` of the distinct content stems stand in the document.
-- wrong_entity: at least `least_names` distinct names, of which less than `name_precision` stand in
-  the document.
-- cut_off: it hit the limit of new tokens, and does not end with `.`, `!` or `?`.
-- none: no rule found a fault. It is no verdict that the text is good.
-
-No label says ungrammatical, since no rule can do it honestly.
+rates add up to 1. A text gets the first label that applies, in the order of COLUMNS; the rules are
+in docs/metrics.md. A heading is a sentence whose small words are function words alone.
 """
 
 from __future__ import annotations

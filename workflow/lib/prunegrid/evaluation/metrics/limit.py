@@ -1,8 +1,4 @@
-"""Whether each prediction hit the limit of new tokens before it ended by itself.
-
-`hit_limit` comes from generation: no stop token and no stop mark within `max_new_tokens`. Controls,
-which no model wrote, have no score.
-"""
+"""Whether each prediction hit the limit of new tokens; controls have no score."""
 
 from __future__ import annotations
 

@@ -1,12 +1,7 @@
 """ROUGE-1, -2, -L and -Lsum F-measures of each example (Lin, 2004), by `rouge_score`.
 
-ROUGE-N: F = 2PR/(P+R) over clipped counts of word n-grams. ROUGE-L: the same over the longest
-common subsequence of the whole texts. ROUGE-Lsum: over the union of each reference sentence's
-longest common subsequences with all predicted sentences.
-
-Deviations from the Perl original: those of `rouge_score` (its tokenizer keeps [a-z0-9] only, so
-scores of other scripts are 0; its Porter stemmer is nltk's). Lsum needs sentences: `rouge_score`
-would take them from nltk's downloaded model; here they come from a rule (`text_analysis.words`).
+Deviations from the Perl original: those of `rouge_score` (words of [a-z0-9] alone, nltk's Porter
+stemmer). Sentences for Lsum come from a rule (`text_analysis.words`), not from a model of nltk.
 """
 
 from __future__ import annotations
