@@ -20,7 +20,6 @@ DOES = "calibrate"
 RULE = "calibrate"
 PACKAGES = ("plain weights", "pandas", "pyarrow")
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 5.5
 BY_BLOCK = True
 

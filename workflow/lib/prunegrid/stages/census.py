@@ -15,10 +15,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.models import attestation, checkpoint, weight_census
 
-DOES = "census"
-RULE = "census"
 PACKAGES = ("torch", "transformers", "safetensors", "pyarrow")
-START_SECONDS = 15
 BYTES_A_PARAMETER = 0
 
 

@@ -31,7 +31,6 @@ RULE = "classify"
 PACKAGES = ("any weights", "pandas", "pyarrow", "jinja2")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
 SAMPLES = pa.schema(

@@ -20,11 +20,8 @@ from prunegrid.data.rows import read_rows
 from prunegrid.evaluation import predictions_file
 from prunegrid.stages import scores
 
-DOES = "controls"
-RULE = "controls"
 PACKAGES = ("pandas", "pyarrow")
 METRICS = True
-START_SECONDS = 15
 MEMORY_MB = 700
 BYTES_A_PARAMETER = 6
 

@@ -17,12 +17,9 @@ from prunegrid.evaluation import side_by_side, speed, timed_work
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import sparse_kernels
 
-DOES = "efficiency"
-RULE = "efficiency"
 PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 MEASURES_MEMORY = True
 
 

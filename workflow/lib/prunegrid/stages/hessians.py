@@ -14,10 +14,8 @@ from prunegrid.models.prunable import Extent
 from prunegrid.pruning import hessian_pass, offload
 
 DOES = "calibrate"
-RULE = "hessians"
 PACKAGES = ("plain weights",)
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 7.5
 BY_BLOCK = True
 

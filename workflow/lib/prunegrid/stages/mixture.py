@@ -23,7 +23,6 @@ from prunegrid.data.sources.columns import text_of
 from prunegrid.stages.data import check_apart, slice_of_all, write
 
 DOES = "mix"
-RULE = "mixture"
 PACKAGES = ("pandas", "pyarrow", "datasets", "jinja2")
 START_SECONDS = 60
 MEMORY_MB = 1500

@@ -14,7 +14,6 @@ from prunegrid.data.sources import columns
 from prunegrid.stages.data import check_apart, slice_of_all, write
 
 DOES = "write"
-RULE = "numbers"
 PACKAGES = ("pandas", "pyarrow", "datasets")
 START_SECONDS = 5
 MEMORY_MB = 500

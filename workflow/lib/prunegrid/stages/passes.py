@@ -16,12 +16,9 @@ from pathlib import Path
 from prunegrid.common import file_io
 from prunegrid.evaluation import side_by_side
 
-DOES = "passes"
-RULE = "passes"
 PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 MEASURES_MEMORY = True
 
 

@@ -24,12 +24,9 @@ from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
-DOES = "perplexity"
-RULE = "perplexity"
 PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 7.2
 
 SCHEMA = pa.schema(

@@ -19,7 +19,6 @@ RULE = "generate"
 PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
 

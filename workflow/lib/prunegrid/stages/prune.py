@@ -24,11 +24,8 @@ from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.stored_hessians import StoredHessians
 
-DOES = "prune"
-RULE = "prune"
 PACKAGES = ("plain weights",)
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 9.5
 BY_BLOCK = True
 

@@ -19,7 +19,6 @@ from prunegrid.data.sources.fetched import describe
 from prunegrid.stages.data import bounds, open_source, parse
 
 DOES = "download"
-RULE = "rows"
 PACKAGES = ("pandas", "pyarrow", "datasets", "huggingface-hub")
 START_SECONDS = 60
 MEMORY_MB = 900

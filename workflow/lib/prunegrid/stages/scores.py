@@ -23,7 +23,6 @@ RULE = "score"
 PACKAGES = ("pandas", "pyarrow")
 METRICS = True
 GROUP = "evaluate"
-START_SECONDS = 15
 MEMORY_MB = 700
 BYTES_A_PARAMETER = 6
 
@@ -67,7 +66,7 @@ def read_inputs(settings: dict, parents: dict[str, Path]) -> pd.DataFrame:
     if "split" in settings:
         rows = read_rows(parents["data"], settings["split"], None, "scores")
         documents = {row["id"]: row["document"] for row in rows}
-        for identifier in set(predictions["id"]) - documents.keys():
+        for identifier in sorted(set(predictions["id"]) - documents.keys()):
             raise AttestationError(
                 f"the split '{settings['split']}' has no row {identifier}, which was predicted",
                 where=str(parents["data"]),

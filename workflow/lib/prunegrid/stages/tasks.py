@@ -26,7 +26,6 @@ from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 
 DOES = "ask"
-RULE = "tasks"
 PACKAGES = (
     "any weights",
     "pandas",
@@ -40,7 +39,6 @@ PACKAGES = (
 )
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
 log = logging.getLogger(__name__)

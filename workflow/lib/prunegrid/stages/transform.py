@@ -17,12 +17,9 @@ from prunegrid.common.gc_pause import importing
 from prunegrid.finetuning.transform_context import Context
 from prunegrid.models.zero_masks import require_kept
 
-DOES = "transform"
-RULE = "transform"
 PACKAGES = ("plain weights", "bitsandbytes", "accelerate")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 
 log = logging.getLogger(__name__)
 

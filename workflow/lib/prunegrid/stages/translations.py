@@ -20,7 +20,6 @@ RULE = "translate"
 PACKAGES = ("any weights", "pandas", "pyarrow", "sentencepiece")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
 
