@@ -134,7 +134,13 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
         ),
         (("evaluations", "papers", "metrics", ["rogue"]), ["did you mean 'rouge'"]),
         (("evaluations", "papers", "baselines", {"x": {"method": "led"}}), ["did you mean 'lead'"]),
+        (
+            ("evaluations", "papers", "baselines", {"x": {"method": "lead", "count": 3}}),
+            ["baselines.x.count is not its setting"],
+        ),
         (("metrics", "rouge", "stemer", True), ["did you mean 'stemmer'"]),
+        (("efficiency", "bad", {"repetitions": 0}), ["efficiency.bad.repetitions is 0"]),
+        (("efficiency", "bad", {"new_tokens": 1}), ["efficiency.bad.new_tokens is 1"]),
         (("metrics", "bertscore", "model", None), ["metrics.bertscore.model", "is missing"]),
         (("datasets", "aclsum", "columns", {"document": "x"}), ["columns lacks ['summary']"]),
         (("datasets", "aclsum", "prompt", "no place"), ["{document} exactly once"]),

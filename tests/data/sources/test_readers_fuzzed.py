@@ -57,7 +57,7 @@ def rows_of(path, tmp_path):
     assert rows and all(isinstance(row, dict) for row in rows)
     name = next(iter(rows[0]), "text")
     converted = columns.convert(rows, "text", {"text": name}, "all", 0, "here")
-    stage.write(converted, tmp_path / "out.parquet")
+    stage.write(converted, "out", tmp_path, "test")
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == converted
     return rows
 

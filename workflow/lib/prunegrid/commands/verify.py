@@ -21,7 +21,6 @@ from prunegrid.evaluation import scoring, sizes
 from prunegrid.graph.nodes import ARTIFACTS
 from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.packed import plain_tensors
-from prunegrid.stages.passes import gzip_bytes
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
 from prunegrid.tables.table_rows import WEIGHT_FACTS
 
@@ -122,9 +121,8 @@ def weight_faults(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
     if not pandas.isna(row.get("bytes_packed")):
         place = Path(tempfile.gettempdir())
         whole = plain_tensors.of(loaded)
-        found = sizes.measure(whole, record["pattern"], place, str(folder))["bytes"]
-        if not pandas.isna(row.get("bytes_gzip")):
-            found["gzip"] = gzip_bytes(whole.tensors, place, str(folder))
+        gzipped = not pandas.isna(row.get("bytes_gzip"))
+        found = sizes.measure(whole, record["pattern"], place, str(folder), gzipped)["bytes"]
         for form, size in found.items():
             if size != row[f"bytes_{form}"]:
                 yield f"{folder}: {form} takes {size} bytes, the row says {row[f'bytes_{form}']}"

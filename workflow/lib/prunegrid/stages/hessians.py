@@ -15,10 +15,8 @@ from prunegrid.pruning import offload
 from prunegrid.pruning.dense_statistics import write_hessians
 
 DOES = "calibrate"
-RULE = "hessians"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("plain weights",)
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 7.5
 BY_BLOCK = True
 
@@ -29,8 +27,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {include: patterns of linears outside the blocks that are measured too}.
         parents: {"model": a plain weights artifact, "calibration": of the same model}.
-        out: folder of the new artifact.
-        job: gives the device and how memory is used.
 
     Raises:
         PrunegridError: activations are not finite, or a linear is not reached.
@@ -38,10 +34,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["model"], job.where)
     tokens = load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
     dense = offload.open_dense(parents["model"], job)
-    extent = Extent.of(settings)
-    linears = write_hessians(dense.model.eval(), tokens, out, extent=extent, holding=dense.holding)
     return {
-        "linears": linears,
+        "linears": write_hessians(
+            dense.model.eval(), tokens, out, extent=Extent.of(settings), holding=dense.holding
+        ),
         "samples": len(tokens),
         "length": tokens.shape[1],
         "weights_sha256": dense.record["sha256"],
