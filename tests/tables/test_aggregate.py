@@ -8,7 +8,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.evaluation import scoring
-from prunegrid.tables import aggregate, intervals, schema
+from prunegrid.tables import aggregate, intervals, leaves, schema
 from prunegrid.tables import table_rows as rows
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.table_plan import TABLE_ENV
@@ -243,5 +243,5 @@ def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told, r
         file_io.write_json(status, state)
     ref = {"path": str(tmp_path / "none"), "key": "1" * 16, "label": "l", "status": str(status)}
     with pytest.raises(PrunegridError, match=told) as caught:
-        rows.open_leaves({"ancestors": []}, {"efficiency:": ref})
-    assert rows.status_of(caught.value)["status"] == row
+        leaves.open_leaves({"ancestors": []}, {"efficiency:": ref})
+    assert leaves.status_of(caught.value)["status"] == row

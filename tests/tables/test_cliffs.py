@@ -4,9 +4,9 @@ import pandas
 import pytest
 
 from prunegrid.tables import cliffs, plot
-from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.cliffs import rising
 from prunegrid.tables.compared import cliffs_table
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.schema import CLIFFS, COLUMNS, LONG
 from tests.helpers.contrast_world import World
 

@@ -204,7 +204,7 @@ def test_the_markdown_says_what_n_could_have_seen(world):
     wide["wiki_ppl_16_nonoverlap"] = 7.0
     text = render_markdown({"title": "", "study": "s"}, wide, tall, contrasts=rows)
     assert "dense-w: n = 40 would have shown a ratio of 1.0" in text
-    assert "Holm's correction over 2 declared test(s)" in text
+    assert "Holm-corrected for 2 declared test(s)" in text
     assert "| better " in text and "it is broken" in text
     assert text.count("7.00 †") == 1 and "† not distinguishable from chance" in text
 

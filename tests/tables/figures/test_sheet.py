@@ -9,8 +9,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prunegrid.tables import plot
-from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.figures import points, sheet
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.groups import collect
 from prunegrid.tables.intervals import interval
 from prunegrid.tables.schema import COLUMNS

@@ -14,10 +14,9 @@ import pandas
 
 from prunegrid.tables.figures import sheet
 from prunegrid.tables.figures.styles import MARKERS, PALETTE
+from prunegrid.tables.schema import CELL
 
 SCALES = ("linear", "log")
-# The columns that say which cell a row is of.
-CELL = ("model", "prune", "finetune", "dataset", "seed")
 
 
 def save(
@@ -92,8 +91,8 @@ def _finished(figure: Any, title: str) -> Any:
     figure.suptitle(title)
     named: dict[str, Any] = {}
     for axis in figure.axes:
-        handles, labels = axis.get_legend_handles_labels()
-        named = dict(zip(labels, handles, strict=True)) | named
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
     if named:
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
@@ -127,10 +126,13 @@ def _depth(axis: Any, rows: pandas.DataFrame) -> None:
 
 
 def cell_name(row: Mapping[str, Any]) -> str:
-    """Return what a cell is called where it is shown: its model, and the steps that it had."""
-    steps = [row["model"], row["prune"], row["finetune"]]
-    steps = [step for step, none in zip(steps, ("", "dense", "none"), strict=True) if step != none]
-    return " / ".join([*steps, *([] if pandas.isna(row["seed"]) else [f"seed {row['seed']}"])])
+    """Return a cell's name: its model, the steps that it had, its seed."""
+    steps = [row["model"]]
+    steps += [
+        row[step] for step, idle in (("prune", "dense"), ("finetune", "none")) if row[step] != idle
+    ]
+    steps += [] if pandas.isna(row["seed"]) else [f"seed {row['seed']}"]
+    return " / ".join(steps)
 
 
 def by_cell(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:

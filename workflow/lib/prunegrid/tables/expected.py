@@ -1,4 +1,4 @@
-"""Values that a study's cells are known to have (published ones), compared with those measured."""
+"""Measured values compared with those that a study's cells are known to have (published ones)."""
 
 from __future__ import annotations
 
@@ -18,28 +18,20 @@ def compare(plan: Mapping[str, Any], wide: pandas.DataFrame) -> list[dict[str, A
     """
     rows = []
     for entry in plan["expected"]:
+        column, found, fault = entry["column"], None, None
         chosen = wide[wide["status"] == "ok"]
         for key, value in entry["cells"].items():
             chosen = chosen[chosen[key].isin(value if isinstance(value, list) else [value])]
-        found, fault = None, None
-        if entry["column"] not in wide:
-            fault = f"no column {entry['column']}; {nearest(entry['column'], wide.columns)}"
-        elif chosen.empty or chosen[entry["column"]].isna().all():
+        if column not in wide:
+            fault = f"no column {column}; {nearest(column, wide.columns)}"
+        elif chosen[column].isna().all():
             fault = "no such cell was measured"
         else:
-            found = float(chosen[entry["column"]].mean())
+            found = float(chosen[column].mean())
             off = found / entry["value"] - 1
             if abs(off) > entry["within"]:
                 fault = f"off by {off:+.1%}, allowed ±{entry['within']:.1%}"
-        rows.append(
-            {
-                "cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items()),
-                "column": entry["column"],
-                "expected": entry["value"],
-                "found": found,
-                "cells_found": len(chosen),
-                "source": entry["source"],
-                "fault": fault,
-            }
-        )
+        row = {"cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items())}
+        row |= {"column": column, "expected": entry["value"], "source": entry["source"]}
+        rows.append(row | {"found": found, "cells_found": len(chosen), "fault": fault})
     return rows

@@ -1,8 +1,13 @@
-"""The schema of the results table: one row a cell. Documented in docs/table.md; versioned."""
+"""The columns of the tables, versioned; docs/table.md lists them."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas
 
 SCHEMA_VERSION = 7
 
@@ -16,15 +21,30 @@ class Column:
     meaning: str
 
 
-def _same_format(phase: str) -> tuple[Column, ...]:
-    """Return the columns of the ratio to the untouched model in the row's weight format."""
-    name = f"{phase}_speed_vs_dense_same_format"
+CELL = ("model", "prune", "finetune", "dataset", "seed")  # the columns that tell cells apart
+
+
+def cell_key(row: Mapping[str, Any]) -> tuple:
+    """Return the values of `CELL` in a row, None for nulls."""
+    return tuple(None if pandas.isna(row[name]) else row[name] for name in CELL)
+
+
+def cell_title(row: Mapping[str, Any], columns: Sequence[str] = CELL) -> str:
+    """Return the name of a row's cell: its values of some columns without nulls."""
+    return " / ".join(str(row[name]) for name in columns if not pandas.isna(row[name]))
+
+
+def _ratio(name: str, meaning: str) -> tuple[Column, ...]:
+    """Return the columns of a ratio of speeds and of its interval."""
     return (
-        Column(name, "Float64", "the same to it in this weight format; null where both have one"),
+        Column(name, "Float64", meaning),
         Column(f"{name}_low", "Float64", "lower end of its 99.9% interval"),
         Column(f"{name}_high", "Float64", "upper end of it, over pairs of turns"),
     )
 
+
+_VS_DENSE = "times as fast as the untouched model, in turns"
+_SAME_FORMAT = "the same to it in this weight format; null where both have one"
 
 KEYS = (
     Column("study", "string", "name of the study"),
@@ -93,16 +113,12 @@ FACTS = (
     Column("prefill_tokens_per_second", "Float64", "median over turns of the prompt's tokens"),
     Column("decode_tokens_per_second", "Float64", "median over turns of the new tokens"),
     Column("peak_memory_bytes", "Int64", "of a process that loads and runs these weights alone"),
-    Column("prefill_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
-    Column("prefill_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
-    Column("prefill_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    *_ratio("prefill_speed_vs_dense", _VS_DENSE),
     Column("prefill_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
-    Column("decode_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
-    Column("decode_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
-    Column("decode_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    *_ratio("decode_speed_vs_dense", _VS_DENSE),
     Column("decode_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
-    *_same_format("prefill"),
-    *_same_format("decode"),
+    *_ratio("prefill_speed_vs_dense_same_format", _SAME_FORMAT),
+    *_ratio("decode_speed_vs_dense_same_format", _SAME_FORMAT),
     Column("speed_pairs", "Int64", "pairs of turns that the ratios rest on; or null"),
     Column("speed_disturbed", "string", "why the speeds are not to be believed; null if they are"),
     Column("speed_alone", "string", "machine: no job of the run beside it; share: of a node"),
@@ -289,9 +305,7 @@ def unique_key(rows: list[dict]) -> None:
     Raises:
         ValueError: two do.
     """
-    seen: set[tuple] = set()
-    for row in rows:
-        key = tuple(row.get(column.name) for column in KEYS)
-        if key in seen:
+    counts = Counter(tuple(row.get(column.name) for column in KEYS) for row in rows)
+    for key, count in counts.items():
+        if count > 1:
             raise ValueError(f"two rows have the key {key}")
-        seen.add(key)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.tables.groups import Group, effects
+from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import is_perplexity
+from prunegrid.tables.intervals import interval
 
 KEYS = ("model", "dataset", "prune", "finetune")
 # Beside the sparsity, what tells two prunings of one method apart.
@@ -167,5 +168,5 @@ def _interval(
     scored = (weights > 0).all(axis=0)
     if not scored.any():
         return None, None
-    low, high = effects(plan, values[:, scored].mean(axis=0), weights[0, scored])
+    low, high = interval(plan, values[:, scored].mean(axis=0), weights[0, scored])
     return (math.exp(low), math.exp(high)) if key in group.logarithmic else (low, high)
