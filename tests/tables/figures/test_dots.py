@@ -117,8 +117,9 @@ def test_a_value_far_off_is_marked_and_the_others_are_not():
     world = World().cell(scores={WIKI: around(19.6)})
     for index, value in enumerate((26.8, 59.8, 28.8, 52.0, 49.1, 19677.0)):
         world.cell(f"w{index}", scores={WIKI: around(value)}, **PAIR)
-    marks = rows_of(world).panels[0].marks
-    assert [mark.beyond for mark in marks] == [""] * 6 + ["high"]
+    panel = rows_of(world).panels[0]
+    beyond = [panel.scale.beyond(mark.score.value) for mark in panel.marks]
+    assert beyond == [""] * 6 + ["high"]
 
 
 def test_a_transform_is_no_tuning():
@@ -151,7 +152,7 @@ def test_many_rows_are_compact_a_row_a_pruning_and_a_lane_a_tuning():
     assert len(rows.lines) == 16
     panel = rows.panels[0]
     assert len({(mark.line, mark.lane) for mark in panel.marks}) == 48 == len(panel.marks)
-    assert [key[3] for key in rows.lines[0].keys] == ["none", "lora", "qlora"]
+    assert [cell.finetune for cell in rows.lines[0].cells] == ["none", "lora", "qlora"]
     assert rows.lines[0].about == "not pruned"
     assert not rows_of(many(tunings=("none", "lora"))).is_compact  # 32 rows
 

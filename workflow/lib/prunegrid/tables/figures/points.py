@@ -1,4 +1,4 @@
-"""The cells of a study with all their seeds together, and their scores: what a figure shows."""
+"""The points of a figure: the cells of a study with all their seeds together, and their scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.intervals import interval
 
-KEYS = ("model", "dataset", "prune", "finetune")
+KEYS = ["model", "dataset", "prune", "finetune"]
 # Beside the sparsity, what tells two prunings of one method apart.
 AXES = ("pattern", "units", "scope", "allocation", "update", "propagation", "calibration")
 
@@ -28,14 +28,15 @@ class Score:
         low: lower end of its 95% interval over items; None where there is no interval.
         high: upper end of it.
         seeds: the value of each seed.
-        n: items (documents, windows, questions).
     """
 
     value: float
     low: float | None
     high: float | None
     seeds: tuple[float, ...]
-    n: int | None = None
+
+
+Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,19 @@ class Cell:
         return (self.model, self.dataset, self.prune, self.finetune)
 
     @property
+    def place(self) -> tuple[str, str | None]:
+        """Return (model, dataset)."""
+        return (self.model, self.dataset)
+
+    @property
     def is_dense(self) -> bool:
-        """Whether it is the untouched model."""
+        """Return whether it is the untouched model."""
         return self.method == "dense" and not self.tuned
 
-
-Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
+    @property
+    def has_failed(self) -> bool:
+        """Return whether all its seeds failed."""
+        return self.failed == self.seeds
 
 
 def share_gone(wide: pandas.DataFrame) -> pandas.Series:
@@ -91,23 +99,22 @@ def share_gone(wide: pandas.DataFrame) -> pandas.Series:
 
 def cells_of(wide: pandas.DataFrame) -> list[Cell]:
     """Return the cells of a table, seeds together, in its order."""
-    wide = wide.assign(share=share_gone(wide))
-    groups = wide.groupby(list(KEYS), sort=False, dropna=False)
+    groups = wide.assign(share=share_gone(wide)).groupby(KEYS, sort=False, dropna=False)
     return [_cell(key, rows) for key, rows in groups]
 
 
 def _cell(key: tuple, rows: pandas.DataFrame) -> Cell:
-    first = rows.iloc[0]
+    first = {name: _plain(value) for name, value in rows.iloc[0].items()}
     share = rows["share"].astype(float).mean()
     return Cell(
         *(_plain(value) for value in key),
         method=first["method"],
-        axes=tuple(_plain(first[name]) for name in AXES),
-        target=_plain(first["sparsity_target"]) or 0.0,
+        axes=tuple(first[name] for name in AXES),
+        target=first["sparsity_target"] or 0.0,
         share=None if math.isnan(share) else float(share),
         tuned=first["strategy"] != "none",
-        trained=_plain(first["loss_on"]) is not None,
-        arms=tuple((_plain(first["arm"]) or "").split("+")) if _plain(first["arm"]) else (),
+        trained=first["loss_on"] is not None,
+        arms=tuple(first["arm"].split("+")) if first["arm"] else (),
         seeds=len(rows),
         failed=int((rows["status"] != "ok").sum()),
     )
@@ -120,25 +127,25 @@ def _plain(value: Any) -> Any:
 def scores_of(
     plan: Mapping[str, Any],
     tall: pandas.DataFrame,
-    measures: Sequence[tuple[str, str]],
+    keys: Sequence[tuple[str, str]],
     groups: Sequence[Group] = (),
 ) -> dict[tuple, Score]:
     """Return the scores of all cells by (model, dataset, prune, finetune, split, metric).
 
     Args:
-        measures: the (split, metric) that are wanted.
+        keys: the (split, metric) that are wanted.
         groups: items of the cells; they give the interval of a mean over several seeds.
     """
     rows = tall[(tall["kind"] == "cell") & tall["value"].notna()]
     items = {(g.model, g.dataset, g.name): g for g in groups}
-    found = {}
-    for split, metric in measures:
+    scores = {}
+    for split, metric in keys:
         own = rows[(rows["split"] == split) & (rows["metric"] == metric)]
-        for key, seeds in own.groupby(list(KEYS), sort=False, dropna=False):
-            key = tuple(_plain(value) for value in key)
-            group = items.get((key[0], key[1], f"{key[2]} / {key[3]}"))
-            found[(*key, split, metric)] = _score(plan, seeds, (split, metric), group)
-    return found
+        for key, seeds in own.groupby(KEYS, sort=False, dropna=False):
+            cell = tuple(_plain(value) for value in key)
+            group = items.get((*cell[:2], f"{cell[2]} / {cell[3]}"))
+            scores[*cell, split, metric] = _score(plan, seeds, (split, metric), group)
+    return scores
 
 
 def _score(
@@ -146,12 +153,10 @@ def _score(
 ) -> Score:
     values = tuple(float(value) for value in rows["value"])
     if len(values) == 1:
-        low, high = (_plain(rows[name].iloc[0]) for name in ("low", "high"))
-        return Score(values[0], low, high, values, _plain(rows["n"].iloc[0]))
+        return Score(values[0], *(_plain(rows[name].iloc[0]) for name in ("low", "high")), values)
     logs = is_perplexity(key[1]) and min(values) > 0
     mean = float(numpy.exp(numpy.log(values).mean()) if logs else numpy.mean(values))
-    low, high = _interval(plan, group, key) if group else (None, None)
-    return Score(mean, low, high, values, _plain(rows["n"].max()))
+    return Score(mean, *(_interval(plan, group, key) if group else (None, None)), values)
 
 
 def _interval(

@@ -21,11 +21,10 @@ LINE = 0.18  # inches from line to line of text
 
 
 class Block(Protocol):
-    """A part of a page, from margin to margin."""
+    """A part of a page, from margin to margin, with its height in inches."""
 
     @property
-    def height(self) -> float:
-        """Return its height in inches."""
+    def height(self) -> float: ...
 
     def draw(self, sheet: Sheet, top: float) -> None:
         """Draw it on a sheet, its upper edge `top` inches below the sheet's."""
@@ -52,12 +51,11 @@ class Sheet:
         self.figure.text(*place, text, fontsize=size, **{"va": "center"} | named)
 
 
-def compose(title: str, notes: Sequence[str], blocks: Sequence[Block], width: float = WIDTH) -> Any:
-    """Return a figure of blocks below each other, its title and its notes above them."""
+def compose(title: str, note: str, blocks: Sequence[Block], width: float = WIDTH) -> Any:
+    """Return a figure of blocks below each other, its title and a note above them."""
     with defaults():
-        room = width - 2 * MARGIN
-        heads = wrapped(title, room, TITLE, "bold")
-        lines = [line for note in notes for line in wrapped(note, room, SMALL)]
+        heads = wrapped(title, width - 2 * MARGIN, TITLE, "bold")
+        lines = wrapped(note, width - 2 * MARGIN, SMALL)
         head = 0.12 + 0.24 * len(heads) + LINE * len(lines) + 0.12
         sheet = Sheet(width, head + sum(block.height for block in blocks))
         for index, line in enumerate(heads):
