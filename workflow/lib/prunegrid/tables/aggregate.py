@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.manifest import contents
@@ -20,12 +18,13 @@ from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
+from prunegrid.tables.schema import Plan
 from prunegrid.tables.table_rows import baseline_rows, cell_rows
 
 log = logging.getLogger("prunegrid")
 
 
-def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
+def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     """Write a study's table files below `folder`; return whether all is in it and as expected.
 
     Args:
@@ -86,7 +85,7 @@ def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
     return complete
 
 
-def _cells(plan: Mapping[str, Any]) -> tuple[list[dict], list[dict]]:
+def _cells(plan: Plan) -> tuple[list[dict], list[dict]]:
     """Return the rows of the cells and their long rows."""
     rows, long = [], []
     for cell in plan["cells"]:
@@ -98,7 +97,7 @@ def _cells(plan: Mapping[str, Any]) -> tuple[list[dict], list[dict]]:
     return rows, long
 
 
-def _controls(plan: Mapping[str, Any]) -> tuple[list[dict], list[dict], list[str]]:
+def _controls(plan: Plan) -> tuple[list[dict], list[dict], list[str]]:
     """Return the long rows of the controls, the controls that are whole, and why others are not."""
     long, whole, notes = [], [], []
     for control in plan["baselines"]:
@@ -111,7 +110,7 @@ def _controls(plan: Mapping[str, Any]) -> tuple[list[dict], list[dict], list[str
     return long, whole, notes
 
 
-def contents_read(plan: Mapping[str, Any]) -> dict[str, str]:
+def contents_read(plan: Plan) -> dict[str, str]:
     """Return {manifest: content} of every artifact that rows were read from."""
     refs = [control["scores"] for control in plan["baselines"]]
     for cell in plan["cells"]:

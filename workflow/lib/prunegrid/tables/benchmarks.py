@@ -14,13 +14,14 @@ from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.intervals import interval, levels
+from prunegrid.tables.schema import Plan
 
 # Half of a 95% interval in standard errors, for scores without items that could be resampled.
 Z95 = 1.959963984540054
 
 
 def task_rows(
-    plan: Mapping[str, Any],
+    plan: Plan,
     about: Mapping[str, Any],
     refs: Mapping[str, Mapping[str, str]],
     records: Mapping[str, Mapping[str, Any]],
@@ -87,7 +88,7 @@ def _mean_of(summaries: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def items_of(
-    plan: Mapping[str, Any], refs: Mapping[str, Mapping[str, str]]
+    plan: Plan, refs: Mapping[str, Mapping[str, str]]
 ) -> Iterator[tuple[tuple[str, str], pandas.DataFrame, str]]:
     """Yield ((task, metric), items with value and weight, what the items are) of a cell.
 

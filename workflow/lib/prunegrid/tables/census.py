@@ -8,7 +8,7 @@ parameters, those of blocks and those of kinds to the model's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from prunegrid.tables.census_figures import cell_name
 from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.leaves import open_leaves, status_of
 from prunegrid.tables.markdown import table
-from prunegrid.tables.schema import CELL, Column
+from prunegrid.tables.schema import CELL, Column, Plan
 
 log = logging.getLogger("prunegrid")
 
@@ -54,7 +54,7 @@ COLUMNS = (
 )
 
 
-def tabulate_census(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
+def tabulate_census(plan: Plan, folder: Path = Path("results")) -> bool:
     """Write a census's table files below `folder`; return whether all cells are in it.
 
     Args:
@@ -77,7 +77,7 @@ def tabulate_census(plan: Mapping[str, Any], folder: Path = Path("results")) -> 
     return failed.empty
 
 
-def cell_rows(plan: Mapping[str, Any], cell: dict[str, Any]) -> list[dict]:
+def cell_rows(plan: Plan, cell: dict[str, Any]) -> list[dict]:
     """Return the rows of one cell; of a failed one a single row that has its reason."""
     base = {"study": plan["study"], **cell["columns"]}
     weights, ref = cell["chain"][-1], cell["census"]
@@ -92,7 +92,7 @@ def cell_rows(plan: Mapping[str, Any], cell: dict[str, Any]) -> list[dict]:
 
 
 def group_rows(
-    plan: Mapping[str, Any], base: dict, artifact: str, weights: dict, tensors: pandas.DataFrame
+    plan: Plan, base: dict, artifact: str, weights: dict, tensors: pandas.DataFrame
 ) -> list[dict]:
     """Return the rows of a cell whose weights were counted.
 
@@ -116,7 +116,7 @@ def group_rows(
     return rows
 
 
-def bins(plan: Mapping[str, Any]) -> list[tuple[str, float, float | None, list[str]]]:
+def bins(plan: Plan) -> list[tuple[str, float, float | None, list[str]]]:
     """Return (label, low, high, columns of the tensors' counts) of each bin that is shown."""
     first, *others = edges = plan["edges"]
     shown = [("0", 0.0, 0.0, ["bin_0"]), (f"(0, {first:g})", 0.0, first, ["bin_1"])]
@@ -128,9 +128,7 @@ def bins(plan: Mapping[str, Any]) -> list[tuple[str, float, float | None, list[s
     return shown
 
 
-def _groups(
-    plan: Mapping[str, Any], tensors: pandas.DataFrame
-) -> Iterator[tuple[dict, pandas.DataFrame]]:
+def _groups(plan: Plan, tensors: pandas.DataFrame) -> Iterator[tuple[dict, pandas.DataFrame]]:
     """Yield (columns that name a group, its tensors)."""
     rest = tensors[tensors["kind"] != "embedding"]
     counted = tensors if plan["embeddings"] else rest
@@ -148,7 +146,7 @@ def _groups(
         yield {"group": "kind", "kind": kind}, members
 
 
-def render(plan: Mapping[str, Any], frame: pandas.DataFrame) -> str:
+def render(plan: Plan, frame: pandas.DataFrame) -> str:
     """Return the page: shares by bin of each cell and kind of weights, digests, failures."""
     counted = frame[(frame["status"] == "ok") & (frame["group"] != "block")]
     lines = []

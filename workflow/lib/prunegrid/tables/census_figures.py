@@ -5,7 +5,7 @@ Counts are exact, so there are no intervals to draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,12 @@ import pandas
 
 from prunegrid.tables.figures import sheet
 from prunegrid.tables.figures.styles import MARKERS, PALETTE
-from prunegrid.tables.schema import CELL
+from prunegrid.tables.schema import CELL, Plan, Row
 
 SCALES = ("linear", "log")
 
 
-def save(
-    draw: Callable, plan: Mapping[str, Any], frame: pandas.DataFrame, path: Path, form: str
-) -> None:
+def save(draw: Callable, plan: Plan, frame: pandas.DataFrame, path: Path, form: str) -> None:
     """Draw a figure into a file: "png" or "svg"."""
     with sheet.defaults():
         figure = draw(frame[frame["status"] == "ok"], plan["title"] or plan["study"])
@@ -125,7 +123,7 @@ def _depth(axis: Any, rows: pandas.DataFrame) -> None:
     axis.grid(alpha=0.3)
 
 
-def cell_name(row: Mapping[str, Any]) -> str:
+def cell_name(row: Row) -> str:
     """Return a cell's name: its model, the steps that it had, its seed."""
     steps = [row["model"]]
     steps += [

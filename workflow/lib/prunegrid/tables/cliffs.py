@@ -19,13 +19,13 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import inference
 from prunegrid.tables.contrasts import measured
 from prunegrid.tables.figures.points import share_gone
-from prunegrid.tables.schema import CLIFFS
+from prunegrid.tables.schema import CLIFFS, Plan, Row
 
 _LINE = ("model", "dataset", "finetune")
 DENSE = "dense"
 
 
-def cliff_rows(plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame) -> list[dict]:
+def cliff_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
     """Return a row for every sparsity of every line, for every score whose cliff is sought.
 
     Args:
@@ -42,7 +42,7 @@ def cliff_rows(plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataF
 
 
 def _lines(
-    rows: Sequence[dict], tall: pandas.DataFrame, split: str
+    rows: Sequence[Row], tall: pandas.DataFrame, split: str
 ) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
     """Yield ({model, dataset, finetune, method}, [(prune, sparsity_target)] in rising order).
 
@@ -60,10 +60,10 @@ def _lines(
 
 
 def _walked(
-    plan: Mapping[str, Any],
+    plan: Plan,
     entry: Mapping[str, Any],
     line: tuple[dict, list[tuple[str, float]]],
-    rows: Sequence[dict],
+    rows: Sequence[Row],
     tall: pandas.DataFrame,
 ) -> list[dict]:
     """Return the rows of one line and score, up to the last sparsity."""
@@ -102,7 +102,7 @@ def _compared(facts: Mapping[str, Any], is_dense: bool) -> dict[str, Any]:
     return row | {"non_inferior": within and not at_chance}
 
 
-def rising(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def rising(rows: Sequence[Row]) -> list[str]:
     """Return a sentence for each line and score that pruning makes better: it may not need it."""
     better: dict[str, list[str]] = {}
     for row in rows:
@@ -117,7 +117,7 @@ def rising(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _measured_sparsity(rows: Sequence[dict], side: Mapping[str, Any]) -> float | None:
+def _measured_sparsity(rows: Sequence[Row], side: Mapping[str, Any]) -> float | None:
     """Return the mean measured share of zeros of a side's cells, None where all failed."""
     wanted = {**side, "status": "ok"}
     chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]

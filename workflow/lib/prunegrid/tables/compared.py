@@ -8,14 +8,15 @@ from typing import Any
 import pandas
 
 from prunegrid.tables.markdown import filled, number, table
+from prunegrid.tables.schema import Row
 
 
-def contrasts_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def contrasts_table(rows: Sequence[Row]) -> str:
     """Return a row for every declared contrast; columns that none fills are left out."""
     return table(filled(pandas.DataFrame([_contrast(row) for row in rows])))
 
 
-def _contrast(row: Mapping[str, Any]) -> dict[str, Any]:
+def _contrast(row: Row) -> dict[str, Any]:
     low, high = (number(row[end], ".4f") for end in ("low", "high"))
     spreads = [number(row[f"spread_{side}"], ".3g") for side in "ab"]
     verdict = row["verdict"] if row["reason"] is None else f"— ({row['reason']})"
@@ -41,7 +42,7 @@ def _contrast(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tested(rows: Sequence[Mapping[str, Any]]) -> str:
+def tested(rows: Sequence[Row]) -> str:
     """Return what the contrasts' numbers are, and what their n could have seen."""
     tests = len(rows) + sum(row["margin"] is not None for row in rows)
     text = (
@@ -61,7 +62,7 @@ def tested(rows: Sequence[Mapping[str, Any]]) -> str:
     return text
 
 
-def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
+def expected_table(entries: Sequence[Row]) -> str:
     """Return a row for every known value."""
     lines = [
         {
@@ -77,7 +78,7 @@ def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
     return table(pandas.DataFrame(lines))
 
 
-def published_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def published_table(rows: Sequence[Row]) -> str:
     """Return a line for every row that others have published; values that it lacks are empty."""
     frame = pandas.DataFrame(rows, dtype=object)
     frame = frame.where(frame.notna(), "").astype(str)
@@ -92,7 +93,7 @@ CLIFFS_ARE = (
 )
 
 
-def cliffs_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def cliffs_table(rows: Sequence[Row]) -> str:
     """Return a row for every line and score: its cliff, and the sparsity at which it fails."""
     lines: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -101,7 +102,7 @@ def cliffs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(pandas.DataFrame([_line(levels) for levels in lines.values()]))
 
 
-def _line(levels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _line(levels: Sequence[Row]) -> dict[str, Any]:
     cliff = next((row for row in levels if row["cliff"]), None)
     failed = next((row for row in levels if not row["held"]), None)
     first = levels[0]
@@ -116,7 +117,7 @@ def _line(levels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _failure(row: Mapping[str, Any]) -> str:
+def _failure(row: Row) -> str:
     """Return why a sparsity is not held."""
     if row["reason"]:
         return str(row["reason"])

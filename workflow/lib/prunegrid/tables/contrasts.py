@@ -18,7 +18,7 @@ from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import inference
 from prunegrid.tables.groups import Group, collect, paired, seeds_of
 from prunegrid.tables.intervals import scores_at_chance
-from prunegrid.tables.schema import CONTRASTS, cell_key
+from prunegrid.tables.schema import CONTRASTS, Plan, Row, cell_key
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
 UNSEEN = "not distinguishable at this n"
@@ -27,9 +27,7 @@ CHANCE = "not ranked: at chance"
 MISSING = "not measured"
 
 
-def contrast_rows(
-    plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
-) -> list[dict]:
+def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
     """Return a row for every contrast that the study declares.
 
     Args:
@@ -70,7 +68,7 @@ def _correct(rows: Sequence[dict]) -> None:
             row["verdict"] = _verdict(row, UNSEEN if reachable else TOO_FEW)
 
 
-def _verdict(row: Mapping[str, Any], undecided: str) -> str:
+def _verdict(row: Row, undecided: str) -> str:
     """Return the verdict on a: better, worse, non-inferior, not ranked, or `undecided`.
 
     A side that is at chance is never called better; what is worse than such a side is not ranked.
@@ -87,7 +85,7 @@ def _verdict(row: Mapping[str, Any], undecided: str) -> str:
 
 
 def measured(
-    plan: Mapping[str, Any], entry: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
+    plan: Plan, entry: Mapping[str, Any], rows: Sequence[Row], tall: pandas.DataFrame
 ) -> dict[str, Any]:
     """Return the measured columns of a contrast: values, effect, interval, p-values, chance.
 
@@ -135,9 +133,7 @@ def measured(
     return facts
 
 
-def _side(
-    plan: Mapping[str, Any], entry: Mapping[str, Any], side: str, rows: Sequence[dict]
-) -> Group:
+def _side(plan: Plan, entry: Mapping[str, Any], side: str, rows: Sequence[Row]) -> Group:
     """Return the cells of one side as a group.
 
     Raises:
@@ -198,7 +194,7 @@ def _chance(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) ->
     return "a" if of_a else "b" if of_b else "none"
 
 
-def precision_differs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> str | None:
+def precision_differs(a: Sequence[Row], b: Sequence[Row]) -> str | None:
     """Return in words how the compute precisions of two sides differ; None where they agree.
 
     Those of training are compared only where both sides were trained.

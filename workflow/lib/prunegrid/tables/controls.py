@@ -8,7 +8,7 @@ favours the cells, so the flag errs on the side of silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -18,6 +18,7 @@ from prunegrid.artifacts.parts import folder_of
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables.groups import Group, paired, scored_items
 from prunegrid.tables.intervals import interval
+from prunegrid.tables.schema import Plan, Row
 
 # A cell must have a score on this share of the documents that the control has one on.
 LEAST_SHARE = 0.5
@@ -25,9 +26,7 @@ LEAST_SHARE = 0.5
 _ROUNDING = 1e-12
 
 
-def control_rows(
-    plan: Mapping[str, Any], groups: Sequence[Group], long: Sequence[dict]
-) -> list[dict]:
+def control_rows(plan: Plan, groups: Sequence[Group], long: Sequence[dict]) -> list[dict]:
     """Return a row for every control, split and metric: its value beside the best cell's.
 
     Args:
@@ -61,15 +60,12 @@ def flag(long: Sequence[dict], controls: Sequence[dict]) -> list[dict]:
     return [row | {"flagged": flags.get(_metric(row))} for row in long]
 
 
-def _metric(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def _metric(row: Row) -> tuple[str, str, str]:
     return row.get("dataset"), row["split"], row["metric"]
 
 
 def _against(
-    plan: Mapping[str, Any],
-    groups: Sequence[Group],
-    row: Mapping[str, Any],
-    scores: pandas.DataFrame,
+    plan: Plan, groups: Sequence[Group], row: Row, scores: pandas.DataFrame
 ) -> dict[str, Any]:
     """Return the columns that compare a control with the best cell; nulls without such a cell."""
     columns = ("best", "best_value", "difference", "difference_low", "difference_high", "beats")

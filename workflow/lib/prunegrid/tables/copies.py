@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from prunegrid.tables.schema import CELL, cell_title
+from prunegrid.tables.schema import CELL, Row, cell_title
 
 
-def copied_rows(
-    rows: Sequence[Mapping[str, Any]], perplexities: Sequence[str]
-) -> tuple[list[str], list[str]]:
+def copied_rows(rows: Sequence[Row], perplexities: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return (faults, notes) on rows of different weights that agree in every score.
 
     Two models of other weights never have the same perplexity, or log-likelihoods of a task's
@@ -51,7 +48,7 @@ def copied_rows(
     return faults, notes
 
 
-def _one_adapter(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+def _one_adapter(one: Row, two: Row) -> bool:
     """Return whether two rows can be one tuned model, merged and not."""
     alike = all(one[key] == two[key] for key in CELL if key != "finetune")
     return alike and {one["adapter"], two["adapter"]} == {"merged", "unmerged"}

@@ -22,6 +22,7 @@ from prunegrid.data.prompts import cut_words
 from prunegrid.evaluation import predictions_file
 from prunegrid.tables.headline import headline_of
 from prunegrid.tables.render import LABEL
+from prunegrid.tables.schema import Plan, Row
 
 DOCUMENTS = 4  # of each data set and split
 DOCUMENT_WORDS = 120
@@ -55,7 +56,7 @@ class Scored:
     stored: str
 
 
-def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Scored]:
+def collect(plan: Plan, rows: Sequence[Row]) -> list[Scored]:
     """Return what was scored on each split: the cells that are not failed, then the controls.
 
     Args:
@@ -89,7 +90,7 @@ def labels(scores: pandas.DataFrame) -> pandas.Series:
     return scores[columns].idxmax(axis=1).str.removeprefix(LABEL)
 
 
-def example_rows(plan: Mapping[str, Any], scored: Sequence[Scored]) -> list[dict]:
+def example_rows(plan: Plan, scored: Sequence[Scored]) -> list[dict]:
     """Return a row for every example of every cell and control: its label and its scores."""
     rows = []
     for entry in scored:
@@ -103,7 +104,7 @@ def example_rows(plan: Mapping[str, Any], scored: Sequence[Scored]) -> list[dict
     return rows
 
 
-def render(plan: Mapping[str, Any], scored: Sequence[Scored]) -> str:
+def render(plan: Plan, scored: Sequence[Scored]) -> str:
     """Return the page as Markdown."""
     parts = [f"# {plan['title'] or plan['study']}: examples"]
     parts.append(
@@ -126,9 +127,7 @@ def _first_seeds(entries: Iterator[Scored]) -> list[Scored]:
     return list(found.values())
 
 
-def _split_page(
-    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
-) -> Iterator[str]:
+def _split_page(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> Iterator[str]:
     ids = draw_documents(plan, dataset, split, scored)
     documents = _documents(scored[0].data, scored[0].stored, ids)
     texts = [predictions_file.read(entry.predictions, ids).set_index("id") for entry in scored]
@@ -148,9 +147,7 @@ def _split_page(
                 yield quoted(text["prediction"][identifier], OUTPUT_WORDS)
 
 
-def draw_documents(
-    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
-) -> list[str]:
+def draw_documents(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> list[str]:
     """Return the ids of the documents that are shown, in their order; the same for equal ids."""
     ids = list(dict.fromkeys(i for entry in scored for i in entry.scores["id"]))
     draw = random.Random(f"{plan['bootstrap_seed']} examples {dataset} {split}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas
 
 from prunegrid.common.errors import nearest
+from prunegrid.tables.schema import Plan
 
 
-def compare(plan: Mapping[str, Any], wide: pandas.DataFrame) -> list[dict[str, Any]]:
+def compare(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
     """Return a row for every expected value: what was expected, found, how far off, and a fault.
 
     The value found is the mean over the cells that match (seeds); `fault` is None where it lies

@@ -15,7 +15,7 @@ from prunegrid import __version__
 from prunegrid.artifacts.manifest import read_sealed, sealed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256, write_json
-from prunegrid.tables.schema import Column
+from prunegrid.tables.schema import Column, Plan
 
 
 def typed_frame(rows: list[dict], columns: Sequence[Column]) -> pandas.DataFrame:
@@ -27,7 +27,7 @@ def typed_frame(rows: list[dict], columns: Sequence[Column]) -> pandas.DataFrame
 
 
 def write_table(
-    plan: Mapping[str, Any],
+    plan: Plan,
     frames: Mapping[str, pandas.DataFrame],
     writers: Mapping[str, Callable[[Path], object]],
     *,

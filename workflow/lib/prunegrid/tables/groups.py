@@ -23,6 +23,7 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.benchmarks import items_of
 from prunegrid.tables.intervals import interval
+from prunegrid.tables.schema import Plan, Row
 
 Key = tuple[str, str]  # split, metric
 
@@ -69,7 +70,7 @@ class Group:
         return statistics.stdev(values) if len(values) > 1 else None
 
 
-def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
+def collect(plan: Plan, rows: Sequence[Row]) -> list[Group]:
     """Return the groups of a study's cells that are not failed, in the order of its rows.
 
     Args:
@@ -92,7 +93,7 @@ def collect(plan: Mapping[str, Any], rows: Sequence[dict]) -> list[Group]:
     return list(groups.values())
 
 
-def _add_items(plan: Mapping[str, Any], group: Group, cell: Mapping, row: Mapping) -> None:
+def _add_items(plan: Plan, group: Group, cell: Mapping, row: Row) -> None:
     """Add the items of a cell's texts, perplexities and tasks to its group."""
     for split, pair in cell["texts"].items():
         items = pandas.read_parquet(Path(pair["scores"]["path"], "scores.parquet"))
@@ -153,7 +154,7 @@ def seeds_of(a: Group, b: Group, key: Key) -> dict[str, Any]:
     return seeds | {"spread_a": a.spread(key), "spread_b": b.spread(key)}
 
 
-def pair_rows(plan: Mapping[str, Any], groups: Sequence[Group]) -> list[dict]:
+def pair_rows(plan: Plan, groups: Sequence[Group]) -> list[dict]:
     """Return a row for every two groups of a model and data set, and every metric with items."""
     rows = []
     for key, group in _by_metric(groups):
@@ -174,7 +175,7 @@ def _by_metric(groups: Sequence[Group]) -> Iterator[tuple[Key, list[Group]]]:
         yield from ((key, comparable) for comparable in alike.values())
 
 
-def _compared(plan: Mapping[str, Any], key: Key, a: Group, b: Group) -> dict[str, Any]:
+def _compared(plan: Plan, key: Key, a: Group, b: Group) -> dict[str, Any]:
     of_a, of_b, weights = paired(a, b, key, f"{a.name} and {b.name}")
     ratio = key in a.logarithmic
     shown = numpy.exp if ratio else float

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas
+
+from prunegrid.tables.schema import Plan
 
 # Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
 _HEADLINE = (
@@ -54,7 +55,7 @@ def is_perplexity(metric: str) -> bool:
     return metric.startswith(("ppl_", "word_perplexity"))
 
 
-def headline(plan: Mapping[str, Any], tall: pandas.DataFrame) -> list[tuple[str, str]]:
+def headline(plan: Plan, tall: pandas.DataFrame) -> list[tuple[str, str]]:
     """Return the (split, metric) pairs that a narrow table shows, split by split.
 
     These are the pairs that the study's `show` names; without it the usual ones and a user's own.
@@ -72,7 +73,7 @@ def headline_of(metrics: Sequence[str]) -> list[str]:
     return _chosen(_HEADLINE, metrics)
 
 
-def measures_of(plan: Mapping[str, Any], tall: pandas.DataFrame) -> list[Measure]:
+def measures_of(plan: Plan, tall: pandas.DataFrame) -> list[Measure]:
     """Return the measures that a figure shows, perplexities last.
 
     These are the pairs that `show` names. Without it, of each split the metric of its declared
@@ -102,7 +103,7 @@ def measure_of(tall: pandas.DataFrame, split: str, metric: str) -> Measure:
     )
 
 
-def _main(plan: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _main(plan: Plan, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the main metric of each split, and a user's own metrics."""
     splits, means = _by_split(pairs), plan.get("means", {})
     in_means = {task for name in means if name in splits for task in means[name]["tasks"]}
@@ -130,7 +131,7 @@ def _by_split(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return splits
 
 
-def _named(plan: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _named(plan: Plan, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return those of the pairs that the study's `show` names, in its order."""
     return [
         (split, metric)

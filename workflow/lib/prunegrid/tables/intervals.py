@@ -9,12 +9,12 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.tables.schema import cell_key
+from prunegrid.tables.schema import Plan, Row, cell_key
 
 RESAMPLES = 1000
 
 
-def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+def levels(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return {chance, majority, at_chance} of a long row.
 
     Args:
@@ -41,7 +41,7 @@ def scores_at_chance(tall: pandas.DataFrame) -> set[tuple]:
     return {(*cell_key(row), row["split"], row["metric"]) for row in rows.to_dict("records")}
 
 
-def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
+def resampled(plan: Plan, n: int) -> numpy.ndarray:
     """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n.
 
     `scipy.stats.bootstrap` draws the same items, but would change the last digit of published
@@ -58,7 +58,7 @@ def _picks(seed: int, n: int) -> numpy.ndarray:
 
 
 def interval(
-    plan: Mapping[str, Any], values: numpy.ndarray, weights: numpy.ndarray | None = None
+    plan: Plan, values: numpy.ndarray, weights: numpy.ndarray | None = None
 ) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of Σ values / Σ weights over items [n].
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas
+
+from prunegrid.tables.schema import Row
 
 
 def table(frame: pandas.DataFrame) -> str:
@@ -23,7 +24,7 @@ def number(value: Any, form: str, scale: float = 1.0) -> str:
     return "" if value is None or pandas.isna(value) else format(value * scale, form)
 
 
-def ratio(row: Mapping[str, Any], name: str) -> str:
+def ratio(row: Row, name: str) -> str:
     """Return the ratio in a column with its interval, if it has one."""
     low, high = (number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
     return number(row[name], ".2f") + (f" ({low} to {high})" if low else "")

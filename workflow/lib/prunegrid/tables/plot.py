@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
@@ -17,6 +17,7 @@ from prunegrid.tables.figures.points import cells_of, scores_of
 from prunegrid.tables.figures.sweeps import sweeps_of
 from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import measures_of
+from prunegrid.tables.schema import Plan
 
 save = sheet.save
 _BAR = "Bar: its 95% interval over them."
@@ -28,7 +29,7 @@ _RING = "Ring: the cliff, the highest sparsity at most a margin worse than dense
 
 
 def parts_of(
-    plan: Mapping[str, Any],
+    plan: Plan,
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     cliffs: pandas.DataFrame | None = None,
@@ -64,7 +65,7 @@ def parts_of(
 
 
 def draw_study(
-    plan: Mapping[str, Any],
+    plan: Plan,
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     cliffs: pandas.DataFrame | None = None,

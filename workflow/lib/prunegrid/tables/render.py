@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
@@ -12,22 +12,22 @@ from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.intervals import scores_at_chance
 from prunegrid.tables.markdown import filled, number, table
-from prunegrid.tables.schema import cell_key, cell_title
+from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
 
 
 def render_markdown(
-    plan: Mapping[str, Any],
+    plan: Plan,
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     *,
     controls: pandas.DataFrame | None = None,
     groups: Sequence[Group] = (),
-    expected: Sequence[Mapping[str, Any]] = (),
-    contrasts: Sequence[Mapping[str, Any]] = (),
-    cliffs: Sequence[Mapping[str, Any]] = (),
+    expected: Sequence[Row] = (),
+    contrasts: Sequence[Row] = (),
+    cliffs: Sequence[Row] = (),
     notes: Sequence[str] = (),
     doubts: Sequence[str] = (),
 ) -> str:
@@ -64,10 +64,7 @@ def render_markdown(
 
 
 def _declared(
-    plan: Mapping[str, Any],
-    contrasts: Sequence[Mapping[str, Any]],
-    cliffs: Sequence[Mapping[str, Any]],
-    expected: Sequence[Mapping[str, Any]],
+    plan: Plan, contrasts: Sequence[Row], cliffs: Sequence[Row], expected: Sequence[Row]
 ) -> list[str]:
     """Return the parts on what the study declares: contrasts, cliffs, known values."""
     parts = []
@@ -99,9 +96,7 @@ def _failures(wide: pandas.DataFrame) -> list[str]:
     return [f"{failed} of {len(wide)} cells failed{missing}:", "\n".join(lines)]
 
 
-def _cells(
-    plan: Mapping[str, Any], wide: pandas.DataFrame, tall: pandas.DataFrame, shown: Sequence[str]
-) -> str:
+def _cells(plan: Plan, wide: pandas.DataFrame, tall: pandas.DataFrame, shown: Sequence[str]) -> str:
     """Return a row for every cell; columns that none fills are left out."""
     pairs = headline(plan, tall)
     several = len({split for split, _ in pairs}) > 1
@@ -137,7 +132,7 @@ def _cells(
     return table(filled(frame))
 
 
-def _seeds(plan: Mapping[str, Any], groups: Sequence[Group], tall: pandas.DataFrame) -> str:
+def _seeds(plan: Plan, groups: Sequence[Group], tall: pandas.DataFrame) -> str:
     """Return a row a group: how many seeds, and the headline metrics over them."""
     pairs = [pair for pair in headline(plan, tall) if any(pair in g.items for g in groups)]
     lines = []

@@ -10,6 +10,8 @@ from typing import Any
 import pandas
 
 SCHEMA_VERSION = 7
+Plan = Mapping[str, Any]  # `prunegrid.tables.table_plan.study_plan`
+Row = Mapping[str, Any]  # of a table, by column
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,12 @@ class Column:
 CELL = ("model", "prune", "finetune", "dataset", "seed")  # the columns that tell cells apart
 
 
-def cell_key(row: Mapping[str, Any]) -> tuple:
+def cell_key(row: Row) -> tuple:
     """Return the values of `CELL` in a row, None for nulls."""
     return tuple(None if pandas.isna(row[name]) else row[name] for name in CELL)
 
 
-def cell_title(row: Mapping[str, Any], columns: Sequence[str] = CELL) -> str:
+def cell_title(row: Row, columns: Sequence[str] = CELL) -> str:
     """Return the name of a row's cell: its values of some columns without nulls."""
     return " / ".join(str(row[name]) for name in columns if not pandas.isna(row[name]))
 
@@ -65,11 +67,7 @@ KEYS = (
     Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
     Column("tuned_on_tasks", "string", "evaluated tasks whose own data set was tuned on; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
-    Column(
-        "generation",
-        "string",
-        "name of the generation profile (several joined by +); null without texts",
-    ),
+    Column("generation", "string", "generation profile(s), joined by +; null without texts"),
     Column("weight_precision", "string", "float32, bfloat16, nf4 or int8, as loaded"),
     Column("seed", "Int64", "seed that reached a step of the cell; null where none draws"),
 )
@@ -96,13 +94,9 @@ FACTS = (
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
     Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
+    Column("train_runs", "Int64", "learning rates tried in all tunings; costs are of the chosen"),
     Column(
-        "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
-    ),
-    Column(
-        "compute_dtype",
-        "string",
-        "what tuning's products were computed in (bfloat16 or float32), joined by +; null untuned",
+        "compute_dtype", "string", "precision(s) of tuning's products, joined by +; null untuned"
     ),
     Column("train_steps", "Int64", "optimizer steps, all fine-tunings"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
@@ -135,9 +129,7 @@ FACTS = (
     Column("bytes_int8", "Int64", "prunable weights in int8, the rest as stored"),
     Column("bytes_packed", "Int64", "without its zeros, bit for bit, in the stored dtype"),
     Column("bytes_packed_bfloat16", "Int64", "without its zeros in bfloat16"),
-    Column(
-        "bytes_gzip", "Int64", "the file as stored, compressed by gzip; null where not timed so"
-    ),
+    Column("bytes_gzip", "Int64", "the stored file, compressed by gzip; null where not timed so"),
     Column("bytes_entropy_bound", "Int64", "least for places and values, in the stored dtype"),
 )
 PROVENANCE = (
@@ -163,9 +155,7 @@ _SCORE = (
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
 )
-_FLAGGED = Column(
-    "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
-)
+_FLAGGED = Column("flagged", "boolean", "a gaming control beats its best cell; null if none could")
 _SIDES = (
     Column("seeds_a", "Int64", "cells of one side, one a seed"),
     Column("seeds_b", "Int64", "cells of the other"),
@@ -186,9 +176,7 @@ LONG = (
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
     Column(
-        "stderr",
-        "Float64",
-        "of a task's score, by the harness; without items the interval is ± 1.96 of it",
+        "stderr", "Float64", "of a task, by the harness; interval of ± 1.96 of it without items"
     ),
     Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
     Column("task_version", "string", "version of the task's definition; null where not a task"),

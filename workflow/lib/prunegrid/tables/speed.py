@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 
 from prunegrid.tables.markdown import number, ratio
+from prunegrid.tables.schema import Row
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, str]:
+def shown(row: Row) -> dict[str, str]:
     """Return a row's speeds as texts: of decoding, or of whole passes if it does not decode.
 
     Those of a disturbed timing are marked.

@@ -15,7 +15,7 @@ from prunegrid.common.file_io import canonical_json
 from prunegrid.tables import benchmarks, speed
 from prunegrid.tables.intervals import corpus_interval, interval, levels
 from prunegrid.tables.leaves import manifests_of, open_artifact, status_of
-from prunegrid.tables.schema import COLUMNS, cell_title
+from prunegrid.tables.schema import COLUMNS, Plan, cell_title
 
 # Which zeros a step promises to keep (`prunegrid.models.zero_masks`), the weakest first.
 PROMISES = ("none", "base", "all")
@@ -34,7 +34,7 @@ WEIGHT_FACTS = (
 )
 
 
-def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[dict]]:
+def cell_rows(plan: Plan, cell: dict[str, Any]) -> tuple[dict, list[dict]]:
     """Return the row of one cell and its long rows; a cell without scores has the reason."""
     base = {column.name: None for column in COLUMNS}
     base |= {"study": plan["study"], **cell["columns"]}
@@ -54,7 +54,7 @@ def cell_rows(plan: dict[str, Any], cell: dict[str, Any]) -> tuple[dict, list[di
     return row | {"status": "ok", "reason": None}, long
 
 
-def baseline_rows(plan: dict[str, Any], baseline: dict[str, Any]) -> list[dict]:
+def baseline_rows(plan: Plan, baseline: dict[str, Any]) -> list[dict]:
     """Return the long rows of one control on one split.
 
     Raises:
@@ -231,7 +231,7 @@ def _timed(manifests: dict[str, dict]) -> dict[str, Any]:
     }
 
 
-def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> list[dict]:
+def _scores(plan: Plan, cell: dict, manifests: dict[str, dict], row: dict) -> list[dict]:
     name = cell_title(row, ("model", "prune", "finetune"))
     about = {"study": plan["study"], "kind": "cell", "name": name}
     about |= {key: row.get(key) for key in (*cell["columns"], "weight_precision")}
@@ -256,7 +256,7 @@ def _scores(plan: dict, cell: dict, manifests: dict[str, dict], row: dict) -> li
     return long + benchmarks.task_rows(plan, about, cell["tasks"], _tasks(cell, manifests))
 
 
-def text_rows(plan: dict, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
+def text_rows(plan: Plan, about: dict, split: str, ref: dict, scores: dict) -> list[dict]:
     """Return the long rows of the texts of a split.
 
     Args:

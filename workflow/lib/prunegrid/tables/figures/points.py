@@ -13,6 +13,7 @@ import pandas
 from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.intervals import interval
+from prunegrid.tables.schema import Plan
 
 KEYS = ["model", "dataset", "prune", "finetune"]
 # Beside the sparsity, what tells two prunings of one method apart.
@@ -125,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def scores_of(
-    plan: Mapping[str, Any],
+    plan: Plan,
     tall: pandas.DataFrame,
     keys: Sequence[tuple[str, str]],
     groups: Sequence[Group] = (),
@@ -148,9 +149,7 @@ def scores_of(
     return scores
 
 
-def _score(
-    plan: Mapping[str, Any], rows: pandas.DataFrame, key: tuple[str, str], group: Group | None
-) -> Score:
+def _score(plan: Plan, rows: pandas.DataFrame, key: tuple[str, str], group: Group | None) -> Score:
     values = tuple(float(value) for value in rows["value"])
     if len(values) == 1:
         return Score(values[0], *(_plain(rows[name].iloc[0]) for name in ("low", "high")), values)
@@ -159,9 +158,7 @@ def _score(
     return Score(mean, *(_interval(plan, group, key) if group else (None, None)), values)
 
 
-def _interval(
-    plan: Mapping[str, Any], group: Group, key: tuple[str, str]
-) -> tuple[float | None, float | None]:
+def _interval(plan: Plan, group: Group, key: tuple[str, str]) -> tuple[float | None, float | None]:
     """Return the 95% bootstrap interval over items of a mean over seeds; None without items."""
     frames = group.items.get(key, ())
     if len(frames) < 2 or len(group.same[key]) > 1:
