@@ -109,7 +109,7 @@ def test_a_control_is_compared_with_the_best_cell_of_all_models_on_the_same_docu
     assert row["difference"] == pytest.approx(own.mean() - row["best_value"])
     effects = []
     scored = [column.dropna().to_numpy() for column in (own, *seeds)]  # document 3 has no score
-    for picks in resampled(plan, N - 1):
+    for picks in resampled(plan["bootstrap_seed"], N - 1):
         drawn = [column[picks].mean() for column in scored]
         effects.append(drawn[0] - (drawn[1] + drawn[2]) / 2)
     bounds = numpy.quantile(effects, [0.025, 0.975])

@@ -8,8 +8,9 @@ from pathlib import Path
 from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.manifest import contents
 from prunegrid.common.errors import PrunegridError
-from prunegrid.tables import examples, expected, schema
+from prunegrid.tables import examples, schema
 from prunegrid.tables.cliffs import cliff_rows, rising
+from prunegrid.tables.compared import known_values
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
@@ -27,9 +28,6 @@ log = logging.getLogger("prunegrid")
 def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     """Write a study's table files below `folder`; return whether all is in it and as expected.
 
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan`.
-
     Raises:
         ValueError: two cells have the same key columns.
     """
@@ -40,29 +38,19 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     compared = control_rows(plan, groups, long)
     wide, tall = typed_frame(rows, schema.COLUMNS), typed_frame(flag(long, compared), schema.LONG)
     controls = typed_frame(compared, schema.CONTROLS)
-    perplexities = [f"{r['split']}_{r['metric']}" for r in long if is_perplexity(r["metric"])]
-    copies, alike = copied_rows(rows, list(dict.fromkeys(perplexities)))
+    copies, alike = copied_rows(rows, _perplexities(long))
     contrasts = contrast_rows(plan, rows, tall)
     cliffs = cliff_rows(plan, rows, tall)
-    known = expected.compare(plan, wide)
+    known = known_values(plan, wide)
     faults = [*copies, *(row["reason"] for row in contrasts if row["reason"])]
-    faults += [f"{e['cells']}: {e['column']}: {e['fault']}" for e in known if e["fault"]]
+    faults += [f"{row['cells']}: {row['column']}: {row['fault']}" for row in known if row["fault"]]
     for fault in faults:
         log.error("%s", fault)
     complete = not faults and not notes and all(row["status"] == "ok" for row in rows)
     scored = examples.collect({**plan, "baselines": whole}, rows)
-    text = render_markdown(
-        plan,
-        wide,
-        tall,
-        groups=groups,
-        expected=known,
-        contrasts=contrasts,
-        cliffs=cliffs,
-        controls=controls,
-        notes=notes,
-        doubts=copies + alike + rising(cliffs),
-    )
+    doubts = copies + alike + rising(cliffs)
+    declared = {"expected": known, "contrasts": contrasts, "cliffs": cliffs, "controls": controls}
+    text = render_markdown(plan, wide, tall, groups=groups, notes=notes, doubts=doubts, **declared)
     frames = {
         "": wide,
         "long.": tall,
@@ -73,15 +61,13 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
         "cliffs.": typed_frame(cliffs, schema.CLIFFS),
     }
     figure = draw_study(plan, wide, tall, frames["cliffs."], groups)
-    page = examples.render(plan, scored)
-    writers = {
-        "md": lambda path: path.write_text(text, encoding="utf-8"),
-        "examples.md": lambda path: path.write_text(page, encoding="utf-8"),
-        "png": lambda path: save(figure, path, "png", plan["study"]),
-        "svg": lambda path: save(figure, path, "svg", plan["study"]),
+    figures = {
+        form: lambda path, form=form: save(figure, path, form, plan["study"])
+        for form in ("png", "svg")
     }
+    pages = {"md": text, "examples.md": examples.render(plan, scored)}
     facts = {"version": schema.SCHEMA_VERSION, "complete": complete, "leaves": contents_read(plan)}
-    write_table(plan, frames, writers, folder=folder, **facts)
+    write_table(plan, frames, pages, figures, folder=folder, **facts)
     return complete
 
 
@@ -108,6 +94,12 @@ def _controls(plan: Plan) -> tuple[list[dict], list[dict], list[str]]:
             notes.append(f"control {control['baseline']} ({control['split']}): {error}")
             log.warning("%s", notes[-1])
     return long, whole, notes
+
+
+def _perplexities(long: list[dict]) -> list[str]:
+    """Return the names of the columns that hold perplexities."""
+    named = (f"{row['split']}_{row['metric']}" for row in long if is_perplexity(row["metric"]))
+    return list(dict.fromkeys(named))
 
 
 def contents_read(plan: Plan) -> dict[str, str]:

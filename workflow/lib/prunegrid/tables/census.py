@@ -17,8 +17,7 @@ import pandas
 from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.manifest import contents
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.tables import census_figures
-from prunegrid.tables.census_figures import cell_name
+from prunegrid.tables.census_figures import FIGURES, cell_name, save
 from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.leaves import open_leaves, status_of
 from prunegrid.tables.markdown import table
@@ -55,25 +54,19 @@ COLUMNS = (
 
 
 def tabulate_census(plan: Plan, folder: Path = Path("results")) -> bool:
-    """Write a census's table files below `folder`; return whether all cells are in it.
-
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan` of a study of kind census.
-    """
+    """Write a census's table files below `folder`; return whether all cells are in it."""
     frame = typed_frame([row for cell in plan["cells"] for row in cell_rows(plan, cell)], COLUMNS)
     failed = frame[frame["status"] != "ok"]
     for row in failed.to_dict("records"):
         log.warning("%s: %s", cell_name(row), row["reason"])
-    page = render(plan, frame)
-    writers = {"md": lambda path: path.write_text(page, encoding="utf-8")}
-    for form in ("png", "svg"):
-        for name, draw in census_figures.FIGURES.items():
-            writers[f"{name}{form}"] = lambda path, form=form, draw=draw: census_figures.save(
-                draw, plan, frame, path, form
-            )
+    figures = {
+        f"{name}{form}": lambda path, form=form, draw=draw: save(draw, plan, frame, path, form)
+        for form in ("png", "svg")
+        for name, draw in FIGURES.items()
+    }
     facts = {"version": CENSUS_SCHEMA_VERSION, "complete": failed.empty}
     facts["leaves"] = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
-    write_table(plan, {"": frame}, writers, folder=folder, **facts)
+    write_table(plan, {"": frame}, {"md": render(plan, frame)}, figures, folder=folder, **facts)
     return failed.empty
 
 
@@ -97,9 +90,7 @@ def group_rows(
     """Return the rows of a cell whose weights were counted.
 
     Args:
-        plan: edges, zeros, embeddings.
         base: the columns that say which cell.
-        artifact: folder of the weights.
         weights: {sha256, precision, …} as measured with the counts.
         tensors: one row a parameter, one column a bin.
     """

@@ -30,8 +30,6 @@ def cliff_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[
 
     Args:
         plan: the study's; its `cliffs` have split, metric and margin.
-        rows: one a cell of the plan, in its order.
-        tall: the long table.
     """
     return [
         row

@@ -32,8 +32,6 @@ def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> li
 
     Args:
         plan: the study's; its `contrasts` have name, a, b, split, metric and margin.
-        rows: one a cell of the plan, in its order.
-        tall: the long table, for directions and levels of chance.
     """
     contrasts = []
     for entry in plan["contrasts"]:

@@ -27,13 +27,7 @@ _ROUNDING = 1e-12
 
 
 def control_rows(plan: Plan, groups: Sequence[Group], long: Sequence[dict]) -> list[dict]:
-    """Return a row for every control, split and metric: its value beside the best cell's.
-
-    Args:
-        plan: of the study.
-        groups: its cells.
-        long: the long rows of cells and controls.
-    """
+    """Return a row for every control, split and metric: its value beside the best cell's."""
     known = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
     scores: dict[tuple, pandas.DataFrame] = {}
     rows = []

@@ -20,7 +20,6 @@ def copied_rows(rows: Sequence[Row], perplexities: Sequence[str]) -> tuple[list[
 
     Args:
         rows: of a table; those that failed are passed over.
-        perplexities: names of the columns that hold perplexities.
     """
     faults, notes = [], []
     measured = [row for row in rows if row["status"] == "ok"]

@@ -29,7 +29,8 @@ def typed_frame(rows: list[dict], columns: Sequence[Column]) -> pandas.DataFrame
 def write_table(
     plan: Plan,
     frames: Mapping[str, pandas.DataFrame],
-    writers: Mapping[str, Callable[[Path], object]],
+    pages: Mapping[str, str],
+    figures: Mapping[str, Callable[[Path], object]],
     *,
     version: int,
     complete: bool,
@@ -40,9 +41,8 @@ def write_table(
 
     Args:
         frames: by what stands before "parquet" in the name; "" is the table, written as CSV too.
-        writers: what writes each other file, by what follows `<study>.` in its name.
-        version: of the columns.
-        complete: whether all cells are in the table and as expected.
+        pages: texts, by what follows `<study>.` in the name.
+        figures: functions that write the other files, named alike.
         leaves: {manifest: content} of the artifacts that were read.
     """
     study = plan["study"]
@@ -51,7 +51,12 @@ def write_table(
     writers = {
         f"{name}parquet": lambda path, frame=frame: _write_parquet(frame, path, about)
         for name, frame in frames.items()
-    } | {"csv": lambda path: frames[""].to_csv(path, index=False), **writers}
+    }
+    writers |= {
+        name: lambda path, text=text: path.write_text(text, encoding="utf-8")
+        for name, text in pages.items()
+    }
+    writers |= {"csv": lambda path: frames[""].to_csv(path, index=False), **figures}
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f".{study}.*.tmp"):  # of a writer that was killed
         stale.unlink(missing_ok=True)

@@ -33,10 +33,8 @@ class Group:
     """The cells of one model, data set, prune and finetune, one a seed.
 
     Attributes:
-        rows: their rows of the table.
         items: (split, metric) → one frame a cell with `value` and `weight`, one row an item (of
             texts, indexed by the document's id); a score is Σ value / Σ weight over items.
-        logarithmic: the (split, metric) whose scores are exponents of a perplexity.
         same: (split, metric) → what its items are, as JSON; cells whose items differ (other
             documents, another tokenizer's windows) cannot be paired.
     """
@@ -44,9 +42,9 @@ class Group:
     model: str
     dataset: str
     name: str
-    rows: list[dict] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)  # their rows of the table
     items: dict[Key, list[pandas.DataFrame]] = field(default_factory=dict)
-    logarithmic: set[Key] = field(default_factory=set)
+    logarithmic: set[Key] = field(default_factory=set)  # whose scores are losses: perplexities
     same: dict[Key, set[str]] = field(default_factory=dict)
 
     def add(self, key: Key, frame: pandas.DataFrame, items: str) -> None:
@@ -71,11 +69,7 @@ class Group:
 
 
 def collect(plan: Plan, rows: Sequence[Row]) -> list[Group]:
-    """Return the groups of a study's cells that are not failed, in the order of its rows.
-
-    Args:
-        rows: one a cell of the plan, in its order.
-    """
+    """Return the groups of a study's cells that are not failed, in the order of its rows."""
     groups: dict[tuple, Group] = {}
     for cell, row in zip(plan["cells"], rows, strict=True):
         if row["status"] == "ok":

@@ -21,23 +21,14 @@ _MAIN = ("rougeLsum", "rouge1", "chrf", "bleu", "acc", "mcc", "exact_match")
 
 @dataclass(frozen=True)
 class Measure:
-    """What one panel of a figure shows.
+    """What one panel of a figure shows."""
 
-    Attributes:
-        split: split of documents, or name of an evaluation or task.
-        metric: column of the metric.
-        higher_is_better: None where neither is.
-        n: items of most cells; None if unknown.
-        is_task: whether a benchmark or classification gave it.
-        chance: what a guess scores; None if unknown or not the same for all cells.
-    """
-
-    split: str
-    metric: str
-    higher_is_better: bool | None
-    n: int | None
-    is_task: bool
-    chance: float | None
+    split: str  # split of documents, or name of an evaluation or task
+    metric: str  # column of the metric
+    higher_is_better: bool | None  # None where neither is
+    n: int | None  # items of most cells; None if unknown
+    is_task: bool  # whether a benchmark or classification gave it
+    chance: float | None  # what a guess scores; None if unknown or not the same for all cells
 
     @property
     def key(self) -> tuple[str, str]:

@@ -41,17 +41,13 @@ def scores_at_chance(tall: pandas.DataFrame) -> set[tuple]:
     return {(*cell_key(row), row["split"], row["metric"]) for row in rows.to_dict("records")}
 
 
-def resampled(plan: Plan, n: int) -> numpy.ndarray:
-    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n.
+@functools.lru_cache(maxsize=4)
+def resampled(seed: int, n: int) -> numpy.ndarray:
+    """Return the items of each bootstrap sample, int64 [RESAMPLES, n]; the same for the same n.
 
     `scipy.stats.bootstrap` draws the same items, but would change the last digit of published
     bounds, and draws them again for each metric.
     """
-    return _picks(plan["bootstrap_seed"], n)
-
-
-@functools.lru_cache(maxsize=4)
-def _picks(seed: int, n: int) -> numpy.ndarray:
     picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
     picks.flags.writeable = False
     return picks
@@ -64,7 +60,7 @@ def interval(
 
     Without weights it is that of the mean.
     """
-    picks = resampled(plan, len(values))
+    picks = resampled(plan["bootstrap_seed"], len(values))
     total = len(values) if weights is None else weights[picks].sum(axis=1)
     low, high = numpy.quantile(values[picks].sum(axis=1) / total, [0.025, 0.975])
     return float(low), float(high)

@@ -35,15 +35,7 @@ def parts_of(
     cliffs: pandas.DataFrame | None = None,
     groups: Sequence[Group] = (),
 ) -> tuple[LinePlot | None, DotPlot | None]:
-    """Return the data of a study's figure: its lines and its rows; None without any.
-
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan`.
-        wide: the table.
-        tall: the long table.
-        cliffs: `cliff_rows` as a frame.
-        groups: items of the cells, for the intervals of means over several seeds.
-    """
+    """Return the data of a study's figure: its lines and its rows; None without any."""
     cells = cells_of(wide)
     if cliffs is not None and len(cliffs):
         pairs = list(dict.fromkeys(zip(cliffs["split"], cliffs["metric"], strict=True)))

@@ -34,9 +34,6 @@ def render_markdown(
     """Return the study's page: cells, seeds, what it declares, controls, failures, caption.
 
     Args:
-        plan: `prunegrid.tables.table_plan.study_plan`.
-        wide: the table.
-        tall: the long table.
         notes: why controls are missing.
         doubts: what a reader should look at again.
     """

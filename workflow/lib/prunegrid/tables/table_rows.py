@@ -262,7 +262,6 @@ def text_rows(plan: Plan, about: dict, split: str, ref: dict, scores: dict) -> l
     Args:
         about: what all rows of the cell or control share.
         ref: the artifact of the scores, or the part of one.
-        scores: its manifest.
     """
     items = pandas.read_parquet(folder_of(ref) / "scores.parquet")
     record = record_of(ref, scores)

@@ -28,12 +28,11 @@ there. A verdict says what these tables show, not what is true of all models.
 - *not tested*: nothing in these tables is in its scope."""
 
 # Of claims.parquet, which docs/claims.md explains.
+_TEXTS = ("study", "models", "dataset", "split", "metric", "a", "b", "effect")
 COLUMNS = {
     **dict.fromkeys(("claim", "verdict"), "string"),
     "in_scope": "boolean",
-    **dict.fromkeys(
-        ("study", "models", "dataset", "split", "metric", "a", "b", "effect"), "string"
-    ),
+    **dict.fromkeys(_TEXTS, "string"),
     **dict.fromkeys(("value", "low", "high", "support", "p"), "Float64"),
     **dict.fromkeys(("n", "seeds"), "Int64"),
     **dict.fromkeys(("note", "speaks"), "string"),
@@ -42,14 +41,14 @@ COLUMNS = {
 
 def rows(outcomes: Iterable[Outcome]) -> pandas.DataFrame:
     """Return a row a comparison; a conclusion without any has one row of its own."""
-    made = []
+    lines = []
     for outcome in outcomes:
         about = {"claim": outcome.name, "verdict": outcome.verdict}
         inside = [one | {"speaks": speaks(one)} for one in outcome.within] or [{}]
-        made += [about | {"in_scope": True} | one for one in inside]
+        lines += [about | {"in_scope": True} | one for one in inside]
         for one in (one for some in outcome.elsewhere.values() for one in some):
-            made.append(about | {"in_scope": False, "speaks": speaks(one)} | one)
-    return pandas.DataFrame(made, columns=[*COLUMNS]).astype(COLUMNS)
+            lines.append(about | {"in_scope": False, "speaks": speaks(one)} | one)
+    return pandas.DataFrame(lines, columns=[*COLUMNS]).astype(COLUMNS)
 
 
 def markdown(outcomes: Sequence[Outcome], tables: Sequence[Path]) -> str:
@@ -72,13 +71,14 @@ def _section(outcome: Outcome) -> list[str]:
     if outcome.within:
         parts.append(table(pandas.DataFrame([_line(one) for one in outcome.within])))
     for (models, dataset, split, metric), some in outcome.elsewhere.items():
-        told, votes = f"{len(some)} comparison(s)", [speaks(one) for one in some]
-        told += "".join(f", {votes.count(vote)} {vote}" for vote in ("for", "against"))
+        votes = [speaks(one) for one in some]
+        text = f"{len(some)} comparison(s)"
+        text += "".join(f", {votes.count(vote)} {vote}" for vote in ("for", "against"))
         if len(some) == 1:
-            told += "; {a} against {b}: {effect} {95% interval}".format(**_line(*some)).rstrip()
-            told += f"; {some[0]['note']}" if some[0]["note"] else ""
+            text += "; {a} against {b}: {effect} {95% interval}".format(**_line(*some)).rstrip()
+            text += f"; {some[0]['note']}" if some[0]["note"] else ""
         where = f"{models} / {f'{dataset} {split}'.rstrip()} by {metric}"
-        parts.append(f"On {where}: *{decide(some, claim.quantifier)}* ({told}).")
+        parts.append(f"On {where}: *{decide(some, claim.quantifier)}* ({text}).")
     return parts
 
 
@@ -106,11 +106,7 @@ def _scope(claim: Conclusion) -> str:
 
 
 def write(tables: Sequence[Path], folder: Path, claims: Mapping[str, Conclusion]) -> list[Outcome]:
-    """Write `claims.md` and `claims.parquet` below `folder`; return what came out.
-
-    Args:
-        tables: of finished studies.
-        claims: the conclusions by name.
+    """Write `claims.md` and `claims.parquet` below `folder`; return the outcomes.
 
     Raises:
         PrunegridError: there is no table, or one is missing, damaged or of another version.

@@ -1,4 +1,4 @@
-"""From comparisons to a verdict on each conclusion.
+"""The verdict on each conclusion, from its comparisons.
 
 A conclusion about all comparisons holds where every one speaks for it, and is refuted by one that
 speaks against it. One about some holds by one for it, and is refuted where every one is against it.
@@ -21,11 +21,9 @@ HOLDS, REFUTED, UNDECIDED, UNTESTED = "holds", "refuted", "cannot tell", "not te
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of one conclusion.
+    """A conclusion with its comparisons: those of its scope, which decide it, and all others.
 
-    Attributes:
-        within: the comparisons of its scope, which decide it.
-        elsewhere: (models, dataset, split, metric) → those of another scope.
+    The others are keyed by (models, dataset, split, metric).
     """
 
     name: str
@@ -35,12 +33,12 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """holds, refuted, cannot tell or not tested."""
+        """Return holds, refuted, cannot tell or not tested."""
         return decide(self.within, self.claim.quantifier)
 
 
 def judge(tables: Finished, claims: Mapping[str, Conclusion]) -> list[Outcome]:
-    """Return what finished tables say about each conclusion."""
+    """Return each conclusion with the comparisons that finished tables have."""
     outcomes = [Outcome(name, claim, [], {}) for name, claim in claims.items()]
     for outcome in outcomes:
         scope = outcome.claim.scope.model_dump()

@@ -79,20 +79,14 @@ def _direction(measure: Measure, scale: Scale) -> str:
 
 @dataclass(frozen=True)
 class Look:
-    """How a value is drawn.
-
-    Attributes:
-        size: of its marker, in points.
-        upright: whether values run from the bottom to the top.
-        aside: distance of its seeds from the value, in the other direction's unit.
-    """
+    """How a value is drawn."""
 
     colour: str
     marker: str
-    size: float
+    size: float  # of its marker, in points
     hollow: bool = False
-    upright: bool = False
-    aside: float = 0.0
+    upright: bool = False  # whether values run from the bottom to the top
+    aside: float = 0.0  # distance of its seeds from the value, in the other direction's unit
 
 
 def value(axis: Any, scale: Scale, score: Score, place: float, look: Look) -> None:

@@ -19,12 +19,7 @@ LEVELS = "zeros among prunable weights (measured), level by level"
 
 
 def cliff_plot(cliffs: pandas.DataFrame, tall: pandas.DataFrame, scores: Scores) -> LinePlot:
-    """Return the lines of cliffs.
-
-    Args:
-        cliffs: `cliff_rows` as a frame.
-        tall: the long table.
-    """
+    """Return the lines of cliffs."""
     lines = list(dict.fromkeys(zip(cliffs["method"], cliffs["finetune"], strict=True)))
     several = len({tuning for _, tuning in lines}) > 1
     names = [_name(method, tuning, several) for method, tuning in lines]

@@ -21,19 +21,12 @@ TICKS = {1: 10, 2: 6, 3: 4}  # the most numbers on an axis, by panels beside eac
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row."""
 
-    Attributes:
-        name: names of the user's profiles, or of a control, which is no cell.
-        about: the same in plain words.
-        note: what failed; "" where nothing did.
-        cells: the cell of each lane, None where the lane has none; () of a control.
-    """
-
-    name: str
-    about: str
-    note: str
-    cells: tuple[Cell | None, ...]
+    name: str  # names of the user's profiles, or of a control, which is no cell
+    about: str  # the same in plain words
+    note: str  # what failed; "" where nothing did
+    cells: tuple[Cell | None, ...]  # of each lane, None where it has none; () of a control
 
     @property
     def failed(self) -> tuple[bool, ...]:
@@ -87,17 +80,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class DotPlot:
-    """A dot plot.
+    """A dot plot."""
 
-    Attributes:
-        lines: rows and headings from the top.
-        lanes: names of the lanes of a compact plot; one empty name where it is not.
-        panels: one a measure.
-    """
-
-    lines: tuple[Row | Heading, ...]
-    lanes: tuple[str, ...]
-    panels: tuple[Panel, ...]
+    lines: tuple[Row | Heading, ...]  # rows and headings from the top
+    lanes: tuple[str, ...]  # names of the lanes of a compact plot; one empty name where it is not
+    panels: tuple[Panel, ...]  # one a measure
 
     @property
     def is_compact(self) -> bool:
@@ -116,8 +103,6 @@ def dot_plot(
     """Return the dot plot of cells.
 
     Args:
-        cells: in the study's order.
-        measures: one panel each.
         controls: rows of the long table of what is no model but may be compared with (baselines).
     """
     lanes = dict.fromkeys(display_names.tuning_name(cell) for cell in _untuned_first(cells))

@@ -47,27 +47,17 @@ class Band:
 
 @dataclass(frozen=True)
 class LinePanel:
-    """One measure of one model and data set.
+    """One measure of one model and data set."""
 
-    Attributes:
-        place: model, and data set where they differ; "" where the figure has one of both.
-        scale: of the measure.
-        ends: of the horizontal axis.
-        ticks: (place, text) of the horizontal axis.
-        band: of the dense model; None where it has no score.
-        levels: (name, value) of controls that are on the axis.
-        note: a line of text below the title.
-    """
-
-    place: str
+    place: str  # model, and data set where they differ; "" where the figure has one of both
     measure: Measure
-    scale: scales.Scale
+    scale: scales.Scale  # of the measure
     series: tuple[Series, ...]
-    ends: tuple[float, float]
-    ticks: tuple[tuple[float, str], ...]
-    band: Band | None
-    levels: tuple[tuple[str, float], ...]
-    note: str = ""
+    ends: tuple[float, float]  # of the horizontal axis
+    ticks: tuple[tuple[float, str], ...]  # (place, text) of the horizontal axis
+    band: Band | None  # of the dense model; None where it has no score
+    levels: tuple[tuple[str, float], ...]  # (name, value) of controls that are on the axis
+    note: str = ""  # a line of text below the title
 
     @property
     def points(self) -> list[Point]:
@@ -100,7 +90,6 @@ def line_plot(
     """Return the lines of a study's sweeps: a panel a model, data set and measure.
 
     Args:
-        cells: all of the study.
         controls: rows of the long table of what is no model but may be compared with.
     """
     places = list(dict.fromkeys(cell.place for cell in cells))

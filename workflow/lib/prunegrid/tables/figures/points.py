@@ -22,19 +22,12 @@ AXES = ("pattern", "units", "scope", "allocation", "update", "propagation", "cal
 
 @dataclass(frozen=True)
 class Score:
-    """One measure of a cell.
+    """One measure of a cell."""
 
-    Attributes:
-        value: the mean over seeds (of perplexities the geometric mean).
-        low: lower end of its 95% interval over items; None where there is no interval.
-        high: upper end of it.
-        seeds: the value of each seed.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    seeds: tuple[float, ...]
+    value: float  # the mean over seeds (of perplexities the geometric mean)
+    low: float | None  # lower end of its 95% interval over items; None where there is no interval
+    high: float | None  # upper end of it
+    seeds: tuple[float, ...]  # the value of each seed
 
 
 Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
@@ -42,34 +35,21 @@ Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, data set, pruning and tuning, all seeds together.
-
-    Attributes:
-        method: "dense" without a pruning.
-        axes: the values of `AXES`.
-        target: asked sparsity; 0.0 of the dense model.
-        share: measured share of the prunable weights that is zero or removed, the mean over
-            seeds; None where every seed failed.
-        tuned: whether anything was done after the pruning.
-        trained: whether that trained.
-        arms: the arms of an iterated grid that it is a point of.
-        seeds: how many seeds it has.
-        failed: how many of them failed.
-    """
+    """A model, data set, pruning and tuning, all seeds together."""
 
     model: str
     dataset: str | None
     prune: str
     finetune: str
-    method: str
-    axes: tuple[str | None, ...]
-    target: float
-    share: float | None
-    tuned: bool
-    trained: bool
-    arms: tuple[str, ...]
-    seeds: int
-    failed: int
+    method: str  # "dense" without a pruning
+    axes: tuple[str | None, ...]  # the values of `AXES`
+    target: float  # asked sparsity; 0.0 of the dense model
+    share: float | None  # `share_gone`, the mean over seeds; None where every seed failed
+    tuned: bool  # whether anything was done after the pruning
+    trained: bool  # whether that trained
+    arms: tuple[str, ...]  # the arms of an iterated grid that it is a point of
+    seeds: int  # how many seeds it has
+    failed: int  # how many of them failed
 
     @property
     def key(self) -> tuple[str | None, ...]:
@@ -134,7 +114,6 @@ def scores_of(
     """Return the scores of all cells by (model, dataset, prune, finetune, split, metric).
 
     Args:
-        keys: the (split, metric) that are wanted.
         groups: items of the cells; they give the interval of a mean over several seeds.
     """
     rows = tall[(tall["kind"] == "cell") & tall["value"].notna()]

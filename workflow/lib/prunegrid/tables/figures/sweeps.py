@@ -95,7 +95,6 @@ def places_of(cell: Cell, cells: Sequence[Cell], scored: Mapping[tuple, Score]) 
     sparsities measured there, or the asked one where those cells failed; and at 0 without any.
 
     Args:
-        cells: all of the study.
         scored: scores of the panel's measure, by cell key.
     """
     if DENSE_TUNED not in cell.arms:
