@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.tables.figures import axes, display_names
@@ -29,50 +28,28 @@ ROW, LOW_ROW, LANE = 0.25, 0.18, 0.085  # inches
 MANY = 40  # rows from which on they are low
 
 
-@dataclass(frozen=True)
 class DotBlock:
     """Panels beside each other over the same rows; lengths are in inches."""
 
-    plot: DotPlot
-    panels: tuple[Panel, ...]
-    width: float
-
-    @property
-    def row(self) -> float:
-        """Return the height of a row."""
-        if self.plot.is_compact:
-            return 0.12 + LANE * len(self.plot.lanes)
-        return LOW_ROW if len(self.plot.lines) > MANY else ROW
-
-    @property
-    def head(self) -> float:
-        """Return the height above the rows."""
-        has_levels = any(panel.measure.chance is not None for panel in self.panels)
-        height = axes.head_height([p.measure for p in self.panels], self.panel_width)
-        return height + LINE * has_levels
-
-    @property
-    def height(self) -> float:
-        """Return the height of the block."""
-        return self.head + self.row * len(self.plot.lines) + axes.FOOT
-
-    @property
-    def numbers(self) -> float:
-        """Return the width of the numbers beside a panel."""
-        return 0 if self.plot.is_compact else NUMBERS
-
-    @property
-    def panel_width(self) -> float:
-        """Return the width of a panel without its numbers."""
-        room = self.width - 2 * MARGIN - sum(columns(self.plot)) - GAP
-        beside = min(BESIDE, len(self.plot.panels))
-        return (room - GAP * (beside - 1)) / beside - self.numbers
+    def __init__(self, plot: DotPlot, panels: tuple[Panel, ...], width: float) -> None:
+        self.plot, self.panels, self.columns = plot, panels, columns(plot)
+        self.numbers = 0 if plot.is_compact else NUMBERS
+        self.row = LOW_ROW if len(plot.lines) > MANY else ROW
+        if plot.is_compact:
+            self.row = 0.12 + LANE * len(plot.lanes)
+        beside = min(BESIDE, len(plot.panels))
+        room = width - 2 * MARGIN - sum(self.columns) - GAP
+        self.panel_width = (room - GAP * (beside - 1)) / beside - self.numbers
+        measures = [panel.measure for panel in panels]
+        levels = LINE * any(measure.chance is not None for measure in measures)
+        self.head = axes.head_height(measures, self.panel_width) + levels
+        self.height = self.head + self.row * len(plot.lines) + axes.FOOT
 
     def draw(self, sheet: Sheet, top: float) -> None:
         """Draw the names of the rows, then the panels."""
         first = top + self.head
         self._names(sheet, first)
-        left = MARGIN + sum(columns(self.plot)) + GAP
+        left = MARGIN + sum(self.columns) + GAP
         for panel in self.panels:
             axes.heading(sheet, panel.measure, left, top, self.panel_width)
             axis = sheet.axes(left, first, self.panel_width, self.row * len(self.plot.lines))
@@ -86,7 +63,6 @@ class DotBlock:
 
     def _names(self, sheet: Sheet, top: float) -> None:
         size = SMALL if self.row < ROW and not self.plot.is_compact else TEXT
-        name_width, _ = columns(self.plot)
         indent = _indent(self.plot)
         for index, line in enumerate(self.plot.lines):
             middle = top + self.row * (index + 0.5)
@@ -97,7 +73,7 @@ class DotBlock:
                 continue
             colour = QUIET if _is_lost(line) else "black"
             sheet.text(MARGIN + indent, middle, line.name, size, color=colour)
-            sheet.text(MARGIN + name_width, middle, _words(line), size - 1, color=QUIET)
+            sheet.text(MARGIN + self.columns[0], middle, _words(line), size - 1, color=QUIET)
 
     def _panel(self, axis: Any, panel: Panel) -> None:
         axes.across(axis, panel.scale, panel.measure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.tables.figures import axes
@@ -23,31 +22,17 @@ LEFT, GAP, TALL, FOOT = 0.85, 0.3, 2.9, 0.6  # inches
 RULES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)))  # of controls
 
 
-@dataclass(frozen=True)
 class LineBlock:
     """Panels beside each other; lengths are in inches."""
 
-    plot: LinePlot
-    panels: tuple[LinePanel, ...]
-    width: float
-
-    @property
-    def panel_width(self) -> float:
-        """Return the width of a panel, without the space of its numbers."""
-        beside = min(BESIDE, len(self.plot.panels))
-        return (self.width - 2 * MARGIN - GAP * (beside - 1)) / beside - LEFT
-
-    @property
-    def head(self) -> float:
-        """Return the height above the panels."""
-        extra = LINE * any(panel.place for panel in self.panels)
-        extra += LINE * any(panel.note for panel in self.panels)
-        return axes.head_height([p.measure for p in self.panels], self.panel_width) + extra
-
-    @property
-    def height(self) -> float:
-        """Return the height of the block."""
-        return self.head + TALL + FOOT
+    def __init__(self, plot: LinePlot, panels: tuple[LinePanel, ...], width: float) -> None:
+        self.plot, self.panels = plot, panels
+        beside = min(BESIDE, len(plot.panels))
+        self.panel_width = (width - 2 * MARGIN - GAP * (beside - 1)) / beside - LEFT
+        lines = any(panel.place for panel in panels) + any(panel.note for panel in panels)
+        heading = axes.head_height([panel.measure for panel in panels], self.panel_width)
+        self.head = heading + LINE * lines
+        self.height = self.head + TALL + FOOT
 
     def draw(self, sheet: Sheet, top: float) -> None:
         """Draw the panels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunegrid.tables.figures.sheet import LINE, MARGIN, SMALL, Sheet, width_of
@@ -42,36 +43,26 @@ class Entry:
     band: str = ""
 
 
-@dataclass(frozen=True)
 class Legend:
     """A legend from margin to margin, over as many lines as it needs."""
 
-    entries: list[Entry]
-    width: float
-
-    @property
-    def height(self) -> float:
-        """Return its height in inches."""
-        places = self._places()
-        return LINE * (places[-1][1] + 1) + 0.12 if places else 0.0
-
-    def _places(self) -> list[tuple[float, int]]:
-        """Return (left edge in inches, line) of each entry."""
-        places, left, line = [], MARGIN, 0
-        for entry in self.entries:
+    def __init__(self, entries: Sequence[Entry], width: float) -> None:
+        self.places: list[tuple[Entry, float, int]] = []  # with the left edge in inches, the line
+        left, line = MARGIN, 0
+        for entry in entries:
             needed = SAMPLE + width_of(entry.name, SMALL)
-            if places and left + needed > self.width - MARGIN:
+            if self.places and left + needed > width - MARGIN:
                 left, line = MARGIN, line + 1
-            places.append((left, line))
+            self.places.append((entry, left, line))
             left += needed + GAP
-        return places
+        self.height = LINE * (line + 1) + 0.12 if self.places else 0.0
 
     def draw(self, sheet: Sheet, top: float) -> None:
         """Draw it on a sheet."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
 
-        for entry, (left, line) in zip(self.entries, self._places(), strict=True):
+        for entry, left, line in self.places:
             middle = top + LINE * (line + 0.5)
             ends = [left / sheet.width, (left + SAMPLE - 0.08) / sheet.width]
             height = 1 - middle / sheet.height
