@@ -58,12 +58,8 @@ def made(tmp_path):
 def test_cells_of_all_seeds_are_one_group(made):
     plan, rows = made
     dense, wanda = collect(plan, rows)
-    assert (dense.name, len(dense.rows), wanda.name, len(wanda.rows)) == (
-        "dense / none",
-        1,
-        "w / none",
-        2,
-    )
+    sizes = {group.name: len(group.rows) for group in (dense, wanda)}
+    assert sizes == {"dense / none": 1, "w / none": 2}
     key = ("wiki", "ppl_16_nonoverlap")
     values = [row["wiki_ppl_16_nonoverlap"] for row in rows if row["prune"] == "w"]
     assert wanda.values(key) == pytest.approx(values)

@@ -43,15 +43,10 @@ def test_quality_and_perplexity_stand_side_by_side():
     told = [display_names.measure_name(*panel.measure.key) for panel in (quality, perplexity)]
     assert told == ["ROUGE-Lsum, test", "Perplexity, wikipedia-512"]
     assert (quality.scale.is_log, perplexity.scale.is_log) == (False, True)
-    ways = [
-        display_names.direction(panel.measure.higher_is_better) for panel in (quality, perplexity)
-    ]
-    assert ways == ["higher is better", "lower is better"]
+    ways = [panel.measure.higher_is_better for panel in (quality, perplexity)]
+    assert list(map(display_names.direction, ways)) == ["higher is better", "lower is better"]
     assert [len(panel.marks) for panel in (quality, perplexity)] == [len(DEMO) + 1, len(DEMO)]
-    items = [
-        display_names.items_name(*ROUGE[1:], 16, False),
-        display_names.items_name(WIKI[1], 16, False),
-    ]
+    items = [display_names.items_name(metric, 16, False) for _, metric in (ROUGE, WIKI)]
     assert items == ["16 documents", "16 windows of 512 tokens"]
 
 
@@ -78,10 +73,8 @@ def test_the_untouched_model_is_a_band_over_its_own_rows():
         ["b"], ["Not tuned"], "dense", ["Tuned: t"], "w",
     ]  # fmt: skip
     bands = rows.panels[0].bands
-    assert [(band.first, band.last, band.score.value) for band in bands] == [
-        (1, 4, 20.0),
-        (6, 9, 30.0),
-    ]
+    spans = [(band.first, band.last, band.score.value) for band in bands]
+    assert spans == [(1, 4, 20.0), (6, 9, 30.0)]
 
 
 def test_a_study_without_the_untouched_model_has_no_band():
@@ -175,11 +168,8 @@ def tasks(**plan):
 
 def test_tasks_that_are_in_a_mean_are_left_to_it_and_accuracy_leads():
     panels = rows_of(tasks()).panels
-    assert [panel.measure.key for panel in panels] == [
-        ("both", "acc"),
-        ("piqa", "acc"),
-        ("arc", "acc"),
-    ]
+    keys = [panel.measure.key for panel in panels]
+    assert keys == [("both", "acc"), ("piqa", "acc"), ("arc", "acc")]
     assert {panel.measure.chance for panel in panels} == {0.25}
     assert display_names.items_name("acc", 50, panels[0].measure.is_task) == "50 items"
 
@@ -196,11 +186,8 @@ def test_a_users_own_metric_is_shown():
 def test_a_study_says_what_to_show():
     scores = {ROUGE: 0.3, ("test", "rep4"): 0.1, ("other", "rep4"): 0.2, WIKI: 20.0}
     world = World(show=["wikipedia-512_ppl_512_nonoverlap", "rep4"]).cell(scores=scores)
-    assert [panel.measure.key for panel in rows_of(world).panels] == [
-        WIKI,
-        ("test", "rep4"),
-        ("other", "rep4"),
-    ]
+    keys = [panel.measure.key for panel in rows_of(world).panels]
+    assert keys == [WIKI, ("test", "rep4"), ("other", "rep4")]
 
 
 def test_the_metric_of_the_contrasts_is_the_main_one():
