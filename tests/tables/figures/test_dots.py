@@ -53,7 +53,7 @@ def test_quality_and_perplexity_stand_side_by_side():
 def test_each_row_has_its_own_value_and_interval():
     rows = rows_of(demo())
     panel = rows.panels[1]
-    shown = {mark.line: mark.score for mark in panel.marks}
+    shown = {line: score for (line, _), score in panel.marks.items()}
     order = [cell for cell in DEMO if cell[1] == "none"]
     order += [cell for cell in DEMO if cell[1] == "demo-full"]
     order += [cell for cell in DEMO if cell[1] == "demo-qlora"]
@@ -73,13 +73,13 @@ def test_the_untouched_model_is_a_band_over_its_own_rows():
         ["b"], ["Not tuned"], "dense", ["Tuned: t"], "w",
     ]  # fmt: skip
     bands = rows.panels[0].bands
-    spans = [(band.first, band.last, band.score.value) for band in bands]
+    spans = [(*span, score.value) for span, score in bands.items()]
     assert spans == [(1, 4, 20.0), (6, 9, 30.0)]
 
 
 def test_a_study_without_the_untouched_model_has_no_band():
     world = World().cell("w", "t", {WIKI: around(30.0)}, **HALF)
-    assert rows_of(world).panels[0].bands == ()
+    assert rows_of(world).panels[0].bands == {}
 
 
 def test_a_failed_cell_is_a_row_without_a_value():
@@ -88,7 +88,7 @@ def test_a_failed_cell_is_a_row_without_a_value():
     rows = rows_of(world)
     assert names(rows) == ["dense", "w"]
     assert (rows.lines[1].note, rows.lines[1].failed) == ("failed", (True,))
-    assert [mark.line for mark in rows.panels[0].marks] == [0]
+    assert list(rows.panels[0].marks) == [(0, 0)]
 
 
 def test_seeds_are_one_row_that_says_which_failed():
@@ -97,13 +97,13 @@ def test_seeds_are_one_row_that_says_which_failed():
     world.wide.append(world.wide[-1] | {"seed": 7, "status": "failed"})
     row = rows_of(world).lines[1]
     assert (row.name, row.note) == ("w", "1 of 3 seeds failed")
-    score = rows_of(world).panels[0].marks[1].score
+    score = rows_of(world).panels[0].scores[1]
     assert score.value == pytest.approx(math.sqrt(40 * 90)) and score.seeds == (40.0, 90.0)
 
 
 def test_seeds_of_other_metrics_have_a_plain_mean():
     world = World().cell("w", scores={ROUGE: [0.2, 0.4]}, **HALF)
-    assert rows_of(world).panels[0].marks[0].score.value == pytest.approx(0.3)
+    assert rows_of(world).panels[0].scores[0].value == pytest.approx(0.3)
 
 
 def test_a_value_far_off_is_marked_and_the_others_are_not():
@@ -111,7 +111,7 @@ def test_a_value_far_off_is_marked_and_the_others_are_not():
     for index, value in enumerate((26.8, 59.8, 28.8, 52.0, 49.1, 19677.0)):
         world.cell(f"w{index}", scores={WIKI: around(value)}, **PAIR)
     panel = rows_of(world).panels[0]
-    beyond = [panel.scale.beyond(mark.score.value) for mark in panel.marks]
+    beyond = [panel.scale.beyond(score.value) for score in panel.scores]
     assert beyond == [""] * 6 + ["high"]
 
 
@@ -126,7 +126,7 @@ def test_controls_of_several_data_sets_are_told_apart():
     world.control("lead", *ROUGE, 0.25).control("lead", *ROUGE, 0.35, dataset="e")
     rows = rows_of(world)
     assert names(rows) == [["d"], "dense", ["e"], "dense", ["No model"], "lead, d", "lead, e"]
-    assert [mark.score.value for mark in rows.panels[0].marks] == [0.3, 0.2, 0.25, 0.35]
+    assert [score.value for score in rows.panels[0].scores] == [0.3, 0.2, 0.25, 0.35]
 
 
 def many(models=1, tunings=("none", "lora", "qlora")):
@@ -144,7 +144,7 @@ def test_many_rows_are_compact_a_row_a_pruning_and_a_lane_a_tuning():
     assert rows.is_compact and rows.lanes == ("Not tuned", "Tuned: lora", "Tuned: qlora")
     assert len(rows.lines) == 16
     panel = rows.panels[0]
-    assert len({(mark.line, mark.lane) for mark in panel.marks}) == 48 == len(panel.marks)
+    assert len(panel.marks) == 48
     assert [cell.finetune for cell in rows.lines[0].cells] == ["none", "lora", "qlora"]
     assert rows.lines[0].about == "not pruned"
     assert not rows_of(many(tunings=("none", "lora"))).is_compact  # 32 rows

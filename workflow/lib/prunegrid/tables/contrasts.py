@@ -159,14 +159,14 @@ def _side(plan: Plan, entry: Mapping[str, Any], side: str, rows: Sequence[Row]) 
 
 def _metric(entry: Mapping[str, Any], a: Group, b: Group) -> str:
     """Return the metric's name; of a perplexity it need not be given."""
-    known = [m for s, m in a.items if s == entry["split"] and (s, m) in b.items]
-    if entry["metric"] is None and len(known) == 1:
-        return known[0]
-    if entry["metric"] not in known:
+    metrics = [m for s, m in a.items if s == entry["split"] and (s, m) in b.items]
+    if entry["metric"] is None and len(metrics) == 1:
+        return metrics[0]
+    if entry["metric"] not in metrics:
         raise PrunegridError(
             f"no metric '{entry['metric']}' with items in {entry['split']}",
             where=f"contrast {entry['name']}",
-            remedy=nearest(entry["metric"], known),
+            remedy=nearest(entry["metric"], metrics),
         )
     return entry["metric"]
 

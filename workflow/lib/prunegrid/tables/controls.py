@@ -28,19 +28,19 @@ _ROUNDING = 1e-12
 
 def control_rows(plan: Plan, groups: Sequence[Group], long: Sequence[dict]) -> list[dict]:
     """Return a row for every control, split and metric: its value beside the best cell's."""
-    known = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
+    controls = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
     scores: dict[tuple, pandas.DataFrame] = {}
     rows = []
     for entry in long:
         key = (entry.get("dataset"), entry["name"], entry["split"])
-        if entry["kind"] == "cell" or key not in known:
+        if entry["kind"] == "cell" or key not in controls:
             continue
         if key not in scores:
-            scores[key] = pandas.read_parquet(folder_of(known[key]["scores"]) / "scores.parquet")
+            scores[key] = pandas.read_parquet(folder_of(controls[key]["scores"]) / "scores.parquet")
         columns = ("study", "name", "dataset", "split", "metric", "value", "low", "high", "n")
         row = {name: entry[name] for name in (*columns, "higher_is_better")}
         # Cells that were scored against cut references are not comparable.
-        rivals = [] if known[key]["cut_references"] else groups
+        rivals = [] if controls[key]["cut_references"] else groups
         rows.append({"role": entry["kind"], **row, **_against(plan, rivals, row, scores[key])})
     gaming = [row for row in rows if row["role"] == "gaming" and row["beats"] is not None]
     flags = {_metric(row): False for row in gaming}

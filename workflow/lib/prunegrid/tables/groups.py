@@ -52,6 +52,10 @@ class Group:
         self.items.setdefault(key, []).append(frame)
         self.same.setdefault(key, set()).add(items)
 
+    def stacked(self, key: Key) -> numpy.ndarray:
+        """Return the items of all cells: value and weight, float64 [cells, items, 2]."""
+        return numpy.stack([frame.to_numpy(dtype=float) for frame in self.items[key]])
+
     def values(self, key: Key) -> list[float]:
         """Return the score of each seed (of a perplexity, itself and not its exponent)."""
         scores = [float(f["value"].sum() / f["weight"].sum()) for f in self.items[key]]
@@ -132,9 +136,7 @@ def paired(
             where=where,
             expected="the same documents, or windows of one tokenizer's tokens",
         )
-    sides = [
-        numpy.stack([frame.to_numpy(dtype=float) for frame in group.items[key]]) for group in (a, b)
-    ]
+    sides = [group.stacked(key) for group in (a, b)]
     scored = numpy.all([(side[:, :, 1] > 0).all(axis=0) for side in sides], axis=0)
     if not scored.any():
         raise PrunegridError("no item has a score on both sides", where=where)

@@ -21,7 +21,7 @@ _MAIN = ("rougeLsum", "rouge1", "chrf", "bleu", "acc", "mcc", "exact_match")
 
 @dataclass(frozen=True)
 class Measure:
-    """What one panel of a figure shows."""
+    """The score that one panel of a figure shows."""
 
     split: str  # split of documents, or name of an evaluation or task
     metric: str  # column of the metric

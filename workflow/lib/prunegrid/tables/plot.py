@@ -82,7 +82,7 @@ def _note(along: LinePlot | None, rows: DotPlot | None) -> str:
     nouns = dict.fromkeys(
         display_names.items_noun(p.measure.metric, p.measure.is_task) for p in panels
     )
-    bands = [band.score for panel in dotted for band in panel.bands]
+    bands = [score for panel in dotted for score in panel.bands.values()]
     notes = {
         f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}.": True,
         _BAR: any(score.low is not None for score in shown),

@@ -24,19 +24,19 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     disturbed = "; ".join(record.get("disturbed") or ()) or None
     names = ("alone", "pairs")
-    found = {f"speed_{name}": record.get(name) for name in names} | {"speed_disturbed": disturbed}
-    found |= {name: record.get(name) for name in ("turn_seconds", "turn_cpu_seconds")}
+    row = {f"speed_{name}": record.get(name) for name in names} | {"speed_disturbed": disturbed}
+    row |= {name: record.get(name) for name in ("turn_seconds", "turn_cpu_seconds")}
     for name in ("prefill_tokens_per_second", "decode_tokens_per_second"):
         if record[name] is not None:
-            found[name] = record[name]["median"]
+            row[name] = record[name]["median"]
     for other, phases in record.get("versus", {}).items():
         for phase, facts in phases.items():
             name = f"{phase}_speed_vs_{other}"
-            found |= {name: facts["value"], f"{name}_low": facts["low"]}
-            found[f"{name}_high"] = facts["high"]
+            row |= {name: facts["value"], f"{name}_low": facts["low"]}
+            row[f"{name}_high"] = facts["high"]
             if other == "dense":
-                found[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
-    return found
+                row[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
+    return row
 
 
 def shown(row: Row) -> dict[str, str]:

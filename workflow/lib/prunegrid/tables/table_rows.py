@@ -174,16 +174,16 @@ def recovered(lineage: list[dict]) -> dict[str, Any]:
 
 
 def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
-    made = {role: m for role, m in sorted(manifests.items()) if role.startswith("predictions:")}
-    if not made:
+    texts = {role: m for role, m in sorted(manifests.items()) if role.startswith("predictions:")}
+    if not texts:
         return {}
-    first = next(iter(made.values()))
+    first = next(iter(texts.values()))
     return {
-        "generate_seconds": sum(m["record"]["generate_seconds"] for m in made.values()),
-        "references_cut": sum(m["record"]["references_cut"] for m in made.values()),
+        "generate_seconds": sum(m["record"]["generate_seconds"] for m in texts.values()),
+        "references_cut": sum(m["record"]["references_cut"] for m in texts.values()),
         "data_sha256": first["parents"]["data"]["content"],
         "prompt_sha256": first["record"]["prompt_sha256"],
-        "predictions_sha256": _sha256({role: m["content"] for role, m in made.items()}),
+        "predictions_sha256": _sha256({role: m["content"] for role, m in texts.items()}),
     }
 
 

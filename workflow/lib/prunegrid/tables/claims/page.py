@@ -44,23 +44,28 @@ def rows(outcomes: Iterable[Outcome]) -> pandas.DataFrame:
     lines = []
     for outcome in outcomes:
         about = {"claim": outcome.name, "verdict": outcome.verdict}
-        inside = [one | {"speaks": speaks(one)} for one in outcome.within] or [{}]
-        lines += [about | {"in_scope": True} | one for one in inside]
-        for one in (one for some in outcome.elsewhere.values() for one in some):
-            lines.append(about | {"in_scope": False, "speaks": speaks(one)} | one)
+        elsewhere = [row for group in outcome.elsewhere.values() for row in group]
+        lines += [about | {"in_scope": True} | _spoken(row) for row in outcome.within or [{}]]
+        lines += [about | {"in_scope": False} | _spoken(row) for row in elsewhere]
     return pandas.DataFrame(lines, columns=[*COLUMNS]).astype(COLUMNS)
+
+
+def _spoken(row: Row) -> Row:
+    """Return a comparison with the side that it speaks for, if there is one."""
+    return row | {"speaks": speaks(row)} if row else row
 
 
 def markdown(outcomes: Sequence[Outcome], tables: Sequence[Path]) -> str:
     """Return the page; `tables` are the studies' that were read."""
     summary = [
-        (f"[{one.name}](#{one.name})", f"*{one.verdict}*", one.claim.says, _scope(one.claim))
-        for one in outcomes
+        (f"[{o.name}](#{o.name})", f"*{o.verdict}*", o.claim.says, _scope(o.claim))
+        for o in outcomes
     ]
     frame = pandas.DataFrame(summary, columns=["conclusion", "verdict", "says", "scope"])
     studies = ", ".join(f"`{path.stem}`" for path in tables)
     parts = [INTRODUCTION, f"Studies: {studies}.", table(frame)]
-    return "\n\n".join([*parts, *(part for one in outcomes for part in _section(one))]) + "\n"
+    parts += [part for outcome in outcomes for part in _section(outcome)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _section(outcome: Outcome) -> list[str]:
@@ -69,32 +74,33 @@ def _section(outcome: Outcome) -> list[str]:
     text = f"**{outcome.verdict}.** {claim.says} Drawn by {claim.source}. "
     parts = [f"## {outcome.name}", f"{text}Scope: {_scope(claim)}; {who} must bear it out."]
     if outcome.within:
-        parts.append(table(pandas.DataFrame([_line(one) for one in outcome.within])))
-    for (models, dataset, split, metric), some in outcome.elsewhere.items():
-        votes = [speaks(one) for one in some]
-        text = f"{len(some)} comparison(s)"
+        parts.append(table(pandas.DataFrame([_line(row) for row in outcome.within])))
+    for (models, dataset, split, metric), comparisons in outcome.elsewhere.items():
+        votes = [speaks(row) for row in comparisons]
+        text = f"{len(comparisons)} comparison(s)"
         text += "".join(f", {votes.count(vote)} {vote}" for vote in ("for", "against"))
-        if len(some) == 1:
-            text += "; {a} against {b}: {effect} {95% interval}".format(**_line(*some)).rstrip()
-            text += f"; {some[0]['note']}" if some[0]["note"] else ""
+        if len(comparisons) == 1:
+            line = "{a} against {b}: {effect} {95% interval}".format(**_line(*comparisons))
+            text += f"; {line.rstrip()}"
+            text += f"; {comparisons[0]['note']}" if comparisons[0]["note"] else ""
         where = f"{models} / {f'{dataset} {split}'.rstrip()} by {metric}"
-        parts.append(f"On {where}: *{decide(some, claim.quantifier)}* ({text}).")
+        parts.append(f"On {where}: *{decide(comparisons, claim.quantifier)}* ({text}).")
     return parts
 
 
-def _line(one: Row) -> Row:
-    ends = [number(one.get(end), "z.4g") for end in ("low", "high")]
+def _line(row: Row) -> Row:
+    ends = [number(row.get(end), "z.4g") for end in ("low", "high")]
     return {
-        "study": one["study"],
-        "model": one["models"],
-        "data": f"{one['dataset']} {one['split']}".rstrip(),
-        **{name: one[name] for name in ("metric", "a", "b")},
-        "effect": f"{one['effect']} {one['value']:z.4g}",
+        "study": row["study"],
+        "model": row["models"],
+        "data": f"{row['dataset']} {row['split']}".rstrip(),
+        **{name: row[name] for name in ("metric", "a", "b")},
+        "effect": f"{row['effect']} {row['value']:z.4g}",
         "95% interval": " … ".join(ends) if all(ends) else "",
-        "n": number(one.get("n"), ".0f"),
-        "seeds": one["seeds"],
-        "p": f"{one['p']:.3g}",
-        "speaks": speaks(one) + (f" ({one['note']})" if one["note"] else ""),
+        "n": number(row.get("n"), ".0f"),
+        "seeds": row["seeds"],
+        "p": f"{row['p']:.3g}",
+        "speaks": speaks(row) + (f" ({row['note']})" if row["note"] else ""),
     }
 
 

@@ -42,14 +42,14 @@ def judge(tables: Finished, claims: Mapping[str, Conclusion]) -> list[Outcome]:
     outcomes = [Outcome(name, claim, [], {}) for name, claim in claims.items()]
     for outcome in outcomes:
         scope = outcome.claim.scope.model_dump()
-        for one in KINDS[outcome.claim.kind](outcome.claim, tables):
-            models = one["models"].split(" and ")
+        for row in KINDS[outcome.claim.kind](outcome.claim, tables):
+            models = row["models"].split(" and ")
             inside = all(named(model, scope["model"]) for model in models)
-            if inside and all(named(one[key], scope[key]) for key in scope.keys() - {"model"}):
-                outcome.within.append(one)
+            if inside and all(named(row[key], scope[key]) for key in scope.keys() - {"model"}):
+                outcome.within.append(row)
                 continue
-            where = tuple(one[key] for key in ("models", "dataset", "split", "metric"))
-            outcome.elsewhere.setdefault(where, []).append(one)
+            where = tuple(row[key] for key in ("models", "dataset", "split", "metric"))
+            outcome.elsewhere.setdefault(where, []).append(row)
     return outcomes
 
 
@@ -64,10 +64,10 @@ def decide(comparisons: Sequence[Row], quantifier: str) -> str:
     """Return the verdict that comparisons give on a conclusion of a quantifier, all or some."""
     if not comparisons:
         return UNTESTED
-    corrected = holm([one["p"] for one in comparisons])
+    corrected = holm([row["p"] for row in comparisons])
     by_one, by_all = ("against", REFUTED), ("for", HOLDS)
     if quantifier == "some":
         by_one, by_all = by_all, by_one
     if by_one[0] in map(speaks, comparisons, corrected):
         return by_one[1]
-    return by_all[1] if {speaks(one) for one in comparisons} == {by_all[0]} else UNDECIDED
+    return by_all[1] if {speaks(row) for row in comparisons} == {by_all[0]} else UNDECIDED

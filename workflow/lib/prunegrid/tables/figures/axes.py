@@ -79,7 +79,7 @@ def _direction(measure: Measure, scale: Scale) -> str:
 
 @dataclass(frozen=True)
 class Look:
-    """How a value is drawn."""
+    """The look of a value."""
 
     colour: str
     marker: str

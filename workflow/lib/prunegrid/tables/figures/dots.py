@@ -46,36 +46,18 @@ Lines = Sequence[Row | Heading]
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A value in a lane of a line."""
-
-    line: int
-    lane: int
-    score: Score
-
-
-@dataclass(frozen=True)
-class Band:
-    """The untouched model's score, over the lines of its section (first and last included)."""
-
-    first: int
-    last: int
-    score: Score
-
-
-@dataclass(frozen=True)
 class Panel:
     """One measure over all rows."""
 
     measure: Measure
     scale: scales.Scale
-    marks: tuple[Mark, ...]
-    bands: tuple[Band, ...]
+    marks: dict[tuple[int, int], Score]  # by line and lane
+    bands: dict[tuple[int, int], Score]  # the untouched model's, by first and last line of its rows
 
     @property
     def scores(self) -> list[Score]:
         """Return all values."""
-        return [mark.score for mark in self.marks]
+        return list(self.marks.values())
 
 
 @dataclass(frozen=True)
@@ -190,27 +172,27 @@ def _panel(
     beside: int,
 ) -> Panel:
     rows = [(number, line) for number, line in enumerate(lines) if isinstance(line, Row)]
-    marks = [
-        Mark(number, lane, scores[*cell.key, *measure.key])
+    marks = {
+        (number, lane): scores[*cell.key, *measure.key]
         for number, row in rows
         for lane, cell in enumerate(row.cells)
         if cell and (*cell.key, *measure.key) in scores
-    ]
+    }
     own = controls[(controls["split"] == measure.split) & (controls["metric"] == measure.metric)]
     numbers = {row.name: number for number, row in rows if not row.cells}
     for _, control in own.drop_duplicates("name").iterrows():
         low, high = (None if pandas.isna(v) else float(v) for v in control[["low", "high"]])
         value = float(control["value"])
-        marks.append(Mark(numbers[control["name"]], 0, Score(value, low, high, (value,))))
+        marks[numbers[control["name"]], 0] = Score(value, low, high, (value,))
     scale = scales.fit(
-        [mark.score for mark in marks],
+        marks.values(),
         log=measure.wants_log,
         levels=[] if measure.chance is None else [measure.chance],
         ticks=TICKS[min(beside, max(TICKS))],
     )
-    bands = tuple(
-        Band(first, last, scores[*dense.key, *measure.key])
+    bands = {
+        (first, last): scores[*dense.key, *measure.key]
         for first, last, dense in sections
         if dense and (*dense.key, *measure.key) in scores
-    )
-    return Panel(measure, scale, tuple(marks), bands)
+    }
+    return Panel(measure, scale, marks, bands)

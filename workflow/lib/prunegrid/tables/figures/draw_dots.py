@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prunegrid.tables.figures import axes, display_names
-from prunegrid.tables.figures.dots import DotPlot, Heading, Mark, Panel, Row
+from prunegrid.tables.figures.dots import DotPlot, Heading, Panel, Row
 from prunegrid.tables.figures.sheet import LINE, MARGIN, SMALL, TEXT, WIDTH, Sheet, width_of
 from prunegrid.tables.figures.styles import (
     DENSE_BAND,
@@ -54,10 +54,10 @@ class DotBlock:
             axes.heading(sheet, panel.measure, left, top, self.panel_width)
             axis = sheet.axes(left, first, self.panel_width, self.row * len(self.plot.lines))
             self._panel(axis, panel)
-            for mark in panel.marks if self.numbers else ():
-                text = display_names.number(mark.score.value)
+            for (line, _), score in panel.marks.items() if self.numbers else ():
+                text = display_names.number(score.value)
                 right = left + self.panel_width + NUMBERS
-                middle = first + self.row * (mark.line + 0.5)
+                middle = first + self.row * (line + 0.5)
                 sheet.text(right, middle, text, SMALL, color="0.25", ha="right")
             left += self.panel_width + self.numbers + GAP
 
@@ -84,15 +84,14 @@ class DotBlock:
                 axis.axhline(number + 0.5, color=RULE, linewidth=0.8, zorder=0)
             elif index % 2 == 0:
                 axis.axhspan(number, number + 1, color=STRIPE, linewidth=0, zorder=0)
-        for band in panel.bands:
-            score, side = band.score, [band.first, band.last + 1]
+        for (first, last), score in panel.bands.items():
+            side = [first, last + 1]
             if score.low is not None:
                 ends = [panel.scale.within(end) for end in (score.low, score.high)]
                 axis.fill_betweenx(side, *ends, color=DENSE_BAND, linewidth=0, zorder=1)
             axis.plot([score.value] * 2, side, color=DENSE_LINE, linewidth=1, zorder=2)
-        for mark in panel.marks:
-            look = self._look(mark)
-            axes.value(axis, panel.scale, mark.score, self._middle(mark.line, mark.lane), look)
+        for place, score in panel.marks.items():
+            axes.value(axis, panel.scale, score, self._middle(*place), self._look(*place))
         self._failures(axis)
 
     def _failures(self, axis: Any) -> None:
@@ -113,9 +112,9 @@ class DotBlock:
         lanes = len(self.plot.lanes)
         return line + 0.5 + (lane - (lanes - 1) / 2) * LANE / self.row
 
-    def _look(self, mark: Mark) -> axes.Look:
-        is_control = not self.plot.rows[mark.line].cells
-        look = style(mark.lane)
+    def _look(self, line: int, lane: int) -> axes.Look:
+        is_control = not self.plot.rows[line].cells
+        look = style(lane)
         if self.plot.is_compact:
             return axes.Look(QUIET if is_control else look.colour, look.marker, 4.5, is_control)
         return axes.Look(QUIET if is_control else PALETTE[0], "o", 6.0, is_control, aside=0.3)

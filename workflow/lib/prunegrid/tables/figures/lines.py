@@ -139,8 +139,8 @@ def _panel(
     controls: pandas.DataFrame,
 ) -> LinePanel:
     dense = next((scored[c.key] for c in own if c.is_dense and c.key in scored), None)
-    picked = controls[(controls["split"] == measure.split) & (controls["metric"] == measure.metric)]
-    levels = [(row["name"], float(row["value"])) for _, row in picked.iterrows()]
+    shown = controls[(controls["split"] == measure.split) & (controls["metric"] == measure.metric)]
+    levels = [(row["name"], float(row["value"])) for _, row in shown.iterrows()]
     if measure.chance is not None:
         levels.append(("chance", measure.chance))
     points = [point for line in series for point in line.points]

@@ -139,15 +139,11 @@ def _score(plan: Plan, rows: pandas.DataFrame, key: tuple[str, str], group: Grou
 
 def _interval(plan: Plan, group: Group, key: tuple[str, str]) -> tuple[float | None, float | None]:
     """Return the 95% bootstrap interval over items of a mean over seeds; None without items."""
-    frames = group.items.get(key, ())
-    if len(frames) < 2 or len(group.same[key]) > 1:
+    if len(group.items.get(key, ())) < 2 or len(group.same[key]) > 1:
         return None, None
-    values, weights = (
-        numpy.stack([frame[name].to_numpy(dtype=float) for frame in frames])
-        for name in ("value", "weight")
-    )
-    scored = (weights > 0).all(axis=0)
+    items = group.stacked(key)
+    scored = (items[:, :, 1] > 0).all(axis=0)
     if not scored.any():
         return None, None
-    low, high = interval(plan, values[:, scored].mean(axis=0), weights[0, scored])
+    low, high = interval(plan, items[:, scored, 0].mean(axis=0), items[0, scored, 1])
     return (math.exp(low), math.exp(high)) if key in group.logarithmic else (low, high)

@@ -18,7 +18,7 @@ SAMPLE, GAP = 0.36, 0.25  # inches: of a piece of line, and to the next entry of
 
 @dataclass(frozen=True)
 class Style:
-    """How a series is drawn."""
+    """The look of a series."""
 
     colour: str
     marker: str
