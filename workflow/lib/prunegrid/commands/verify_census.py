@@ -15,7 +15,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models import weight_census
 from prunegrid.stages.census import as_table
 from prunegrid.tables.census import group_rows
-from prunegrid.tables.census_figures import CELL, cell_name
+from prunegrid.tables.census_figures import cell_name
+from prunegrid.tables.schema import CELL
 
 log = logging.getLogger(__name__)
 
