@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.data.texts import SEPARATOR
+from prunegrid.data.rows import SEPARATOR
 from prunegrid.models.blocks import Blocks, find_blocks
 from prunegrid.models.forward import run_window
 from prunegrid.pruning.dense_statistics import dense_stats
