@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class PrunegridError(Exception):
@@ -33,6 +34,23 @@ class PrunegridError(Exception):
 
 class AttestationError(PrunegridError):
     """Weights, counts or artifacts are not the ones that the record names."""
+
+
+@contextlib.contextmanager
+def explained(
+    error: PrunegridError, kinds: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Raise `error` for an exception inside the block, with that one's first line added to `what`.
+
+    A PrunegridError passes as it is, and so do exceptions of other kinds.
+    """
+    try:
+        yield
+    except PrunegridError:
+        raise
+    except kinds as cause:
+        facts = {"where": error.where, "expected": error.expected, "remedy": error.remedy}
+        raise type(error)(f"{error.what} ({summary(cause)})", **facts) from cause
 
 
 def _rebuild(kind: type[PrunegridError], what: str, where: str, expected: str, remedy: str):

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.prompts import cut_words
 
 
@@ -30,13 +30,11 @@ class Templates:
         self.where = where
         language = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
         language.filters["words"] = cut_words
-        try:
+        with explained(self._error("a template is malformed"), TemplateError):
             self.templates = {
                 name: None if text is None else language.from_string(text)
                 for name, text in texts.items()
             }
-        except TemplateError as error:
-            raise self._error("a template is malformed", error) from error
 
     def fill(self, row: Mapping[str, Any], label: str) -> dict[str, str | None]:
         """Return {name: text} of the row that errors call `label`.
@@ -44,21 +42,17 @@ class Templates:
         Raises:
             PrunegridError: the row does not fill a template, or a text comes out blank.
         """
-        try:
+        misfit = self._error(f"row {label} does not fill a template")
+        with explained(misfit, (TemplateError, TypeError, ValueError, LookupError)):
             texts = {
                 name: None if template is None else template.render(row)
                 for name, template in self.templates.items()
             }
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
-            raise self._error(f"row {label} does not fill a template", error) from error
         for name, text in texts.items():
             if text is not None and not text.strip():
                 raise PrunegridError(f"the {name} of row {label} is empty", where=self.where)
         return texts
 
-    def _error(self, what: str, error: Exception) -> PrunegridError:
-        return PrunegridError(
-            f"{what} ({error})",
-            where=self.where,
-            expected="Jinja over the row's columns, such as {{question}}",
-        )
+    def _error(self, what: str) -> PrunegridError:
+        expected = "Jinja over the row's columns, such as {{question}}"
+        return PrunegridError(what, where=self.where, expected=expected)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, explained
 
 ARTICLES = "0"
 DROPPED_TAGS = {"ref", "table", "gallery", "math", "timeline", "references", "code", "score"}
@@ -43,26 +43,25 @@ def read(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         PrunegridError: the file is truncated or no such dump.
     """
-    opened = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
-    try:
-        with opened(path, "rb") as handle:
-            for _, element in ElementTree.iterparse(handle):
-                if _local_name(element) != "page":
-                    continue
-                fields = {_local_name(child): child for child in element.iter()}
-                is_article = fields["ns"].text == ARTICLES and "redirect" not in fields
-                if is_article and "text" in fields:
-                    text = _plain(fields["text"].text or "")
-                    if text:
-                        yield {"title": fields["title"].text or "", "text": text}
-                element.clear()
-    except (ElementTree.ParseError, EOFError, OSError, KeyError) as error:
-        raise PrunegridError(
-            f"not readable as a MediaWiki dump ({error})",
-            where=str(path),
-            expected="pages-articles XML, plain, .bz2 or .gz",
-            remedy="it may be truncated: delete it and download it again",
-        ) from error
+    opener = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
+    damaged = PrunegridError(
+        "not readable as a MediaWiki dump",
+        where=str(path),
+        expected="pages-articles XML, plain, .bz2 or .gz",
+        remedy="it may be truncated: delete it and download it again",
+    )
+    kinds = (ElementTree.ParseError, EOFError, OSError, KeyError)
+    with explained(damaged, kinds), opener(path, "rb") as handle:
+        for _, element in ElementTree.iterparse(handle):
+            if _local_name(element) != "page":
+                continue
+            fields = {_local_name(child): child for child in element.iter()}
+            is_article = fields["ns"].text == ARTICLES and "redirect" not in fields
+            if is_article and "text" in fields:
+                text = _plain(fields["text"].text or "")
+                if text:
+                    yield {"title": fields["title"].text or "", "text": text}
+            element.clear()
 
 
 def _local_name(element: ElementTree.Element) -> str:

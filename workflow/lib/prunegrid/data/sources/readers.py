@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunegrid.common.data_formats import format_of, is_tabbed
-from prunegrid.common.errors import PrunegridError, nearest, summary
+from prunegrid.common.errors import PrunegridError, explained, nearest
 
 Row = dict[str, Any]
 
@@ -104,15 +104,11 @@ def _read_parquet(path: Path) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        with _open(path, "rb") as handle:
-            return pyarrow.parquet.ParquetFile(handle).read().to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise PrunegridError(
-            f"not a whole Parquet file ({summary(error)})",
-            where=str(path),
-            remedy="copy or download it again",
-        ) from error
+    damaged = PrunegridError(
+        "not a whole Parquet file", where=str(path), remedy="copy or download it again"
+    )
+    with explained(damaged, (pyarrow.ArrowException, OSError)), _open(path, "rb") as handle:
+        return pyarrow.parquet.ParquetFile(handle).read().to_pylist()
 
 
 def _read_csv(path: Path) -> list[Row]:
