@@ -40,12 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         if "study" in reads:
             one.add_argument("study", help="a name of `studies` in the config")
         if "config" in reads:
-            over = "laid over config.yaml, as by snakemake --configfile"
-            files = {"type": Path, "action": "append", "nargs": "+", "default": []}
-            one.add_argument("-c", "--configfile", **files, help=over)
-            over = "values over those of the files, as by snakemake --config"
-            values = {"metavar": "KEY=VALUE", "action": "extend", "nargs": "+", "default": []}
-            one.add_argument("--config", **values, help=over)
+            _add_config(one)
         return one.add_argument
 
     text = "hash, count and score again what a table names; exit 1 on any difference"
@@ -81,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     option("source", type=Path, help="a packed folder, or a file in it")
     option("out", type=Path, help="a folder that does not exist")
     return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    """Add the options of the config."""
+    text = "laid over config.yaml, as by snakemake --configfile"
+    several = {"nargs": "+", "default": []}
+    command.add_argument("-c", "--configfile", type=Path, action="append", help=text, **several)
+    text = "values over those of the files, as by snakemake --config"
+    command.add_argument("--config", metavar="KEY=VALUE", action="extend", help=text, **several)
 
 
 def _files(options: argparse.Namespace) -> list[Path]:

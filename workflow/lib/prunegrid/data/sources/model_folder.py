@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegrid.common.errors import PrunegridError, explained, summary
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.sources.fetched import VOCABULARIES
 from prunegrid.models import loading, weight_files
 
@@ -24,6 +24,7 @@ SHARING_LAYERS = 100
 MASKED = ".masked_bias"
 MIXED = "the folder mixes two models, or is incomplete: download it again"
 CHECK = "check the file, or use another model"
+CUSTOM_CODE = "models that bring their own code are not run: use another one"
 
 
 def load(
@@ -115,26 +116,23 @@ def read_config(folder: Path, task: str, where: str):
         PrunegridError: missing, unreadable, of an unknown type, quantized, or not of the task.
     """
     path = Path(folder) / "config.json"
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        config = loading.read_config(folder)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise PrunegridError(
             "there is no config.json",
             where=where,
             expected="a folder as save_pretrained writes it",
             remedy="name such a folder, or a .gguf file",
-        ) from error
-    except Exception as error:  # odd values fail anywhere in a config's code
-        needs_code = "auto_map" in path.read_text(encoding="utf-8", errors="replace")
-        raise PrunegridError(
-            f"config.json cannot be used ({summary(error)})",
-            where=where,
-            expected="a model type that transformers has",
-            remedy="models that bring their own code are not run: use another one"
-            if needs_code
-            else CHECK,
-        ) from error
+        )
+    brings_code = "auto_map" in path.read_text(encoding="utf-8", errors="replace")
+    alien = PrunegridError(
+        "config.json cannot be used",
+        where=where,
+        expected="a model type that transformers has",
+        remedy=CUSTOM_CODE if brings_code else CHECK,
+    )
+    with explained(alien):
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        config = loading.read_config(folder)
     names = plain.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PrunegridError(

@@ -59,9 +59,8 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
             for vector in (p for p in model.parameters() if p.dim() == 1):
                 vector.add_(0.05 * torch.randn_like(vector))
     options = source.get("tokenizer") or {}
-    longest = getattr(config, "max_position_embeddings", None)
     tokenizer = byte_tokenizer(
-        max_length=options.get("max_length") or longest,
+        max_length=options.get("max_length") or getattr(config, "max_position_embeddings", None),
         add_bos=bool(options.get("add_bos", False)),
         encoder=task in ("encoder", "masked-lm"),
         chat_template=options.get("chat_template"),
