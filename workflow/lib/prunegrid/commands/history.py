@@ -89,7 +89,7 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         counts = [manifest["record"]["weights"]["parameters"]]
     drawn = parents.get("calibration", {}).get("settings")
     weights = parents.get("weights")
-    made = weights is not None and weights["stage"] in nodes.WEIGHTS_MADE
+    is_made = weights is not None and weights["stage"] in nodes.WEIGHTS_MADE
     return Step(
         manifest["stage"],
         manifest["settings"],
@@ -99,7 +99,7 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         any(parent["stage"] == "prune" for parent in manifest["lineage"]),
         "cpu" if manifest["device"] == "cpu" else "cuda",
         manifest["threads"] * manifest["settings"].get("processes", 1),
-        precision=costs.precision_of(weights["settings"]) if made else None,
+        precision=costs.precision_of(weights["settings"]) if is_made else None,
     )
 
 
@@ -134,8 +134,8 @@ def _disk(alike: Iterable[Finished], basis: str, step: Step, formula: int) -> in
     """Return the median of the bytes, those of weights scaled by parameters; else the formula's."""
     if step.stage in nodes.WEIGHTS_MADE and step.parameters is not None:
         rates = [one.disk / one.step.parameters for one in alike if one.step.parameters]
-        known = rates and basis == "alike"
-        return int(step.parameters * statistics.median(rates)) if known else formula
+        is_known = rates and basis == "alike"
+        return int(step.parameters * statistics.median(rates)) if is_known else formula
     return formula if step.stage == "model" else int(statistics.median(one.disk for one in alike))
 
 

@@ -1,4 +1,4 @@
-"""Counters of the kernel: what else the machine does while something is timed.
+"""Counters of the kernel for other work on the machine while something is timed.
 
 Linux counts in ticks of 10 ms. A counter that cannot be read is None.
 """

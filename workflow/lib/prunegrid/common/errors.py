@@ -1,4 +1,4 @@
-"""The one error that users see: what is wrong, where, what was expected, how to mend it."""
+"""Errors for users: the fault, its place, what would be right, and the remedy."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """Return the first line of what a library's error says, or its class where it says nothing."""
+    """Return the first line of a library's error, or its class if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

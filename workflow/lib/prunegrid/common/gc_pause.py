@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def importing(module: str) -> Iterator[None]:
-    """Give a body that imports `module` without collections; later ones skip what it brought.
+    """Run a body that imports `module` without collections, and exempt its objects from later ones.
 
-    Where the module is loaded already nothing is done: a long process's garbage must still be
+    If the module is loaded already nothing is done: a long process's garbage must still be
     collected.
     """
     if module in sys.modules:

@@ -38,9 +38,9 @@ def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
         return
     visible = visible_gpus()
     if len(visible) < count:
-        found = f"sees {len(visible)} of the {count}" if visible else "sees no"
+        seen = f"sees {len(visible)} of the {count}" if visible else "sees no"
         raise PrunegridError(
-            f"is cuda, but torch {found} CUDA device{'s' if count > 1 else ''} here",
+            f"is cuda, but torch {seen} CUDA device{'s' if count > 1 else ''} here",
             where="config.yaml: device",
             expected="an NVIDIA GPU (one a process) and a CUDA build of torch",
             remedy="set device: cpu, use fewer finetune.processes, or run where there are enough",

@@ -61,7 +61,7 @@ def groups(proc: Path, mount: Path, controller: str) -> Iterator[Path]:
 
 
 def _number(path: Path) -> float:
-    """Return the number in a file of a control group; infinity where there is no limit."""
+    """Return the number in a file of a control group; infinity for no limit."""
     try:
         text = path.read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError):
@@ -81,7 +81,7 @@ def _quota(folder: Path) -> float:
 
 
 def _free(folder: Path) -> float:
-    """Return the bytes that a group may still use; what it holds of files can be given back."""
+    """Return the bytes that a group may still use, with those of its page cache."""
     limit = min(_number(folder / "memory.max"), _number(folder / "memory.limit_in_bytes"))
     if math.isinf(limit):
         return math.inf

@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ BUSY = (408, 429, 500, 502, 503, 504)
 # A connection that was cut; without one (ConnectTimeout, ConnectError) a step fails at once.
 CUT = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.WriteError)
 CARD = "README.md"
+SHA1_DIGITS = 40
 
 Result = TypeVar("Result")
 
@@ -55,10 +56,9 @@ class Repo:
         kind: "model" or "dataset".
         revision: the branch, tag or commit that the source names.
         commit: 40 hex digits.
-        files: {name: (bytes or None, SHA-256 or None)} as the hub lists them; without a network,
-            the files in the cache.
+        files: {name: (bytes or None, digest or None)} as the hub lists them: the SHA-256, of small
+            files git's SHA-1. Without a network, the files in the cache.
         where: label for errors.
-        blobs: {name: git's SHA-1} of small files, whose SHA-256 the hub does not list.
     """
 
     name: str
@@ -67,7 +67,6 @@ class Repo:
     commit: str
     files: dict[str, tuple[int | None, str | None]]
     where: str
-    blobs: dict[str, str] = field(default_factory=dict)
 
     @property
     def cache(self) -> Path:
@@ -100,13 +99,12 @@ def find(source: dict, kind: str, where: str) -> Repo:
         info = _patiently(
             lambda: ask(name, revision=revision, timeout=FIRST_ANSWER_SECONDS, files_metadata=True)
         )
-    files, blobs = {}, {}
-    for item in info.siblings or []:
-        files[item.rfilename] = (item.size, item.lfs.sha256 if item.lfs else None)
-        if not item.lfs and item.blob_id:
-            blobs[item.rfilename] = item.blob_id
     log.info("%s: commit %s", where, info.sha)
-    return Repo(name, kind, revision, info.sha, files, where, blobs)
+    files = {
+        item.rfilename: (item.size, item.lfs.sha256 if item.lfs else item.blob_id)
+        for item in info.siblings or []
+    }
+    return Repo(name, kind, revision, info.sha, files, where)
 
 
 def _find_cached(name: str, revision: str, kind: str, where: str) -> Repo:
@@ -165,9 +163,9 @@ def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
 def _require_listed(repo: Repo, name: str, path: Path, digest: str) -> None:
     """Check that a file is the one that the hub lists."""
     listed, kind = repo.files[name][1], "SHA-256"
-    if listed is None and name in repo.blobs:
-        listed, digest, kind = repo.blobs[name], git_hash(path.read_bytes()), "git SHA-1"
-    if listed is not None and digest != listed:
+    if listed and len(listed) == SHA1_DIGITS:
+        digest, kind = git_hash(path.read_bytes()), "git SHA-1"
+    if listed and digest != listed:
         raise PrunegridError(
             f"the {kind} of the file is {digest}",
             where=str(path),
@@ -248,7 +246,7 @@ def _explained(name: str, revision: str, where: str) -> Iterator[None]:
 
 
 def _refusal(error: hub_errors.HfHubHTTPError, name: str, revision: str) -> tuple[str, str]:
-    """Return (what, remedy) of an answer of the hub that is not the file."""
+    """Return the fault and the remedy of an error that the hub answers."""
     status = error.response.status_code
     if isinstance(error, hub_errors.GatedRepoError):
         return (
