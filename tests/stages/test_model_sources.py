@@ -99,7 +99,7 @@ def test_gguf_is_dequantized_into_a_plain_model(tmp_path, run_model):
     with pytest.raises(PrunegridError, match="not readable as GGUF"):
         run_model({"kind": "local", "path": str(path)}, name="b")
     path.write_bytes(b"no gguf at all")
-    with pytest.raises(PrunegridError, match="not a GGUF file"):
+    with pytest.raises(PrunegridError, match="not readable as GGUF"):
         run_model({"kind": "local", "path": str(path)}, name="c")
 
 

@@ -148,7 +148,7 @@ def test_a_users_settings_and_names_change_nothing(tmp_path):
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
-    code = "import sys; import prunegrid.tables.aggregate, prunegrid.commands.verify_census; "
+    code = "import sys; import prunegrid.tables.aggregate, prunegrid.commands.verify; "
     code += "assert not [name for name in sys.modules if name.startswith('matplotlib')]"
     lib = str(Path(points.__file__).resolve().parents[3])
     env = {"PYTHONPATH": lib, "PATH": ""}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.data.texts import SEPARATOR
+from prunegrid.data.rows import SEPARATOR
 
 
 def draw_windows(

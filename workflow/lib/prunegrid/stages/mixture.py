@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.leak_check import Known
-from prunegrid.data.mixtures import Writer, counts
+from prunegrid.data.mixtures import counts
 from prunegrid.data.sources.columns import text_of
+from prunegrid.data.templates import Templates
 from prunegrid.stages.data import check_apart, slice_of_all, write
 
 DOES = "mix"
@@ -118,8 +119,9 @@ def _mixed(
     """Return the rows of the mixture in their order."""
     rows = []
     for name, part in settings["parts"].items():
-        writer = Writer(name, part["prompt"], part["response"], job.where)
+        texts = {"document": part["prompt"], "summary": part["response"]}
+        templates = Templates(texts, f"{job.where}, part {name}")
         for label, row in pools[name][: taken[name]]:
-            rows.append({"id": f"{name}:{label}", **writer.write(row, label), "task": name})
+            rows.append({"id": f"{name}:{label}", **templates.fill(row, label), "task": name})
     random.Random(job.seed("mixture")).shuffle(rows)
     return rows

