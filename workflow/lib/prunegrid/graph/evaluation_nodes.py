@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 
 from prunegrid.artifacts.parts import part_folder
 from prunegrid.config.cells import Cell
-from prunegrid.config.evaluations import fits
 from prunegrid.config.evaluations.kind import PERPLEXITIES, TASKS, TEXTS, Asked
-from prunegrid.config.selectors import is_timed
 from prunegrid.graph.node_maker import NodeMaker
 from prunegrid.graph.nodes import Node
 
@@ -49,11 +47,11 @@ class Measures:
         found: dict[str, dict[str, Any]] = {TEXTS: {}, PERPLEXITIES: {}, TASKS: {}}
         for name in study.evaluations:
             evaluation = self.config.profile("evaluations", name)
-            if fits(evaluation, self.config.profile("models", cell.model).task):
+            if self.config.profile("models", cell.model).task in evaluation.FITS:
                 for asked in evaluation.asks(self.config, name, cell):
                     found[asked.form] |= self._asked(asked, weights)
         efficiency = None
-        if study.efficiency and is_timed(study, cell):
+        if study.times(cell):
             efficiency = self.efficiency(study.efficiency, weights)
         census = self.census(study_name, weights) if study.kind == "census" else None
         return {

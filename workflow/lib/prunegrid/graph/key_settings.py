@@ -17,7 +17,6 @@ from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.evaluations.texts import Baseline
-from prunegrid.config.prompt_settings import prompt_of, seed_of, template_of
 from prunegrid.config.sources import parse_source
 from prunegrid.config.steps import OF_STRUCTURED, structured_settings
 from prunegrid.config.validated import Config
@@ -118,21 +117,21 @@ class Slices:
         source = {k: v for k, v in self.data(name)["source"].items() if k not in ("path", "note")}
         return {
             "of": digest(source),
-            "id": mixtures.id_column(profile),
-            "text": mixtures.text_columns(profile),
+            "id": profile.id_column,
+            "text": profile.text_columns,
         }
 
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
-        return {**profile.model_dump(exclude={"dataset"}), "seed": seed_of(self.config, seed)}
+        return {**profile.model_dump(exclude={"dataset"}), "seed": self.config.seed_of(seed)}
 
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""
         facts = plugins.facts_for(profile.method, profile.pattern)
         if profile.pattern == "structured":
             settings = {**facts["SETTINGS"], **structured_settings(profile)}
-            return settings | ({"seed": seed_of(self.config, seed)} if facts["DRAWS"] else {})
+            return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
         unused = {"calibration", *OF_STRUCTURED}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
         if profile.update:
@@ -141,7 +140,7 @@ class Slices:
         known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
         settings["allocation_settings"] = {**known, **profile.allocation_settings}
         if facts["DRAWS"]:
-            settings["seed"] = seed_of(self.config, seed)
+            settings["seed"] = self.config.seed_of(seed)
         return settings
 
     def finetune(
@@ -160,7 +159,7 @@ class Slices:
         return {
             **settings,
             **self._learned(profile, dataset),
-            "seed": seed_of(self.config, seed),
+            "seed": self.config.seed_of(seed),
         }
 
     def _learned(self, profile: profiles.Finetune, dataset: str) -> dict[str, Any]:
@@ -169,7 +168,7 @@ class Slices:
         if found.kind == "text":
             return {"window": profile.window, "column": "text"}
         return {
-            "prompt": prompt_of(self.config, dataset),
+            "prompt": self.config.profile("datasets", dataset).prompt_settings(),
             "max_summary_tokens": found.max_summary_tokens,
         }
 
@@ -197,7 +196,9 @@ class Slices:
         """Return the slice of one control; the prompt is in it only where the control reads it."""
         facts = plugins.baseline_facts(profile.method)
         settings = {**facts["SETTINGS"], **(profile.model_extra or {})}
-        read = {"prompt": template_of(self.config, dataset)} if "prompt" in facts["READS"] else {}
+        read = {}
+        if "prompt" in facts["READS"]:
+            read["prompt"] = self.config.profile("datasets", dataset).template_settings()
         return {"method": profile.method, "settings": settings, **read}
 
     def scores(
@@ -224,7 +225,7 @@ class Slices:
                 roots.append(path)
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
-            prompt = prompt_of(self.config, dataset)
+            prompt = self.config.profile("datasets", dataset).prompt_settings()
             read["template"] = f"{prompt['template']}\n{prompt['end']}"
         return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
 

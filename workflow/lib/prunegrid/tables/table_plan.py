@@ -14,7 +14,6 @@ from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
-from prunegrid.config.evaluations import fits
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 
 TABLE_ENV = Path("envs/table.yaml")
@@ -171,14 +170,9 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
     tuned = [s.profile for s in cell.steps if s.kind == "finetune" and not s.idle]
     trained = [p for p in tuned if plugins.strategy_facts(p.strategy)["TRAINS"]]
-    asked = {
-        name: evaluation
-        for name in study.evaluations
-        if fits(
-            evaluation := graph.config.profile("evaluations", name),
-            graph.config.profile("models", cell.model).task,
-        )
-    }
+    task = graph.config.profile("models", cell.model).task
+    evaluations = {name: graph.config.profile("evaluations", name) for name in study.evaluations}
+    asked = {name: one for name, one in evaluations.items() if task in one.FITS}
     generations = {
         evaluation.generation
         for evaluation in asked.values()
