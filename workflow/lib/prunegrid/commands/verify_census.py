@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts.artifact_folder import is_dropped
-from prunegrid.artifacts.manifest import read_manifest
+from prunegrid.artifacts.artifact_folder import is_dropped, read_manifest
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import weight_census
 from prunegrid.stages.census import as_table

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts.artifact_folder import read_manifest, sealed
 from prunegrid.artifacts.lock import only_maker
-from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
 from prunegrid.common import file_io
 from prunegrid.common.determinism import derived_seed, settle_torch

@@ -11,8 +11,7 @@ from typing import Any
 import pandas
 
 from prunegrid import __version__
-from prunegrid.artifacts.artifact_folder import MANIFEST
-from prunegrid.artifacts.manifest import contents, sealed
+from prunegrid.artifacts.artifact_folder import MANIFEST, contents, sealed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256, write_json
 from prunegrid.tables import examples, expected

@@ -11,7 +11,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid.artifacts.manifest import read_sealed
+from prunegrid.artifacts.artifact_folder import read_sealed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.tables.schema import Column

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import keys
-from prunegrid.artifacts.manifest import content_of, read_sealed
+from prunegrid.artifacts.artifact_folder import contents, read_sealed
 from prunegrid.artifacts.parts import held_in
 from prunegrid.common import plugins
 from prunegrid.common.errors import AttestationError
@@ -141,7 +141,7 @@ def is_stale(plan: dict[str, Any]) -> bool:
         manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
         if manifest["key"] != plan["key"] or not manifest["complete"]:
             return True
-        if any(content_of(path) != content for path, content in manifest["leaves"].items()):
+        if contents(manifest["leaves"]) != manifest["leaves"]:
             return True
         files = manifest["files"].items()
         return any(file_sha256(Path("results", name)) != digest for name, digest in files)

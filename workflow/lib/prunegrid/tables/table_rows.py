@@ -10,8 +10,8 @@ from typing import Any
 import numpy
 import pandas
 
+from prunegrid.artifacts.artifact_folder import read_manifest
 from prunegrid.artifacts.job_status import has_failed, read_state, with_label
-from prunegrid.artifacts.manifest import read_manifest
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json
