@@ -20,7 +20,7 @@ from prunegrid.config.profile import (
 
 # Keys of a pruning step that are of pattern structured alone, and those that it does not know.
 OF_STRUCTURED = frozenset(("units", "multiple"))
-_NOT_STRUCTURED = frozenset(
+NOT_STRUCTURED = frozenset(
     ("scope", "propagation", "allocation", "allocation_settings", "include", "biases")
 )
 # What may be removed together: MLP alone, attention and MLP, attention alone, or blocks.
@@ -110,7 +110,7 @@ def _fault_of_structured(profile: Prune) -> str:
         faults.append(f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]")
     if profile.sparsity is None or not 0 < profile.sparsity < 1:
         faults.append("pattern structured needs `sparsity` (0 < sparsity < 1)")
-    idle = _NOT_STRUCTURED & profile.model_fields_set
+    idle = NOT_STRUCTURED & profile.model_fields_set
     if idle:
         faults.append(f"pattern structured does not use {sorted(idle)}; remove them")
     if profile.update not in (None, "none", "least_squares"):
@@ -123,20 +123,6 @@ def _fault_of_structured(profile: Prune) -> str:
     if "multiple" in profile.model_fields_set and "mlp" not in units:
         faults.append("`multiple` is of kept neurons; remove it, or add mlp to `units`")
     return "; ".join(faults)
-
-
-def structured_settings(profile: Prune) -> dict[str, Any]:
-    """Return what a step of pattern structured reads: kinds in one order, each default said."""
-    return {
-        **(profile.model_extra or {}),
-        "method": profile.method,
-        "pattern": profile.pattern,
-        "sparsity": profile.sparsity,
-        "units": sorted(profile.units or []),
-        "multiple": profile.multiple,
-        "update": profile.update or "none",
-        "update_settings": dict(profile.update_settings),
-    }
 
 
 # Keys that only some strategies use, which say so in KEYS; all others are of training.

@@ -1,7 +1,6 @@
-"""Each step's own slice of the config: exactly what it reads, in plain builtins, nothing more.
+"""The settings of each step: exactly the part of the config that it reads, in plain builtins.
 
-What stands here enters a step's key, so a key that a step does not read must not stand here: it
-would rerun the step for nothing.
+They enter the step's key, so a setting that the step does not read would rerun it for nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +17,12 @@ from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.evaluations.texts import Baseline
 from prunegrid.config.sources import parse_source
-from prunegrid.config.steps import OF_STRUCTURED, structured_settings
+from prunegrid.config.steps import NOT_STRUCTURED, OF_STRUCTURED
 from prunegrid.config.validated import Config
 
 
 class Slices:
-    """The slices of a config's profiles.
-
-    Args:
-        config: the validated config.
-    """
+    """The settings of the steps of a config."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -129,19 +124,18 @@ class Slices:
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""
         facts = plugins.facts_for(profile.method, profile.pattern)
-        if profile.pattern == "structured":
-            settings = {**facts["SETTINGS"], **structured_settings(profile)}
-            return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
-        unused = {"calibration", *OF_STRUCTURED}
+        structured = profile.pattern == "structured"
+        unused = {"calibration", *(NOT_STRUCTURED if structured else OF_STRUCTURED)}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
-        if profile.update:
-            known = plugins.update_facts(profile.update)["SETTINGS"]
-            settings["update_settings"] = {**known, **profile.update_settings}
-        known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
-        settings["allocation_settings"] = {**known, **profile.allocation_settings}
-        if facts["DRAWS"]:
-            settings["seed"] = self.config.seed_of(seed)
-        return settings
+        if structured:
+            settings |= {"units": sorted(profile.units), "update": profile.update or "none"}
+        else:
+            if profile.update:
+                known = plugins.update_facts(profile.update)["SETTINGS"]
+                settings["update_settings"] = {**known, **profile.update_settings}
+            known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
+            settings["allocation_settings"] = {**known, **profile.allocation_settings}
+        return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
 
     def finetune(
         self, profile: profiles.Finetune, dataset: str, seed: int | None

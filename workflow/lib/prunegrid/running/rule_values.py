@@ -43,7 +43,7 @@ class RuleValues:
             found["alone"] = snakemake_bridge.alone_on(self._workflow)
         if not self._workflow.remote_exec:
             # A group that fails runs again: a submitted job drops nothing, its run does at the end.
-            found["retire"] = pending.retired_by(self._graph, node, self._plans)
+            found["retire"] = pending.retired(self._graph, self._plans, node)
         return found
 
     def inputs(self, wildcards: Any) -> list[Any]:
