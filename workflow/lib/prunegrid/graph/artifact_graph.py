@@ -16,7 +16,7 @@ from prunegrid.config.cells import Cell
 from prunegrid.config.grid import expand
 from prunegrid.config.validated import Config
 from prunegrid.graph.evaluation_nodes import EvaluationNodes, Part
-from prunegrid.graph.nodes import Node, with_ancestors
+from prunegrid.graph.nodes import Node, lineage, with_ancestors
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Graph(EvaluationNodes):
         if step.trains:
             parents["data"] = self.data(cell.dataset)
         if step.profile.calibration is not None:
-            parents["dense"] = _before_pruning(weights)
+            # The weights before the last prune steps.
+            parents["dense"] = next(node for node in lineage(weights) if node.stage != "prune")
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         stage, does = ("finetune", "tune") if step.trains else ("transform", "transform")
         label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
@@ -174,10 +175,3 @@ def _pruning_roots(profile: Any) -> tuple[str, ...]:
     roots = [f"prunegrid.pruning.criteria.{profile.method}"]
     roots += [f"prunegrid.pruning.updates.{profile.update}"] if profile.update else []
     return (*roots, f"prunegrid.pruning.allocation.{profile.allocation}")
-
-
-def _before_pruning(weights: Node) -> Node:
-    """Return the weights before the last prune steps; the weights themselves without any."""
-    while weights.stage == "prune":
-        weights = weights.parents["weights"]
-    return weights

@@ -8,7 +8,7 @@ from prunegrid.artifacts.parts import part_folder
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import PERPLEXITIES, TASKS, TEXTS, Asked
 from prunegrid.graph.node_maker import NodeMaker
-from prunegrid.graph.nodes import Node
+from prunegrid.graph.nodes import Node, lineage
 
 
 class Part(NamedTuple):
@@ -70,9 +70,7 @@ class EvaluationNodes(NodeMaker):
     def _efficiency(self, name: str, weights: Node) -> Node:
         """Return the node that times weights, beside the untouched model if they are others."""
         stage = "passes" if self.config.profile("efficiency", name).passes else "efficiency"
-        dense = weights
-        while dense.stage != "model":
-            dense = dense.parents["weights"]
+        *_, dense = lineage(weights)
         beside = {} if dense is weights else {"dense": dense}
         return self._measure(stage, stage, weights, self.slices.efficiency(name), **beside)
 

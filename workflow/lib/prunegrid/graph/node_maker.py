@@ -10,7 +10,7 @@ from prunegrid.common.precision import NAMED
 from prunegrid.config.sources import NUMBERS
 from prunegrid.config.validated import Config
 from prunegrid.graph.key_settings import Slices
-from prunegrid.graph.nodes import WEIGHTS, Node, without_paths
+from prunegrid.graph.nodes import WEIGHTS, Node, lineage, without_paths
 from prunegrid.graph.stage_facts import stage_facts
 
 ENV_FILE = Path("envs/models.yaml")
@@ -134,8 +134,7 @@ class NodeMaker:
 
 def _stored_dtype(weights: Node) -> str:
     """Return the stored dtype of the floats among weights; of packed ones, those beside them."""
-    while weights.stage != "model":
-        if weights.settings.get("precision") in NAMED:
-            return weights.settings["precision"]
-        weights = weights.parents["weights"]
-    return weights.settings["dtype"]
+    for node in lineage(weights):
+        if node.settings.get("precision") in NAMED:
+            return node.settings["precision"]
+    return node.settings["dtype"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,14 @@ class Node:
             "memory": self.memory,
             "training": self.training,
         }
+
+
+def lineage(weights: Node) -> Iterator[Node]:
+    """Yield the node of some weights and those that it was made of, one by one, the model last."""
+    while weights.stage != "model":
+        yield weights
+        weights = weights.parents["weights"]
+    yield weights
 
 
 def with_ancestors(
