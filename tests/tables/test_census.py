@@ -154,7 +154,7 @@ def test_dropped_weights_are_no_fault_of_a_census(plan, tmp_path, caplog):
     assert "were dropped, and are not counted again" in caplog.text
     (tmp_path / "model/a" / artifact_folder.DROPPED).write_text("{}")
     (fault,) = verify.census_differences(tmp_path / "results/c.parquet", plan)
-    assert "delete the folder" in fault
+    assert "prunegrid repair" in fault
 
 
 def test_equal_tables_give_equal_files(plan, tmp_path):

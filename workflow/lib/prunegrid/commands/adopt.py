@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped, keys
+from prunegrid.artifacts.artifact_folder import read_manifest, sealed
 from prunegrid.artifacts.lock import only_maker
-from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.graph.artifact_graph import Graph

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from prunegrid.artifacts.artifact_folder import MANIFEST, discard
+from prunegrid.artifacts.artifact_folder import MANIFEST, discard, read_manifest
 from prunegrid.artifacts.dropped import is_there
 from prunegrid.artifacts.lock import if_no_maker, no_live_run
-from prunegrid.artifacts.manifest import read_manifest
 from prunegrid.common.errors import AttestationError
 from prunegrid.graph.nodes import ARTIFACTS
 

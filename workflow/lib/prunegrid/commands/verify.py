@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts.artifact_folder import is_dropped
-from prunegrid.artifacts.manifest import read_manifest, read_sealed
+from prunegrid.artifacts.artifact_folder import is_dropped, read_manifest, read_sealed
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256

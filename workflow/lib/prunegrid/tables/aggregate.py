@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from prunegrid.artifacts.artifact_folder import MANIFEST
-from prunegrid.artifacts.manifest import contents
+from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import examples, schema
 from prunegrid.tables.cliffs import cliff_rows, rising

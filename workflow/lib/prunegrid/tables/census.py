@@ -14,8 +14,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts.artifact_folder import MANIFEST
-from prunegrid.artifacts.manifest import contents
+from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.tables.census_figures import FIGURES, cell_name, save
 from prunegrid.tables.files import typed_frame, write_table

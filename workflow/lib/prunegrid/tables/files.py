@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from prunegrid import __version__
-from prunegrid.artifacts.manifest import read_sealed, sealed
+from prunegrid.artifacts.artifact_folder import read_sealed, sealed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256, write_json
 from prunegrid.tables.schema import Column, Plan

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts.artifact_folder import MANIFEST
+from prunegrid.artifacts.artifact_folder import MANIFEST, read_manifest
 from prunegrid.artifacts.job_status import has_failed, read_state, with_label
-from prunegrid.artifacts.manifest import read_manifest
 from prunegrid.common.errors import PrunegridError
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import keys
-from prunegrid.artifacts.manifest import content_of, read_sealed
+from prunegrid.artifacts.artifact_folder import contents, read_sealed
 from prunegrid.artifacts.parts import held_in
 from prunegrid.common import plugins
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
-from prunegrid.config.evaluations import fits
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 
 TABLE_ENV = Path("envs/table.yaml")
@@ -117,7 +116,7 @@ def is_stale(plan: dict[str, Any]) -> bool:
         manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
         if manifest["key"] != plan["key"] or not manifest["complete"]:
             return True
-        if any(content_of(path) != content for path, content in manifest["leaves"].items()):
+        if contents(manifest["leaves"]) != manifest["leaves"]:
             return True
         files = manifest["files"].items()
         return any(file_sha256(Path("results", name)) != digest for name, digest in files)
@@ -156,7 +155,7 @@ def _steps(plan: CellPlan) -> dict[str, list]:
 def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     profiles = {name: graph.config.profile("evaluations", name) for name in study.evaluations}
     task = graph.config.profile("models", plan.cell.model).task
-    evaluations = {name: profile for name, profile in profiles.items() if fits(profile, task)}
+    evaluations = {name: profile for name, profile in profiles.items() if task in profile.FITS}
     return {
         "columns": _columns(graph, evaluations, plan.cell),
         **_steps(plan),
