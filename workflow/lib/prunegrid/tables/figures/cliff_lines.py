@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pandas
 
 from prunegrid.tables.figures import display_names, scales
-from prunegrid.tables.figures.lines import TICKS, Band, LinePanel, LinePlot, Point, Series
-from prunegrid.tables.figures.points import KEYS, Scores
+from prunegrid.tables.figures.lines import TICKS, LinePanel, LinePlot, Point, Series
+from prunegrid.tables.figures.points import KEYS, Score, Scores
 from prunegrid.tables.headline import Measure, measure_of
 
 ALLOWED = "dense (line), and how much worse the margin allows (band)"
@@ -94,17 +94,17 @@ def _points(
     return points
 
 
-def _band(rows: pandas.DataFrame, measure: Measure) -> Band | None:
+def _band(rows: pandas.DataFrame, measure: Measure) -> Score | None:
     """Return the dense model's score, and how much worse than it the margin allows."""
     dense = rows["score_dense"].dropna().astype(float)
     if not len(dense):
         return None
     value, margin = float(dense.iloc[0]), float(rows["margin"].iloc[0])
     if measure.wants_log:
-        return Band(value, value, value * (1 + margin))
+        return Score(value, value, value * (1 + margin), (value,))
     if measure.higher_is_better is False:
-        return Band(value, value, value + margin)
-    return Band(value, value - margin, value)
+        return Score(value, value, value + margin, (value,))
+    return Score(value, value - margin, value, (value,))
 
 
 def _tick(rows: pandas.DataFrame, level: float) -> str:

@@ -37,15 +37,6 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Band:
-    """A horizontal line, and the ends of the shade around it; None without a shade."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class LinePanel:
     """One measure of one model and data set."""
 
@@ -55,7 +46,7 @@ class LinePanel:
     series: tuple[Series, ...]
     ends: tuple[float, float]  # of the horizontal axis
     ticks: tuple[tuple[float, str], ...]  # (place, text) of the horizontal axis
-    band: Band | None  # of the dense model; None where it has no score
+    band: Score | None  # a line and the shade around it: the dense model; None without a score
     levels: tuple[tuple[str, float], ...]  # (name, value) of controls that are on the axis
     note: str = ""  # a line of text below the title
 
@@ -161,7 +152,7 @@ def _panel(
         tuple(series),
         (low - pad, high + pad),
         tuple((tick, display_names.percent(tick / 100)) for tick in _ticks(reached, own)),
-        Band(dense.value, dense.low, dense.high) if dense else None,
+        dense,
         tuple((name, value) for name, value in levels if not scale.beyond(value)),
     )
 
