@@ -23,7 +23,6 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, malloc
 from prunegrid.models import attestation, checkpoint
 from prunegrid.models.blocks import find_blocks
-from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
 from prunegrid.models.loading import (
     auto_class,
     compute_in,
@@ -32,7 +31,7 @@ from prunegrid.models.loading import (
     read_tokenizer,
     widened,
 )
-from prunegrid.models.prunable import Extent
+from prunegrid.models.prunable import Extent, LazyLinears
 from prunegrid.models.shards import ShardWriter, measure
 from prunegrid.pruning.hidden_states import Storage
 from prunegrid.pruning.model_access import Holding
@@ -61,7 +60,7 @@ class ByBlock:
             self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)
         self.model.eval()
         self.tokenizer = read_tokenizer(folder)
-        self.tensors = LazyTensors(folder)
+        self.tensors = checkpoint.stored_tensors(folder)
         self.blocks = find_blocks(self.model)
         self.dtype: torch.dtype = config.dtype
         self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
