@@ -22,7 +22,6 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, malloc
 from prunegrid.models import attestation, checkpoint
 from prunegrid.models.blocks import find_blocks
-from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
 from prunegrid.models.loading import (
     auto_class,
     compute_in,
@@ -31,7 +30,7 @@ from prunegrid.models.loading import (
     read_tokenizer,
     widened,
 )
-from prunegrid.models.prunable import Extent
+from prunegrid.models.prunable import Extent, LazyLinears
 from prunegrid.models.shards import ShardWriter, measure
 from prunegrid.pruning.holding import ON_DEVICE, Holding, Storage
 
@@ -72,7 +71,7 @@ class ByBlock(Holding):
         self.tokenizer = read_tokenizer(folder)
         self.blocks = find_blocks(self.model)
         self.dtype: torch.dtype = config.dtype
-        self._tensors = LazyTensors(folder)
+        self._tensors = checkpoint.stored_tensors(folder)
         self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
         self._load_outside()
         for index, block in enumerate(self.blocks.modules):
