@@ -49,7 +49,7 @@ def measure(folder: Path) -> None:
     import torch
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401 - what any census of a GPT-2 imports
 
-    from prunegrid.config.census import DECADES
+    from prunegrid.config.studies import DECADES
     from prunegrid.models import weight_census
 
     torch.set_num_threads(1)

@@ -29,10 +29,9 @@ from worker import Check, Setting
 from prunegrid.common.determinism import settle_torch
 from prunegrid.evaluation.perplexity import plan_windows, window_losses
 from prunegrid.models.blocks import find_blocks, oriented, prunable
-from prunegrid.pruning import hessian_pass
+from prunegrid.pruning.dense_statistics import StoredHessians, write_hessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 CELLS = {
     "wanda 50%": Recipe("wanda", sparsity=0.5),
@@ -109,7 +108,7 @@ def together(device: str, small: bool) -> dict[str, Result]:
     dense = {n: oriented(m).clone() for n, m in prunable(model).items()}
     tokens, results = _tokens(model, small), {}
     with tempfile.TemporaryDirectory() as folder:
-        hessian_pass.measure(model, tokens, Path(folder))
+        write_hessians(model, tokens, Path(folder))
         stored = StoredHessians(Path(folder), device)
         blocks = range(len(find_blocks(model).names))
         norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}

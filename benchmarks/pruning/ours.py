@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import find_blocks
-from prunegrid.pruning import hessian_pass
+from prunegrid.pruning.dense_statistics import StoredHessians, write_hessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
 HALF = {"pattern": "unstructured", "sparsity": 0.5}
 FIVE = (
@@ -117,7 +116,7 @@ def _shared(model: nn.Module, tokens: Tensor) -> Callable[[], dict[str, Tensor]]
 def _hessians(model: nn.Module, tokens: Tensor) -> dict[str, Any]:
     """Return what `prune_model` is given of Hessians on disk, and the folder that holds them."""
     folder = tempfile.TemporaryDirectory()
-    hessian_pass.measure(model, tokens, Path(folder.name))
+    write_hessians(model, tokens, Path(folder.name))
     stored = StoredHessians(Path(folder.name))
     blocks = range(len(find_blocks(model).names))
     norms = {n: s.input_norms for i in blocks for n, s in stored.block(i, False).items()}

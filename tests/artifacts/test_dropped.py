@@ -88,22 +88,22 @@ def test_the_last_reader_drops_and_only_where_that_is_asked_for():
     node = tuned(made)
     (reader,) = [n for n in made.all_nodes() if node in n.parents.values()]
     pruned = node.parents["weights"]
-    entries = pending.retired_by(made, node, ["s"])
+    entries = pending.retired(made, ["s"], node)
     assert [entry["path"] for entry in entries] == [pruned.path.as_posix()]
     assert len(entries[0]["needed_by"]) == 2  # its tuning, its own perplexity
     shutil.rmtree(reader.path)
-    dropped.retire(pending.retired_by(made, reader, ["s"]))
+    dropped.retire(pending.retired(made, ["s"], reader))
     assert not artifact_folder.is_dropped(node.path)
     make(reader)
-    dropped.retire(pending.retired_by(made, reader, ["s"]))
+    dropped.retire(pending.retired(made, ["s"], reader))
     assert artifact_folder.is_dropped(node.path)
     # What read the pruned weights is dropped itself, and counts as made.
     dropped.retire(entries)
     assert artifact_folder.is_dropped(pruned.path)
-    assert pending.retired_by(made, reader, []) == []
-    assert pending.retired_by(graph(), node, ["s"]) == []
+    assert pending.retired(made, [], reader) == []
+    assert pending.retired(graph(), ["s"], node) == []
     models = {n.path.as_posix() for n in made.all_nodes() if n.stage == "model"}
-    gone = [e for n in made.all_nodes() for e in pending.retired_by(made, n, ["s"])]
+    gone = [e for n in made.all_nodes() for e in pending.retired(made, ["s"], n)]
     assert not models & {entry["path"] for entry in gone}
 
 

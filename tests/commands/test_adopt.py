@@ -144,7 +144,7 @@ def test_a_reason_is_needed(upgraded, tmp_path):
 
 
 def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "asked_graph", lambda options: upgraded)
+    monkeypatch.setattr(cli, "graph_of", lambda options: upgraded)
     LIVE.parent.mkdir()
     with open(LIVE, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)

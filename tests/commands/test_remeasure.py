@@ -145,7 +145,7 @@ def test_under_a_live_run_nothing_is_removed(timed):
 
 
 def test_the_command_says_how_to_measure_again(timed, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "asked_graph", lambda options: timed)
+    monkeypatch.setattr(cli, "graph_of", lambda options: timed)
     options = ["--configfile", "a.yaml", "b.yaml", "--config", "seed=1"]
     assert cli.main(["remeasure", "s", *options]) == 0
     said = capsys.readouterr().out

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from prunegrid.artifacts import artifact_folder
+from prunegrid.artifacts.artifact_folder import read_manifest, sealed
 from prunegrid.artifacts.lock import only_maker
-from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.commands import repair
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError

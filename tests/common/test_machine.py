@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from prunegrid.common import machine
@@ -20,7 +21,7 @@ def roomy(monkeypatch):
     """A machine with 8 cores and 100 GB."""
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     memory = SimpleNamespace(available=100 * GB)
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
 
 
 def group(folder: Path, **files: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from prunegrid.common import plugins
 from prunegrid.common.data_formats import format_of
-from prunegrid.config import conclusions, profiles, steps, tasks
+from prunegrid.config import conclusions, profiles, steps, studies, tasks
 from prunegrid.config.config_files import ConfigError, read_files
 from prunegrid.config.evaluations import classification, kinds, texts
 from prunegrid.config.evaluations import tasks as of_tasks
@@ -134,7 +134,13 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
         ),
         (("evaluations", "papers", "metrics", ["rogue"]), ["did you mean 'rouge'"]),
         (("evaluations", "papers", "baselines", {"x": {"method": "led"}}), ["did you mean 'lead'"]),
+        (
+            ("evaluations", "papers", "baselines", {"x": {"method": "lead", "count": 3}}),
+            ["baselines.x.count is not its setting"],
+        ),
         (("metrics", "rouge", "stemer", True), ["did you mean 'stemmer'"]),
+        (("efficiency", "bad", {"repetitions": 0}), ["efficiency.bad.repetitions is 0"]),
+        (("efficiency", "bad", {"new_tokens": 1}), ["efficiency.bad.new_tokens is 1"]),
         (("metrics", "bertscore", "model", None), ["metrics.bertscore.model", "is missing"]),
         (("datasets", "aclsum", "columns", {"document": "x"}), ["columns lacks ['summary']"]),
         (("datasets", "aclsum", "prompt", "no place"), ["{document} exactly once"]),
@@ -224,7 +230,7 @@ def test_a_profile_that_is_wrong_is_told_once_and_no_study_of_it_is_blamed(raw, 
 def test_every_key_is_documented():
     """Each field of each profile stands in config/README.md, in code type."""
     text = (ROOT / "config/README.md").read_text()
-    nested = (profiles.Training, tasks.Mixture, tasks.Part, profiles.Cliff)
+    nested = (profiles.Training, tasks.Mixture, tasks.Part, studies.Cliff)
     nested += (of_tasks.MeanOf, classification.Item, texts.Baseline, conclusions.Scope)
     assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
     for section, kind in profiles.SECTIONS.items():

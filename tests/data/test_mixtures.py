@@ -1,4 +1,4 @@
-"""Mixtures: how many rows of each part, what a row becomes, and which rows are evaluated."""
+"""Mixtures: how many rows of each part, and which rows are evaluated."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.leak_check import Known, normalised
-from prunegrid.data.mixtures import Writer, counts
+from prunegrid.data.mixtures import counts
 
 NAMES = ["a", "b", "c"]
 
@@ -42,27 +42,6 @@ def test_without_weights_parts_are_mixed_by_their_sizes(sizes, data):
 def test_a_part_that_is_smaller_than_its_share_is_told():
     with pytest.raises(PrunegridError, match="fewer rows than their share of 100: a 10 of 50"):
         counts({"a": 10, "b": 90}, {"a": 1.0, "b": 1.0}, 100, "x")
-
-
-def test_templates_are_filled_with_a_rows_columns():
-    writer = Writer("p", "Q: {{goal | words(2)}}\nA:", " {{[sol1, sol2][label]}}", "x")
-    row = {"goal": "mend a cup", "sol1": "no", "sol2": "glue", "label": 1}
-    assert writer.write(row, "3") == {"document": "Q: mend a\nA:", "summary": " glue"}
-
-
-@pytest.mark.parametrize(
-    ("prompt", "response", "text"),
-    [
-        ("{{goal", "{{goal}}", "template is malformed"),
-        ("{{gaol}}", "{{goal}}", "part p: row 3 does not fill a template.*gaol"),
-        ("{{goal}}", "{{[goal][label]}}", "row 3 does not fill a template"),
-        ("{{goal}}", "{{''}}", "makes an empty text"),
-        ("{{goal.__class__.__mro__}}", "{{goal}}", "does not fill a template"),
-    ],
-)
-def test_what_does_not_fill_a_template_is_told(prompt, response, text):
-    with pytest.raises(PrunegridError, match=text):
-        Writer("p", prompt, response, "x").write({"goal": "mend", "label": 7}, "3")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,6 @@ def test_words_left_out_have_the_default(data, tmp_path):
         ({"method": "lede"}, "no baseline 'lede'"),
         ({"method": "../lead"}, "no baseline"),
         ({"split": "dev"}, "no split 'dev'.*test"),
-        ({"count": 3}, "unknown setting 'count'"),
         ({"words": 0}, "words is 0"),
         ({"words": 2.5}, "words is 2.5"),
     ],

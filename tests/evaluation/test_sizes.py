@@ -36,7 +36,8 @@ FORMS = {
 
 
 def measured(tmp_path, weights):
-    return sizes.measure(plain_tensors.of(open_checkpoint.load(weights)), "2:4", tmp_path, "test")
+    plain = plain_tensors.of(open_checkpoint.load(weights))
+    return sizes.measure(plain, "2:4", tmp_path, "test", gzipped=False)
 
 
 def by_hand(weights, model):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid.common import cpu_counters, timing_guard
+from prunegrid.common import machine, timing_guard
 from prunegrid.common.cpu_counters import Machine, Reading
 from prunegrid.evaluation import disturbance
 from prunegrid.evaluation import speed as timing
@@ -170,7 +170,7 @@ STAT = "cpu  999 9 9 9 9 9 9 9 0 0\ncpu0 100 20 30 7 7 1 2 50 9 9\ncpu1 1000 0 0
 
 @pytest.mark.parametrize("cpus,busy,stolen", [({"0"}, 153, 50), ({"0", "1"}, 1153, 450)])
 def test_only_cpus_that_it_may_use_are_counted(tmp_path, monkeypatch, cpus, busy, stolen):
-    monkeypatch.setattr(cpu_counters, "usable_cpus", lambda: frozenset(cpus))
+    monkeypatch.setattr(machine, "usable_cpus", lambda: set(map(int, cpus)))
     tick = os.sysconf("SC_CLK_TCK")
     found = kernel(tmp_path, STAT)
     for reading in (found.before(), found.after()):

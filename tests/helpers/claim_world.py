@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-import pandas
-
 from prunegrid.config.conclusions import Conclusion
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.finished import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
@@ -79,8 +78,7 @@ class World:
         for rows, columns in ((self.wide, COLUMNS), (self.long, LONG), (self.pairs, PAIRS)):
             extra = {k for row in rows for k in row} - {c.name for c in columns}
             assert not extra, extra
-            frame = pandas.DataFrame(rows, columns=[c.name for c in columns])
-            made.append(frame.astype({c.name: c.dtype for c in columns}))
+            made.append(typed_frame(rows, columns))
         return gather(*made)
 
 

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor, nn
 
 from prunegrid.models import blocks, checkpoint, loading
-from prunegrid.pruning import calibration_pass, layerwise, replay
+from prunegrid.pruning import dense_statistics, layerwise, replay
 from prunegrid.pruning.recipe import Recipe
 from tests.helpers.architectures import (
     ARCHITECTURES,
@@ -110,7 +110,7 @@ def check_forward(model: nn.Module, name: str, tokens: Tensor) -> None:
 
 def check_norms(model: nn.Module, name: str, tokens: Tensor) -> None:
     """The calibration's norms are those of what the linears are given in the model's forward."""
-    norms = calibration_pass.dense_norms(model, tokens)
+    norms = dense_statistics.dense_norms(model, tokens)
     linears = flat(linears_inside(model, name))
     assert norms.keys() == linears.keys()
     for key, given in inputs_of(model, linears, tokens).items():

@@ -7,6 +7,7 @@ import pandas
 
 from prunegrid.common.file_io import write_json
 from prunegrid.tables import contrasts
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.schema import COLUMNS, LONG
 
 N = 40
@@ -49,5 +50,4 @@ class World:
         for number, entry in enumerate(made):
             entry.setdefault("name", f"c{number}")
         plan = {"study": "s", "cells": self.cells, "contrasts": made, "bootstrap_seed": 0}
-        tall = pandas.DataFrame(self.tall).astype({column.name: column.dtype for column in LONG})
-        return contrasts.contrast_rows(plan, self.rows, tall)
+        return contrasts.contrast_rows(plan, self.rows, typed_frame(self.tall, LONG))

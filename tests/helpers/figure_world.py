@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pandas
-
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.schema import COLUMNS, LONG
 
 WIKI = ("wikipedia-512", "ppl_512_nonoverlap")
@@ -62,13 +61,7 @@ class World:
 
     def tables(self):
         """Return (plan, wide, tall)."""
-        frames = [
-            pandas.DataFrame(rows, columns=[column.name for column in columns]).astype(
-                {column.name: column.dtype for column in columns}
-            )
-            for rows, columns in ((self.wide, COLUMNS), (self.long, LONG))
-        ]
-        return self.plan, *frames
+        return self.plan, typed_frame(self.wide, COLUMNS), typed_frame(self.long, LONG)
 
 
 def around(value, share=0.08):

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from prunegrid.models import blocks
-from prunegrid.pruning import calibration_pass, layerwise, recipe, replay
+from prunegrid.pruning import dense_statistics, layerwise, recipe, replay
 from prunegrid.pruning.recipe import Recipe
 from tests.helpers.architectures import (
     ARCHITECTURES,
@@ -96,7 +96,7 @@ def test_every_method_prunes_in_the_right_orientation(name, tokens, method):
 def test_every_propagation_reaches_every_linear(name, tokens, how, method):
     model = build(name)
     if (method, how) == ("wanda", "dense"):
-        norms = calibration_pass.dense_norms(model, tokens)
+        norms = dense_statistics.dense_norms(model, tokens)
         report = layerwise.prune_model(model, WANDA, norms=norms, propagation=how)
         assert report.keys() == flat(linears_inside(model, name)).keys()
     else:
@@ -150,10 +150,9 @@ def test_t5_in_half_precision_keeps_what_it_keeps_in_float32(tokens, tmp_path):
 @torch.no_grad()
 def test_linears_of_cross_attention_share_the_encoders_statistics(kind, tokens):
     model = build(kind)
-    stats = layerwise.dense_stats
     walked = replay.Replay(model, blocks.find_blocks(model), tokens)
     for index, block in enumerate(walked.blocks.names):
-        found = stats(walked, index, "hessian")
+        found = walked.dense_stats(index, "hessian")
         cross = {k: v for k, v in found.items() if "EncDec" in k or "encoder_attn" in k}
         assert len(cross) == (4 if "decoder" in block else 0)
         if cross:
@@ -172,7 +171,7 @@ def test_a_linear_that_is_called_twice_has_the_statistics_of_both_calls(tokens):
     linears = flat(linears_inside(model, name))
     expected = inputs_of(model, linears, tokens)
     walked = replay.Replay(model, blocks.find_blocks(model), tokens)
-    found = layerwise.dense_stats(walked, 0, "hessian")
+    found = walked.dense_stats(0, "hessian")
     for key, stats in found.items():
         inputs = torch.cat(expected[key])
         assert stats.tokens == len(inputs)
@@ -237,7 +236,7 @@ def test_a_block_left_out_is_found(monkeypatch, tokens, name, left_out):
             found, names=names, modules=modules, linears={n: found.linears[n] for n in names}
         )
 
-    for module in (blocks, layerwise, calibration_pass):
+    for module in (blocks, layerwise, dense_statistics):
         monkeypatch.setattr(module, "find_blocks", without)
     with pytest.raises(AssertionError):
         check_linears(build(name), name)

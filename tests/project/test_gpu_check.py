@@ -83,7 +83,7 @@ def test_it_runs_where_only_torch_transformers_and_safetensors_are(bare, tmp_pat
     skipped = {line for line, verdict in verdicts.items() if verdict.startswith("not run: no GPU")}
     assert {line.partition(":")[0] for line in skipped} == {"tests", "2"}
     assert {verdict for line, verdict in verdicts.items() if line not in skipped} == {"ok"}
-    assert len(verdicts) - len(skipped) == 3 + 1 + 2 * 8 + 10
+    assert len(verdicts) - len(skipped) == 3 + 1 + 2 * 8 + 11
     for line, verdict in verdicts.items():
         assert any(line in text and verdict in text for text in ran.stdout.splitlines())
 

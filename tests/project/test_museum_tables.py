@@ -12,7 +12,7 @@ from prunegrid.common import file_io
 from prunegrid.data.leak_check import Known
 from prunegrid.evaluation import scoring
 from prunegrid.stages import mixture
-from prunegrid.tables import aggregate, contrasts, table_rows
+from prunegrid.tables import aggregate, contrasts, leaves, table_rows
 from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.schema import COLUMNS, LONG, unique_key
 from tests.helpers.museum import stopped_by
@@ -135,7 +135,7 @@ def artifact(folder, key, **record):
 def test_an_artifact_copied_into_the_place_of_another(tmp_path):
     other = artifact(tmp_path / "other", "1" * 16)
     with stopped_by(artifact_folder.read_manifest, "the artifact has the key 1111"):
-        table_rows.open_artifact(other | {"key": "2" * 16})
+        leaves.open_artifact(other | {"key": "2" * 16})
 
 
 def cell(tmp_path, evaluated, seen):
@@ -152,13 +152,13 @@ def cell(tmp_path, evaluated, seen):
 def test_scores_of_other_weights_in_a_row(tmp_path):
     made = cell(tmp_path, "pruned", {"one": "a", "two": "b"})
     with stopped_by(table_rows.measured_values, "ran on different weights"):
-        table_rows.measured_values(made, table_rows.manifests_of(made))
+        table_rows.measured_values(made, leaves.manifests_of(made))
 
 
 def test_a_row_scored_on_the_dense_model(tmp_path):
     made = cell(tmp_path, "dense", {"one": "a"})
     with stopped_by(table_rows.measured_values, "evaluated another artifact"):
-        table_rows.measured_values(made, table_rows.manifests_of(made))
+        table_rows.measured_values(made, leaves.manifests_of(made))
 
 
 def answers(folder, prune, right, plan):

@@ -34,7 +34,7 @@ COMMANDS = "commands"  # may import all others
 # Names that several packages have for the same thing: a stage and what it calls, a profile and its
 # table, one method in two places. A kind of evaluation may have the name of its stage.
 SHARED = {
-    *("benchmarks", "census", "contrasts", "controls", "data", "mixtures", "rows", "sources"),
+    *("census", "contrasts", "controls", "data", "mixtures", "rows", "sources"),
     *("perplexity", "tasks", "speed", "magnitude", "none", "random", "sparsegpt", "wanda"),
 }
 

@@ -21,14 +21,14 @@ def golden():
 
 
 def prune(golden, method, pattern, sparsity=0.5):
+    own = {"dampening": float(golden["percdamp"]), "blocksize": int(golden["blocksize"])}
     return prune_weight(
         golden["W"],
         method,
         PATTERNS[pattern],
         sparsity=sparsity if pattern == "50" else None,
         inputs=golden["X"].t(),
-        dampening=float(golden["percdamp"]),
-        blocksize=int(golden["blocksize"]),
+        **(own if method == "sparsegpt" else {}),
     )
 
 

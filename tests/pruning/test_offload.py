@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from prunegrid.common.errors import AttestationError
 from prunegrid.models import blocks, checkpoint
 from prunegrid.pruning import layerwise, offload
-from prunegrid.pruning.hidden_states import Boundary, Storage
+from prunegrid.pruning.holding import Boundary, Storage
 from prunegrid.stages import calibration, hessians, prune
 from tests.helpers import ROOT
 from tests.helpers.pruning_jobs import (

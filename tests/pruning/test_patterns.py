@@ -93,13 +93,6 @@ def test_decimal_sparsity_is_not_lost_to_binary_rounding():
     assert [Unstructured(0.5).zeros_of(n) for n in (1, 2, 3)] == [0, 1, 1]
 
 
-def test_parts_of_a_run_add_up():
-    pattern = Unstructured(0.37)
-    edges = [0, 3, 4, 11, 29, 64]
-    parts = [pattern.zeros_between(a, b, 7) for a, b in zip(edges, edges[1:], strict=False)]
-    assert sum(parts) == pattern.zeros_of(64 * 7)
-
-
 @pytest.mark.parametrize("scope", ["row", "layer"])
 def test_sparsity_zero_and_one(scope):
     weight = torch.randn(3, 8)

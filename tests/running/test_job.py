@@ -1,90 +1,19 @@
-"""Running a step: artifacts whole or absent, reasons kept, secrets left out."""
+"""Running a step: its artifact is whole or absent, and made once."""
 
-import contextlib
-import errno
 import json
-import logging
-import os
 import shutil
-import signal
-import sys
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from prunegrid.artifacts import artifact_folder, dropped, preconditions
-from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.artifacts.job_status import read_state
-from prunegrid.artifacts.keys import code_digest
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.common import file_io
-from prunegrid.common.errors import PrunegridError
 from prunegrid.running import job
-
-
-@pytest.fixture
-def stage(monkeypatch):
-    """A stage whose `run` the test sets."""
-    module = ModuleType("prunegrid.stages.pretend")
-    monkeypatch.setitem(sys.modules, "prunegrid.stages.pretend", module)
-    return module
-
-
-@pytest.fixture
-def node(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return {
-        "stage": "pretend",
-        "key": "a" * 16,
-        "label": "pretend step",
-        "path": str(tmp_path / "artifacts/pretend" / ("a" * 16)),
-        "scratch": str(tmp_path / "scratch"),
-        "status": str(tmp_path / "status.json"),
-        "settings": {"seed": 3},
-        "parents": {},
-        "roots": ["prunegrid.common.errors"],
-        "code": code_digest(["prunegrid.common.errors"]),
-        "pins": {},
-        "threads": 1,
-        "memory": {"model": "whole", "activations": "device", "chunk": 8},
-        "training": {"checkpoint_every_s": None},
-        "device": "cpu",
-        "compute_dtype": None,
-    }
-
-
-def make_parent(tmp_path, name="x"):
-    folder = tmp_path / "parent"
-    with artifact_folder.writing(folder) as out:
-        (out / name).write_text("1")
-        files = artifact_folder.list_files(out)
-        file_io.write_json(
-            out / "manifest.json",
-            {
-                "key": "p" * 16,
-                "stage": "model",
-                "label": "parent",
-                "seconds": 1,
-                "peak_memory_bytes": 1,
-                "files": files,
-                "content": artifact_folder.content_digest(files),
-                "lineage": [],
-                "record": {"fact": 1},
-            },
-        )
-    return folder
-
-
-def drop(parent):
-    """Drop the only file of the parent."""
-    told = {"files": ["x"], "manifest": file_io.read_json(parent / "manifest.json")}
-    file_io.write_json(parent / "dropped.json", told)
-    (parent / "manifest.json").unlink()
-    (parent / "x").unlink()
+from tests.helpers.jobs import drop, make_parent
 
 
 def test_a_step_becomes_an_artifact_with_its_lineage(tmp_path, stage, node):
@@ -165,21 +94,6 @@ def test_the_next_try_makes_again_what_is_not(tmp_path, node, made, what):
     assert artifact_folder.read_manifest(manifest.parent, "a" * 16)
 
 
-def test_a_full_disk_is_a_reason_and_no_other_error(stage, node, monkeypatch):
-    stage.run = lambda settings, parents, out, job: {}
-    write = file_io.write_json
-
-    def full(path, body):
-        if body.get("state") == "running":
-            raise OSError(errno.ENOSPC, "no space")
-        write(path, body)
-
-    monkeypatch.setattr(file_io, "write_json", full)
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert "no space left on the disk" in read_state(Path(node["status"]))["reason"]
-
-
 def test_one_that_another_job_makes_is_waited_for(stage, node):
     ran, begun = [], threading.Event()
     stage.run = lambda settings, parents, out, job: ran.append(job.where) or {}
@@ -196,27 +110,6 @@ def test_one_that_another_job_makes_is_waited_for(stage, node):
     job.run_step(node)
     other.join()
     assert ran == ["pretend step"]
-
-
-@pytest.mark.parametrize("damage", ["changed", "other key"])
-def test_a_damaged_parent_stops_the_step_before_it_starts(tmp_path, stage, node, damage):
-    parent = make_parent(tmp_path)
-    key = "q" * 16 if damage == "other key" else "p" * 16
-    if damage == "changed":
-        (parent / "x").write_text("2")
-    node["parents"] = {"weights": {"path": str(parent), "key": key, "stage": "model"}}
-    stage.run = lambda *a: pytest.fail("it ran")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert "run again" in read_state(tmp_path / "status.json")["reason"]
-
-
-def test_a_step_that_does_not_fit_on_the_disk_does_not_start(tmp_path, stage, node, monkeypatch):
-    monkeypatch.setattr(artifact_folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=5))
-    stage.run = lambda *a: pytest.fail("it ran")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert "free some space" in read_state(tmp_path / "status.json")["reason"]
 
 
 def test_dropped_weights_are_not_read(tmp_path, stage, node):
@@ -255,78 +148,6 @@ def test_what_was_dropped_is_made_again_as_it_was_or_the_step_fails(tmp_path, st
     assert "is not what was dropped" in read_state(tmp_path / "status.json")["reason"]
 
 
-def test_a_failure_leaves_its_reason_and_nothing_else(tmp_path, stage, node):
-    def run(settings, parents, out, job):
-        (out / "half").write_text("x")
-        raise PrunegridError("too odd", where="here", remedy="mend it")
-
-    stage.run = run
-    with pytest.raises(SystemExit) as caught:
-        job.run_step(node, tmp_path / "log")
-    assert caught.value.code == 1
-    assert read_state(tmp_path / "status.json") == {
-        "state": "failed",
-        "reason": "here: too odd; mend it",
-        "label": "pretend step",
-    }
-    assert "Traceback" not in (tmp_path / "log").read_text()
-    assert list((tmp_path / "artifacts/pretend").iterdir()) == []
-
-
-def test_a_fault_of_the_program_keeps_its_traceback_in_the_log(tmp_path, stage, node):
-    stage.run = lambda *a: 1 / 0
-    with pytest.raises(SystemExit):
-        job.run_step(node, tmp_path / "log")
-    assert "Traceback" in (tmp_path / "log").read_text()
-    assert "ZeroDivisionError" in read_state(tmp_path / "status.json")["reason"]
-
-
-def test_code_or_a_file_edited_during_a_run_stops_the_step(tmp_path, stage, node):
-    stage.run = lambda *a: {}
-    with pytest.raises(SystemExit):
-        job.run_step(node | {"code": "0" * 16})
-    assert "the code was changed" in read_state(tmp_path / "status.json")["reason"]
-    own = tmp_path / "own.jsonl"
-    own.write_text("1")
-    source = {"kind": "local", "path": str(own), "digest": path_digest(own)}
-    node["settings"] = {"source": source}
-    job.run_step(node)
-    shutil.rmtree(node["path"])
-    own.write_text("2")
-    with pytest.raises(SystemExit):
-        job.run_step(node)
-    assert "it was changed meanwhile" in read_state(tmp_path / "status.json")["reason"]
-
-
-def test_a_cancelled_job_says_so(tmp_path, stage, node):
-    """Whatever it was doing: a save that goes on without its file must not go on without this."""
-
-    def run(*arguments):
-        with contextlib.suppress(Exception):
-            os.kill(os.getpid(), signal.SIGTERM)
-        return {}
-
-    stage.run = run
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit):
-            job.run_step(node)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert "told to stop" in read_state(tmp_path / "status.json")["reason"]
-
-
-def test_a_dead_job_does_not_count_as_running(tmp_path):
-    import socket
-
-    path = tmp_path / "s.json"
-    file_io.write_json(path, {"state": "running", "pid": 2**22 + 1, "host": socket.gethostname()})
-    assert read_state(path)["state"] == "failed"
-    file_io.write_json(path, {"state": "running", "pid": 1, "host": "elsewhere"})
-    assert read_state(path)["state"] == "running"
-    assert read_state(tmp_path / "none") is None
-
-
 def test_a_step_without_a_seed_must_not_draw(node, tmp_path):
     node["settings"] = {}
     with pytest.raises(RuntimeError, match="must not draw"):
@@ -338,26 +159,3 @@ def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
     node["settings"] = {"seed": 4}
     assert one != job.Job(node, tmp_path).seed("x")
     assert 0 <= one < 2**63
-
-
-def test_another_version_than_the_pinned_one_stops_the_step():
-    preconditions.check_pins({"pyarrow": metadata.version("pyarrow")})
-    with pytest.raises(PrunegridError, match=r"pyarrow .*pinned: 0\.0.*make env"):
-        preconditions.check_pins({"pyarrow": "0.0"})
-    with pytest.raises(PrunegridError, match="not installed"):
-        preconditions.check_pins({"no-such-package": "1"})
-
-
-def test_tokens_never_reach_a_log_or_a_reason(tmp_path, stage, node):
-    secret = "hf_abcdefghijklmnop"
-
-    def run(*arguments):
-        logging.getLogger("x").info("Authorization: Bearer %s", secret)
-        raise ValueError(f"no answer from https://me:pass@hub.example/{secret}")
-
-    stage.run = run
-    with pytest.raises(SystemExit):
-        job.run_step(node, tmp_path / "log")
-    for text in ((tmp_path / "log").read_text(), (tmp_path / "status.json").read_text()):
-        assert "hub.example" in text
-        assert secret not in text and "me:pass" not in text

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.config.census import DECADES
+from prunegrid.config.studies import DECADES
 from prunegrid.models import checkpoint, weight_census
 from prunegrid.stages import census as stage
 from prunegrid.stages import model as model_stage

@@ -97,7 +97,7 @@ def test_two_parts_of_a_split_hold_each_row_once(rows, percent):
     ("expression", "fault"),
     [
         ("all[7:7]", "is empty"),
-        ("all[a:b]", "cannot be had"),
+        ("all[a:b]", "cannot be read"),
         ("all[:10]+all[12:]", r"expected a split of the source, or one with a slice"),
         ("train", "there is no split 'train'; .*known: all"),
     ],

@@ -12,7 +12,8 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import blocks, checkpoint
-from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
+from prunegrid.pruning.calibration_windows import draw_windows
+from prunegrid.pruning.dense_statistics import dense_norms
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 from prunegrid.stages import calibration

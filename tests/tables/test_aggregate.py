@@ -1,5 +1,7 @@
 """The table: its schema is documented, its keys unique, its files written whole."""
 
+import itertools
+
 import numpy
 import pandas
 import pytest
@@ -8,8 +10,9 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.evaluation import scoring
-from prunegrid.tables import aggregate, intervals, schema
+from prunegrid.tables import aggregate, intervals, leaves, schema
 from prunegrid.tables import table_rows as rows
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.table_plan import TABLE_ENV
 from tests.helpers import ROOT
@@ -17,15 +20,9 @@ from tests.helpers import ROOT
 
 def test_every_column_is_documented():
     text = (ROOT / "docs/table.md").read_text()
-    for column in (
-        *schema.COLUMNS,
-        *schema.LONG,
-        *schema.CONTRASTS,
-        *schema.CLIFFS,
-        *schema.PAIRS,
-        *schema.CONTROLS,
-        *schema.EXAMPLES,
-    ):
+    tables = (schema.COLUMNS, schema.LONG, schema.CONTRASTS, schema.CLIFFS)
+    tables += (schema.PAIRS, schema.CONTROLS, schema.EXAMPLES)
+    for column in itertools.chain(*tables):
         assert f"| `{column.name}` | {column.dtype} | {column.meaning} |" in text, column.name
 
 
@@ -90,23 +87,10 @@ def test_the_lock_names_no_address():
 
 
 def test_a_chain_costs_what_its_fine_tunings_cost():
-    first = {
-        "learning_rate": 1e-3,
-        "runs": 3,
-        "steps": 10,
-        "tokens": 900,
-        "train_seconds": 2.0,
-        "peak_memory_bytes": 70,
-        "dev_loss": 2.5,
-        "compute_dtype": "bfloat16",
-    }
-    last = first | {
-        "learning_rate": 1e-4,
-        "compute_dtype": "float32",
-        "runs": 1,
-        "peak_memory_bytes": 60,
-        "dev_loss": None,
-    }
+    first = {"learning_rate": 1e-3, "compute_dtype": "bfloat16", "runs": 3, "dev_loss": 2.5}
+    first |= {"steps": 10, "tokens": 900, "train_seconds": 2.0, "peak_memory_bytes": 70}
+    last = first | {"learning_rate": 1e-4, "compute_dtype": "float32", "runs": 1}
+    last |= {"peak_memory_bytes": 60, "dev_loss": None}
     assert rows.training_columns([first, last]) == {
         "learning_rate": 1e-4,
         "train_runs": 4,
@@ -121,53 +105,34 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
     assert rows.training_columns([]) == {}
 
 
+def page(cells, long=(), plan=(), **parts):
+    """Return the page of a study without a title."""
+    wide, tall = typed_frame(cells, schema.COLUMNS), typed_frame(list(long), schema.LONG)
+    return render_markdown({"title": "", "study": "s", **dict(plan)}, wide, tall, **parts)
+
+
 def test_a_failed_cell_is_shown_with_its_reason():
-    blank = {column.name: None for column in schema.COLUMNS}
-    wide = pandas.DataFrame(
-        [
-            blank
-            | {"model": "m", "prune": "p", "finetune": "f", "status": "failed", "reason": "too odd"}
-        ]
-    ).astype({column.name: column.dtype for column in schema.COLUMNS})
-    tall = pandas.DataFrame(columns=[column.name for column in schema.LONG]).astype(
-        {column.name: column.dtype for column in schema.LONG}
-    )
-    text = render_markdown({"title": "", "study": "s"}, wide, tall)
+    cell = {"model": "m", "prune": "p", "finetune": "f", "status": "failed", "reason": "too odd"}
+    text = page([cell])
     assert "m / p / f: too odd" in text and "1 of 1 cells failed" in text
     assert "unattested" not in text
-    published = {
-        "source": "a report",
-        "rows": [{"name": "A", "piqa": 0.5}, {"name": "B", "x": None}],
-    }
-    told = render_markdown({"title": "", "study": "s", "published": published}, wide, tall)
-    head, shown = told.split("Published elsewhere, **unattested**")
+    rows = [{"name": "A", "piqa": 0.5}, {"name": "B|C", "x": None, "n": 3}]
+    text = page([cell], plan={"published": {"source": "a report", "rows": rows}})
+    head, shown = text.split("Published elsewhere, **unattested**")
     assert "piqa" not in head and "a report" in shown
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
-    assert [line for line in lines if line and line[0] in ["name", "A", "B"]] == [
-        ["name", "piqa", "x"], ["A", "0.5", ""], ["B", "", ""],
-    ]  # fmt: skip
+    lines = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("| ")]
+    assert lines == ["| name | piqa | x | n |", "| A | 0.5 | | |", r"| B\|C | | | 3 |"]
 
 
 def test_a_broken_manifest_is_left_out_of_what_was_read(tmp_path):
     refs = {}
-    for name, text in {
-        "whole": '{"content": "c"}',
-        "broken": '{"content": "c',
-        "list": "[]",
-    }.items():
+    texts = {"whole": '{"content": "c"}', "broken": '{"content": "c', "list": "[]"}
+    for name, text in texts.items():
         file_io.write_text(tmp_path / name / artifact_folder.MANIFEST, text)
         refs[name] = {"path": str(tmp_path / name)}
     cell = {"texts": {}, "perplexities": refs, "tasks": {"t": {"path": "gone"}}, "efficiency": None}
     found = aggregate.contents_read({"cells": [cell], "baselines": []})
     assert found == {f"{tmp_path}/whole/{artifact_folder.MANIFEST}": "c"}
-
-
-def frame(columns, rows):
-    """Return rows as a frame of the schema, what they lack null."""
-    blank = {column.name: None for column in columns}
-    return pandas.DataFrame([blank | row for row in rows], columns=list(blank)).astype(
-        {column.name: column.dtype for column in columns}
-    )
 
 
 def rendered(controls):
@@ -179,20 +144,13 @@ def rendered(controls):
         for kind, name in (("cell", "m / p / f"), ("gaming", "echo"))
         for metric, value in metrics.items()
     ]
-    known = frame(schema.CONTROLS, controls)
-    wide, tall = frame(schema.COLUMNS, [cell]), frame(schema.LONG, long)
-    return render_markdown({"title": "", "study": "s"}, wide, tall, controls=known)
+    return page([cell], long, controls=typed_frame(controls, schema.CONTROLS))
 
 
 def test_controls_flags_and_labels_are_shown():
     row = {"role": "gaming", "name": "echo", "split": "test", "metric": "rouge1", "dataset": "d"}
-    row |= {
-        "beats": True,
-        "difference": 0.1,
-        "difference_low": 0.02,
-        "difference_high": 0.2,
-        "flagged": True,
-    }
+    row |= {"beats": True, "flagged": True}
+    row |= {"difference": 0.1, "difference_low": 0.02, "difference_high": 0.2}
     text = rendered([row, row | {"name": "other", "difference": 0.05}])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "| role | control | data | split | n | rouge1 | rep4 |" in lines
@@ -243,5 +201,5 @@ def test_a_missing_artifact_says_what_its_job_last_said(tmp_path, state, told, r
         file_io.write_json(status, state)
     ref = {"path": str(tmp_path / "none"), "key": "1" * 16, "label": "l", "status": str(status)}
     with pytest.raises(PrunegridError, match=told) as caught:
-        rows.open_leaves({"ancestors": []}, {"efficiency:": ref})
-    assert rows.status_of(caught.value)["status"] == row
+        leaves.open_leaves({"ancestors": []}, {"efficiency:": ref})
+    assert leaves.status_of(caught.value)["status"] == row

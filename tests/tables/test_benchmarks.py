@@ -75,7 +75,7 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         (("studies", "multitask", "dataset", "piqa"), ["cannot learn 'piqa', of kind rows"]),
         (
             ("studies", "multitask", "contrasts", [{**UNSHOWN, "metric": "f1"}]),
-            ["is 'f1', which is not shown"],
+            ["is 'f1', which is not measured"],
         ),
     ],
 )  # fmt: skip

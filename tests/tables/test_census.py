@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from prunegrid.artifacts import artifact_folder, dropped
-from prunegrid.commands import verify_census
+from prunegrid.commands import verify
 from prunegrid.common import file_io
 from prunegrid.tables import census, census_figures
 from tests.helpers import ROOT
@@ -150,11 +150,11 @@ def test_dropped_weights_are_no_fault_of_a_census(plan, tmp_path, caplog):
         body = {"key": "wa", "files": files, "content": artifact_folder.content_digest(files)}
         file_io.write_json(out / artifact_folder.MANIFEST, body)
     dropped.drop(tmp_path / "model/a")
-    assert verify_census.differences(tmp_path / "results/c.parquet", plan) == []
+    assert verify.census_differences(tmp_path / "results/c.parquet", plan) == []
     assert "were dropped, and are not counted again" in caplog.text
     (tmp_path / "model/a" / artifact_folder.DROPPED).write_text("{}")
-    (fault,) = verify_census.differences(tmp_path / "results/c.parquet", plan)
-    assert "delete the folder" in fault
+    (fault,) = verify.census_differences(tmp_path / "results/c.parquet", plan)
+    assert "prunegrid repair" in fault
 
 
 def test_equal_tables_give_equal_files(plan, tmp_path):

@@ -1,12 +1,11 @@
 """Cliffs: the highest sparsity that is non-inferior to dense, on made-up cells."""
 
-import pandas
 import pytest
 
 from prunegrid.tables import cliffs, plot
-from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.cliffs import rising
 from prunegrid.tables.compared import cliffs_table
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.schema import CLIFFS, COLUMNS, LONG
 from tests.helpers.contrast_world import World
 
@@ -33,8 +32,7 @@ def line(folder, shifts, chance=()):
 
 def walk(world, *entries):
     plan = {"study": "s", "cells": world.cells, "cliffs": list(entries), "bootstrap_seed": 0}
-    tall = pandas.DataFrame(world.tall).astype({column.name: column.dtype for column in LONG})
-    return cliffs.cliff_rows(plan, world.rows, tall)
+    return cliffs.cliff_rows(plan, world.rows, typed_frame(world.tall, LONG))
 
 
 def cliff(rows):
@@ -112,9 +110,8 @@ def test_lines_are_walked_apart(tmp_path):
 def figure_of(world, *entries):
     """Return (frame of the cliffs, table, long table) of a world, as the figure reads them."""
     frame = typed_frame(walk(world, *entries), CLIFFS)
-    wide = pandas.DataFrame(world.rows).astype({column.name: column.dtype for column in COLUMNS})
-    wide["strategy"] = "none"
-    return wide, pandas.DataFrame(world.tall).astype({c.name: c.dtype for c in LONG}), frame
+    wide = typed_frame(world.rows, COLUMNS).assign(strategy="none")
+    return wide, typed_frame(world.tall, LONG), frame
 
 
 def test_the_figure_shows_the_cliff(tmp_path):

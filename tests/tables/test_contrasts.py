@@ -10,6 +10,7 @@ import pytest
 from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
 from prunegrid.tables import contrasts
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.groups import paired
 from prunegrid.tables.intervals import levels
 from prunegrid.tables.render import render_markdown
@@ -197,14 +198,12 @@ def test_levels(record, row, expected):
 
 def test_the_markdown_says_what_n_could_have_seen(world):
     rows = world.verdicts(pair("dense", "w", name="dense-w"), pair("x", "dense", name="broken"))
-    blank = {column.name: column.dtype for column in COLUMNS}
-    wide = pandas.DataFrame(world.rows, columns=[*blank]).astype(blank)
-    tall = pandas.DataFrame(world.tall).astype({column.name: column.dtype for column in LONG})
+    wide, tall = typed_frame(world.rows, COLUMNS), typed_frame(world.tall, LONG)
     tall.loc[(tall["prune"] == "dense") & (tall["split"] == "wiki"), "at_chance"] = True
     wide["wiki_ppl_16_nonoverlap"] = 7.0
     text = render_markdown({"title": "", "study": "s"}, wide, tall, contrasts=rows)
     assert "dense-w: n = 40 would have shown a ratio of 1.0" in text
-    assert "Holm's correction over 2 declared test(s)" in text
+    assert "Holm-corrected for 2 declared test(s)" in text
     assert "| better " in text and "it is broken" in text
     assert text.count("7.00 †") == 1 and "† not distinguishable from chance" in text
 

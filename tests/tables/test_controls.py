@@ -60,21 +60,12 @@ def made(tmp_path):
             found = artifact(folder, shift).drop(columns="id").mean()
             row |= {f"test_{k}": None if numpy.isnan(v) else v for k, v in found.items()}
         pair = {"scores": {"path": folder}, "predictions": {"path": folder}}
-        cells.append(
-            {
-                "texts": {"test": pair},
-                "perplexities": {},
-                "tasks": {},
-                "data": {"path": tmp_path / "data"},
-            }
-        )
+        cell = {"texts": {"test": pair}, "perplexities": {}, "tasks": {}}
+        cells.append(cell | {"data": {"path": tmp_path / "data"}})
         rows.append(row)
     baselines = []
-    for name, role, shift in [
-        ("lead", "baseline", 0.5),
-        ("echo", "gaming", 0.2),
-        ("other", "gaming", -0.2),
-    ]:
+    listed = [("lead", "baseline", 0.5), ("echo", "gaming", 0.2), ("other", "gaming", -0.2)]
+    for name, role, shift in listed:
         means = artifact(tmp_path / name, shift, text="").drop(columns="id").mean()
         control = {"dataset": "d", "baseline": name, "role": role, "split": "test"}
         control |= {"data": {"path": tmp_path / "data"}, "cut_references": False}
@@ -109,7 +100,7 @@ def test_a_control_is_compared_with_the_best_cell_of_all_models_on_the_same_docu
     assert row["difference"] == pytest.approx(own.mean() - row["best_value"])
     effects = []
     scored = [column.dropna().to_numpy() for column in (own, *seeds)]  # document 3 has no score
-    for picks in resampled(plan, N - 1):
+    for picks in resampled(plan["bootstrap_seed"], N - 1):
         drawn = [column[picks].mean() for column in scored]
         effects.append(drawn[0] - (drawn[1] + drawn[2]) / 2)
     bounds = numpy.quantile(effects, [0.025, 0.975])
@@ -120,21 +111,10 @@ def test_a_control_is_compared_with_the_best_cell_of_all_models_on_the_same_docu
 
 def test_a_metric_is_flagged_by_a_gaming_control_alone(made):
     found = compared(made)
-    assert [found[name, "rouge1"]["beats"] for name in ("lead", "echo", "other")] == [
-        True,
-        True,
-        False,
-    ]
-    assert [found[name, "rep4"]["beats"] for name in ("lead", "echo", "other")] == [
-        False,
-        False,
-        True,
-    ]
-    assert {name: found[name, "rouge1"]["flagged"] for name, m in found if m == "rouge1"} == {
-        "lead": True,
-        "echo": True,
-        "other": True,
-    }
+    names = ("lead", "echo", "other")
+    assert [found[name, "rouge1"]["beats"] for name in names] == [True, True, False]
+    assert [found[name, "rep4"]["beats"] for name in names] == [False, False, True]
+    assert [found[name, "rouge1"]["flagged"] for name in names] == [True, True, True]
     plan, rows, long = made
     only = [dict(entry, kind="oracle") if entry["name"] == "echo" else entry for entry in long]
     again = {(r["name"], r["metric"]): r for r in control_rows(plan, collect(plan, rows), only)}

@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from prunegrid.common.file_io import write_json
-from prunegrid.tables import expected
+from prunegrid.tables.compared import known_values
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.intervals import resampled
 from prunegrid.tables.schema import PAIRS
@@ -58,12 +58,8 @@ def made(tmp_path):
 def test_cells_of_all_seeds_are_one_group(made):
     plan, rows = made
     dense, wanda = collect(plan, rows)
-    assert (dense.name, len(dense.rows), wanda.name, len(wanda.rows)) == (
-        "dense / none",
-        1,
-        "w / none",
-        2,
-    )
+    sizes = {group.name: len(group.rows) for group in (dense, wanda)}
+    assert sizes == {"dense / none": 1, "w / none": 2}
     key = ("wiki", "ppl_16_nonoverlap")
     values = [row["wiki_ppl_16_nonoverlap"] for row in rows if row["prune"] == "w"]
     assert wanda.values(key) == pytest.approx(values)
@@ -88,7 +84,7 @@ def test_pairs_are_bootstrapped_over_the_same_items(made):
     windows = [pandas.read_parquet(cell["perplexities"]["wiki"]["path"] / "windows.parquet")
                for cell in plan["cells"][:3]]  # fmt: skip
     effects = []
-    for picks in resampled(plan, 40):
+    for picks in resampled(plan["bootstrap_seed"], 40):
         nll = [w["loss"].to_numpy()[picks].sum() / 600 for w in windows]
         effects.append(math.exp(nll[0] - (nll[1] + nll[2]) / 2))
     low, high = numpy.quantile(effects, [0.025, 0.975])
@@ -112,7 +108,7 @@ def test_known_values_are_compared(made):
         entry | {"value": 1.0, "column": "wiki_ppl"},
         entry | {"value": 1.0, "cells": {"prune": "x"}},
     ]
-    near, far, unknown, failed = expected.compare(plan, wide)
+    near, far, unknown, failed = known_values(plan, wide)
     assert near["fault"] is None and near["found"] == pytest.approx(mean)
     assert near["cells_found"] == 2
     assert "off by -2.0%" in far["fault"]

@@ -41,7 +41,7 @@ def test_from_models_to_a_table_that_attests_itself(tmp_path):
 
 def differences_of(run, frame, table):
     """Put a changed table in the place of the one that was made; say what verifying finds."""
-    from prunegrid.commands import verify_census
+    from prunegrid.commands import verify
     from prunegrid.common.file_io import read_json
 
     plan = read_json(run.folder / "results/census-tiny.manifest.json")["plan"]
@@ -49,4 +49,4 @@ def differences_of(run, frame, table):
         for ref in (cell["census"], *cell["chain"]):
             ref["path"] = str(run.folder / ref["path"])
     frame.to_parquet(run.folder / table)
-    return " ".join(verify_census.differences(run.folder / table, plan))
+    return " ".join(verify.census_differences(run.folder / table, plan))

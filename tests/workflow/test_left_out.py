@@ -18,7 +18,7 @@ CHANGES = {
         ("if free < needed:", "if free < 2 * needed:"),
         ("wanted = 0o666 & ~mask", "wanted = 0o600"),
     ],
-    "prunegrid.common.timing_guard": [("_running.append(what)", "_running.insert(0, what)")],
+    "prunegrid.common.timing_guard": [("under_way.append(what)", "under_way.insert(0, what)")],
     "prunegrid.common.device_meters": [
         ("return torch.cuda.max_memory_allocated(device)", "return 1"),
         ("return int(line.split()[1]) * 1024", "return 1"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.artifacts.manifest import sealed
+from prunegrid.artifacts.artifact_folder import sealed
 from prunegrid.common import file_io
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 from prunegrid.tables.table_plan import outputs

@@ -57,7 +57,7 @@ def rows_of(path, tmp_path):
     assert rows and all(isinstance(row, dict) for row in rows)
     name = next(iter(rows[0]), "text")
     converted = columns.convert(rows, "text", {"text": name}, "all", 0, "here")
-    stage.write(converted, tmp_path / "out.parquet")
+    stage.write(converted, "out", tmp_path, "test")
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == converted
     return rows
 
@@ -167,8 +167,8 @@ def test_a_damaged_wheel_is_told_or_holds_what_it_should(tmp_path, monkeypatch, 
     digest = hashlib.sha256(text).hexdigest()
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     try:
-        wheel.take(path, {"a/b.txt": digest}, "here")
+        wheel.unpack(path, {"a/b.txt": digest}, "here")
     except PrunegridError as error:
         assert str(error).startswith("here") and "\n" not in str(error)
     else:
-        assert wheel.place("a/b.txt", digest).read_bytes() == text
+        assert (wheel.cache_folder() / digest / "b.txt").read_bytes() == text

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -121,7 +122,7 @@ def test_a_writer_that_loses_a_value_fails(tmp_path, monkeypatch):
 def swap(place, name="model.layers.0.mlp.up_proj.weight", **changes):
     """Write parts of the packed file anew."""
     path = place / packed_checkpoint.WEIGHTS
-    with container.safe_open(path, framework="pt") as handle:
+    with safe_open(path, framework="pt") as handle:
         about = handle.metadata()
     parts = load_file(path)
     for part, change in changes.items():
@@ -134,7 +135,7 @@ def swap(place, name="model.layers.0.mlp.up_proj.weight", **changes):
 
 def header(place, change):
     path = place / packed_checkpoint.WEIGHTS
-    with container.safe_open(path, framework="pt") as handle:
+    with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()[container.METADATA])
     change(about)
     save_file(load_file(path), path, {container.METADATA: json.dumps(about)})

@@ -43,22 +43,17 @@ def test_quality_and_perplexity_stand_side_by_side():
     told = [display_names.measure_name(*panel.measure.key) for panel in (quality, perplexity)]
     assert told == ["ROUGE-Lsum, test", "Perplexity, wikipedia-512"]
     assert (quality.scale.is_log, perplexity.scale.is_log) == (False, True)
-    ways = [
-        display_names.direction(panel.measure.higher_is_better) for panel in (quality, perplexity)
-    ]
-    assert ways == ["higher is better", "lower is better"]
+    ways = [panel.measure.higher_is_better for panel in (quality, perplexity)]
+    assert list(map(display_names.direction, ways)) == ["higher is better", "lower is better"]
     assert [len(panel.marks) for panel in (quality, perplexity)] == [len(DEMO) + 1, len(DEMO)]
-    items = [
-        display_names.items_name(*ROUGE[1:], 16, False),
-        display_names.items_name(WIKI[1], 16, False),
-    ]
+    items = [display_names.items_name(metric, 16, False) for _, metric in (ROUGE, WIKI)]
     assert items == ["16 documents", "16 windows of 512 tokens"]
 
 
 def test_each_row_has_its_own_value_and_interval():
     rows = rows_of(demo())
     panel = rows.panels[1]
-    shown = {mark.line: mark.score for mark in panel.marks}
+    shown = {line: score for (line, _), score in panel.marks.items()}
     order = [cell for cell in DEMO if cell[1] == "none"]
     order += [cell for cell in DEMO if cell[1] == "demo-full"]
     order += [cell for cell in DEMO if cell[1] == "demo-qlora"]
@@ -78,15 +73,13 @@ def test_the_untouched_model_is_a_band_over_its_own_rows():
         ["b"], ["Not tuned"], "dense", ["Tuned: t"], "w",
     ]  # fmt: skip
     bands = rows.panels[0].bands
-    assert [(band.first, band.last, band.score.value) for band in bands] == [
-        (1, 4, 20.0),
-        (6, 9, 30.0),
-    ]
+    spans = [(*span, score.value) for span, score in bands.items()]
+    assert spans == [(1, 4, 20.0), (6, 9, 30.0)]
 
 
 def test_a_study_without_the_untouched_model_has_no_band():
     world = World().cell("w", "t", {WIKI: around(30.0)}, **HALF)
-    assert rows_of(world).panels[0].bands == ()
+    assert rows_of(world).panels[0].bands == {}
 
 
 def test_a_failed_cell_is_a_row_without_a_value():
@@ -95,7 +88,7 @@ def test_a_failed_cell_is_a_row_without_a_value():
     rows = rows_of(world)
     assert names(rows) == ["dense", "w"]
     assert (rows.lines[1].note, rows.lines[1].failed) == ("failed", (True,))
-    assert [mark.line for mark in rows.panels[0].marks] == [0]
+    assert list(rows.panels[0].marks) == [(0, 0)]
 
 
 def test_seeds_are_one_row_that_says_which_failed():
@@ -104,21 +97,22 @@ def test_seeds_are_one_row_that_says_which_failed():
     world.wide.append(world.wide[-1] | {"seed": 7, "status": "failed"})
     row = rows_of(world).lines[1]
     assert (row.name, row.note) == ("w", "1 of 3 seeds failed")
-    score = rows_of(world).panels[0].marks[1].score
+    score = rows_of(world).panels[0].scores[1]
     assert score.value == pytest.approx(math.sqrt(40 * 90)) and score.seeds == (40.0, 90.0)
 
 
 def test_seeds_of_other_metrics_have_a_plain_mean():
     world = World().cell("w", scores={ROUGE: [0.2, 0.4]}, **HALF)
-    assert rows_of(world).panels[0].marks[0].score.value == pytest.approx(0.3)
+    assert rows_of(world).panels[0].scores[0].value == pytest.approx(0.3)
 
 
 def test_a_value_far_off_is_marked_and_the_others_are_not():
     world = World().cell(scores={WIKI: around(19.6)})
     for index, value in enumerate((26.8, 59.8, 28.8, 52.0, 49.1, 19677.0)):
         world.cell(f"w{index}", scores={WIKI: around(value)}, **PAIR)
-    marks = rows_of(world).panels[0].marks
-    assert [mark.beyond for mark in marks] == [""] * 6 + ["high"]
+    panel = rows_of(world).panels[0]
+    beyond = [panel.scale.beyond(score.value) for score in panel.scores]
+    assert beyond == [""] * 6 + ["high"]
 
 
 def test_a_transform_is_no_tuning():
@@ -132,7 +126,7 @@ def test_controls_of_several_data_sets_are_told_apart():
     world.control("lead", *ROUGE, 0.25).control("lead", *ROUGE, 0.35, dataset="e")
     rows = rows_of(world)
     assert names(rows) == [["d"], "dense", ["e"], "dense", ["No model"], "lead, d", "lead, e"]
-    assert [mark.score.value for mark in rows.panels[0].marks] == [0.3, 0.2, 0.25, 0.35]
+    assert [score.value for score in rows.panels[0].scores] == [0.3, 0.2, 0.25, 0.35]
 
 
 def many(models=1, tunings=("none", "lora", "qlora")):
@@ -150,8 +144,8 @@ def test_many_rows_are_compact_a_row_a_pruning_and_a_lane_a_tuning():
     assert rows.is_compact and rows.lanes == ("Not tuned", "Tuned: lora", "Tuned: qlora")
     assert len(rows.lines) == 16
     panel = rows.panels[0]
-    assert len({(mark.line, mark.lane) for mark in panel.marks}) == 48 == len(panel.marks)
-    assert [key[3] for key in rows.lines[0].keys] == ["none", "lora", "qlora"]
+    assert len(panel.marks) == 48
+    assert [cell.finetune for cell in rows.lines[0].cells] == ["none", "lora", "qlora"]
     assert rows.lines[0].about == "not pruned"
     assert not rows_of(many(tunings=("none", "lora"))).is_compact  # 32 rows
 
@@ -174,11 +168,8 @@ def tasks(**plan):
 
 def test_tasks_that_are_in_a_mean_are_left_to_it_and_accuracy_leads():
     panels = rows_of(tasks()).panels
-    assert [panel.measure.key for panel in panels] == [
-        ("both", "acc"),
-        ("piqa", "acc"),
-        ("arc", "acc"),
-    ]
+    keys = [panel.measure.key for panel in panels]
+    assert keys == [("both", "acc"), ("piqa", "acc"), ("arc", "acc")]
     assert {panel.measure.chance for panel in panels} == {0.25}
     assert display_names.items_name("acc", 50, panels[0].measure.is_task) == "50 items"
 
@@ -195,11 +186,8 @@ def test_a_users_own_metric_is_shown():
 def test_a_study_says_what_to_show():
     scores = {ROUGE: 0.3, ("test", "rep4"): 0.1, ("other", "rep4"): 0.2, WIKI: 20.0}
     world = World(show=["wikipedia-512_ppl_512_nonoverlap", "rep4"]).cell(scores=scores)
-    assert [panel.measure.key for panel in rows_of(world).panels] == [
-        WIKI,
-        ("test", "rep4"),
-        ("other", "rep4"),
-    ]
+    keys = [panel.measure.key for panel in rows_of(world).panels]
+    assert keys == [WIKI, ("test", "rep4"), ("other", "rep4")]
 
 
 def test_the_metric_of_the_contrasts_is_the_main_one():

@@ -43,11 +43,8 @@ def iterated(cells=CELLS, failed=(), dataset="d", world=None):
 def drawn(world, panel=0):
     """Return {name: places in percent} of a panel's lines, and the rows beside them."""
     along, rows = plot.parts_of(*world.tables())
-    shown = {
-        line.name: [round(point.place) for point in line.points]
-        for line in along.panels[panel].series
-    }
-    return shown, rows
+    series = along.panels[panel].series
+    return {line.name: [round(point.place) for point in line.points] for line in series}, rows
 
 
 def sweep(levels=(0.5, 0.6, 0.7), tunings=("none",), methods=("wanda",), **facts):
@@ -165,20 +162,13 @@ def test_points_are_means_over_seeds():
 def test_the_tuned_dense_model_stands_where_its_tokens_are_spent():
     along, _ = plot.parts_of(*iterated().tables())
     dense = along.panels[0].series[-1].points
-    assert [(round(p.place), p.score.seeds[0]) for p in dense] == [
-        (30, 18.0),
-        (50, 17.0),
-        (60, 16.0),
-    ]
+    found = [(round(p.place), p.score.seeds[0]) for p in dense]
+    assert found == [(30, 18.0), (50, 17.0), (60, 16.0)]
 
 
 @pytest.mark.parametrize(
     "failed",
-    [
-        [("s-0.3", "t")],
-        [("s-0.5", "t-x2"), ("s-0.3+s-0.5", "t+t")],
-        [("s-0.6", "t-x3")],
-    ],
+    [[("s-0.3", "t")], [("s-0.5", "t-x2"), ("s-0.3+s-0.5", "t+t")], [("s-0.6", "t-x3")]],
 )
 def test_a_failed_cell_moves_no_tuned_dense_point(failed):
     assert drawn(iterated(failed=failed))[0]["dense, tuned on the same tokens"] == [30, 50, 60]
@@ -210,20 +200,14 @@ def test_an_iterated_grid_of_two_sparsities_is_rows_by_tuning():
 
 
 def test_what_is_removed_and_what_is_zero_are_both_gone():
-    wide = pandas.DataFrame(
-        {
-            "removed_prunable": pandas.array([None, 0.5, 0.5], dtype="Float64"),
-            "sparsity_effective": pandas.array([0.3, 0.0, 0.5], dtype="Float64"),
-        }
-    )
+    shares = {"removed_prunable": [None, 0.5, 0.5], "sparsity_effective": [0.3, 0.0, 0.5]}
+    wide = pandas.DataFrame(shares, dtype="Float64")
     assert points.share_gone(wide).tolist() == pytest.approx([0.3, 0.5, 0.75])
 
 
 def test_cells_keep_their_order_and_count_their_seeds():
     world = World().cell("w", scores={WIKI: [1.0, 2.0, 3.0]}, **HALF).cell(scores={WIKI: 1.0})
     cells = points.cells_of(world.tables()[1])
-    assert [(cell.prune, cell.seeds, cell.failed) for cell in cells] == [
-        ("w", 3, 0),
-        ("dense", 1, 0),
-    ]
+    counts = [(cell.prune, cell.seeds, cell.failed) for cell in cells]
+    assert counts == [("w", 3, 0), ("dense", 1, 0)]
     assert dataclasses.asdict(cells[0])["target"] == 0.5

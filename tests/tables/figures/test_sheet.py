@@ -9,8 +9,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prunegrid.tables import plot
-from prunegrid.tables.aggregate import typed_frame
 from prunegrid.tables.figures import points, sheet
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.groups import collect
 from prunegrid.tables.intervals import interval
 from prunegrid.tables.schema import COLUMNS
@@ -20,9 +20,8 @@ from tests.helpers.figure_world import HALF, PAIR, ROUGE, WIKI, World, around, d
 
 def far_off():
     """Return a study with a value beyond the axis, a failed cell, and names that are long."""
-    world = World(
-        title="Structured pruning, a title that is long enough to need a second line " * 2
-    )
+    title = "Structured pruning, a title that is long enough to need a second line "
+    world = World(title=title * 2)
     world.cell(scores={WIKI: around(19.6)})
     for index, value in enumerate((26.8, 59.8, 28.8, 52.0, 49.1, 19677.0)):
         name = f"taylor-heads_mlp-0.{index}-least_squares-with-a-name-that-goes-on"
@@ -105,10 +104,8 @@ def test_no_text_covers_another_or_leaves_the_page(world):
         assert box.x0 >= 0 and box.x1 <= page.x1 and box.y0 >= 0 and box.y1 <= page.y1, text
     for index, (one, box) in enumerate(written):
         for other, there in written[index + 1 :]:
-            apart = (
-                box.x1 <= there.x0 or there.x1 <= box.x0 or box.y1 <= there.y0 or there.y1 <= box.y0
-            )
-            assert apart, (one, other)
+            beside = box.x1 <= there.x0 or there.x1 <= box.x0
+            assert beside or box.y1 <= there.y0 or there.y1 <= box.y0, (one, other)
 
 
 def test_a_stranger_is_told_what_dots_bars_and_bands_are():
@@ -151,7 +148,7 @@ def test_a_users_settings_and_names_change_nothing(tmp_path):
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
-    code = "import sys; import prunegrid.tables.aggregate, prunegrid.commands.verify_census; "
+    code = "import sys; import prunegrid.tables.aggregate, prunegrid.commands.verify; "
     code += "assert not [name for name in sys.modules if name.startswith('matplotlib')]"
     lib = str(Path(points.__file__).resolve().parents[3])
     env = {"PYTHONPATH": lib, "PATH": ""}

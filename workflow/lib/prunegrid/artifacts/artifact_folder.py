@@ -1,9 +1,11 @@
-"""Artifacts: folders that are whole or absent, each with a manifest that says what is inside.
+"""Artifacts: folders that are whole or absent, each with a manifest that describes its files.
 
 An artifact is `results/artifacts/<stage>/<key>/`: its files, and `manifest.json` with the SHA-256
 of each. It is written under another name beside its place and renamed as a whole, so a reader
 never meets half of one. `content` is one digest over all files; a child records its parents'
-content, so a chain of artifacts can be checked end to end.
+content, so a chain of artifacts can be checked end to end. The rest of a manifest (counts, scores,
+times) is covered by its `seal`, the SHA-256 of its canonical JSON. A seal shows damage; it is no
+signature.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
+import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +27,28 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json, file_sha256, read_json
 
 MANIFEST = "manifest.json"
-# In the manifest's place where weights that no step needs any more were dropped
-# (prunegrid.artifacts.dropped): {files that went, the manifest}.
+# It takes the manifest's place once weights that no step needs any more are dropped
+# (prunegrid.artifacts.dropped): {names of the dropped files, the manifest}.
 DROPPED = "dropped.json"
 MANIFEST_VERSION = 1
+SEAL = "seal"
+REPAIR = "run `prunegrid repair`, and the same command again"
+_AGAIN = "free some space (or move results/ to a larger disk) and run again"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return {relative path: {bytes, sha256}} of every file below `folder` but the manifest."""
+def list_files(folder: Path, *, digests: bool = True) -> dict[str, dict[str, Any]]:
+    """Return {relative path: {bytes, sha256}} of every file below `folder` but the manifest.
+
+    Without `digests` no file is read and `sha256` is left out.
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in (MANIFEST, DROPPED):
-            files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            files[name] = {"bytes": path.stat().st_size}
+            if digests:
+                files[name]["sha256"] = file_sha256(path)
     return files
 
 
@@ -49,13 +62,12 @@ def content_digest(files: dict[str, dict[str, Any]]) -> str:
 def writing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on a clean exit it takes the place of `folder` as a whole.
 
-    On any error the half-written folder is removed and nothing stays at `folder`'s place that was
-    not there before.
+    On any error the half-written folder is removed and `folder` stays as it was.
 
     Raises:
         PrunegridError: the disk is full.
-        AttestationError: the folder to fill was removed meanwhile: what is at its name by then
-            holds only what was written since.
+        AttestationError: the folder to fill was removed meanwhile, so a folder of its name lacks
+            the files that were written before.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +94,7 @@ def writing(folder: Path) -> Iterator[Path]:
             raise PrunegridError(
                 "no space left on the disk",
                 where=str(folder.parent),
-                remedy="free some space (or move results/ to a larger disk) and run again",
+                remedy=_AGAIN,
             ) from error
         raise
     finally:
@@ -91,9 +103,9 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a half-written folder, at once from its name: its writer may not be dead.
+    """Remove a half-written folder, first its name.
 
-    Who still writes there then finds no folder, and never one that has lost some of its files.
+    A writer that is still alive then finds no folder, and never one that lacks some files.
     """
     with contextlib.suppress(OSError):
         folder = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp"))
@@ -101,7 +113,7 @@ def discard(folder: Path) -> None:
 
 
 def _is_still(folder: Path, opened: int) -> bool:
-    """Return whether the folder that was opened is the one that has the name."""
+    """Return whether a folder's name still leads to the one that was opened."""
     try:
         return os.path.samestat(os.fstat(opened), folder.stat())
     except OSError:
@@ -109,12 +121,10 @@ def _is_still(folder: Path, opened: int) -> bool:
 
 
 def open_to_umask(place: Path) -> None:
-    """Give files the permissions that the umask allows: some writers make them for one user.
+    """Give a file, or all files of a folder, the permissions that the umask allows.
 
-    A file of another user, which was moved here, keeps its own.
-
-    Args:
-        place: a folder of them, or one.
+    Some writers make files for one user. A file of another user, which was moved here, keeps its
+    permissions.
     """
     mask = os.umask(0)
     os.umask(mask)
@@ -127,11 +137,7 @@ def open_to_umask(place: Path) -> None:
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Check that `needed` bytes fit on the disk that holds `folder`.
-
-    Raises:
-        PrunegridError: they do not.
-    """
+    """Raise PrunegridError unless `needed` bytes fit on the disk that holds `folder`."""
     folder = Path(folder)
     while not folder.exists():
         folder = folder.parent
@@ -141,35 +147,32 @@ def require_space(folder: Path, needed: int) -> None:
             f"{free / 1e9:.2f} GB are free",
             where=str(folder),
             expected=f"at least {needed / 1e9:.2f} GB for the artifact to be written",
-            remedy="free some space (or move results/ to a larger disk) and run again",
+            remedy=_AGAIN,
         )
 
 
 def is_dropped(folder: Path) -> bool:
-    """Whether an artifact's weights were dropped."""
+    """Return whether an artifact's weights were dropped."""
     return (Path(folder) / DROPPED).exists() and not (Path(folder) / MANIFEST).exists()
 
 
 def read_dropped(folder: Path) -> dict[str, Any]:
-    """Return what stands in the place of the manifest of an artifact whose weights were dropped.
+    """Return {files, manifest} of an artifact whose weights were dropped.
 
     Raises:
-        AttestationError: it is missing, or not {files: names, manifest}.
+        AttestationError: `dropped.json` is missing, or of another form.
     """
-    told = read_json(Path(folder) / DROPPED)
-    files = told.get("files") if isinstance(told, dict) else None
+    path = Path(folder) / DROPPED
+    body = read_json(path)
+    files = body.get("files") if isinstance(body, dict) else None
     names = isinstance(files, list) and all(isinstance(name, str) for name in files)
-    if not names or "manifest" not in told:
-        raise AttestationError(
-            "not what a dropped artifact says of itself",
-            where=str(Path(folder) / DROPPED),
-            remedy=f"delete the folder {folder} and run again",
-        )
-    return told
+    if not names or "manifest" not in body:
+        raise _damaged("not the record of a dropped artifact", path)
+    return body
 
 
 def recorded(folder: Path) -> Any:
-    """Return an artifact's manifest as it is written, of one whose weights were dropped too.
+    """Return an artifact's manifest as it is written, even if its weights were dropped.
 
     Raises:
         AttestationError: it is missing or not JSON.
@@ -180,12 +183,11 @@ def recorded(folder: Path) -> Any:
 
 
 def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = True) -> dict:
-    """Return an artifact's manifest after checking it against its folder.
+    """Return an artifact's manifest after checking its seal, its key and its folder.
 
-    Of one whose weights were dropped the files that are left are checked.
+    Of an artifact whose weights were dropped the files that are left are checked.
 
     Args:
-        folder: the artifact.
         key: the key that the reader expects; None accepts any.
         check_files: re-hash every file (else only names and sizes are compared).
 
@@ -194,40 +196,90 @@ def read_manifest(folder: Path, key: str | None = None, *, check_files: bool = T
     """
     folder = Path(folder)
     remedy = f"delete the folder {folder} and run again"
-    manifest = recorded(folder)
-    if not isinstance(manifest, dict) or not {"key", "files", "content"} <= manifest.keys():
-        raise AttestationError("not a manifest", where=str(folder / MANIFEST), remedy=remedy)
+    path = folder / (DROPPED if is_dropped(folder) else MANIFEST)
+    manifest = _checked(path, lambda: recorded(folder))
+    if not {"key", "content"} <= manifest.keys() or not _lists_files(manifest):
+        raise _damaged("not a manifest", path, remedy)
     if key is not None and manifest["key"] != key:
         raise AttestationError(
             f"the artifact has the key {manifest['key']}",
-            where=str(folder / MANIFEST),
+            where=str(path),
             expected=key,
             remedy=remedy,
         )
-    found = (
-        list_files(folder)
-        if check_files
-        else {
-            p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size}
-            for p in folder.rglob("*")
-            if p.is_file() and p.name not in (MANIFEST, DROPPED)
-        }
-    )
+    files = list_files(folder, digests=check_files)
     gone = set(read_dropped(folder)["files"]) if is_dropped(folder) else set()
-    absent = (gone & manifest["files"].keys()) - found.keys()
-    for name in sorted((manifest["files"].keys() | found.keys() | gone) - absent):
-        told, actual = manifest["files"].get(name), found.get(name)
-        if told is None or actual is None:
-            fault = "was added to" if told is None else "is missing from"
-            raise AttestationError(
-                f"the file {name} {fault} the artifact", where=str(folder), remedy=remedy
-            )
-        if any(told[fact] != value for fact, value in actual.items()):
-            raise AttestationError(
-                f"the file {name} is not the one that the manifest records",
-                where=str(folder),
-                remedy=remedy,
+    absent = (gone & manifest["files"].keys()) - files.keys()
+    for name in sorted((manifest["files"].keys() | files.keys() | gone) - absent):
+        expected, actual = manifest["files"].get(name), files.get(name)
+        if expected is None:
+            raise _damaged(f"the file {name} was added to the artifact", folder, remedy)
+        if actual is None:
+            raise _damaged(f"the file {name} is missing from the artifact", folder, remedy)
+        if any(expected[fact] != value for fact, value in actual.items()):
+            raise _damaged(
+                f"the file {name} is not the one that the manifest records", folder, remedy
             )
     if manifest["content"] != content_digest(manifest["files"]):
-        raise AttestationError("the manifest was changed", where=str(folder), remedy=remedy)
+        raise _damaged("the manifest was changed", path, remedy)
     return manifest
+
+
+def _lists_files(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest names its files, each with its size and digest."""
+    files = manifest.get("files")
+    return isinstance(files, dict) and all(
+        isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and isinstance(facts.get("sha256"), str)
+        and _SHA256.fullmatch(facts["sha256"])
+        for facts in files.values()
+    )
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest with its seal, as it will be read back."""
+    body = json.loads(json.dumps(manifest, allow_nan=False))
+    return {**body, SEAL: _seal_of(body)}
+
+
+def _seal_of(manifest: Mapping[str, Any]) -> str:
+    body = {name: value for name, value in manifest.items() if name != SEAL}
+    return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file after checking its seal.
+
+    A file without a seal was written by a version that had none, and is read as it is.
+
+    Raises:
+        AttestationError: it is missing, no JSON object, or not the one that was sealed.
+    """
+    return _checked(path, lambda: read_json(path))
+
+
+def _checked(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
+    """Return what `read` returns, an object whose seal fits."""
+    try:
+        body = read()
+        if isinstance(body, dict) and (SEAL not in body or body[SEAL] == _seal_of(body)):
+            return body
+    except (ValueError, RecursionError, OSError) as error:  # NaN; nested without end; a folder
+        raise _damaged(f"not a manifest ({type(error).__name__})", path) from error
+    raise _damaged("the manifest was changed" if isinstance(body, dict) else "not a manifest", path)
+
+
+def _damaged(what: str, place: Path, remedy: str = REPAIR) -> AttestationError:
+    return AttestationError(what, where=str(place), remedy=remedy)
+
+
+def contents(manifests: Iterable[str | Path]) -> dict[str, str]:
+    """Return {path: content} of those manifests that can be read; the readers of others fail."""
+    found = {}
+    for path in manifests:
+        with contextlib.suppress(AttestationError, AttributeError, OSError):
+            content = read_json(Path(path)).get("content")
+            if isinstance(content, str):
+                found[Path(path).as_posix()] = content
+    return found

@@ -1,15 +1,13 @@
-"""Dropping weights that no later step needs, and making them again as they were.
+"""Weights that no later step needs: they are dropped, and made again if a new step reads them.
 
-Under `keep_weights: until_used` the job that ends last of those that read some weights drops them:
-the weight files of a pruned or tuned model go, its small files stay, and `dropped.json` takes the
-place of the manifest, which it holds. For Snakemake the artifact is missing, and a missing one is
-made only where a step that is to run reads it: nothing reruns by dropping, and a step that is added
-later has its weights made again first. What is made must then be, byte for byte, what was dropped,
-and gets the manifest that it had.
+Under `keep_weights: until_used` the last job that reads some weights drops them: the weight files
+of a pruned or tuned model go, its small files stay, and `dropped.json` takes the place of the
+manifest, which it holds. For Snakemake the artifact is missing, and a missing artifact is made only
+if a step that will run reads it, so dropping reruns nothing. Weights that are made again must equal
+the dropped ones byte for byte, and get their old manifest.
 
-Snakemake's own `temp()` does not do it: it removes the manifest with the weights, so the table's
-job would have nothing to attest a row by, and a step that is added later would make other bytes
-unseen.
+Snakemake's `temp()` would remove the manifest too: the table's job could not attest its rows, and
+other bytes could be made unseen.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.artifacts.manifest import read_manifest
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError
 
@@ -30,7 +27,11 @@ PATTERN = "*.safetensors"
 
 
 def retire(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Drop the weights that all their readers have read; what cannot be dropped stays."""
+    """Drop the weights that all their readers have read; keep any that cannot be dropped.
+
+    Args:
+        entries: {path, needed_by: the manifests of the readers} of each weights artifact.
+    """
     for entry in entries:
         if all(map(is_there, entry["needed_by"])):
             try:
@@ -40,22 +41,22 @@ def retire(entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def is_there(manifest: str | Path) -> bool:
-    """Whether the artifact of a manifest was made: it is whole, or its weights were dropped."""
+    """Return whether a manifest's artifact was made: it is whole, or its weights were dropped."""
     return Path(manifest).exists() or artifact_folder.is_dropped(Path(manifest).parent)
 
 
 def drop(folder: Path) -> int:
-    """Drop the weight files of an artifact; return their bytes, 0 where there were none.
+    """Drop the weight files of an artifact; return their bytes, 0 without any.
 
-    Two readers that end at once may both do it: each goes by the manifest, never by what the other
-    has left.
+    Two readers that end at once may both do it: each goes by the manifest, not by the files that
+    the other has left.
 
     Raises:
         AttestationError: the manifest is damaged, or files are missing or added.
     """
     if artifact_folder.is_dropped(folder) or not (folder / artifact_folder.MANIFEST).exists():
         return 0
-    manifest = read_manifest(folder, check_files=False)
+    manifest = artifact_folder.read_manifest(folder, check_files=False)
     sizes = {
         name: facts["bytes"]
         for name, facts in sorted(manifest["files"].items())
@@ -64,8 +65,8 @@ def drop(folder: Path) -> int:
     if not sizes:
         return 0
     # In this order a drop that is killed half-way leaves a whole artifact or a dropped one.
-    told = {"files": list(sizes), "manifest": manifest}
-    file_io.write_json(folder / artifact_folder.DROPPED, told)
+    record = {"files": list(sizes), "manifest": manifest}
+    file_io.write_json(folder / artifact_folder.DROPPED, record)
     (folder / artifact_folder.MANIFEST).unlink(missing_ok=True)
     for name in sizes:
         (folder / name).unlink(missing_ok=True)
@@ -75,23 +76,19 @@ def drop(folder: Path) -> int:
 
 
 def dropped(folder: Path) -> dict[str, Any] | None:
-    """Return what a dropped artifact was: {files, manifest}; None for any other.
+    """Return {names of the dropped files, manifest} of an artifact; None if it is not dropped.
 
     Raises:
         AttestationError: it is damaged.
     """
     if not artifact_folder.is_dropped(folder):
         return None
-    read_manifest(folder)
+    artifact_folder.read_manifest(folder)
     return artifact_folder.read_dropped(folder)
 
 
 def require_whole(folder: Path) -> None:
-    """Check that an artifact's weights are there.
-
-    Raises:
-        AttestationError: they were dropped.
-    """
+    """Raise AttestationError if an artifact's weights were dropped."""
     if artifact_folder.is_dropped(folder):
         raise AttestationError(
             "its weights were dropped (keep_weights: until_used)",
@@ -101,12 +98,12 @@ def require_whole(folder: Path) -> None:
 
 
 def restore(folder: Path, out: Path, before: Mapping[str, Any], where: str) -> None:
-    """Make what was made again into what was dropped: small files and manifest are the old ones.
+    """Give weights that were made again the small files and the manifest of the dropped artifact.
 
     Args:
         folder: the dropped artifact.
         out: the new one, not yet in its place.
-        before: what `dropped` said.
+        before: the result of `dropped`.
         where: a label for errors.
 
     Raises:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from prunegrid.artifacts import artifact_folder
-from prunegrid.artifacts.manifest import SEAL, read_sealed, sealed
+from prunegrid.artifacts.artifact_folder import SEAL, content_digest, read_sealed, sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError
 
@@ -16,8 +15,7 @@ CACHE = Path("results/status/digests.json")
 def path_digest(path: Path) -> str:
     """Return the content digest of a file, or of all files below a folder.
 
-    What a file's size, time and inode were at its last hashing is remembered; a touch costs one
-    hashing and changes nothing.
+    A file is hashed again only if its size, time or inode has changed; a touch changes no digest.
     """
     known = _read_cache()
     fresh = dict(known)
@@ -33,13 +31,13 @@ def path_digest(path: Path) -> str:
         name = file.relative_to(path).as_posix() if path.is_dir() else ""
         listing[name] = {"sha256": entry[3]}
     if fresh != known:
-        with contextlib.suppress(OSError):  # a read-only store only loses the short cut
+        with contextlib.suppress(OSError):  # without a cache the next run hashes again
             file_io.write_json(CACHE, sealed({"files": fresh}))
-    return artifact_folder.content_digest(listing)
+    return content_digest(listing)
 
 
 def _read_cache() -> dict[str, list]:
-    """Return what was noted of files; {} where that is missing, damaged, or of an older version."""
+    """Return {file: [size, time, inode, digest]}; {} if the cache is missing, damaged or old."""
     try:
         body = read_sealed(CACHE)
     except AttestationError:

@@ -1,4 +1,4 @@
-"""What a step's job last said of itself: running, or failed and why."""
+"""The status record of a step's job: running, or failed and why."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 
 
 def with_label(label: str, reason: str) -> str:
-    """Return why a step failed, after its label; many reasons begin with it."""
+    """Return a failed step's reason with its label in front, once."""
     return reason if reason.startswith(f"{label}: ") else f"{label}: {reason}"
 
 
 def has_failed(status: Path) -> bool:
-    """Return whether the last that was heard of a step is that it failed."""
+    """Return whether a step's last status is a failure."""
     return (read_state(status) or {}).get("state") == "failed"
 
 
@@ -28,14 +28,12 @@ def read_state(status: Path) -> dict[str, Any] | None:
     try:
         state = read_json(status)
     except (AttestationError, RecursionError):
-        if not status.exists():
-            return None
+        return _UNREADABLE if status.exists() else None
+    facts = {"running": ("pid", int), "failed": ("reason", str)}
+    name = str(state.get("state")) if isinstance(state, dict) else ""
+    if name not in facts or not isinstance(state.get(facts[name][0]), facts[name][1]):
         return _UNREADABLE
-    wanted = {"running": ("pid", int), "failed": ("reason", str)}
-    told = str(state.get("state")) if isinstance(state, dict) else ""
-    if told not in wanted or not isinstance(state.get(wanted[told][0]), wanted[told][1]):
-        return _UNREADABLE
-    if state["state"] == "running" and state.get("host") == socket.gethostname():
+    if name == "running" and state.get("host") == socket.gethostname():
         try:
             os.kill(state["pid"], 0)
         except (ProcessLookupError, OverflowError):

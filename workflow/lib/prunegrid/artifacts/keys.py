@@ -1,9 +1,9 @@
-"""What an artifact's key is made of: settings, the code that computes, the pins of its packages.
+"""Keys of artifacts, and the digest of the code that computes one.
 
-A key is the SHA-256 (first 16 hex digits) over a step's own slice of the config, the digest of the
-code that it runs, the pinned versions of the packages that it calls, and its parents' keys. Nothing
-else enters it: not paths, names of profiles or modules, times, comments, docstrings, type hints,
-the text of errors or log lines (`prunegrid.common.definitions`).
+A key is the SHA-256 (first 16 hex digits) over a step's settings, the digest of its code, the
+pinned versions of the packages that it calls, and its parents' keys. Paths, names of profiles or
+modules, times, comments, docstrings, type hints, the text of errors and log lines do not count
+(`prunegrid.common.definitions`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prunegrid.common.file_io import canonical_json
 from prunegrid.common.source_code import PACKAGE, facts, module_file, required_file
 
 KEY_LENGTH = 16
-# {module: why it cannot change the bytes of an artifact}. What they call is left out with them.
+# {module: why it cannot change the bytes of an artifact}. The code that it calls is left out too.
 LEFT_OUT = {
     "prunegrid.artifacts.artifact_folder": "puts files in place; it writes none of them",
     "prunegrid.common.device_meters": "measures memory (a root where that is the result)",
@@ -32,8 +32,8 @@ LEFT_OUT = {
     "prunegrid.common.malloc": "when freed memory goes back to the system",
     "prunegrid.common.timing_guard": "refuses to load while a clock runs",
 }
-# How far a definition's digest looks along its references: so far two that read alike are told
-# apart by what they call.
+# How far a definition's digest follows its references: two definitions of the same text differ if
+# they call different ones within this distance.
 _DEPTH = 2
 
 # A definition: its file and its name there.
@@ -48,8 +48,8 @@ def digest(value: Any) -> str:
 def code_digest(roots: Iterable[str | Path]) -> str:
     """Return the digest of the code that runs when the root modules are called.
 
-    Every definition counts that a root reads, directly or through others; where it lies and what
-    its module is called do not. A process reads each file once.
+    Every definition counts that a root reads, directly or through others; the names of modules and
+    the places of definitions do not. A process reads each file once.
 
     Args:
         roots: modules of this package (`prunegrid.pruning.criteria.wanda`) or paths of Python
@@ -67,11 +67,7 @@ def digest_of_roots(roots: frozenset[str | Path]) -> str:
 
 
 def reached(roots: Iterable[str | Path]) -> set[Definition]:
-    """Return the definitions that count when the root modules are called.
-
-    Args:
-        roots: as of `code_digest`.
-    """
+    """Return the definitions that count when the root modules (of `code_digest`) are called."""
     todo: list[Definition] = []
     for root in roots:
         if isinstance(root, Path):
@@ -119,7 +115,7 @@ def named_by(one: Definition) -> tuple[Definition, ...]:
 
 
 def _targets(path: Path, name: str) -> Iterator[tuple[Definition, ...] | str]:
-    """Yield what a definition refers to: definitions, or the text of an outside name."""
+    """Yield each reference of a definition: definitions, or the text of an outside name."""
     known = facts(path)
     for position in known.definitions[name][1]:
         reference = known.references[position]

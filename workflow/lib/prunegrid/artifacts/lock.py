@@ -1,8 +1,8 @@
 """Locks of a results folder: one maker at a time for an artifact, and no repair under a live run.
 
-Snakemake's lock is of a run, and does not outlive what kills the run: its jobs go on without it,
-and the next run would start the same ones again beside them. Here each job holds a lock on a file
-of its artifact's key. The kernel frees it when the job dies, so it is never left behind.
+Snakemake's lock ends with its run, while jobs of a killed run go on; the next run would start the
+same ones beside them. Here each job holds a lock on a file of its artifact's key, which the kernel
+frees when the job dies.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ HELD: list[IO] = []
 
 @contextlib.contextmanager
 def only_maker(path: Path, label: str) -> Iterator[bool]:
-    """Hold the lock of an artifact; yields whether another job held it meanwhile.
+    """Hold the lock of an artifact; yield whether another job held it before.
 
-    Where the file system has no locks, the log says so and the job goes on without.
+    On a file system without locks the log says so and the job goes on without.
 
     Args:
-        path: the lock file; it is gone when the lock is.
-        label: of the step, for the log.
+        path: the lock file; it is removed with the lock.
+        label: the step's label in the log.
     """
     with contextlib.ExitStack() as stack:
         free = _lock(path, stack, blocking=False)
@@ -50,23 +50,18 @@ def only_maker(path: Path, label: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def if_no_maker(path: Path) -> Iterator[bool]:
-    """Hold the lock of an artifact that no job makes; yields whether it could be had.
-
-    Args:
-        path: the lock file; it is gone when the lock is.
-    """
+    """Hold the lock of an artifact unless a job makes it; yield whether the lock is held."""
     with contextlib.ExitStack() as stack:
         yield _lock(path, stack, blocking=False)
 
 
 def _lock(path: Path, stack: contextlib.ExitStack, blocking: bool) -> bool:
-    """Lock a file until the stack is left; return whether it could be had.
+    """Lock a file until the stack is left; return whether that succeeded.
 
-    A file that its last holder removed is not taken for the one that has its name now: `filelock`
-    looks again.
+    `filelock` looks again if the last holder has removed the file that it opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()  # fails where the folder cannot be written, so that what fails below is the lock
+    path.touch()  # a folder that cannot be written fails here, so an error below is the lock's
     lock = FileLock(path, fallback_to_soft=False, poll_interval=POLL_SECONDS)
     try:
         stack.enter_context(lock.acquire(blocking=blocking))
@@ -79,10 +74,10 @@ def _lock(path: Path, stack: contextlib.ExitStack, blocking: bool) -> bool:
 
 
 def hold_live() -> None:
-    """Hold a shared lock until the process ends, on a file in which its start is noted.
+    """Hold a shared lock until the process ends, on a file that records its start.
 
-    So there is a file that is newer than what earlier runs have made, and another one than they
-    saw: Snakemake compares small files by their content too.
+    The file is newer than everything that earlier runs have made, and its content differs from
+    theirs: Snakemake compares small files by their content too.
     """
     if HELD:
         return
@@ -99,11 +94,7 @@ def hold_live() -> None:
 
 @contextlib.contextmanager
 def no_live_run() -> Iterator[None]:
-    """Give a context in which no run is under way in this folder.
-
-    Raises:
-        PrunegridError: one is.
-    """
+    """Keep runs out of this folder; raise PrunegridError if one is under way."""
     with contextlib.ExitStack() as stack:
         if LIVE.exists():
             lock = FileLock(LIVE, fallback_to_soft=False)

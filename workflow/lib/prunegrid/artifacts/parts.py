@@ -1,4 +1,4 @@
-"""Parts of an artifact: a folder each, where one job makes what several rows are read from."""
+"""Parts of an artifact: a folder each, if one job makes the results of several rows."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from typing import Any
 
 
 def part_folder(place: int, name: str) -> str:
-    """Return the name of a part's folder.
-
-    Args:
-        place: of the part among those of its artifact.
-        name: of what it holds: a benchmark's task, a control's method.
-    """
+    """Return the folder of a part: its place in the artifact, and a task's or a method's name."""
     return f"{place}-{name}"
 
 
 def held_in(folder: str) -> str:
-    """Return the name of what a part's folder holds: the reverse of `part_folder`."""
+    """Return the name of the task or method in a part's folder."""
     return folder.partition("-")[2]
 
 

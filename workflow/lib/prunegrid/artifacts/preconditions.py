@@ -1,4 +1,4 @@
-"""What a key was made of must be what a job meets: packages, code, a user's own files."""
+"""Checks that a job has the packages, the code and the user's files that its key was made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunegrid.artifacts.file_digests import path_digest
 from prunegrid.artifacts.keys import code_digest
 from prunegrid.common.errors import AttestationError, PrunegridError
 
-_AGAIN = "run again: the artifact then gets the key of what is there now"
+_AGAIN = "run again: the artifact then gets a new key"
 
 
 def check_pins(pins: Mapping[str, str]) -> None:
@@ -23,11 +23,11 @@ def check_pins(pins: Mapping[str, str]) -> None:
     wrong = []
     for name, version in pins.items():
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found.partition("+")[0] != version:
-            wrong.append(f"{name} {found} (pinned: {version})")
+            installed = "not installed"
+        if installed.partition("+")[0] != version:
+            wrong.append(f"{name} {installed} (pinned: {version})")
     if wrong:
         raise PrunegridError(
             f"the environment does not match its pins: {', '.join(wrong)}",
@@ -37,12 +37,9 @@ def check_pins(pins: Mapping[str, str]) -> None:
 
 
 def check_code(node: Mapping[str, Any]) -> None:
-    """Check that the code is still the one that the key was made of.
+    """Raise AttestationError if the code is not the one that the key was made of.
 
     A run can take days; an edit meanwhile must not put other bytes under a valid key.
-
-    Raises:
-        AttestationError: it was changed.
     """
     roots = [Path(root) if root.endswith(".py") else root for root in node["roots"]]
     if code_digest(roots) != node["code"]:
@@ -52,11 +49,7 @@ def check_code(node: Mapping[str, Any]) -> None:
 
 
 def check_source(node: Mapping[str, Any]) -> None:
-    """Check that a user's own file or folder is still the one that the key was made of.
-
-    Raises:
-        AttestationError: it was changed.
-    """
+    """Raise AttestationError if a user's file or folder changed since the key was made."""
     source = node["settings"].get("source", {})
     if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
         raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)

@@ -1,9 +1,9 @@
-"""What was made before under other code or other package versions, and taking it over.
+"""Adoption of artifacts that other code or other package versions made.
 
-The same settings over the same inputs, made by other code or other versions, are another key: the
-step runs again. `find` tells which pending steps are only that. `adopt` takes what is there over
-under the new key, unchanged, where somebody has reviewed that the change does not matter; who, when
-and why stands in its manifest and in the rows that are read from it.
+A change of code or versions gives a step another key, so it runs again. `find` returns the pending
+steps that differ in nothing else. `adopt` puts the old artifacts under the new keys, unchanged, if
+somebody has reviewed that the change does not matter. Who, when and why stands in their manifests
+and in the rows that are read from them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped, keys
+from prunegrid.artifacts.artifact_folder import read_manifest, sealed
 from prunegrid.artifacts.lock import only_maker
-from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.graph.artifact_graph import Graph
@@ -34,9 +34,7 @@ class Upgrade:
     """A pending node that differs from an artifact at hand by code or versions alone.
 
     Attributes:
-        node: what would be made.
-        folder: the artifact that is there.
-        manifest: of that artifact.
+        folder, manifest: of the artifact at hand.
         pins: {package: (version then, version now)} of those that differ.
         code: whether its own code differs.
     """
@@ -51,20 +49,19 @@ class Upgrade:
 def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
     """Return the upgrades among pending nodes, in their order.
 
-    What was made from other bytes than a parent holds, or would hold once taken over, is none: a
-    row must not be of two models.
+    An artifact counts only if it was made from the bytes that each parent holds, or would hold once
+    adopted: a row must not be of two models.
 
     Args:
-        graph: of the config.
         nodes: pending ones, parents before children.
         results: the folder of artifacts.
     """
-    made = _by_meaning(results)
+    artifacts = _by_meaning(results)
     meanings: dict[Node, str] = {}
     contents: dict[Node, str | None] = {}
-    found = []
+    upgrades = []
     for node in nodes:
-        earlier = made.get(_meaning(node, meanings))
+        earlier = artifacts.get(_meaning(node, meanings))
         if earlier is None or earlier[1]["key"] == node.key or dropped.is_there(node.manifest):
             continue
         folder, manifest = earlier
@@ -76,17 +73,14 @@ def find(graph: Graph, nodes: Iterable[Node], results: Path) -> list[Upgrade]:
             for name, version in node.pins.items()
             if manifest["pins"].get(name) != version
         }
-        found.append(Upgrade(node, folder, manifest, pins, manifest["code"] != node.code))
-    return found
+        upgrades.append(Upgrade(node, folder, manifest, pins, manifest["code"] != node.code))
+    return upgrades
 
 
 def _reads_the_same(node: Node, manifest: Mapping, contents: dict[Node, str | None]) -> bool:
-    """Return whether each parent has the content that an artifact was made from.
+    """Return whether a node's parents have the content that the manifest's artifact was made from.
 
-    Args:
-        node: in whose place the artifact would stand.
-        manifest: of the artifact.
-        contents: of nodes, those that would be taken over among them; what is there is added.
+    `contents` holds those of nodes that would be adopted; those of artifacts are added.
     """
     for parent in node.parents.values():
         if parent not in contents:
@@ -98,7 +92,7 @@ def _reads_the_same(node: Node, manifest: Mapping, contents: dict[Node, str | No
 
 
 def _recorded(node: Node) -> Mapping[str, Any]:
-    """Return the manifest of a node's artifact, {} where there is none."""
+    """Return the manifest of a node's artifact, {} if there is none."""
     try:
         manifest = artifact_folder.recorded(node.path)
     except AttestationError:
@@ -106,27 +100,27 @@ def _recorded(node: Node) -> Mapping[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def lines(found: Sequence[Upgrade], study: str) -> list[str]:
-    """Return in words what would run only because code or versions changed."""
-    if not found:
+def lines(upgrades: Sequence[Upgrade], study: str) -> list[str]:
+    """Return in words the steps that would run only because code or versions changed."""
+    if not upgrades:
         return []
     changed = Counter(
-        f"{name} {then} -> {now}" for one in found for name, (then, now) in one.pins.items()
+        f"{name} {then} -> {now}" for one in upgrades for name, (then, now) in one.pins.items()
     )
-    changed.update("code" for one in found if one.code)
-    changed.update("an input that changed so" for one in found if not (one.code or one.pins))
+    changed.update("code" for one in upgrades if one.code)
+    changed.update("an input that changed so" for one in upgrades if not (one.code or one.pins))
     why = ", ".join(f"{what} ({count})" for what, count in changed.most_common())
     return [
-        f"upgrade: {len(found)} of these were made before under other code or versions: {why}",
+        f"upgrade: {len(upgrades)} of these were made before under other code or versions: {why}",
         f"  to keep them as they are: prunegrid adopt {study} --because 'what you reviewed'",
     ]
 
 
-def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
-    """Take artifacts over under their new keys; return the new folders.
+def adopt(upgrades: Sequence[Upgrade], because: str) -> list[Path]:
+    """Put artifacts under their new keys; return the new folders.
 
-    Files are linked where the disk can, copied elsewhere and where they are another user's. Their
-    manifests keep the code, the pins and the versions that made them.
+    Files are linked, or copied if the disk cannot link or they are another user's. Manifests keep
+    the code, the pins and the versions that made the artifacts.
 
     Raises:
         PrunegridError: no reason is given.
@@ -134,19 +128,18 @@ def adopt(found: Sequence[Upgrade], because: str) -> list[Path]:
     """
     if not because.strip():
         raise PrunegridError("no reason is given", expected="--because 'what you reviewed'")
-    taken = []
-    for one in found:
+    folders = []
+    for one in upgrades:
         with only_maker(Path(f"{one.node.scratch}.lock"), one.node.label):
-            # A job may have made it meanwhile, or what it reads.
-            if dropped.is_there(one.node.manifest):
-                continue
-            if _reads_the_same(one.node, one.manifest, {}):
-                _take(one, because)
-                taken.append(one.node.path)
-    return taken
+            # A job may have made it meanwhile, or one of its parents.
+            there = dropped.is_there(one.node.manifest)
+            if not there and _reads_the_same(one.node, one.manifest, {}):
+                _put(one, because)
+                folders.append(one.node.path)
+    return folders
 
 
-def _take(one: Upgrade, because: str) -> None:
+def _put(one: Upgrade, because: str) -> None:
     manifest = read_manifest(one.folder, one.manifest["key"])
     with artifact_folder.writing(one.node.path) as out:
         for path in sorted(p for p in one.folder.rglob("*") if p.is_file()):
@@ -161,7 +154,7 @@ def _take(one: Upgrade, because: str) -> None:
 
 
 def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[str, Any]:
-    """Return the manifest under the new key: its parents' keys are the new ones too."""
+    """Return the manifest under the new key, with the new keys of its parents."""
     decision = {
         "key": manifest["key"],
         "because": because,
@@ -174,18 +167,13 @@ def _manifest(one: Upgrade, manifest: Mapping[str, Any], because: str) -> dict[s
         role: {**manifest["parents"][role], "key": parent.key}
         for role, parent in one.node.parents.items()
     }
-    taken = {
-        **manifest,
-        "key": one.node.key,
-        "parents": parents,
-        "lineage": _lineage(one, manifest),
-        "adopted": [*manifest.get("adopted", []), decision],
-    }
-    return sealed(taken)
+    new = {"key": one.node.key, "parents": parents, "lineage": _lineage(one, manifest)}
+    new["adopted"] = [*manifest.get("adopted", []), decision]
+    return sealed({**manifest, **new})
 
 
 def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
-    """Return the lineage by the new keys; a step that was adopted says so."""
+    """Return the lineage by the new keys, with the decisions on adopted steps."""
     chain = []
     weights = one.node.parents.get("weights") or one.node.parents.get("model")
     while weights is not None:
@@ -193,19 +181,15 @@ def _lineage(one: Upgrade, manifest: Mapping[str, Any]) -> list[dict]:
         weights = weights.parents.get("weights")
     if len(chain) != len(manifest["lineage"]):
         return list(manifest["lineage"])
-    return [
-        {**entry, "key": node.key, **_adopted(node)}
-        for entry, node in zip(manifest["lineage"], chain, strict=True)
-    ]
-
-
-def _adopted(node: Node) -> dict[str, Any]:
-    manifest = _recorded(node)
-    return {"adopted": manifest["adopted"]} if "adopted" in manifest else {}
+    lineage = []
+    for entry, node in zip(manifest["lineage"], chain, strict=True):
+        decisions = {k: v for k, v in _recorded(node).items() if k == "adopted"}
+        lineage.append({**entry, "key": node.key, **decisions})
+    return lineage
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it where the disk cannot, or where it is another user's to change."""
+    """Link a file, or copy it if the disk cannot, or if another user may change it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.stat().st_uid == os.geteuid():
         with contextlib.suppress(OSError):
@@ -215,7 +199,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _meaning(node: Node, known: dict[Node, str]) -> str:
-    """Return a digest of what a node is made of and how, code and versions apart."""
+    """Return a digest of a node's settings and parents, without code and versions."""
     if node not in known:
         parents = {role: _meaning(parent, known) for role, parent in node.parents.items()}
         known[node] = _digest(
@@ -232,7 +216,7 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
             manifest = artifact_folder.recorded(folder)
         except AttestationError:
             continue
-        if _tells_all(manifest):
+        if _is_whole(manifest):
             manifests[manifest["stage"], manifest["key"]] = (folder, manifest)
     known: dict[tuple[str, str], str | None] = {}
 
@@ -252,12 +236,12 @@ def _by_meaning(results: Path) -> dict[str, tuple[Path, dict]]:
         return known[name]
 
     ordered = sorted(manifests, key=lambda name: manifests[name][0].stat().st_mtime)
-    found = {meaning(name): manifests[name] for name in ordered}
-    return {key: value for key, value in found.items() if key is not None}
+    newest = {meaning(name): manifests[name] for name in ordered}
+    return {key: value for key, value in newest.items() if key is not None}
 
 
-def _tells_all(manifest: Any) -> bool:
-    """Return whether a manifest has all that is read of it here, each of its type."""
+def _is_whole(manifest: Any) -> bool:
+    """Return whether a manifest has the facts that are read here, each of its type."""
     kinds = dict.fromkeys(("stage", "key", "content", "code", "device"), str)
     kinds |= {"threads": int, "settings": dict, "pins": dict, "parents": dict}
     return (

@@ -8,6 +8,7 @@ import logging
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +19,84 @@ from prunegrid.common.logs import redact
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="prunegrid", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser(
-        "verify",
-        help="hash, count and score again what a table names; exit 1 on any difference",
-    )
-    check.add_argument("table", type=Path, help="results/<study>.parquet")
-    go = commands.add_parser("run", help="make a study's table with all of this machine")
-    go.add_argument("--cores", type=int, help="jobs side by side (default: what may be used)")
-    go.add_argument("--memory", type=int, metavar="MB", help="of all jobs (default: the machine's)")
-    brief = commands.add_parser("show", help="print a study's table, short")
-    state = commands.add_parser("status", help="done, running, failed and missing cells of a study")
-    commands.add_parser(
-        "repair", help="remove damaged artifacts, so that the next run makes them again"
-    )
-    cost = commands.add_parser(
-        "plan", help="jobs, hours, memory and disk of a study, before anything runs"
-    )
-    keep = commands.add_parser(
-        "adopt", help="keep reviewed artifacts of a study under changed code or versions"
-    )
-    keep.add_argument("--because", required=True, help="what was reviewed; it stands in the rows")
-    again = commands.add_parser(
-        "remeasure",
-        help="remove a study's disturbed timings, so that the next run takes them again",
-    )
-    again.add_argument("--all", action="store_true", help="remove all of its timings")
-    for one in (go, brief, state, cost, keep, again):
-        one.add_argument("study", help="a name of `studies` in the config")
-    small = commands.add_parser("gc", help="list what no study of the config needs any more")
-    small.add_argument(
-        "--delete", action="store_true", help="remove it (refused while a run is live)"
-    )
-    small.add_argument(
-        "--tables", action="store_true", help="list also what only tables in results/ name"
-    )
-    page = commands.add_parser(
-        "claims", help="test published conclusions on finished tables; write results/claims.md"
-    )
-    page.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
-    for one in (go, state, cost, keep, again, small, page):
-        over = "laid over config.yaml, as by snakemake --configfile"
-        one.add_argument(
-            "-c", "--configfile", type=Path, action="append", nargs="+", default=[], help=over
-        )
-        over = "values over those of the files, as by snakemake --config"
-        one.add_argument(
-            "--config", metavar="KEY=VALUE", action="extend", nargs="+", default=[], help=over
-        )
-    commands.add_parser(
-        "estimates",
-        help="compare what steps ask for with what finished ones took; exit 1 if one took more",
-    )
-    small = commands.add_parser("pack", help="write a pruned model folder without its zeros")
-    small.add_argument("folder", type=Path, help="config, safetensors, tokenizer")
-    small.add_argument("out", type=Path, help="a folder that does not exist")
-    plain = commands.add_parser("unpack", help="write the model folder that was packed")
-    plain.add_argument("source", type=Path, help="a packed folder, or a file in it")
-    plain.add_argument("out", type=Path, help="a folder that does not exist")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _COMMANDS[options.command](options)
+        return options.run(options)
     except (PrunegridError, OSError) as error:
         print(f"prunegrid: {redact(str(error))}", file=sys.stderr)
         return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prunegrid", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Callable, text: str, reads: str = "") -> Callable:
+        """Add a command that reads a "study", a "config", or both; return its add_argument."""
+        one = commands.add_parser(name, help=text)
+        one.set_defaults(run=run)
+        if "study" in reads:
+            one.add_argument("study", help="a name of `studies` in the config")
+        if "config" in reads:
+            _add_config(one)
+        return one.add_argument
+
+    text = "hash, count and score again what a table names; exit 1 on any difference"
+    option = command("verify", _verify, text)
+    option("table", type=Path, help="results/<study>.parquet")
+    option = command("run", _run, "make a study's table with all of this machine", "study, config")
+    option("--cores", type=int, help="jobs side by side (default: what may be used)")
+    option("--memory", type=int, metavar="MB", help="of all jobs (default: the machine's)")
+    command("show", _show, "print a study's table, short", "study")
+    text = "done, running, failed and missing cells of a study"
+    command("status", _status, text, "study, config")
+    command("repair", _repair, "remove damaged artifacts, so that the next run makes them again")
+    text = "jobs, hours, memory and disk of a study, before anything runs"
+    command("plan", _plan, text, "study, config")
+    text = "keep reviewed artifacts of a study under changed code or versions"
+    option = command("adopt", _adopt, text, "study, config")
+    option("--because", required=True, help="what was reviewed; it stands in the rows")
+    text = "remove a study's disturbed timings, so that the next run takes them again"
+    option = command("remeasure", _remeasure, text, "study, config")
+    option("--all", action="store_true", help="remove all of its timings")
+    option = command("gc", _gc, "list what no study of the config needs any more", "config")
+    option("--delete", action="store_true", help="remove it (refused while a run is live)")
+    option("--tables", action="store_true", help="list also what only tables in results/ name")
+    text = "test published conclusions on finished tables; write results/claims.md"
+    option = command("claims", _claims, text, "config")
+    option("tables", type=Path, nargs="*", help="default: all in results/")
+    text = "compare what steps ask for with what finished ones took; exit 1 if one took more"
+    command("estimates", _estimates, text)
+    option = command("pack", _pack, "write a pruned model folder without its zeros")
+    option("folder", type=Path, help="config, safetensors, tokenizer")
+    option("out", type=Path, help="a folder that does not exist")
+    option = command("unpack", _unpack, "write the model folder that was packed")
+    option("source", type=Path, help="a packed folder, or a file in it")
+    option("out", type=Path, help="a folder that does not exist")
+    return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    """Add the options of the config."""
+    text = "laid over config.yaml, as by snakemake --configfile"
+    several = {"nargs": "+", "default": []}
+    command.add_argument("-c", "--configfile", type=Path, action="append", help=text, **several)
+    text = "values over those of the files, as by snakemake --config"
+    command.add_argument("--config", metavar="KEY=VALUE", action="extend", help=text, **several)
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    """Return the config files of all --configfile options."""
+    return [path for together in options.configfile for path in together]
+
+
+def graph_of(options: argparse.Namespace) -> Any:
+    """Return the graph of the config, which must have the study."""
+    from prunegrid.commands import cli_config
+
+    return cli_config.graph(_files(options), options.config, options.study)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -107,8 +119,7 @@ def _claims(options: argparse.Namespace) -> int:
     from prunegrid.tables.claims import page
 
     folder = Path("results")
-    files = [path for together in options.configfile for path in together]
-    config, place = cli_config.validated(files, options.config)
+    config, place = cli_config.validated(_files(options), options.config)
     claims = config.sections["claims"]
     require_columns(claims, finished.facts(), place)
     for outcome in page.write(options.tables or finished.find(folder), folder, claims):
@@ -117,20 +128,13 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
-def asked_graph(options: argparse.Namespace) -> Any:
-    from prunegrid.commands import cli_config as asked
-
-    files = [path for together in options.configfile for path in together]
-    return asked.graph(files, options.config, options.study)
-
-
 def _run(options: argparse.Namespace) -> int:
     from prunegrid.commands import cli_config, run
 
-    files = [path for together in options.configfile for path in together]
-    cli_config.require_study(options.study, files, options.config)
-    asked = run.command(options.study, files, options.config, options.cores, options.memory)
-    return run.run(options.study, asked)
+    files, values = _files(options), options.config
+    cli_config.require_study(options.study, files, values)
+    command = run.command(options.study, files, values, options.cores, options.memory)
+    return run.run(options.study, command)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -143,7 +147,7 @@ def _show(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from prunegrid.commands.progress import cell_states, control_states
 
-    graph = asked_graph(options)
+    graph = graph_of(options)
     states, controls = cell_states(graph, options.study), control_states(graph, options.study)
     for name, state, detail in [*states, *controls]:
         print(f"{state:8} {name}{': ' + detail if detail else ''}")
@@ -151,8 +155,8 @@ def _status(options: argparse.Namespace) -> int:
     total = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "missing"))
     print(f"{options.study}: {total}")
     if controls:
-        made = sum(state == "done" for _, state, _ in controls)
-        print(f"controls: {made} of {len(controls)} done")
+        done = sum(state == "done" for _, state, _ in controls)
+        print(f"controls: {done} of {len(controls)} done")
     return 0
 
 
@@ -169,33 +173,29 @@ def _repair(options: argparse.Namespace) -> int:
 def _remeasure(options: argparse.Namespace) -> int:
     from prunegrid.commands.remeasure import remeasure, timings
 
-    graph = asked_graph(options)
+    graph = graph_of(options)
     removed = remeasure(graph, options.study, every=options.all)
     for text in removed:
         print(f"removed {text}")
-    of = len(timings(graph, options.study))
-    print(f"{options.study}: {len(removed)} of {of} timings removed")
+    count = len(timings(graph, options.study))
+    print(f"{options.study}: {len(removed)} of {count} timings removed")
     if removed:
-        command = ["snakemake --cores all", *_given(options), f"results/{options.study}.parquet"]
+        files, values = map(str, _files(options)), map(shlex.quote, options.config)
+        config = ["--configfile", *files] if options.configfile else []
+        config += ["--config", *values] if options.config else []
+        # Both take as many values as there are: the table must not be one of theirs.
+        config += ["--"] if config else []
+        command = ["snakemake --cores all", *config, f"results/{options.study}.parquet"]
         print(f"to take them again, with nothing else on the machine: {' '.join(command)}")
     return 0
-
-
-def _given(options: argparse.Namespace) -> list[str]:
-    """Return the options of a config as Snakemake takes them, before the targets."""
-    files = [str(path) for together in options.configfile for path in together]
-    found = ["--configfile", *files] if files else []
-    found += ["--config", *map(shlex.quote, options.config)] if options.config else []
-    # Both take as many values as there are: what follows must not be one of theirs.
-    return [*found, "--"] if found else []
 
 
 def _plan(options: argparse.Namespace) -> int:
     from prunegrid.commands import plan
 
-    graph = asked_graph(options)
-    found = plan.plan(graph, options.study, Path("results"))
-    print("\n".join(plan.lines(found, graph.config.keep_weights)))
+    graph = graph_of(options)
+    whole = plan.plan(graph, options.study, Path("results"))
+    print("\n".join(plan.lines(whole, graph.config.keep_weights)))
     return 0
 
 
@@ -204,28 +204,27 @@ def _adopt(options: argparse.Namespace) -> int:
     from prunegrid.commands import adopt
     from prunegrid.graph.pending import pending
 
-    graph = asked_graph(options)
+    graph = graph_of(options)
     with no_live_run():
         todo = pending(graph.study_leaves(options.study))
-        found = adopt.find(graph, todo, Path("results"))
-        taken = adopt.adopt(found, options.because)
-    for path in taken:
+        adopted = adopt.adopt(adopt.find(graph, todo, Path("results")), options.because)
+    for path in adopted:
         print(path)
-    print(f"{options.study}: {len(taken)} artifact(s) adopted; {len(todo) - len(taken)} to be made")
+    counts = f"{len(adopted)} artifact(s) adopted; {len(todo) - len(adopted)} to be made"
+    print(f"{options.study}: {counts}")
     return 0
 
 
 def _gc(options: argparse.Namespace) -> int:
     from prunegrid.artifacts.lock import no_live_run
-    from prunegrid.commands import cli_config as asked
-    from prunegrid.commands import collect_garbage
+    from prunegrid.commands import cli_config, collect_garbage
 
-    graphs = asked.stores(options.configfile, options.config)
+    graphs = cli_config.stores(options.configfile, options.config)
+    others = cli_config.elsewhere(graphs)
     # A run that starts meanwhile could plan with what is about to go.
     with no_live_run() if options.delete else contextlib.nullcontext():
-        garbage = collect_garbage.find(
-            graphs, Path("results"), besides=asked.elsewhere(graphs), tables=options.tables
-        )
+        results = Path("results")
+        garbage = collect_garbage.find(graphs, results, besides=others, tables=options.tables)
         if options.delete:
             collect_garbage.remove(garbage)
     for one in garbage:
@@ -244,9 +243,9 @@ def _estimates(options: argparse.Namespace) -> int:
     for stage, (count, memory, time) in history.tightest(steps).items():
         print(f"{stage:12} {count:4} steps: at most {memory:.0%} of memory, {time:.0%} of time")
     short = list(history.shortfalls(steps))
-    for one, what, asked, measured in short:
+    for one, what, estimated, measured in short:
         unit = "MB" if what == "memory" else "minutes"
-        print(f"too little {what}: {one.label}: asks {asked:,.0f} {unit}, took {measured:,.0f}")
+        print(f"too little {what}: {one.label}: asks {estimated:,.0f} {unit}, took {measured:,.0f}")
     print(f"{len(steps)} finished steps, {len(short)} took more than is asked for")
     return 1 if short else 0
 
@@ -267,20 +266,3 @@ def _unpack(options: argparse.Namespace) -> int:
 
     print(f"{options.out}: weights {unpack(options.source, options.out)['weights_sha256']}")
     return 0
-
-
-_COMMANDS = {
-    "run": _run,
-    "show": _show,
-    "verify": _verify,
-    "status": _status,
-    "repair": _repair,
-    "remeasure": _remeasure,
-    "plan": _plan,
-    "adopt": _adopt,
-    "gc": _gc,
-    "estimates": _estimates,
-    "claims": _claims,
-    "pack": _pack,
-    "unpack": _unpack,
-}

@@ -1,4 +1,7 @@
-"""The graphs that a command line asks for: its config files and values, laid over the project's."""
+"""Graphs of the project's config, with the files and values of a command line laid over it.
+
+Files are those of --configfile, merged in turn; values are the KEY=VALUE of --config.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None = None) -> Graph:
-    """Return the graph of the project's config, with files and values laid over it.
-
-    Args:
-        files: as Snakemake's --configfile takes them, merged in turn.
-        values: KEY=VALUE, as its --config takes them.
-        study: one that must be there.
+    """Return the graph of a config, which must have the study.
 
     Raises:
         PrunegridError: a file or value cannot be read, the config has faults, or lacks the study.
@@ -39,26 +37,24 @@ def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None =
 
 
 def validated(files: Iterable[Path], values: Iterable[str] = ()) -> tuple[Config, Places]:
-    """Return the project's config, with files and values laid over it, and where its keys stand.
+    """Return a config and the places of its keys.
 
     Raises:
         PrunegridError: a file or value cannot be read, or the config has faults.
     """
-    named = [*project_files(ROOT), *files]
-    return validate(_tree(named, values), named, Path.cwd()), Places(named)
+    files = [*project_files(ROOT), *files]
+    tree = read_files(files, over=overrides(values))
+    return validate(tree, files, Path.cwd()), Places(files)
 
 
 def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] = ()) -> None:
-    """Check that a config has a study, without a look at anything else in it.
+    """Check that a config has a study, and nothing else of it.
 
     Raises:
         PrunegridError: it has none of that name, or cannot be read.
     """
-    _require(study, _tree([*project_files(ROOT), *files], values).get("studies") or {})
-
-
-def _tree(files: list[Path], values: Iterable[str]) -> dict[str, Any]:
-    return read_files(files, over=overrides(values))
+    tree = read_files([*project_files(ROOT), *files], over=overrides(values))
+    _require(study, tree.get("studies") or {})
 
 
 def _require(study: str, known: Iterable[str]) -> None:
@@ -67,20 +63,14 @@ def _require(study: str, known: Iterable[str]) -> None:
 
 
 def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[Graph]:
-    """Return the graphs that a store serves: of each set of config files.
-
-    Args:
-        sets: config files that are used together; without any, the project's config is the one.
-        values: KEY=VALUE, over each.
-    """
+    """Return the graph of each set of config files; without any, that of the project's config."""
     return [graph(files, values) for files in list(sets) or [()]]
 
 
 def elsewhere(graphs: Iterable[Graph]) -> list[Graph]:
     """Return the same graphs for the devices and precisions that their configs do not name.
 
-    A store is used by machines with a GPU and without, with bfloat16 and without: their keys
-    differ.
+    Machines with and without a GPU or bfloat16 share a store; their keys differ.
     """
     return [
         Graph(one.config.on(device, precision), ROOT)
@@ -97,13 +87,13 @@ def overrides(values: Iterable[str]) -> dict[str, Any]:
     Raises:
         PrunegridError: one is not of that form.
     """
-    found = {}
+    tree = {}
     for text in values:
         key, sign, value = text.partition("=")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise PrunegridError(f"--config {text} is not YAML after the '='") from error
         if not sign or not key:
             raise PrunegridError(f"--config {text} is not KEY=VALUE", remedy="--config device=cuda")
-    return found
+        try:
+            tree[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise PrunegridError(f"--config {text} is not YAML after the '='") from error
+    return tree

@@ -1,7 +1,7 @@
-"""What no study of the config needs any more: artifacts that none reaches, weights that none reads.
+"""Garbage: artifacts that no study of the config reaches, and weights that none reads.
 
-Nothing goes that a table in `results/` names, unless that is asked for: it may be of another config
-file over the same store. What a job is making, or has said that it is, stays too.
+Artifacts that a table in `results/` names stay, unless `tables` is given: the table may be of
+another config over the same store. Artifacts that a job is making stay too.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ class Garbage:
     """A folder that could go.
 
     Attributes:
-        path: of it.
-        size: bytes that it takes.
-        label: what it is.
-        weights: only its weights could go; the rest of it stays.
+        size: its bytes.
+        weights: whether only its weights could go.
     """
 
     path: Path
@@ -41,35 +39,31 @@ class Garbage:
 def find(
     graphs: Sequence[Graph], results: Path, *, besides: Sequence[Graph] = (), tables: bool = False
 ) -> list[Garbage]:
-    """Return what could go, in the order of its paths.
+    """Return the folders that could go, in the order of their paths.
 
     Args:
         graphs: of each config that the store serves.
-        results: the folder.
-        besides: graphs whose artifacts stay too, without a say in which weights are needed.
-        tables: also what only tables that are there name.
+        besides: graphs whose artifacts stay too, but whose `keep_weights` does not count.
+        tables: return also artifacts that only tables name.
     """
     every = [node for graph in (*graphs, *besides) for node in graph.all_nodes()]
-    reached = {node.path.as_posix() for node in every}
-    named = set() if tables else set(_named(results))
-    found = []
+    reached = {f"{node.path.parent.name}-{node.path.name}" for node in every}
+    stays = reached if tables else reached | set(_named(results))
+    garbage = []
     for folder in sorted((results / "artifacts").glob("*/*")):
-        place = f"results/artifacts/{folder.parent.name}/{folder.name}"
-        hidden = folder.name.startswith(".")  # being written; a job removes what one left behind
-        if hidden or not folder.is_dir() or place in reached | named:
+        name = f"{folder.parent.name}-{folder.name}"
+        hidden = folder.name.startswith(".")  # half-written; the next job removes it
+        if hidden or not folder.is_dir() or name in stays or _is_running(results, name):
             continue
-        if not _is_running(results, folder.parent.name, folder.name):
-            found.append(Garbage(folder, _size(folder), _label(folder)))
-    names = {place.split("/")[-2] + "-" + place.split("/")[-1] for place in reached}
+        garbage.append(Garbage(folder, _size(folder), _label(folder)))
     for folder in sorted((results / "scratch").glob("*-*")):
-        stage, _, key = folder.name.partition("-")
-        if folder.is_dir() and folder.name not in names and not _is_running(results, stage, key):
-            found.append(Garbage(folder, _size(folder), "what an unfinished job left"))
-    return found + list(_unread(graphs))
+        if folder.is_dir() and folder.name not in reached and not _is_running(results, folder.name):
+            garbage.append(Garbage(folder, _size(folder), "what an unfinished job left"))
+    return garbage + list(_unread(graphs))
 
 
 def _unread(graphs: Sequence[Graph]) -> Iterator[Garbage]:
-    """Yield the weights that every config does without, by `keep_weights: until_used`."""
+    """Yield the weights that no config needs any more, by `keep_weights: until_used`."""
     needless: dict[str, bool] = {}
     nodes = {}
     for graph in graphs:
@@ -87,7 +81,7 @@ def _unread(graphs: Sequence[Graph]) -> Iterator[Garbage]:
 
 
 def remove(garbage: Iterable[Garbage]) -> None:
-    """Remove what `find` found."""
+    """Remove the folders, or their weights."""
     for one in garbage:
         if one.weights:
             dropped.drop(one.path)
@@ -96,27 +90,26 @@ def remove(garbage: Iterable[Garbage]) -> None:
 
 
 def _named(results: Path) -> Iterator[str]:
-    """Yield the folders of all artifacts that the tables at hand name."""
+    """Yield `<stage>-<key>` of all artifacts that the tables at hand name."""
     for path in results.glob("*.manifest.json"):
         try:
-            yield from _paths(read_json(path)["plan"])
+            yield from _names(read_json(path)["plan"])
         except (AttestationError, KeyError, TypeError):
             continue
 
 
-def _paths(value: Any) -> Iterator[str]:
+def _names(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if {"path", "key", "stage"} <= value.keys():
-            yield value["path"]
-        for inner in value.values():
-            yield from _paths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _paths(inner)
+            path = Path(value["path"])
+            yield f"{path.parent.name}-{path.name}"
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _names(inner)
 
 
-def _is_running(results: Path, stage: str, key: str) -> bool:
-    state = read_state(results / "status" / f"{stage}-{key}.json") or {}
+def _is_running(results: Path, name: str) -> bool:
+    state = read_state(results / "status" / f"{name}.json") or {}
     return state.get("state") == "running"
 
 

@@ -1,14 +1,13 @@
-"""What finished runs took: read from the benchmark files and the manifests beside them.
+"""Costs of finished steps, from their benchmark files and manifests, and estimates from them.
 
-A step like one that is planned says more of its costs than any formula: the same method or strategy
-first, else the same stage. Their seconds are scaled by the work of both, their bytes by parameters.
+An estimate comes from finished steps of the same method or strategy, else of the same stage, else
+from a formula. Seconds are scaled by the work of both steps, bytes by parameters.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import functools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,10 +28,9 @@ class Finished:
     """A finished step.
 
     Attributes:
-        label: for people.
-        step: what decided its costs.
+        step: the facts that decide its costs.
         seconds: from its start to its end.
-        memory: the most that it held, bytes.
+        memory: its peak, bytes.
         disk: bytes of its artifact.
     """
 
@@ -45,7 +43,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step is thought to take; `basis` says from what: alike, stage or formula."""
+    """Estimated seconds and bytes of a step; `basis` is "alike", "stage" or "formula"."""
 
     seconds: float
     disk: int
@@ -53,14 +51,13 @@ class Estimate:
 
 
 def read(results: Path) -> list[Finished]:
-    """Return the finished steps of a results folder; what cannot be read is left out."""
-    found = []
+    """Return the finished steps of a results folder, without those of broken manifests."""
+    broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, OverflowError)
+    steps = []
     for folder in sorted((results / "artifacts").glob("*/*")):
-        try:
-            found.append(_finished(results, recorded(folder)))
-        except (PrunegridError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            continue  # a broken manifest is a fault of the step that reads it
-    return found
+        with contextlib.suppress(*broken):  # the step that reads it reports the fault
+            steps.append(_finished(results, recorded(folder)))
+    return steps
 
 
 def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
@@ -69,12 +66,12 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
     if tsv.exists():
         *_, row = csv.DictReader(tsv.read_text(encoding="utf-8").splitlines(), delimiter="\t")
         seconds = float(row["s"])
-        with contextlib.suppress(ValueError):  # NA where the step was too short to be looked at
+        with contextlib.suppress(ValueError):  # NA if the step was too short to be measured
             memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())
     step = _step(results, manifest)
-    for asked in (resources.memory, resources.time_limit):
-        asked(step)  # fails where its settings are not of its stage
+    for estimate in (resources.memory, resources.time_limit):
+        estimate(step)  # fails if its settings are not of its stage
     return Finished(manifest["label"], step, seconds, memory, disk)
 
 
@@ -91,6 +88,8 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
     if manifest["stage"] == "model":
         counts = [manifest["record"]["weights"]["parameters"]]
     drawn = parents.get("calibration", {}).get("settings")
+    weights = parents.get("weights")
+    is_made = weights is not None and weights["stage"] in nodes.WEIGHTS_MADE
     return Step(
         manifest["stage"],
         manifest["settings"],
@@ -100,21 +99,12 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         any(parent["stage"] == "prune" for parent in manifest["lineage"]),
         "cpu" if manifest["device"] == "cpu" else "cuda",
         manifest["threads"] * manifest["settings"].get("processes", 1),
-        precision=_precision(parents.get("weights")),
+        precision=costs.precision_of(weights["settings"]) if is_made else None,
     )
 
 
-def _precision(weights: Mapping[str, Any] | None) -> str | None:
-    made = weights is not None and weights["stage"] in nodes.WEIGHTS_MADE
-    return costs.precision_of(weights["settings"]) if made else None
-
-
 class Experience:
-    """Estimates from finished steps, and from the formula where there is none alike.
-
-    Args:
-        finished: the steps.
-    """
+    """Estimates from finished steps, or from the formula if none is alike."""
 
     def __init__(self, finished: Iterable[Finished]) -> None:
         self._by_class: dict[tuple, list[Finished]] = {}
@@ -123,36 +113,30 @@ class Experience:
                 self._by_class.setdefault(name, []).append(one)
 
     def estimate(self, step: Step, dtype_bytes: int = 4) -> Estimate:
-        """Return what a step is thought to take."""
+        """Return the costs that a step is expected to have."""
+        formula = costs.disk_bytes(step, dtype_bytes)
         for name, basis in zip(_classes(step), ("alike", "stage"), strict=True):
-            if self._by_class.get(name):
-                seconds = self._seconds(name, step)
-                return Estimate(seconds, self._disk(name, step, dtype_bytes), basis)
-        return Estimate(costs.seconds(step), costs.disk_bytes(step, dtype_bytes), "formula")
+            alike = self._by_class.get(name)
+            if alike:
+                return Estimate(_seconds(alike, step), _disk(alike, basis, step, formula), basis)
+        return Estimate(costs.seconds(step), formula, "formula")
 
-    def _seconds(self, name: tuple, step: Step) -> float:
-        alike = self._by_class[name]
-        if not costs.work(step):
-            return statistics.median(one.seconds for one in alike)
-        return costs.work(step) * self._per_operation(name)
 
-    @functools.cache  # noqa: B019 - lives as long as one plan
-    def _per_operation(self, name: tuple) -> float:
-        """Return seconds an operation, starts included: they grow with the weights too."""
-        return statistics.median(
-            one.seconds / max(costs.work(one.step), 1.0) for one in self._by_class[name]
-        )
+def _seconds(alike: Iterable[Finished], step: Step) -> float:
+    """Return the median of the seconds, scaled by work (starts grow with the weights too)."""
+    work = costs.work(step)
+    if not work:
+        return statistics.median(one.seconds for one in alike)
+    return work * statistics.median(one.seconds / max(costs.work(one.step), 1.0) for one in alike)
 
-    def _disk(self, name: tuple, step: Step, dtype_bytes: int) -> int:
-        alike = self._by_class[name]
-        if step.stage in nodes.WEIGHTS_MADE and step.parameters is not None:
-            known = [one.disk / one.step.parameters for one in alike if one.step.parameters]
-            if known and name[1] is not None:
-                return int(step.parameters * statistics.median(known))
-            return costs.disk_bytes(step, dtype_bytes)
-        if step.stage == "model":
-            return costs.disk_bytes(step, dtype_bytes)
-        return int(statistics.median(one.disk for one in alike))
+
+def _disk(alike: Iterable[Finished], basis: str, step: Step, formula: int) -> int:
+    """Return the median of the bytes, those of weights scaled by parameters; else the formula's."""
+    if step.stage in nodes.WEIGHTS_MADE and step.parameters is not None:
+        rates = [one.disk / one.step.parameters for one in alike if one.step.parameters]
+        is_known = rates and basis == "alike"
+        return int(step.parameters * statistics.median(rates)) if is_known else formula
+    return formula if step.stage == "model" else int(statistics.median(one.disk for one in alike))
 
 
 def _classes(step: Step) -> list[tuple]:
@@ -161,25 +145,22 @@ def _classes(step: Step) -> list[tuple]:
 
 
 def shortfalls(finished: Iterable[Finished]) -> Iterator[tuple[Finished, str, float, float]]:
-    """Yield (step, "memory" or "time", asked, measured) where less was asked for than was taken.
-
-    Megabytes and minutes.
-    """
+    """Yield (step, "memory" or "time", estimate, measured) of low estimates, in MB or minutes."""
     for one in finished:
-        asked, measured = resources.memory(one.step), one.memory / 1e6
-        if measured > asked:
-            yield one, "memory", asked, measured
-        limit = resources.time_limit(one.step)
-        if one.seconds / 60 > limit:
-            yield one, "time", limit, one.seconds / 60
+        for what, estimate, measured in (
+            ("memory", resources.memory(one.step), one.memory / 1e6),
+            ("time", resources.time_limit(one.step), one.seconds / 60),
+        ):
+            if measured > estimate:
+                yield one, what, estimate, measured
 
 
 def tightest(finished: Iterable[Finished]) -> dict[str, tuple[int, float, float]]:
-    """Return {stage: (steps, largest measured share of the memory asked for, of the time)}."""
-    found: dict[str, tuple[int, float, float]] = {}
+    """Return {stage: (steps, largest measured share of the estimated memory, of the time)}."""
+    stages: dict[str, tuple[int, float, float]] = {}
     for one in finished:
-        count, memory, time = found.get(one.step.stage, (0, 0.0, 0.0))
+        count, memory, time = stages.get(one.step.stage, (0, 0.0, 0.0))
         memory = max(memory, one.memory / 1e6 / resources.memory(one.step))
         time = max(time, one.seconds / 60 / resources.time_limit(one.step))
-        found[one.step.stage] = (count + 1, memory, time)
-    return found
+        stages[one.step.stage] = (count + 1, memory, time)
+    return stages

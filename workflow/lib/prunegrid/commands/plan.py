@@ -1,4 +1,4 @@
-"""What a study would cost, before anything runs: jobs, hours, memory and disk by rule."""
+"""The plan of a study, before anything runs: jobs, hours, memory and disk of each rule."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from tabulate import tabulate
 
 from prunegrid.commands import adopt, history
 from prunegrid.graph import nodes
@@ -22,7 +24,7 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass
 class Rule:
-    """What the jobs of a rule come to.
+    """The jobs of a rule, and what they take together.
 
     Attributes:
         jobs: how many would run.
@@ -32,7 +34,7 @@ class Rule:
         gpu_seconds: seconds times GPUs; 0 on a CPU.
         memory: the most that one is estimated to need, MB.
         disk: bytes that they write and keep.
-        bases: how many times come from steps alike, from the stage, from the formula.
+        bases: how many estimates come from steps alike, from the stage, from the formula.
     """
 
     jobs: int = 0
@@ -45,7 +47,8 @@ class Rule:
     bases: Counter = field(default_factory=Counter)
 
     def add(self, step: costs.Step, estimate: history.Estimate) -> None:
-        """Add what a step costs."""
+        """Add a job that would run."""
+        self.jobs += 1
         processes = step.settings.get("processes", 1)
         self.seconds += estimate.seconds
         self.cpu_seconds += estimate.seconds * step.threads
@@ -57,7 +60,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's plan: by rule in the order of the steps, and what is to be said of it."""
+    """A study's plan.
+
+    Attributes:
+        rules: in the order of their steps.
+        droppable: bytes of the weights that `keep_weights: until_used` would drop.
+        unknown: models of unknown size.
+        upgraded: steps that would run only because code or versions changed.
+        precision: of the steps that tune, in words.
+    """
 
     study: str
     cells: int
@@ -69,13 +80,7 @@ class Plan:
 
 
 def plan(graph: Graph, study: str, results: Path) -> Plan:
-    """Return the plan of a study.
-
-    Args:
-        graph: of the config.
-        study: its name.
-        results: the folder of artifacts and benchmark files.
-    """
+    """Return the plan of a study; `results` holds artifacts and benchmark files."""
     leaves = graph.study_leaves(study)
     todo = pending(leaves)
     experience = history.Experience(history.read(results))
@@ -93,17 +98,21 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
             step = replace(step, parameters=resources.UNKNOWN)
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
-        rule.jobs += 1
         rule.add(step, estimate)
         droppable += estimate.disk if node.stage in nodes.WEIGHTS_MADE else 0
-    cells = len(graph.plans(study))
-    found = adopt.find(graph, todo, results)
-    precision = _precision(node for node in with_ancestors(leaves) if node in waiting)
-    return Plan(study, cells, rules, droppable, list(unknown), found, precision)
+    return Plan(
+        study=study,
+        cells=len(graph.plans(study)),
+        rules=rules,
+        droppable=droppable,
+        unknown=list(unknown),
+        upgraded=adopt.find(graph, todo, results),
+        precision=_precision(node for node in with_ancestors(leaves) if node in waiting),
+    )
 
 
 def _by_rule(nodes: Sequence[Node]) -> list[Node]:
-    """Return nodes by their rules: those first whose last node has fewest steps before it."""
+    """Return nodes by their rules: first the rule whose last node has the fewest steps before."""
 
     @functools.cache
     def before(node: Node) -> int:
@@ -117,7 +126,7 @@ def _by_rule(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _precision(nodes: Iterable[Node]) -> str:
-    """Return in words what steps that tune compute in; empty where none does."""
+    """Return in words the precision of the steps that tune; "" if there is none."""
     counts = Counter(node.compute_dtype for node in nodes if node.stage == "finetune")
     return ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
 
@@ -127,35 +136,26 @@ def _reads_weights(node: Node) -> bool:
 
 
 def _models(node: Node) -> list[str]:
-    """Return the models of unknown size that a node is made of."""
+    """Return the labels of a node's models of unknown size."""
     models = [n for n in with_ancestors([node]) if n.stage == "model"]
     return [model.label for model in models if resources.likely_parameters(model) is None]
 
 
-def lines(found: Plan, keep: str) -> list[str]:
-    """Return the plan in words and a table.
-
-    Args:
-        found: the plan.
-        keep: the config's `keep_weights`.
-    """
-    total = sum(rule.jobs for rule in found.rules.values())
+def lines(whole: Plan, keep: str) -> list[str]:
+    """Return the plan in words and a table; `keep` is the config's `keep_weights`."""
+    total = Rule()
+    for rule in whole.rules.values():
+        total.memory = max(total.memory, rule.memory)
+        for name in ("jobs", "done", "seconds", "cpu_seconds", "gpu_seconds", "disk", "bases"):
+            setattr(total, name, getattr(total, name) + getattr(rule, name))
     rows = [("rule", "jobs", "done", "hours", "CPU h", "GPU h", "memory", "disk", "from")]
-    rows += [_row(name, rule) for name, rule in found.rules.items() if rule.jobs or rule.done]
-    rows.append(_row("total", _total(list(found.rules.values()))))
-    text = [f"{found.study}: {found.cells} cells, {total} jobs to run, and its table", ""]
-    text += _aligned(rows)
-    text += ["", *_remarks(found, keep)]
-    return text
-
-
-def _total(rules: Sequence[Rule]) -> Rule:
-    whole = Rule(memory=max((rule.memory for rule in rules), default=0.0))
-    for rule in rules:
-        whole.bases += rule.bases
-        for name in ("jobs", "done", "seconds", "cpu_seconds", "gpu_seconds", "disk"):
-            setattr(whole, name, getattr(whole, name) + getattr(rule, name))
-    return whole
+    rows += [_row(name, rule) for name, rule in whole.rules.items()]
+    rows.append(_row("total", total))
+    sides = ["left", *["right"] * 7, "left"]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides)
+    text = [f"{whole.study}: {whole.cells} cells, {total.jobs} jobs to run, and its table", ""]
+    text += [line.rstrip() for line in table.splitlines()]
+    return [*text, "", *_remarks(whole, keep)]
 
 
 def _row(name: str, rule: Rule) -> tuple[str, ...]:
@@ -167,43 +167,29 @@ def _row(name: str, rule: Rule) -> tuple[str, ...]:
     return (name, str(rule.jobs), str(rule.done), *shown, memory, disk, basis)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if place in (0, 8) else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _remarks(found: Plan, keep: str) -> list[str]:
-    needed = sum(rule.disk for rule in found.rules.values())
+def _remarks(whole: Plan, keep: str) -> list[str]:
+    needed = sum(rule.disk for rule in whole.rules.values())
     text = [
         "times: alike = scaled from finished steps of the same method; stage = of the same stage; "
         "formula = from the model's size (docs/operations.md)"
     ]
-    if found.precision:
+    if whole.precision:
         text.append(
-            f"tunings compute: {found.precision} (compute_dtype and autocast in the config)"
+            f"tunings compute: {whole.precision} (compute_dtype and autocast in the config)"
         )
     free = shutil.disk_usage(Path.cwd()).free
+    droppable = f"{whole.droppable / 1e9:.1f} GB"
     if keep == "until_used":
         text.append(
-            f"disk: {(needed - found.droppable) / 1e9:.1f} GB stay; {found.droppable / 1e9:.1f} GB "
+            f"disk: {(needed - whole.droppable) / 1e9:.1f} GB stay; {droppable} "
             "of weights go as soon as no step needs them (keep_weights: until_used)"
         )
-    elif found.droppable:
-        text.append(
-            f"disk: keep_weights: until_used would drop {found.droppable / 1e9:.1f} GB of it"
-        )
+    elif whole.droppable:
+        text.append(f"disk: keep_weights: until_used would drop {droppable} of it")
     if needed > free:
         text.append(f"disk: only {free / 1e9:.1f} GB are free here")
-    if found.unknown:
-        names = ", ".join(found.unknown)
-        billions = f"{resources.UNKNOWN / 1e9:.0f} billion parameters"
-        text.append(
-            f"size not known, planned as {billions}: {names} (a model's `parameters` tells)"
-        )
-    return text + adopt.lines(found.upgraded, found.study)
+    if whole.unknown:
+        names = ", ".join(whole.unknown)
+        size = f"{resources.UNKNOWN / 1e9:.0f} billion parameters"
+        text.append(f"size not known, planned as {size}: {names} (set a model's `parameters`)")
+    return text + adopt.lines(whole.upgraded, whole.study)

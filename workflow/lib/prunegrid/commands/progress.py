@@ -1,4 +1,4 @@
-"""How far a study is, from its artifacts and status records alone."""
+"""Progress of a study, from its artifacts and status records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prunegrid.graph.nodes import Node
 
 def cell_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
     """Return (cell, state, detail) of each cell: done, running, failed (why) or missing (what)."""
-    found = []
+    states = []
     for plan in graph.plans(study):
         cell = plan.cell
         name = " / ".join((cell.model, cell.names("prune"), cell.names("finetune")))
         if cell.seed is not None:
             name += f" / seed {cell.seed}"
-        found.append((name, *_state(plan.leaves(), plan.nodes())))
-    return found
+        states.append((name, *_state(plan.leaves(), plan.nodes())))
+    return states
 
 
 def control_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
@@ -34,7 +34,7 @@ def control_states(graph: Graph, study: str) -> list[tuple[str, str, str]]:
 
 
 def _state(leaves: Sequence[Node], nodes: Sequence[Node]) -> tuple[str, str]:
-    """Return the state of what is read from `leaves` and made by `nodes`."""
+    """Return (state, detail) of a row that is read from `leaves` and made by `nodes`."""
     if all(Path(node.manifest).exists() for node in leaves):
         return "done", ""
     todo = [node for node in nodes if not Path(node.manifest).exists()]

@@ -1,4 +1,4 @@
-"""Taking out timings that something disturbed, so that the next run measures again."""
+"""Removal of disturbed timings, so that the next run measures again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from prunegrid.graph.nodes import Node
 def remeasure(graph: Graph, study: str, *, every: bool = False) -> list[str]:
     """Remove a study's disturbed timings; return a line for each.
 
-    Tables that were made of them are written again by the next run, since they know what their
-    rows were read from.
+    The next run writes the tables again that hold them.
 
     Args:
-        graph: of the config.
-        study: its name.
         every: remove all of its timings, disturbed or not.
 
     Raises:
@@ -47,7 +44,7 @@ def timings(graph: Graph, study: str) -> list[Node]:
 
 
 def _why(node: Node, every: bool) -> str | None:
-    """Return why a timing is to be taken again; None where it is to stay, or there is none."""
+    """Return why a timing must be taken again; None if it stays, or there is none."""
     if not Path(node.manifest).exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Taking out what a fault has damaged, so that the next run makes it again: `prunegrid repair`."""
+"""Removal of damaged artifacts, so that the next run makes them again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from prunegrid.artifacts.artifact_folder import MANIFEST, discard
+from prunegrid.artifacts.artifact_folder import MANIFEST, discard, read_manifest
 from prunegrid.artifacts.dropped import is_there
 from prunegrid.artifacts.lock import if_no_maker, no_live_run
-from prunegrid.artifacts.manifest import read_manifest
 from prunegrid.common.errors import AttestationError
 from prunegrid.graph.nodes import ARTIFACTS
 
@@ -23,9 +22,8 @@ log = logging.getLogger(__name__)
 def repair(folder: Path = ARTIFACTS) -> list[str]:
     """Remove damaged artifacts and what killed jobs left half-written; return a line for each.
 
-    Every file of every artifact is hashed. An artifact whose children are whole is not made again,
-    since nothing reads it; tables that are damaged are written again by the next run as they are.
-    Jobs that outlive a killed run keep what they are making: see `prunegrid.artifacts.lock`.
+    Every file of every artifact is hashed. The next run makes a removed artifact only if a step
+    that will run reads it. Jobs that outlive a killed run keep the artifacts that they are making.
 
     Raises:
         PrunegridError: a run is under way in this folder.
@@ -51,7 +49,7 @@ def repair(folder: Path = ARTIFACTS) -> list[str]:
 
 @contextlib.contextmanager
 def free_to_remove(path: Path, key: str) -> Iterator[bool]:
-    """Give a context in which no job makes the artifact; yields whether that can be had."""
+    """Keep jobs from making the artifact inside the block; yield whether none is making it."""
     stage = path.parent
     lock = stage.parent.parent / "scratch" / f"{stage.name}-{key}.lock"
     with if_no_maker(lock) as free:
@@ -61,7 +59,7 @@ def free_to_remove(path: Path, key: str) -> Iterator[bool]:
 
 
 def fault_of(path: Path) -> str:
-    """Return what is wrong with an artifact, "" where nothing is."""
+    """Return what is wrong with an artifact, "" if nothing is."""
     if not is_there(path / MANIFEST):
         return f"{path}: without a manifest"
     try:

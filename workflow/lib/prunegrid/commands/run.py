@@ -1,4 +1,4 @@
-"""Running a study as Snakemake does, with all of this machine and a line a step."""
+"""Runs of a study by Snakemake, with all of this machine and a line a step."""
 
 from __future__ import annotations
 
@@ -26,24 +26,22 @@ def command(
     """Return Snakemake's command line for a study's table.
 
     Args:
-        study: its name.
-        files: config files, laid over the project's.
-        values: KEY=VALUE, over those of the files.
-        cores: how many jobs run side by side; None for as many as this process may use.
-        memory_mb: what they may use together; None for what the machine has.
+        files, values: of the config, see `prunegrid.commands.cli_config`.
+        cores: of all jobs together; None for as many as this process may use.
+        memory_mb: of all jobs together; None for what the machine has.
     """
-    found = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    found += ["--cores", str(cores or machine.cores()), "--logger", "prunegrid"]
-    found += ["--resources", f"mem_mb={memory_mb}"] if memory_mb else []
-    found += ["--configfile", *map(str, files)] if files else []
-    found += ["--config", *values] if values else []
-    return [*found, "--", f"results/{study}.parquet"]
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    words += ["--cores", str(cores or machine.cores()), "--logger", "prunegrid"]
+    words += ["--resources", f"mem_mb={memory_mb}"] if memory_mb else []
+    words += ["--configfile", *map(str, files)] if files else []
+    words += ["--config", *values] if values else []
+    return [*words, "--", f"results/{study}.parquet"]
 
 
-def run(study: str, asked: Sequence[str]) -> int:
-    """Run a command of `command`; print the table and where all is; return the exit status."""
+def run(study: str, words: Sequence[str]) -> int:
+    """Run a command line of `command`; print the table; return the exit status."""
     began = time.monotonic()
-    status = subprocess.run(asked, check=False).returncode
+    status = subprocess.run(words, check=False).returncode
     try:
         print("", *lines(study, Path("results")), sep="\n")
     except PrunegridError:

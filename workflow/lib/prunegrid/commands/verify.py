@@ -1,4 +1,4 @@
-"""Checking a table against its artifacts: hashes, counts and scores, all computed again."""
+"""Checks of a table against its artifacts: hashes, counts and scores, all computed again."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from typing import Any
 
 import pandas
 
-from prunegrid.artifacts.artifact_folder import is_dropped
-from prunegrid.artifacts.manifest import read_manifest, read_sealed
+from prunegrid.artifacts.artifact_folder import is_dropped, read_manifest, read_sealed
 from prunegrid.artifacts.parts import folder_of, record_of
-from prunegrid.commands import verify_census
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.evaluation import scoring, sizes
 from prunegrid.graph.nodes import ARTIFACTS
-from prunegrid.models import checkpoint, open_checkpoint
+from prunegrid.models import checkpoint, open_checkpoint, weight_census
 from prunegrid.models.packed import plain_tensors
-from prunegrid.stages.passes import gzip_bytes
+from prunegrid.stages.census import as_table
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
+from prunegrid.tables.census import group_rows
+from prunegrid.tables.census_figures import cell_name
+from prunegrid.tables.schema import CELL
 from prunegrid.tables.table_rows import WEIGHT_FACTS
 
 log = logging.getLogger(__name__)
 
 # Scores by a model go through float32 matrix products; the others are exact counts.
 TOLERANCE = {"exact": 1e-9, "model": 1e-4}
+# Columns of a census that are counted again, with those that name a row's group.
+CENSUS = ["weights_sha256", "group", "stack", "block", "kind", "bin", "count", "parameters"]
+CENSUS += ["share"]
 
 
 def verify(table: Path) -> list[str]:
-    """Return every difference between a table and what its artifacts say; an empty list is a pass.
+    """Return every difference between a table and its artifacts; an empty list is a pass.
 
     Args:
-        table: `results/<study>.parquet`. Artifacts are found from the working directory, as the
-            manifest beside the table names them.
+        table: `results/<study>.parquet`. The manifest beside it names the artifacts, as paths from
+            the working directory.
     """
     manifest_path = table.with_name(table.name.removesuffix(".parquet") + ".manifest.json")
     try:
@@ -47,21 +51,20 @@ def verify(table: Path) -> list[str]:
     if any(table.name in text for text in differences):
         return differences
     if manifest["plan"].get("kind") == "census":
-        return differences + verify_census.differences(table, manifest["plan"])
+        return differences + census_differences(table, manifest["plan"])
     wide = pandas.read_parquet(table)
     for cell in manifest["plan"]["cells"]:
-        row = _row(wide, cell)
-        if row is None:
+        rows = wide[_matches(wide, cell["columns"])]
+        if len(rows) != 1:
             differences.append(f"{table}: no row for {cell['columns']}")
-        elif row["status"] == "ok":
-            log.info("verifying %s", row["artifact"])
-            differences += _cell(cell, row)
+        elif rows.iloc[0]["status"] == "ok":
+            log.info("verifying %s", rows.iloc[0]["artifact"])
+            differences += _cell(cell, rows.iloc[0])
     if failed := int((wide["status"] != "ok").sum()):
         log.warning("%s: %d of %d cells failed, and claim nothing", table, failed, len(wide))
     long = pandas.read_parquet(table.with_suffix(".long.parquet"))
-    for baseline in manifest["plan"]["baselines"]:
-        shown = _of_control(long, baseline)
-        differences += _guarded(_scores, baseline["split"], baseline, shown)
+    for control in manifest["plan"]["baselines"]:
+        differences += _guarded(_scores, control["split"], control, _of_control(long, control))
     return differences
 
 
@@ -74,11 +77,12 @@ def _files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: not the file that the manifest records"
 
 
-def _row(wide: pandas.DataFrame, cell: Mapping[str, Any]) -> pandas.Series | None:
-    match = pandas.Series(True, index=wide.index)
-    for name, value in cell["columns"].items():
-        match &= wide[name].isna() if value is None else (wide[name] == value).fillna(False)
-    return wide[match].iloc[0] if match.sum() == 1 else None
+def _matches(frame: pandas.DataFrame, values: Mapping[str, Any]) -> pandas.Series:
+    """Return which rows have these values; None stands for a missing one."""
+    mask = pandas.Series(True, index=frame.index)
+    for name, value in values.items():
+        mask &= frame[name].isna() if value is None else (frame[name] == value).fillna(False)
+    return mask
 
 
 def _guarded(check: Any, *arguments: Any) -> list[str]:
@@ -89,21 +93,19 @@ def _guarded(check: Any, *arguments: Any) -> list[str]:
 
 
 def _cell(cell: Mapping[str, Any], row: pandas.Series) -> list[str]:
-    found = _guarded(weight_faults, cell, row)
+    differences = _guarded(weight_faults, cell, row)
     for split, pair in cell["texts"].items():
-        found += _guarded(_scores, split, pair, row)
-        found += _guarded(_lineage, cell, pair["predictions"], row)
-    for name, ref in cell["perplexities"].items():
-        found += _guarded(_perplexity, name, ref, row)
-        found += _guarded(_lineage, cell, ref, row)
-    for name, ref in cell["tasks"].items():
-        found += _guarded(_task, name, ref, row)
-        found += _guarded(_lineage, cell, ref, row)
-    return found
+        differences += _guarded(_scores, split, pair, row)
+        differences += _guarded(_lineage, cell, pair["predictions"], row)
+    for check, refs in ((_perplexity, cell["perplexities"]), (_task, cell["tasks"])):
+        for name, ref in refs.items():
+            differences += _guarded(check, name, ref, row)
+            differences += _guarded(_lineage, cell, ref, row)
+    return differences
 
 
 def weight_faults(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
-    """Hash the tensors in the files, then load them, count and measure their sizes again."""
+    """Yield differences of a cell's weights: hashed in their files, then loaded and counted."""
     ref = cell["chain"][-1]
     folder = Path(ref["path"])
     read_manifest(folder, ref["key"])
@@ -116,22 +118,21 @@ def weight_faults(cell: Mapping[str, Any], row: pandas.Series) -> Iterator[str]:
     loaded = open_checkpoint.load(folder, attest=False)
     record = loaded.record
     for fact in WEIGHT_FACTS:
-        told = None if pandas.isna(row[fact]) else row[fact]
-        if told != record[fact]:
-            yield f"{folder}: {fact} is {record[fact]}, the row says {told}"
+        shown = None if pandas.isna(row[fact]) else row[fact]
+        if shown != record[fact]:
+            yield f"{folder}: {fact} is {record[fact]}, the row says {shown}"
     if not pandas.isna(row.get("bytes_packed")):
         place = Path(tempfile.gettempdir())
         whole = plain_tensors.of(loaded)
-        found = sizes.measure(whole, record["pattern"], place, str(folder))["bytes"]
-        if not pandas.isna(row.get("bytes_gzip")):
-            found["gzip"] = gzip_bytes(whole.tensors, place, str(folder))
+        gzipped = not pandas.isna(row.get("bytes_gzip"))
+        found = sizes.measure(whole, record["pattern"], place, str(folder), gzipped)["bytes"]
         for form, size in found.items():
             if size != row[f"bytes_{form}"]:
                 yield f"{folder}: {form} takes {size} bytes, the row says {row[f'bytes_{form}']}"
 
 
 def _lineage(cell: Mapping[str, Any], ref: Mapping[str, str], row: pandas.Series) -> Iterator[str]:
-    """Check that the outputs came from this artifact's bytes and these weights."""
+    """Check that this artifact's bytes and these weights gave the outputs."""
     manifest = read_manifest(Path(ref["path"]), ref["key"])
     weights = read_manifest(Path(cell["chain"][-1]["path"]), check_files=False)
     if manifest["parents"]["weights"]["content"] != weights["content"]:
@@ -140,19 +141,16 @@ def _lineage(cell: Mapping[str, Any], ref: Mapping[str, str], row: pandas.Series
         yield f"{ref['path']}: made by weights that the row does not name"
 
 
-def _of_control(long: pandas.DataFrame, baseline: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the long table shows of a control, by the names of a row's columns."""
-    rows = long[
-        (long["kind"] == baseline["role"])
-        & (long["name"] == baseline["baseline"])
-        & (long["dataset"] == baseline["dataset"])
-        & (long["split"] == baseline["split"])
-    ]
+def _of_control(long: pandas.DataFrame, control: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a control in the long table, by the names of a row's columns."""
+    values = {"kind": control["role"], "name": control["baseline"]}
+    values |= {name: control[name] for name in ("dataset", "split")}
+    rows = long[_matches(long, values)]
     return {f"{row['split']}_{row['metric']}": row["value"] for _, row in rows.iterrows()}
 
 
 def _scores(split: str, pair: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[str]:
-    """Score the stored predictions again and compare items and means with what is shown."""
+    """Score the stored predictions again; compare items and means with the stored and the shown."""
     folder = folder_of(pair["scores"])
     manifest = read_manifest(Path(pair["scores"]["path"]), pair["scores"]["key"])
     read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
@@ -217,3 +215,42 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
 
 def _close(a: pandas.Series, b: pandas.Series, tolerance: float) -> bool:
     return len(a) == len(b) and all(_same(x, y, tolerance) for x, y in zip(a, b, strict=True))
+
+
+def census_differences(table: Path, plan: Mapping[str, Any]) -> list[str]:
+    """Return every difference between a census and the weights that it names.
+
+    Args:
+        table: `results/<study>.parquet`.
+        plan: of its manifest.
+    """
+    shown = pandas.read_parquet(table)
+    differences = []
+    for cell in plan["cells"]:
+        own = shown[_matches(shown, {name: cell["columns"][name] for name in CELL})]
+        if own.empty:
+            differences.append(f"{table}: no row for {cell['columns']}")
+        elif (own["status"] == "ok").all():
+            log.info("verifying %s", cell_name(own.iloc[0]))
+            differences += _guarded(_counts, plan, cell["chain"][-1], own)
+    return differences
+
+
+def _counts(
+    plan: Mapping[str, Any], weights: Mapping[str, str], own: pandas.DataFrame
+) -> Iterator[str]:
+    """Count a cell's weights again and compare its rows of the census."""
+    folder = Path(weights["path"])
+    read_manifest(folder, weights["key"])
+    if is_dropped(folder):
+        log.warning("%s: its weights were dropped, and are not counted again", folder)
+        return
+    again = weight_census.take(folder, plan["edges"])
+    rows = group_rows(plan, {}, weights["path"], again.facts, as_table(again).to_pandas())
+    fresh = pandas.DataFrame(rows)[CENSUS].astype(own[CENSUS].dtypes.to_dict())
+    for (_, shown), (_, now) in zip(own[CENSUS].iterrows(), fresh.iterrows(), strict=False):
+        if not shown.equals(now):
+            yield f"{folder}: counted {now.to_dict()}, the table says {shown.to_dict()}"
+            return
+    if len(own) != len(fresh):
+        yield f"{folder}: {len(fresh)} rows are counted, the table has {len(own)}"

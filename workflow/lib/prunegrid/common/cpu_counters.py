@@ -1,6 +1,6 @@
-"""What else the machine does while something is timed, by the kernel's own counters.
+"""Counters of the kernel for other work on the machine while something is timed.
 
-Linux counts them in ticks of 10 ms. Elsewhere, and where they cannot be read, they are None.
+Linux counts in ticks of 10 ms. A counter that cannot be read is None.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+from prunegrid.common import machine
+
 # Columns of a CPU in /proc/stat that say it worked: user, nice, system, irq, softirq.
 _WORKED, _STOLEN = (1, 2, 3, 6, 7), 8
 
@@ -35,15 +36,18 @@ class Reading:
 
 
 class Machine:
-    """Reads the counters.
+    """A machine whose counters are read.
 
     Args:
         proc, cgroups: where the kernel shows them.
     """
 
-    def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
-        self.proc, self.quota = proc, _quota(proc, cgroups)
-        self.cpus = usable_cpus()
+    def __init__(self, proc: Path = Path("/proc"), cgroups: Path = machine.GROUPS) -> None:
+        self.proc, self.cpus = proc, frozenset(map(str, machine.usable_cpus()))
+        # In a container the group's path may be the host's; the root's counters are seen there.
+        groups = machine.groups(proc / "self/cgroup", cgroups, "cpu")
+        files = (folder / "cpu.stat" for folder in groups)
+        self.quota = next((path for path in files if path.is_file()), None)
 
     @property
     def capacity(self) -> int:
@@ -52,27 +56,24 @@ class Machine:
 
     def before(self) -> Reading:
         """Return a reading whose clock is taken last, so that reading costs the work nothing."""
-        counters = self._counters()
+        counters = (*self._stat(), self._throttled())
         return Reading(time.perf_counter(), time.process_time(), *counters)
 
     def after(self) -> Reading:
         """Return a reading whose clock is taken first."""
         clock, cpu = time.perf_counter(), time.process_time()
-        return Reading(clock, cpu, *self._counters())
-
-    def _counters(self) -> tuple[float | None, float | None, int | None]:
-        return (*self._stat(), self._throttled())
+        return Reading(clock, cpu, *self._stat(), self._throttled())
 
     def _stat(self) -> tuple[float | None, float | None]:
+        """Return (busy, stolen) seconds."""
         try:
-            lines = (self.proc / "stat").read_text().splitlines()
-            found = [line.split() for line in lines]
-            of_cpus = [f for f in found if f[0][:3] == "cpu" and f[0][3:] in self.cpus]
-            if not of_cpus:
+            lines = [line.split() for line in (self.proc / "stat").read_text().splitlines()]
+            cpus = [line for line in lines if line[0][:3] == "cpu" and line[0][3:] in self.cpus]
+            if not cpus:
                 return None, None
             tick = os.sysconf("SC_CLK_TCK")
-            busy = sum(int(f[column]) for f in of_cpus for column in _WORKED)
-            return busy / tick, sum(int(f[_STOLEN]) for f in of_cpus) / tick
+            busy = sum(int(cpu[column]) for cpu in cpus for column in _WORKED)
+            return busy / tick, sum(int(cpu[_STOLEN]) for cpu in cpus) / tick
         except (OSError, ValueError, IndexError):
             return None, None
 
@@ -82,29 +83,3 @@ class Machine:
             return int(facts["nr_throttled"])
         except (AttributeError, OSError, ValueError, KeyError):
             return None
-
-
-def usable_cpus() -> frozenset[str]:
-    """Return the numbers of the CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(map(str, os.sched_getaffinity(0)))
-    return frozenset(map(str, range(os.cpu_count() or 1)))
-
-
-def _quota(proc: Path, cgroups: Path) -> Path | None:
-    """Return the cpu.stat of this process' cgroup, of either version; None where there is none."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, controllers, place = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mounts = [cgroups / name for name in (controllers, "cpu", "") if name or not controllers]
-        # In a container the path may be that of the host, which is not seen there.
-        for base in mounts:
-            for path in (base / place.lstrip("/") / "cpu.stat", base / "cpu.stat"):
-                if path.is_file():
-                    return path
-    return None

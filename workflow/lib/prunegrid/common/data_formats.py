@@ -1,4 +1,4 @@
-"""The format of a data file, by the ending of its name."""
+"""Formats of data files, by the endings of their names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ FORMATS = {
 
 
 def format_of(name: str | PurePath, packed: Collection[str] = (".gz",)) -> str | None:
-    """Return the format of a data file, None where its ending is none of the table's.
+    """Return the format of a data file, None if its ending is not in the table.
 
     Args:
-        name: the file's name or path, in small or capital letters.
         packed: endings of packed files; one of them may follow the format's own ending.
     """
     path = PurePath(str(name).lower())
@@ -34,5 +33,5 @@ def format_of(name: str | PurePath, packed: Collection[str] = (".gz",)) -> str |
 
 
 def is_tabbed(name: str | PurePath) -> bool:
-    """Return whether the columns of a `csv` file are separated by tabs, by its name."""
+    """Return whether tabs separate the columns of a `csv` file of this name."""
     return ".tsv" in PurePath(str(name).lower()).suffixes

@@ -1,4 +1,4 @@
-"""What a key sees of a Python file: its definitions, and which other definitions each one names.
+"""Digests of the definitions of a Python file, and the other definitions that each one names.
 
 A definition is a function, a class or a constant at module level. Its digest leaves out all that
 cannot change a result: positions, comments, docstrings, type hints, imports, the names under which
@@ -17,7 +17,7 @@ from typing import Any
 ON_IMPORT = ""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-# Fields that carry no meaning for what the code does, or that differ between releases of Python.
+# Fields that do not change what the code does, or that differ between releases of Python.
 _IGNORED = {"kind", "type_comment", "type_ignores", "ctx", "annotation", "returns", "type_params"}
 _LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 _DROPPED = object()
@@ -36,18 +36,18 @@ def definitions(tree: ast.Module) -> dict[str, tuple[str, list[str]]]:
         for name in _defined(statement):
             groups.setdefault(name, []).append(statement)
     own = set(groups) - {ON_IMPORT}
-    found = {}
+    digests = {}
     for name, statements in groups.items():
         shape = _Shape(bindings, own)
-        seen = shape.of(statements)
-        if seen:
-            digest = hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
-            found[name] = (digest, shape.references)
-    return found
+        remaining = shape.of(statements)
+        if remaining:
+            digest = hashlib.sha256(repr(remaining).encode()).hexdigest()[:16]
+            digests[name] = (digest, shape.references)
+    return digests
 
 
 def _defined(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement at module level defines; [ON_IMPORT] where it is none."""
+    """Return the names that a statement at module level defines; [ON_IMPORT] for none."""
     if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, ast.Assign):
@@ -63,18 +63,18 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 def imported(body: Iterable[ast.AST]) -> dict[str, str]:
     """Return {local name: full dotted name} of the imports of a scope, not of scopes within it."""
-    found = {}
+    names = {}
     for node in _within(body):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first = alias.name.partition(".")[0]
-                found[alias.asname or first] = alias.name if alias.asname else first
+                names[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             joint = "" if base.endswith(".") or not base else "."
             for alias in node.names:
-                found[alias.asname or alias.name] = f"{base}{joint}{alias.name}"
-    return found
+                names[alias.asname or alias.name] = f"{base}{joint}{alias.name}"
+    return names
 
 
 def _within(body: Iterable[ast.AST]) -> Iterable[ast.AST]:
@@ -93,26 +93,18 @@ def _stored(body: Iterable[ast.AST]) -> set[str]:
     for node in _within(body):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             names.add(node.id)
-        elif (
-            isinstance(node, (*_FUNCTIONS, ast.ClassDef))
-            or isinstance(node, ast.ExceptHandler)
-            and node.name
-        ):
-            names.add(node.name)
+        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler)):
+            names.add(node.name)  # None of a handler without a name, which no one reads
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             free |= set(node.names)
     return names - free
 
 
 class _Shape:
-    """Nested tuples of some statements, free of what a key leaves out.
+    """Nested tuples of some statements, without the parts that a key leaves out.
 
-    Args:
-        bindings: {local name: full name} of the module's imports.
-        own: names of the module's definitions.
-
-    Attributes:
-        references: what the statements read of other definitions, in order.
+    `bindings` are {local name: full name} of the module's imports, `own` the names of its
+    definitions; `references` lists what the statements read of other definitions, in order.
     """
 
     def __init__(self, bindings: dict[str, str], own: set[str]) -> None:
@@ -134,11 +126,11 @@ class _Shape:
         return self._plain(node)
 
     def _plain(self, node: ast.AST) -> Any:
-        fields = []
-        for name, value in ast.iter_fields(node):
-            if value is None or value == [] or name in _IGNORED:
-                continue
-            fields.append((name, self.of(value)))
+        fields = [
+            (name, self.of(value))
+            for name, value in ast.iter_fields(node)
+            if not (value is None or value == [] or name in _IGNORED)
+        ]
         return (type(node).__name__, fields)
 
     def of_Import(self, node: ast.AST) -> Any:
@@ -152,11 +144,9 @@ class _Shape:
     def of_Expr(self, node: ast.Expr) -> Any:
         """Drop docstrings and log lines."""
         value = node.value
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            return _DROPPED
-        return (
-            _DROPPED if isinstance(value, ast.Call) and self._is_log(value) else self._plain(node)
-        )
+        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+        is_log = isinstance(value, ast.Call) and self._is_log(value)
+        return _DROPPED if is_text or is_log else self._plain(node)
 
     def _is_log(self, call: ast.Call) -> bool:
         function = call.func
@@ -204,18 +194,16 @@ class _Shape:
 
     def of_FunctionDef(self, node: Any) -> Any:
         defaults = [self.of(node.decorator_list), self.of(node.args)]
-        names = [one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)]
-        body = self._scoped(node.body, names)
-        return (type(node).__name__, node.name, defaults, body)
+        return (type(node).__name__, node.name, defaults, self._scoped(node.body, node.args))
 
     of_AsyncFunctionDef = of_FunctionDef
 
     def of_Lambda(self, node: ast.Lambda) -> Any:
-        names = [one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)]
-        return ("Lambda", self.of(node.args), self._scoped([node.body], names))
+        return ("Lambda", self.of(node.args), self._scoped([node.body], node.args))
 
-    def _scoped(self, body: list, names: Iterable[str]) -> Any:
+    def _scoped(self, body: list, arguments: ast.arguments) -> Any:
         """Return the shape of a function's body, in which some names are its own."""
+        names = [one.arg for one in ast.walk(arguments) if isinstance(one, ast.arg)]
         scope: dict[str, str | None] = dict.fromkeys([*names, *_stored(body)])
         self._scopes.append(scope | imported(body))
         try:
@@ -251,7 +239,7 @@ class _Shape:
         return self._reference(".".join([full, *names]))
 
     def _full(self, name: str) -> str | None:
-        """Return what a name refers to outside of its function; None where it is of its own."""
+        """Return what a name refers to outside of its function; None for a name of its own."""
         return next((scope[name] for scope in reversed(self._scopes) if name in scope), None)
 
     def _reference(self, full: str) -> Any:

@@ -1,6 +1,6 @@
-"""What every step runs under and its bytes depend on: derived seeds, torch's threads and precision.
+"""Settings of every step that its bytes depend on: derived seeds, torch's threads and precision.
 
-It is among the code of every step's key; `prunegrid.running.job`, which changes no bytes, is not.
+This code enters every step's key; `prunegrid.running.job`, which changes no bytes, does not.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def derived_seed(seed: int, purpose: str) -> int:
 def settle_torch(threads: int) -> None:
     """Fix torch's threads (one and two threads give different bytes) and turn TF32 off."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # bitsandbytes would have torch compile its fallbacks: seconds a job, and other bytes where
-    # there is a compiler.
+    # bitsandbytes would let torch compile its fallbacks: seconds a job, and other bytes if there
+    # is a compiler.
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     import torch
 

@@ -1,4 +1,4 @@
-"""How time and memory are measured: true clocks, peaks."""
+"""Peak memory, and clocks that wait for the accelerator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 def peak_memory(device: str = "cpu") -> int:
     """Return the peak memory in bytes: allocated on CUDA, what this process held on CPU.
 
-    What `getrusage` says starts at the size of the process that started this one.
+    `getrusage` would start at the size of the process that started this one.
     """
     if device.startswith("cuda"):
         import torch

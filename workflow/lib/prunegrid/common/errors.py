@@ -1,9 +1,10 @@
-"""The one error that users see: what is wrong, where, what was expected, how to mend it."""
+"""Errors for users: the fault, its place, what would be right, and the remedy."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class PrunegridError(Exception):
@@ -35,6 +36,23 @@ class AttestationError(PrunegridError):
     """Weights, counts or artifacts are not the ones that the record names."""
 
 
+@contextlib.contextmanager
+def explained(
+    error: PrunegridError, kinds: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Raise `error` for an exception inside the block, with that one's first line added to `what`.
+
+    A PrunegridError passes as it is, and so do exceptions of other kinds.
+    """
+    try:
+        yield
+    except PrunegridError:
+        raise
+    except kinds as cause:
+        facts = {"where": error.where, "expected": error.expected, "remedy": error.remedy}
+        raise type(error)(f"{error.what} ({summary(cause)})", **facts) from cause
+
+
 def _rebuild(kind: type[PrunegridError], what: str, where: str, expected: str, remedy: str):
     return kind(what, where=where, expected=expected, remedy=remedy)
 
@@ -48,5 +66,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """Return the first line of what a library's error says, or its class where it says nothing."""
+    """Return the first line of a library's error, or its class if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

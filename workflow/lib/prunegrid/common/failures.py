@@ -1,4 +1,4 @@
-"""What a failed step says: one sentence where the user or the machine is at fault."""
+"""Reports of failed steps: one sentence if the user or the machine is at fault."""
 
 from __future__ import annotations
 
@@ -24,29 +24,24 @@ _NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.I)
 
 
 class Stopped(BaseException):
-    """The job was told to stop. No `except Exception` on the way may take that for its own."""
+    """The job was told to stop. No `except Exception` on the way may catch it."""
 
 
 def report(error: BaseException, label: str) -> str:
-    """Return why a step failed, after logging it; with a traceback where it is the program's fault.
-
-    Args:
-        error: that ended the step.
-        label: of the step.
-    """
+    """Log and return why the step `label` failed, with a traceback if the program is at fault."""
     if not isinstance(error, (PrunegridError, Stopped)):
-        found = _of_disk(error)
-        if found is None:
+        disk_error = _of_disk(error)
+        if disk_error is None:
             log.error("%s failed", label, exc_info=error)
             return redact(f"{type(error).__name__}: {error}")
-        error = found
+        error = disk_error
     reason = redact(str(error))
     log.error("%s", reason)
     return reason
 
 
 def _of_disk(error: BaseException) -> PrunegridError | None:
-    """Return the disk's error that this one is or tells of; None where it is another."""
+    """Return the error in the disk's words; None if it is not of the disk."""
     number = error.errno if isinstance(error, OSError) else None
     if number not in _DISK:
         match = _NUMBER.search(str(error))

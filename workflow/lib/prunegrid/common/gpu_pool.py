@@ -1,4 +1,4 @@
-"""Accelerators for a job: device tokens from a pool that all jobs of a machine share."""
+"""GPUs for a job, from a pool that all jobs of a machine share."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ POOL = "/tmp/prunegrid-devices"
 
 @contextlib.contextmanager
 def claim_devices(kind: str, count: int = 1) -> Iterator[list[str]]:
-    """Yield devices for the time of a job: ["cpu"], or `count` "cuda:<i>" that no other job holds.
+    """Yield ["cpu"], or `count` devices "cuda:<i>" that no other job holds meanwhile.
 
-    Tokens go by the devices' UUIDs, which stay the same however a scheduler or
-    CUDA_VISIBLE_DEVICES numbers them.
+    Devices go by their UUIDs, which stay the same however a scheduler or CUDA_VISIBLE_DEVICES
+    numbers them.
 
     Args:
         kind: "cpu" or "cuda".
-        count: devices that the job needs together.
 
     Raises:
-        PrunegridError: "cuda" where there are none, or fewer than that.
+        PrunegridError: torch sees fewer CUDA devices than that.
     """
     if kind == "cpu":
         yield ["cpu"]
         return
     visible = visible_gpus()
     if len(visible) < count:
-        found = f"sees {len(visible)} of the {count}" if visible else "sees no"
+        seen = f"sees {len(visible)} of the {count}" if visible else "sees no"
         raise PrunegridError(
-            f"is cuda, but torch {found} CUDA device{'s' if count > 1 else ''} here",
+            f"is cuda, but torch {seen} CUDA device{'s' if count > 1 else ''} here",
             where="config.yaml: device",
             expected="an NVIDIA GPU (one a process) and a CUDA build of torch",
             remedy="set device: cpu, use fewer finetune.processes, or run where there are enough",
@@ -61,25 +60,25 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def claim_tokens(names: list[str], folder: Path, count: int = 1) -> Iterator[list[str]]:
-    """Yield some of the names, held by nobody else; waits until so many are free at once.
+    """Yield `count` of the names once so many are free; nobody else holds them meanwhile.
 
-    A token is an advisory lock on a file, so the kernel frees it when its holder dies. Who finds
-    too few lets those go again: two jobs that each hold a half would wait for ever. All users of
-    the machine share the folder.
+    A token is an advisory lock on a file in `folder`, which all users of the machine share. The
+    kernel frees it when its holder dies. A job that finds too few lets them go again: two jobs
+    that each hold a half would wait for ever.
     """
     _shared_folder(folder)
     waiting = False
     while True:
-        with contextlib.ExitStack() as held:
-            found: list[str] = []
+        with contextlib.ExitStack() as locks:
+            claimed: list[str] = []
             for name in names:
-                if len(found) < count and _try_lock(folder / f"{name}.lock", held):
-                    found.append(name)
-            if len(found) == count:
-                yield found
+                if len(claimed) < count and _try_lock(folder / f"{name}.lock", locks):
+                    claimed.append(name)
+            if len(claimed) == count:
+                yield claimed
                 return
         if not waiting:
-            log.info("of the devices %s too few are free; waiting", ", ".join(names))
+            log.info("waiting for %d of the devices %s", count, ", ".join(names))
             waiting = True
         time.sleep(POLL_SECONDS * (1 + random.random()))
 
@@ -91,14 +90,12 @@ def _shared_folder(folder: Path) -> None:
         folder.chmod(0o1777)  # mkdir's own mode is cut by the umask
 
 
-def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
-    """Lock a file until the stack is left; return whether it was free.
-
-    Who locks a file opens it for writing, so all users may write it, whatever their umask is.
-    """
+def _try_lock(path: Path, locks: contextlib.ExitStack) -> bool:
+    """Lock a file until the stack is left; return whether it was free."""
+    # Locking opens the file for writing, so all users may write it, whatever their umask is.
     lock = FileLock(path, mode=0o666, fallback_to_soft=False)
     try:
-        held.enter_context(lock.acquire(blocking=False))
+        locks.enter_context(lock.acquire(blocking=False))
     except Timeout:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Whether what a layer multiplies by is held in memory while it is trained; free of torch."""
+"""Weights that adapted linears hold in memory during training; without torch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any
 
 
 def holds(memory: Mapping[str, Any] | None, device: str, processes: int) -> bool:
-    """Return whether adapted and packed linears hold what they multiply by while they are trained.
+    """Return whether adapted and packed linears hold their whole weights during training.
 
-    On a CPU they do by default: forming it again in every pass costs time, and there is memory. On
-    a GPU there is less of it. Processes that share the weights out never hold whole ones.
+    By default they do on a CPU, which has the memory: forming them again in every pass costs time.
+    They never do if several `processes` share the weights out.
 
     Args:
         memory: `config.profiles.Memory`; None is its defaults.
         device: "cpu" or "cuda", or one such device.
-        processes: that train together.
     """
     choice = (memory or {}).get("adapted", "auto")
     return processes == 1 and (device == "cpu" if choice == "auto" else choice == "hold")

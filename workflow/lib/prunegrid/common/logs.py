@@ -1,4 +1,4 @@
-"""Logs of jobs: one line an event, to a file and to standard error, secrets left out."""
+"""Logs of jobs, without secrets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import re
 import sys
 from pathlib import Path
 
-# What a secret looks like; those of this machine are covered whatever they look like.
+# Patterns of secrets; those of this machine's variables are covered whatever they look like.
 _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
     (re.compile(r"(?i)\b(bearer )[\w.~+/=-]+"), r"\1***"),
 )
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-# Set where jobs are to write to their logs alone, libraries and all.
+# The variable that makes jobs, libraries and all, write to their logs alone.
 QUIET = "PRUNEGRID_QUIET"
 _SHORTEST = 6  # a shorter "secret" would cover parts of words
 
@@ -35,8 +35,8 @@ def redact(text: str) -> str:
 def configure_logging(log_file: str | os.PathLike | None) -> None:
     """Send one line an event to the log file and to standard error, secrets left out.
 
-    Where the file cannot be written (a full disk), standard error alone has them. A quiet job
-    (QUIET) writes all that it would print to its log, what libraries print by themselves too.
+    If the file cannot be written (a full disk), standard error alone has them. A quiet job (QUIET)
+    writes to its log all that it or a library would print.
     """
     logging.raiseExceptions = False  # a line that cannot be written is no reason for a traceback
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]

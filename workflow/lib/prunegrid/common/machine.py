@@ -1,60 +1,67 @@
-"""What this process may use of its machine: cores and memory.
+"""Cores and memory of the machine that this process may use.
 
 Affinity and control groups (containers, batch systems) may leave less than the machine has. A limit
-of a group holds for all groups below it, so each is looked for from the own group up to the root.
+of a group holds for all groups below it, so every group from the own one up to the root counts.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 SHARE = 0.8  # of what is available: the rest is for the page cache and for what others start
 PROC, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def cores(proc: Path = PROC, groups: Path = GROUPS) -> int:
+def cores(proc: Path = PROC, mount: Path = GROUPS) -> int:
     """Return how many cores this process may use, at least 1.
 
     Args:
         proc: the file that names this process's control groups.
-        groups: where they are mounted.
+        mount: where they are mounted.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quotas = [_quota(folder) for folder in _folders(proc, groups, "cpu")]
-    return max(1, math.floor(min([count, *quotas])))
+    quotas = [_quota(folder) for folder in groups(proc, mount, "cpu")]
+    return max(1, math.floor(min([len(usable_cpus()), *quotas])))
 
 
-def memory_mb(proc: Path = PROC, groups: Path = GROUPS) -> int:
+def memory_mb(proc: Path = PROC, mount: Path = GROUPS) -> int:
     """Return the megabytes that jobs may use together: SHARE of what is available here."""
-    free = [psutil.virtual_memory().available]
-    free += [_free(folder) for folder in _folders(proc, groups, "memory")]
-    return int(SHARE * min(free) / 1e6)
+    import psutil  # the step's environment, which reads the groups too, may lack it
+
+    free = [_free(folder) for folder in groups(proc, mount, "memory")]
+    return int(SHARE * min([psutil.virtual_memory().available, *free]) / 1e6)
 
 
-def _folders(proc: Path, groups: Path, controller: str) -> list[Path]:
-    """Return the folders of this process's groups that limit one kind of thing, innermost first."""
+def usable_cpus() -> set[int]:
+    """Return the numbers of the CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
+
+
+def groups(proc: Path, mount: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's groups that limit one kind of thing, innermost first.
+
+    Args:
+        controller: "cpu" or "memory".
+    """
     try:
         lines = proc.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
-    found: list[Path] = []
+        return
     for line in lines:
         _, names, place = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
-        root = groups / names if names else groups
-        inner = root / place.lstrip("/")
-        found += [path for path in (inner, *inner.parents) if path.is_relative_to(root)]
-    return found
+        # The first version has a mount for each set of controllers, or for each controller.
+        for root in (mount / names, mount / controller) if names else (mount,):
+            inner = root / place.lstrip("/")
+            yield from (path for path in (inner, *inner.parents) if path.is_relative_to(root))
 
 
 def _number(path: Path) -> float:
-    """Return the number in a file of a control group; infinity where there is no limit."""
+    """Return the number in a file of a control group; infinity for no limit."""
     try:
         text = path.read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError):
@@ -74,17 +81,12 @@ def _quota(folder: Path) -> float:
 
 
 def _free(folder: Path) -> float:
-    """Return the bytes that a group may still use; what it holds of files can be given back."""
+    """Return the bytes that a group may still use, with those of its page cache."""
     limit = min(_number(folder / "memory.max"), _number(folder / "memory.limit_in_bytes"))
     if math.isinf(limit):
         return math.inf
     used = min(_number(folder / "memory.current"), _number(folder / "memory.usage_in_bytes"))
     return limit - (0.0 if math.isinf(used) else max(0.0, used - _files(folder)))
-
-
-def main() -> None:
-    """Print how many cores this process may use, for Makefiles."""
-    print(cores())
 
 
 def _files(folder: Path) -> float:
@@ -98,4 +100,4 @@ def _files(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    print(cores())  # for Makefiles

@@ -1,4 +1,4 @@
-"""Names of perplexities by their protocol: known before anything is measured, without torch."""
+"""Names of perplexities, by their protocol; without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ USUAL_WINDOW = 2048
 
 
 def metric_name(protocol: str, window: int, stride: int | None) -> str:
-    """Return the name that says the protocol, and the length where it is not the usual one.
+    """Return the name of a perplexity: its protocol, and its window if that is not the usual one.
 
     "ppl_2048_nonoverlap", "ppl_512_nonoverlap", "ppl_stride512", "ppl_512_stride256",
     "word_perplexity", "word_perplexity_512".

@@ -1,7 +1,7 @@
-"""What a config names by a file: pruning methods, strategies, updates, allocations, metrics, …
+"""Plugins: pruning methods, strategies, updates, allocations, metrics, baselines, a file each.
 
-Each is found by the name of its file, so adding one edits no other file. What it needs and accepts
-is read from its literal constants without importing it.
+A config names each by its file, so adding one edits no other file. What a plugin needs and accepts
+stands in literal constants of its file, which are read without importing it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.common.errors import PrunegridError, nearest
-from prunegrid.common.source_code import LIBRARY, functions, literals
+from prunegrid.common.source_code import LIBRARY, facts, literals
 
-_HERE = LIBRARY / "prunegrid"
 # What a metric may read beside prediction and reference, by its READS.
 METRICS_READ = {"document", "template"}
 
 
-def _named(folder: Path, name: str, marker: str, what: str) -> Path:
-    """Return the file `folder/name.py` that declares `marker`."""
+def _file(folder: str, name: str, marker: str, what: str) -> Path:
+    """Return the file `folder/name.py` of the library, which declares the constant `marker`."""
     known = _declaring(folder, marker)
     if name not in known:
         raise PrunegridError(f"there is no {what} '{name}'", remedy=nearest(name, known))
@@ -27,90 +26,55 @@ def _named(folder: Path, name: str, marker: str, what: str) -> Path:
 
 
 @functools.cache
-def _declaring(folder: Path, marker: str) -> dict[str, Path]:
-    return {p.stem: p for p in sorted(folder.glob("*.py")) if marker in literals(p)}
+def _declaring(folder: str, marker: str) -> dict[str, Path]:
+    files = sorted((LIBRARY / "prunegrid" / folder).glob("*.py"))
+    return {path.stem: path for path in files if marker in literals(path)}
 
 
 def method_facts(method: str) -> dict[str, Any]:
     """Return {NEEDS, SETTINGS, DRAWS, SCOPE, SCOPES} of a pruning method.
 
-    Raises:
-        PrunegridError: there is no such method.
+    This and the functions below raise a PrunegridError where there is no plugin of the name.
     """
-    facts = literals(_named(_HERE / "pruning/criteria", method, "NEEDS", "pruning method"))
-    return {
-        "NEEDS": facts["NEEDS"],
-        "SETTINGS": facts.get("SETTINGS", {}),
-        "DRAWS": facts.get("DRAWS", False),
-        "SCOPE": facts["SCOPE"],
-        "SCOPES": facts.get("SCOPES", ("row", "layer")),
-    }
+    defaults = {"SETTINGS": {}, "DRAWS": False, "SCOPES": ("row", "layer")}
+    return defaults | literals(_file("pruning/criteria", method, "NEEDS", "pruning method"))
 
 
 def criterion_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS, DRAWS} of a criterion of structured pruning.
-
-    Raises:
-        PrunegridError: there is no such criterion.
-    """
-    path = _named(_HERE / "pruning/structured", name, "NEEDS", "criterion of structured pruning")
-    facts = literals(path)
-    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"], "DRAWS": facts["DRAWS"]}
+    """Return {NEEDS, SETTINGS, DRAWS} of a criterion of structured pruning."""
+    kind = "criterion of structured pruning"
+    return literals(_file("pruning/structured", name, "NEEDS", kind))
 
 
 def facts_for(method: str, pattern: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS, DRAWS, …} of what a pruning step's method is under its pattern.
-
-    Raises:
-        PrunegridError: there is none.
-    """
+    """Return {NEEDS, SETTINGS, DRAWS, …} of a pruning step's method under its pattern."""
     return criterion_facts(method) if pattern == "structured" else method_facts(method)
 
 
 def update_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS} of an update of the weights that stay.
-
-    Raises:
-        PrunegridError: there is no such update.
-    """
-    return _needs(_HERE / "pruning/updates", name, "update")
+    """Return {NEEDS, SETTINGS} of an update of the weights that stay."""
+    return literals(_file("pruning/updates", name, "NEEDS", "update"))
 
 
 def allocation_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS} of a layer-wise allocation.
-
-    Raises:
-        PrunegridError: there is no such allocation.
-    """
-    return _needs(_HERE / "pruning/allocation", name, "allocation")
-
-
-def _needs(folder: Path, name: str, what: str) -> dict[str, Any]:
-    facts = literals(_named(folder, name, "NEEDS", what))
-    return {"NEEDS": facts["NEEDS"], "SETTINGS": facts["SETTINGS"]}
+    """Return {NEEDS, SETTINGS} of a layer-wise allocation."""
+    return literals(_file("pruning/allocation", name, "NEEDS", "allocation"))
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
-    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy.
+    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy."""
+    defaults = {"SETTINGS": {}, "ADAPTERS": (), "PLAIN": {}, "COPY": 0, "HELD": 0}
+    return defaults | literals(_file("finetuning/strategies", name, "TRAINS", "strategy"))
 
-    Raises:
-        PrunegridError: there is no such strategy.
-    """
-    facts = literals(_named(_HERE / "finetuning/strategies", name, "TRAINS", "strategy"))
-    return {
-        "TRAINS": facts["TRAINS"],
-        "KEYS": facts["KEYS"],
-        "SETTINGS": facts.get("SETTINGS", {}),
-        "ADAPTERS": facts.get("ADAPTERS", ()),
-        "PLAIN": facts.get("PLAIN", {}),
-        "MEMORY": facts["MEMORY"],
-        "COPY": facts.get("COPY", 0),
-        "HELD": facts.get("HELD", 0),
-    }
+
+def baseline_facts(method: str) -> dict[str, Any]:
+    """Return {ROLE, SETTINGS, DRAWS, READS} of a baseline."""
+    defaults = {"DRAWS": False, "READS": ()}
+    return defaults | literals(_file("evaluation/baselines", method, "ROLE", "baseline"))
 
 
 def draws(method: str, pattern: str) -> bool:
-    """Whether a pruning method draws random numbers of its own; False where it is unknown."""
+    """Return whether a pruning method draws random numbers of its own; False if it is unknown."""
     try:
         return facts_for(method, pattern)["DRAWS"]
     except PrunegridError:
@@ -126,78 +90,53 @@ def metric_file(module: str, base: Path) -> Path | None:
     if module.startswith("hf:"):
         return None
     if module.endswith(".py") or "/" in module:
-        path = Path(module).expanduser()
-        path = path if path.is_absolute() else base / path
+        path = base / Path(module).expanduser()
         if not path.is_file():
             raise PrunegridError(f"there is no file {path}", remedy="give the path of a .py file")
         return path.resolve()
-    return _named(_HERE / "evaluation/metrics", module, "COLUMNS", "metric")
+    return _file("evaluation/metrics", module, "COLUMNS", "metric")
 
 
 def is_plain_metric(path: Path) -> bool:
-    """Return whether a metric file has a function `compute`; if not, it is an `evaluate` module."""
-    return "compute" in functions(path)
+    """Return whether a metric file defines `compute`; if not, it is an `evaluate` module."""
+    return "compute" in facts(path).definitions
 
 
 def metric_packages(module: str, base: Path) -> tuple[str, ...]:
     """Return the packages that a metric's scores depend on, beside those of every metric."""
     path = metric_file(module, base)
-    own = () if path is None else tuple(literals(path).get("PACKAGES", ()))
-    return own if path is not None and is_plain_metric(path) else ("evaluate", *own)
+    if path is None:
+        return ("evaluate",)
+    own = tuple(literals(path).get("PACKAGES", ()))
+    return own if is_plain_metric(path) else ("evaluate", *own)
 
 
 def metric_facts(module: str, base: Path) -> dict[str, Any] | None:
-    """Return {SETTINGS, COLUMNS, NEEDS_MODEL, READS} of a metric, None for one of the hub."""
+    """Return {SETTINGS, COLUMNS, NEEDS_MODEL, READS} of a metric; None for one of the hub."""
     path = metric_file(module, base)
-    if path is None:
-        return None
-    facts = literals(path)
-    return {
-        "SETTINGS": facts.get("SETTINGS", {}),
-        "COLUMNS": facts.get("COLUMNS", {}),
-        "NEEDS_MODEL": facts.get("NEEDS_MODEL", False),
-        "READS": facts.get("READS", ()),
-    }
+    defaults = {"SETTINGS": {}, "COLUMNS": {}, "NEEDS_MODEL": False, "READS": ()}
+    return None if path is None else defaults | literals(path)
 
 
 def metric_columns(name: str, module: str, base: Path) -> dict[str, bool | None] | None:
-    """Return {column: higher is better} of a metric of the config; None for one of the hub.
-
-    Columns are named as those that are scored are.
-    """
-    path, facts = metric_file(module, base), metric_facts(module, base)
-    if path is None or facts is None:
+    """Return {column: higher is better} of a metric of the config; None for one of the hub."""
+    path = metric_file(module, base)
+    if path is None:
         return None
     return {
         column_name(name, path.stem, key): about.get("higher_is_better")
-        for key, about in facts["COLUMNS"].items()
+        for key, about in literals(path).get("COLUMNS", {}).items()
     }
 
 
 def column_name(name: str, stem: str, key: str, declared: bool = True) -> str:
-    """Return the table's column of a metric's own column `key`.
+    """Return the table's column of a score that a metric's module returns as `key`.
 
     Args:
         name: of the metric in the config.
         stem: of its module's file.
-        key: that the module returns.
         declared: whether the module declares its columns.
     """
     if key == stem:
         return name  # bertscore of a metric named bertscore_minilm is bertscore_minilm
     return key if name == stem and declared else f"{name}_{key}"
-
-
-def baseline_facts(method: str) -> dict[str, Any]:
-    """Return {ROLE, SETTINGS, DRAWS, READS} of a baseline.
-
-    Raises:
-        PrunegridError: there is no such baseline.
-    """
-    facts = literals(_named(_HERE / "evaluation/baselines", method, "ROLE", "baseline"))
-    return {
-        "ROLE": facts["ROLE"],
-        "SETTINGS": facts["SETTINGS"],
-        "DRAWS": facts.get("DRAWS", False),
-        "READS": facts.get("READS", ()),
-    }

@@ -1,8 +1,7 @@
-"""Which precision products are computed in: bfloat16 where the device multiplies it natively.
+"""The precision of products that `compute_dtype: auto` stands for on this machine.
 
-A device that only emulates bfloat16 multiplies it up to twenty times slower than float32, so what
-the config leaves open (`auto`) is settled by the device: before anything runs and without torch,
-because the answer is part of a step's key.
+It is bfloat16 if the device multiplies that natively: emulation is up to twenty times slower than
+float32. The choice is part of a step's key, so it is made before anything runs, without torch.
 """
 
 from __future__ import annotations
@@ -29,27 +28,26 @@ NAMED = ("bfloat16", "float32")
 CPU_FACTS = Path("/proc/cpuinfo")
 # Linux's names of what multiplies bfloat16: AVX-512, AMX, and Arm's own.
 CPU_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
-# oneDNN computes torch's products; told to use no more than these, it has no bfloat16.
+# oneDNN computes torch's products; limited to one of these, it has no bfloat16.
 WITHOUT_BFLOAT16 = frozenset(
     ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 )
 # The first CUDA compute capability with bfloat16 (Ampere).
 CUDA_CAPABILITY = (8, 0)
-# The probe's products are [PROBE, PROBE] each; the least of so many tries counts.
+# The probe's products are [PROBE, PROBE] each; the fastest of TRIES counts.
 PROBE, TRIES = 512, 3
-# Tunings at hand that are looked at for another machine's precision.
+# The number of finished tunings whose precision is read at most.
 LOOKED_AT = 200
 
 
 def resolve(named: str, device: str) -> str:
-    """Return the precision that a setting stands for on this machine: "bfloat16" or "float32".
+    """Return "bfloat16" or "float32" for the setting `named`, which may be "auto".
 
     Args:
-        named: "auto", "bfloat16" or "float32".
         device: "cpu" or "cuda".
 
     Raises:
-        PrunegridError: `named` is auto, and no CUDA device can be seen to settle it by.
+        PrunegridError: it is auto for CUDA, and no CUDA device can be seen.
     """
     if named != AUTO:
         return named
@@ -75,13 +73,13 @@ def cpu_is_native(flags: frozenset[str], environment: os._Environ | dict[str, st
 
 @functools.cache
 def cpu_flags(path: Path) -> frozenset[str]:
-    """Return the flags of the first processor; none where the system does not tell them."""
+    """Return the flags of the first processor; none if the system does not list them."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
 
 
 @functools.cache
@@ -96,19 +94,19 @@ def gpu_capabilities() -> tuple[tuple[int, int], ...]:
         command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         text = done.stdout
-    found = re.findall(r"^\s*(\d+)\.(\d+)\s*$", text, re.MULTILINE)
-    if not found:
+    pairs = re.findall(r"^\s*(\d+)\.(\d+)\s*$", text, re.MULTILINE)
+    if not pairs:
         raise PrunegridError(
             "is auto, and no CUDA device can be seen here that would settle it",
             where="config.yaml: compute_dtype",
             expected="bfloat16 or float32 by name",
             remedy="add --config compute_dtype=bfloat16 (GPUs from compute capability 8.0)",
         )
-    return tuple((int(major), int(minor)) for major, minor in found)
+    return tuple((int(major), int(minor)) for major, minor in pairs)
 
 
 def describe(config: Any, results: Path, local: bool) -> str:
-    """Return in words what steps compute in where the config leaves it open.
+    """Return a sentence on the precision that steps compute in, "" if no step leaves it open.
 
     Args:
         config: with compute_dtype, resolved_dtype, device and leaves_open().
@@ -116,7 +114,7 @@ def describe(config: Any, results: Path, local: bool) -> str:
         local: jobs run on this machine.
 
     Raises:
-        PrunegridError: jobs run elsewhere, and what they compute in is left to this machine.
+        PrunegridError: jobs run elsewhere, and compute_dtype is auto.
     """
     if config.compute_dtype != AUTO:
         return f"computes in {config.compute_dtype}, as compute_dtype says"
@@ -132,32 +130,23 @@ def describe(config: Any, results: Path, local: bool) -> str:
     chosen = config.resolved_dtype
     fast = "multiplies bfloat16 natively" if chosen == "bfloat16" else "only emulates bfloat16"
     text = f"tunings compute in {chosen} (this {config.device} {fast})"
-    other = _made_in(results, set(NAMED) - {chosen})
-    if other:
-        text += (
-            f". There are tunings here that computed in {other}: "
-            f"--config compute_dtype={other} reads them on"
-        )
+    for path in itertools.islice(results.glob("artifacts/finetune/*/manifest.json"), LOOKED_AT):
+        with contextlib.suppress(OSError, ValueError):
+            other = json.loads(path.read_bytes()).get("compute_dtype")
+            if other in NAMED and other != chosen:
+                return (
+                    f"{text}. There are tunings here that computed in {other}: "
+                    f"--config compute_dtype={other} reads them on"
+                )
     return text
 
 
-def _made_in(results: Path, precisions: set[str]) -> str | None:
-    """Return the first of these precisions that a tuning at hand has computed in."""
-    for path in itertools.islice(results.glob("artifacts/finetune/*/manifest.json"), LOOKED_AT):
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_bytes()).get("compute_dtype")
-            if found in precisions:
-                return found
-    return None
-
-
 def warn_if_emulated(compute_dtype: str | None, device: str, where: str) -> None:
-    """Warn once where a step computes in bfloat16 and its device only emulates that.
+    """Warn if the step `where` computes in bfloat16 and its device only emulates that.
 
     Args:
         compute_dtype: of the step; None for one that computes nothing.
         device: "cpu" or "cuda:<i>".
-        where: the step's label.
     """
     if compute_dtype != "bfloat16" or is_native(device):
         return

@@ -1,7 +1,7 @@
-"""Facts of a Python file that are read without importing it: its definitions, literals, functions.
+"""Facts of a Python file that are read without importing it: its definitions and literals.
 
 Parsing all files takes most of the time in which Snakemake plans, and some of each job's. So the
-facts are kept by the file's SHA-256 beside Snakemake's own records; an edited file has none there.
+facts are cached by the file's SHA-256 beside Snakemake's own records.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from prunegrid.common.errors import PrunegridError
 
 PACKAGE = "prunegrid"
 LIBRARY = Path(__file__).resolve().parents[2]
-# In the folder of the run; without Snakemake's folder nothing is kept.
+# In the folder of the run; without Snakemake's folder nothing is cached.
 CACHE = Path(".snakemake/prunegrid-code.json")
-# So many files are kept: those of several versions of the library.
+# The number of files cached at most: those of several versions of the library.
 MOST = 1000
 
-# {SHA-256 of a file: facts} that this process has added.
+# {SHA-256 of a file: facts} that this process adds to the cache.
 _new: dict[str, list] = {}
 
 
@@ -39,7 +39,6 @@ class Facts(NamedTuple):
         imports: {local name: full name} of the imports at module level.
         siblings: names that it imports relative to itself, anywhere.
         literals: `repr` of {name: value} of its module-level literal constants.
-        functions: names of its module-level functions.
     """
 
     definitions: dict[str, list]
@@ -47,7 +46,6 @@ class Facts(NamedTuple):
     imports: dict[str, str]
     siblings: list[str]
     literals: str
-    functions: list[str]
 
 
 @functools.cache
@@ -60,7 +58,7 @@ def facts(path: Path) -> Facts:
     try:
         source = Path(path).read_bytes()
         digest = hashlib.sha256(source).hexdigest()
-        known = _kept().get(digest)
+        known = _cached().get(digest)
         if known is None:
             known = _new[digest] = list(_facts(ast.parse(source)))
     except (SyntaxError, ValueError, OSError) as error:
@@ -74,23 +72,17 @@ def module_file(name: str) -> Path | None:
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
+@functools.cache
 def literals(module: str | Path) -> dict[str, Any]:
-    """Return the module-level literal constants of a module without importing it.
+    """Return the module-level literal constants of a file, or of a module of the library.
 
     Method and metric modules declare what they need and accept in such constants; reading them so
     keeps heavy imports out of the start-up.
 
-    Args:
-        module: the full name of one of the library's, or a file.
-
     Raises:
         PrunegridError: there is no such module.
     """
-    return _literals(module if isinstance(module, Path) else required_file(module))
-
-
-@functools.cache
-def _literals(path: Path) -> dict[str, Any]:
+    path = module if isinstance(module, Path) else required_file(module)
     return ast.literal_eval(facts(path).literals)
 
 
@@ -106,75 +98,61 @@ def required_file(name: str) -> Path:
     return path
 
 
-def functions(path: Path) -> list[str]:
-    """Return the names of a file's functions at module level, without importing it."""
-    return facts(path).functions
-
-
 def _facts(tree: ast.Module) -> Facts:
-    found = definitions.definitions(tree)
-    names = sorted({name for _, references in found.values() for name in references})
+    own = definitions.definitions(tree)
+    names = sorted({name for _, references in own.values() for name in references})
     position = {name: index for index, name in enumerate(names)}
+    siblings = {
+        node.module or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
     return Facts(
-        {name: [digest, [position[r] for r in read]] for name, (digest, read) in found.items()},
+        {name: [digest, [position[r] for r in read]] for name, (digest, read) in own.items()},
         names,
         definitions.imported(tree.body),
-        sorted(
-            {
-                node.module or alias.name
-                for node in ast.walk(tree)
-                if isinstance(node, ast.ImportFrom) and node.level
-                for alias in node.names
-            }
-        ),
+        sorted(siblings),
         repr(_literal_constants(tree)),
-        [node.name for node in tree.body if isinstance(node, ast.FunctionDef)],
     )
 
 
 def _literal_constants(tree: ast.Module) -> dict[str, Any]:
-    found = {}
+    constants = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        else:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
             continue
-        for target in targets:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id.isupper():
                 with contextlib.suppress(ValueError):
-                    found[target.id] = ast.literal_eval(node.value)
-    return found
+                    constants[target.id] = ast.literal_eval(node.value)
+    return constants
 
 
 @functools.cache
 def _made_by() -> str:
-    """Return what the kept facts depend on beside the files: the code here, Python's version."""
+    """Return what cached facts depend on beside the files: the code here, Python's version."""
     places = [__file__, definitions.__file__]
     own = hashlib.sha256(b"".join(Path(place).read_bytes() for place in places)).hexdigest()
     return f"{own} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @functools.cache
-def _kept() -> dict[str, list]:
-    """Return the facts that are kept; {} where there are none, or those of another version."""
-    atexit.register(_keep, CACHE.absolute())
+def _cached() -> dict[str, list]:
+    """Return the cached facts; {} if there are none, or those of another version."""
+    atexit.register(_write_cache, CACHE.absolute())
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        kept = json.loads(CACHE.read_bytes())
-        if kept["made_by"] == _made_by():
-            return {
-                digest: known
-                for digest, known in kept["files"].items()
-                if len(known) == len(Facts._fields)
-            }
+        cache = json.loads(CACHE.read_bytes())
+        if cache["made_by"] == _made_by():
+            size = len(Facts._fields)
+            return {digest: known for digest, known in cache["files"].items() if len(known) == size}
     return {}
 
 
-def _keep(path: Path) -> None:
-    """Write the facts that this process has added, beside those that were kept."""
+def _write_cache(path: Path) -> None:
+    """Add the facts that this process has read to the cache."""
     if not _new or not path.parent.is_dir():
         return
-    files = {**_kept(), **_new} if len(_kept()) + len(_new) <= MOST else _new
+    files = {**_cached(), **_new} if len(_cached()) + len(_new) <= MOST else _new
     with contextlib.suppress(OSError):
         file_io.write_text(path, json.dumps({"made_by": _made_by(), "files": files}))

@@ -1,7 +1,7 @@
-"""Whether a clock runs whose seconds go into a table: nothing may be loaded or fetched meanwhile.
+"""A guard of the times in tables: while a clock runs nothing may be loaded or fetched.
 
-Times of generation, training and efficiency are of the work alone. What reads weights or downloads
-files asks here first, so a time that holds either cannot be written.
+Code that reads weights or downloads files calls `require_stopped` first, so a time that holds
+either cannot be written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ under_way: list[str] = []
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
-    """Say that the clock of `what` runs inside of the block."""
+    """Mark that the clock of `what` runs inside the block."""
     under_way.append(what)
     try:
         yield
@@ -28,10 +28,10 @@ def require_stopped(doing: str, where: str) -> None:
     """Check that no clock runs.
 
     Args:
-        doing: what is about to be done, as in "weights are read".
+        doing: what is about to happen, as in "weights are read".
 
     Raises:
-        AttestationError: one does, and would count it.
+        AttestationError: one runs, and would count it.
     """
     if under_way:
         raise AttestationError(

@@ -1,40 +1,30 @@
-"""Checks of what published conclusions name: studies, models, data sets, splits, metrics, columns.
+"""Checks of the names in published conclusions: studies, models, data, splits, metrics, columns.
 
-Every start of a run checks all but the columns: those of the table are known to tables alone.
+Every run checks all of them at its start but columns of the table, which only tables know.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
-from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError, nearest
-from prunegrid.common.perplexity_names import metric_name
+from prunegrid.common.errors import nearest
 from prunegrid.config.conclusions import Conclusion
 from prunegrid.config.config_files import ConfigError
+from prunegrid.config.evaluations.kind import metric_columns
 from prunegrid.config.fault import Fault
+from prunegrid.config.validated import Config
 
-if TYPE_CHECKING:
-    from prunegrid.config.validated import Config
-
-# What the values of a column may be, by its type.
+# The Python types of a column's values, by its own type.
 _TYPES = {"string": (str,), "boolean": (bool,), "Int64": (int,), "Float64": (int, float)}
 
 
-def faults(config: Config, raw: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield the faults of all conclusions, keys below `claims`.
-
-    Args:
-        raw: the unvalidated config: what names a broken profile of it has no fault of its own.
-    """
-    written = {name: set(raw[name]) for name in raw if isinstance(raw[name], Mapping)}
+def faults(config: Config) -> Iterator[Fault]:
+    """Yield the faults of all conclusions, keys below `claims`."""
+    names = [*config.broken, *((s, name) for s in config.sections for name in config.sections[s])]
     sections = {"study": "studies", "model": "models", "dataset": "datasets"}
-    known = {key: written.get(section, set()) for key, section in sections.items()}
-    if all(
-        written.get(s, set()) <= {*config.sections[s]} for s in ("evaluations", "metrics", "tasks")
-    ):
+    known = {key: {n for s, n in names if s == section} for key, section in sections.items()}
+    if not any(section in ("evaluations", "metrics", "tasks") for section, _ in config.broken):
         known["split"], known["metric"] = _measured(config)
     for name, claim in config.sections["claims"].items():
         named = {("scope", key): (key, getattr(claim.scope, key)) for key in known}
@@ -57,45 +47,34 @@ def _is_known(pattern: str, known: Iterable[str]) -> bool:
 
 
 def _measured(config: Config) -> tuple[set[str], set[str]]:
-    """Return the splits and the metrics of all evaluations.
-
-    Of a metric that does not declare its columns there is the pattern of their names too.
-    """
-    splits, metrics = set(), set()
+    """Return the splits and the metrics (or patterns of their names) of all evaluations."""
+    splits, metrics = set(), set(metric_columns(config, config.sections["metrics"]))
     for name, evaluation in config.sections["evaluations"].items():
-        tasks = evaluation.measures(config, name)
-        splits |= {*evaluation.columns_of(), *tasks, *([name] if evaluation.OWN_SPLITS else [])}
-        metrics |= {metric for some in tasks.values() for metric in some}
-        if evaluation.kind == "perplexity":
-            metrics.add(metric_name(evaluation.protocol, evaluation.window, evaluation.stride))
-    for name, profile in config.sections["metrics"].items():
-        try:
-            declared = plugins.metric_columns(name, profile.module, config.base)
-        except PrunegridError:  # told already
-            declared = None
-        metrics |= set(declared or (name, f"{name}_*"))
+        measured = evaluation.measures(config, name)
+        splits |= measured.keys()
+        metrics.update(*measured.values())
     return splits, metrics
 
 
 def require_columns(
     claims: Mapping[str, Conclusion], known: Mapping[str, str], place: Callable[..., str]
 ) -> None:
-    """Check that sides, `match` and what is measured are columns, with values of their types.
+    """Check that sides, `match` and measures name columns, with values of their types.
 
     Args:
         known: {column: its type} of the table.
-        place: gives file and dotted key of a path of keys.
+        place: returns file and dotted key of a path of keys.
 
     Raises:
         ConfigError: some are not; its text lists them all.
     """
-    found = [
+    lines = [
         f"{place('claims', name, *fault.keys)} {fault.text}"
         for name, claim in claims.items()
         for fault in _column_faults(claim, known)
     ]
-    if found:
-        raise ConfigError(found)
+    if lines:
+        raise ConfigError(lines)
 
 
 def _column_faults(claim: Conclusion, known: Mapping[str, str]) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""Published conclusions in the config: what each says, where it was drawn, and what tests it.
+"""Published conclusions in the config: their sentences, their scopes, and their tests.
 
 `prunegrid claims` tests them on finished tables (`prunegrid.tables.claims`). No run uses them.
 """
@@ -13,11 +13,7 @@ from prunegrid.config.profile import Profile, Rate
 
 
 def _listed(value: Any) -> list:
-    """Return one value, or a list of several, as a list.
-
-    Raises:
-        ValueError: it is empty, or nested.
-    """
+    """Return one value, or a list of several, as a list; refuse an empty or nested one."""
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(one, (list, dict)) for one in values):
         raise ValueError("expected a value, or a list of values")
@@ -32,7 +28,7 @@ Factor = Annotated[float, Field(ge=1)]
 
 
 class Scope(Profile):
-    """What a conclusion was drawn on: names, or patterns of them such as `ppl_*`."""
+    """The scope that a conclusion was drawn on: names, or patterns of them such as `ppl_*`."""
 
     study: Names = ["*"]
     model: Names
@@ -42,7 +38,7 @@ class Scope(Profile):
 
 
 class Conclusion(Profile):
-    """What conclusions of every kind say: the sentence, its scope, and the two sides."""
+    """The keys of conclusions of every kind: the sentence, its scope, and the two sides."""
 
     says: str
     source: str

@@ -1,8 +1,7 @@
-"""The files of a config: those that ship with the project, the user's entry, those laid over it.
+"""The files of a config, merged in order: shipped profiles, the user's entry, --configfile.
 
 `config/*.yaml` and `config/studies/*.yaml` hold named profiles, each name once. `config.yaml` is
-laid over all of them, and then each file of --configfile: mappings key by key, anything else as a
-whole.
+laid over all of them, then each file of --configfile: mappings key by key, anything else whole.
 """
 
 from __future__ import annotations
@@ -40,25 +39,17 @@ class ConfigError(PrunegridError):
 
 
 def project_files(root: Path) -> list[Path]:
-    """Return the files that a project's config is merged from, in order; the user's entry last.
-
-    Args:
-        root: the folder of the Snakefile.
-    """
+    """Return the files of the config of the project at `root`, in order; the user's entry last."""
     shipped = sorted((root / FOLDER).glob("*.yaml"))
     return [*shipped, *sorted((root / FOLDER / STUDIES).glob("*.yaml")), root / ENTRY]
 
 
 def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the files merged as Snakemake merges them: mappings by key, all else replaced.
-
-    Args:
-        files: in order.
-        over: what is laid over them in the end.
+    """Return the files, and then `over`, merged as Snakemake does: mappings by key, else replaced.
 
     Raises:
         PrunegridError: a file cannot be read, or is no mapping.
-        ConfigError: it holds what is not plain data.
+        ConfigError: a file holds values that are not plain data.
     """
     from snakemake.utils import update_config  # takes 0.15 s, and few who import this read files
 
@@ -71,8 +62,8 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
         if not isinstance(layer, Mapping):
             what = f"a {type(layer).__name__}"
             raise PrunegridError(what, where=str(path), expected="sections with names")
-        if plain_data.faults(layer, Places([path])):
-            raise ConfigError(plain_data.faults(layer, Places([path])))
+        if faults := plain_data.faults(layer, Places([path])):
+            raise ConfigError(faults)
         update_config(merged, layer)
     if over is not None:
         update_config(merged, over)
@@ -82,7 +73,7 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
 def defined_twice(files: Iterable[Path]) -> list[str]:
     """Return a sentence for each profile that two of the shipped files define.
 
-    Only `config.yaml` and what is laid over it may define a profile again.
+    Only `config.yaml` and files of --configfile may define a profile again.
     """
     first: dict[tuple[str, str], Path] = {}
     faults = []
@@ -97,20 +88,19 @@ def defined_twice(files: Iterable[Path]) -> list[str]:
 
 
 class Places:
-    """Tells which file a key comes from, for error messages: read once there is one."""
+    """Names the file of a key in error messages; the files are read once there is an error."""
 
     def __init__(self, files: list[Path]) -> None:
         self.files = files
 
     @functools.cached_property
-    def layers(self) -> list[tuple[Path, Any]]:
-        """The files and what each holds."""
+    def _layers(self) -> list[tuple[Path, Any]]:
         return [(path, _read(path)) for path in self.files]
 
     def __call__(self, *keys: Any) -> str:
         """Return `file: dotted.key`, with the last of the files that holds most of the path."""
         best, depth = None, -1
-        for path, tree in self.layers:
+        for path, tree in self._layers:
             level = 0
             for key in keys:
                 if not isinstance(tree, Mapping) or key not in tree:

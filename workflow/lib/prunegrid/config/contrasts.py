@@ -1,45 +1,48 @@
-"""Checks of the contrasts that a study declares: each side is one thing that is there."""
+"""Checks of the contrasts and cliffs of a study: their sides, splits and metrics exist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import nearest
 from prunegrid.common.nm_pattern import parse_nm
-from prunegrid.common.perplexity_names import metric_name
-from prunegrid.config import profiles, selectors
 from prunegrid.config.cells import Cell
+from prunegrid.config.evaluations.kind import declared_columns
 from prunegrid.config.fault import Fault
+from prunegrid.config.studies import Cliff, Contrast, Side, Study
+from prunegrid.config.validated import Config
 
-if TYPE_CHECKING:
-    from prunegrid.config.validated import Config
+# The section of the names on each axis that a side may name.
+_SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetune": "finetune"}
 
 
-def faults(
-    config: Config, study: profiles.Study, cells: Sequence[Cell], raw: Mapping[str, Any]
-) -> Iterator[Fault]:
-    """Yield the faults of a study's contrasts and cliffs.
+def names_broken(config: Config, side: Side) -> bool:
+    """Return whether a side names a profile that is written but not valid."""
+    return any(
+        (section, name) in config.broken
+        for axis, section in _SECTIONS.items()
+        for name in (getattr(side, axis) or "").split("+")
+    )
 
-    Args:
-        cells: all of its grid.
-        raw: the unvalidated config: what names a broken profile of it has no fault of its own.
-    """
+
+def faults(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield the faults of a study's contrasts and cliffs, given all cells of its grid."""
     seen: set[str] = set()
     for index, contrast in enumerate(study.contrasts):
         keys = ("contrasts", index)
         if contrast.name in seen:
             yield Fault((*keys, "name"), f"is '{contrast.name}' a second time")
         seen.add(contrast.name)
-        sides = {name: selectors.chosen(getattr(contrast, name), cells) for name in ("a", "b")}
-        for name, chosen in sides.items():
-            groups = dict.fromkeys(_group(cell) for cell in chosen)
-            if len(groups) != 1 and not selectors.is_broken(config, getattr(contrast, name), raw):
+        sides = {"a": contrast.a, "b": contrast.b}
+        chosen = {name: side.chosen(cells) for name, side in sides.items()}
+        for name, side in sides.items():
+            groups = dict.fromkeys(_group(cell) for cell in chosen[name])
+            if len(groups) != 1 and not names_broken(config, side):
                 listing = "; ".join(groups) if groups else "no cell of the grid"
                 text = f"chooses {listing}; expected the cells of one prune and finetune"
                 yield Fault((*keys, name), text)
-        if sides["a"] and sides["a"] == sides["b"]:
+        if chosen["a"] and chosen["a"] == chosen["b"]:
             yield Fault(keys, "has the same cells on both sides")
         yield from _measure(config, study, contrast, keys)
     for index, cliff in enumerate(study.cliffs):
@@ -49,25 +52,28 @@ def faults(
 
 
 def _mixed(cells: Sequence[Cell]) -> Iterator[Fault]:
-    """Along a cliff's line only the sparsity rises: its tests have an order that is fixed."""
+    """Yield a fault for each line of a cliff along which more than the sparsity changes.
+
+    Tests along a line have a fixed order only if the sparsity alone rises.
+    """
     lines: dict[tuple, dict[tuple, str]] = {}
     for cell in cells:
-        pruned = [step for step in cell.steps if step.kind == "prune" and not step.idle]
+        pruned = [step for step in cell.acting if step.kind == "prune"]
         if pruned:
             method = pruned[-1].profile.method
             line = (cell.model, cell.dataset, cell.names("finetune"), method)
             lines.setdefault(line, {}).setdefault(_but_sparsity(cell), cell.names("prune"))
-    for line, found in lines.items():
-        if len(found) > 1:
-            one, other, *_ = found.values()
+    for line, names in lines.items():
+        if len(names) > 1:
+            one, other, *_ = names.values()
             text = f"has '{one}' and '{other}' on one line ({' / '.join(map(str, line))}), which "
             yield Fault(("cliffs",), f"{text}differ in more than sparsity; use a study for each")
 
 
 def _but_sparsity(cell: Cell) -> tuple[str, ...]:
-    """Return a cell's steps without their sparsity; of N:M, N is that."""
+    """Return a cell's steps without their sparsity; N of N:M is that."""
     steps = []
-    for step in (step for step in cell.steps if not step.idle):
+    for step in cell.acting:
         profile = step.profile
         if step.kind == "prune":
             pair = parse_nm(profile.pattern)
@@ -78,62 +84,39 @@ def _but_sparsity(cell: Cell) -> tuple[str, ...]:
 
 
 def _group(cell: Cell) -> str:
-    return " / ".join(str(value) for key, value in selectors.facts(cell).items() if key != "seed")
+    return " / ".join(str(value) for key, value in cell.facts().items() if key != "seed")
 
 
 def _measure(
-    config: Config,
-    study: profiles.Study,
-    contrast: profiles.Contrast | profiles.Cliff,
-    keys: tuple,
+    config: Config, study: Study, contrast: Contrast | Cliff, keys: tuple
 ) -> Iterator[Fault]:
-    """Yield the faults of its split and metric."""
-    named = {name: config.sections["evaluations"].get(name) for name in study.evaluations}
-    texts = {s: p for p in named.values() if p and p.kind == "texts" for s in p.splits}
-    texts |= {name: p for name, p in named.items() if p and p.kind == "translation"}
-    perplexities = {name: p for name, p in named.items() if p and p.kind == "perplexity"}
-    if contrast.split in perplexities:
-        measured = perplexities[contrast.split]
-        name = metric_name(measured.protocol, measured.window, measured.stride)
-        if contrast.metric not in (None, name):
-            known = nearest(contrast.metric, [name])
-            yield Fault(
-                (*keys, "metric"), f"is '{contrast.metric}', which is not measured; {known}"
-            )
+    """Yield the faults of the split and metric of a contrast or cliff."""
+    measured: dict[str, tuple[Any, list[str]]] = {}
+    for name in study.evaluations:
+        evaluation = config.sections["evaluations"].get(name)
+        if evaluation is None:  # a missing one has a fault of its own
+            return
+        for split, metrics in evaluation.measures(config, name).items():
+            measured[split] = (evaluation, metrics)
+    if contrast.split not in measured:
+        hint = nearest(contrast.split, measured)
+        yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {hint}")
         return
-    if None in named.values():
-        return
-    tasks = {t: m for n, p in named.items() for t, m in p.measures(config, n).items()}
-    if contrast.split in tasks:
-        if contrast.metric not in tasks[contrast.split]:
-            known = nearest(contrast.metric or "", tasks[contrast.split])
-            yield Fault((*keys, "metric"), f"is {contrast.metric!r}, which is not shown; {known}")
-        return
-    if contrast.split not in texts:
-        known = nearest(contrast.split, [*texts, *perplexities, *tasks])
-        yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {known}")
-        return
-    columns = columns_of(config, texts[contrast.split])
-    if contrast.metric is None:
-        yield Fault((*keys, "metric"), "is missing: texts have several")
-    elif columns is not None and contrast.metric not in columns:
-        known = nearest(contrast.metric, columns)
-        yield Fault((*keys, "metric"), f"is '{contrast.metric}', which is not scored; {known}")
-    elif columns is not None and columns[contrast.metric] is None:
-        text = f"is {contrast.metric}, of which neither more nor less is better"
+    evaluation, metrics = measured[contrast.split]
+    metric = contrast.metric
+    if metric is None:
+        if evaluation.kind != "perplexity":  # which has only one
+            hint = nearest("", metrics)
+            yield Fault((*keys, "metric"), f"is missing; name one {hint}")
+    elif metric not in metrics and not any("*" in name for name in metrics):
+        hint = nearest(metric, metrics)
+        yield Fault((*keys, "metric"), f"is '{metric}', which is not measured; {hint}")
+    elif _is_neutral(config, evaluation, metric):
+        text = f"is {metric}, of which neither more nor less is better"
         yield Fault((*keys, "metric"), text)
 
 
-def columns_of(config: Config, evaluation: Any) -> dict[str, bool | None] | None:
-    """Return {column: higher is better} of an evaluation; None where not all can be known."""
-    found: dict[str, bool | None] = {}
-    for name in evaluation.metrics:
-        profile = config.sections["metrics"].get(name)
-        try:
-            some = profile and plugins.metric_columns(name, profile.module, config.base)
-        except PrunegridError:  # told already
-            return None
-        if some is None:
-            return None
-        found |= some
-    return found
+def _is_neutral(config: Config, evaluation: Any, column: str) -> bool:
+    """Return whether a metric of an evaluation declares that no direction of a column is better."""
+    declared = [declared_columns(config, name) for name in getattr(evaluation, "metrics", ())]
+    return any(columns.get(column, True) is None for columns in declared)

@@ -1,46 +1,41 @@
-"""From a study's grid to its cells."""
+"""Expansion of a study's grid into its cells."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
 from prunegrid.common.errors import nearest
 from prunegrid.common.nm_pattern import parse_nm
-from prunegrid.config import profiles
-from prunegrid.config.arms import chains_of
 from prunegrid.config.cells import Cell, Chain, Step
-from prunegrid.config.evaluations import fits
-from prunegrid.config.fault import Fault, GridError
-from prunegrid.config.sparsity_schedule import Iterate
-
-if TYPE_CHECKING:
-    from prunegrid.config.validated import Config
+from prunegrid.config.fault import Fault, GridError, unknown
+from prunegrid.config.iterate import Iterate
+from prunegrid.config.profile import message
+from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.validated import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")
+# Axes of which `exclude` may name values.
+EXCLUDABLE = ("model", "dataset", "prune", "finetune", "seed")
 # Combinations of one grid entry.
 MOST = 20_000
-STEP_PROFILES = {"prune": profiles.Prune, "finetune": profiles.Finetune}
+STEP_PROFILES = {"prune": Prune, "finetune": Finetune}
 
 
-def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = None) -> list[Cell]:
+def expand(config: Config, study_name: str) -> list[Cell]:
     """Return the cells of a study, each once, in the order of its grid.
 
-    Args:
-        config: the validated profiles.
-        study_name: a name of `studies`.
-        known: the raw config; a name that stands there but is not valid is passed over silently,
-            since its own fault is reported already.
+    A name of a profile that is written but not valid is passed over: it has a fault of its own.
 
     Raises:
         GridError: unknown axes or names, or broken inline profiles.
     """
-    study = config.sections["studies"][study_name]
-    expansion = _Expansion(config, study, known or {})
+    study = config.profile("studies", study_name)
+    expansion = _Expansion(config, study)
     grids = study.grid if isinstance(study.grid, list) else [study.grid]
     cells: dict[tuple, Cell] = {}
     for place, grid in [(("grid",), g) for g in grids] + [(("include",), g) for g in study.include]:
@@ -48,28 +43,20 @@ def expand(config: Config, study_name: str, known: Mapping[str, Any] | None = No
             key = cell.identity()
             cells[key] = cells[key].joined(cell) if key in cells else cell
     for pattern in study.exclude:
-        expansion.check_pattern(pattern)
-        if not expansion.faults and not any(_matches(c, pattern) for c in cells.values()):
+        for key in sorted(set(pattern) - set(EXCLUDABLE)):
+            expansion.fault(("exclude", key), f"is not an axis; {nearest(key, EXCLUDABLE)}")
+        if not expansion.faults and not any(cell.matches(pattern) for cell in cells.values()):
             expansion.fault(("exclude",), f"{pattern} matches no cell")
     if expansion.faults:
         raise GridError(expansion.faults)
-    return [c for c in cells.values() if not any(_matches(c, p) for p in study.exclude)]
-
-
-def _matches(cell: Cell, pattern: Mapping[str, Any]) -> bool:
-    facts = {
-        "model": cell.model,
-        "dataset": cell.dataset,
-        "prune": cell.names("prune"),
-        "finetune": cell.names("finetune"),
-        "seed": cell.seed,
-    }
-    return all(facts[key] in (v if isinstance(v, list) else [v]) for key, v in pattern.items())
+    return [c for c in cells.values() if not any(c.matches(p) for p in study.exclude)]
 
 
 class _Expansion:
-    def __init__(self, config: Config, study: Any, known: Mapping[str, Any]) -> None:
-        self.config, self.study, self.known = config, study, known
+    """The expansion of one study's grids; it collects their faults."""
+
+    def __init__(self, config: Config, study: Any) -> None:
+        self.config, self.study = config, study
         self.faults: list[Fault] = []
         self.named: dict[tuple[str, str], Any] = {}
 
@@ -77,108 +64,84 @@ class _Expansion:
         self.faults.append(Fault(keys, text))
 
     def too_many(self, place: tuple, *axes: Sequence[Any]) -> bool:
-        """Return whether axes have more combinations than could ever be run; record it."""
+        """Return whether axes have more combinations than anyone could run; record it."""
         number = math.prod(map(len, axes))
         if number > MOST:
             self.fault(place, f"unfolds to {number} combinations; expected at most {MOST}")
         return number > MOST
 
-    def check_pattern(self, pattern: Mapping[str, Any]) -> None:
-        known = {"model", "dataset", "prune", "finetune", "seed"}
-        for key in sorted(set(pattern) - known):
-            self.fault(("exclude", key), f"is not an axis; {nearest(key, known)}")
-
     def cells(self, place: tuple, grid: Mapping[str, Any]) -> list[Cell]:
-        unknown = set(grid) - set(AXES)
-        for key in sorted(unknown):
+        misplaced = set(grid) - set(AXES)
+        for key in sorted(misplaced):
             self.fault((*place, key), f"is not an axis; {nearest(key, AXES)}")
         if "model" not in grid:
             self.fault((*place, "model"), "is missing")
         ways = [key for key in ("steps", "iterate") if key in grid]
         if len(ways + sorted({"prune", "finetune"} & set(grid))) > 1 and ways:
             self.fault(place, f"has `{ways[0]}`, and other steps beside it")
-        if unknown or "model" not in grid:
+        if misplaced or "model" not in grid:
             return []
-        models = self.plain(place, "models", "model", grid["model"])
-        datasets = self.datasets(place, grid)
+        models = self.names(place, "models", "model", grid["model"])
+        datasets: list = [None]  # of a study that only counts weights
+        if self.study.dataset is not None or "dataset" in grid:
+            named = grid.get("dataset", self.study.dataset)
+            datasets = self.names(place, "datasets", "dataset", named)
         chains = self.arms(place, grid) if "iterate" in grid else self.chains(place, grid)
         seeds = _listed(grid.get("seed", self.config.seed))
         for seed in seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
-        self.check_names(place, [chain for _, chain in chains])
+        for _, chain in chains:
+            self.check_chain(place, chain)
         if self.too_many(place, models, datasets, chains, seeds):
             return []
         sampled = {model for model in models if self.samples(model)}
-        return [
-            Cell(model, dataset, chain, seed if model in sampled or _draws(chain) else None, arm)
-            for model, dataset, (arm, chain), seed in itertools.product(
-                models, datasets, chains, seeds
-            )
-        ]
+        cells = []
+        for model, dataset, (arm, chain), seed in itertools.product(
+            models, datasets, chains, seeds
+        ):
+            draws = model in sampled or any(step.draws for step in chain)
+            cells.append(Cell(model, dataset, chain, seed if draws else None, arm))
+        return cells
 
-    def datasets(self, place: tuple, grid: Mapping[str, Any]) -> list[str] | list[None]:
-        """Return the data sets of a grid; a study that counts weights alone may have none."""
-        if self.study.dataset is None and "dataset" not in grid:
-            return [None]
-        return self.plain(place, "datasets", "dataset", grid.get("dataset", self.study.dataset))
-
-    def check_names(self, place: tuple, chains: list[tuple[Step, ...]]) -> None:
-        """Record a fault where one name would stand for two profiles, or a chain cannot work."""
-        for step in (step for chain in chains for step in chain):
-            known = self.named.setdefault((step.kind, step.name), step.profile)
-            if known != step.profile:
-                text = f"gives two profiles the name '{step.name}'; name them in `{step.kind}`"
-                self.fault((*place, step.kind), text)
-        for chain in chains:
-            acting = [step for step in chain if not step.idle]
-            for before, after in itertools.pairwise(acting):
-                if before.kind == "finetune" and not before.profile.plain:
-                    text = f"has {after.name} after {before.name}, which ends in weights that are "
-                    self.fault(place, text + "final: packed, or with an adapter beside them")
-                if before.kind == "finetune" and _needs_dense(after):
-                    text = f"has {after.name} after {before.name}; it must come right after pruning"
-                    self.fault(place, text)
-            for before, after in itertools.pairwise(acting):
-                self.check_shapes(place, before, after)
-            for step in acting[1:]:
-                if getattr(step.profile, "propagation", "") == "dense":
-                    text = f"has propagation: dense in {step.name}, which is not the first step"
-                    self.fault(place, text)
-
-    def check_shapes(self, place: tuple, before: Step, after: Step) -> None:
-        """Record a fault where a step needs shapes or groups that removed units do not leave."""
-        if _removes(before) and _needs_dense(after):
-            text = f"has {after.name} after {before.name}: it refits weights to those before, and "
-            self.fault(place, text + "their shapes differ; use `update: least_squares` there")
-        pattern = getattr(before.profile, "pattern", "")
-        if _removes(after) and "mlp" in after.profile.units and parse_nm(pattern):
-            text = f"has {after.name} after {before.name}: neurons that go break the groups of "
-            self.fault(place, text + f"{pattern}; remove units first")
-
-    def samples(self, model: str) -> bool:
-        """Whether an evaluation that a model is asked samples its tokens."""
-        task = self.config.sections["models"][model].task
-        for name in self.study.evaluations:
-            evaluation = self.config.sections["evaluations"].get(name)
-            generation = self.config.sections["generation"].get(
-                getattr(evaluation, "generation", None)
-            )
-            if generation and generation.do_sample and fits(evaluation, task):
-                return True
-        return False
-
-    def plain(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
-        found = []
+    def names(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
+        """Return the names of valid profiles that an axis lists."""
+        names = []
         for name in _listed(value):
             if not isinstance(name, str):
                 self.fault((*place, axis), f"holds {name!r}; expected names of `{section}`")
             elif name in self.config.sections[section]:
-                found.append(name)
-            elif name not in _mapping(self.known.get(section)):
-                hint = nearest(name, self.config.sections[section])
-                self.fault((*place, axis), f"names '{name}', which is not in `{section}`; {hint}")
-        return found
+                names.append(name)
+            else:
+                self.faults += unknown(self.config, (*place, axis), section, name)
+        return names
+
+    def check_chain(self, place: tuple, chain: Chain) -> None:
+        """Record a fault if one name would stand for two profiles, or a chain cannot work."""
+        for step in chain:
+            profile = self.named.setdefault((step.kind, step.name), step.profile)
+            if profile != step.profile:
+                text = f"gives two profiles the name '{step.name}'; name them in `{step.kind}`"
+                self.fault((*place, step.kind), text)
+        acting = [step for step in chain if not step.idle]
+        for before, after in itertools.pairwise(acting):
+            for text in _misfits(before, after):
+                self.fault(place, f"has {after.name} after {before.name}{text}")
+        for step in acting[1:]:
+            if getattr(step.profile, "propagation", "") == "dense":
+                text = f"has propagation: dense in {step.name}, which is not the first step"
+                self.fault(place, text)
+
+    def samples(self, model: str) -> bool:
+        """Return whether an evaluation of a model samples its tokens."""
+        task = self.config.profile("models", model).task
+        for name in self.study.evaluations:
+            evaluation = self.config.sections["evaluations"].get(name)
+            decoding = getattr(evaluation, "generation", None)
+            generation = self.config.sections["generation"].get(decoding)
+            if generation and generation.do_sample and task in evaluation.FITS:
+                return True
+        return False
 
     def arms(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[str | None, Chain]]:
         """Return (arm, chain) of every point of an iterated grid."""
@@ -187,125 +150,115 @@ class _Expansion:
             iterate = Iterate.model_validate(grid["iterate"])
         except ValidationError as error:
             for item in error.errors():
-                keys = [str(part) for part in item["loc"]]
-                self.fault((*place, *keys), item["msg"].removeprefix("Value error, "))
+                self.fault((*place, *map(str, item["loc"])), message(item))
             return []
         prunings: list[list[Step]] = []
         for body in iterate.prunes:
-            found = [self.inline(place, "prune", {**body, "sparsity": [s]}) for s in iterate.levels]
-            prunings += [list(steps) for steps in zip(*found, strict=False)]
-        tunings = self.steps(place, "finetune", iterate.finetune) if iterate.finetune else []
+            levels = [{**body, "sparsity": [level]} for level in iterate.levels]
+            by_level = [self.steps(place, "prune", level) for level in levels]
+            prunings += map(list, zip(*by_level, strict=False))
+        tunes = iterate.finetune is not None
+        tunings = self.steps(place, "finetune", iterate.finetune) if tunes else []
         budgeted = {"one-shot-tuned", "dense-tuned"} & set(iterate.arms)
         if tunings and budgeted and tunings[0].profile.token_budget is None:
             text = f"names '{iterate.finetune}', which has no token_budget: arms are equal by it"
             self.fault((*place, "finetune"), text)
             return []
-        if iterate.finetune and not tunings:
+        if tunes and not tunings:
             return []
-        return list(chains_of(iterate, prunings, lambda k: _budgets(tunings[0], k)))
+        return list(iterate.chains(prunings, lambda k: _with_budgets(tunings[0], k)))
 
     def chains(self, place: tuple, grid: Mapping[str, Any]) -> list[tuple[None, Chain]]:
-        if "steps" not in grid:
-            prunes = self.steps(place, "prune", grid.get("prune", "dense"))
-            tunings = self.steps(place, "finetune", grid.get("finetune", "none"))
-            return [(None, (prune, tune)) for prune in prunes for tune in tunings]
-        chains = []
-        listed = grid["steps"]
+        """Return (None, chain) of every chain of `steps`, or of `prune` and `finetune`."""
+        pair = [{"prune": grid.get("prune", "dense")}, {"finetune": grid.get("finetune", "none")}]
+        listed = grid.get("steps", [pair])
         if not isinstance(listed, list) or not all(isinstance(chain, list) for chain in listed):
             self.fault((*place, "steps"), "must be a list of chains: [[{prune: …}, {finetune: …}]]")
             return []
-        for chain in listed:
-            steps: list[tuple[Step, ...]] = []
-            for entry in chain:
-                if not (
-                    isinstance(entry, Mapping)
-                    and len(entry) == 1
-                    and set(entry) <= set(STEP_PROFILES)
-                ):
-                    self.fault(
-                        (*place, "steps"),
-                        f"holds {entry!r}; expected {{prune: …}} or {{finetune: …}}",
-                    )
+        chains: list[tuple[None, Chain]] = []
+        axes = set(STEP_PROFILES)
+        for entries in listed:
+            steps = []
+            for entry in entries:
+                if not isinstance(entry, Mapping) or len(entry) != 1 or set(entry) - axes:
+                    text = f"holds {entry!r}; expected {{prune: …}} or {{finetune: …}}"
+                    self.fault((*place, "steps"), text)
                     continue
-                kind, value = next(iter(entry.items()))
-                steps.append(tuple(self.steps(place, kind, value)))
+                ((kind, value),) = entry.items()
+                steps.append(self.steps(place, kind, value))
             if self.too_many(place, *steps):
                 return []
-            chains.extend((None, chain) for chain in itertools.product(*steps))
+            chains += [(None, chain) for chain in itertools.product(*steps)]
         return chains
 
     def steps(self, place: tuple, kind: str, value: Any) -> list[Step]:
-        found = []
+        """Return the steps that an axis lists: names of profiles, or profiles themselves."""
+        steps = []
         for entry in _listed(value):
             if isinstance(entry, Mapping):
-                found += self.inline(place, kind, entry)
-            elif not isinstance(entry, str):
-                self.fault((*place, kind), f"holds {entry!r}; expected names of `{kind}`")
-            elif entry in self.config.sections[kind]:
-                found.append(Step(kind, entry, self.config.sections[kind][entry]))
-            elif entry not in _mapping(self.known.get(kind)):
-                hint = nearest(entry, self.config.sections[kind])
-                self.fault((*place, kind), f"names '{entry}', which is not in `{kind}`; {hint}")
-        return found
+                steps += self.inline(place, kind, entry)
+            else:
+                for name in self.names(place, kind, kind, [entry]):
+                    steps.append(Step(kind, name, self.config.profile(kind, name)))
+        return steps
 
-    def inline(self, place: tuple, kind: str, entry: Mapping[str, Any]) -> list[Step]:
-        """Return a step for every combination of the listed values of an inline profile."""
+    def inline(self, place: tuple, kind: str, entry: Mapping[str, Any]) -> Iterator[Step]:
+        """Yield a step for every combination of the listed values of an inline profile."""
         model = STEP_PROFILES[kind]
         varied = [
             k for k, v in entry.items() if isinstance(v, list) and not _takes_list(model, k, v)
         ]
-        fixed = {k: v for k, v in entry.items() if k not in varied}
-        found = []
         if self.too_many(place, *(entry[k] for k in varied)):
-            return []
+            return
+        lead = "method" if kind == "prune" else "strategy"
         for values in itertools.product(*(entry[k] for k in varied)):
-            body = {**fixed, **dict(zip(varied, values, strict=True))}
-            lead = "method" if kind == "prune" else "strategy"
-            said = [body.get(lead), *(body[k] for k in entry if k in varied and k != lead)]
-            label = "-".join(map(_said, said))
+            body = {**entry, **dict(zip(varied, values, strict=True))}
+            parts = [body.get(lead), *(body[k] for k in varied if k != lead)]
+            label = "-".join(map(_label, parts))
             try:
-                found.append(Step(kind, label, model.model_validate(body), inline=True))
+                yield Step(kind, label, model.model_validate(body), inline=True)
             except ValidationError as error:
                 for item in error.errors():
                     key = ".".join(str(part) for part in item["loc"])
-                    message = item["msg"].removeprefix("Value error, ")
-                    self.fault((*place, kind, *([key] if key else [])), f"({label}): {message}")
-        return found
+                    keys = (*place, kind, *([key] if key else []))
+                    self.fault(keys, f"({label}): {message(item)}")
 
 
-def _draws(chain: Chain) -> bool:
-    """Whether the seed reaches a step of a chain."""
-    return any(step.draws for step in chain)
-
-
-def _budgets(tuning: Step, count: int) -> Step:
-    """Return a fine-tuning of so many token budgets."""
-    if count == 1:
-        return tuning
-    profile = tuning.profile.model_copy(
-        update={"token_budget": count * tuning.profile.token_budget}
-    )
-    return Step("finetune", f"{tuning.name}-x{count}", profile, inline=True)
+def _misfits(before: Step, after: Step) -> Iterator[str]:
+    """Yield why a step cannot come right after another."""
+    refits = after.kind == "finetune" and after.profile.calibration is not None
+    if before.kind == "finetune" and not before.profile.plain:
+        yield ", which ends in weights that are final: packed, or with an adapter beside them"
+    if before.kind == "finetune" and refits:
+        yield "; it must come right after pruning"
+    if _removes(before) and refits:
+        yield (
+            ": it refits weights to those before, and their shapes differ; use "
+            "`update: least_squares` there"
+        )
+    pattern = getattr(before.profile, "pattern", "")
+    if _removes(after) and "mlp" in after.profile.units and parse_nm(pattern):
+        yield f": neurons that go break the groups of {pattern}; remove units first"
 
 
 def _removes(step: Step) -> bool:
-    """Whether a step removes units, so that shapes change."""
+    """Return whether a step removes units, so that shapes change."""
     return getattr(step.profile, "pattern", "") == "structured"
 
 
-def _said(value: Any) -> str:
-    """Return a value as a part of a name."""
+def _with_budgets(tuning: Step, count: int) -> Step:
+    """Return a fine-tuning of so many token budgets."""
+    if count == 1:
+        return tuning
+    budget = count * tuning.profile.token_budget
+    profile = tuning.profile.model_copy(update={"token_budget": budget})
+    return Step("finetune", f"{tuning.name}-x{count}", profile, inline=True)
+
+
+def _label(value: Any) -> str:
+    """Return a value as a part of a step's name."""
     text = "_".join(map(str, value)) if isinstance(value, list) else str(value)
     return text.replace(":", "of").replace(" ", "").replace("*.", "")
-
-
-def _needs_dense(step: Step) -> bool:
-    """Whether a step refits pruned weights to what they were before."""
-    return step.kind == "finetune" and step.profile.calibration is not None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _listed(value: Any) -> list:
@@ -313,7 +266,7 @@ def _listed(value: Any) -> list:
 
 
 def _takes_list(model: Any, key: str, value: list) -> bool:
-    """Whether a list is one value of the field itself (and not a list of values to vary over)."""
+    """Return whether a list is one value of the field itself, not values to vary over."""
     field = model.model_fields.get(key)
     if field is None or any(isinstance(item, list) for item in value):
         return False

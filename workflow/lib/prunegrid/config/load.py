@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from prunegrid.config.config_files import (
     project_files,
     read_files,
 )
-from prunegrid.config.profile import Profile
+from prunegrid.config.profile import Profile, message
 from prunegrid.config.reference_checks import check_references
 from prunegrid.config.renamed import successor_of_key
 from prunegrid.config.validated import Config
@@ -69,30 +69,33 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
     for key in raw:
         if key not in known:
-            told = successor_of_key("", key, known)
-            faults.append(f"{places(key)} is not a key of the config; {told}")
+            hint = successor_of_key("", key, known)
+            faults.append(f"{places(key)} is not a key of the config; {hint}")
     top = {key: raw[key] for key in profiles.Globals.model_fields if key in raw}
-    settings = _parsed(profiles.Globals, top, (), places, faults)
+    settings = _parsed(profiles.Globals, top, (), places, faults) or profiles.Globals()
     sections: dict[str, dict[str, Any]] = {}
+    broken = set()
     for section, kind in profiles.SECTIONS.items():
-        sections[section] = _section(section, kind, raw.get(section, {}), places, faults)
+        bodies = {} if raw.get(section) is None else raw[section]
+        if not isinstance(bodies, Mapping):
+            faults.append(f"{places(section)} must be a mapping of names to profiles")
+            bodies = {}
+        sections[section] = dict(_profiles(section, kind, bodies, places, faults))
+        broken |= {(section, name) for name in bodies.keys() - sections[section].keys()}
     config = Config(
-        **(settings or profiles.Globals()).model_dump(), sections=sections, base=Path(base)
+        **settings.model_dump(), sections=sections, base=Path(base), broken=frozenset(broken)
     )
-    faults += check_references(config, raw, places)
+    faults += check_references(config, places)
     if faults:
         raise ConfigError(faults)
     return config
 
 
-def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str]) -> dict:
-    if raw is None:
-        return {}
-    if not isinstance(raw, Mapping):
-        faults.append(f"{places(section)} must be a mapping of names to profiles")
-        return {}
-    found = {}
-    for name, body in raw.items():
+def _profiles(
+    section: str, kind: Any, bodies: Mapping, places: Places, faults: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, profile) of a section; record the faults of those that are not valid."""
+    for name, body in bodies.items():
         rule = STUDY_NAME if section == "studies" else NAME
         if (section, name) == ("studies", "claims"):
             faults.append(f"{places(section, name)}: results/claims.parquet is not a study's table")
@@ -105,16 +108,14 @@ def _section(section: str, kind: Any, raw: Any, places: Places, faults: list[str
             continue
         profile = _parsed(kind, body, (section, name), places, faults)
         if profile is not None:
-            found[name] = profile
-    return found
+            yield name, profile
 
 
 def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:
-        for item in error.errors():
-            faults.append(_sentence(kind, item, keys, places))
+        faults += [_sentence(kind, item, keys, places) for item in error.errors()]
     return None
 
 
@@ -122,23 +123,23 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
     """Return one fault in words; `item` is one of pydantic's error dicts."""
     loc = item["loc"]
     if not isinstance(kind, type) and loc and loc[0] in profiles.TAGGED:
-        loc = loc[1:]  # of which of several classes it is, pydantic says first
+        loc = loc[1:]  # pydantic begins with the tag of the class
     where = places(*keys, *loc)
     if item["type"] == "extra_forbidden":
-        told = successor_of_key(keys[0] if keys else "", loc[-1], _fields(kind, item))
-        return f"{where} is not a key here; {told}"
+        hint = successor_of_key(keys[0] if keys else "", loc[-1], _fields(kind, item))
+        return f"{where} is not a key here; {hint}"
     if item["type"] == "missing":
         return f"{where} is missing"
-    value = item.get("input")
-    message = item["msg"].removeprefix("Value error, ")
+    text = message(item)
     if item["type"] == "value_error":
-        return f"{where}: {message}"
+        return f"{where}: {text}"
+    value = item.get("input")
     shown = repr(value) if not isinstance(value, Mapping) else "a mapping"
-    return f"{where} is {shown}; {message[:1].lower()}{message[1:]}"
+    return f"{where} is {shown}; {text[:1].lower()}{text[1:]}"
 
 
 def _fields(kind: Any, item: Mapping) -> list[str]:
-    """Return the keys that are known where one is not."""
+    """Return the known keys of the place where pydantic met an unknown one."""
     *path, _ = item["loc"]
     if not isinstance(kind, type):
         kind = profiles.TAGGED[path.pop(0)]
@@ -152,5 +153,5 @@ def _profile_in(annotation: Any) -> type | None:
     """Return the profile that a field holds, by itself or in a list or mapping; None without."""
     if isinstance(annotation, type) and issubclass(annotation, Profile):
         return annotation
-    found = (_profile_in(inner) for inner in get_args(annotation))
-    return next((profile for profile in found if profile is not None), None)
+    inner = (_profile_in(part) for part in get_args(annotation))
+    return next((profile for profile in inner if profile is not None), None)

@@ -1,13 +1,14 @@
-"""Whether a config is plain data of a bounded size: what YAML can hold beside that is refused.
+"""The check that a config is plain data of a bounded size, which YAML does not ensure.
 
-YAML lets a node stand in itself, or in another one twice over and over (a few lines that unfold to
-billions of nodes), and has dates, sets, keys that are no text, and numbers that are none.
+In YAML a node may contain itself, or one node twice at each level (a few lines that unfold to
+billions of nodes); there are dates, sets, keys that are no text, and numbers that are none.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 LARGEST = 1_000_000  # nodes, each counted as often as it is named
@@ -16,11 +17,9 @@ _SHOWN = 5
 
 
 def faults(tree: Any, place: Any) -> list[str]:
-    """Return what is not plain in a config, one sentence each.
+    """Return a sentence for each value of a tree that is not plain data.
 
-    Args:
-        tree: as YAML gives it.
-        place: gives file and dotted key of a path of keys.
+    `place` returns file and dotted key of a path of keys.
     """
     if not isinstance(tree, Mapping):
         return [f"the config is a {type(tree).__name__}; expected sections with names"]
@@ -29,13 +28,11 @@ def faults(tree: Any, place: Any) -> list[str]:
         return [f"the config is nested in itself, or more than {DEEPEST} deep; take the loop out"]
     if size > LARGEST:
         return [f"the config unfolds to {size} values; expected at most {LARGEST}"]
-    found: list[str] = []
-    _odd(tree, (), place, found)
-    return found
+    return [f"{place(*keys)} {text}" for keys, text in itertools.islice(_odd(tree, ()), _SHOWN)]
 
 
 def _size(node: Any, known: dict[int, int], depth: int) -> int | None:
-    """Return how many nodes a tree unfolds to; None where it is too deep, or endless."""
+    """Return how many nodes a tree unfolds to; None if it is too deep, or endless."""
     if not isinstance(node, (Mapping, list, tuple, set)):
         return 1
     if depth > DEEPEST:
@@ -51,23 +48,21 @@ def _size(node: Any, known: dict[int, int], depth: int) -> int | None:
     return known[id(node)]
 
 
-def _odd(node: Any, keys: tuple, place: Any, found: list[str]) -> None:
-    if len(found) >= _SHOWN:
-        return
+def _odd(node: Any, keys: tuple) -> Iterator[tuple[tuple, str]]:
+    """Yield (keys, fault) of each value that is not plain."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             if not isinstance(key, str):
-                found.append(f"{place(*keys)} has the key {key!r}; expected text: put it in quotes")
+                yield keys, f"has the key {key!r}; expected text: put it in quotes"
             else:
-                _odd(value, (*keys, key), place, found)
+                yield from _odd(value, (*keys, key))
     elif isinstance(node, list):
         for number, value in enumerate(node):
-            _odd(value, (*keys, number), place, found)
+            yield from _odd(value, (*keys, number))
     elif isinstance(node, str):
         if not node.isprintable() and any(0xD800 <= ord(c) < 0xE000 or c == "\0" for c in node):
-            found.append(f"{place(*keys)} is {node!r}, which is no text")
+            yield keys, f"is {node!r}, which is no text"
     elif isinstance(node, float) and not math.isfinite(node):
-        found.append(f"{place(*keys)} is {node}; expected a finite number")
+        yield keys, f"is {node}; expected a finite number"
     elif node is not None and not isinstance(node, (bool, int, float)):
-        kind = type(node).__name__
-        found.append(f"{place(*keys)} is a {kind} ({node}); expected text: put it in quotes")
+        yield keys, f"is a {type(node).__name__} ({node}); expected text: put it in quotes"

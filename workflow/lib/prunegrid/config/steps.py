@@ -9,21 +9,14 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.nm_pattern import parse_nm
-from prunegrid.config.profile import (
-    Fraction,
-    NonNegative,
-    Positive,
-    Precision,
-    Profile,
-    Rate,
-)
+from prunegrid.config.profile import Fraction, NonNegative, Positive, Precision, Profile, Rate
 
-# Keys of a pruning step that are of pattern structured alone, and those that it does not know.
+# Keys of a pruning step that only pattern structured has, and keys that it lacks.
 OF_STRUCTURED = frozenset(("units", "multiple"))
-_NOT_STRUCTURED = frozenset(
+NOT_STRUCTURED = frozenset(
     ("scope", "propagation", "allocation", "allocation_settings", "include", "biases")
 )
-# What may be removed together: MLP alone, attention and MLP, attention alone, or blocks.
+# Units that may be removed together.
 _UNITS = ({"mlp"}, {"heads"}, {"heads", "mlp"}, {"blocks"})
 
 
@@ -101,7 +94,7 @@ class Prune(Profile):
 
 
 def _fault_of_structured(profile: Prune) -> str:
-    """Return all that is wrong with a step of pattern structured; empty where nothing is."""
+    """Return all faults of a step of pattern structured; empty without any."""
     faults = []
     units = profile.units or []
     if not units:
@@ -110,7 +103,7 @@ def _fault_of_structured(profile: Prune) -> str:
         faults.append(f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]")
     if profile.sparsity is None or not 0 < profile.sparsity < 1:
         faults.append("pattern structured needs `sparsity` (0 < sparsity < 1)")
-    idle = _NOT_STRUCTURED & profile.model_fields_set
+    idle = NOT_STRUCTURED & profile.model_fields_set
     if idle:
         faults.append(f"pattern structured does not use {sorted(idle)}; remove them")
     if profile.update not in (None, "none", "least_squares"):
@@ -125,33 +118,13 @@ def _fault_of_structured(profile: Prune) -> str:
     return "; ".join(faults)
 
 
-def structured_settings(profile: Prune) -> dict[str, Any]:
-    """Return what a step of pattern structured reads: kinds in one order, each default said."""
-    return {
-        **(profile.model_extra or {}),
-        "method": profile.method,
-        "pattern": profile.pattern,
-        "sparsity": profile.sparsity,
-        "units": sorted(profile.units or []),
-        "multiple": profile.multiple,
-        "update": profile.update or "none",
-        "update_settings": dict(profile.update_settings),
-    }
-
-
-# Keys that only some strategies use, which say so in KEYS; all others are of training.
+# Keys that only some strategies use, which list them in KEYS; all others are of training.
 OF_STRATEGY = frozenset(
     (
-        "preserve_zeros",
-        "adapter",
-        "rank",
-        "alpha",
-        "dropout",
-        "targets",
-        "quantization",
-        "double_quant",
+        *("preserve_zeros", "adapter", "rank", "alpha", "dropout", "targets", "quantization"),
+        *("double_quant", "precision", "calibration"),
     )
-) | {"precision", "calibration"}
+)
 
 
 class Finetune(Profile):
@@ -210,12 +183,12 @@ class Finetune(Profile):
 
     @property
     def way(self) -> str | None:
-        """What becomes of its adapter: `adapter`, or the strategy's first; None without one."""
+        """Return the kind of its adapter: `adapter`, or the strategy's first; None without one."""
         return self.adapter or next(iter(plugins.strategy_facts(self.strategy)["ADAPTERS"]), None)
 
     @property
     def plain(self) -> bool:
-        """Whether it ends in plain weights, which further steps can take."""
+        """Return whether it ends in plain weights, which further steps can take."""
         facts = plugins.strategy_facts(self.strategy)
         values = facts["SETTINGS"] | dict(self) | (self.model_extra or {}) | {"adapter": self.way}
         return all(values.get(key) in allowed for key, allowed in facts["PLAIN"].items())
@@ -257,10 +230,10 @@ class Finetune(Profile):
                 raise ValueError(f"`{key}` needs `{needed}`; add it or remove `{key}`")
         if self.dev_split == self.split:
             raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
-        if self.processes > 1 and self.strategy == "qlora":
-            raise ValueError("packed weights are not shared out: qlora has one process")
-        if self.processes > 1 and self.strategy == "seq2seq":
-            raise ValueError("an encoder-decoder is not shared out: seq2seq has one process")
+        whole = {"qlora": "packed weights are", "seq2seq": "an encoder-decoder is"}
+        if self.processes > 1 and self.strategy in whole:
+            text = f"{whole[self.strategy]} not shared out: {self.strategy} has one process"
+            raise ValueError(text)
         given = self.model_fields_set
         if self.token_budget is not None and {"epochs", "max_steps"} & given:
             raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")

@@ -1,15 +1,19 @@
-"""The profiles of benchmarks (tasks of the harness, evaluations by them) and of mixtures."""
+"""The profiles of benchmarks (tasks of the harness) and of mixtures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from prunegrid.common.errors import nearest
+from prunegrid.config import row_checks
+from prunegrid.config.fault import Fault, unknown
 from prunegrid.config.profile import Name, NonNegative, Positive, Profile, Rate
+from prunegrid.config.validated import Config
 
-# What of a harness' definition is said by a task's other keys, or leads to files that no key knows.
+# Keys of a harness' definition that a task's own keys replace, or that lead to unkeyed files.
 OF_OURS = frozenset(
     (
         *("task", "group", "tag", "include", "class", "custom_dataset", "unsafe_code"),
@@ -29,7 +33,7 @@ METRICS = frozenset(
 
 
 class Task(Profile):
-    """A task of the harness: whose rows it asks, how, and which of its metrics are shown."""
+    """A task of the harness: its data, its examples, and the metrics that are shown."""
 
     task: str | None = None
     define: dict[str, Any] | None = None
@@ -62,13 +66,19 @@ class Task(Profile):
             raise ValueError("`metrics` names one twice")
         return self
 
+    def faults(self, config: Config) -> Iterator[Fault]:
+        """Yield what its data set lacks, and whether an example that is shown is scored."""
+        yield from unknown(config, ("dataset",), "datasets", self.dataset)
+        dataset = config.sections["datasets"].get(self.dataset)
+        if dataset is not None and dataset.kind != "rows":
+            text = f"is '{self.dataset}', of kind {dataset.kind}; tasks read data of kind rows"
+            yield Fault(("dataset",), text)
+        yield from row_checks.of_splits(config, self, ("split", "shots_from"))
+        yield from row_checks.apart(config, self, "shots_from")
+
 
 def _require_own_metrics(listed: Any) -> None:
-    """Check that a definition's `metric_list` names metrics of the harness alone.
-
-    Raises:
-        ValueError: it is no list of {metric: name, ...}, or names another one.
-    """
+    """Raise ValueError unless a definition's `metric_list` names metrics of the harness alone."""
     if listed is None:
         return
     whole = isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
@@ -87,7 +97,7 @@ def _require_own_metrics(listed: Any) -> None:
 
 
 class Part(Profile):
-    """One data set of a mixture: which rows, how many of them, and what is made of one."""
+    """One data set of a mixture: its rows, how many of them, and the text made of each."""
 
     dataset: str
     split: str

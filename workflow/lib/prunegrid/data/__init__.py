@@ -1,1 +1,1 @@
-"""Data: rows, texts and prompts, and where they come from."""
+"""Data: rows, texts and prompts, and their sources."""

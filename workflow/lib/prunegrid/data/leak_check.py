@@ -1,4 +1,4 @@
-"""Which training rows are rows of an evaluated split: by id, or by their normalised text.
+"""Leaks: training rows that are rows of an evaluated split, by id or by normalised text.
 
 Texts are compared whole: letters and digits of any script, case-folded, in Unicode's NFKC, with
 single spaces. A row that shares a mere passage with an evaluated one is not found.
@@ -22,24 +22,23 @@ def normalised(text: str) -> str:
 
 
 class Known:
-    """What is evaluated: ids by the source that they are of, and normalised texts of all."""
+    """Evaluated rows: their ids by source, and their normalised texts.
+
+    The `settings` of rows are `of` (their source), `id` and `text` (columns; `id` may be None).
+    """
 
     def __init__(self) -> None:
-        self.ids: dict[str, set[str]] = {}
+        self.ids: set[tuple[str, str]] = set()
         self.texts: set[str] = set()
 
     def add(
         self, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], where: str
     ) -> int:
-        """Add the rows of a split; return how many have a text.
-
-        Args:
-            settings: `of` (the source), `id` and `text` (columns of the rows); `id` may be None.
-        """
+        """Add the rows of a split; return how many have a text."""
         count = 0
         for row in rows:
             if settings["id"] is not None:
-                self.ids.setdefault(settings["of"], set()).add(text_of(row, settings["id"], where))
+                self.ids.add((settings["of"], text_of(row, settings["id"], where)))
             text = normalised(text_of(row, settings["text"], where))
             if text:
                 self.texts.add(text)
@@ -47,9 +46,8 @@ class Known:
         return count
 
     def holds(self, row: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> str | None:
-        """Return by what a row is known to be evaluated: "id", "text", or None."""
-        if settings["id"] is not None:
-            identity = text_of(row, settings["id"], where)
-            if identity in self.ids.get(settings["of"], ()):
-                return "id"
+        """Return "id" or "text", by which the row is known to be evaluated, or None."""
+        by_id = settings["id"] is not None
+        if by_id and (settings["of"], text_of(row, settings["id"], where)) in self.ids:
+            return "id"
         return "text" if normalised(text_of(row, settings["text"], where)) in self.texts else None

@@ -4,9 +4,6 @@ A prompt profile is {template, chat, max_words, max_tokens, end}: `template` hol
 once; `chat` sends the filled template as one user turn through the tokenizer's chat template;
 `max_words` cuts documents at the same place for every tokenizer; `max_tokens` (of the legacy
 study) cuts them in this tokenizer's tokens; `end` stands between the summary and EOS.
-
-The share of documents that are cut by words, and that of those cut further because prompt and
-response do not fit the model's positions, are counted apart.
 """
 
 from __future__ import annotations
@@ -29,8 +26,8 @@ class Prompt:
 
     Attributes:
         ids: its tokens, special ones included.
-        cut_words: the document was cut by `max_words` or `max_tokens`.
-        cut_context: it was cut (further) to fit the model's positions.
+        cut_words: whether `max_words` or `max_tokens` cut the document.
+        cut_context: whether it was cut (further) to fit the model's positions.
     """
 
     ids: list[int]
@@ -60,13 +57,15 @@ def cut_words(text: str, limit: int | None) -> str:
 
 
 class Prompter:
-    """Builds prompts and responses for one tokenizer.
+    """Prompts and responses of one tokenizer.
 
     Args:
-        tokenizer: of the model.
         settings: a prompt profile.
         positions: tokens that the model can attend to (None: no limit).
         where: label for errors.
+
+    Raises:
+        PrunegridError: the template has not one slot, or the tokenizer no chat template or EOS.
     """
 
     def __init__(self, tokenizer: Any, settings: dict, positions: int | None, where: str) -> None:
@@ -103,17 +102,14 @@ class Prompter:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones left out, without outer blank space."""
-        text = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text.strip()
+        return self._text(ids, skip_special_tokens=True).strip()
 
     def _fill(self, document: str) -> list[int]:
         # Not str.format: documents and templates may hold other braces.
         text = self.template.replace(SLOT, document)
         if not self.chat:
             ids = self.tokenizer(text)["input_ids"]
-            # Some tokenizers end every text with EOS, after which there is nothing to say.
+            # Some tokenizers end every text with EOS, after which a model writes nothing.
             return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
         turns = [{"role": "user", "content": text}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -132,74 +128,66 @@ class Prompter:
                 remedy="drop or mend that row of the data set",
             )
         shown = cut_words(document, self.max_words)
-        by_words = shown != document
         if self.max_tokens is not None:
-            whole = shown
-            shown = self.cut_tokens(whole, self.max_tokens)
-            by_words = by_words or shown != whole
+            shown = self.cut_tokens(shown, self.max_tokens)
         filled = self._fill(shown)
         room = None if self.positions is None else self.positions - reserve
         if room is None or len(filled) <= room:
-            return Prompt(filled, by_words, False)
-        return Prompt(self._fit(shown, filled, room, label), by_words, True)
+            return Prompt(filled, shown != document, False)
+        return Prompt(self._fit(shown, filled, room, label), shown != document, True)
 
     def cut_tokens(self, text: str, limit: int | None) -> str:
         """Return the text cut to `limit` tokens (None: all of it)."""
-        ids = self.encode(text) if limit is not None else []
-        return self._text(ids[:limit]) if limit is not None and len(ids) > limit else text
+        if limit is None:
+            return text
+        ids = self.encode(text)
+        return self._text(ids[:limit]) if len(ids) > limit else text
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+    def _text(self, ids: Sequence[int], **options: bool) -> str:
+        return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False, **options)
 
     def _fit(self, document: str, filled: list[int], room: int, label: str) -> list[int]:
-        """Return the prompt with the document cut at its end until it fits into `room` tokens."""
+        """Return the prompt after cutting the document's end until it fits into `room` tokens."""
         ids = self.encode(document)
-        kept = len(ids)
+        length = len(ids)
         while len(filled) > room:
             # Tokens that merge with the template's may need another round.
-            kept -= len(filled) - room
-            if kept <= 0:
+            length -= len(filled) - room
+            if length <= 0:
                 raise PrunegridError(
                     f"the prompt template leaves no room for the document of {label}",
                     where=self.where,
                     expected=f"at most {room} prompt tokens",
                     remedy="shorten the template or generate fewer tokens",
                 )
-            filled = self._fill(self._text(ids[:kept]))
+            filled = self._fill(self._text(ids[:length]))
         return filled
 
     def response(self, summary: str, limit: int | None) -> tuple[list[int], bool]:
         """Return the tokens to learn, and whether the summary was cut.
 
-        EOS follows only a summary that was not cut: after a cut one it would teach to stop
-        in mid-sentence.
+        EOS follows only a whole summary: after a cut one it would teach to stop in mid-sentence.
 
         Args:
-            limit: longest summary in tokens (`end` and EOS apart); None cuts nothing but what
-                exceeds half of the model's positions.
+            limit: longest summary in tokens (`end` and EOS apart); half of the model's positions
+                limit it too.
         """
         ids = self.encode(summary)
         tail = (self.encode(self.end) if self.end else []) + [self.tokenizer.eos_token_id]
-        most = limit
+        limits = [] if limit is None else [limit]
         if self.positions is not None:
-            half = max(self.positions // 2 - len(tail), 1)
-            most = half if limit is None else min(limit, half)
-        if most is not None and len(ids) > most:
-            return ids[:most], True
+            limits.append(max(self.positions // 2 - len(tail), 1))
+        if limits and len(ids) > min(limits):
+            return ids[: min(limits)], True
         return ids + tail, False
 
 
 def stop_ids(loaded: Any) -> list[int]:
-    """Return the tokens that end a generation: the tokenizer's EOS and those of the model.
-
-    Args:
-        loaded: a checkpoint (its `model` and `tokenizer` are read).
-    """
+    """Return the tokens that end a checkpoint's texts: the tokenizer's EOS and the model's."""
     config = getattr(loaded.model, "generation_config", None)
-    found = getattr(config, "eos_token_id", None)
-    listed = found if isinstance(found, list) else [found]
-    stops = {loaded.tokenizer.eos_token_id, *listed} - {None}
-    return sorted(stops)
+    own = getattr(config, "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own]
+    return sorted({loaded.tokenizer.eos_token_id, *listed} - {None})
 
 
 def pad_of(loaded: Any) -> int:
@@ -218,7 +206,6 @@ def pad_token_id(tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> int:
     by length, never by their id: whichever is chosen, EOS is learned.
 
     Args:
-        tokenizer: of the model.
         vocabulary: rows of the model's embedding.
         stops: tokens that end a generation.
     """

@@ -1,11 +1,11 @@
-"""A classification head on a frozen encoder: transformers' own, and the only thing that is tuned.
+"""A classification head on a frozen encoder: transformers' own, the only part that is tuned.
 
 The head is all that `AutoModelForSequenceClassification` puts on the encoder, and the pooler where
 it reads one (BERT's): a copy of the encoder's, as in fine-tuning, or a new one where there is none
 (in a masked language model, nothing trains one). The encoder's tensors are read and never changed,
 so they are those that the weights record attests, and zeros stay zeros. Since nothing below the
-head changes, the encoder runs once over each item: what the head reads of it, the states of the
-first token, is kept, and a head that reads more is refused.
+head changes, the encoder runs once over each item, and the states of the first token are kept; a
+head that reads more is refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation
-from prunegrid.models.padding import equally_long, sees_padding
+from prunegrid.models.padding import unpadded
 
 log = logging.getLogger(__name__)
 
 
-class _Seen(nn.Module):
-    """Stands in for the encoder below its head: gives back states that it gave before."""
+class _KeptStates(nn.Module):
+    """Stands in for the encoder below its head: its output is states that the encoder gave."""
 
     def __init__(self, pooler: nn.Module | None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Seen(nn.Module):
         self.states: Tensor | None = None
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        """Return the states, and what the pooler makes of them."""
+        """Return the states, and the pooler's output for them."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         pooled = None if self.pooler is None else self.pooler(self.states)
@@ -46,12 +46,10 @@ class _Seen(nn.Module):
 
 
 class Head(nn.Module):
-    """The head of an encoder for a number of classes, drawn from a seed.
+    """The head of an encoder for so many classes, its first weights drawn from a seed.
 
     Args:
         encoder: as loaded by transformers; it is not kept.
-        classes: how many.
-        seed: of its first weights.
 
     Raises:
         PrunegridError: transformers has no classifier for such an encoder.
@@ -72,11 +70,12 @@ class Head(nn.Module):
             model = AutoModelForSequenceClassification.from_config(config)
         drawn = [part for name, part in model.named_children() if name != model.base_model_prefix]
         pooler = getattr(model.base_model, "pooler", None)
-        if pooler is not None:
-            given = getattr(encoder.base_model, "pooler", None)
-            drawn += [pooler] if given is None else []
-            pooler = pooler if given is None else copy.deepcopy(given)
-        setattr(model, model.base_model_prefix, _Seen(pooler))
+        trained = getattr(encoder.base_model, "pooler", None)
+        if pooler is not None and trained is not None:
+            pooler = copy.deepcopy(trained)
+        elif pooler is not None:
+            drawn.append(pooler)
+        setattr(model, model.base_model_prefix, _KeptStates(pooler))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for part in drawn:
@@ -86,8 +85,7 @@ class Head(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return logits [items, classes] of the encoder's states [items, tokens, d]."""
-        seen = getattr(self.model, self.model.base_model_prefix)
-        seen.states = states.float()
+        getattr(self.model, self.model.base_model_prefix).states = states.float()
         ids = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
         return self.model(input_ids=ids).logits
 
@@ -103,15 +101,15 @@ class Head(nn.Module):
 def encode(
     tokenizer: Any, texts: Sequence[tuple[str, str | None]], limit: int
 ) -> tuple[list[Mapping[str, list[int]]], int]:
-    """Return what the encoder is given for each text or pair, and how many were cut to `limit`."""
-    found, cut = [], 0
+    """Return the encoder's inputs of each text or pair, and how many were cut to `limit` tokens."""
+    inputs, cut = [], 0
     for text, pair in texts:
-        whole = tokenizer(text, pair, verbose=False)
-        if len(whole["input_ids"]) > limit:
+        tokens = tokenizer(text, pair, verbose=False)
+        if len(tokens["input_ids"]) > limit:
             cut += 1
-            whole = tokenizer(text, pair, truncation=True, max_length=limit)
-        found.append(dict(whole))
-    return found, cut
+            tokens = tokenizer(text, pair, truncation=True, max_length=limit)
+        inputs.append(dict(tokens))
+    return inputs, cut
 
 
 def first_states(
@@ -123,7 +121,6 @@ def first_states(
         encoder: in eval mode.
         encoded: of `encode`.
         size: items a batch, the longest first.
-        head: that is to read them.
 
     Raises:
         PrunegridError: they are not finite, or the head reads more than the first token's.
@@ -131,10 +128,9 @@ def first_states(
     order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]["input_ids"]), i))
     planned = [order[start : start + size] for start in range(0, len(order), size)]
     base: Any = encoder.base_model
-    if sees_padding(base, tokenizer.pad_token_id, "right"):
-        lengths = [len(item["input_ids"]) for item in encoded]
-        planned = [alike for batch in planned for alike in equally_long(batch, lengths.__getitem__)]
-    found: dict[int, Tensor] = {}
+    lengths = [len(item["input_ids"]) for item in encoded]
+    planned = unpadded(base, planned, tokenizer.pad_token_id, "right", lengths.__getitem__)
+    kept: dict[int, Tensor] = {}
     seconds = 0.0
     for picked in tqdm(planned, disable=None, unit="batch"):
         batch = tokenizer.pad([encoded[i] for i in picked], return_tensors="pt")
@@ -149,18 +145,14 @@ def first_states(
                 "the encoder's states are not finite",
                 remedy="its weights or its dtype are at fault: load it in float32",
             )
-        if not found:
+        if not kept:
             _require_first_alone(head, states)
-        found |= dict(zip(picked, first, strict=True))
-    return torch.stack([found[i] for i in range(len(encoded))]), seconds
+        kept |= dict(zip(picked, first, strict=True))
+    return torch.stack([kept[i] for i in range(len(encoded))]), seconds
 
 
 def _require_first_alone(head: Head, states: Tensor) -> None:
-    """Check that a head makes the same of all states as of the first token's.
-
-    Raises:
-        PrunegridError: it does not.
-    """
+    """Check that a head has the same output for all states as for the first token's."""
     head.eval()
     with torch.no_grad():
         whole, alone = head(states), head(states[:, :1])
@@ -175,11 +167,11 @@ def _require_first_alone(head: Head, states: Tensor) -> None:
 def tune(head: Head, states: Tensor, labels: Tensor, settings: Mapping, seed: int) -> dict:
     """Return the facts of tuning a head, in place, by AdamW with a linearly falling rate.
 
-    The budget is `epochs` over the items, whatever they are made of: the same for all encoders.
+    The budget is `epochs` over the items, the same for all encoders.
 
     Args:
         states: [items, 1, d].
-        labels: of the items, int64 [items].
+        labels: int64 [items].
         settings: epochs, batch_size, learning_rate.
         seed: of the order of items and of dropout.
     """

@@ -1,16 +1,13 @@
-"""Joules that a stretch of work took, by the machine's own counters where it has any.
+"""The energy of a stretch of work in joules, by the machine's own counters where it has any.
 
-An estimate, and of different things: `rapl-packages` is what all CPU packages drew (Linux's
-powercap counters, readable by root alone on most machines; memory and fans are not in it, but all
-that ran beside the work is), `nvml-device` what the one GPU drew (its total energy counter, where
-the package pynvml is installed; the CPU is not in it). Where there is neither, the method is
-`none` and there is no number: nothing is inferred from operations or nameplates.
+docs/sizes.md says what each counter leaves out. Without one the method is `none` and there is no
+number: nothing is inferred from operations or nameplates.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -19,30 +16,27 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Counters of joules, added up from the time it is made.
+    """Counters of joules, added up from the start.
 
     Args:
         method: "rapl-packages", "nvml-device" or "none".
-        read: returns the counters; None for a meter that measures nothing.
-        ranges: what each counter runs over at; empty for those that never do.
+        read: returns the counters.
+        ranges: at which each counter begins again at 0; none for those that never do.
     """
 
     def __init__(
-        self,
-        method: str = "none",
-        read: Callable[[], list[float]] | None = None,
-        ranges: list[float] | None = None,
+        self, method: str, read: Callable[[], list[float]], ranges: Sequence[float] = ()
     ) -> None:
         self.method, self._read, self._ranges = method, read, ranges
-        self._last = read() if read else []
+        self._last = read()
         self._total = 0.0
 
     def joules(self) -> float | None:
         """Return the joules so far; None where nothing can be read (any more).
 
-        To be called more often than the counters run over: RAPL's do in some 20 minutes.
+        Call it more often than the counters begin again: RAPL's do after some 20 minutes.
         """
-        if self._read is None:
+        if self.method == "none":
             return None
         try:
             now = self._read()
@@ -53,19 +47,19 @@ class Meter:
                 self._total += value - before + over
         except Exception as error:  # a counter's fault must not fail what is measured
             log.warning("energy cannot be read any more (%s)", error)
-            self.method, self._read = "none", None
+            self.method = "none"
             return None
         self._last = now
         return self._total
 
 
 def meter(device: str) -> Meter:
-    """Return the meter of a device ("cpu", "cuda:0"), of the method "none" where there is none."""
+    """Return the meter of a device ("cpu", "cuda:0"); its method is "none" without a counter."""
     try:
         return _nvml(device) if device.startswith("cuda") else _rapl()
     except Exception as error:  # no driver, no right to read: no number
         log.info("no energy counter (%s)", error)
-        return Meter()
+        return Meter("none", list)
 
 
 def _rapl() -> Meter:
@@ -73,7 +67,7 @@ def _rapl() -> Meter:
     places = [p for p in sorted(POWERCAP.glob("intel-rapl:*")) if p.name.count(":") == 1]
     packages = [p for p in places if (p / "name").read_text().startswith("package-")]
     if not packages:
-        return Meter()
+        return Meter("none", list)
     ranges = [_joules(p / "max_energy_range_uj") for p in packages]
     return Meter("rapl-packages", lambda: [_joules(p / "energy_uj") for p in packages], ranges)
 

@@ -1,7 +1,7 @@
 """Metrics in the form of `evaluate` modules: a user's own file, or one of the hub's.
 
 `evaluate` imports transformers and torch (ten times what the rest of it costs), so it is imported
-only here, where a metric has its form.
+only here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ HUB = "hf:"
 
 
 def load_file(path: Path, where: str) -> Any:
-    """Return the metric object of a file.
-
-    Raises:
-        PrunegridError: it cannot be imported, or is no metric.
-    """
+    """Return the metric object of a file; PrunegridError where the file is no metric."""
     evaluate = _import_evaluate()
     try:
         return evaluate.load(str(path), **_load_options())
@@ -46,11 +42,7 @@ def load_file(path: Path, where: str) -> Any:
 
 
 def load_hub(module: str, revision: str | None, where: str) -> Any:
-    """Return the metric object of `hf:<name>`, fetched once.
-
-    Raises:
-        PrunegridError: it cannot be had.
-    """
+    """Return the metric object of `hf:<name>`, fetched once; PrunegridError where that fails."""
     evaluate = _import_evaluate()
     from datasets import DownloadConfig
 
@@ -68,18 +60,18 @@ def load_hub(module: str, revision: str | None, where: str) -> Any:
     try:
         return evaluate.load(name, module_type=kind, **options, **_load_options())
     except (OSError, ImportError, TypeError) as error:
-        offline = evaluate.config.HF_EVALUATE_OFFLINE
-        cure = "unset HF_HUB_OFFLINE and HF_EVALUATE_OFFLINE"
+        cure = "check the name and the network"
+        if evaluate.config.HF_EVALUATE_OFFLINE:
+            cure = "unset HF_HUB_OFFLINE and HF_EVALUATE_OFFLINE"
         raise PrunegridError(
-            f"the hub's metric '{name}' cannot be had ({error})",
+            f"the hub's metric '{name}' cannot be loaded ({error})",
             where=where,
-            remedy=(cure if offline else "check the name and the network")
-            + ", or use a metric of the library or of your own",
+            remedy=f"{cure}, or use a metric of the library or of your own",
         ) from error
 
 
 def _load_options() -> dict[str, Any]:
-    # The seed is fixed: `evaluate` would take one from NumPy's global state, other in each run.
+    # Without a seed `evaluate` takes one from NumPy's global state, another in each run.
     return {"keep_in_memory": True, "cache_dir": str(_scratch() / "data"), "seed": 0}
 
 
@@ -87,9 +79,8 @@ def _load_options() -> dict[str, Any]:
 def _import_evaluate() -> ModuleType:
     """Return the `evaluate` package, set up for this process.
 
-    The modules that it copies go to a folder of this process: in a cache that jobs share it would
-    trust half of a copy, and one of an older text (its hash of a file leaves out all that follows
-    a `#`, inside strings too).
+    It copies modules to a folder of this process: in a shared cache it would trust half of a copy,
+    and one of an older text (its hash of a file skips what follows a `#`, even inside strings).
     """
     with importing("evaluate"):
         import evaluate

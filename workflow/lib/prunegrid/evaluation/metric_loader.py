@@ -1,11 +1,12 @@
 """Metrics, one a file: found, loaded by their path, and run.
 
-A metric file declares literal constants: `SETTINGS` (its settings and their defaults), `COLUMNS`
-(its scores, each with `higher_is_better`), `NEEDS_MODEL`, and optionally `PACKAGES` (distributions
-whose versions are recorded) and `READS` ("document", the prompt's "template": columns that stand
-beside the predictions where it says so). Its function `compute(predictions, references, …)` returns
-{column: a value an example, or one of the corpus}. Its positional parameters are columns of the
-predictions; its settings, and `model_path` and `device` of a metric with a model, are keyword-only.
+A metric file declares literal constants: `COLUMNS` (its scores, each with `higher_is_better`) and,
+where it has any, `SETTINGS` (its settings and their defaults), `NEEDS_MODEL = True`, `PACKAGES`
+(distributions whose versions are recorded) and `READS` ("document", the prompt's "template":
+columns that stand beside the predictions where it says so). Its function
+`compute(predictions, references, …)` returns {column: a value an example, or one of the corpus}.
+Its positional parameters are columns of the predictions; its settings, and `model_path` and
+`device` of a metric with a model, are keyword-only.
 
 A file without `compute`, and any metric of the hub, is an `evaluate` module. One without `COLUMNS`
 (any of the hub's) is taken to give numbers of the whole corpus, unless the setting `columns` says
@@ -14,7 +15,6 @@ which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
@@ -30,14 +30,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.file_io import file_sha256
 from prunegrid.common.gc_pause import importing
 from prunegrid.evaluation import evaluate_metrics
 from prunegrid.evaluation.evaluate_metrics import HUB
 
 log = logging.getLogger(__name__)
 
-_FOLDER = Path(__file__).resolve().parent / "metrics"
 # Keys of a metric's settings that are about the module and do not reach its `compute`.
 _ABOUT = {"module", "path", "revision", "columns"}
 _TEXTS = {"predictions": "prediction", "references": "reference"}
@@ -49,20 +49,21 @@ class Metric(NamedTuple):
     """A loaded metric.
 
     Attributes:
-        reads: the names of what it is given, in the terms of `evaluate`.
+        name: in the config.
+        module: as the config names it: a file's name, a path, or `hf:<name>`.
+        stem: of its file.
+        code: the Python module of the file.
+        reads: the names of its inputs, in the terms of `evaluate`.
         function: its `compute`.
-        code: the Python module that it came from.
-        packages: distributions whose versions are recorded.
         declared: its `COLUMNS`; None without.
     """
 
     name: str
     module: str
     stem: str
+    code: ModuleType
     reads: list[str]
     function: Callable[..., Any]
-    code: ModuleType
-    packages: tuple[str, ...]
     settings: dict[str, Any]
     declared: dict[str, dict[str, Any]] | None
 
@@ -74,10 +75,10 @@ class Metric(NamedTuple):
     def compute(
         self, predictions: pd.DataFrame, model_path: Path | None, device: str
     ) -> dict[str, Any]:
-        """Return what the metric's `compute` returns for the predictions.
+        """Return the result of the metric's `compute` for the predictions.
 
         Raises:
-            PrunegridError: a column or a model is missing, or the metric refuses its input.
+            PrunegridError: a column is missing, or the metric refuses its input.
         """
         inputs = {}
         for feature in self.reads:
@@ -91,10 +92,6 @@ class Metric(NamedTuple):
                 )
             inputs[feature] = predictions[column].to_list()
         needs_model = getattr(self.code, "NEEDS_MODEL", False)
-        if needs_model and model_path is None:
-            raise PrunegridError(
-                "the metric needs a model", where=self.where, remedy="name one under `model`"
-            )
         if model_path is not None and not needs_model:
             raise PrunegridError("the metric takes no model", where=self.where)
         extra = {"model_path": str(model_path), "device": device} if needs_model else {}
@@ -105,112 +102,75 @@ class Metric(NamedTuple):
             raise PrunegridError(str(error), where=self.where) from error
 
     def columns(self, results: Any, rows: int) -> tuple[list[tuple[str, Any, Any]], dict]:
-        """Return the scores in `results`, as (column, values or number, higher is better), and
-        the other facts in it.
+        """Return [(column, values or number, higher is better)] of the results, and other facts.
 
         Raises:
             PrunegridError: a declared column is missing or has not one value an example.
         """
         if not isinstance(results, dict):
             raise PrunegridError(f"it returned a {type(results).__name__}", where=self.where)
+        declared = self.declared
+        if declared is None:
+            declared = {key: {} for key, value in results.items() if is_number(value)}
         columns = []
-        if self.declared is None:
-            numbers = {key: value for key, value in results.items() if is_number(value)}
-            columns = [(self._column(key), float(value), None) for key, value in numbers.items()]
-            rest = results.keys() - numbers.keys()
-        else:
-            for key, about in self.declared.items():
-                values = results.get(key)
-                if not is_number(values) and (
-                    not hasattr(values, "__len__") or len(values) != rows
-                ):
-                    raise PrunegridError(
-                        f"it did not return {rows} values of {key}", where=self.where
-                    )
-                columns.append((self._column(key), values, about.get("higher_is_better")))
-            rest = results.keys() - self.declared.keys()
-        return columns, {key: _detail(results[key]) for key in sorted(rest)}
-
-    def _column(self, key: str) -> str:
-        return plugins.column_name(self.name, self.stem, key, hasattr(self.code, "COLUMNS"))
+        for key, about in declared.items():
+            values = results.get(key)
+            if not is_number(values) and not (hasattr(values, "__len__") and len(values) == rows):
+                raise PrunegridError(f"it did not return {rows} values of {key}", where=self.where)
+            own = hasattr(self.code, "COLUMNS")
+            column = plugins.column_name(self.name, self.stem, key, own)
+            columns.append((column, values, about.get("higher_is_better")))
+        others = sorted(results.keys() - declared.keys())
+        return columns, {key: _detail(results[key]) for key in others}
 
     def facts(self) -> dict[str, Any]:
         """Return the module, the SHA-256 of the code that ran, and the versions under it."""
+        plain = self.function is getattr(self.code, "compute", None)
+        packages = (*(() if plain else ("evaluate",)), *getattr(self.code, "PACKAGES", ()))
         return {
             "module": self.module if self.module.startswith(HUB) else self.stem,
-            "code_sha256": hashlib.sha256(Path(self.code.__file__).read_bytes()).hexdigest(),
+            "code_sha256": file_sha256(Path(self.code.__file__)),
             "settings": self.settings,
-            "versions": {name: importlib.metadata.version(name) for name in self.packages},
+            "versions": {name: importlib.metadata.version(name) for name in packages},
         }
 
 
 def load(name: str, settings: Mapping[str, Any]) -> Metric:
-    """Return a metric, loaded, with its settings checked and filled in.
+    """Return a metric, loaded, with its settings filled in.
 
     Args:
         name: the metric's name in the config.
-        settings: `module`, which is a file's name in `prunegrid/metrics` (`rouge`), a path, or
-            `hf:<name>` (the name where it is left out); `path`, the file where it is known;
-            `revision` (of the hub's); `columns`; all else goes to the metric.
+        settings: `module`, which is a file's name in `evaluation/metrics` (`rouge`), a path, or
+            `hf:<name>` (`name` where it is left out); `path`, the file where it is known;
+            `revision` (of the hub's); `columns`; all others are those of its `compute`.
 
     Raises:
-        PrunegridError: there is no such metric, it cannot be imported, or a setting is unknown.
+        PrunegridError: there is no such metric, or it cannot be imported.
     """
     module = str(settings.get("module", name))
     where = f"metric {name} ({module})"
-    stem, code, reads, function = _load(module, settings, where)
-    packages = () if function is getattr(code, "compute", None) else ("evaluate",)
-    packages += tuple(getattr(code, "PACKAGES", ()))
-    given = {key: value for key, value in settings.items() if key not in _ABOUT}
-    defaults = getattr(code, "SETTINGS", None)
-    if defaults is not None:
-        unknown = sorted(given.keys() - defaults.keys())
-        if unknown:
-            raise PrunegridError(
-                f"unknown setting '{unknown[0]}'",
-                where=where,
-                remedy=nearest(unknown[0], defaults),
-            )
-        given = {**defaults, **given}
-    declared = getattr(code, "COLUMNS", None)
-    if declared is not None and "columns" in settings:
-        raise PrunegridError("the metric declares its own columns", where=where)
-    declared = settings.get("columns") if declared is None else declared
-    return Metric(name, module, stem, reads, function, code, packages, given, declared)
-
-
-def _load(
-    module: str, settings: Mapping[str, Any], where: str
-) -> tuple[str, ModuleType, list[str], Callable[..., Any]]:
-    """Return (its file's name, its Python module, what it is given, its `compute`)."""
     if module.startswith(HUB):
         stem = module.removeprefix(HUB).split("/")[-1]
-        found = evaluate_metrics.load_hub(module, settings.get("revision"), where)
+        loaded = _of_evaluate(evaluate_metrics.load_hub(module, settings.get("revision"), where))
     else:
-        path = _find(settings.get("path", module), where)
+        path = plugins.metric_file(str(settings.get("path", module)), Path())
+        stem = path.stem
         if plugins.is_plain_metric(path):
-            return path.stem, *_load_plain(path, where)
-        stem, found = path.stem, evaluate_metrics.load_file(path, where)
-    return stem, inspect.getmodule(type(found)), found._feature_names(), found.compute
+            loaded = _load_plain(path, where)
+        else:
+            loaded = _of_evaluate(evaluate_metrics.load_file(path, where))
+    code = loaded[0]
+    own = {key: value for key, value in settings.items() if key not in _ABOUT}
+    own = {**getattr(code, "SETTINGS", {}), **own}
+    if hasattr(code, "COLUMNS") and "columns" in settings:
+        raise PrunegridError("the metric declares its own columns", where=where)
+    declared = getattr(code, "COLUMNS", settings.get("columns"))
+    return Metric(name, module, stem, *loaded, own, declared)
 
 
-def _find(module: str, where: str) -> Path:
-    """Return the file of a metric of the library by its name, of any other by its path."""
-    if "/" in module or module.endswith(".py"):
-        path = Path(module).expanduser().resolve()
-        path = path / f"{path.name}.py" if path.is_dir() else path
-        if not path.is_file():
-            raise PrunegridError(f"there is no metric file {path}", where=where)
-        return path
-    known = {path.stem: path for path in _FOLDER.glob("[!_]*.py")}
-    if module not in known:
-        raise PrunegridError(
-            f"unknown metric '{module}'",
-            where=where,
-            remedy=f"{nearest(module, known)}; a metric of the hub is written hf:<name>, "
-            "one of your own as the path of its file",
-        )
-    return known[module]
+def _of_evaluate(metric: Any) -> tuple[ModuleType, list[str], Callable[..., Any]]:
+    """Return (module, names of its inputs, `compute`) of a metric object of `evaluate`."""
+    return inspect.getmodule(type(metric)), metric._feature_names(), metric.compute
 
 
 class _FromSource(importlib.machinery.SourceFileLoader):
@@ -222,11 +182,7 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 
 def _load_plain(path: Path, where: str) -> tuple[ModuleType, list[str], Callable[..., Any]]:
-    """Return (module, what its `compute` is given, `compute`) of a metric file.
-
-    Raises:
-        PrunegridError: it cannot be imported.
-    """
+    """Return (module, names of its inputs, `compute`) of a metric file."""
     name = f"prunegrid_metric_{path.stem}"
     loader = _FromSource(name, str(path))
     code = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
@@ -251,7 +207,7 @@ def _detail(value: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one number (also NumPy's), truth values apart."""
+    """Return whether a value is one number (also NumPy's), truth values apart."""
     return (
         not isinstance(value, bool)
         and not hasattr(value, "__len__")

@@ -1,9 +1,8 @@
 """The peak memory of one model, measured in a process of its own.
 
-Started as `python -m prunegrid.evaluation.peak_memory`.
-
-The process loads the checkpoint, compares it with its record and does one turn's work, alone. The
-task comes on its standard input as JSON; its last line is the answer.
+`python -m prunegrid.evaluation.peak_memory` loads the checkpoint, compares it with its record and
+does one turn's work, alone. The task comes on its standard input as JSON; its last line is the
+answer.
 """
 
 from __future__ import annotations
@@ -32,16 +31,13 @@ def alone(stage: str, weights: Path, settings: Mapping[str, Any], job: Any) -> i
 
     Args:
         stage: "efficiency" or "passes".
-        weights: the folder.
         settings: of the stage.
-        job: gives the device, the threads and a label for errors.
 
     Raises:
-        PrunegridError: what stopped the process, or that it died.
+        PrunegridError: the error of the process, or that it died.
     """
     task = {"stage": stage, "weights": str(weights), "settings": dict(settings)}
-    task |= {"device": job.device, "threads": job.threads, "where": job.where}
-    task["compute_dtype"] = job.compute_dtype
+    task |= {name: getattr(job, name) for name in ("device", "threads", "where", "compute_dtype")}
     path = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "prunegrid.evaluation.peak_memory"],
@@ -62,24 +58,24 @@ def alone(stage: str, weights: Path, settings: Mapping[str, Any], job: Any) -> i
         ) from error
     if "bytes" in answer:
         return answer["bytes"]
-    kind = {"AttestationError": AttestationError}.get(answer.pop("kind"), PrunegridError)
+    kind = AttestationError if answer.pop("kind") == "AttestationError" else PrunegridError
     raise kind(answer.pop("what"), **answer)
 
 
 def main() -> None:
     """Answer the task on the standard input."""
     task = json.load(sys.stdin)
-    # What libraries print must not be the answer's line.
+    # The answer has the last line for itself, whatever libraries print.
     answers, sys.stdout = sys.stdout, sys.stderr
     try:
-        answer: dict[str, Any] = {"bytes": _measured(task)}
+        answer: dict[str, Any] = {"bytes": _measure(task)}
     except PrunegridError as error:
         answer = {key: getattr(error, key) for key in ("what", "where", "expected", "remedy")}
         answer["kind"] = type(error).__name__
     print(json.dumps(answer), file=answers, flush=True)
 
 
-def _measured(task: Mapping[str, Any]) -> int:
+def _measure(task: Mapping[str, Any]) -> int:
     with importing("torch"):
         settle_torch(task["threads"])
         import torch
@@ -87,12 +83,9 @@ def _measured(task: Mapping[str, Any]) -> int:
         from prunegrid.evaluation import timed_work
         from prunegrid.models import open_checkpoint
 
-    settings, device = task["settings"], task["device"]
+    settings, device, dtype = task["settings"], task["device"], task["compute_dtype"]
     loaded = open_checkpoint.load(
-        Path(task["weights"]),
-        device,
-        settings["cache_dequantized"],
-        compute_dtype=task["compute_dtype"],
+        Path(task["weights"]), device, settings["cache_dequantized"], compute_dtype=dtype
     )
     work = timed_work.WORKS[task["stage"]](loaded.model, settings, device, task["where"])
     if device.startswith("cuda"):

@@ -1,21 +1,17 @@
-"""Perplexity of a text under named protocols, window by window.
+"""Perplexity of a text under the protocols of docs/metrics.md, window by window.
 
-`nonoverlap` (the papers'): consecutive windows, each on its own, the remainder dropped; every token
-of a window but its first is scored. `stride`: windows begin every `stride` tokens, and each token
-is scored once, with as much context as its window holds; the last window may be shorter. For both
-perplexity = exp(sum of token losses / number of scored tokens), in nats.
-`words` (lm-evaluation-harness' word_perplexity and rolling windows): every document by itself,
-after a BOS (EOS where there is none), each token scored once; the sum is divided by the number of
-words, which are what white space separates, so models with other tokenizers can be compared.
+perplexity = exp(sum of token losses in nats / number of scored tokens, or of words). A token of a
+`nonoverlap` or `stride` window is scored once, with as much context as its window holds; the rest
+behind the last whole `nonoverlap` window is dropped, the last `stride` window may be shorter.
+`words` is lm-evaluation-harness' word_perplexity with its rolling windows.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +19,10 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.models.forward import forward_parameters
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Tokens start…end of the text, of which the last `scored` count."""
 
     start: int
@@ -35,7 +31,7 @@ class Window:
 
 
 def plan_windows(
-    count: int, protocol: str, window: int, stride: int | None, limit: int | None
+    count: int, protocol: str, window: int, stride: int | None, limit: int | None, where: str = ""
 ) -> list[Window]:
     """Return the windows of a text of `count` tokens, at most `limit` of them.
 
@@ -43,31 +39,32 @@ def plan_windows(
         PrunegridError: the protocol is unknown, the stride does not fit, or the text is too short.
     """
     if protocol not in ("nonoverlap", "stride"):
-        raise PrunegridError(f"protocol is '{protocol}'", expected="nonoverlap, stride or words")
+        raise PrunegridError(
+            f"protocol is '{protocol}'", where=where, expected="nonoverlap, stride or words"
+        )
     if window < 2 or (protocol == "stride" and not 1 <= (stride or 0) < window):
         raise PrunegridError(
-            f"window is {window} and stride {stride}", expected="window ≥ 2 and 1 ≤ stride < window"
+            f"window is {window} and stride {stride}",
+            where=where,
+            expected="window ≥ 2 and 1 ≤ stride < window",
         )
     if count < (window if protocol == "nonoverlap" else 2):
         raise PrunegridError(
             f"the text has {count} tokens",
+            where=where,
             expected=f"at least one window of {window}",
             remedy="use a longer text or a smaller window",
         )
-    plan = []
     if protocol == "nonoverlap":
-        plan = [
-            Window(start, start + window, window - 1)
-            for start in range(0, count - window + 1, window)
-        ]
-    else:
-        end = 1
-        for start in range(0, count, stride):
-            stop = min(start + window, count)
-            plan.append(Window(start, stop, stop - end))
-            end = stop
-            if stop == count:
-                break
+        starts = range(0, count - window + 1, window)
+        return [Window(start, start + window, window - 1) for start in starts][:limit]
+    plan, end = [], 1
+    for start in range(0, count, stride):
+        stop = min(start + window, count)
+        plan.append(Window(start, stop, stop - end))
+        end = stop
+        if stop == count:
+            break
     return plan[:limit]
 
 
@@ -99,17 +96,14 @@ def window_losses(
 
     Args:
         model: a causal language model in eval mode, on its device.
-        tokens: the whole text's.
-        plan: which of them to score.
-        where: label for errors.
+        tokens: of the whole text.
 
     Raises:
         PrunegridError: a loss is NaN or infinite.
     """
     device = next(model.parameters()).device
     ids = torch.tensor(tokens, dtype=torch.int64, device=device)
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    can_cut = "logits_to_keep" in inspect.signature(inner.forward).parameters
+    can_cut = "logits_to_keep" in forward_parameters(model)
     losses = []
     for index, window in enumerate(tqdm(plan, desc="perplexity", disable=None)):
         part = ids[window.start : window.end]
@@ -126,7 +120,7 @@ def window_losses(
 
 def _loss(model: nn.Module, part: Tensor, scored: int, can_cut: bool) -> Tensor:
     """Return the summed loss of the last `scored` tokens of `part`, float64."""
-    # What the last token predicts is not scored, so it is not given.
+    # The last token is not given: its prediction is not scored.
     keep = {"logits_to_keep": scored} if can_cut else {}
     logits = model(part[None, :-1], use_cache=False, **keep).logits[0, -scored:]
     return functional.cross_entropy(logits.float(), part[-scored:], reduction="none").double().sum()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from prunegrid.data.prompts import Prompt
+    from prunegrid.evaluation.generation import Prediction
 
 NAME = "predictions.parquet"
 SCHEMA = pa.schema(
@@ -22,7 +26,7 @@ SCHEMA = pa.schema(
         ("cut", pa.bool_()),
     ]
 )
-# What only generation can tell; null in the files of controls.
+# Columns that only generation can fill; null in the files of controls.
 GENERATED = ("prompt_tokens", "prediction_tokens", "hit_limit", "cut")
 
 
@@ -31,42 +35,39 @@ def write(columns: Mapping[str, Sequence[Any]], folder: Path) -> None:
     pq.write_table(pa.table(dict(columns), schema=SCHEMA), folder / NAME)
 
 
-def columns(
-    rows: Sequence[Mapping], references: Sequence[str], asked: Sequence[Any], made: Sequence[Any]
-) -> dict[str, list]:
-    """Return the columns of what a model wrote.
+def write_generated(
+    rows: Sequence[Mapping],
+    references: Sequence[str],
+    prompts: Sequence[Prompt],
+    predictions: Sequence[Prediction],
+    folder: Path,
+) -> dict[str, Any]:
+    """Write the file of a model's predictions; return their counts and shares for the record.
 
     Args:
-        rows: of the data set, with their ids.
-        references: a text each.
-        asked: a `prompts.Prompt` each.
-        made: a `generation.Prediction` each.
+        rows: of the data set, with id and summary.
+        references, prompts, predictions: one a row.
     """
-    return {
+    columns = {
         "id": [row["id"] for row in rows],
         "reference": list(references),
-        "prediction": [p.text for p in made],
-        "prompt_tokens": [len(p.ids) for p in asked],
-        "prediction_tokens": [p.tokens for p in made],
-        "hit_limit": [p.hit_limit for p in made],
-        "cut": [p.cut for p in asked],
+        "prediction": [p.text for p in predictions],
+        "prompt_tokens": [len(p.ids) for p in prompts],
+        "prediction_tokens": [p.tokens for p in predictions],
+        "hit_limit": [p.hit_limit for p in predictions],
+        "cut": [p.cut for p in prompts],
     }
-
-
-def facts(
-    rows: Sequence[Mapping], references: Sequence[str], asked: Sequence[Any], made: Sequence[Any]
-) -> dict[str, Any]:
-    """Return the counts and shares of the same, for the record."""
+    write(columns, folder)
     count = len(rows)
     return {
         "rows": count,
-        "share_cut_words": sum(p.cut_words for p in asked) / count,
-        "share_cut_context": sum(p.cut_context for p in asked) / count,
-        "share_hit_limit": sum(p.hit_limit for p in made) / count,
+        "share_cut_words": sum(p.cut_words for p in prompts) / count,
+        "share_cut_context": sum(p.cut_context for p in prompts) / count,
+        "share_hit_limit": sum(columns["hit_limit"]) / count,
         "references_cut": sum(
             text != row["summary"] for text, row in zip(references, rows, strict=True)
         ),
-        "prompt_tokens": sum(len(p.ids) for p in asked),
+        "prompt_tokens": sum(columns["prompt_tokens"]),
     }
 
 

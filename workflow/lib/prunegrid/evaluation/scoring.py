@@ -23,11 +23,10 @@ class Scores(NamedTuple):
     Attributes:
         examples: one row a prediction in the given order: id and one float64 column a score; NaN
             where an example has no score of its own.
-        summary: {column: {mean, n, higher_is_better}}: the mean over the n examples with a score;
-            for a number of the whole corpus that number, and n of all examples. The mean is None
-            where n is 0.
-        facts: {metric: {module, code_sha256, versions, details}}: what was run, and what else it
-            returned.
+        summary: {column: {mean, n, higher_is_better}}: the mean over the n examples with a score
+            (None where n is 0); for a number of the whole corpus that number, and n of all
+            examples.
+        facts: {metric: {module, code_sha256, settings, versions, details (what else it returned)}}.
     """
 
     examples: pd.DataFrame
@@ -53,8 +52,8 @@ def score(
         device: where those models run.
 
     Raises:
-        PrunegridError: predictions that are not texts, an unknown metric or setting, a metric that
-            returns what it did not declare.
+        PrunegridError: predictions that are not texts, an unknown metric, or one that does not
+            return what it declares.
     """
     check_predictions(predictions)
     examples = pd.DataFrame({"id": predictions["id"].to_list()})
@@ -64,12 +63,12 @@ def score(
         metric = metric_loader.load(name, settings)
         results = metric.compute(predictions, (model_paths or {}).get(name), device)
         columns, details = metric.columns(results, len(predictions))
-        for column, values, about in columns:
+        for column, values, higher_is_better in columns:
             if column in summary:
-                raise PrunegridError(
-                    f"two metrics give the column {column}", where=f"metric {name}"
-                )
-            summary[column], examples[column] = _reduced(column, values, about, predictions)
+                where = f"metric {name}"
+                raise PrunegridError(f"two metrics give the column {column}", where=where)
+            summary[column], examples[column] = _reduced(column, values, predictions["id"])
+            summary[column]["higher_is_better"] = higher_is_better
         facts[name] = metric.facts() | {"details": details}
         log.info("metric %s: %s", name, {c: summary[c]["mean"] for c, _, _ in columns})
     return Scores(examples, summary, facts)
@@ -80,17 +79,14 @@ def count_empty(predictions: pd.DataFrame) -> int:
     return sum(not text.strip() for text in predictions["prediction"])
 
 
-def _reduced(
-    column: str, values: Any, higher_is_better: bool | None, predictions: pd.DataFrame
-) -> tuple[dict[str, Any], pd.Series]:
-    """Return a column's summary and its float64 values by example."""
-    about = {"higher_is_better": higher_is_better}
+def _reduced(column: str, values: Any, ids: pd.Series) -> tuple[dict[str, Any], pd.Series]:
+    """Return a column's {mean, n} and its float64 values by example."""
     if is_number(values):
         if not math.isfinite(values):
             raise PrunegridError(f"{column} is {values}", where="scores of the corpus")
-        whole = {"mean": float(values), "n": len(predictions), "corpus": True}
-        return whole | about, pd.Series([math.nan] * len(predictions), dtype="float64")
-    for identifier, value in zip(predictions["id"], values, strict=True):
+        no_score = pd.Series([math.nan] * len(ids), dtype="float64")
+        return {"mean": float(values), "n": len(ids), "corpus": True}, no_score
+    for identifier, value in zip(ids, values, strict=True):
         if value is not None and not (is_number(value) and math.isfinite(value)):
             raise PrunegridError(
                 f"{column} is {value!r}",
@@ -100,21 +96,25 @@ def _reduced(
     scored = [float(value) for value in values if value is not None]
     mean = math.fsum(scored) / len(scored) if scored else None
     series = pd.Series([math.nan if value is None else float(value) for value in values])
-    return {"mean": mean, "n": len(scored)} | about, series.astype("float64")
+    return {"mean": mean, "n": len(scored)}, series.astype("float64")
 
 
 def check_predictions(predictions: pd.DataFrame) -> None:
+    """Check that predictions have texts, unique ids and references that are not empty.
+
+    Raises:
+        PrunegridError: they do not.
+    """
     where = "predictions"
-    missing = {"id", "reference", "prediction"} - set(predictions.columns)
-    if missing:
-        raise PrunegridError(
-            f"the column {sorted(missing)[0]} is missing",
-            where=where,
-            expected=f"id, reference, prediction; found {list(predictions.columns)}",
-        )
     if predictions.empty:
         raise PrunegridError("there are no rows", where=where)
-    for column in ("id", "reference", "prediction"):
+    for column in ("id", "prediction", "reference"):
+        if column not in predictions:
+            raise PrunegridError(
+                f"the column {column} is missing",
+                where=where,
+                expected=f"id, reference, prediction; found {list(predictions.columns)}",
+            )
         for row, value in enumerate(predictions[column]):
             if not isinstance(value, str):
                 raise PrunegridError(

@@ -1,7 +1,7 @@
-"""Timing a cell beside the untouched model that it was made of, in one process.
+"""The timing of a cell beside the untouched model below it, in one process.
 
 Where the cell's weights have another format (bfloat16, int8, NF4), the untouched model in that
-format takes its turns too: what the format costs or saves is then told from what pruning does.
+format takes its turns too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from prunegrid.common.cpu_counters import Machine
-from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, timed_work
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import open_checkpoint
@@ -23,7 +22,6 @@ from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import inner
 from prunegrid.models.loading import compute_in
 
-DENSE, SAME_FORMAT = "dense", "dense_same_format"
 MEMORY = {
     "cpu": "largest resident size of a process of its own, loading and attestation included",
     "cuda": "largest memory allocated by torch in a process of its own, weights included",
@@ -39,18 +37,14 @@ def measure(
         stage: "efficiency" or "passes".
         settings: of the stage.
         parents: weights; `dense`, the untouched model, where the cell is another.
-        job: gives the device, the threads, a label, and what it is alone on.
 
     Raises:
-        PrunegridError: there is nothing to measure, or the model has too few positions.
+        PrunegridError: the model has too few positions.
     """
-    require_sizes(settings, job.where)
     device, kept = job.device, settings["cache_dequantized"]
     bytes_alone = peak_memory.alone(stage, parents["weights"], settings, job)
     loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=job.compute_dtype)
-    models: dict[str, nn.Module] = {}
-    if "dense" in parents:
-        models = _dense(parents["dense"], loaded, job, kept)
+    models = _untouched(parents["dense"], loaded, job, kept) if "dense" in parents else {}
     models[CELL] = loaded.model
     works = {
         name: timed_work.WORKS[stage](model, settings, device, job.where)
@@ -58,12 +52,12 @@ def measure(
     }
     machine = Machine()
     turns, method = speed.measure(works, settings, device, machine)
-    mine = speed.of_model(turns, CELL)
-    facts = speed.summary(mine, works[CELL].tokens) | {
+    own = speed.of_model(turns, CELL)
+    facts = speed.summary(own, works[CELL].tokens) | {
         "energy_method": method,
         "peak_memory_bytes": bytes_alone,
         "peak_memory_is": MEMORY[device.partition(":")[0]],
-        "pairs": len(mine) if len(models) > 1 else None,
+        "pairs": len(own) if len(models) > 1 else None,
         "versus": {name: speed_ratio.ratios(turns, CELL, name) for name in models if name != CELL},
         "disturbed": disturbance.reasons(turns, machine.capacity, device),
         "alone": job.alone,
@@ -72,19 +66,19 @@ def measure(
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "settings": dict(settings),
     }
-    every = {"repetitions": speed.repetitions(mine), "turns": [t.as_record() for t in turns]}
+    every = {"repetitions": speed.repetitions(own), "turns": [turn._asdict() for turn in turns]}
     return loaded, facts, every
 
 
-def _dense(folder: Path, cell: Checkpoint, job: Any, kept: bool) -> dict[str, nn.Module]:
-    """Return the untouched model, and in the cell's format where that is another."""
+def _untouched(folder: Path, cell: Checkpoint, job: Any, kept: bool) -> dict[str, nn.Module]:
+    """Return the untouched model, and one in the cell's format where that is another."""
     dtype, device = job.compute_dtype, job.device
-    found = open_checkpoint.load(folder, device, kept, compute_dtype=dtype)
-    wanted = cell.record["precision"]
-    models = {DENSE: found.model}
-    if wanted != found.record["precision"]:
-        same = in_format(folder, wanted, cell.model, device, kept)
-        models[SAME_FORMAT] = compute_in(same, dtype)
+    dense = open_checkpoint.load(folder, device, kept, compute_dtype=dtype)
+    precision = cell.record["precision"]
+    models = {"dense": dense.model}
+    if precision != dense.record["precision"]:
+        same = in_format(folder, precision, cell.model, device, kept)
+        models["dense_same_format"] = compute_in(same, dtype)
     return models
 
 
@@ -113,15 +107,15 @@ def in_format(
     return model
 
 
-def require_sizes(settings: Mapping[str, Any], where: str) -> None:
-    """Check that there is something to measure.
+def sizes_on_disk(
+    loaded: Checkpoint, settings: Mapping[str, Any], out: Path, where: str, gzipped: bool
+) -> dict | None:
+    """Return the bytes of a checkpoint in several forms (`evaluation.sizes`) if `sizes` is set."""
+    if not settings["sizes"]:
+        return None
+    # Imported here: their imports would take memory while models are timed.
+    from prunegrid.evaluation import sizes
+    from prunegrid.models.packed import plain_tensors
 
-    Raises:
-        PrunegridError: no repetition, or fewer than 2 new tokens (the first comes from prefill).
-    """
-    least = {"warmup": 0, "repetitions": 1, "prompt_tokens": 1, "new_tokens": 2, "batch_size": 1}
-    for name, bound in least.items():
-        if settings[name] < bound:
-            raise PrunegridError(
-                f"efficiency.{name} is {settings[name]}", where=where, expected=f"at least {bound}"
-            )
+    plain = plain_tensors.of(loaded)
+    return sizes.measure(plain, loaded.record["pattern"], out, where, gzipped)

@@ -1,8 +1,7 @@
-"""What running a checkpoint costs here: models of one process take turns, each with its clock.
+"""The time of running a checkpoint: models of one process take turns, each with its clock.
 
-A turn is one repetition of one model's work. Models alternate, and the order is swapped from one
-round to the next, so that what drifts meets all of them alike: the turns of a round are compared
-with each other, never with those of another job.
+A turn is one repetition of one model's work. Models alternate, and the order is swapped from round
+to round, so that a drift meets all of them alike. Only turns of one job are compared.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from prunegrid.common import timing_guard as clock
+from prunegrid.common import timing_guard
 from prunegrid.common.cpu_counters import Machine, Reading
 from prunegrid.evaluation import energy
 
@@ -24,9 +22,8 @@ log = logging.getLogger(__name__)
 CELL = "cell"
 
 
-@dataclass(frozen=True)
-class Work:
-    """What one model does in a turn.
+class Work(NamedTuple):
+    """The work of one model in a turn.
 
     Attributes:
         run: does it; returns the seconds of each phase.
@@ -37,9 +34,8 @@ class Work:
     tokens: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One repetition of one model.
+class Turn(NamedTuple):
+    """One repetition of one model; None where a counter cannot be read.
 
     Attributes:
         model: its name.
@@ -47,10 +43,10 @@ class Turn:
         seconds: {phase: seconds of the clock}.
         clock: seconds of the turn.
         cpu: CPU seconds of this process in it, all threads.
-        others: CPU seconds of other processes on the CPUs that this one may use; or None.
-        stolen: seconds that other virtual machines had of them; or None.
-        throttled: how often a cgroup's quota stopped this process; or None.
-        joules: what it drew; or None.
+        others: CPU seconds of other processes on the CPUs that this one may use.
+        stolen: seconds that other virtual machines had of them.
+        throttled: how often a cgroup's quota stopped this process.
+        joules: its energy.
     """
 
     model: str
@@ -62,10 +58,6 @@ class Turn:
     stolen: float | None
     throttled: int | None
     joules: float | None
-
-    def as_record(self) -> dict[str, Any]:
-        """Return it in plain builtins."""
-        return asdict(self)
 
 
 def measure(
@@ -84,45 +76,31 @@ def measure(
     warmup = settings["warmup"]
     total = warmup + settings["repetitions"]
     for number in tqdm(range(total), disable=None, unit="round"):
-        order = list(works) if number % 2 == 0 else list(reversed(works))
-        for name in order:
-            before, drawn = machine.before(), meter.joules()
-            with clock.running("efficiency"):
+        for name in list(works) if number % 2 == 0 else list(reversed(works)):
+            before, joules = machine.before(), meter.joules()
+            with timing_guard.running("efficiency"):
                 seconds = works[name].run()
             after = machine.after()
-            turn = _turn(name, number - warmup, seconds, before, after, drawn, meter.joules())
+            counts = _counts(before, after) | {"joules": _passed(joules, meter.joules())}
             shown = ", ".join(f"{phase} {s:.3f} s" for phase, s in seconds.items())
             log.info("round %d of %d: %s: %s", number + 1, total, name, shown)
             if number >= warmup:
-                turns.append(turn)
+                turns.append(Turn(name, number - warmup, seconds, **counts))
     return turns, meter.method
 
 
-def _turn(
-    name: str,
-    number: int,
-    seconds: dict[str, float],
-    before: Reading,
-    after: Reading,
-    drawn: float | None,
-    joules: float | None,
-) -> Turn:
-    def change(fact: str) -> Any:
-        then, now = getattr(before, fact), getattr(after, fact)
-        return None if then is None or now is None else now - then
+def _counts(before: Reading, after: Reading) -> dict[str, Any]:
+    """Return clock, cpu, others, stolen and throttled of a turn."""
+    counts = {
+        fact: _passed(getattr(before, fact), getattr(after, fact))
+        for fact in ("clock", "cpu", "busy", "stolen", "throttled")
+    }
+    busy = counts.pop("busy")
+    return counts | {"others": None if busy is None else busy - counts["cpu"]}
 
-    cpu, busy = after.cpu - before.cpu, change("busy")
-    return Turn(
-        name,
-        number,
-        seconds,
-        after.clock - before.clock,
-        cpu,
-        None if busy is None else busy - cpu,
-        change("stolen"),
-        change("throttled"),
-        None if drawn is None or joules is None else joules - drawn,
-    )
+
+def _passed(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
 
 
 def of_model(turns: Sequence[Turn], name: str) -> list[Turn]:
@@ -131,25 +109,24 @@ def of_model(turns: Sequence[Turn], name: str) -> list[Turn]:
 
 
 def summary(turns: Sequence[Turn], tokens: Mapping[str, int]) -> dict[str, Any]:
-    """Return what the turns of one model come to.
+    """Return medians and quartiles of the turns of one model.
 
     Args:
-        turns: of one model.
         tokens: {phase: tokens of a turn}.
 
     Returns:
         {prefill_seconds, prefill_tokens_per_second, decode_tokens_per_second: {median, q1, q3},
-        turn_seconds, turn_cpu_seconds: medians, energy_joules: mean of a turn}. Speeds of a phase
-        that there is not are None, and so are joules that could not be measured.
+        turn_seconds, turn_cpu_seconds: medians, energy_joules: mean of a turn}. None are the speeds
+        of a phase that the work does not have, and joules that could not be measured.
     """
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "prefill_seconds": quartiles([turn.seconds["prefill"] for turn in turns])
     }
     for phase in ("prefill", "decode"):
         speeds = [tokens[phase] / turn.seconds[phase] for turn in turns if phase in turn.seconds]
-        found[f"{phase}_tokens_per_second"] = quartiles(speeds) if speeds else None
+        facts[f"{phase}_tokens_per_second"] = quartiles(speeds) if speeds else None
     joules = [turn.joules for turn in turns]
-    return found | {
+    return facts | {
         "turn_seconds": statistics.median(turn.clock for turn in turns),
         "turn_cpu_seconds": statistics.median(turn.cpu for turn in turns),
         "energy_joules": None if None in joules else sum(joules) / len(joules),

@@ -1,11 +1,8 @@
-"""How fast one model is beside another, from turns that both took in one process.
+"""The ratio of two models' speeds, from turns that both took in one process.
 
 The effect is the mean over pairs of turns of log(seconds of the dense model / seconds of the cell).
-Turns of a pair follow each other, and their order is swapped from pair to pair, so a drift or a
-neighbour that stays cancels. What is left scatters; few pairs are the rule, and a bootstrap over
-five is too narrow. So the interval is Student's t over pairs, and one that holds in a table of
-many rows: 99.9%. It is widened by 2%, by which two copies of one model may differ for as long as a
-process lives (where their weights lie in memory), which pairs of one process cannot show.
+Its interval is Student's t over pairs at 99.9%, widened by 2%: docs/sizes.md says why. (Few pairs
+are the rule, and a bootstrap over five is too narrow.)
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from prunegrid.evaluation.speed import Turn, of_model
 
 CONFIDENCE = 0.999
 RESOLUTION = 0.02
-# So few could all have met a neighbour on the same side.
+# Fewer could all have met a neighbour on the same side.
 LEAST_PAIRS = 5
 # Keeps the ends of a hopeless interval within what JSON can say.
 _LARGEST = 50.0
@@ -45,23 +42,17 @@ def ratio(theirs: Sequence[float], mine: Sequence[float]) -> dict[str, Any]:
     Args:
         theirs, mine: seconds, one a pair.
     """
-    # Not before: what it imports takes memory while models are timed.
+    # Imported here: its imports would take memory while models are timed.
     from scipy.special import stdtrit
 
     logs = numpy.log(theirs) - numpy.log(mine)
     middle = float(logs.mean())
-    found: dict[str, Any] = {"value": math.exp(middle), "low": None, "high": None, "verdict": None}
+    facts: dict[str, Any] = {"value": math.exp(middle), "low": None, "high": None, "verdict": None}
     if len(logs) < LEAST_PAIRS:
-        return found
+        return facts
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
     quantile = float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2))
     half = quantile * error + math.log1p(RESOLUTION)
     low, high = (math.exp(numpy.clip(middle + end, -_LARGEST, _LARGEST)) for end in (-half, half))
-    return found | {"low": low, "high": high, "verdict": verdict(low, high)}
-
-
-def verdict(low: float, high: float) -> str:
-    """Return what an interval of a ratio says: faster, slower or not distinguishable."""
-    if low > 1:
-        return "faster"
-    return "slower" if high < 1 else "not distinguishable"
+    verdict = "faster" if low > 1 else "slower" if high < 1 else "not distinguishable"
+    return facts | {"low": low, "high": high, "verdict": verdict}

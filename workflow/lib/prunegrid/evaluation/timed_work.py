@@ -1,7 +1,8 @@
-"""What a model does in one turn of a timing: a prompt and greedy decoding, or one whole pass.
+"""The work of one model in one turn of a timing: a prompt and greedy decoding, or one whole pass.
 
-The tokens are drawn once, the same in every job: any cost the same. An EOS ends nothing, so a turn
-is the same amount of work whatever the weights write.
+The tokens are drawn once, the same in every job, and an EOS ends nothing, so a turn is the same
+amount of work whatever the weights write. A model is on `device` and in eval mode; `settings` are
+prompt_tokens, new_tokens and batch_size.
 """
 
 from __future__ import annotations
@@ -21,10 +22,6 @@ from prunegrid.models import forward
 def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
     """Return the work of a causal model: one forward pass over prompts, then decoding.
 
-    Args:
-        model: on `device`, in eval mode.
-        settings: prompt_tokens, new_tokens, batch_size.
-
     Raises:
         PrunegridError: the model has too few positions.
     """
@@ -40,25 +37,22 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 
 
 def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[float, float]:
-    """Return the wall seconds of prefill and of decoding `new_tokens` for one batch.
+    """Return the wall seconds of prefill and of decoding for prompts [batch, prompt_tokens].
 
-    The first new token comes out of prefill; decoding makes the `new_tokens` − 1 others.
-
-    Args:
-        ids: prompts [batch, prompt_tokens], without pads.
+    The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others.
     """
-    keep = {"logits_to_keep": 1} if "logits_to_keep" in forward.forward_parameters(model) else {}
+    options = {"use_cache": True}
+    if "logits_to_keep" in forward.forward_parameters(model):
+        options["logits_to_keep"] = 1
     with torch.inference_mode():
         synchronize(device)
         began = time.perf_counter()
-        out = model(input_ids=ids, use_cache=True, **keep)
+        out = model(input_ids=ids, **options)
         token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
         filled = time.perf_counter()
         for _ in range(new_tokens - 1):
-            out = model(
-                input_ids=token, past_key_values=out.past_key_values, use_cache=True, **keep
-            )
+            out = model(input_ids=token, past_key_values=out.past_key_values, **options)
             token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
     return filled - began, time.perf_counter() - filled
@@ -69,39 +63,27 @@ def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 
     Of an encoder-decoder `new_tokens` go through the decoder as well.
 
-    Args:
-        model: on `device`, in eval mode.
-        settings: prompt_tokens, new_tokens, batch_size.
-
     Raises:
         PrunegridError: the model has too few positions.
     """
-    needed = max(settings["prompt_tokens"], settings["new_tokens"])
-    _require_positions(model, needed, "prompt_tokens or new_tokens", where)
-    inputs = inputs_of(model, settings, device)
-    accepted = forward.forward_parameters(model)
-    cacheless = {"use_cache": False} if "use_cache" in accepted else {}
+    length, new = settings["prompt_tokens"], settings["new_tokens"]
+    _require_positions(model, max(length, new), "prompt_tokens or new_tokens", where)
+    ids = _draw(model, settings["batch_size"], length, device)
+    inputs, tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, ids.numel()
+    if forward.is_encoder_decoder(forward.inner(model)):
+        inputs["decoder_input_ids"] = _draw(model, settings["batch_size"], new, device)
+        tokens += inputs["decoder_input_ids"].numel()
+    options = {"use_cache": False} if "use_cache" in forward.forward_parameters(model) else {}
 
     def run() -> dict[str, float]:
         with torch.inference_mode():
             synchronize(device)
             began = time.perf_counter()
-            model(**inputs, **cacheless)
+            model(**inputs, **options)
             synchronize(device)
             return {"prefill": time.perf_counter() - began}
 
-    tokens = sum(t.numel() for name, t in inputs.items() if name.endswith("input_ids"))
     return Work(run, {"prefill": tokens})
-
-
-def inputs_of(model: nn.Module, settings: Mapping, device: str) -> dict[str, Tensor]:
-    """Return the tokens of a whole pass, [batch, tokens] each."""
-    batch = settings["batch_size"]
-    ids = _draw(model, batch, settings["prompt_tokens"], device)
-    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if forward.is_encoder_decoder(forward.inner(model)):
-        found["decoder_input_ids"] = _draw(model, batch, settings["new_tokens"], device)
-    return found
 
 
 def _draw(model: nn.Module, rows: int, tokens: int, device: str) -> Tensor:

@@ -1,9 +1,8 @@
-"""Translations by an encoder-decoder: batched generation, decoded to text.
+"""Sources of translations: documents as an encoder reads them, and its decoder's text.
 
-Sources are padded on the right, as encoders are trained. A multilingual tokenizer (M2M100's) is
-told the source's language, and generation begins with the target's token; a model without such
-tokens (T5) is told by its prompt's template. What is scored is decoded text, special tokens left
-out: ids never leave this module.
+A multilingual tokenizer (M2M100's) is set to the source's language, and generation begins with the
+target's token; a model without such tokens (T5) reads the languages in its prompt's template.
+Scores are of decoded text, special tokens left out.
 """
 
 from __future__ import annotations
@@ -11,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.data.prompts import SLOT, Prompt, cut_words
-from prunegrid.evaluation.generation import Decoding, Prediction, decode, generation_settings
 
 
 class Sources:
-    """Makes what the encoder is given out of documents.
+    """Tokenizes documents for an encoder, and decodes its decoder's tokens.
 
     Args:
         tokenizer: of the model.
@@ -27,16 +23,15 @@ class Sources:
         positions: of the encoder (None: no limit).
         where: label for errors.
 
+    Attributes:
+        forced: the token that each translation begins with; None without languages.
+
     Raises:
         PrunegridError: the tokenizer does not know a language, or languages at all.
     """
 
     def __init__(self, tokenizer: Any, settings: Mapping, positions: int | None, where: str):
-        self.tokenizer, self.positions, self.where = tokenizer, positions, where
-        self.template, self.max_words = (
-            settings["prompt"]["template"],
-            settings["prompt"]["max_words"],
-        )
+        self.tokenizer, self.positions, self.prompt = tokenizer, positions, settings["prompt"]
         self.forced: int | None = None
         # M2M100's languages are no special tokens to transformers 5, and no text either.
         languages = getattr(tokenizer, "lang_code_to_id", None) or {}
@@ -68,47 +63,14 @@ class Sources:
 
     def source(self, document: str) -> Prompt:
         """Return the tokens of a document, special ones included, cut to the model's positions."""
-        shown = cut_words(document, self.max_words)
-        text = self.template.replace(SLOT, shown)
+        shown = cut_words(document, self.prompt["max_words"])
+        text = self.prompt["template"].replace(SLOT, shown)
         ids = self.tokenizer(text, verbose=False)["input_ids"]
         over = self.positions is not None and len(ids) > self.positions
         if over:
             ids = self.tokenizer(text, truncation=True, max_length=self.positions)["input_ids"]
-        # A tokenizer that ends no text by itself (of bytes) is made to: encoders learn the end.
-        if ids[-1] != self.tokenizer.eos_token_id:
-            ids = [*ids[: None if self.positions is None else self.positions - 1]]
-            ids.append(self.tokenizer.eos_token_id)
+        # Encoders learn the end of a text, which a tokenizer of bytes does not mark by itself.
+        end = self.tokenizer.eos_token_id
+        if ids[-1] != end:
+            ids = [*ids[: None if self.positions is None else self.positions - 1], end]
         return Prompt(ids, shown != document, over)
-
-
-def translate(
-    model: nn.Module,
-    sources: Sources,
-    rows: Sequence[Prompt],
-    settings: Mapping,
-    *,
-    start: int,
-    stops: Sequence[int],
-    pad: int,
-    device: str,
-    seed: int | None = None,
-) -> tuple[list[Prediction], dict]:
-    """Return one translation a source, see `generation.decode`.
-
-    Args:
-        model: an encoder-decoder.
-        rows: of `Sources.source`.
-        settings: a generation profile.
-        start: the decoder's first token.
-        stops, pad: tokens that end a translation, and that fill batches.
-    """
-
-    def finish(kept: list[int], stopped: bool) -> Prediction:
-        return Prediction(sources.decode(kept), len(kept) + stopped, not stopped)
-
-    config = generation_settings(dict(settings), stops, pad)
-    config.decoder_start_token_id, config.forced_bos_token_id = start, sources.forced
-    lead = 1 + (sources.forced is not None)
-    decoding = Decoding(config, stops, pad, side="right", lead=lead, finish=finish)
-    size = settings["batch_size"]
-    return decode(model, rows, decoding, batch_size=size, device=device, seed=seed)

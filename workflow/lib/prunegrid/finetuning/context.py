@@ -1,62 +1,49 @@
-"""What a strategy that trains works with: its parent, masks, examples and store."""
+"""The context of a strategy that trains: its parent, masks, examples and store."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from prunegrid.common import file_io, held_weights, timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
-from prunegrid.finetuning.training import (
-    checkpoints,
-    dataset,
-    learning_rates,
-    run_facts,
-    token_batches,
-)
-from prunegrid.models import blocks, checkpoint, forward
-from prunegrid.models.prunable import Extent
-from prunegrid.models.zero_masks import keep_masks, promised
+from prunegrid.finetuning import transform_context
+from prunegrid.finetuning.training import checkpoints, dataset, learning_rates
+from prunegrid.finetuning.training.run_facts import TrainFacts
+from prunegrid.finetuning.training.token_batches import Example
+from prunegrid.models import blocks, forward
+from prunegrid.models.zero_masks import promised
 
 
-class Context:
-    """What a strategy works with: the attested parent, its masks, the examples, the loop.
+class Context(transform_context.Context):
+    """The inputs of a strategy that trains.
 
     Attributes:
-        masks: what the strategy is to keep, True = kept; {} where zeros may fill.
-        pruned: the parent's masks, kept or not.
-        extent: what counts as prunable.
-        holds: whether what adapted linears multiply by is held in memory while they are trained.
+        pruned: the parent's masks.
+        masks: `pruned` if the settings promise to keep zeros, else {}.
+        names: of the linears of the blocks.
+        holds: keep the weights that adapted linears compute in memory during training.
+        examples, dev: the rows to learn, and the held-out rows.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
-        self.settings, self.out, self.where = settings, out, job.where
-        self.device: str = job.device
+        super().__init__(settings, parents, out, job)
         self.seed: int = job.seed("finetune")
-        self.holds: bool = held_weights.holds(job.memory, job.device, settings["processes"])
-        self.folder = Path(parents["weights"])
-        checkpoint.require_plain(self.folder, self.where)
-        self.checkpoint = checkpoint.load(self.folder, self.device)
+        self.holds = held_weights.holds(job.memory, job.device, settings["processes"])
         model = self.checkpoint.model
         self.names = list(blocks.prunable(model))
-        self.extent = Extent.of(self.checkpoint.record)
-        self.pruned = keep_masks(model, self.checkpoint.record["pattern"], self.extent)
-        self.masks = self.pruned if promised(settings) != "none" else {}
+        self.pruned = self.masks
+        if promised(settings) == "none":
+            self.masks = {}
         self.pad = prompts.pad_of(self.checkpoint)
-        self.facts: dict = {}
-        self.examples: list[token_batches.Example] = []
-        self.dev: list[token_batches.Example] = []
+        self.dev: list[Example] = []
         self._read_examples(Path(parents["data"]), forward.max_positions(model))
         self.store = self._store(job)
 
     def _read_examples(self, data: Path, positions: int | None) -> None:
-        """Read what is learned and, where the settings name a split, what is held out."""
         settings, tokenizer = self.settings, self.checkpoint.tokenizer
         reader = dataset.Reader(data, settings, tokenizer, positions, self.where)
         self.examples, shares = reader.read(settings["split"], settings["rows"])
@@ -70,10 +57,7 @@ class Context:
         self.facts |= {"dev_rows": len(self.dev), "dev_rows_learned": learned}
 
     def _store(self, job) -> checkpoints.Store | None:
-        """Return where training keeps its state for a job that is run again.
-
-        The scratch folder is that of the artifact's key; the identity guards against a copied one.
-        """
+        """Return the store of training states; its identity guards against a copied scratch."""
         every_s = job.training["checkpoint_every_s"]
         if every_s is None:
             return None
@@ -101,23 +85,8 @@ class Context:
             )
         return [name for name in self.names if name.rpartition(".")[2] in wanted]
 
-    @contextlib.contextmanager
-    def seeded(self) -> Iterator[None]:
-        """Draw adapters from this step's seed, leaving the global generator as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            yield
-
-    def train(
-        self,
-        model: nn.Module,
-        masks: dict[str, Tensor] | None = None,
-    ) -> run_facts.TrainFacts:
-        """Return the facts of training a model on this step's examples (`learning_rates.train`).
-
-        Args:
-            masks: bool [d_out, d_in] by linear, True = kept; what is to be zero after each step.
-        """
+    def train(self, model: nn.Module, masks: dict[str, Tensor] | None = None) -> TrainFacts:
+        """Train a model on this step's examples; return the facts (see `learning_rates.train`)."""
         with timing_guard.running("training"):
             return learning_rates.train(
                 model,

@@ -1,4 +1,4 @@
-"""What a strategy that does not train works with: its parent, masks, and what it records."""
+"""The context of a strategy that does not train: its parent, its masks, its record."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from prunegrid.models.zero_masks import keep_masks
 
 
 class Context:
-    """What a strategy works with: the attested parent, its masks, the other parents.
+    """The inputs of a strategy, and the place of its results.
 
     Attributes:
-        checkpoint: the parent, on the device.
-        masks: what the strategy is to keep, True = kept; {} for a dense parent.
-        extent: what counts as prunable.
         parents: {role: folder}.
-        out: the folder to write into.
-        facts: what is to be recorded.
-        story: by linear, for `transform.json`.
-        job: gives the device and how memory is used.
+        folder: the parent's, a plain one.
+        checkpoint: the attested parent, on the device.
+        masks: bool [d_out, d_in] by linear, True = kept; {} for a dense parent.
+        destination: tokenizer, out, pattern and extent, for the functions that write a checkpoint.
+        facts: for the record.
+        story: facts by linear, for `transform.json`.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
@@ -29,8 +28,14 @@ class Context:
         self.folder = Path(parents["weights"])
         checkpoint.require_plain(self.folder, self.where)
         self.checkpoint = checkpoint.load(self.folder, self.device)
-        self.extent = Extent.of(self.checkpoint.record)
-        pattern = self.checkpoint.record["pattern"]
-        self.masks = keep_masks(self.checkpoint.model, pattern, self.extent)
+        record, tokenizer = self.checkpoint.record, self.checkpoint.tokenizer
+        pattern, extent = record["pattern"], Extent.of(record)
+        self.masks = keep_masks(self.checkpoint.model, pattern, extent)
+        self.destination = {
+            "tokenizer": tokenizer,
+            "out": out,
+            "pattern": pattern,
+            "extent": extent,
+        }
         self.facts: dict = {}
         self.story: dict = {}

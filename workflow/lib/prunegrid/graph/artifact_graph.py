@@ -1,7 +1,6 @@
-"""From cells to artifacts: the nodes of the grid, their keys, their paths.
+"""The graph of all artifacts of a config: from the cells of its studies to nodes with keys.
 
-A node is one artifact to be made: a stage, its own slice of the config, its parents. Its key says
-everything that its bytes depend on; nodes of equal keys are one node, whoever asks for them.
+A key covers everything that an artifact's bytes depend on; nodes of equal keys are one node.
 """
 
 from __future__ import annotations
@@ -16,12 +15,8 @@ from prunegrid.common import plugins
 from prunegrid.config.cells import Cell
 from prunegrid.config.grid import expand
 from prunegrid.config.validated import Config
-from prunegrid.graph.evaluation_nodes import Measures, Part
-from prunegrid.graph.node_maker import NodeMaker
-from prunegrid.graph.nodes import (
-    Node,
-    with_ancestors,
-)
+from prunegrid.graph.evaluation_nodes import EvaluationNodes, Part
+from prunegrid.graph.nodes import Node, lineage, with_ancestors
 
 
 @dataclass(frozen=True)
@@ -29,9 +24,8 @@ class CellPlan:
     """The artifacts of one cell.
 
     Attributes:
-        cell: the cell.
         chain: the nodes that change its weights, in order: the model first.
-        data: the node of its data set; None where its study needs none.
+        data: the node of its data set; None if its study needs none.
         texts: {split: (predictions, scores)}.
         perplexities: {evaluation: node}.
         tasks: {task, or evaluation by classes: its part of an artifact}.
@@ -50,27 +44,21 @@ class CellPlan:
 
     def leaves(self) -> list[Node]:
         """Return the nodes that its row is read from."""
-        scored = [node for pair in self.texts.values() for node in pair]
-        alone = [node for node in (self.efficiency, self.census) if node]
-        asked = dict.fromkeys(part.node for part in self.tasks.values())
-        return [*scored, *self.perplexities.values(), *asked, *alone]
+        texts = [node for pair in self.texts.values() for node in pair]
+        tasks = dict.fromkeys(part.node for part in self.tasks.values())
+        others = [node for node in (self.efficiency, self.census) if node]
+        return [*texts, *self.perplexities.values(), *tasks, *others]
 
     def nodes(self) -> list[Node]:
         """Return every node that it depends on, parents before children, its leaves last."""
         return with_ancestors(self.leaves())
 
 
-class Graph(NodeMaker):
-    """All nodes of a config, found by stage and key, made once.
-
-    Args:
-        config: the validated config.
-        root: the folder of the Snakefile, where `envs/` is.
-    """
+class Graph(EvaluationNodes):
+    """All nodes of a config, each made once. `root`: the folder of the Snakefile."""
 
     def __init__(self, config: Config, root: Path) -> None:
         super().__init__(config, root)
-        self.measures = Measures(self)
         self._unread = list(config.sections["studies"])
 
     def find(self, stage: str, key: str) -> Node:
@@ -94,14 +82,12 @@ class Graph(NodeMaker):
 
     def study_leaves(self, study_name: str) -> list[Node]:
         """Return the nodes that a study's table is read from, each once."""
-        found: dict[Node, None] = {}
-        for plan in self.plans(study_name):
-            found |= dict.fromkeys(plan.leaves())
-        found |= dict.fromkeys(part.node for part in self.controls(study_name).values())
-        return list(found)
+        leaves = [leaf for plan in self.plans(study_name) for leaf in plan.leaves()]
+        leaves += [part.node for part in self.controls(study_name).values()]
+        return list(dict.fromkeys(leaves))
 
     def group_key(self, node: Node) -> str:
-        """Return the key of the weights that a node measures; of their transformation its own."""
+        """Return the key of the weights that a node measures, or that a transformation makes."""
         if node.stage == "transform":
             return node.key
         measured = node.parents.get("predictions", node)
@@ -110,9 +96,7 @@ class Graph(NodeMaker):
     def chain(self, cell: Cell) -> tuple[Node, ...]:
         """Return the nodes that change the cell's weights: the model, then each step that acts."""
         chain = [self.model(cell.model)]
-        for step in cell.steps:
-            if step.idle:
-                continue
+        for step in cell.acting:
             make = self._prune if step.kind == "prune" else self._finetune
             chain.append(make(cell, step, chain[0], chain[-1]))
         return tuple(chain)
@@ -122,7 +106,10 @@ class Graph(NodeMaker):
         if step.profile.calibration is not None:
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         if _reads_hessians(step.profile):
-            parents["hessians"] = self.hessians(step.profile, model, parents["calibration"])
+            reads = {"model": model, "calibration": parents["calibration"]}
+            label = f"{model.label.removeprefix('model ')} > hessians"
+            include = {"include": list(step.profile.include)}
+            parents["hessians"] = self.node("hessians", label, include, reads)
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
         return self.node("prune", label, settings, parents, _pruning_roots(step.profile))
@@ -130,15 +117,14 @@ class Graph(NodeMaker):
     def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
         settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)
         parents = {"weights": weights}
-        trains = plugins.strategy_facts(step.profile.strategy)["TRAINS"]
-        if trains:
+        if step.trains:
             parents["data"] = self.data(cell.dataset)
         if step.profile.calibration is not None:
-            parents["dense"] = _before_pruning(weights)
+            # The weights before the last prune steps.
+            parents["dense"] = next(node for node in lineage(weights) if node.stage != "prune")
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
-        stage = "finetune" if trains else "transform"
+        stage, does = ("finetune", "tune") if step.trains else ("transform", "transform")
         label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
-        does = "tune" if trains else "transform"
         roots = (f"prunegrid.finetuning.strategies.{step.profile.strategy}:{does}",)
         return self.node(stage, label, settings, parents, roots)
 
@@ -151,24 +137,23 @@ class Graph(NodeMaker):
         """Return the artifacts of one cell of a study."""
         chain = self.chain(cell)
         data = None if cell.dataset is None else self.data(cell.dataset)
-        return CellPlan(cell, chain, data, **self.measures.of(study_name, cell, chain[-1]))
+        return CellPlan(cell, chain, data, **self.measures(study_name, cell, chain[-1]))
 
     @functools.cache  # noqa: B019
     def controls(self, study_name: str) -> dict[tuple[str, str, str], Part]:
         """Return {(data set, control, split): its part of an artifact} of a study."""
-        study = self.config.profile("studies", study_name)
-        found = {}
-        if not study.evaluations:
-            return found
-        datasets = sorted({plan.cell.dataset for plan in self.plans(study_name)})
-        for name in study.evaluations:
+        parts = {}
+        for name in self.config.profile("studies", study_name).evaluations:
             evaluation = self.config.profile("evaluations", name)
             controls = getattr(evaluation, "baselines", {})
-            places = itertools.product(datasets, evaluation.splits) if controls else ()
-            parts = {place: self.measures.controls(name, *place) for place in places}
-            for control, (dataset, split) in itertools.product(controls, parts):
-                found[dataset, control, split] = parts[dataset, split][control]
-        return found
+            if not controls:
+                continue
+            datasets = sorted({plan.cell.dataset for plan in self.plans(study_name)})
+            places = list(itertools.product(datasets, evaluation.splits))
+            written = {place: self.written_controls(name, *place) for place in places}
+            for control, (dataset, split) in itertools.product(controls, places):
+                parts[dataset, control, split] = written[dataset, split][control]
+        return parts
 
 
 def _reads_hessians(profile: Any) -> bool:
@@ -190,10 +175,3 @@ def _pruning_roots(profile: Any) -> tuple[str, ...]:
     roots = [f"prunegrid.pruning.criteria.{profile.method}"]
     roots += [f"prunegrid.pruning.updates.{profile.update}"] if profile.update else []
     return (*roots, f"prunegrid.pruning.allocation.{profile.allocation}")
-
-
-def _before_pruning(weights: Node) -> Node:
-    """Return the weights that the last prune steps were given; the weights themselves without."""
-    while weights.stage == "prune":
-        weights = weights.parents["weights"]
-    return weights

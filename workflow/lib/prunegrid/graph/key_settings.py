@@ -1,7 +1,6 @@
-"""Each step's own slice of the config: exactly what it reads, in plain builtins, nothing more.
+"""The settings of each step: exactly the part of the config that it reads, in plain builtins.
 
-What stands here enters a step's key, so a key that a step does not read must not stand here: it
-would rerun the step for nothing.
+They enter the step's key, so a setting that the step does not read would rerun it for nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +16,13 @@ from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.evaluations.texts import Baseline
-from prunegrid.config.prompt_settings import prompt_of, seed_of, template_of
 from prunegrid.config.sources import parse_source
-from prunegrid.config.steps import OF_STRUCTURED, structured_settings
+from prunegrid.config.steps import NOT_STRUCTURED, OF_STRUCTURED
 from prunegrid.config.validated import Config
 
 
 class Slices:
-    """The slices of a config's profiles.
-
-    Args:
-        config: the validated config.
-    """
+    """The settings of the steps of a config."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -118,31 +112,30 @@ class Slices:
         source = {k: v for k, v in self.data(name)["source"].items() if k not in ("path", "note")}
         return {
             "of": digest(source),
-            "id": mixtures.id_column(profile),
-            "text": mixtures.text_columns(profile),
+            "id": profile.id_column,
+            "text": profile.text_columns,
         }
 
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
-        return {**profile.model_dump(exclude={"dataset"}), "seed": seed_of(self.config, seed)}
+        return {**profile.model_dump(exclude={"dataset"}), "seed": self.config.seed_of(seed)}
 
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""
         facts = plugins.facts_for(profile.method, profile.pattern)
-        if profile.pattern == "structured":
-            settings = {**facts["SETTINGS"], **structured_settings(profile)}
-            return settings | ({"seed": seed_of(self.config, seed)} if facts["DRAWS"] else {})
-        unused = {"calibration", *OF_STRUCTURED}
+        structured = profile.pattern == "structured"
+        unused = {"calibration", *(NOT_STRUCTURED if structured else OF_STRUCTURED)}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
-        if profile.update:
-            known = plugins.update_facts(profile.update)["SETTINGS"]
-            settings["update_settings"] = {**known, **profile.update_settings}
-        known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
-        settings["allocation_settings"] = {**known, **profile.allocation_settings}
-        if facts["DRAWS"]:
-            settings["seed"] = seed_of(self.config, seed)
-        return settings
+        if structured:
+            settings |= {"units": sorted(profile.units), "update": profile.update or "none"}
+        else:
+            if profile.update:
+                known = plugins.update_facts(profile.update)["SETTINGS"]
+                settings["update_settings"] = {**known, **profile.update_settings}
+            known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
+            settings["allocation_settings"] = {**known, **profile.allocation_settings}
+        return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
 
     def finetune(
         self, profile: profiles.Finetune, dataset: str, seed: int | None
@@ -160,7 +153,7 @@ class Slices:
         return {
             **settings,
             **self._learned(profile, dataset),
-            "seed": seed_of(self.config, seed),
+            "seed": self.config.seed_of(seed),
         }
 
     def _learned(self, profile: profiles.Finetune, dataset: str) -> dict[str, Any]:
@@ -169,7 +162,7 @@ class Slices:
         if found.kind == "text":
             return {"window": profile.window, "column": "text"}
         return {
-            "prompt": prompt_of(self.config, dataset),
+            "prompt": self.config.profile("datasets", dataset).prompt_settings(),
             "max_summary_tokens": found.max_summary_tokens,
         }
 
@@ -197,7 +190,9 @@ class Slices:
         """Return the slice of one control; the prompt is in it only where the control reads it."""
         facts = plugins.baseline_facts(profile.method)
         settings = {**facts["SETTINGS"], **(profile.model_extra or {})}
-        read = {"prompt": template_of(self.config, dataset)} if "prompt" in facts["READS"] else {}
+        read = {}
+        if "prompt" in facts["READS"]:
+            read["prompt"] = self.config.profile("datasets", dataset).template_settings()
         return {"method": profile.method, "settings": settings, **read}
 
     def scores(
@@ -224,7 +219,7 @@ class Slices:
                 roots.append(path)
         read: dict[str, Any] = {"split": split} if "document" in reads else {}
         if "template" in reads:
-            prompt = prompt_of(self.config, dataset)
+            prompt = self.config.profile("datasets", dataset).prompt_settings()
             read["template"] = f"{prompt['template']}\n{prompt['end']}"
         return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
 

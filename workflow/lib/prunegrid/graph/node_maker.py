@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 from prunegrid.artifacts import keys
 from prunegrid.common.precision import NAMED
 from prunegrid.config.sources import NUMBERS
 from prunegrid.config.validated import Config
 from prunegrid.graph.key_settings import Slices
-from prunegrid.graph.nodes import WEIGHTS, Node, without_paths
+from prunegrid.graph.nodes import WEIGHTS, Node, lineage, without_paths
 from prunegrid.graph.stage_facts import stage_facts
 
 ENV_FILE = Path("envs/models.yaml")
-# How torch is set up before any stage runs.
+# The set-up of torch before any stage runs.
 RUNTIME = "prunegrid.common.determinism"
 
 
 class NodeMaker:
-    """Makes nodes; equal ones are one object.
-
-    Args:
-        config: the validated config.
-        root: the folder of the Snakefile, where `envs/` is.
-    """
+    """Makes nodes of a config; equal ones are one object. `root`: the folder that holds `envs/`."""
 
     def __init__(self, config: Config, root: Path) -> None:
         self.config = config
@@ -46,51 +40,51 @@ class NodeMaker:
 
         Args:
             roots: modules and files that run beside the stage's.
-            used: packages that they call; those that the environment does not pin are no part.
+            used: packages that they call; those that the environment does not pin do not count.
         """
         facts = stage_facts(stage)
-        packages, threaded = facts.packages, facts.computes
+        packages, computes = facts.packages, facts.computes
         if facts.metrics and any(parent.stage == "model" for parent in parents.values()):
-            packages, threaded = stage_facts("calibration").packages, True
+            packages, computes = stage_facts("calibration").packages, True
         pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
         roots = (f"prunegrid.stages.{stage}:run", RUNTIME, *facts.code, *roots)
         code = keys.code_digest(roots)
+        compute_dtype = self._compute_dtype(stage, settings, parents) if computes else None
         identity = {
             "stage": stage,
             "settings": without_paths(settings),
             "parents": {role: parent.key for role, parent in parents.items()},
             "code": code,
             "pins": pins,
-            "threads": self.config.threads if threaded else None,
-            "device": self.config.device if threaded else None,
-            "compute_dtype": self._compute_dtype(stage, settings, parents) if threaded else None,
+            "threads": self.config.threads if computes else None,
+            "device": self.config.device if computes else None,
+            "compute_dtype": compute_dtype,
         }
         key = keys.digest(identity)
         if (stage, key) not in self._nodes:
-            device = self.config.device if threaded else "cpu"
             self._nodes[stage, key] = Node(
                 stage,
                 label,
                 settings,
                 parents,
-                tuple(str(root) for root in roots),
-                code,
-                pins,
-                self.config.threads,
-                device,
-                identity["compute_dtype"],
-                self.config.memory,
-                self.config.training,
-                key,
+                roots=tuple(map(str, roots)),
+                code=code,
+                pins=pins,
+                threads=self.config.threads,
+                device=self.config.device if computes else "cpu",
+                compute_dtype=compute_dtype,
+                memory=self.config.memory,
+                training=self.config.training,
+                key=key,
             )
         return self._nodes[stage, key]
 
     def _compute_dtype(self, stage: str, settings: dict, parents: dict[str, Node]) -> str:
-        """Return what a step's products are computed in.
+        """Return the precision of a step's products.
 
-        Training says it itself. All else follows the weights: those stored in float32 are computed
-        in float32, those in bfloat16 in what the device is fast in. A metric's model is always read
-        in float32 (`metrics.bertscore`).
+        Training has a setting for it. Elsewhere it follows the weights: those stored in float32
+        are computed in float32, those in bfloat16 in the precision that the device is fast in. A
+        metric's model is always read in float32 (`metrics.bertscore`).
         """
         if stage_facts(stage).metrics:
             return "float32"
@@ -112,10 +106,9 @@ class NodeMaker:
     def data(self, name: str) -> Node:
         """Return the node of a data set: one to read or download, or a mixture of others."""
         profile = self.config.profile("datasets", name)
-        if profile.source == NUMBERS:
-            return self.node("numbers", f"data {name}", self.slices.data(name), {})
         if profile.mixture is None:
-            return self.node("data", f"data {name}", self.slices.data(name), {})
+            stage = "numbers" if profile.source == NUMBERS else "data"
+            return self.node(stage, f"data {name}", self.slices.data(name), {})
         settings, members = self.slices.mixture(name)
         parents = {role: self.part(*member) for role, member in members.items()}
         return self.node("mixture", f"mixture {name}", settings, parents)
@@ -138,18 +131,10 @@ class NodeMaker:
         label = f"{model.label.removeprefix('model ')} > calibrate {name}"
         return self.node("calibration", label, self.slices.calibration(name, seed), parents)
 
-    def hessians(self, profile: Any, model: Node, calibration: Node) -> Node:
-        """Return the node of the Hessians of a dense model, as a pruning step needs them."""
-        label = f"{model.label.removeprefix('model ')} > hessians"
-        parents = {"model": model, "calibration": calibration}
-        settings = {"include": list(profile.include)}
-        return self.node("hessians", label, settings, parents)
-
 
 def _stored_dtype(weights: Node) -> str:
-    """Return the dtype of the floats that weights are stored in (of packed ones, those beside)."""
-    while weights.stage != "model":
-        if weights.settings.get("precision") in NAMED:
-            return weights.settings["precision"]
-        weights = weights.parents["weights"]
-    return weights.settings["dtype"]
+    """Return the stored dtype of the floats among weights; of packed ones, those beside them."""
+    for node in lineage(weights):
+        if node.settings.get("precision") in NAMED:
+            return node.settings["precision"]
+    return node.settings["dtype"]

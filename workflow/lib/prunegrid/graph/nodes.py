@@ -1,10 +1,10 @@
-"""A node is one artifact to be made: a stage, its own slice of the config, its parents."""
+"""Nodes: artifacts to be made, each by a stage, its settings and its parents."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,18 @@ class Node:
 
     Attributes:
         stage: the name of a module of `prunegrid.stages`.
-        label: for people; not part of the key.
-        settings: the slice of the config that the step reads; plain builtins.
-        parents: role -> node.
-        roots: modules and files whose import closures are the code that runs.
-        code: its digest.
+        label: a name for people; not part of the key.
+        settings: the part of the config that the step reads; plain builtins.
+        parents: {role: node}.
+        roots: modules and files from which all code is reached that runs.
+        code: the digest of that code.
         pins: {package: version} of the packages that its bytes depend on.
         threads: torch's threads.
         device: "cpu" or "cuda".
-        compute_dtype: what its products are computed in; None where it computes none.
+        compute_dtype: the precision of its products; None if it computes none.
         memory: how models are held; not part of the key.
         training: how often training saves its state; not part of the key.
-        key: what all of it comes to.
+        key: the digest of all these.
     """
 
     stage: str
@@ -48,31 +48,31 @@ class Node:
     compute_dtype: str | None
     memory: dict[str, Any]
     training: dict[str, Any]
-    key: str = field(default="")
+    key: str
 
     @functools.cached_property
     def path(self) -> Path:
-        """The artifact's folder."""
+        """Return the artifact's folder."""
         return ARTIFACTS / self.stage / self.key
 
     @functools.cached_property
     def manifest(self) -> str:
-        """The file that stands for the artifact in the workflow."""
+        """Return the file that stands for the artifact in the workflow."""
         return f"{self.path.as_posix()}/manifest.json"
 
     @property
     def status(self) -> Path:
-        """The record of a running or failed job."""
+        """Return the record of a running or failed job."""
         return Path("results/status") / f"{self.stage}-{self.key}.json"
 
     @property
     def scratch(self) -> str:
-        """A folder that outlives a killed job; beside it, with `.lock`, the lock of its maker."""
+        """Return a folder that outlives a killed job; the maker's lock is `<scratch>.lock`."""
         return f"results/scratch/{self.stage}-{self.key}"
 
     @functools.cached_property
     def ref(self) -> dict[str, str]:
-        """What a table's plan says of it, in plain builtins; one dict for all rows."""
+        """Return the entry in a table's plan, plain builtins; one dict for all rows."""
         return {
             "path": self.path.as_posix(),
             "key": self.key,
@@ -82,7 +82,7 @@ class Node:
         }
 
     def params(self) -> dict[str, Any]:
-        """Return all that its job needs, in plain builtins."""
+        """Return everything that its job needs, in plain builtins."""
         return {
             "stage": self.stage,
             "key": self.key,
@@ -106,33 +106,48 @@ class Node:
         }
 
 
-def with_ancestors(nodes: Iterable[Node]) -> list[Node]:
-    """Return nodes and all that they depend on, each once, parents before children."""
-    found: dict[Node, None] = {}
+def lineage(weights: Node) -> Iterator[Node]:
+    """Yield the node of some weights and those that it was made of, one by one, the model last."""
+    while weights.stage != "model":
+        yield weights
+        weights = weights.parents["weights"]
+    yield weights
+
+
+def with_ancestors(
+    nodes: Iterable[Node], unless: Callable[[Node], bool] = lambda node: False
+) -> list[Node]:
+    """Return nodes and all that they depend on, each once, parents before children.
+
+    Nodes of which `unless` is true are left out, and so is what only they depend on.
+    """
+    kept: dict[Node, bool] = {}
 
     def visit(node: Node) -> None:
-        if node not in found:
-            for parent in node.parents.values():
-                visit(parent)
-            found[node] = None
+        if node in kept:
+            return
+        left_out = unless(node)
+        for parent in () if left_out else node.parents.values():
+            visit(parent)
+        kept[node] = not left_out
 
     for node in nodes:
         visit(node)
-    return list(found)
+    return [node for node, is_kept in kept.items() if is_kept]
 
 
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without what changes no bytes: a note, a size, where a user's files lie.
+    """Return settings without those that change no bytes: a note, a size, a user's paths.
 
-    What it holds is in the key by its digest (data, models) or as code (metrics).
+    The content of a user's files is in the key by a digest (data, models) or as code (metrics).
     """
-    kept = dict(settings)
-    if "source" in kept:
+    counted = dict(settings)
+    if "source" in counted:
         plain = ("path", "note", "parameters")
-        kept["source"] = {k: v for k, v in kept["source"].items() if k not in plain}
-    if isinstance(kept.get("metrics"), dict):  # of texts; those of tasks are names
-        kept["metrics"] = {
+        counted["source"] = {k: v for k, v in counted["source"].items() if k not in plain}
+    if isinstance(counted.get("metrics"), dict):  # of texts; those of tasks are names
+        counted["metrics"] = {
             name: {k: v for k, v in metric.items() if k != "path"}
-            for name, metric in kept["metrics"].items()
+            for name, metric in counted["metrics"].items()
         }
-    return kept
+    return counted

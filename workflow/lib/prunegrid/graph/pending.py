@@ -1,8 +1,7 @@
-"""Which steps a run would make: the ones that are missing and asked for, and what those need.
+"""The steps that a run would make: those that are missing and asked for, and what they need.
 
-A missing artifact whose children are all there is not made: nothing asks for it. So it is with one
-whose weights were dropped (`prunegrid.artifacts.dropped`): a step that is pending and reads it
-asks for it.
+An artifact is made only if a step that will run reads it. This holds for weights that were dropped
+(`prunegrid.artifacts.dropped`) too.
 """
 
 from __future__ import annotations
@@ -18,22 +17,7 @@ from prunegrid.graph.nodes import DROPPABLE, Node, with_ancestors
 
 def pending(leaves: Iterable[Node]) -> list[Node]:
     """Return the nodes that a run for these leaves would make, parents before children."""
-    found: dict[Node, None] = {}
-    whole: set[Node] = set()
-
-    def visit(node: Node) -> None:
-        if node in found or node in whole:
-            return
-        if Path(node.manifest).exists():
-            whole.add(node)
-            return
-        for parent in node.parents.values():
-            visit(parent)
-        found[node] = None
-
-    for leaf in leaves:
-        visit(leaf)
-    return list(found)
+    return with_ancestors(leaves, unless=lambda node: Path(node.manifest).exists())
 
 
 def readers(graph: Graph, studies: Iterable[str]) -> dict[Node, list[Node]]:
@@ -43,37 +27,30 @@ def readers(graph: Graph, studies: Iterable[str]) -> dict[Node, list[Node]]:
 
 @functools.cache
 def _readers(graph: Graph, studies: tuple[str, ...]) -> dict[Node, list[Node]]:
-    found: dict[Node, list[Node]] = {}
+    known: dict[Node, list[Node]] = {}
     leaves = (leaf for study in studies for leaf in graph.study_leaves(study))
     for node in with_ancestors(leaves):
         for parent in dict.fromkeys(node.parents.values()):
             if parent.stage in DROPPABLE:
-                found.setdefault(parent, []).append(node)
-    return found
+                known.setdefault(parent, []).append(node)
+    return known
 
 
-def retired_by(graph: Graph, node: Node, studies: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the weights that may go once a node is made: {path, needed_by: manifests} each.
+def retired(
+    graph: Graph, studies: Iterable[str], reader: Node | None = None
+) -> list[dict[str, Any]]:
+    """Return {path, needed_by: manifests} of weights that may go once all their readers are made.
 
     Args:
-        graph: of the config.
-        node: the node that reads them.
         studies: those whose tables the run makes; without any, nothing goes.
+        reader: only weights that this node reads; None for all.
     """
-    return _unread(graph, dict.fromkeys(node.parents.values()), studies)
-
-
-def retired(graph: Graph, studies: Iterable[str]) -> list[dict[str, Any]]:
-    """Return all weights that may go once their readers are made, as `retired_by` does."""
-    return _unread(graph, readers(graph, studies), studies)
-
-
-def _unread(graph: Graph, nodes: Iterable[Node], studies: Iterable[str]) -> list[dict[str, Any]]:
     if graph.config.keep_weights != "until_used":
         return []
     known = readers(graph, studies)
+    weights = known if reader is None else dict.fromkeys(reader.parents.values())
     return [
-        {"path": node.path.as_posix(), "needed_by": [reader.manifest for reader in known[node]]}
-        for node in nodes
+        {"path": node.path.as_posix(), "needed_by": [one.manifest for one in known[node]]}
+        for node in weights
         if node in known
     ]

@@ -1,23 +1,21 @@
 """Weights on disk and in memory: one way to load them, one way to save them.
 
-A weights artifact is either a *plain* folder (config, safetensors, tokenizer, as any
-`from_pretrained` reads it) or a folder *in parts* (packed weights, or an adapter beside its base;
-see `prunegrid.models.split_checkpoint`). The record of a checkpoint is measured on the tensors in
-memory, after loading, and can be compared with the record that its manifest holds: that comparison
-is what ties a score to the weights that produced it.
+A weights artifact is a *plain* folder (config, safetensors, tokenizer, as any `from_pretrained`
+reads it) or a folder *in parts* (packed weights, or an adapter beside its base; see
+`prunegrid.models.split_checkpoint`). The record of a checkpoint is measured on the tensors in
+memory. Comparing it with the record in the manifest ties a score to the weights that produced it.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prunegrid.artifacts import artifact_folder
@@ -26,10 +24,9 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation, weights_record
 from prunegrid.models.loading import read_model, read_tokenizer
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+from prunegrid.models.weight_files import LazyTensors, open_safetensors
 
 log = logging.getLogger(__name__)
-
-PARTS = ("base", "adapter")
 
 
 @dataclass
@@ -41,8 +38,8 @@ class Checkpoint:
         tokenizer: None where the folder holds none.
         tensors: every tensor that the model computes with, by its canonical name.
         record: the WEIGHTS RECORD (see `prunegrid.models.weights_record`).
-        weights: gives (name, base weight, base and adapter summed), each [d_out, d_in], of every
-            prunable linear.
+        weights: gives (name, base weight, base + adapter), each [d_out, d_in], of every prunable
+            linear.
     """
 
     model: nn.Module
@@ -50,12 +47,6 @@ class Checkpoint:
     tensors: dict[str, Tensor] = field(repr=False)
     record: dict
     weights: Callable[[], Iterator[tuple[str, Tensor, Tensor]]] = field(repr=False)
-
-
-def plain_weights(model: nn.Module, extent: Extent) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the prunable tensors of a plain model as `Checkpoint.weights` does."""
-    for name, weight in extent.tensors(extent.linears(model)).items():
-        yield name, weight, weight
 
 
 def is_in_parts(folder: Path) -> bool:
@@ -84,13 +75,12 @@ def load(
     attest: bool = True,
     read: Callable[[Path, str, str | None, str, Extent], Checkpoint] | None = None,
 ) -> Checkpoint:
-    """Return the folder's checkpoint, measured in memory.
+    """Return the checkpoint of a weights artifact, measured in memory.
 
     Args:
-        folder: a weights artifact.
         device: "cpu" or "cuda:0".
-        attest: compare what was measured with the record in the folder's manifest.
-        read: reads the folder; `read_plain` by default, `parts.read` for one in parts.
+        attest: compare the measured record with the one in the folder's manifest.
+        read: reads the folder; None: `read_plain`.
 
     Raises:
         AttestationError: the weights in memory are not the ones that the manifest records.
@@ -116,7 +106,7 @@ def read_plain(
     adapter: str,
     extent: Extent = BLOCKS_ONLY,
 ) -> Checkpoint:
-    """Return the checkpoint of a plain folder, with a record measured in memory."""
+    """Return the checkpoint of a plain folder, measured in memory (see `write_plain`)."""
     check_files(folder)
     model = read_model(folder).to(device)
     tensors = attestation.model_tensors(model)
@@ -124,7 +114,11 @@ def read_plain(
     record = weights_record.measure_plain(
         model, tensors, pattern, adapter, size, str(folder), extent
     )
-    weights = functools.partial(plain_weights, model, extent)
+
+    def weights() -> Iterator[tuple[str, Tensor, Tensor]]:
+        for name, weight in extent.tensors(extent.linears(model)).items():
+            yield name, weight, weight
+
     return Checkpoint(model, read_tokenizer(folder), tensors, record, weights)
 
 
@@ -138,17 +132,17 @@ def write_plain(
     *,
     spent: bool = False,
 ) -> Checkpoint:
-    """Return the checkpoint of the plain folder that was written, read back and measured.
+    """Write a plain folder; return its checkpoint, read back and measured.
 
     Args:
         model: neither quantized nor wrapped by peft; on any device.
-        tokenizer: saved beside it; None saves none.
+        tokenizer: None saves none.
         out: an existing folder.
-        pattern: what the model was pruned to: "unstructured", "N:M" or None.
-        adapter: "merged" where an adapter was merged into these weights.
-        extent: what counts as prunable.
-        spent: the model is of no use after this: its memory is given back before the folder is
-            read, so that two models are never held.
+        pattern: to which the model was pruned: "unstructured", "N:M" or None.
+        adapter: "merged" where an adapter was merged into these weights, else "none".
+        extent: which weights are prunable.
+        spent: nobody uses the model after this: free its memory before the folder is read, so that
+            two models are never in memory.
 
     Raises:
         PrunegridError: the disk is too full, or the weights are not finite.
@@ -168,7 +162,7 @@ def save_model(model: nn.Module, out: Path) -> None:
     Raises:
         PrunegridError: they do not fit on the disk.
     """
-    size = sum(t.numel() * t.element_size() for t in attestation.model_tensors(model).values())
+    size = sum(tensor.nbytes for tensor in attestation.model_tensors(model).values())
     artifact_folder.require_space(out, size + 2**20)
     try:
         # Under the model's own names: the default is those of its first release (Pythia's head).
@@ -182,7 +176,7 @@ def save_model(model: nn.Module, out: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files that loading the folder reads, in order of their names."""
     folder = Path(folder)
-    places = [folder] + [folder / part for part in PARTS]
+    places = (folder, folder / "base", folder / "adapter")
     return [path for place in places for path in sorted(place.glob("*.safetensors"))]
 
 
@@ -201,21 +195,24 @@ def check_files(folder: Path) -> None:
     config = Path(folder) / ("base/config.json" if is_in_parts(folder) else "config.json")
     if not files or not config.exists():
         raise PrunegridError(
-            "no safetensors file" if not files else f"no {config.name}",
+            f"no {config.name}" if files else "no safetensors file",
             where=str(folder),
             expected="a model folder as save_pretrained writes it",
             remedy="point to such a folder, or delete it and run again",
         )
     for path in files:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise PrunegridError(
-                f"not a whole safetensors file ({error})",
-                where=str(path),
-                remedy="it was truncated or damaged: delete it and download or run again",
-            ) from error
+        with open_safetensors(path):
+            pass
+
+
+def stored_tensors(folder: Path) -> LazyTensors:
+    """Return the tensors of a plain folder by name, each read when it is asked for.
+
+    Raises:
+        PrunegridError: a file is missing or truncated.
+    """
+    check_files(folder)
+    return LazyTensors(weight_files(folder))
 
 
 def file_weights_sha256(folder: Path) -> str:
@@ -228,7 +225,6 @@ def file_weights_sha256(folder: Path) -> str:
     for path in weight_files(folder):
         part = path.parent.name if path.parent != folder else ""
         prefix = f"{part}/" if part else ("masks/" if is_in_parts(folder) else "")
-        with safe_open(path, framework="pt") as handle:
-            for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
-                digests[prefix + name] = handle.get_tensor(name)
-    return attestation.weights_sha256(digests)
+        for name, tensor in LazyTensors([path]).items():
+            digests[prefix + name] = attestation.tensor_sha256(tensor)
+    return attestation.combined_sha256(digests)

@@ -1,7 +1,7 @@
-"""Which class of transformers a model is of, and how one is read from a plain folder.
+"""Kinds of models (the class of transformers that each needs), and how a folder is read.
 
-The one table of this program that knows kinds of models: what a config's `architectures` end in,
-and the task that a profile names. Nothing in it says how a kind is pruned.
+KINDS is the only table of this program that knows kinds of models: the endings of a config's
+`architectures`, and the task that a profile names. It does not say how a kind is pruned.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,10 +25,10 @@ class Kind:
     """One kind of model.
 
     Attributes:
-        task: as profiles name it; None for a kind that can be read but not asked for.
-        auto: transformers' auto class.
+        task: its name in profiles; None for a kind that no profile can name.
+        auto: its auto class in transformers.
         endings: of the class names in `architectures`; () fits any.
-        title: for errors.
+        title: its name in errors.
     """
 
     task: str | None
@@ -51,10 +52,7 @@ KINDS = (
     ),
     Kind("masked-lm", "AutoModelForMaskedLM", ("ForMaskedLM",), "a masked language model"),
     Kind(
-        None,
-        "AutoModelForSequenceClassification",
-        ("ForSequenceClassification",),
-        "a classifier",
+        None, "AutoModelForSequenceClassification", ("ForSequenceClassification",), "a classifier"
     ),
     Kind("encoder", "AutoModel", (), "an encoder"),
 )
@@ -94,9 +92,9 @@ def auto_class(kind: Kind):
 
 
 def kind_of(config) -> Kind:
-    """Return the kind of a config: the first that its `architectures` fit and that knows it.
+    """Return the first kind whose endings and auto class fit a config.
 
-    A config without `architectures` is taken for a causal language model.
+    A config without `architectures` counts as a causal language model.
     """
     names = config.architectures or ["ForCausalLM"]
     return next(
@@ -114,29 +112,31 @@ def skeleton(folder: Path) -> nn.Module:
         return auto_class(kind_of(config)).from_config(config, trust_remote_code=False)
 
 
-def read_model(folder: Path) -> nn.Module:
-    """Return the model of a folder of config and safetensors, in eval mode on the CPU.
+def read_model(folder: Path, **options: Any) -> nn.Module:
+    """Return the model of a folder of config and safetensors, in eval mode, with its head.
 
-    It is read as what it is saved as: with its head, where it has one.
+    Args:
+        options: of `from_pretrained`, for packed weights; without any it is on the CPU.
 
     Raises:
         PrunegridError: tensors are missing from the files, or of another shape than the config's.
     """
     timing_guard.require_stopped("weights are read", str(folder))
     config = read_config(folder)
-    # No `device_map`, no remote code, no pickle: what the safetensors hold is what is computed.
-    model, found = auto_class(kind_of(config)).from_pretrained(
+    # No remote code and no pickle: the model computes with what the safetensors hold.
+    model, loading = auto_class(kind_of(config)).from_pretrained(
         folder,
         dtype="auto",
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        **options,
     )
     for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if found.get(fault):
+        if loading.get(fault):
             raise PrunegridError(
-                f"{fault.replace('_', ' ')}: {sorted(map(str, found[fault]))[:3]}",
+                f"{fault.replace('_', ' ')}: {sorted(map(str, loading[fault]))[:3]}",
                 where=str(folder),
                 expected="exactly the tensors that its config.json describes",
                 remedy="the folder is incomplete or of another model: make or download it again",
@@ -145,10 +145,10 @@ def read_model(folder: Path) -> nn.Module:
 
 
 def compute_in(model: nn.Module, dtype: str) -> nn.Module:
-    """Return the model with its floating-point tensors in a wider dtype, changed in place.
+    """Widen the floating-point tensors of a model in place; return it.
 
-    Packed weights stay packed: they are dequantized to the dtype of what they multiply. Nothing is
-    narrowed, so float32 weights stay as they are whatever is asked for.
+    Nothing is narrowed. Packed weights stay packed: a forward pass dequantizes them to the dtype of
+    its input.
 
     Args:
         dtype: "float32" or "bfloat16".
@@ -162,7 +162,7 @@ def compute_in(model: nn.Module, dtype: str) -> nn.Module:
 
 @contextlib.contextmanager
 def computing_in(model: nn.Module, dtype: str) -> Iterator[None]:
-    """Let frozen weights be in a wider dtype inside the context, and as they were after it."""
+    """Widen frozen weights inside the context, and give them their own values back after it."""
     before = {t: t.data for t in (*model.parameters(), *model.buffers())}
     compute_in(model, dtype)
     try:
@@ -173,14 +173,14 @@ def computing_in(model: nn.Module, dtype: str) -> Iterator[None]:
 
 
 def widened(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Return a tensor in a wider dtype; itself where it is as wide, or holds no floats."""
+    """Return a tensor in a wider dtype; the tensor itself if it is as wide or holds no floats."""
     wanted = getattr(torch, dtype)
     narrower = tensor.is_floating_point() and tensor.dtype.itemsize < wanted.itemsize
     return tensor.to(wanted) if narrower else tensor
 
 
 def read_tokenizer(folder: Path):
-    """Return the folder's tokenizer, or None where it holds none."""
+    """Return the folder's tokenizer; None where it holds none."""
     from transformers import AutoTokenizer
 
     if not (Path(folder) / "tokenizer_config.json").exists():
@@ -188,7 +188,7 @@ def read_tokenizer(folder: Path):
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    # How it was loaded is no fact of the tokenizer; saved again, it must be the same file.
+    # Saved again, it must be the same file: without the options by which it was loaded.
     for trace in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(trace, None)
     return tokenizer

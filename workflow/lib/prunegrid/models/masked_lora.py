@@ -1,17 +1,16 @@
 """LoRA whose product is under the pruning mask: h = x (W + M ∘ (α/r) B A)ᵀ + b.
 
 Hu et al. 2021 (LoRA), arXiv 2106.09685: h = x Wᵀ + (α/r) x Aᵀ Bᵀ. A plain adapter merged into a
-pruned W fills its zeros. Here the product B A is multiplied with the mask M (True = kept) from the
-first training step on, so what is trained is what is merged, and the zeros stay exactly zero.
+pruned W fills its zeros. Here the mask M (True = kept) multiplies the product B A from the first
+training step on: training and merging see the same weights, and the zeros stay exactly zero.
 
-Deviations: without a mask the usual low-rank product is computed; with one, the masked sum is
-formed and multiplied once (one matrix product forward, two backward, as in full fine-tuning).
-With dropout in training the base and the adapter's product are separate. The base may be
-quantized, and is dequantized to be used.
+Deviations: with a mask, the sum is formed and multiplied once (one matrix product forward, two
+backward, as in full fine-tuning); without one, the low-rank product is. With dropout in training
+the base and the adapter's product are separate. A quantized base is dequantized to be used.
 
-What is formed of a layer (its sum, its dequantized base) is formed for every pass, or is held in
-memory where `hold` says so: the same numbers, for the memory of plain weights. A held sum is
-formed again when an adapter has changed, so once an optimizer step.
+A layer forms these weights (its sum, its dequantized base) for every pass, or keeps them in memory
+if `hold` is set: the same numbers, for the memory of plain weights. It forms a sum again when its
+adapter has changed, so once in an optimizer step.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from prunegrid.models import quantized
 from prunegrid.models.masked_product import FormedProduct, MaskedProduct, Scratch, masked_sum
 
 ADAPTER = "default"
-# What peft puts before the name of a linear in the adapter's file.
+# peft writes this before the name of a linear in the adapter's file.
 PREFIX = "base_model.model."
 
 
@@ -41,8 +40,8 @@ class MaskedLinear(lora.layer.Linear):
     """A peft LoRA layer over a Linear, Conv1D or packed linear, with its product under a mask.
 
     Attributes:
-        hold: keep what is formed (the sum, the dequantized base) in memory between passes.
-        scratch: for what is not kept.
+        hold: keep the weights that are formed in memory between passes.
+        scratch: memory for those that are not kept.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class MaskedLinear(lora.layer.Linear):
         self.held = {}
 
     def train(self, mode: bool = True):
-        """Return the layer; what it holds is dropped, as its factors may be set meanwhile."""
+        """Set the mode and drop the weights in memory, as the factors may be set meanwhile."""
         self.held = {}
         return super().train(mode)
 
@@ -130,16 +129,16 @@ class MaskedLinear(lora.layer.Linear):
         return out + F.linear(F.linear(x, a.to(dtype)), b.to(dtype)) * scale
 
     def _formed(self, what: str, dtype: torch.dtype) -> Tensor:
-        """Return the sum, the product or the base; unless it is held, for use at once."""
+        """Return the "sum", "product" or "base" [d_out, d_in]; scratch memory without `hold`."""
         if not self.hold:
             return self._form(what, dtype, None)
         a, b, _ = self._factors()
         before, weight = self.held.get(what, (None, None))
         reusable = weight is not None and weight.dtype == dtype
-        # Their values are compared, as not all that writes into a tensor counts up its version.
+        # Values, not versions: not all that writes into a tensor counts up its version.
         if reusable and (what == "base" or all(map(torch.equal, before, (a, b)))):
             return weight
-        # What is formed in inference mode would be of no use to a backward pass later.
+        # A tensor of inference mode is of no use to a later backward pass.
         with torch.inference_mode(False), torch.no_grad():
             if what != "base" and not reusable:
                 weight = torch.empty(len(b), a.shape[1], dtype=dtype, device=a.device)
@@ -148,7 +147,7 @@ class MaskedLinear(lora.layer.Linear):
         return weight
 
     def _form(self, what: str, dtype: torch.dtype, out: Tensor | None) -> Tensor:
-        """Return it as `dtype`, written to `out` (None: to scratch)."""
+        """Compute one of the three as `dtype`, into `out` (None: into scratch)."""
         base = None if what == "product" else self.base_weight()
         if what == "base":
             return base.to(dtype)
@@ -167,7 +166,7 @@ def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings:
 
     Args:
         names: full names of the linears.
-        masks: bool [d_out, d_in] by linear; empty leaves the products dense.
+        masks: bool [d_out, d_in] by linear, True = kept; empty leaves the products dense.
         settings: rank, alpha, dropout.
     """
     config = LoraConfig(
@@ -178,19 +177,13 @@ def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return _wrap(model, config, masks)
-
-
-def _wrap(model: nn.Module, config: LoraConfig, masks: dict[str, Tensor]) -> nn.Module:
-    # peft shortens the list of names when it wraps, so it is kept here.
-    names = set(config.target_modules)
     config._register_custom_module({type(model.get_submodule(n)): MaskedLinear for n in names})
     wrapped = get_peft_model(model, config, adapter_name=ADAPTER)
-    found = layers(wrapped)
-    if set(found) != names:
-        raise RuntimeError(f"adapters on {sorted(set(found) ^ names)[:3]} differ from those asked")
+    adapted = layers(wrapped)
+    if set(adapted) != set(names):
+        raise RuntimeError(f"peft put adapters on other linears: {set(adapted) ^ set(names)}")
     scratch = Scratch()
-    for name, layer in found.items():
+    for name, layer in adapted.items():
         layer.scratch = scratch
         if masks:
             layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
@@ -203,13 +196,8 @@ def layers(model: nn.Module) -> dict[str, MaskedLinear]:
     return {n: m for n, m in inner.named_modules() if isinstance(m, MaskedLinear)}
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the base model without its adapters, unchanged."""
-    return model.unload()
-
-
 def merge(model: nn.Module) -> nn.Module:
-    """Return the plain model with the masked products added into its weights."""
+    """Add the masked products into the weights; return the plain model."""
     return model.merge_and_unload()
 
 
@@ -224,7 +212,7 @@ def write_config(model: nn.Module, folder: Path) -> None:
 
 
 def read(base: nn.Module, folder: Path, masks: dict[str, Tensor]) -> nn.Module:
-    """Return `base` wrapped with the adapter of a folder, under the masks given.
+    """Return `base` with the adapter of a folder, under the given masks (see `wrap`).
 
     Raises:
         PrunegridError: the adapter's tensors are not those that its config describes.
@@ -233,15 +221,8 @@ def read(base: nn.Module, folder: Path, masks: dict[str, Tensor]) -> nn.Module:
     tensors = load_file(folder / "adapter_model.safetensors")
     ends = ".lora_A.weight"
     names = [k.removeprefix(PREFIX).removesuffix(ends) for k in tensors if k.endswith(ends)]
-    config = LoraConfig(
-        r=facts["r"],
-        lora_alpha=facts["lora_alpha"],
-        lora_dropout=facts["lora_dropout"],
-        target_modules=names,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    model = _wrap(base, config, masks)
+    stored = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+    model = wrap(base, names, masks, {own: facts[theirs] for own, theirs in stored.items()})
     expected = 2 * len(names)
     outcome = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
     if len(tensors) != expected or outcome.unexpected_keys:

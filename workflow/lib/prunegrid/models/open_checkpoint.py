@@ -1,4 +1,4 @@
-"""Loading what is evaluated: plain weights, packed ones, or a base with its adapter."""
+"""Loading a checkpoint for an evaluation: plain weights, packed ones, or a base with adapter."""
 
 from __future__ import annotations
 
@@ -19,22 +19,18 @@ def load(
 ) -> Checkpoint:
     """Return the checkpoint of any weights artifact, measured in memory (see `checkpoint.load`).
 
-    Quantization and adapters are imported only for folders that have them: they cost a second, and
-    stages that meet plain folders alone must not have them in their keys.
-
     Args:
-        cache_dequantized: keep the sums of a base and its adapter in memory: the same
-            numbers, about twice as fast a decoding on the CPU, for the memory of plain weights.
-        compute_dtype: weights stored in less are widened once they are attested.
+        cache_dequantized: see `quantized.hold_weights`; decoding on the CPU is about twice as fast.
+        compute_dtype: narrower weights are widened once they are attested.
     """
-    if not checkpoint.is_in_parts(folder):
-        loaded = checkpoint.load(folder, device, attest)
-        compute_in(loaded.model, compute_dtype)
-        return loaded
-    with importing("peft"):
-        from prunegrid.models import quantized, split_checkpoint
-
-    loaded = checkpoint.load(folder, device, attest, read=split_checkpoint.read)
+    read, in_parts = None, checkpoint.is_in_parts(folder)
+    if in_parts:
+        # Imported only for such folders: it costs a second.
+        with importing("peft"):
+            from prunegrid.models import quantized, split_checkpoint
+        read = split_checkpoint.read
+    loaded = checkpoint.load(folder, device, attest, read)
     compute_in(loaded.model, compute_dtype)
-    quantized.hold_weights(loaded.model, cache_dequantized)
+    if in_parts:
+        quantized.hold_weights(loaded.model, cache_dequantized)
     return loaded

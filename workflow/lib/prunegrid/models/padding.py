@@ -8,7 +8,7 @@ row the longer its neighbours are, so its rows share a batch only where they are
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -94,8 +94,20 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     return first[0, places].float()
 
 
-def equally_long(rows: Sequence[Row], length: Callable[[Row], int] = len) -> list[list[Row]]:
-    """Return the rows in groups of equal length, in the order in which lengths first come."""
+def unpadded(
+    model: nn.Module,
+    batches: list[list[Row]],
+    pad: int,
+    side: Side,
+    length: Callable[[Row], int] = len,
+) -> list[list[Row]]:
+    """Return the batches; of a model that sees pads, cut into rows of equal length."""
+    if not sees_padding(model, pad, side):
+        return batches
+    return [rows for batch in batches for rows in _equally_long(batch, length)]
+
+
+def _equally_long(rows: list[Row], length: Callable[[Row], int]) -> list[list[Row]]:
     groups: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault(length(row), []).append(row)

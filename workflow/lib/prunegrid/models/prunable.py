@@ -1,25 +1,24 @@
-"""What of a model counts as prunable: the linears of its blocks, and what a profile adds to them.
+"""The weights of a model that count as prunable: the linears of its blocks, and additions.
 
-`include` names linears outside the blocks (OPT-350m's projections), `biases` adds the biases of the
-linears, each a tensor of its own: both for settings of older studies. What was pruned is what is
-counted from then on, so the extent travels with the weights in their record. Where units were
-removed, how many weights the dense model had travels with it.
+`include` adds linears outside the blocks (OPT-350m's projections), `biases` the biases of the
+linears, each as a tensor of its own: older studies pruned them. All later counts are over what was
+pruned, so the extent travels with the weights in their record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from prunegrid.models.blocks import oriented, prunable
+from prunegrid.models.blocks import is_transposed, oriented, prunable
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What is prunable beside the linears of the blocks.
+    """The prunable weights beside the linears of the blocks, and the size before units went.
 
     Attributes:
         include: patterns of linears outside the blocks.
@@ -35,7 +34,7 @@ class Extent:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Extent:
-        """Return what a WEIGHTS RECORD (or settings) says."""
+        """Return the extent that a WEIGHTS RECORD or the settings of a step describe."""
         return cls(
             tuple(record.get("include") or ()),
             bool(record.get("biases")),
@@ -44,17 +43,13 @@ class Extent:
         )
 
     def record(self) -> dict[str, Any]:
-        """Return it in plain builtins."""
+        """Return the fields that a WEIGHTS RECORD holds of it."""
         return {**vars(self), "include": list(self.include)}
 
     def after(self, record: Mapping[str, Any]) -> Extent:
-        """Return it for weights made of those with this WEIGHTS RECORD: what they lost is kept."""
-        parent = Extent.of(record)
-        return replace(
-            self,
-            prunable_before=parent.prunable_before,
-            parameters_before=parent.parameters_before,
-        )
+        """Return this extent with the dense sizes of the parent whose WEIGHTS RECORD is given."""
+        sizes = ("prunable_before", "parameters_before")
+        return replace(self, **{size: record.get(size) for size in sizes})
 
     def linears(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return full name → module of the prunable linears."""
@@ -62,12 +57,37 @@ class Extent:
 
     def tensors(self, linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         """Return the prunable tensors of linears: weights [d_out, d_in], biases [1, d_out]."""
-        found = {}
+        tensors = {}
         for name, module in linears.items():
-            found[name] = oriented(module)
+            tensors[name] = oriented(module)
             if self.biases and module.bias is not None:
-                found[f"{name}.bias"] = module.bias.detach()[None]
-        return found
+                tensors[f"{name}.bias"] = module.bias.detach()[None]
+        return tensors
 
 
 BLOCKS_ONLY = Extent()
+
+
+class LazyLinears(Mapping[str, Tensor]):
+    """The weights [d_out, d_in] of linears out of a folder's tensors, each read when asked for.
+
+    With `biases` theirs too, [1, d_out], named as by `Extent.tensors`.
+    """
+
+    def __init__(
+        self, linears: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], biases: bool = False
+    ) -> None:
+        self._linears, self._tensors = linears, tensors
+        self._biases = [f"{n}.bias" for n in linears if f"{n}.bias" in tensors] if biases else []
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._linears:
+            return self._tensors[name][None]
+        weight = self._tensors[f"{name}.weight"]
+        return weight.t() if is_transposed(self._linears[name]) else weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._linears, *self._biases])
+
+    def __len__(self) -> int:
+        return len(self._linears) + len(self._biases)

@@ -1,11 +1,9 @@
 """Packed weights, NF4 or int8 of bitsandbytes: quantize, dequantize, compute with them.
 
-NF4 and int8 keep every zero exactly zero. How they are stored is said in
-`prunegrid.models.split_checkpoint`.
+NF4 and int8 keep every zero exactly zero. `prunegrid.models.split_checkpoint` stores them.
 
-Deviations from QLoRA and LLM.int8(): a linear's product is taken with its dequantized weight in
-the compute dtype, so int8 is a precision of the weights only (activations are not quantized); and
-only the linears of the blocks are quantized.
+Deviations from QLoRA and LLM.int8(): a linear multiplies with its dequantized weight in the compute
+dtype, so activations are not quantized; only the linears of the blocks are packed.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,34 +32,17 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
         kind: "nf4" or "int8".
         double_quant: quantize the scales of NF4 too.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
-    plain = loading.read_model(folder)
-    inside = set(blocks.prunable(plain))
-    outside = sorted(
-        name
-        for name, module in plain.named_modules()
-        if name not in inside and type(module).__name__ in ("Linear", "Conv1D")
-    )
-    del plain
+    skeleton = loading.skeleton(folder)
+    inside = blocks.prunable(skeleton)
+    options: dict[str, Any] = {"load_in_8bit": True}
     if kind == "nf4":
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=double_quant,
-            llm_int8_skip_modules=outside,
-        )
-    else:
-        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=outside)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        quantization_config=config,
-        dtype="auto",
-        device_map={"": device},
-        local_files_only=True,
-        use_safetensors=True,
-    )
-    compute_dequantized(model)
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        options["bnb_4bit_use_double_quant"] = double_quant
+    outside = sorted(blocks.linears_of(skeleton).keys() - inside.keys())
+    config = BitsAndBytesConfig(**options, llm_int8_skip_modules=outside)
+    model = read_packed(folder, device, quantization_config=config)
     left = sorted(name for name in inside if not is_packed(model.get_submodule(name)))
     if left:
         raise PrunegridError(
@@ -68,14 +50,21 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
             where=str(folder),
             expected="torch Linear or Conv1D layers in its blocks",
         )
-    return model.eval()
+    return model
+
+
+def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:
+    """Return the model of a folder whose linears are packed, or are packed by `options`."""
+    model = loading.read_model(folder, device_map={"": device}, **options)
+    compute_dequantized(model)
+    return model
 
 
 def compute_dequantized(model: nn.Module) -> None:
     """Make every packed linear of a model multiply by its dequantized weight.
 
-    A linear without an adapter would otherwise run in bitsandbytes' own kernels: int8 activations
-    in inference but not in training, biases cast and weights repacked in place by a forward.
+    bitsandbytes' own kernels quantize activations to int8 in inference but not in training; their
+    forward casts biases and repacks weights in place.
     """
     for module in model.modules():
         if is_packed(module):
@@ -84,10 +73,10 @@ def compute_dequantized(model: nn.Module) -> None:
 
 
 def hold_weights(model: nn.Module, held: bool) -> None:
-    """Say whether linears keep what they multiply by in memory: the same numbers in less time.
+    """Set whether linears keep the weight that they compute in memory: same numbers, less time.
 
-    Of packed linears that is the dequantized weight, of those with an adapter its sum with the
-    product too: 4 bytes a weight in float32, 2 in bfloat16. Other linears have nothing to form.
+    Packed linears keep the dequantized weight, linears with an adapter also its sum with the
+    product: 4 bytes a weight in float32, 2 in bfloat16. Other linears compute no weight.
     """
     for module in model.modules():
         # Packed linears (see `compute_dequantized`) and `masked_lora.MaskedLinear` have it.
@@ -107,7 +96,7 @@ def _forward(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _weight(module: nn.Module, dtype: torch.dtype) -> Tensor:
-    """Return a packed linear's weight, from an earlier pass where it is held."""
+    """Return a packed linear's weight, of an earlier pass where it is kept."""
     if not module.hold:
         return dequantize(module).to(dtype)
     if dtype not in module.held:
@@ -151,11 +140,9 @@ def quantize_again(
 ) -> nn.Module:
     """Return the model of a plain folder with some linears replaced, then quantized.
 
-    The linears that are not named are quantized from the folder's own weights.
-
     Args:
-        weights: the new weights [d_out, d_in] by linear.
-        scratch: a folder to be made and removed: quantizing reads files.
+        weights: the new weights [d_out, d_in] by linear; the others stay the folder's.
+        scratch: a folder that this makes and removes, as quantizing reads files.
         settings: quantization, double_quant.
     """
     plain = loading.read_model(folder)

@@ -1,4 +1,4 @@
-"""A plain folder written a block at a time, and measured a tensor at a time."""
+"""Plain folders that are written a block at a time and measured a tensor at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -14,19 +13,18 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.models import checkpoint, weights_record
 from prunegrid.models.blocks import find_blocks, is_transposed
-from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
-from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent, LazyLinears
 
 
 class ShardWriter:
     """Writes a plain folder that differs from another in its linears, a block at a time.
 
     Args:
-        source: the folder that all other tensors are of.
-        model: of its architecture; its weights are not looked at.
-        tokenizer: saved beside it; None saves none.
+        source: the folder of all other tensors.
+        model: of its architecture; its weights are not read.
+        tokenizer: None saves none.
         out: an existing folder.
-        extent: what counts as prunable.
+        extent: which weights are prunable.
     """
 
     def __init__(
@@ -37,10 +35,11 @@ class ShardWriter:
         out: Path,
         extent: Extent = BLOCKS_ONLY,
     ) -> None:
-        self._tensors, self._model, self._tokenizer = LazyTensors(source), model, tokenizer
+        self._tensors = checkpoint.stored_tensors(source)
+        self._model, self._tokenizer = model, tokenizer
         self._out, self._extent = out, extent
         blocks = find_blocks(model, include=extent.include)
-        # A shard a block, one for what was pruned outside of them, one for the rest.
+        # One shard for each block, one for the pruned linears outside, one for the rest.
         self._total = len(blocks.names) + bool(blocks.outside) + 1
         self._places: dict[str, str] = {}
         self._shards = self._bytes = 0
@@ -50,8 +49,8 @@ class ShardWriter:
 
         Args:
             block: its name, or OUTSIDE.
-            linears: the new weights [d_out, d_in] by full linear name, and biases [1, d_out]; the
-                others stay.
+            linears: the new weights [d_out, d_in] by full linear name, and biases [1, d_out]; other
+                tensors of the block are copied.
         """
         tensors = {n: self._tensors[n] for n in self._tensors if n.startswith(f"{block}.")}
         for name, weight in linears.items():
@@ -60,13 +59,13 @@ class ShardWriter:
                 continue
             flipped = is_transposed(self._model.get_submodule(name))
             tensors[f"{name}.weight"] = weight.t() if flipped else weight
-        for name in tensors:  # what was computed in a wider dtype is stored as the source is
+        for name in tensors:  # pruning may compute in a wider dtype than the source is stored in
             tensors[name] = tensors[name].to(self._tensors[name].dtype)
         self._add(tensors)
 
     def _add(self, tensors: Mapping[str, Tensor]) -> None:
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        size = sum(value.numel() * value.element_size() for value in plain.values())
+        size = sum(value.nbytes for value in plain.values())
         artifact_folder.require_space(self._out, size + 2**20)
         self._shards += 1
         file = f"model-{self._shards:05}-of-{self._total:05}.safetensors"
@@ -74,13 +73,8 @@ class ShardWriter:
         self._places |= dict.fromkeys(plain, file)
         self._bytes += size
 
-    def finish(self, pattern: str | None, adapter: str = "none") -> dict:
-        """Return the WEIGHTS RECORD of the folder, measured on its files, after writing the rest.
-
-        Args:
-            pattern: what the model was pruned to.
-            adapter: "merged" where an adapter is part of the weights.
-        """
+    def finish(self, pattern: str | None) -> dict:
+        """Write the rest of the folder; return its WEIGHTS RECORD, measured on its files."""
         left = [name for name in self._tensors if name not in self._places]
         self._add({name: self._tensors[name] for name in left})
         index = {"metadata": {"total_size": self._bytes}, "weight_map": self._places}
@@ -90,7 +84,7 @@ class ShardWriter:
             self._model.generation_config.save_pretrained(self._out)
         if self._tokenizer is not None:
             self._tokenizer.save_pretrained(self._out)
-        return measure(self._model, self._out, pattern, adapter, self._extent)
+        return measure(self._model, self._out, pattern, "none", self._extent)
 
 
 def measure(
@@ -99,24 +93,11 @@ def measure(
     """Return the WEIGHTS RECORD of a plain folder, measured on its files, a tensor at a time.
 
     Args:
-        model: of the folder's architecture; its weights are not looked at.
+        model: of the folder's architecture; its weights are not read.
     """
-    tensors = LazyTensors(folder)
+    tensors = checkpoint.stored_tensors(folder)
     linears = LazyLinears(extent.linears(model), tensors, extent.biases)
-    total = nonzero = 0
-    for name, parameter in model.named_parameters():
-        total += parameter.numel()
-        nonzero += int(torch.count_nonzero(tensors[name]))
-    precision = linears[next(iter(linears))].dtype
-    return weights_record.measure(
-        tensors,
-        linears,
-        pattern=pattern,
-        precision=str(precision).removeprefix("torch."),
-        adapter=adapter,
-        parameters=total,
-        nonzero=nonzero,
-        file_bytes=checkpoint.file_bytes(folder),
-        where=str(folder),
-        extent=extent,
+    size = checkpoint.file_bytes(folder)
+    return weights_record.measure_plain(
+        model, tensors, pattern, adapter, size, str(folder), extent, linears
     )

@@ -1,15 +1,15 @@
-"""A folder's weight files: which of them to read, and all their tensors by name."""
+"""The weight files of a model folder: which of them to read, and their tensors by name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
@@ -86,36 +86,74 @@ def read(folder: Path, layout: Layout) -> dict[str, Tensor]:
     Raises:
         PrunegridError: a file is missing or truncated, or a tensor is not finite.
     """
-    files = shards(folder / layout.file) if layout.sharded else [layout.file]
     tensors: dict[str, Tensor] = {}
-    for name in files:
-        path = folder / name
-        if not path.is_file():
-            raise PrunegridError(
-                f"the index names {name}, which is missing",
-                where=str(folder),
-                remedy="download or copy the folder again",
-            )
-        found = pickled.read(path) if layout.format == "pickled" else read_safetensors(path)
+    for path in files_of(folder, layout):
+        pickle = layout.format == "pickled"
+        found = pickled.read(path) if pickle else dict(LazyTensors([path]))
         require_finite(found, str(path))
         tensors.update(found)
     return tensors
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of one safetensors file.
+def files_of(folder: Path, layout: Layout) -> list[Path]:
+    """Return the weight files of a layout.
+
+    Raises:
+        PrunegridError: the index names a file that is missing.
+    """
+    names = shards(folder / layout.file) if layout.sharded else [layout.file]
+    for name in names:
+        if not (folder / name).is_file():
+            raise PrunegridError(
+                f"the index names {name}, which is missing",
+                where=str(folder),
+                remedy="download or copy the folder again",
+            )
+    return [folder / name for name in names]
+
+
+def open_safetensors(path: Path) -> Any:
+    """Return the handle of safetensors for one file.
 
     Raises:
         PrunegridError: it is truncated or not a safetensors file.
     """
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
         raise PrunegridError(
             f"not a whole safetensors file ({error})",
             where=str(path),
-            remedy="it is truncated or damaged: delete it and download or copy it again",
+            remedy="it is truncated or damaged: delete it, and make or download it again",
         ) from error
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """The tensors of safetensors files by name, each read when it is asked for.
+
+    Raises:
+        PrunegridError: a file is not whole, or two files hold the same tensor.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._places: dict[str, Path] = {}
+        for path in files:
+            with open_safetensors(path) as handle:
+                names = handle.keys()
+            twice = self._places.keys() & names
+            if twice:
+                raise PrunegridError(f"two files hold {min(twice)}", where=str(path.parent))
+            self._places |= dict.fromkeys(names, path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._places[name], framework="pt") as handle:
+            return handle.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def check_tied(tensors: Mapping[str, Tensor], tied: Mapping[str, str], where: str) -> None:

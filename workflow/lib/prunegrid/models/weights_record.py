@@ -1,7 +1,7 @@
-"""The WEIGHTS RECORD of a model: what its weights are, counted on the tensors themselves.
+"""The WEIGHTS RECORD of a model: digest, counts and sparsity, measured on its tensors.
 
-It is measured wherever weights are written or loaded, stands in the manifest of the step that made
-them, and must be the same again before they are used.
+It is measured wherever weights are written or loaded. The manifest of the step that made them holds
+it, and it must be the same again before they are used.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ def measure_plain(
     file_bytes: int,
     where: str,
     extent: Extent = BLOCKS_ONLY,
+    linears: Mapping[str, Tensor] | None = None,
 ) -> dict:
     """Return the WEIGHTS RECORD of a model that is neither quantized nor wrapped.
 
-    Of a model that is no causal language model (a metric's encoder) the blocks need not be found:
-    its counts of prunable weights are None then.
+    The counts of prunable weights are None where a model that is no causal language model (a
+    metric's encoder) has no blocks that can be found.
+
+    Args:
+        tensors: of its files; the model's own weights need not be in memory where they have all.
+        linears: its prunable tensors, each [d_out, d_in]; None: those in memory.
 
     Raises:
         PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
     """
-    parameters = dict(model.named_parameters())
-    linears = _linears(model, extent)
-    total = sum(p.numel() for p in parameters.values())
-    nonzero = sum(int(torch.count_nonzero(p)) for p in parameters.values())
-    weights = [*(linears or {}).values(), *parameters.values()]
+    linears = _linears(model, extent) if linears is None else linears
+    total = nonzero = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        nonzero += int(torch.count_nonzero(tensors.get(name, parameter)))
+    first = next(iter(linears.values() if linears else model.parameters()))
     return measure(
         tensors,
         linears,
         pattern=pattern,
-        precision=str(weights[0].dtype).removeprefix("torch."),
+        precision=str(first.dtype).removeprefix("torch."),
         adapter=adapter,
         parameters=total,
         nonzero=nonzero,
@@ -54,7 +60,7 @@ def measure_plain(
 
 
 def _linears(model: nn.Module, extent: Extent) -> dict[str, Tensor] | None:
-    """Return full name → prunable tensor [d_out, d_in]; None: no blocks to find."""
+    """Return the prunable tensors [d_out, d_in] by name; None where there are no blocks to find."""
     try:
         modules = extent.linears(model)
     except PrunegridError:
@@ -85,16 +91,16 @@ def measure(
         linears: prunable base weights (dequantized), each [d_out, d_in]; None: not known.
         pattern: "unstructured", "N:M" or None, inherited from the pruning step.
         parameters: logical count: packed weights once, adapters included, masks excluded.
-        effective_zeros: zeros of base + adapter delta; None where there is no separate adapter.
-        extent: what `linears` holds beside those of the blocks.
+        effective_zeros: zeros of base + adapter; None where no adapter is separate.
+        extent: of `linears`.
 
     Raises:
         PrunegridError: a tensor holds NaN or infinity.
         AttestationError: `file_bytes` are not those of the tensors.
     """
     attestation.require_finite(tensors, where)
-    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    require_size(file_bytes, held, len(tensors), where)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    require_size(file_bytes, size, len(tensors), where)
     facts = dict.fromkeys(
         ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
     )
@@ -121,21 +127,21 @@ def measure(
 
 
 def _removed(count: int | None, before: int | None) -> float | None:
-    """Return the share of the dense model's weights that is gone; None where none is."""
+    """Return the share of the dense model's weights that is gone; None without their count."""
     return None if count is None or before is None else 1 - count / before
 
 
-def require_size(file_bytes: int, held: int, tensors: int, where: str) -> None:
-    """Check that the files hold each tensor once, their headers apart.
+def require_size(file_bytes: int, tensor_bytes: int, tensors: int, where: str) -> None:
+    """Check that the files hold each tensor once, headers aside.
 
     Raises:
         AttestationError: they are smaller or larger: a second copy (or a link to one) was counted.
     """
-    # A safetensors header has a line of JSON a tensor, and padding.
-    if not held <= file_bytes <= held + 1024 * (tensors + 8):
+    # A safetensors header has a line of JSON for each tensor, and padding.
+    if not tensor_bytes <= file_bytes <= tensor_bytes + 1024 * (tensors + 8):
         raise AttestationError(
             f"the weight files hold {file_bytes} bytes",
             where=where,
-            expected=f"the {held} bytes of its tensors, each counted once, and headers",
+            expected=f"the {tensor_bytes} bytes of its tensors, each counted once, and headers",
             remedy="there are two copies of some weights, or not all: delete it and run again",
         )

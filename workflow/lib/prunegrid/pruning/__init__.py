@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning.criteria import method_module, method_settings
-
-if TYPE_CHECKING:
-    import torch
-
-    from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import Accumulator, InputStats
+from prunegrid.pruning.patterns import parse_pattern, require_fit
 
 
+@torch.no_grad()
 def prune_weight(
-    weight: torch.Tensor,
+    weight: Tensor,
     method: str,
     pattern: str,
     *,
     sparsity: float | None = None,
     scope: str | None = None,
-    inputs: torch.Tensor | None = None,
-    dampening: float = 0.01,
-    blocksize: int = 128,
-    mask_blocksize: int | None = None,
+    inputs: Tensor | None = None,
     generator: torch.Generator | None = None,
     **settings: Any,
-) -> torch.Tensor:
+) -> Tensor:
     """Return the pruned weight, in the same shape and dtype.
 
     Args:
@@ -36,42 +34,30 @@ def prune_weight(
         sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1; for "unstructured".
         scope: "row" or "layer"; None is the method's default.
         inputs: calibration inputs [n_tokens, d_in]; for methods that need them.
-        dampening: SparseGPT's, as a fraction of the Hessian's mean diagonal.
-        blocksize: SparseGPT's update block, in input columns.
-        mask_blocksize: SparseGPT's mask-selection block; None is the update block.
-        generator: for methods that draw.
-        settings: further settings of the method.
+        generator: for methods that draw; None is one with the seed 0.
+        settings: the method's own, such as SparseGPT's `dampening`.
 
     Raises:
-        PrunegridError: wrong shapes, NaN, missing inputs, or a pattern that does not fit.
+        PrunegridError: wrong shapes, NaN, missing inputs, a pattern that does not fit, or a setting
+            that the method does not have.
     """
-    import torch
-
-    from prunegrid.pruning.patterns import parse_pattern, require_fit
-
-    module = method_module(method)
+    module, settings = method_module(method), method_settings(method, settings)
     if weight.dim() != 2 or not weight.is_floating_point():
         raise PrunegridError(
             f"weight is {weight.dtype} {list(weight.shape)}", expected="floats [d_out, d_in]"
         )
     if not torch.isfinite(weight).all():
         raise PrunegridError("weight holds NaN or infinity", expected="finite weights")
-    wanted = parse_pattern(pattern, sparsity, scope or module.SCOPE)
-    require_fit(wanted, weight.shape[1], "weight")
+    parsed = parse_pattern(pattern, sparsity, scope or module.SCOPE)
+    require_fit(parsed, weight.shape[1], "weight")
+    if module.DRAWS:
+        settings["generator"] = generator or torch.Generator().manual_seed(0)
     stats = _stats(module.NEEDS, method, weight, inputs)
-    common = {"dampening": dampening, "blocksize": blocksize, "mask_blocksize": mask_blocksize}
-    own = {key: value for key, value in common.items() if key in module.SETTINGS}
-    own = method_settings(method, {**own, **settings})
-    with torch.no_grad():
-        return module.prune_linear(weight, stats, wanted, generator=generator, **own)[0]
+    return module.prune_linear(weight, stats, parsed, **settings)[0]
 
 
-def _stats(
-    needs: str, method: str, weight: torch.Tensor, inputs: torch.Tensor | None
-) -> InputStats | None:
+def _stats(needs: str, method: str, weight: Tensor, inputs: Tensor | None) -> InputStats | None:
     """Return the statistics of raw inputs [n_tokens, d_in], None where the method needs none."""
-    from prunegrid.pruning.input_stats import Accumulator
-
     if needs == "nothing":
         return None
     if inputs is None or inputs.dim() != 2 or inputs.shape[1] != weight.shape[1]:

@@ -1,4 +1,4 @@
-"""What a model calls its blocks with, seen from inside its own forward, and a check of it.
+"""Calls of a model's blocks inside its own forward, and a check that they can be repeated by hand.
 
 A block's call is all that it is given beside its hidden states: masks, position embeddings, and in
 a decoder the encoder's output.
@@ -7,7 +7,6 @@ a decoder the encoder's output.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +16,20 @@ from torch import Tensor, nn
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, first_tensor
 from prunegrid.models.forward import run_window
+from prunegrid.pruning.input_stats import watching
 
+# Windows and their tokens that show a model's structure; few, as each costs some forward passes.
+PROBES, PROBE_TOKENS = 2, 8
 _CONSTANTS = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 
 class _Enough(Exception):
-    """All calls that were asked for are known: the rest of the model is not needed."""
+    """All calls are known: the rest of the model is not needed."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a block is called with beside its hidden states."""
+    """What a block is called with beside its hidden states; `named`: these come by keyword."""
 
     args: tuple
     kwargs: dict[str, Any]
@@ -36,59 +38,8 @@ class Call:
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """Return the block's hidden states for [1, tokens, d] hidden states."""
         if self.named:
-            return first_tensor(block(*self.args, hidden_states=hidden, **self.kwargs))
+            return first_tensor(block(hidden_states=hidden, **self.kwargs))
         return first_tensor(block(hidden, *self.args, **self.kwargs))
-
-
-@contextlib.contextmanager
-def _replaced(modules: list[nn.Module], make) -> Iterator[None]:
-    """Give every module the forward `make(index)` for a while."""
-    try:
-        for index, module in enumerate(modules):
-            module.forward = make(index)
-        yield
-    finally:
-        for module in modules:
-            module.__dict__.pop("forward", None)
-
-
-def trace(
-    model: nn.Module,
-    blocks: Blocks,
-    window: Tensor,
-    run: range,
-    ended: Tensor | None,
-    extras: list[tuple | None],
-) -> tuple[Tensor, dict[int, Call]]:
-    """Return what enters the first block of `run`, and each one's call, without running any block.
-
-    Args:
-        window: int64 [1, tokens].
-        run: indices of blocks between which the model hands nothing on but their outputs.
-        ended: the output of the block before `run`, [1, tokens, d]; None where there is none.
-        extras: by block what it returns after the hidden states; None: a bare tensor.
-    """
-    calls: dict[int, Call] = {}
-    entering: list[Tensor] = []
-
-    def make(index: int):
-        def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
-            hidden, call = _split(args, kwargs)
-            if index in run:
-                entering.append(hidden)
-                calls[index] = call
-                if len(calls) == len(run):
-                    raise _Enough
-            elif index + 1 == run.start:
-                hidden = ended
-            more = extras[index]
-            return hidden if more is None else (hidden, *more)
-
-        return forward
-
-    with _replaced(blocks.modules, make), contextlib.suppress(_Enough):
-        run_window(model, window)
-    return entering[0], calls
 
 
 def _split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
@@ -110,40 +61,31 @@ def shared(call: Call, first: Call) -> Call:
 
     What a block may write into (a dict, a list, a cache) is never taken from another sample.
     """
+
+    def one(value: Any, other: Any) -> Any:
+        return other if _equal(value, other) else value
+
     if len(call.args) != len(first.args):
         return call
-    args = tuple(f if _equal(a, f) else a for a, f in zip(call.args, first.args, strict=True))
-    kwargs = {
-        key: first.kwargs[key]
-        if key in first.kwargs and _equal(value, first.kwargs[key])
-        else value
-        for key, value in call.kwargs.items()
-    }
+    args = tuple(map(one, call.args, first.args))
+    kwargs = {key: one(value, first.kwargs.get(key)) for key, value in call.kwargs.items()}
     return Call(args, kwargs, call.named)
 
 
 def _equal(a: Any, b: Any) -> bool:
     """Return whether two values are equal and neither can change."""
-    if isinstance(a, torch.Tensor):
-        alike = isinstance(b, torch.Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
-        return a is b or (alike and torch.equal(a, b))
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a is b or ((a.shape, a.dtype) == (b.shape, b.dtype) and torch.equal(a, b))
     if isinstance(a, tuple):
-        alike = type(a) is type(b) and len(a) == len(b)
-        return alike and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    return type(a) is type(b) and isinstance(a, _CONSTANTS) and a == b
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return isinstance(a, _CONSTANTS) and a == b
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One call of a block inside the model.
-
-    Attributes:
-        index: the block's.
-        handed_on: whether it was given the very output of the call before it.
-        output: hidden states [1, tokens, d].
-        repeats: whether it called one of its linears more than once.
-        extras: what it returned after them; None where it returned a tensor.
-    """
+class _Seen:
+    """One call of a block inside the model; `handed_on`: with the very output of the one before."""
 
     index: int
     handed_on: bool
@@ -152,88 +94,170 @@ class Seen:
     repeats: bool
 
 
-def observe(model: nn.Module, blocks: Blocks, window: Tensor) -> tuple[list[Seen], set[str]]:
-    """Return every call of a block in the model's own forward, in their order.
-
-    Args:
-        window: int64 [1, tokens].
-
-    Returns:
-        the calls, and the names of linears that were called outside their own block.
-    """
-    seen: list[Seen] = []
-    strays: set[str] = set()
-    handed_on, called, active = [False], [], [""]
-
-    def before(name: str, args: tuple, kwargs: dict) -> None:
-        called.clear()
-        active[0] = name
-        handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
-
-    def after(index: int, output: Any) -> None:
-        extras = tuple(output[1:]) if isinstance(output, tuple) else None
-        # A clone, in case that the model goes on in place.
-        twice = len(set(called)) < len(called)
-        seen.append(Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
-        active[0] = ""
-
-    def linear_called(block: str, linear: str) -> None:
-        called.append(linear)
-        if active[0] != block:
-            strays.add(linear)
-
-    handles = []
-    for index, (name, block) in enumerate(zip(blocks.names, blocks.modules, strict=True)):
-        handles += [
-            block.register_forward_pre_hook(
-                lambda _m, args, kwargs, name=name: before(name, args, kwargs), with_kwargs=True
-            ),
-            block.register_forward_hook(lambda _m, _a, output, index=index: after(index, output)),
-        ]
-        handles += [
-            linear.register_forward_pre_hook(
-                lambda *_, name=name, inner=inner: linear_called(name, inner)
-            )
-            for inner, linear in blocks.linears[name].items()
-        ]
-    try:
-        run_window(model, window)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen, strays
-
-
-@dataclass(frozen=True)
-class Order:
-    """In which way a model runs its blocks, on one window.
+class OwnForward:
+    """A model's own forward, from which its blocks are called.
 
     Attributes:
-        runs: the blocks, cut where the model does something of its own between two.
-        extras: what every block returns after the hidden states; None where it returns a tensor.
+        runs: first index → the blocks from there on between which the model does nothing of its
+            own.
         repeating: indices of the blocks that call one of their linears more than once.
-    """
-
-    runs: list[range]
-    extras: list[tuple | None]
-    repeating: set[int]
-
-
-def order_of(model: nn.Module, blocks: Blocks, window: Tensor) -> Order | str:
-    """Return in which way a model runs its blocks; a text where no hand could do so.
 
     Args:
-        window: int64 [1, tokens].
+        model: in eval mode.
+        windows: int64 [samples, tokens], those that are to be traced.
+
+    Raises:
+        PrunegridError: run by hand on the first tokens of two windows, each block twice, the
+            blocks do not give what they give inside the model.
     """
-    own, strays = observe(model, blocks, window)
-    if len(own) != len(blocks.modules):
-        return f"{len(blocks.modules)} blocks were called {len(own)} times"
-    if [seen.index for seen in own] != list(range(len(own))):
-        return f"they run in the order {', '.join(blocks.names[seen.index] for seen in own)}"
-    if strays:
-        return f"{', '.join(sorted(strays))} is called outside its block"
-    # Of another window, so that what depends on more than positions is found to be wrong.
-    extras = [seen.extras for seen in observe(model, blocks, window.flip(1))[0]]
-    starts = [seen.index for seen in own if not seen.handed_on]
-    runs = [range(*ends) for ends in zip(starts, [*starts[1:], len(own)], strict=True)]
-    return Order(runs, extras, {seen.index for seen in own if seen.repeats})
+
+    def __init__(self, model: nn.Module, blocks: Blocks, windows: Tensor) -> None:
+        self._model, self._blocks = model, blocks
+        self._strays: set[str] = set()
+        probes = windows[:PROBES, :PROBE_TOKENS]
+        if len(probes) < PROBES:
+            probes = torch.cat([probes, probes.flip(1)])
+        probe = probes[:1]
+        seen = self._observe(probe)
+        # Of another window, so that what depends on more than positions is found to be wrong.
+        self._extras = [call.extras for call in self._observe(probe.flip(1))]
+        self.repeating = {call.index for call in seen if call.repeats}
+        self.runs: dict[int, range] = {}
+        if len(seen) != len(blocks.modules):
+            fault = f"{len(blocks.modules)} blocks were called {len(seen)} times"
+        elif [call.index for call in seen] != list(range(len(seen))):
+            fault = f"they run in the order {', '.join(blocks.names[call.index] for call in seen)}"
+        elif self._strays:
+            fault = f"{', '.join(sorted(self._strays))} is called outside its block"
+        else:
+            starts = [call.index for call in seen if not call.handed_on]
+            ends = [*starts[1:], len(seen)]
+            self.runs = {start: range(start, end) for start, end in zip(starts, ends, strict=True)}
+            fault = self._fault_by_hand(probes)
+        if fault:
+            raise PrunegridError(
+                f"the blocks cannot be run one after another: {fault}",
+                where=type(model).__name__,
+                expected="blocks that pass nothing on but their hidden states and what depends on "
+                "positions only",
+                remedy="this architecture is not supported",
+            )
+        if any(isinstance(value, Tensor) for extras in self._extras for value in extras or ()):
+            self._extras = [call.extras for call in self._observe(windows[:1])]
+
+    def trace(
+        self, window: Tensor, start: int, ended: Tensor | None
+    ) -> tuple[Tensor, dict[int, Call]]:
+        """Return what enters block `start`, and the calls of its run, without running any block.
+
+        Args:
+            window: int64 [1, tokens].
+            ended: the output of the block before, [1, tokens, d]; None where there is none.
+        """
+        run = self.runs[start]
+        calls: dict[int, Call] = {}
+        entering: list[Tensor] = []
+
+        def stand_in(index: int):
+            def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
+                hidden, call = _split(args, kwargs)
+                if index in run:
+                    entering.append(hidden)
+                    calls[index] = call
+                    if len(calls) == len(run):
+                        raise _Enough
+                elif index + 1 == start:
+                    hidden = ended
+                extras = self._extras[index]
+                return hidden if extras is None else (hidden, *extras)
+
+            return forward
+
+        try:
+            for index, block in enumerate(self._blocks.modules):
+                block.forward = stand_in(index)
+            with contextlib.suppress(_Enough):
+                run_window(self._model, window)
+        finally:
+            for block in self._blocks.modules:
+                block.__dict__.pop("forward", None)
+        return entering[0], calls
+
+    def _observe(self, window: Tensor) -> list[_Seen]:
+        """Return every call of a block on a window [1, tokens], in their order.
+
+        A linear that is called outside its block is noted in `_strays`.
+        """
+        seen: list[_Seen] = []
+        handed_on, called, active = [False], [], [""]
+
+        def before(index: int, args: tuple, kwargs: dict) -> None:
+            called.clear()
+            active[0] = self._blocks.names[index]
+            handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
+
+        def after(index: int, output: Any) -> None:
+            extras = tuple(output[1:]) if isinstance(output, tuple) else None
+            # A clone, in case that the model goes on in place.
+            twice = len(set(called)) < len(called)
+            seen.append(_Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
+            active[0] = ""
+
+        def linear(name: str, _args: tuple) -> None:
+            called.append(name)
+            if name not in self._blocks.linears.get(active[0], ()):
+                self._strays.add(name)
+
+        linears = {n: m for group in self._blocks.linears.values() for n, m in group.items()}
+        with contextlib.ExitStack() as hooks:
+            for index, block in enumerate(self._blocks.modules):
+                pre = block.register_forward_pre_hook(
+                    lambda _m, args, kwargs, i=index: before(i, args, kwargs), with_kwargs=True
+                )
+                post = block.register_forward_hook(lambda _m, _a, out, i=index: after(i, out))
+                hooks.callback(pre.remove)
+                hooks.callback(post.remove)
+            hooks.enter_context(watching(linears, linear))
+            run_window(self._model, window)
+        return seen
+
+    def _fault_by_hand(self, windows: Tensor) -> str:
+        """Return where the blocks run by hand differ from those in the model; "" for nowhere.
+
+        Each block is run twice on each window, in turns: what a run leaves behind shows in the
+        next one.
+        """
+        samples = range(len(windows))
+        own = [self._observe(window[None]) for window in windows]
+        hidden: list[Tensor | None] = [None for _ in samples]
+        for start, run in self.runs.items():
+            traced = [self.trace(windows[i][None], start, hidden[i]) for i in samples]
+            hidden = [entering for entering, _ in traced]
+            first = traced[0][1]
+            calls = [{i: shared(c, first[i]) for i, c in found.items()} for _, found in traced]
+            for index in run:
+                outputs = []
+                for sample in (*samples, *samples):
+                    output, fault = self._by_hand(index, calls[sample][index], hidden[sample])
+                    expected = own[sample][index].output
+                    if fault or not _close(output, expected):
+                        fault = fault or "gives something else than inside the model"
+                        return f"{self._blocks.names[index]} {fault}"
+                    outputs.append(output)
+                hidden = outputs[len(samples) :]
+        return ""
+
+    def _by_hand(self, index: int, call: Call, hidden: Tensor) -> tuple[Tensor, str]:
+        """Return a block's output on [1, tokens, d] hidden states, and what was wrong with it."""
+        before = hidden.clone()
+        try:
+            output = call.run(self._blocks.modules[index], hidden)
+        except Exception as error:  # whatever a block does not find that its model gives it
+            return hidden, f"cannot be run by hand ({type(error).__name__}: {error})"
+        changed = not torch.equal(before.nan_to_num(), hidden.nan_to_num())
+        return output, "changes its input in place" if changed else ""
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    # NaN is no fault of this check: pruning names its linear and sample.
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)

@@ -2,9 +2,8 @@
 
 SparseGPT (Frantar & Alistarh, ICML 2023, arXiv:2301.00774), algorithm 1, visits columns from left
 to right; a pruned weight's error (w_ij - 0) / U_jj is spread over the columns to its right by row j
-of U, the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU). Which weights go is asked group by group of
-columns, from the weights as updated so far: SparseGPT chooses then, an update after another
-criterion's mask answers with that mask.
+of U, the upper Cholesky factor of H⁻¹ (H⁻¹ = UᵀU). The weights that go are chosen group by group of
+columns, from the weights as updated so far, or given as another criterion's mask.
 
 Here no inverse is formed. With H = A Aᵀ, A upper triangular, U is A⁻¹, and the error that a row's
 losses d = w - ŵ make is ‖dA‖² = Σ_j (Σ_{k≤j} d_k A_kj)². So when the columns before a block b are
@@ -23,17 +22,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import is_finite
-
-if TYPE_CHECKING:
-    from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import InputStats, is_finite
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +51,7 @@ def sweep(
     Args:
         columns: Wᵀ, float32 [d_in, d_out], contiguous.
         factor: A, float32 [d_in, d_in], upper triangular.
-        choose: given some columns as they are now and their places, which weights go, bool.
+        choose: returns which weights go, bool, of some columns as they are now and their places.
         choice: columns that are chosen together.
         blocksize: columns that take the losses of those before them at once; rounded down to a
             multiple of `choice`, and at least that.
@@ -78,22 +74,12 @@ def sweep(
 
 
 class _Block:
-    """A block's columns while they are pruned and updated.
-
-    By halves: the errors of the left half are spread over the right one at once.
-
-    Args:
-        columns: [b, d_out], as they are after all earlier losses; changed in place.
-        inverse: U_bb, [b, b], upper triangular.
-        errors: room for those of the columns, [at least b, d_out].
-        choose, choice: as `sweep` is given them.
-        start: the block's first column.
-    """
+    """Prunes and updates a block's columns [b, d_out] in place; `start` is the first of them."""
 
     def __init__(
         self,
         columns: Tensor,
-        inverse: Tensor,
+        inverse: Tensor,  # U_bb
         errors: Tensor,
         choose: Callable[[Tensor, slice], Tensor],
         choice: int,
@@ -107,7 +93,7 @@ class _Block:
     # Methods, and not closures: a closure that calls itself is a cycle, which would keep a linear's
     # Hessian factor in memory until some garbage collection.
     def prune(self, first: int, last: int) -> None:
-        """Prune the block's columns first … last."""
+        """Prune the columns first … last: the left half's errors are spread over the right one."""
         if last - first <= LEAF:
             self._leaf(first, last)
             return
@@ -149,19 +135,17 @@ def factor_of(stats: InputStats, dampening: float) -> tuple[Tensor, dict[str, An
     Raises:
         PrunegridError: H is not positive definite with any dampening that is tried.
     """
-    return stats.once(("factor", dampening), lambda: inverse_factor(stats.hessian, dampening))
+    return stats.once(("factor", dampening), lambda: _factor(stats.hessian, dampening))
 
 
-def inverse_factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
-    """Return what `factor_of` does."""
-    dead = hessian.diagonal() == 0
+def _factor(hessian: Tensor, dampening: float) -> tuple[Tensor, dict[str, Any]]:
     factor, facts = with_more_dampening(
-        lambda damped, precision: _try_factor(hessian, dead, damped, precision),
+        lambda damped, precision: _try_factor(hessian, damped, precision),
         dampening,
         (torch.float32, torch.float64),
-        len(dead),
+        len(hessian),
     )
-    return factor, {**facts, "dead_inputs": int(dead.sum())}
+    return factor, {**facts, "dead_inputs": int((hessian.diagonal() == 0).sum())}
 
 
 def with_more_dampening(
@@ -170,14 +154,14 @@ def with_more_dampening(
     precisions: Sequence[torch.dtype],
     width: int,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return what a factorisation gives, and {dampening, precision, fallbacks} of what it took.
+    """Return a factorisation, and the {dampening, precision, fallbacks} that it took.
 
     Each precision is tried, then ten times the dampening, and so on; each failure is logged.
 
     Args:
-        attempt: given dampening and precision, its result; None where H is not positive definite.
-        dampening: λ as a fraction of the mean diagonal of H.
-        precisions: in the order in which they are tried.
+        attempt: returns the factorisation of a dampening and a precision; None where H is not
+            positive definite.
+        dampening: the first λ, as a fraction of the mean diagonal of H.
         width: d_in, for the error.
 
     Raises:
@@ -186,9 +170,9 @@ def with_more_dampening(
     fallbacks: list[str] = []
     while dampening <= LARGEST_DAMPENING:
         for precision in precisions:
-            found, name = attempt(dampening, precision), str(precision).removeprefix("torch.")
-            if found is not None:
-                return found, {"dampening": dampening, "precision": name, "fallbacks": fallbacks}
+            result, name = attempt(dampening, precision), str(precision).removeprefix("torch.")
+            if result is not None:
+                return result, {"dampening": dampening, "precision": name, "fallbacks": fallbacks}
             fallbacks.append(f"{name} Cholesky failed with dampening {dampening:g}")
             log.warning("%s", fallbacks[-1])
         dampening = max(dampening * 10, 1e-4)
@@ -199,12 +183,10 @@ def with_more_dampening(
     )
 
 
-def _try_factor(
-    hessian: Tensor, dead: Tensor, dampening: float, precision: torch.dtype
-) -> Tensor | None:
+def _try_factor(hessian: Tensor, dampening: float, precision: torch.dtype) -> Tensor | None:
     """Return A in float32, or None where the factorisation fails."""
     # H = A Aᵀ with A upper is the flipped Cholesky factor of the flipped H.
-    damped = dampened(_flipped(hessian).to(precision), dead.flip(0), dampening)
+    damped = dampened(_flipped(hessian).to(precision), dampening)
     lower, info = torch.linalg.cholesky_ex(damped)
     del damped
     if int(info) != 0:
@@ -215,15 +197,15 @@ def _try_factor(
 
 
 def _flipped(matrix: Tensor) -> Tensor:
-    """Return a copy with both axes turned round; on a CPU numpy makes it in half of the time."""
+    """Return a copy with both axes reversed; on a CPU numpy makes it in half of the time."""
     if matrix.is_cpu:
         return torch.from_numpy(np.ascontiguousarray(matrix.numpy()[::-1, ::-1]))
     return matrix.flip(0, 1)
 
 
-def dampened(hessian: Tensor, dead: Tensor, dampening: float) -> Tensor:
-    """Return H with dead inputs at 1 and λ added to its diagonal, in place."""
+def dampened(hessian: Tensor, dampening: float) -> Tensor:
+    """Return H with λ added to its diagonal, and inputs that were always zero at 1, in place."""
     diagonal = hessian.diagonal()
-    diagonal[dead] = 1
+    diagonal[diagonal == 0] = 1
     diagonal += dampening * diagonal.mean()
     return hessian

@@ -1,18 +1,193 @@
-"""Statistics of a block that is not changed: one pass gives them and moves all samples past it."""
+"""Statistics of a dense model's linears on calibration windows: input norms, and Hessians on disk.
+
+Hessians are stored in one file a block, each distinct input once. A Hessian [d, d] is stored as the
+panels of its lower triangle, rows `start` to `start + PANEL` up to column `start + PANEL`, float32:
+about half of it. It is symmetric to the bit (`prunegrid.pruning.input_stats`), so what is read is
+what was measured.
+"""
 
 from __future__ import annotations
 
-from prunegrid.pruning.input_stats import Collector, InputStats
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import Blocks, find_blocks
+from prunegrid.models.forward import device_of, run_window
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent
+from prunegrid.pruning.holding import WHOLE, Holding, evaluating
+from prunegrid.pruning.input_stats import PANEL, InputStats, collect
 from prunegrid.pruning.replay import Replay
 
+OUTSIDE = "outside"
 
-def dense_stats(replay: Replay, index: int, needs: str) -> dict[str, InputStats]:
-    """Return full linear name → statistics of a block as it is, and move all samples past it."""
-    blocks, last = replay.blocks, replay.is_last(index)
-    with Collector(blocks.linears[blocks.names[index]], needs, replay.device) as collector:
-        for sample in range(len(replay.hidden)):
-            # One pass does both, as the block is not changed in between.
-            output = collector.run(sample, lambda s=sample: replay.run(index, s), whole=not last)
-            if not last:
-                replay.advance(index, sample, output)
-    return collector.finish()
+
+def stats_in_model(
+    model: nn.Module, linears: Mapping[str, nn.Module], tokens: Tensor, needs: str
+) -> dict[str, InputStats]:
+    """Return full linear name → statistics of its inputs in the model as it is, held whole.
+
+    Args:
+        tokens: int64 [samples, length].
+        needs: "input_norms" or "hessian".
+
+    Raises:
+        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+    """
+    device = device_of(model)
+    samples = tqdm(range(len(tokens)), desc="calibrate", disable=None)
+    return collect(
+        linears, needs, device, samples, lambda s: run_window(model, tokens[s][None].to(device))
+    )
+
+
+def _measure_by_block(
+    model: nn.Module,
+    blocks: Blocks,
+    tokens: Tensor,
+    needs: str,
+    holding: Holding,
+    take: Callable[[int, dict[str, InputStats]], None],
+) -> None:
+    """Call `take` with each block's index and statistics, which nothing else holds."""
+    replay = Replay(model, blocks, tokens, holding.storage)
+    for index in tqdm(range(len(blocks.names)), desc="calibrate", unit="block", disable=None):
+        with holding.resident(index):
+            take(index, replay.dense_stats(index, needs))
+
+
+@torch.no_grad()
+def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> dict[str, Tensor]:
+    """Return full linear name → float32 [d_in], the mean of x_j² over all tokens, of `model` as is.
+
+    Args:
+        tokens: int64 [samples, length].
+        holding: how the model is held; a block at a time, all samples pass each block in turn.
+
+    Raises:
+        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+    """
+    blocks = find_blocks(model)
+    norms: dict[str, Tensor] = {}
+
+    def take(_index: int, stats: Mapping[str, InputStats]) -> None:
+        # Clones: linears that share an input share its norms, and files hold no shared memory.
+        norms.update((name, inputs.input_norms.cpu().clone()) for name, inputs in stats.items())
+
+    with evaluating(model):
+        if holding.whole:
+            linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
+            take(0, stats_in_model(model, linears, tokens, "input_norms"))
+        else:
+            _measure_by_block(model, blocks, tokens, "input_norms", holding, take)
+    return norms
+
+
+@torch.no_grad()
+def write_hessians(
+    model: nn.Module,
+    tokens: Tensor,
+    out: Path,
+    *,
+    extent: Extent = BLOCKS_ONLY,
+    holding: Holding = WHOLE,
+) -> int:
+    """Write the Hessians of a dense model into a folder; return how many linears have one.
+
+    Args:
+        model: in eval mode; it is not changed.
+        tokens: calibration windows, int64 [samples, length].
+        extent: names linears outside the blocks that are measured too.
+
+    Raises:
+        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+    """
+    blocks = find_blocks(model, include=extent.include)
+    if blocks.outside:
+        write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
+    take = functools.partial(write, out=out)
+    _measure_by_block(model, blocks, tokens, "hessian", holding, take)
+    return sum(map(len, blocks.groups().values()))
+
+
+def write(name: int | str, stats: Mapping[str, InputStats], out: Path) -> None:
+    """Write the statistics of some linears to a file.
+
+    Args:
+        name: a block's index, or OUTSIDE.
+        stats: full linear name → statistics with a Hessian; a shared object is written once.
+    """
+    places: dict[int, int] = {}
+    tensors: dict[str, Tensor] = {}
+    linears: dict[str, int] = {}
+    for linear, inputs in stats.items():
+        place = linears[linear] = places.setdefault(id(inputs), len(places))
+        if f"norms.{place}" not in tensors:
+            tensors[f"norms.{place}"] = inputs.input_norms.cpu()
+            tensors[f"hessian.{place}"] = _panels(inputs.hessian).cpu()
+            tensors[f"tokens.{place}"] = torch.tensor(inputs.tokens)
+    save_file(tensors, out / f"{name}.safetensors", {"linears": json.dumps(linears)})
+
+
+def _panels(hessian: Tensor) -> Tensor:
+    """Return the panels of the lower triangle of [d, d], one after the other."""
+    starts = range(0, len(hessian), PANEL)
+    return torch.cat([hessian[s : s + PANEL, : s + PANEL].reshape(-1) for s in starts])
+
+
+def _whole(panels: Tensor, width: int) -> Tensor:
+    """Return the Hessian [width, width] of its panels."""
+    hessian = panels.new_empty(width, width)
+    place = 0
+    for start in range(0, width, PANEL):
+        end = min(start + PANEL, width)
+        size = (end - start) * end
+        rows = panels[place : place + size].reshape(end - start, end)
+        hessian[start:end, :end] = rows
+        hessian[:start, start:end] = rows[:, :start].t()
+        place += size
+    return hessian
+
+
+class StoredHessians:
+    """Reads the Hessians of an artifact's folder onto a device."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self._folder, self._device = Path(folder), device
+
+    def block(self, name: int | str, hessian: bool = True) -> dict[str, InputStats]:
+        """Return full linear name → statistics of a block; linears of one input share the object.
+
+        Args:
+            name: a block's index, or OUTSIDE.
+            hessian: False reads the norms alone.
+
+        Raises:
+            PrunegridError: the block was not measured.
+        """
+        path = self._folder / f"{name}.safetensors"
+        if not path.exists():
+            raise PrunegridError(
+                "there are no Hessians of these linears", where=str(path), expected="a file a block"
+            )
+        with safe_open(path, framework="pt", device=self._device) as handle:
+
+            @functools.cache
+            def stats(place: int) -> InputStats:
+                norms = handle.get_tensor(f"norms.{place}")
+                tokens = int(handle.get_tensor(f"tokens.{place}"))
+                if not hessian:
+                    return InputStats(tokens, norms)
+                panels = handle.get_tensor(f"hessian.{place}")
+                return InputStats(tokens, norms, _whole(panels, len(norms)))
+
+            linears = json.loads(handle.metadata()["linears"])
+            return {linear: stats(place) for linear, place in linears.items()}

@@ -17,12 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 
 def _onednn_linear() -> Callable[..., Tensor] | None:
-    """Return oneDNN's x Wᵀ + b, or None where this torch has none.
-
-    It is the operator that torch's own compiler emits for a frozen linear; not a public name.
-    """
+    """Return oneDNN's x Wᵀ + b, or None where this torch has none."""
     if not torch.backends.mkldnn.is_available():
         return None
+    # What torch's own compiler emits for a frozen linear; not a public name.
     try:
         return torch.ops.mkldnn._linear_pointwise.default
     except AttributeError:

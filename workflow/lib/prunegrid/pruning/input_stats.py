@@ -1,4 +1,4 @@
-"""What the pruning methods know of a linear's input: mean squares by column, and the Hessian.
+"""Statistics of a linear's input: mean squares by column, and the Hessian.
 
 With X [n_tokens, d_in] the calibration inputs of a linear:
 input norms = mean over tokens of x_j², float32 [d_in] (accumulated in float64);
@@ -11,7 +11,7 @@ import contextlib
 import functools
 import operator
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +20,25 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 
-# Columns a step of the triangular update; wider wastes work above the diagonal, narrower calls.
+# Columns per step of the triangular update: wider wastes work above the diagonal, narrower calls.
 PANEL = 256
-# Tokens whose squares are added up at once.
+# Tokens whose squares are added at once.
 ROWS = 64
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity, in one pass without a copy."""
     return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+
+
+def activations_error(where: str) -> PrunegridError:
+    """Return the error of a model whose activations are NaN or infinite."""
+    return PrunegridError(
+        "NaN or infinite activations",
+        where=where,
+        remedy="the model is broken or its dtype too narrow: check its weights, or load it in "
+        "float32",
+    )
 
 
 def _sum_of_squares(flat: Tensor) -> Tensor:
@@ -42,12 +52,12 @@ def _sum_of_squares(flat: Tensor) -> Tensor:
 
 @dataclass
 class InputStats:
-    """Statistics of one linear's input; linears that share an input share the object.
+    """The statistics of one linear's input; linears that share an input share the object.
 
     Attributes:
-        tokens: how many tokens were seen.
+        tokens: how many tokens they are taken over.
         input_norms: float32 [d_in], mean over tokens of x_j².
-        hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it was not asked for.
+        hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it is not needed.
     """
 
     tokens: int = 0
@@ -56,18 +66,17 @@ class InputStats:
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return `make()`, computed at the first call with `key`, from these statistics only."""
+        """Return `make()`, which depends on these statistics alone; compute it once for a key."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
 
 
 class Accumulator:
-    """Adds up one input's statistics, sample after sample.
+    """Adds up the statistics of one input [n_tokens, width], sample after sample.
 
     Args:
-        needs: "input_norms" or "hessian" (which brings the norms too).
-        width: d_in.
+        needs: "input_norms", or "hessian" for both.
         device: where the sums live.
     """
 
@@ -85,12 +94,7 @@ class Accumulator:
         flat = inputs.detach().reshape(-1, inputs.shape[-1]).float()
         squares = _sum_of_squares(flat)
         if not torch.isfinite(squares).all():
-            raise PrunegridError(
-                "NaN or infinite input activations",
-                where=where,
-                remedy="the model is broken or its dtype too narrow: check its weights, or load "
-                "it in float32",
-            )
+            raise activations_error(where)
         self.tokens += flat.shape[0]
         self._squares += squares
         if self._gram is not None:
@@ -99,7 +103,7 @@ class Accumulator:
                 self._gram[start:end, :end].addmm_(flat[:, start:end].t(), flat[:, :end])
 
     def __add__(self, other: Accumulator) -> Accumulator:
-        """Return a new accumulator of what both have seen."""
+        """Return a new accumulator over the tokens of both."""
         both = Accumulator(self.needs, len(self._squares), self._squares.device)
         both.tokens = self.tokens + other.tokens
         both._squares = self._squares + other._squares
@@ -126,62 +130,83 @@ class AllSeen(Exception):
     """Every linear has its input: the rest of the forward pass is of no use."""
 
 
-class Collector:
-    """Statistics of the inputs of some linears while their model runs; a context manager.
+@contextlib.contextmanager
+def watching(modules: Mapping[str, nn.Module], see: Callable[[str, tuple], None]) -> Iterator[None]:
+    """Call `see(name, args)` before each call of a module, inside the context.
 
-    Linears that are called with the very same tensor (q, k and v; gate and up) share their sums.
-    The first pass runs to its end and tells how often each is called. Where that is once, later
-    passes end with `AllSeen` at the last of them. One that is called again in a pass (DeBERTa's q
-    and k, for relative positions; a block that several layers share) is given all its calls.
+    A `see` that raises `AllSeen` ends the context.
+    """
+    handles = [
+        module.register_forward_pre_hook(lambda _module, args, name=name: see(name, args))
+        for name, module in modules.items()
+    ]
+    try:
+        with contextlib.suppress(AllSeen):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def collect(
+    linears: Mapping[str, nn.Module],
+    needs: str,
+    device: torch.device | str,
+    samples: Iterable[int],
+    forward: Callable[[int], Any],
+    take: Callable[[int, Any], None] | None = None,
+) -> dict[str, InputStats]:
+    """Return full name → statistics of a linear's inputs over all samples.
+
+    Linears that are called with the very same tensor (q, k and v; gate and up) share the object.
+    The first pass runs to its end and tells how often each is called. If a linear is called again
+    in a pass (DeBERTa's q and k, a block that several layers share), all its inputs count.
 
     Args:
-        linears: full name → module.
         needs: "input_norms" or "hessian".
-        device: where the sums live.
+        forward: runs a sample through the linears.
+        take: is given each sample and what `forward` returns; None ends each pass at its last
+            linear.
+
+    Raises:
+        PrunegridError: activations are not finite, a linear is never called, or it shares its
+            input in some samples only.
     """
+    collector = _Collector(linears, needs, device)
+    for sample in samples:
+        output = collector.run(sample, forward, stop=take is None)
+        if take is not None:
+            take(sample, output)
+    return collector.finish()
+
+
+class _Collector:
+    """Adds up the inputs of some linears, those that share an input together."""
 
     def __init__(
-        self, linears: Mapping[str, nn.Module], needs: str, device: torch.device | str = "cpu"
+        self, linears: Mapping[str, nn.Module], needs: str, device: torch.device | str
     ) -> None:
-        self.linears, self.needs, self.device = linears, needs, device
+        self._linears, self._needs, self._device = linears, needs, device
         # By linear and number of its call in a pass; the leader is the first of those that share.
         self._sums: dict[tuple[str, int], Accumulator] = {}
         self._leader: dict[tuple[str, int], tuple[str, int]] = {}
         self._recent: deque[tuple[Tensor, tuple[str, int]]] = deque(maxlen=2)
-        self._called: list[str] = []
-        self._sample, self._whole = 0, False
         self._once: bool | None = None  # whether a pass calls each linear once; None: not known yet
 
-    def __enter__(self) -> Collector:
-        self._handles = [
-            module.register_forward_pre_hook(functools.partial(self._see, name))
-            for name, module in self.linears.items()
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def run(self, sample: int, forward: Callable[[], Any], *, whole: bool = False) -> Any:
-        """Run one sample's `forward()` and add what the linears are given.
-
-        Args:
-            whole: run to the end and return what `forward` does, and not stop once all is seen.
-        """
-        self._sample, self._called, self._whole = sample, [], whole
-        self._recent.clear()
+    def run(self, sample: int, forward: Callable[[int], Any], *, stop: bool) -> Any:
+        """Return what `forward` does with the sample; None if `stop` ends it at the last linear."""
+        self._sample, self._stop, self._called = sample, stop, []
         output = None
-        with contextlib.suppress(AllSeen):
-            output = forward()
+        with watching(self._linears, self._see):
+            output = forward(sample)
         self._recent.clear()
         if self._once is None:
-            self._once = sorted(self._called) == sorted(self.linears)
+            self._once = sorted(self._called) == sorted(self._linears)
         return output
 
-    def _see(self, name: str, module: nn.Module, args: tuple) -> None:
+    def _see(self, name: str, args: tuple) -> None:
         inputs, call = args[0], (name, self._called.count(name))
-        leader = next((who for seen, who in self._recent if seen is inputs), call)
+        leader = next((first for seen, first in self._recent if seen is inputs), call)
         if self._leader.setdefault(call, leader) != leader:
             raise PrunegridError(
                 "the linear shares its input in some samples and not in others", where=name
@@ -189,20 +214,16 @@ class Collector:
         if leader == call:
             self._recent.append((inputs, call))
             if call not in self._sums:
-                self._sums[call] = Accumulator(self.needs, inputs.shape[-1], self.device)
+                self._sums[call] = Accumulator(self._needs, inputs.shape[-1], self._device)
             self._sums[call].add(inputs, f"{name}, calibration sample {self._sample}")
         self._called.append(name)
-        if self._once and not self._whole and len(self._called) == len(self.linears):
+        if self._once and self._stop and len(self._called) == len(self._linears):
             raise AllSeen
 
     def finish(self) -> dict[str, InputStats]:
-        """Return full name → statistics.
-
-        Raises:
-            PrunegridError: a linear was never called.
-        """
+        """Return full name → statistics; the sums are spent."""
         leaders: dict[str, tuple[tuple[str, int], ...]] = {}
-        for name in self.linears:
+        for name in self._linears:
             calls = sorted(call for call in self._leader if call[0] == name)
             if not calls:
                 raise PrunegridError(
@@ -211,8 +232,8 @@ class Collector:
                     remedy="use more or longer samples, or a method that needs none",
                 )
             leaders[name] = tuple(sorted(self._leader[call] for call in calls))
-        done: dict[tuple[tuple[str, int], ...], InputStats] = {}
+        stats: dict[tuple[tuple[str, int], ...], InputStats] = {}
         # Those of several calls first: they are sums of others, which are spent by `finish`.
         for group in sorted(set(leaders.values()), key=len, reverse=True):
-            done[group] = functools.reduce(operator.add, map(self._sums.get, group)).finish()
-        return {name: done[leaders[name]] for name in self.linears}
+            stats[group] = functools.reduce(operator.add, map(self._sums.get, group)).finish()
+        return {name: stats[leaders[name]] for name in self._linears}

@@ -1,4 +1,4 @@
-"""All samples taken through one block together: each waits where the next linear is to be pruned.
+"""Single-pass pruning of a block: all samples wait where the next linear is to be pruned.
 
 A linear's statistics need its input from every sample before any sample may pass it. So each
 sample's forward runs in a thread of its own that stops before an unpruned linear; only one thread
@@ -9,39 +9,39 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from prunegrid.common import malloc
 from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import Accumulator, InputStats
+from prunegrid.pruning.input_stats import Accumulator, watching
+from prunegrid.pruning.recipe import Pruner
+from prunegrid.pruning.replay import Replay
 
 
 class _Cancelled(Exception):
     """Another sample failed: this one is to stop."""
 
 
-class _Walk:
-    """One sample's forward, in a thread that waits where it is told to."""
-
-    current = threading.local()
+class _Walk(threading.Thread):
+    """One sample's forward, which stops before each linear until it is resumed."""
 
     def __init__(self, forward: Callable[[], Tensor]) -> None:
+        super().__init__(daemon=True)
         self._forward = forward
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._cancelled = False
         self.at: str | None = None
         self.inputs: Tensor | None = None
         self.output: Tensor | None = None
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._error: BaseException | None = None
+        self.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run the forward; called by `start` in the thread."""
         self._go.acquire()
-        self.current.walk = self
         try:
             # The switch for gradients belongs to a thread, so it is set again in this one.
             with torch.no_grad():
@@ -50,7 +50,7 @@ class _Walk:
         except _Cancelled:
             pass
         except BaseException as error:
-            self.error = error
+            self._error = error
         self.at = self.inputs = None
         self._back.release()
 
@@ -58,8 +58,8 @@ class _Walk:
         """Let the sample run to its next stop (`at`) or to its end (`at` is None)."""
         self._go.release()
         self._back.acquire()
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            raise self._error
 
     def stop(self, name: str, inputs: Tensor) -> None:
         """Wait, in the sample's own thread, until it is resumed."""
@@ -73,61 +73,40 @@ class _Walk:
         """End the thread wherever it waits."""
         self._cancelled = True
         self._go.release()
-        self._thread.join()
+        self.join()
 
 
-def prune_as_inputs_arrive(
-    linears: Mapping[str, nn.Module],
-    forwards: list[Callable[[], Tensor]],
-    needs: str,
-    prune: Callable[[str, nn.Module, InputStats], None],
-    *,
-    keep_outputs: bool,
-) -> list[Tensor]:
-    """Return each sample's output of a block whose linears are pruned as their inputs arrive.
-
-    Args:
-        linears: the block's linears, full name → module.
-        forwards: one call a sample that runs the block.
-        needs: "input_norms" or "hessian".
-        prune: prunes a linear in place, given its name, module and statistics.
-        keep_outputs: False ends every sample at the last linear and returns no outputs.
+def prune_as_inputs_arrive(replay: Replay, index: int, pruner: Pruner) -> None:
+    """Prune block `index`'s linears as their inputs arrive, and move all samples past it.
 
     Raises:
         PrunegridError: samples reach the linears in different orders, or a linear is not reached.
     """
-    waiting = dict(linears)
+    waiting = dict(replay.linears(index))
     malloc.share_one_arena()
 
-    def look(name: str, module: nn.Module, args: tuple) -> None:
+    def see(name: str, args: tuple) -> None:
         if name in waiting:
-            _Walk.current.walk.stop(name, args[0])
+            threading.current_thread().stop(name, args[0])
 
-    handles = [
-        module.register_forward_pre_hook(functools.partial(look, name))
-        for name, module in linears.items()
-    ]
-    walks = [_Walk(forward) for forward in forwards]
-    try:
-        _walk_together(walks, waiting, needs, prune, keep_outputs)
-        return [walk.output for walk in walks] if keep_outputs else []
-    finally:
-        for handle in handles:
-            handle.remove()
-        for walk in walks:
-            walk.cancel()
+    with watching(replay.linears(index), see):
+        walks = [_Walk(functools.partial(replay.run, index, s)) for s in replay.samples]
+        try:
+            _walk_together(walks, waiting, pruner)
+            if not replay.is_last(index):
+                for walk in walks:
+                    walk.resume()
+        finally:
+            for walk in walks:
+                walk.cancel()
+    if not replay.is_last(index):
+        for sample, walk in enumerate(walks):
+            replay.advance(index, sample, walk.output)
 
 
-def _walk_together(
-    walks: list[_Walk],
-    waiting: dict[str, nn.Module],
-    needs: str,
-    prune: Callable[[str, nn.Module, InputStats], None],
-    keep_outputs: bool,
-) -> None:
-    """Prune all that waits, in the order in which the samples arrive at it."""
+def _walk_together(walks: list[_Walk], waiting: dict[str, nn.Module], pruner: Pruner) -> None:
+    """Prune the waiting linears in the order in which the samples arrive at them."""
     before: list[Tensor | None] = [None] * len(walks)
-    stats = None
     while waiting:
         sums = None
         for sample, walk in enumerate(walks):
@@ -142,14 +121,10 @@ def _walk_together(
                 )
             # q, k and v are given the very same tensor: its statistics are at hand.
             if walk.inputs is not before[sample]:
-                sums = sums or Accumulator(needs, walk.inputs.shape[-1], walk.inputs.device)
+                width, device = walk.inputs.shape[-1], walk.inputs.device
+                sums = sums or Accumulator(pruner.recipe.needs, width, device)
                 sums.add(walk.inputs, f"{name}, calibration sample {sample}")
             before[sample] = walk.inputs
-        stats = sums.finish() if sums else stats
-        module = waiting.pop(name)
-        if not isinstance(stats, InputStats):
-            raise PrunegridError("no statistics of its input", where=name)
-        prune(name, module, stats)
-    if keep_outputs:
-        for walk in walks:
-            walk.resume()
+        if sums is not None:
+            stats = sums.finish()
+        pruner(name, waiting.pop(name), stats)

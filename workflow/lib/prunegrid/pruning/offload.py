@@ -1,10 +1,9 @@
-"""A model of which only one block is in memory: for models that are larger than the machine.
+"""Offloading: only one block of a model is in memory, for models larger than the machine.
 
 The model is built without its weights. What lies outside the blocks (embeddings, norms, the head)
-is read at once; a block's tensors are read from the safetensors files when it is called, or when it
-is made resident, and let go after it. What a step makes of a block is written as a shard of the
-new folder (`prunegrid.models.shards`) before it goes. The numbers are those of the model read as a
-whole.
+is read at once, a block's tensors when it is called or made resident, and released after it. A
+pruned block is written as a shard of the new folder (`prunegrid.models.shards`) before it goes. The
+numbers are those of the model read as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, malloc
 from prunegrid.models import attestation, checkpoint
 from prunegrid.models.blocks import find_blocks
-from prunegrid.models.lazy_tensors import LazyLinears, LazyTensors
 from prunegrid.models.loading import (
     auto_class,
     compute_in,
@@ -32,56 +30,63 @@ from prunegrid.models.loading import (
     read_tokenizer,
     widened,
 )
-from prunegrid.models.prunable import Extent
+from prunegrid.models.prunable import Extent, LazyLinears
 from prunegrid.models.shards import ShardWriter, measure
-from prunegrid.pruning.hidden_states import Storage
-from prunegrid.pruning.model_access import Holding
+from prunegrid.pruning.holding import ON_DEVICE, Holding, Storage
 
 
-class ByBlock:
+def empty_model(config) -> nn.Module:
+    """Return the model of a config as plain transformers builds it, without its weights."""
+    with init_empty_weights(include_buffers=False):
+        return auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
+
+
+class ByBlock(Holding):
     """A plain folder's model, of which one block at a time is in memory.
 
     Attributes:
         model: in eval mode; its blocks can be called, and read themselves for it.
-        blocks: its blocks.
         tokenizer: None where the folder holds none.
-        tensors: the folder's tensors, read when asked for.
         dtype: that the folder is stored in.
 
     Args:
-        folder: as `save_pretrained` writes it.
         device: where blocks run.
         compute_dtype: tensors stored in less are widened when they are read.
+        storage: where hidden states between blocks are held.
     """
 
-    def __init__(self, folder: Path, device: str, compute_dtype: str = "bfloat16") -> None:
+    whole = False
+
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        compute_dtype: str = "bfloat16",
+        storage: Storage = ON_DEVICE,
+    ) -> None:
+        super().__init__(storage)
         malloc.give_back()
         config = read_config(folder)
-        with init_empty_weights(include_buffers=False):
-            self.model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype)
-        self.model.eval()
+        self.model = empty_model(config)
         self.tokenizer = read_tokenizer(folder)
-        self.tensors = LazyTensors(folder)
         self.blocks = find_blocks(self.model)
         self.dtype: torch.dtype = config.dtype
+        self._tensors = checkpoint.stored_tensors(folder)
         self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1
         self._load_outside()
         for index, block in enumerate(self.blocks.modules):
             block.register_forward_pre_hook(lambda *_, index=index: self.load_block(index))
-            block.register_forward_hook(lambda *_, index=index: self._let_go(index))
-
-    def outside(self) -> list[str]:
-        """Return the names of the tensors that belong to no block."""
-        inside = tuple(f"{name}." for name in self.blocks.names)
-        return [name for name in self.tensors if not name.startswith(inside)]
+            block.register_forward_hook(lambda *_, index=index: self._release(index))
 
     def weights_of(self, linears: Mapping[str, nn.Module]) -> Mapping[str, Tensor]:
         """Return the weights [d_out, d_in] of linears as the folder holds them, read when asked."""
-        return LazyLinears(linears, self.tensors)
+        return LazyLinears(linears, self._tensors)
 
     def _load_outside(self) -> None:
-        found = {name: self._read(name) for name in self.outside()}
-        self.model.load_state_dict(found, strict=False, assign=True)
+        """Read the tensors that belong to no block, and move buffers to the device."""
+        inside = tuple(f"{name}." for name in self.blocks.names)
+        outside = {n: self._read(n) for n in self._tensors if not n.startswith(inside)}
+        self.model.load_state_dict(outside, strict=False, assign=True)
         self.model.tie_weights()
         for name, buffer in self.model.named_buffers():
             if buffer.device.type != "meta":
@@ -89,22 +94,23 @@ class ByBlock:
                 self.model.get_submodule(owner)._buffers[leaf] = buffer.to(self._device)
 
     def _read(self, name: str) -> Tensor:
-        return widened(self.tensors[name], self._compute_dtype).to(self._device)
+        return widened(self._tensors[name], self._compute_dtype).to(self._device)
 
     def load_block(self, index: int) -> None:
+        """Read a block's tensors, unless it has them."""
         block, prefix = self.blocks.modules[index], f"{self.blocks.names[index]}."
         # One that only stands in for itself needs no weights.
         if "forward" in block.__dict__ or next(block.parameters()).device.type != "meta":
             return
-        found = {
+        tensors = {
             name.removeprefix(prefix): self._read(name)
-            for name in self.tensors
+            for name in self._tensors
             if name.startswith(prefix)
         }
-        block.load_state_dict(found, assign=True)
+        block.load_state_dict(tensors, assign=True)
         block.requires_grad_(False)
 
-    def _let_go(self, index: int) -> None:
+    def _release(self, index: int) -> None:
         if index == self._pinned:
             return
         for module in self.blocks.modules[index].modules():
@@ -112,13 +118,6 @@ class ByBlock:
                 if value is not None:
                     empty = torch.empty_like(value, device="meta")
                     module._parameters[name] = nn.Parameter(empty, requires_grad=False)
-
-    def holding(
-        self,
-        storage: Storage,
-    ) -> Holding:
-        """Return how the pruning engine is to hold this model."""
-        return Holding(False, self.resident, self.weights_of, storage)
 
     @contextlib.contextmanager
     def resident(self, index: int) -> Iterator[None]:
@@ -129,18 +128,16 @@ class ByBlock:
             yield
         finally:
             self._pinned = -1
-            self._let_go(index)
+            self._release(index)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A model that is to be looked at or pruned, attested, held as the config says.
+    """A model that is to be measured or pruned, attested, held as the config says.
 
     Attributes:
-        folder: its artifact.
-        model, tokenizer: the tokenizer is None where the folder holds none.
-        holding: how the model is held.
-        record: its WEIGHTS RECORD.
+        folder, record: its artifact, and the WEIGHTS RECORD of that.
+        tokenizer: None where the folder holds none.
         dtype: of the folder's floats; the model computes in this or a wider one.
     """
 
@@ -165,19 +162,15 @@ def open_dense(folder: Path, job) -> Dense:
     Raises:
         AttestationError: the weights are not the ones that the manifest records.
     """
-    memory = job.memory
-    storage = Storage(memory["activations"], memory["chunk"], job.scratch)
-    if memory["model"] == "whole":
+    storage = Storage.of(job)
+    if job.memory["model"] == "whole":
         loaded = checkpoint.load(folder, job.device)
         dtype = loaded.model.dtype
         compute_in(loaded.model, job.compute_dtype)
-        holding = Holding(storage=storage)
-        return Dense(folder, loaded.model, loaded.tokenizer, holding, loaded.record, dtype)
-    source = ByBlock(folder, job.device, job.compute_dtype)
+        return Dense(folder, loaded.model, loaded.tokenizer, Holding(storage), loaded.record, dtype)
+    source = ByBlock(folder, job.device, job.compute_dtype, storage)
     recorded = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
     extent = Extent.of(recorded)
     record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)
     attestation.require_same(record, recorded, str(folder))
-    return Dense(
-        folder, source.model, source.tokenizer, source.holding(storage), record, source.dtype
-    )
+    return Dense(folder, source.model, source.tokenizer, source, record, source.dtype)

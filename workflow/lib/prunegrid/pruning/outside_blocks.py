@@ -7,53 +7,28 @@ the inputs in the dense model. Each costs the samples a forward pass of the mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of, run_window
-from prunegrid.pruning.input_stats import Collector, InputStats
+from prunegrid.pruning.block_calls import PROBE_TOKENS
+from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, stats_in_model
+from prunegrid.pruning.input_stats import watching
 from prunegrid.pruning.recipe import Pruner
-from prunegrid.pruning.replay import PROBE_TOKENS
-
-if TYPE_CHECKING:
-    from prunegrid.pruning.stored_hessians import StoredHessians
 
 
-def stats_outside(
-    model: nn.Module, linears: Mapping[str, nn.Module], tokens: Tensor, needs: str
-) -> dict[str, InputStats]:
-    """Return full linear name → statistics of its inputs in the model as it is now."""
-    device = device_of(model)
-    with Collector(linears, needs, device) as collector:
-        for sample, window in enumerate(tokens):
-            collector.run(sample, lambda w=window: run_window(model, w[None].to(device)))
-    return collector.finish()
-
-
-def before_and_behind(
+def _before_and_behind(
     model: nn.Module, blocks: Blocks, tokens: Tensor
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """Return the linears outside that run before the first block, and those behind the last.
-
-    Raises:
-        PrunegridError: one runs in between, or not at all.
-    """
+    """Return the linears outside that run before the first block, and those behind the last."""
     order: list[str] = []
     named = {**dict(zip(blocks.names, blocks.modules, strict=True)), **blocks.outside}
-    handles = [
-        module.register_forward_pre_hook(lambda *_, name=name: order.append(name))
-        for name, module in named.items()
-    ]
-    try:
+    with watching(named, lambda name, _args: order.append(name)):
         run_window(model, tokens[:1, :PROBE_TOKENS].to(device_of(model)))
-    finally:
-        for handle in handles:
-            handle.remove()
     places = [place for place, name in enumerate(order) if name not in blocks.outside]
     before = set(order[: places[0]])
     behind = set(order[places[-1] + 1 :])
@@ -65,58 +40,44 @@ def before_and_behind(
                 expected="one call a pass, before the first block or behind the last",
                 remedy="leave it out of `include`, or use a method that needs no inputs",
             )
-    chosen = blocks.outside.items()
-    return {n: m for n, m in chosen if n in before}, {n: m for n, m in chosen if n in behind}
+    outside = blocks.outside.items()
+    return {n: m for n, m in outside if n in before}, {n: m for n, m in outside if n in behind}
 
 
-class Outside:
-    """Prunes the linears outside the blocks when their turn comes; nothing where there are none.
+@contextlib.contextmanager
+def pruned_outside(
+    model: nn.Module,
+    blocks: Blocks,
+    pruner: Pruner,
+    tokens: Tensor | None,
+    propagation: str,
+    hessians: StoredHessians | None,
+) -> Iterator[None]:
+    """Prune the linears outside: on entering those before the blocks, on leaving the others.
 
     Args:
-        model: with its blocks, of which all linears but theirs are in memory.
-        blocks: its blocks and the linears outside.
-        pruner: prunes each.
-        tokens: calibration windows, int64 [samples, length]; None for methods that need none.
-        how: the propagation, see `prunegrid.pruning.layerwise`.
-        hessians: of the dense model, measured before; None measures them here.
+        model: all but its blocks is in memory.
+        tokens, propagation, hessians: as `layerwise.prune_model` is given them.
+
+    Raises:
+        PrunegridError: a linear runs between the blocks, or not at all.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        blocks: Blocks,
-        pruner: Pruner,
-        tokens: Tensor | None,
-        how: str,
-        hessians: StoredHessians | None = None,
-    ) -> None:
-        self._model, self._pruner, self._tokens = model, pruner, tokens
-        self._needs = pruner.recipe.needs
-        self._first: dict[str, nn.Module] = {}
-        self._last = blocks.outside
-        self._stats: dict[str, InputStats] = {}
-        if not blocks.outside or self._needs == "nothing":
-            return
-        if how == "dense" and hessians is not None and self._needs == "hessian":
-            self._stats = hessians.outside()
-        elif how == "dense":
-            self._stats = stats_outside(model, self._last, tokens, self._needs)
+    needs = pruner.recipe.needs
+    before, behind, stats = {}, blocks.outside, None
+    if behind and needs != "nothing":
+        if propagation != "dense":
+            before, behind = _before_and_behind(model, blocks, tokens)
+        elif needs == "hessian" and hessians is not None:
+            stats = hessians.block(OUTSIDE)
         else:
-            self._first, self._last = before_and_behind(model, blocks, tokens)
+            stats = stats_in_model(model, behind, tokens, needs)
 
-    @torch.no_grad()
-    def first(self) -> None:
-        """Prune what runs before the blocks."""
-        self._prune(self._first)
+    def prune(linears: Mapping[str, nn.Module]) -> None:
+        if stats is None and linears and needs != "nothing":
+            pruner.prune_all(linears, stats_in_model(model, linears, tokens, needs))
+        else:
+            pruner.prune_all(linears, stats)
 
-    @torch.no_grad()
-    def last(self) -> None:
-        """Prune the others."""
-        self._prune(self._last)
-
-    def _prune(self, linears: Mapping[str, nn.Module]) -> None:
-        stats: Mapping[str, InputStats | None] = dict.fromkeys(linears)
-        if linears and self._needs != "nothing":
-            stats = self._stats or stats_outside(self._model, linears, self._tokens, self._needs)
-        for name, module in linears.items():
-            self._pruner(name, module, stats[name])
+    prune(before)
+    yield
+    prune(behind)

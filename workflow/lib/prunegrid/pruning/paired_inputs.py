@@ -1,4 +1,4 @@
-"""What a linear is given in two models at once: a pruned one, and the one before pruning.
+"""Inputs of a linear in two models at once: a pruned one, and the one before pruning.
 
 With X [n, d_in] the inputs in the dense model and X̂ those in the pruned one, token by token:
 hessian = (2/n) X̂ᵀX̂ and cross = (2/n) XᵀX̂, float32 [d_in, d_in], and for each dense weight W
@@ -7,8 +7,6 @@ target = (2/n) ‖X Wᵀ‖².
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,61 +14,59 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import AllSeen, is_finite
+from prunegrid.pruning.input_stats import AllSeen, activations_error, is_finite, watching
 
 
 def inputs_of(
     linears: Mapping[str, nn.Module], forward: Callable[[], Any], *, stop: bool = True
 ) -> dict[str, list[Tensor]]:
-    """Return what each linear is given while `forward()` runs, the tensors themselves, in order.
+    """Return the very tensors that each linear is given while `forward()` runs, in call order.
 
     Args:
         stop: end the pass when all have been called once.
     """
-    seen: dict[str, list[Tensor]] = {}
+    inputs: dict[str, list[Tensor]] = {}
 
-    def see(name: str, module: nn.Module, args: tuple) -> None:
-        # The very tensor: that two linears share an input is told by identity.
-        seen.setdefault(name, []).append(args[0])
-        if stop and len(seen) == len(linears):
+    def see(name: str, args: tuple) -> None:
+        inputs.setdefault(name, []).append(args[0])
+        if stop and len(inputs) == len(linears):
             raise AllSeen
 
-    handles = [m.register_forward_pre_hook(functools.partial(see, n)) for n, m in linears.items()]
-    try:
-        with contextlib.suppress(AllSeen):
-            forward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+    with watching(linears, see):
+        forward()
+    return inputs
 
 
 def groups(linears: Mapping[str, nn.Module], forward: Callable[[], Any]) -> list[list[str]]:
-    """Return the linears' names, those that share an input (q, k and v) together, as they are run.
+    """Return the linears' names in call order, grouped by shared input (q, k and v).
 
     Raises:
         PrunegridError: a linear is not called, or more than once a pass.
     """
-    seen = inputs_of(linears, forward, stop=False)
-    odd = [name for name in linears if len(seen.get(name, ())) != 1]
+    inputs = inputs_of(linears, forward, stop=False)
+    odd = [name for name in linears if len(inputs.get(name, ())) != 1]
     if odd:
         raise PrunegridError(
-            f"the linear is called {len(seen.get(odd[0], ()))} times a pass",
+            f"the linear is called {len(inputs.get(odd[0], ()))} times a pass",
             where=odd[0],
             expected="once, in a model whose weights are to be refitted",
             remedy="this architecture is not supported by reconstruct",
         )
-    found: list[list[str]] = []
-    for name, (value,) in seen.items():
-        if found and seen[found[-1][0]][0] is value:
-            found[-1].append(name)
+    grouped: list[list[str]] = []
+    for name, (value,) in inputs.items():
+        if grouped and inputs[grouped[-1][0]][0] is value:
+            grouped[-1].append(name)
         else:
-            found.append([name])
-    return found
+            grouped.append([name])
+    return grouped
 
 
 class Paired:
     """The sums of one input over all samples.
+
+    Attributes:
+        hessian, cross: float32 [d_in, d_in].
+        targets: name → number, for each of the weights.
 
     Args:
         weights: dense weights [d_out, d_in] of the linears that share the input, by name.
@@ -81,7 +77,7 @@ class Paired:
     def __init__(
         self, weights: Mapping[str, Tensor], width: int, device: torch.device | str
     ) -> None:
-        self.tokens, self._weights = 0, weights
+        self._tokens, self._weights = 0, weights
         self.targets = dict.fromkeys(weights, 0.0)
         self.hessian = torch.zeros(width, width, device=device)
         self.cross = torch.zeros(width, width, device=device)
@@ -95,13 +91,8 @@ class Paired:
         x = dense.reshape(-1, dense.shape[-1]).float()
         y = pruned.reshape(-1, pruned.shape[-1]).float()
         if not (is_finite(x) and is_finite(y)):
-            raise PrunegridError(
-                "NaN or infinite input activations",
-                where=where,
-                remedy="the model is broken or its dtype too narrow: check its weights, or load "
-                "it in float32",
-            )
-        self.tokens += len(x)
+            raise activations_error(where)
+        self._tokens += len(x)
         self.hessian.addmm_(y.t(), y)
         self.cross.addmm_(x.t(), y)
         for name, weight in self._weights.items():
@@ -109,7 +100,7 @@ class Paired:
 
     def finish(self) -> Paired:
         """Return itself, the sums scaled by 2/n."""
-        scale = 2 / max(self.tokens, 1)
+        scale = 2 / max(self._tokens, 1)
         self.hessian.mul_(scale)
         self.cross.mul_(scale)
         self.targets = {name: value * scale for name, value in self.targets.items()}

@@ -1,12 +1,9 @@
-"""Which weights of one linear go, given a score for each: exact counts, ties by a fixed rule.
+"""Patterns of one linear's zeros, by a score for each weight: exact counts, ties by a fixed rule.
 
 Counting rule: of a linear's n weights floor(sparsity × n) are pruned, with the sparsity read as the
-decimal that was written (0.29 of 100 is 29, not 28), so never more than asked. Rows that are pruned
-each by itself share that count as evenly as whole numbers can: they differ by one at most. Tie
-rule: of equal scores the lowest flat index (row-major) is pruned first. A weight that is zero
-already goes before any other, whatever its score, so pruning again counts it.
-
-N:M keeps N of every M consecutive input columns of a row, and prunes exactly M - N.
+decimal that was written (0.29 of 100 is 29, not 28). Rows that are pruned each by itself share that
+count: they differ by one at most. Tie rule: of equal scores the lowest flat index (row-major) is
+pruned first. A weight that is zero already goes before any other.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ from prunegrid.pruning.selection import (
 )
 
 SCOPES = ("row", "layer")
-# Weights that are pruned at a time where rows are independent: they fit a core's own cache.
+# Weights that are pruned at once where rows are independent: they fit a core's own cache.
 PART = 1 << 17
 
 
@@ -42,7 +39,7 @@ class Unstructured:
 
     Attributes:
         sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1; a Fraction where a count is to be exact.
-        scope: which weights are compared with each other: a "row" or the whole "layer".
+        scope: which weights are compared with each other: those of a "row" or of the "layer".
     """
 
     sparsity: float | Fraction
@@ -58,24 +55,18 @@ class Unstructured:
 
     def zeros_of(self, count: int) -> int:
         """Return floor(sparsity × count), with the sparsity taken as its decimal."""
-        return math.floor(self._exact() * count)
+        return math.floor(self._exact * count)
 
+    @property
     def _exact(self) -> Fraction:
         if isinstance(self.sparsity, Fraction):
             return self.sparsity
         return Fraction(repr(float(self.sparsity)))
 
-    def zeros_between(self, start: int, end: int, unit: int = 1) -> int:
-        """Return how many of the weights start…end of a run go, `unit` weights a step.
-
-        Neighbouring parts add up exactly to what their union loses.
-        """
-        return self.zeros_of(end * unit) - self.zeros_of(start * unit)
-
     def zeros_by_row(self, rows: int, columns: int) -> Tensor:
         """Return how many weights each of `rows` rows loses, int64 [rows]."""
-        # In whole numbers, as a fraction a row would take longer than to prune it.
-        up, down = self._exact().as_integer_ratio()
+        # In whole numbers: a Fraction for each row would take longer than to prune it.
+        up, down = self._exact.as_integer_ratio()
         sums = [up * row * columns // down for row in range(rows + 1)]
         return torch.tensor([b - a for a, b in itertools.pairwise(sums)], dtype=torch.int64)
 
@@ -99,12 +90,11 @@ Pattern = Unstructured | NM
 
 
 def parse_pattern(text: str, sparsity: float | None = None, scope: str | None = None) -> Pattern:
-    """Return the pattern that a config names.
+    """Return the pattern of a config's text, "unstructured" or "N:M".
 
     Args:
-        text: "unstructured" or "N:M".
         sparsity: needed for "unstructured"; with N:M, None or exactly 1 - N/M.
-        scope: "row" or "layer" for "unstructured" (default "layer"); N:M has none.
+        scope: "row" or "layer" (the default); N:M has none.
 
     Raises:
         PrunegridError: the text is neither, or the sparsity is missing, out of range or at odds.
@@ -131,11 +121,7 @@ def parse_pattern(text: str, sparsity: float | None = None, scope: str | None = 
 
 
 def require_fit(pattern: Pattern, width: int, name: str) -> None:
-    """Check that a linear of `width` input columns can have the pattern.
-
-    Raises:
-        PrunegridError: M does not divide the width.
-    """
+    """Raise a PrunegridError if M does not divide a linear's `width` input columns."""
     if isinstance(pattern, NM) and width % pattern.group:
         raise PrunegridError(
             f"the linear has {width} input columns, which {pattern.group} does not divide",
@@ -158,13 +144,13 @@ def zeros_expected(pattern: Pattern, weight: Tensor) -> int:
     More than `zeros_asked` only where a row, layer or group holds more zeros already.
     """
     rows, columns = weight.shape
-    held = count_zeros(weight)
-    if not held or (isinstance(pattern, Unstructured) and pattern.scope == "layer"):
-        return max(held, zeros_asked(pattern, rows, columns))
+    present = count_zeros(weight)
+    if not present or (isinstance(pattern, Unstructured) and pattern.scope == "layer"):
+        return max(present, zeros_asked(pattern, rows, columns))
     zero = weight == 0
     if isinstance(pattern, NM):
-        held = zero.reshape(rows, -1, pattern.group).sum(-1)
-        return int(held.clamp(min=pattern.group - pattern.keep).sum())
+        present = zero.reshape(rows, -1, pattern.group).sum(-1)
+        return int(present.clamp(min=pattern.group - pattern.keep).sum())
     asked = pattern.zeros_by_row(rows, columns).to(weight.device)
     return int(torch.maximum(zero.sum(1), asked).sum())
 
@@ -180,32 +166,27 @@ def count_zeros(weight: Tensor) -> int:
 
 
 def prune_lowest(weight: Tensor, scores: Tensor, pattern: Pattern) -> Tensor:
-    """Return `weight` with the lowest-scoring weights set to zero, in its own shape and dtype.
+    """Return `weight` [d_out, d_in] with its lowest-scoring weights set to zero, in its own dtype.
 
     Args:
-        weight: [d_out, d_in].
         scores: [d_out, d_in], not negative, no NaN; higher means kept.
-        pattern: what goes.
     """
     return apply_mask(weight, keep_mask(zeros_first(weight, scores.float()), pattern))
 
 
 def zeros_first(weight: Tensor, scores: Tensor) -> Tensor:
-    """Return scores by which weights that are zero already go before any other."""
+    """Return the scores with -1 where the weight is zero already, which then goes first."""
     zero = weight == 0
     return torch.where(zero, -1.0, scores) if zero.any() else scores
 
 
 def prune_by_rows(weight: Tensor, score: Callable[[Tensor], Tensor], pattern: Pattern) -> Tensor:
-    """Return `weight` with the lowest-scoring weights set to zero, in its own shape and dtype.
+    """Return a finite `weight` [d_out, d_in] as `prune_lowest` does, by scores that rows have.
 
-    Where rows are pruned each by itself, some rows at a time, so that what is in between stays in
-    the caches.
+    Rows that are pruned each by itself are taken some at a time, which stay in the CPU's caches.
 
     Args:
-        weight: [d_out, d_in], finite.
-        score: given some rows of it, their scores, float32 without NaN; higher means kept.
-        pattern: what goes.
+        score: returns the scores of some rows, float32 without NaN; higher means kept.
     """
     rows, columns = weight.shape
     by_layer = isinstance(pattern, Unstructured) and pattern.scope == "layer"
@@ -217,17 +198,18 @@ def prune_by_rows(weight: Tensor, score: Callable[[Tensor], Tensor], pattern: Pa
     for start in range(0, rows, step):
         part = slice(start, start + step)
         scores = score(weight[part])
-        kept = (
-            keep_mask(scores, pattern) if counts is None else ~lowest_by_row(scores, counts[part])
-        )
+        if counts is None:
+            kept = keep_mask(scores, pattern)
+        else:
+            kept = ~lowest_by_row(scores, counts[part])
         pruned[part] = apply_mask(weight[part], kept)
     return pruned
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """Return a finite `weight` with 0 where `mask` is False, in its own dtype."""
-    # Three times as fast as torch.where on a CPU, numpy half as fast again where it knows the
-    # dtype; adding 0 turns each -0 into 0.
+    # On a CPU three times as fast as torch.where, and numpy half as fast again. Adding 0 turns each
+    # -0 into 0.
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         return torch.from_numpy(np.multiply(weight.detach().numpy(), mask.numpy())).add_(0)
     return (weight * mask).add_(0)
@@ -238,7 +220,6 @@ def keep_mask(scores: Tensor, pattern: Pattern) -> Tensor:
 
     Args:
         scores: [d_out, d_in] float32 without NaN.
-        pattern: what goes.
 
     Raises:
         PrunegridError: M does not divide d_in.

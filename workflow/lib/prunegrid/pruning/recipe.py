@@ -1,8 +1,7 @@
-"""What is to be done to a model (criterion, pattern, allocation, update), and a linear done so."""
+"""Recipes of pruning (criterion, pattern, allocation, update), and linears pruned by one."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
@@ -18,7 +16,7 @@ from prunegrid.models.attestation import nm_violations
 from prunegrid.models.blocks import Blocks, oriented, weights_in_memory
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
-from prunegrid.pruning.criteria import method_module, method_settings
+from prunegrid.pruning.criteria import generator_of, method_module, method_settings
 from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.patterns import (
     NM,
@@ -38,7 +36,7 @@ class Recipe:
     """One way of pruning a model.
 
     Attributes:
-        method: name of a criterion (`prunegrid.pruning`).
+        method: name of a criterion (`prunegrid.pruning.criteria`).
         pattern: "unstructured" or "N:M".
         sparsity: of the whole model, for "unstructured".
         scope: "row", "layer" or "model"; None is the method's default.
@@ -66,32 +64,30 @@ class Recipe:
 
     @property
     def module(self) -> ModuleType:
-        """The method's module."""
+        """Return the method's module."""
         return method_module(self.method)
 
     @property
     def update_module(self) -> ModuleType | None:
-        """The update's module; None where the method's own result stays."""
-        return (
-            importlib.import_module(f"prunegrid.pruning.updates.{self.update}")
-            if self.update
-            else None
-        )
+        """Return the update's module; None where the method's own result stays."""
+        if self.update is None:
+            return None
+        return importlib.import_module(f"prunegrid.pruning.updates.{self.update}")
 
     @property
     def allocation_module(self) -> ModuleType:
-        """The allocation's module."""
+        """Return the allocation's module."""
         return importlib.import_module(f"prunegrid.pruning.allocation.{self.allocation}")
 
     @property
     def needs(self) -> str:
-        """What must be known of a linear's inputs: the most that criterion or update ask for."""
-        wanted = [self.module.NEEDS, self.update_module.NEEDS if self.update else "nothing"]
-        return max(wanted, key=NEEDS.index)
+        """Return the most that criterion and update must know of a linear's inputs."""
+        modules = [self.module, self.update_module] if self.update else [self.module]
+        return max((module.NEEDS for module in modules), key=NEEDS.index)
 
     @property
     def general_pattern(self) -> Pattern:
-        """The pattern as asked of the whole model.
+        """Return the pattern of the whole model.
 
         Raises:
             PrunegridError: it is no pattern, or has a scope that the method does not know.
@@ -111,11 +107,11 @@ class Recipe:
         norms: Mapping[str, Tensor] | None,
         weights_of: Callable[[Mapping[str, nn.Module]], Mapping[str, Tensor]] = weights_in_memory,
     ) -> dict[str, int]:
-        """Return linear → how many weights it loses; {} for N:M, which says so itself.
+        """Return linear → how many weights it loses; {} for N:M, whose pattern says it.
 
         Args:
             norms: full linear name → mean x² of the dense model's inputs [d_in], or None.
-            weights_of: some linears → their weights [d_out, d_in] by the same names.
+            weights_of: returns the weights [d_out, d_in] of some linears, by the same names.
 
         Raises:
             PrunegridError: the allocation needs norms and there are none.
@@ -124,11 +120,11 @@ class Recipe:
         if isinstance(pattern, NM):
             return {}
         groups = blocks.groups()
-        every = {name: m for linears in groups.values() for name, m in linears.items()}
-        sizes = {name: module.weight.numel() for name, module in every.items()}
+        linears = {name: m for group in groups.values() for name, m in group.items()}
+        sizes = {name: module.weight.numel() for name, module in linears.items()}
         if self.scope == "model":
-            flat, count = weights_of(every), pattern.zeros_of(sum(sizes.values()))
-            return ranked_zeros(every, lambda name: self.module.scores(flat[name]), count)
+            flat, count = weights_of(linears), pattern.zeros_of(sum(sizes.values()))
+            return ranked_zeros(linears, lambda name: self.module.scores(flat[name]), count)
         module = self.allocation_module
         if module.NEEDS != "nothing" and norms is None:
             raise PrunegridError(
@@ -136,35 +132,42 @@ class Recipe:
                 remedy="name a calibration in the prune profile",
             )
         settings = {**module.SETTINGS, **self.allocation_settings}
-        weights = {block: weights_of(linears) for block, linears in groups.items()}
+        weights = {block: weights_of(group) for block, group in groups.items()}
         wanted = module.allocate(weights, self.sparsity, norms, **settings)
         return exact_zeros(wanted, sizes, self.sparsity)
 
 
 class Pruner:
-    """Prunes single linears by one recipe and keeps the report.
+    """Prunes single linears by one recipe; `zeros` are those of `Recipe.zeros`.
 
     Attributes:
         report: full linear name → {zeros, shape, sparsity, revived (weights that were zero and are
             not any more, where something updates), and the facts of method and update}.
-
-    Args:
-        recipe: what is to be done.
-        zeros: linear → how many weights it loses, as `Recipe.zeros` says.
     """
 
     def __init__(self, recipe: Recipe, zeros: Mapping[str, int]) -> None:
-        self.recipe, self.zeros = recipe, zeros
-        self.pattern = recipe.general_pattern
-        self.module, self.update = recipe.module, recipe.update_module
-        self.settings = method_settings(recipe.method, dict(recipe.settings))
+        self.recipe, self._zeros, self._pattern = recipe, zeros, recipe.general_pattern
+        self._module, self._update = recipe.module, recipe.update_module
+        self._settings = method_settings(recipe.method, dict(recipe.settings))
+        self._updates = self._module.UPDATES or self._update is not None
         self.report: dict[str, dict[str, Any]] = {}
+
+    def prune_all(
+        self, linears: Mapping[str, nn.Module], stats: Mapping[str, InputStats] | None
+    ) -> None:
+        """Prune some linears in place; `stats` is None for a recipe that needs no inputs."""
+        for name, module in linears.items():
+            self(name, module, None if stats is None else stats[name])
 
     def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
         """Prune one linear in place and check its counts (see `pruned`)."""
         oriented(module).copy_(self.pruned(name, module, stats))
         if self.recipe.extent.biases and module.bias is not None:
-            module.bias.detach().copy_(self._pruned_bias(f"{name}.bias", module.bias.detach()))
+            # A row of its own.
+            bias = module.bias.detach()
+            row, facts = self._by_method(f"{name}.bias", bias[None], None, self._pattern)
+            self._check_and_report(f"{name}.bias", bias[None], row, self._pattern, facts)
+            bias.copy_(row[0])
 
     def pruned(self, name: str, module: nn.Module, stats: InputStats | None) -> Tensor:
         """Return one linear's pruned weight [d_out, d_in], its counts checked and reported.
@@ -172,67 +175,35 @@ class Pruner:
         Raises:
             PrunegridError: the result does not have the pattern.
         """
-        weight = oriented(module)
-        pattern = self._pattern_of(name, weight)
-        found, facts = self.module.prune_linear(
-            weight, stats, pattern, generator=self._generator(name), **self.settings
-        )
-        if self.update is not None:
-            settings = {**self.update.SETTINGS, **self.recipe.update_settings}
-            kept = found != 0
-            found, more = self.update.update_linear(weight, kept, stats, **settings)
+        weight, pattern = oriented(module), self._pattern
+        if isinstance(pattern, Unstructured):
+            exact = Fraction(self._zeros[name], weight.numel())
+            pattern = Unstructured(exact, pattern.scope)
+        new, facts = self._by_method(name, weight, stats, pattern)
+        if self._update is not None:
+            settings = {**self._update.SETTINGS, **self.recipe.update_settings}
+            new, more = self._update.update_linear(weight, new != 0, stats, **settings)
             facts = {**facts, **more}
-        self._checked(name, weight, found, pattern, facts)
-        return found
+        self._check_and_report(name, weight, new, pattern, facts)
+        return new
 
-    def _pruned_bias(self, name: str, bias: Tensor) -> Tensor:
-        """Return a bias [d_out] pruned as a row of its own, checked and reported."""
-        row, pattern = bias[None], self.pattern
-        generator = self._generator(name)
-        found, facts = self.module.prune_linear(
-            row, None, pattern, generator=generator, **self.settings
-        )
-        self._checked(name, row, found, pattern, facts)
-        return found[0]
+    def _by_method(
+        self, name: str, weight: Tensor, stats: InputStats | None, pattern: Pattern
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return what the method makes of a weight, and its facts."""
+        drawing = {"generator": generator_of(self.recipe.seed, name)} if self._module.DRAWS else {}
+        return self._module.prune_linear(weight, stats, pattern, **drawing, **self._settings)
 
-    def _checked(
-        self, name: str, before: Tensor, found: Tensor, pattern: Pattern, facts: Mapping[str, Any]
-    ) -> None:
-        """Check and report what became of a weight."""
-        zeros = count_zeros(found)
-        if self.module.UPDATES or self.update is not None:
-            facts = {**facts, "revived": int(((before == 0) & (found != 0)).sum())}
-        self._require_counts(name, before, found, pattern, facts)
-        self.report[name] = {
-            "shape": list(found.shape),
-            "zeros": zeros,
-            "sparsity": zeros / found.numel(),
-            **facts,
-        }
-
-    def _pattern_of(self, name: str, weight: Tensor) -> Pattern:
-        if isinstance(self.pattern, NM):
-            return self.pattern
-        exact = Fraction(self.zeros[name], weight.numel())
-        return Unstructured(exact, self.pattern.scope)
-
-    def _generator(self, name: str) -> torch.Generator | None:
-        if not self.module.DRAWS:
-            return None
-        # A seed of its own by name: the order of the linears plays no part.
-        digest = hashlib.sha256(f"{self.recipe.seed} {name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-    def _require_counts(
+    def _check_and_report(
         self, name: str, before: Tensor, after: Tensor, pattern: Pattern, facts: Mapping[str, Any]
     ) -> None:
-        """Check the zeros of a pruned weight: exact, or for updates no fewer than asked."""
+        """Check a pruned weight's zeros (exact; for updates no fewer than asked), report it."""
         fault, zeros = "", count_zeros(after)
         if not is_finite(after):
             fault = "the pruned weight holds NaN or infinity"
         elif isinstance(pattern, NM) and nm_violations(after, pattern.keep, pattern.group):
             fault = f"groups hold more than {pattern.keep} of {pattern.group} weights"
-        elif self.module.UPDATES or self.update is not None:
+        elif self._updates:
             # Beyond the count only weights that were zero, or whose input is, may be zero.
             asked = zeros_asked(pattern, *after.shape)
             spare = count_zeros(before) + facts.get("dead_inputs", 0) * len(after)
@@ -244,3 +215,11 @@ class Pruner:
             raise PrunegridError(
                 fault, where=name, remedy="the method's result is wrong: please report it"
             )
+        revived = {"revived": int(((before == 0) & (after != 0)).sum())} if self._updates else {}
+        self.report[name] = {
+            "shape": list(after.shape),
+            "zeros": zeros,
+            "sparsity": zeros / after.numel(),
+            **facts,
+            **revived,
+        }

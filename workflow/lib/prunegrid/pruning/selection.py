@@ -1,7 +1,4 @@
-"""The lowest scores of rows and of small groups: exact counts, ties by the first.
-
-Chosen by partitions and comparisons, which cost a fraction of a sort.
-"""
+"""The lowest scores of rows and of small groups: exact counts, ties by the first."""
 
 from __future__ import annotations
 
@@ -28,11 +25,10 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     """Return the bool mask of the `count` lowest scores of each row, ties by lowest column.
 
     A partition finds the threshold, then only rows with more ties than room count them out:
-    an order of magnitude cheaper than a stable sort, with the same result.
+    an order of magnitude cheaper than a stable sort.
 
     Args:
         scores: [rows, n] float32 without NaN.
-        count: 0 ≤ count ≤ n.
     """
     if count <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
@@ -41,12 +37,7 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     threshold = _kth(scores, count)
     chosen = scores <= threshold
     crowded = (chosen.sum(1, dtype=torch.int32) > count).nonzero()[:, 0]
-    if len(scores) == 1 and len(crowded):
-        # One long row: its ties are few, so they are listed.
-        tied = (scores[0] == threshold[0]).nonzero()[:, 0]
-        excess = int(chosen.sum()) - count
-        chosen[0, tied[len(tied) - excess :]] = False
-    elif len(crowded):
+    if len(crowded):
         part, cut = scores[crowded], threshold[crowded]
         below, tied = part < cut, part == cut
         room = count - below.sum(1, keepdim=True)
@@ -63,16 +54,12 @@ def _kth(scores: Tensor, count: int) -> Tensor:
 
 
 def lowest_of_group(members: Tensor, count: int) -> Tensor:
-    """Return which members of n groups of M are among the `count` lowest of their group.
+    """Return the bool mask [M, n] of the `count` lowest members of each group, ties by the first.
 
-    Ties go by the first member. By comparing: for small M far cheaper than sorting.
+    By comparing: for small M far cheaper than sorting.
 
     Args:
         members: float32 [M, n] without NaN: the first of each group, the second, …
-        count: 0 ≤ count ≤ M.
-
-    Returns:
-        bool [M, n].
     """
     size, groups = members.shape
     if size > 16:
@@ -99,16 +86,16 @@ def _second_of_four(members: Tensor) -> Tensor:
 
 
 def members_of(scores: Tensor, group: int) -> Tensor:
-    """Return [M, n] of scores whose rows hold groups of M one after another."""
+    """Return the groups of M that lie one after another in the scores' rows, as [M, n]."""
     members = scores.reshape(-1, group).t()
     if members.is_cpu:
-        # torch takes five times as long to turn so narrow a matrix.
+        # torch takes five times as long to transpose so narrow a matrix.
         return torch.from_numpy(np.ascontiguousarray(members.numpy()))
     return members.contiguous()
 
 
 def groups_of(chosen: Tensor) -> Tensor:
-    """Return bool [n, M], contiguous, for [M, n]."""
+    """Return the transpose [n, M] of bool [M, n], contiguous."""
     if len(chosen) != 4:
         return chosen.t().contiguous()
     # Four bytes put into one word each: twice as fast as to write every fourth byte.

@@ -1,11 +1,10 @@
-"""How long a step takes and how much disk it needs, estimated from the model's size.
+"""Estimates of the time and the disk that a step takes, from the model's size.
 
 Time is a fixed start (imports, loading) and work over a rate. Work is counted in floating-point
 operations: 2 a parameter and token of a forward pass, 6 of a training step (the backward pass costs
 two forward ones; Kaplan et al. 2020, section 2.1); attention's own products are left out. RATE is
-cautious, a thread of a CPU and a GPU in float32: where finished runs are at hand `prunegrid plan`
-takes theirs (`prunegrid.commands.history`). What is not known before data are read (rows of a
-split, tokens of a text) is assumed, as ASSUMED says.
+cautious; `prunegrid plan` prefers the rates of finished runs (`prunegrid.commands.history`).
+ASSUMED stands for numbers that are unknown before data are read (rows of a split, tokens).
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from typing import Any
 from prunegrid.graph.nodes import WEIGHTS_MADE
 from prunegrid.graph.stage_facts import stage_facts
 
-# Seconds before a step computes, and all of the time of those that do next to nothing.
-# Floating-point operations a second: of a thread, of a GPU.
+# Floating-point operations a second, in float32: of a thread of a CPU, of a GPU.
 RATE = {"cpu": 2e10, "cuda": 1e13}
 ASSUMED = {"rows": 1000, "tokens": 1024, "answer": 128, "text": 300_000, "items": 2000, "item": 128}
 TOKENS_A_WORD = 1.5
-# A token that is generated reads all weights for one row of products: slower than a prompt's.
+# A generated token costs so many of a prompt's: it reads all weights for one row of products.
 GENERATED = 4
 # Operations a parameter: zeros are counted and weights hashed; a census looks at each weight.
 COUNTING = 50
 STEPS_OF_REFIT = 20  # passes over the samples that refitting a block is worth
-# What a step writes, in bytes a parameter beside those of the weights as they were given.
+# Bytes a parameter that a step writes, by precision.
 PACKED = {"nf4": 2, "int8": 2, "bfloat16": 2}
 HESSIANS = 2
 SMALL = 2_000_000  # bytes of an artifact without weights
@@ -35,20 +33,19 @@ SMALL = 2_000_000  # bytes of an artifact without weights
 
 @dataclass(frozen=True)
 class Step:
-    """What decides the costs of a step, of a planned one or of one that is finished.
+    """The facts of a planned or finished step that decide its costs.
 
     Attributes:
-        stage: the name of a module of `prunegrid.stages`.
-        settings: its slice of the config.
-        parameters: of the weights that it reads, summed; None where it reads none, or they are not
-            known; of a model, its own.
+        stage, settings: as of its node.
+        parameters: the sum over the weights that it reads, or a model's own; None if unknown, or if
+            it reads none.
         samples: tokens of its calibration samples; 0 without.
         rows: {split: rows} of its data, as far as known.
         pruned: whether the weights that it reads were pruned.
         device: "cpu" or "cuda".
-        threads: torch's, of all its processes.
+        threads: torch's threads, of all its processes.
         memory: how models are held (`config.profiles.Memory`); None is as a whole.
-        precision: that the step before gave the weights that it reads; None where it gave none.
+        precision: the precision that the step before gave to the weights; None if it gave none.
     """
 
     stage: str
@@ -64,12 +61,12 @@ class Step:
 
     @property
     def kind(self) -> str | None:
-        """The method or strategy, where the stage has several."""
+        """Return the method or strategy, if the stage has several."""
         return self.settings.get("method") or self.settings.get("strategy")
 
     @property
     def turns(self) -> int:
-        """How many times it starts over: once for each of several controls."""
+        """Return how many times it starts: once for each of its controls."""
         return len(self.settings.get("controls") or (None,))
 
 
@@ -79,14 +76,14 @@ def start(step: Step) -> float:
 
 
 def work(step: Step) -> float:
-    """Return the floating-point operations of a step; 0 where they do not decide its time."""
+    """Return the floating-point operations of a step; 0 if they do not decide its time."""
     if step.stage not in _PASSES or not step.parameters:
         return 0.0
     return step.parameters * (_PASSES[step.stage](step) + COUNTING)
 
 
 def seconds(step: Step) -> float:
-    """Return the seconds that a step takes at the rates of RATE."""
+    """Return the seconds that a step takes at RATE."""
     rate = RATE[step.device] * (step.threads if step.device == "cpu" else 1)
     return start(step) + work(step) / rate
 
@@ -106,7 +103,7 @@ def disk_bytes(step: Step, dtype_bytes: int = 4) -> int:
 
 
 def precision_of(settings: Mapping[str, Any]) -> str | None:
-    """Return the precision of what a step writes; None for that of what it reads."""
+    """Return the precision of the weights that a step writes; None if it keeps its input's."""
     if settings.get("strategy") == "qlora" and settings.get("adapter") != "merged":
         return settings.get("quantization") or "nf4"
     return settings.get("precision")
@@ -130,17 +127,13 @@ def _pruned(step: Step) -> float:
 def _tuned(step: Step) -> float:
     settings = step.settings
     runs = len(settings.get("learning_rates") or [None])
-    return 6.0 * runs * _learned_tokens(step, settings)
-
-
-def _learned_tokens(step: Step, settings: Mapping[str, Any]) -> float:
     if settings.get("token_budget"):
-        return settings["token_budget"]
-    length = _row_tokens(settings)
-    if settings.get("max_steps"):
-        return settings["max_steps"] * settings["batch_size"] * settings["accumulate"] * length
-    rows = settings.get("rows") or _rows(step, settings.get("split"))
-    return settings.get("epochs", 1) * rows * length
+        tokens = settings["token_budget"]
+    elif settings.get("max_steps"):
+        tokens = settings["max_steps"] * settings["accumulate"] * batch_tokens(step)
+    else:
+        tokens = settings.get("epochs", 1) * _rows(step) * _row_tokens(settings)
+    return 6.0 * runs * tokens
 
 
 def batch_tokens(step: Step) -> float:
@@ -149,7 +142,7 @@ def batch_tokens(step: Step) -> float:
 
 
 def _row_tokens(settings: Mapping[str, Any]) -> float:
-    """Return the tokens of a row, or of a window, that is learned."""
+    """Return the tokens of a learned row or window."""
     if settings.get("window"):
         return settings["window"]
     answer = settings.get("max_summary_tokens") or ASSUMED["answer"]
@@ -162,10 +155,8 @@ def _refitted(step: Step) -> float:
 
 def _generated(step: Step) -> float:
     settings = step.settings
-    rows = settings.get("rows") or _rows(step, settings.get("split"))
-    beams = settings.get("num_beams") or 1
-    new = settings["max_new_tokens"] * GENERATED * beams
-    return 2.0 * rows * (_prompt_tokens(settings) + new)
+    new = settings["max_new_tokens"] * GENERATED * (settings.get("num_beams") or 1)
+    return 2.0 * _rows(step) * (_prompt_tokens(settings) + new)
 
 
 def _read(step: Step) -> float:
@@ -177,11 +168,11 @@ def _read(step: Step) -> float:
 
 
 def _asked(step: Step) -> float:
-    each = [
-        (asked.get("rows") or ASSUMED["items"]) * (1 + (asked.get("shots") or 0))
-        for asked in step.settings["tasks"]
+    items = [
+        (task.get("rows") or ASSUMED["items"]) * (1 + (task.get("shots") or 0))
+        for task in step.settings["tasks"]
     ]
-    return 2.0 * sum(each) * ASSUMED["item"]
+    return 2.0 * sum(items) * ASSUMED["item"]
 
 
 def _classified(step: Step) -> float:
@@ -205,8 +196,10 @@ def _prompt_tokens(settings: Mapping[str, Any]) -> float:
     return prompt.get("max_tokens") or (words * TOKENS_A_WORD if words else ASSUMED["tokens"])
 
 
-def _rows(step: Step, split: str | None) -> int:
-    return (step.rows or {}).get(split, ASSUMED["rows"])
+def _rows(step: Step) -> int:
+    """Return the rows that a step reads: those that it is limited to, or all of its split."""
+    split = step.settings.get("split")
+    return step.settings.get("rows") or (step.rows or {}).get(split, ASSUMED["rows"])
 
 
 # Operations a parameter, COUNTING apart.

@@ -1,4 +1,4 @@
-"""Running one step: checks, logging, threads, device, an artifact whole or absent."""
+"""The run of one step: checks, log, threads, device, and its artifact, whole or absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.artifacts.lock import only_maker
-from prunegrid.artifacts.manifest import read_manifest, sealed
 from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
 from prunegrid.common import file_io
 from prunegrid.common.determinism import derived_seed, settle_torch
@@ -35,19 +34,19 @@ log = logging.getLogger("prunegrid")
 
 
 class Job:
-    """What a step's `run` may ask of its surroundings.
+    """The surroundings of a step, for its `run`.
 
     Attributes:
         device: "cpu" or "cuda:<i>".
-        devices: all of them, where the step runs in several processes.
+        devices: all devices of a step that runs in several processes.
         scratch: a folder that outlives a killed job of the same key; removed on success.
         where: a label of the step for error messages.
         threads: torch's threads.
-        compute_dtype: what products are computed in; None where the step computes none.
-        settings: the slice of the config.
+        compute_dtype: the precision of products; None if the step computes none.
+        settings: the part of the config that the step reads.
         memory: how a model and its activations are held (`config.profiles.Memory`).
         training: how often training saves its state (`config.profiles.Training`).
-        alone: "machine" where no other job of the run is beside it, "share" on part of a node.
+        alone: "machine" if no other job of the run is beside it, "share" on part of a node.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Job:
         self._seed = node["settings"].get("seed")
 
     def seed(self, purpose: str) -> int:
-        """Return the seed of one purpose, derived from the config's seed: 0 ≤ seed < 2^63.
+        """Return the seed of one purpose, derived from the step's seed: 0 ≤ seed < 2^63.
 
         Raises:
             RuntimeError: the step was declared to draw nothing.
@@ -76,10 +75,10 @@ class Job:
 
 
 def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None) -> None:
-    """Make one artifact.
+    """Make one artifact unless it exists, and drop weights whose readers are done.
 
     Args:
-        node: `Node.params()`: stage, key, path, settings, parents, pins, threads, device, label.
+        node: `Node.params()`.
         log_file: the log, beside standard error.
 
     Raises:
@@ -93,7 +92,7 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     try:
         file_io.write_json(status, running)
         with only_maker(Path(f"{node['scratch']}.lock"), node["label"]):
-            # After the lock: what waits for another job takes no device from it.
+            # After the lock: a job that waits for another takes no device from it.
             if not _is_made(node):
                 with claim_devices(node["device"], node["settings"].get("processes", 1)) as devices:
                     make_artifact(node, devices)
@@ -111,25 +110,26 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:
-    """Return whether the artifact is whole, and of the parents that are there now.
+    """Return whether the artifact is whole, and made of the present parents.
 
-    An earlier try has made it, where another member of its group failed; or another run meanwhile.
+    An earlier try may have made it (if another member of its group failed), or another run.
     """
     if not (Path(node["path"]) / artifact_folder.MANIFEST).exists():
         return False
     try:
-        made = read_manifest(Path(node["path"]), node["key"])
+        manifest = artifact_folder.read_manifest(Path(node["path"]), node["key"])
         for role, parent in node["parents"].items():
-            now = artifact_folder.recorded(Path(parent["path"]))
-            if made["parents"][role]["content"] != now["content"]:
+            present = artifact_folder.recorded(Path(parent["path"]))
+            if manifest["parents"][role]["content"] != present["content"]:
                 return False
     except (AttestationError, KeyError, TypeError):
-        return False  # it was changed, or cut short: it is made again
+        return False  # it was changed, or cut short: make it again
     log.info("%s: is there already", node["label"])
     return True
 
 
 def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
+    """Make an artifact, after checks of packages, code, parents and disk space."""
     started = time.monotonic()
     check_pins(node["pins"])
     check_code(node)
@@ -137,9 +137,8 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     parents, manifests = {}, {}
     for role, parent in node["parents"].items():
         parents[role] = Path(parent["path"])
-        manifests[role] = read_manifest(parents[role], parent["key"])
-    for parent in parents.values():
-        dropped.require_whole(parent)
+        manifests[role] = artifact_folder.read_manifest(parents[role], parent["key"])
+        dropped.require_whole(parents[role])
     if "torch" in node["pins"]:
         with importing("torch"):
             settle_torch(node["threads"])
@@ -193,17 +192,14 @@ def _write_manifest(
         "content": artifact_folder.content_digest(files),
         "record": record,
     }
-    file_io.write_json(out / artifact_folder.MANIFEST, sealed(manifest))
+    file_io.write_json(out / artifact_folder.MANIFEST, artifact_folder.sealed(manifest))
 
 
 _counted = 0.0
 
 
 def _cpu_seconds() -> float:
-    """Return the CPU seconds of this process and its children since the last artifact it made.
-
-    Of the first one they are those since the process began: starting Python and importing too.
-    """
+    """Return the CPU seconds of this process and its children since its last artifact, or start."""
     global _counted
     times = os.times()
     before, _counted = _counted, times.user + times.system + times.children_user
@@ -212,9 +208,9 @@ def _cpu_seconds() -> float:
 
 
 def _lineage(parents: Mapping[str, dict]) -> list[dict]:
-    """Return what the steps before this one recorded, the model first.
+    """Return the records of the steps before this one, the model first.
 
-    It stands in every manifest, so that a table can be made when older artifacts are gone.
+    Every manifest has them, so that a table can be made when older artifacts are gone.
     """
     for role in ("weights", "model"):
         if role in parents:

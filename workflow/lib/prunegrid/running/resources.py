@@ -1,15 +1,13 @@
-"""What a step asks of a machine, estimated from the model's size before it runs.
+"""The memory and time that a step asks for, estimated from the model's size before it runs.
 
-Memory is a fixed part (Python, torch, transformers) and bytes a parameter by what the step holds:
-weights as loaded (4 bytes in float32), a copy while they are written or hashed, gradients, two
-moments in full fine-tuning (12 more), activations of a training batch. Factors are measured on
-SmolLM2-135M in float32 with short documents, rounded up; long documents and large batches need
-more, so each retry asks for half as much again. A fine-tuning strategy says its own (MEMORY, COPY
-for each copy of the trained weights that early stopping and learning rates keep, and HELD for what
-`memory.adapted` holds while adapters are trained). Time is that of `prunegrid.running.costs` with
-a margin, and twice and three times it on a retry.
-
-`prunegrid estimates` compares both with what finished runs took.
+Memory is a fixed part (Python, torch, transformers) and bytes a parameter: weights as loaded (4
+bytes in float32), a copy while they are written or hashed, gradients, two moments in full
+fine-tuning (12 more), activations of a training batch. Factors are measured on SmolLM2-135M in
+float32 with short documents, rounded up; long documents and large batches need more, so each retry
+asks for half as much again. A fine-tuning strategy declares its own: MEMORY, COPY (each copy of the
+trained weights that early stopping and learning rates keep) and HELD (adapters with
+`memory.adapted`). Time is that of `prunegrid.running.costs` with a margin, and twice and three
+times it on a retry. `prunegrid estimates` compares both with finished runs.
 """
 
 from __future__ import annotations
@@ -22,42 +20,41 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.common import held_weights, plugins
-from prunegrid.graph import nodes
-from prunegrid.graph.nodes import WEIGHTS, Node
+from prunegrid.graph.nodes import WEIGHTS, WEIGHTS_MADE, Node, lineage
 from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs
 from prunegrid.running.costs import Step
 
 FIXED_MB = 600
 FIXED_TIMED_MB = 800  # two processes import at once
-# A model whose size nothing tells is taken for one of so many parameters.
+# Parameters that a model of unknown size is taken to have.
 UNKNOWN = 10**9
 HUB_DATA = 700
-SCORING_MB = 200  # what metrics by a model import
-SMALLEST_MB = min(found for s in stages() if (found := stage_facts(s).memory_mb) is not None)
-# What is timed shares its process with the untouched model, whose parameters count too, and with
+SCORING_MB = 200  # imports of metrics by a model
+SMALLEST_MB = min(mb for mb in (stage_facts(s).memory_mb for s in stages()) if mb is not None)
+# A timed model shares its process with the untouched model, whose parameters count too, and with
 # that model in the same format. Dequantized weights may be kept, and plain ones are written for
 # sizes on disk.
 TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
 TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
 # Of logits over all tokens of whole passes: as computed, and in float32.
 LOGITS = 2 * 4 * 49_152
-# Held by block (`memory.model`) a stage takes so many blocks: one, its Hessians, what factoring the
-# largest takes (2.7 to 5.6 blocks in all), what lies outside (1 to 5, small models more).
+# Blocks that a stage takes by block (`memory.model`): one, its Hessians and their factors (2.7 to
+# 5.6 blocks in all), and the weights outside of blocks (1 to 5, small models more).
 BLOCKS = 12
 # Transformers are about 128 times as wide as they have layers, and a block has about 12 weights a
 # squared width (Kaplan et al. 2020, equation 2.1): 32 layers at 7e9, 71 at 7e10.
 ASPECT, BLOCK_WEIGHTS = 128, 12
-# Beyond that, where units are removed: gradients, and the smaller model beside the full one.
+# Bytes a parameter more if units are removed: gradients, and the smaller model beside the full one.
 STRUCTURED = 8
-# Beyond a strategy's MEMORY where it tunes pruned weights: masks, as bits and as factors.
+# Bytes a parameter beyond a strategy's MEMORY if it tunes pruned weights: masks, bits and factors.
 MASKED = {"full": 5, "seq2seq": 5}
 # Activations of a training step, in bytes a token of its batch: so many times the parameters to the
 # power of 2/3, as a transformer's layers times width go with that.
 ACTIVATIONS = 10.3
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
-# Minutes that any step may take, and how many times its estimate: of a download, of all others.
+# Minutes of any step, more for a download; other steps may take MARGIN times their estimate.
 LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 4
 # "135m" of smollm2-135m, "1.3B" of opt-1.3B; not the "2m" of m2m100.
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
@@ -76,7 +73,7 @@ def minutes(node: Node, attempt: int = 1) -> int:
     """Return the minutes after which a scheduler may end a step, more on each retry.
 
     Raises:
-        FileNotFoundError: as `memory_mb`.
+        FileNotFoundError: as of `memory_mb`.
     """
     return time_limit(step_of(node)) * attempt
 
@@ -110,8 +107,8 @@ def memory(step: Step) -> float:
         return FIXED_TIMED_MB + _timed_bytes(step, parameters) / 1e6
     else:
         needed = facts.bytes_a_parameter
-        kept = step.stage == "predictions" and step.settings.get("cache_dequantized")
-        needed += 4 if kept and step.precision in ("nf4", "int8") else 0
+        caches = step.stage == "predictions" and step.settings.get("cache_dequantized")
+        needed += 4 if caches and step.precision in ("nf4", "int8") else 0
         needed += STRUCTURED if step.settings.get("pattern") == "structured" else 0
     fixed = FIXED_MB + (DEVELOPMENT_MB if step.settings.get("dev_split") else 0)
     fixed += SCORING_MB if facts.metrics else 0
@@ -120,7 +117,7 @@ def memory(step: Step) -> float:
 
 
 def _timed_bytes(step: Step, parameters: int) -> float:
-    """Return what the models of a timing take together."""
+    """Return the bytes that the models of a timing take together."""
     settings, needed = step.settings, TIMED[step.precision]
     if step.precision in ("nf4", "int8"):
         needed += TIMED_CACHE if settings["cache_dequantized"] else 0
@@ -136,7 +133,7 @@ def _by_block(step: Step) -> bool:
 
 
 def _blocks_bytes(step: Step, parameters: int) -> float:
-    """Return what a model by block takes: its share of blocks, and hidden states not on disk."""
+    """Return the bytes of a model by block: its share of blocks, and hidden states not on disk."""
     layers = max((parameters / (BLOCK_WEIGHTS * ASPECT**2)) ** (1 / 3), 1.0)
     blocks = min(4 * BLOCKS / layers, stage_facts(step.stage).bytes_a_parameter) * parameters
     if step.memory["activations"] == "disk":
@@ -146,42 +143,36 @@ def _blocks_bytes(step: Step, parameters: int) -> float:
 
 
 def read_parameters(node: Node) -> int:
-    """Return the parameters of weights that are there.
+    """Return the parameters of weights from their manifest.
 
     Raises:
-        FileNotFoundError: they are not.
+        FileNotFoundError: the weights do not exist.
     """
-    return _recorded(node.manifest)
+    return _read(node.manifest)["record"]["weights"]["parameters"]
 
 
 def likely_parameters(node: Node) -> int | None:
-    """Return the parameters of weights, there or not; None where nothing tells.
+    """Return the parameters of weights that may not exist yet; None if unknown.
 
-    Those of the weights that they are made of (a structured pruning leaves fewer), and of a model
-    those that the config (`parameters`) or its name tells.
+    They are those of the weights that they are made of (structured pruning leaves fewer), and of a
+    model those of the config's `parameters` or of its name.
     """
-    if Path(node.manifest).exists():
-        return _recorded(node.manifest)
-    if node.stage != "model":
-        return likely_parameters(node.parents["weights"])
-    source = node.settings["source"]
+    for made in lineage(node):
+        if Path(made.manifest).exists():
+            return read_parameters(made)
+    source = made.settings["source"]
     if "parameters" in source:
         return source["parameters"]
     if source["kind"] == "random":
         return 0  # a few thousand
-    for text in (node.label, *map(str, source.values())):
+    for text in (made.label, *map(str, source.values())):
         if found := _SIZE.search(text):
             return int(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()])
     return None
 
 
 def step_of(node: Node, parameters: Callable[[Node], int | None] = read_parameters) -> Step:
-    """Return what decides the costs of a node.
-
-    Args:
-        node: the node.
-        parameters: gives those of weights that it reads.
-    """
+    """Return the facts that decide a node's costs; `parameters` counts those of given weights."""
     weights = [parent for parent in node.parents.values() if parent.stage in WEIGHTS]
     counts = [parameters(parent) for parent in weights]
     count = None if not counts or None in counts else sum(counts)
@@ -194,8 +185,8 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.settings,
         count,
         drawn.settings["samples"] * drawn.settings["length"] if drawn else 0,
-        _rows(data.manifest) if data else None,
-        any(_is_pruned(parent) for parent in weights),
+        rows_of(_read(data.manifest)) if data and Path(data.manifest).exists() else None,
+        any(made.stage == "prune" for parent in weights for made in lineage(parent)),
         node.device,
         node.threads * node.settings.get("processes", 1),
         node.memory,
@@ -204,25 +195,17 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
 
 
 def _precision(weights: Node | None) -> str | None:
-    """Return the precision that the step before gave to weights; None where it gave none."""
-    made = weights is not None and weights.stage in nodes.WEIGHTS_MADE
+    """Return the precision that the step before gave to weights; None if it gave none."""
+    made = weights is not None and weights.stage in WEIGHTS_MADE
     return costs.precision_of(weights.settings) if made else None
 
 
-def _is_pruned(node: Node) -> bool:
-    while node.stage != "model":
-        if node.stage == "prune":
-            return True
-        node = node.parents["weights"]
-    return False
-
-
 def space(node: Mapping[str, Any], parents: Mapping[str, Mapping]) -> int:
-    """Return the bytes that a step's artifact is estimated to take, where its weights decide.
+    """Return the bytes that a step's artifact is estimated to take.
 
     Args:
         node: `Node.params()`.
-        parents: the manifests of its parents by role.
+        parents: {role: manifest}.
     """
     read = [manifest for manifest in parents.values() if manifest["stage"] in WEIGHTS]
     weights = [m["record"]["weights"] for m in read if "weights" in m["record"]]
@@ -239,23 +222,13 @@ def rows_of(manifest: Mapping[str, Any]) -> dict[str, int] | None:
 
 # An artifact of a key does not change, so each is read once.
 @functools.cache
-def _recorded(manifest: str) -> int:
-    return json.loads(Path(manifest).read_bytes())["record"]["weights"]["parameters"]
-
-
-def _rows(manifest: str) -> dict[str, int] | None:
-    path = Path(manifest)
-    return _read_rows(manifest) if path.exists() else None
-
-
-@functools.cache
-def _read_rows(manifest: str) -> dict[str, int] | None:
-    return rows_of(json.loads(Path(manifest).read_bytes()))
+def _read(manifest: str) -> dict[str, Any]:
+    return json.loads(Path(manifest).read_bytes())
 
 
 def _copies(settings: dict) -> int:
-    """Return how many copies of what it trains a fine-tuning keeps beside the model.
+    """Return how many copies of its trained weights a fine-tuning keeps beside the model.
 
-    Those that learning rates are tried from and the best of them; the best by development loss.
+    The start and the best of several learning rates; the best by development loss.
     """
     return 2 * bool(settings.get("learning_rates")) + bool(settings.get("evaluate_every"))

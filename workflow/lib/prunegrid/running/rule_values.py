@@ -1,4 +1,4 @@
-"""What the rules ask of a job: its parameters, inputs, group, cores, memory and time.
+"""Values of the base rule: a job's parameters, inputs, group, cores, memory and time.
 
 Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
 """
@@ -24,7 +24,6 @@ class RuleValues:
     """The values of the rule that all stages share.
 
     Args:
-        graph: of the config.
         workflow: Snakemake's.
         plans: {study: plan of its table}, of the tables that the run was asked for so far.
     """
@@ -36,15 +35,15 @@ class RuleValues:
         return self._graph.find(wildcards.stage, wildcards.key)
 
     def params(self, wildcards: Any) -> dict[str, Any]:
-        """Return all that a job needs, in plain builtins."""
+        """Return everything that a job needs, in plain builtins."""
         node, facts = self._node(wildcards), stage_facts(wildcards.stage)
-        found = {**node.params(), "does": facts.does}
+        params = {**node.params(), "does": facts.does}
         if facts.measures_memory:
-            found["alone"] = snakemake_bridge.alone_on(self._workflow)
+            params["alone"] = snakemake_bridge.alone_on(self._workflow)
         if not self._workflow.remote_exec:
             # A group that fails runs again: a submitted job drops nothing, its run does at the end.
-            found["retire"] = pending.retired_by(self._graph, node, self._plans)
-        return found
+            params["retire"] = pending.retired(self._graph, self._plans, node)
+        return params
 
     def inputs(self, wildcards: Any) -> list[Any]:
         """Return the manifests that a job reads.
@@ -53,37 +52,37 @@ class RuleValues:
         """
         node = self._node(wildcards)
         made = Path(node.manifest).exists()
-        # One that is there does not run again because weights that it has read are made again.
+        # Dropped weights that are made again must not rerun a finished step that has read them.
         read = [p.manifest for p in node.parents.values() if not (made and is_dropped(p.path))]
         return [ancient(manifest) for manifest in dict.fromkeys(read)]
 
     def group(self, wildcards: Any) -> str | None:
-        """Return the group in which a cluster runs a job; None where it runs by itself.
+        """Return the group in which a cluster runs a job; None if it runs by itself.
 
-        All that is measured of one set of weights is a group, with the transformation that makes
-        them.
+        All measurements of one set of weights are a group, with the transformation that makes them.
         """
         kind = stage_facts(wildcards.stage).group
         return kind and f"{kind}-{self._graph.group_key(self._node(wildcards))}"
 
     def in_turn(self, wildcards: Any) -> int:
-        """Return what a member of a group takes of the others: all of their turn."""
+        """Return 1 if a job is a member of a group, which run one at a time; else 0."""
         return int(stage_facts(wildcards.stage).group is not None)
 
     def threads(self, wildcards: Any) -> int:
         """Return the cores that Snakemake counts for a job.
 
         A timing takes all of this machine, so that nothing runs beside it. Inside a submitted job
-        each member of a group takes all of the node: they share the memory that one of them was
-        given, and Snakemake does not tell a submitted job of `in_turn`.
+        each member of a group takes all of the node: they share one member's memory, and Snakemake
+        does not pass `in_turn` to a submitted job.
         """
         if self._workflow.remote_exec:
             return os.cpu_count() or 1
-        timed = stage_facts(wildcards.stage).measures_memory
-        return (timed and snakemake_bridge.cores(self._workflow)) or self.cpus(wildcards)
+        if stage_facts(wildcards.stage).measures_memory:
+            return snakemake_bridge.cores(self._workflow) or self.cpus(wildcards)
+        return self.cpus(wildcards)
 
     def cpus(self, wildcards: Any) -> int:
-        """Return the cores that a job computes on, which Slurm gives to it and to its step."""
+        """Return the cores that a job computes on, the request to Slurm for it and its step."""
         node = self._node(wildcards)
         return _processes(node) * (node.threads if "torch" in node.pins else 1)
 
@@ -94,7 +93,7 @@ class RuleValues:
 
     # `input` makes Snakemake ask again once the weights exist whose size decides.
     def memory(self, wildcards: Any, input: Any, attempt: int) -> int:
-        """Return the megabytes that a job is estimated to need, Snakemake's own among them."""
+        """Return the megabytes that a job is estimated to need, with Snakemake's own."""
         needed = resources.memory_mb(self._node(wildcards), attempt)
         return needed + snakemake_bridge.beside_mb(self._workflow)
 
@@ -103,10 +102,7 @@ class RuleValues:
         return resources.minutes(self._node(wildcards), attempt)
 
     def of_table(self, study: str) -> list[Any]:
-        """Return what the table of a study reads.
-
-        Where jobs are submitted, that is also what ties the measures of some weights together.
-        """
+        """Return the inputs of a study's table; for submitted jobs, a mark of each group too."""
         leaves = self._graph.study_leaves(study)
         read = [ancient(leaf.manifest) for leaf in leaves]
         if self._workflow.local_exec:
@@ -116,13 +112,13 @@ class RuleValues:
         return [*read, *(f"results/status/{study}-{key}.measured" for key in sorted(missing))]
 
     def measured(self, wildcards: Any) -> list[str]:
-        """Return all that a study measures of one set of weights, and that is a group."""
+        """Return the manifests of a study's measurements of one set of weights in a group."""
         leaves = filter(_is_grouped, self._graph.study_leaves(wildcards.study))
         return [n.manifest for n in leaves if self._graph.group_key(n) == wildcards.key]
 
 
 def _is_grouped(node: Node) -> bool:
-    """Return whether a cluster runs a node in a group; controls and a census run by themselves."""
+    """Return whether a cluster runs a node in a group; controls and a census it runs alone."""
     return stage_facts(node.stage).group is not None
 
 

@@ -1,4 +1,4 @@
-"""What prunegrid reads of Snakemake beyond its rules, and the one setting of its that it changes.
+"""Access to Snakemake beyond its rules: settings that are read, and the one that is changed.
 
 Tested against the pinned Snakemake in `tests/workflow`.
 """
@@ -25,62 +25,57 @@ from prunegrid.config.config_files import ENTRY
 from prunegrid.config.validated import Config
 from prunegrid.running.resources import SMALLEST_MB
 
-# Of a submitted job: its Snakemake, and the one that this starts beside the step; 200 MB each.
+# Memory of a submitted job's Snakemake, and of the one that this starts; 200 MB each.
 SNAKEMAKE_MB = 400
 
 
 def keys_decide(workflow: Any) -> None:
     """Make keys alone decide what runs, whatever profile is used.
 
-    Every artifact has its key in its path, and a table that is not its plan's is made again
-    (`prunegrid.tables.table_plan.is_stale`): Snakemake's own memory of parameters, code and
-    environments, which a clone does not have, must not decide anything beside them. There is no
-    public way to say so in a Snakefile: Snakemake makes its DAG settings only after it has read
-    that, so this is called when the inputs of a table are asked for, while the DAG is built.
+    Every artifact has its key in its path, and a stale table is made again
+    (`prunegrid.tables.table_plan.is_stale`). Snakemake's memory of parameters, code and
+    environments, which a clone lacks, must not decide too. A Snakefile has no public way to switch
+    it off: Snakemake makes its DAG settings after reading it. So this is called while the DAG is
+    built, when Snakemake asks for the inputs of a table.
     """
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
 
 
 def mark_run(workflow: Any) -> None:
-    """Mark the folder for the time of the run; its jobs mark nothing.
-
-    So `prunegrid repair` keeps away while a run is alive.
-    """
+    """Mark the folder until the run ends, so that `prunegrid repair` keeps away; jobs mark none."""
     if workflow.is_main_process:
         hold_live()
 
 
 def has_conda(workflow: Any) -> bool:
     """Return whether conda is installed; without it jobs run in the current environment."""
-    found = shutil.which("conda") is not None
-    asked = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    if asked and not found and workflow.is_main_process:
+    installed = shutil.which("conda") is not None
+    if _uses_conda(workflow) and not installed and workflow.is_main_process:
         logger.warning("No conda found: running in the current environment (see README).")
-    return found
+    return installed
+
+
+def _uses_conda(workflow: Any) -> bool:
+    return DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 
 def start(workflow: Any, config: Config) -> None:
-    """Check what a run needs of its machine, and say what it uses, before its first job.
+    """Check that the machine is fit for a run, and log its limits, before the first job.
 
     Raises:
         SystemExit: the folder cannot be written, the memory is too small for any job, or jobs that
-            run elsewhere are to compute in what this machine is fast in.
+            run elsewhere have no precision of their own (`compute_dtype: auto`).
     """
     try:
         _require_writable(Path("results"))
-        said = [limits(workflow)] if workflow.local_exec else []
-        said += [precision.describe(config, Path("results"), workflow.local_exec)]
+        lines = [limits(workflow)] if workflow.local_exec else []
+        lines += [precision.describe(config, Path("results"), workflow.local_exec)]
     except PrunegridError as error:
         sys.exit(f"prunegrid: {error}")
-    logger.info("; ".join(filter(None, said)))
+    logger.info("; ".join(filter(None, lines)))
 
 
 def _require_writable(folder: Path) -> None:
-    """Check that results can be written.
-
-    Raises:
-        PrunegridError: they cannot.
-    """
     if folder.exists() and not os.access(folder, os.W_OK):
         raise PrunegridError(
             "cannot be written",
@@ -90,7 +85,7 @@ def _require_writable(folder: Path) -> None:
 
 
 def limits(workflow: Any) -> str:
-    """Return in words what local jobs may use together.
+    """Return in words the cores and memory that local jobs may use together.
 
     Raises:
         PrunegridError: the smallest job needs more memory than they may use.
@@ -109,23 +104,20 @@ def limits(workflow: Any) -> str:
             f"{count} cores were asked for and this process may use {machine.cores()}: jobs will "
             "wait for each other, and measured times mean little."
         )
-    told = f"{limit_mb / 1000:.0f} GB of memory" if limit else "no limit of memory"
-    return f"{count} job{'s' if count > 1 else ''} at a time, {told}"
+    memory = f"{limit_mb / 1000:.0f} GB of memory" if limit else "no limit of memory"
+    return f"{count} job{'s' if count > 1 else ''} at a time, {memory}"
 
 
 def cores(workflow: Any) -> int | None:
-    """Return how many cores the jobs may use together; None where they are submitted.
-
-    In a submitted job it is None too: there Snakemake counts the cores of the whole node.
-    """
+    """Return how many cores the jobs may use together; None if they are submitted, or in one."""
     return None if workflow.remote_exec else workflow.global_resources["_cores"].value
 
 
 def alone_on(workflow: Any) -> str:
-    """Return what a job that takes all of `cores` has for itself: "machine" or "share".
+    """Return whether a job that takes all of `cores` has the "machine" or a "share" of it.
 
-    On this machine no other job of the run is beside it. A submitted job has the cores that it was
-    given: a whole node where Slurm says so (`--exclusive`).
+    On this machine no other job of the run is beside it. A submitted job has a whole node only with
+    Slurm's `--exclusive`.
     """
     given = os.environ.get("SLURM_JOB_CPUS_PER_NODE")
     whole = not workflow.remote_exec or given == str(os.cpu_count())
@@ -133,7 +125,7 @@ def alone_on(workflow: Any) -> str:
 
 
 def beside_mb(workflow: Any) -> int:
-    """Return the megabytes that Snakemake itself takes in each job, beside the step."""
+    """Return the megabytes that Snakemake takes in each job, beside the step."""
     return 0 if workflow.local_exec else SNAKEMAKE_MB
 
 
@@ -158,19 +150,18 @@ def laid_over(workflow: Any, root: Path) -> list[Path]:
 def write_partial_tables(workflow: Any, config: dict, studies: Iterable[str]) -> None:
     """Write the tables of studies whose run failed: failed cells are rows with their reasons.
 
-    The tables are made by a job of their own, in the same environment as every table, by a nested
-    run; a table so made is out of date by its key, so the next run completes it.
+    A nested run makes them by a job in the environment of every table. Such a table is stale, so
+    the next run completes it.
     """
     studies = sorted(studies)
     if not studies:
         return
-    uses_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as handle:
         json.dump(config, handle)  # JSON is YAML, and knows every kind of mapping
         handle.flush()
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
         command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
-        command += ["--use-conda"] if uses_conda else []
+        command += ["--use-conda"] if _uses_conda(workflow) else []
         command += ["--no-hooks", "--", *(f"results/status/{study}.partial" for study in studies)]
         done = subprocess.run(command, check=False)
     for study in studies:

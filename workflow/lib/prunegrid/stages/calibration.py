@@ -10,18 +10,17 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from prunegrid.common.errors import PrunegridError
-from prunegrid.data.texts import read_texts, require_length
+from prunegrid.data.rows import read_texts, require_length
 from prunegrid.models.attestation import tensor_sha256
 from prunegrid.models.forward import max_positions
 from prunegrid.pruning import offload
-from prunegrid.pruning.calibration_pass import dense_norms, draw_windows
+from prunegrid.pruning.calibration_windows import draw_windows
+from prunegrid.pruning.dense_statistics import dense_norms
 
 DOES = "calibrate"
 RULE = "calibrate"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pyarrow")
+PACKAGES = ("plain weights", "pandas", "pyarrow")
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 5.5
 BY_BLOCK = True
 
@@ -32,18 +31,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {samples, length, split, column, join}.
         parents: {"model": a weights artifact, "data": a data artifact}.
-        out: folder of the new artifact.
-        job: gives the seed and the device.
 
     Raises:
-        PrunegridError: no document is long enough, the model has no tokenizer, or is not finite.
+        PrunegridError: no document is long enough, or the model is not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
     loaded = offload.open_dense(parents["model"], job)
-    if loaded.tokenizer is None:
-        raise PrunegridError(
-            "the model has no tokenizer", where=str(parents["model"]), remedy="use one that has"
-        )
     length = settings["length"]
     require_length(length, max_positions(loaded.model), "length", job.where)
     tokens = draw_windows(

@@ -1,4 +1,4 @@
-"""Stage `census`: how large the weights of a model are, counted tensor by tensor from its files.
+"""Stage `census`: the sizes of a model's weights, counted tensor by tensor from its files.
 
 Parents: weights. Out: `tensors.parquet`, one row a parameter: name, kind, stack, block, blocks,
 parameters, and bin_0 … bin_k (see `prunegrid.models.weight_census`).
@@ -15,10 +15,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.models import attestation, checkpoint, weight_census
 
-DOES = "census"
-RULE = "census"
 PACKAGES = ("torch", "transformers", "safetensors", "pyarrow")
-START_SECONDS = 15
 BYTES_A_PARAMETER = 0
 
 
@@ -28,30 +25,27 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: edges, ascending and above 0.
         parents: {"weights": a plain weights artifact}.
-        out: an empty folder.
-        job: its `where` labels errors.
 
     Raises:
-        AttestationError: what was read is not what the parent's record says.
+        AttestationError: the weights are not those of the parent's record.
         PrunegridError: the weights are packed, or have an adapter beside them; see
             `prunegrid.models.weight_census.take`.
     """
     folder = parents["weights"]
     checkpoint.require_plain(folder, job.where)
     recorded = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
-    found = weight_census.take(folder, settings["edges"])
-    attestation.require_same(found.facts, recorded, str(folder))
-    pyarrow.parquet.write_table(as_table(found), out / "tensors.parquet")
-    return {"weights": found.facts, "tensors": len(found.tensors)}
+    census = weight_census.take(folder, settings["edges"])
+    attestation.require_same(census.facts, recorded, str(folder))
+    pyarrow.parquet.write_table(as_table(census), out / "tensors.parquet")
+    return {"weights": census.facts, "tensors": len(census.tensors)}
 
 
-def as_table(found: weight_census.Census) -> pyarrow.Table:
+def as_table(census: weight_census.Census) -> pyarrow.Table:
     """Return a census with a row a tensor and a column a bin."""
-    rows = [
-        {key: value for key, value in entry.items() if key != "counts"}
-        | {f"bin_{index}": count for index, count in enumerate(entry["counts"])}
-        for entry in found.tensors
-    ]
+    rows = []
+    for entry in census.tensors:
+        bins = {f"bin_{index}": count for index, count in enumerate(entry["counts"])}
+        rows.append({key: entry[key] for key in entry if key != "counts"} | bins)
     names = list(rows[0])
     text = {"name", "kind", "stack"}
     fields = [(n, pyarrow.string() if n in text else pyarrow.int64()) for n in names]

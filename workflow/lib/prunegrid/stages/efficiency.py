@@ -2,8 +2,8 @@
 
 Parents: weights; `dense`, the untouched model of the chain, where the weights are others. Out:
 `efficiency.json` with every repetition and every turn: the one artifact whose bytes are a
-measurement and differ from run to run. Sizes on disk (`sizes: true`) are taken last, so that they
-are in no time; the files that they are measured on are removed.
+measurement and differ from run to run. Sizes on disk (`sizes: true`) are measured last, so that
+they are in no time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,11 @@ import torch
 from prunegrid.common import file_io
 from prunegrid.evaluation import side_by_side, speed, timed_work
 from prunegrid.evaluation.speed import CELL
-from prunegrid.models import checkpoint, sparse_kernels
+from prunegrid.models import sparse_kernels
 
-DOES = "efficiency"
-RULE = "efficiency"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "peft",
-    "bitsandbytes",
-)
+PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 MEASURES_MEMORY = True
 
 
@@ -40,26 +28,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     loaded, facts, every = side_by_side.measure("efficiency", settings, parents, job)
     sparse, sparse_raw = time_sparse_kernels(loaded.model, settings, job.device)
     facts["sparse_kernels"] = sparse
-    facts["sizes"] = _sizes(loaded, out, job.where) if settings["sizes"] else None
+    facts["sizes"] = side_by_side.sizes_on_disk(loaded, settings, out, job.where, gzipped=False)
     every["sparse_kernel_repetitions"] = sparse_raw
     file_io.write_json(out / "efficiency.json", {**facts, **every})
-    weights = loaded.record
-    return {
-        "weights": weights,
-        "parameters": weights["parameters"],
-        "nonzero_parameters": weights["nonzero_parameters"],
-        "file_bytes": weights["file_bytes"],
-        **facts,
-    }
-
-
-def _sizes(loaded: checkpoint.Checkpoint, out: Path, where: str) -> dict:
-    """Return the bytes of the checkpoint in several forms (see `prunegrid.evaluation.sizes`)."""
-    # Not before: what they import takes memory while models are timed.
-    from prunegrid.evaluation import sizes
-    from prunegrid.models.packed import plain_tensors
-
-    return sizes.measure(plain_tensors.of(loaded), loaded.record["pattern"], out, where)
+    counts = ("parameters", "nonzero_parameters", "file_bytes")
+    return {"weights": loaded.record, **{name: loaded.record[name] for name in counts}, **facts}
 
 
 def time_sparse_kernels(
@@ -78,5 +51,5 @@ def time_sparse_kernels(
         turns, _ = speed.measure({CELL: work}, settings, device)
     summary = speed.summary(turns, work.tokens)
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
-    found = {"linears": linears, **{name: summary[name] for name in speeds}}
-    return found, speed.repetitions(turns)
+    facts = {"linears": linears, **{name: summary[name] for name in speeds}}
+    return facts, speed.repetitions(turns)

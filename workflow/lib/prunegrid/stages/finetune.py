@@ -18,22 +18,8 @@ from prunegrid.finetuning.context import Context
 from prunegrid.finetuning.training import distributed, run_facts
 from prunegrid.models.zero_masks import require_kept
 
-DOES = "finetune"
-RULE = "finetune"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-    "accelerate",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow", "accelerate")
 COMPUTES = True
-START_SECONDS = 15
 
 log = logging.getLogger(__name__)
 

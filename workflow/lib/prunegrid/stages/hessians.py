@@ -1,6 +1,6 @@
 """Stage `hessians`: the Hessians of a dense model's inputs, for all cells that prune by them.
 
-Parents: model, calibration. Out: one file a block (`prunegrid.pruning.stored_hessians`).
+Parents: model, calibration. Out: one file a block (`prunegrid.pruning.dense_statistics`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from safetensors.torch import load_file
 
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning import hessian_pass, offload
+from prunegrid.pruning import offload
+from prunegrid.pruning.dense_statistics import write_hessians
 
 DOES = "calibrate"
-RULE = "hessians"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("plain weights",)
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 7.5
 BY_BLOCK = True
 
@@ -28,8 +27,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {include: patterns of linears outside the blocks that are measured too}.
         parents: {"model": a plain weights artifact, "calibration": of the same model}.
-        out: folder of the new artifact.
-        job: gives the device and how memory is used.
 
     Raises:
         PrunegridError: activations are not finite, or a linear is not reached.
@@ -37,12 +34,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["model"], job.where)
     tokens = load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
     dense = offload.open_dense(parents["model"], job)
-    extent = Extent.of(settings)
-    linears = hessian_pass.measure(
-        dense.model.eval(), tokens, out, extent=extent, holding=dense.holding
-    )
     return {
-        "linears": linears,
+        "linears": write_hessians(
+            dense.model.eval(), tokens, out, extent=Extent.of(settings), holding=dense.holding
+        ),
         "samples": len(tokens),
         "length": tokens.shape[1],
         "weights_sha256": dense.record["sha256"],

@@ -7,7 +7,6 @@ Fine-tuning reads them as it reads any data set.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 from collections import Counter
@@ -19,12 +18,12 @@ import pyarrow.parquet as pq
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.leak_check import Known
-from prunegrid.data.mixtures import Writer, counts
+from prunegrid.data.mixtures import counts
 from prunegrid.data.sources.columns import text_of
-from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
+from prunegrid.data.templates import Templates
+from prunegrid.stages.data import check_apart, slice_of_all, write
 
 DOES = "mix"
-RULE = "mixture"
 PACKAGES = ("pandas", "pyarrow", "datasets", "jinja2")
 START_SECONDS = 60
 MEMORY_MB = 1500
@@ -40,9 +39,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         settings: parts {name: split, weight, max_rows, prompt, response, of, id, text}, rows, leaks
             ("drop" or "refuse"), disjoint_from [{split, of, id, text}], splits {name: slice of
             "all"}, seed.
-        parents: see above.
-        out: an empty folder.
-        job: gives the seed.
 
     Raises:
         PrunegridError: a row leaks and leaks are refused, a part is too small, a template does not
@@ -57,30 +53,22 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     for name, part in settings["parts"].items():
         folder = parents[f"parts.{name}"]
         pools[name], facts[name] = pool_rows(folder, name, part, known, settings["leaks"], job)
-    sizes = {
-        name: min(len(pool), settings["parts"][name]["max_rows"] or len(pool))
-        for name, pool in pools.items()
-    }
-    weights = {name: part["weight"] for name, part in settings["parts"].items()}
+    parts = settings["parts"]
+    sizes = {n: min(len(pool), parts[n]["max_rows"] or len(pool)) for n, pool in pools.items()}
+    weights = {name: part["weight"] for name, part in parts.items()}
     taken = counts(sizes, weights, settings["rows"], job.where)
     rows = _mixed(settings, pools, taken, job)
     splits, listed = {}, {}
     for split, expression in settings["splits"].items():
-        source, part = parse(expression, job.where)
-        if source != "all":
-            raise PrunegridError(
-                f"has no split '{source}'", where=job.where, expected="slices of all"
-            )
-        first, last = bounds("all", part, len(rows), job.where)
+        first, last = slice_of_all(expression, len(rows), job.where)
         splits[split] = rows[first:last]
-        check_unique(splits[split], split, job.where)
         by_part = Counter(row["task"] for row in splits[split])
         listed[split] = {
             "from": expression,
             "rows": len(splits[split]),
             "parts": dict(sorted(by_part.items())),
         }
-        listed[split]["sha256"] = write(splits[split], out / f"{split}.parquet")
+        listed[split]["sha256"] = write(splits[split], split, out, job.where)
     for name, count in taken.items():
         facts[name] |= {"capped": sizes[name], "taken": count, "share": count / len(rows)}
         log.info("%s: %s: %s", job.where, name, facts[name])
@@ -104,17 +92,17 @@ def pool_rows(
     folder: Path, name: str, part: dict, known: Known, leaks: str, job
 ) -> tuple[list[tuple[str, dict]], dict[str, Any]]:
     """Return ([(label, row)] of the rows that are not evaluated, in a drawn order; facts)."""
-    pool, found = [], {}
+    pool, leaks_of = [], {"id": [], "text": []}
     for number, row in enumerate(_read(folder, part["split"])):
         label = str(number) if part["id"] is None else text_of(row, part["id"], job.where)
         why = known.holds(row, part, job.where)
         if why is None:
             pool.append((label, row))
         else:
-            found.setdefault(why, []).append(label)
-    leaked = {why: len(found.get(why, [])) for why in ("id", "text")}
-    if found and leaks == "refuse":
-        shown = ", ".join(itertools.islice(itertools.chain.from_iterable(found.values()), SHOWN))
+            leaks_of[why].append(label)
+    leaked = {why: len(labels) for why, labels in leaks_of.items()}
+    if any(leaked.values()) and leaks == "refuse":
+        shown = ", ".join((leaks_of["id"] + leaks_of["text"])[:SHOWN])
         raise PrunegridError(
             f"{sum(leaked.values())} rows of '{name}' are evaluated ({leaked['id']} by id, "
             f"{leaked['text']} by text), such as {shown}",
@@ -131,9 +119,9 @@ def _mixed(
     """Return the rows of the mixture in their order."""
     rows = []
     for name, part in settings["parts"].items():
-        writer = Writer(name, part["prompt"], part["response"], job.where)
+        texts = {"document": part["prompt"], "summary": part["response"]}
+        templates = Templates(texts, f"{job.where}, part {name}")
         for label, row in pools[name][: taken[name]]:
-            made = writer.write(row, label)
-            rows.append({"id": f"{name}:{label}", **made, "task": name})
+            rows.append({"id": f"{name}:{label}", **templates.fill(row, label), "task": name})
     random.Random(job.seed("mixture")).shuffle(rows)
     return rows

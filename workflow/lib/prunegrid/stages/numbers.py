@@ -7,21 +7,16 @@ rows are in a scattered order, so that every slice has numbers of all sizes.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from prunegrid.common.errors import PrunegridError
 from prunegrid.data.number_names import LANGUAGES, name
 from prunegrid.data.sources import columns
-from prunegrid.stages.data import bounds, check_apart, check_unique, parse, write
+from prunegrid.stages.data import check_apart, slice_of_all, write
 
 DOES = "write"
-RULE = "numbers"
 PACKAGES = ("pandas", "pyarrow", "datasets")
 START_SECONDS = 5
 MEMORY_MB = 500
-
-log = logging.getLogger(__name__)
 
 SIZE = 2000
 STRIDE = 1237  # a prime that is no divisor of SIZE: each number comes once
@@ -32,9 +27,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Args:
         settings: kind ("summaries" or "text"), columns, splits {name: slice of "all"}.
-        parents: none.
-        out: an empty folder.
-        job: its `where` labels errors.
 
     Raises:
         PrunegridError: a split is no slice of all, or is empty.
@@ -46,18 +38,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     splits, listed = {}, {}
     named = {"id": "id", **settings["columns"]}
     for split, expression in settings["splits"].items():
-        source, part = parse(expression, job.where)
-        if source != "all":
-            raise PrunegridError(
-                f"has no split '{source}'", where=job.where, expected="slices of all"
-            )
-        first, last = bounds("all", part, SIZE, job.where)
-        made = columns.convert(rows[first:last], settings["kind"], named, "all", first, job.where)
-        check_unique(made, split, job.where)
-        splits[split] = made
-        listed[split] = {"from": expression, "rows": len(made)}
-        listed[split]["sha256"] = write(made, out / f"{split}.parquet")
-        log.info("%s: %s: %d rows", job.where, split, len(made))
+        first, last = slice_of_all(expression, SIZE, job.where)
+        taken = rows[first:last]
+        splits[split] = columns.convert(taken, settings["kind"], named, "all", first, job.where)
+        listed[split] = {"from": expression, "rows": len(splits[split])}
+        listed[split]["sha256"] = write(splits[split], split, out, job.where)
     return {
         "source": {"kind": "numbers", "name": "numbers:", "rows": SIZE},
         "kind": settings["kind"],

@@ -1,7 +1,7 @@
 """Stage `perplexity`: a checkpoint's perplexity on a split's text, the loss of each window kept.
 
 Parents: weights, data. Out: `windows.parquet`: window (a document by protocol words), its scored
-tokens, loss (their sum in nats), units (what the sum is divided by: tokens, or words). The weights
+tokens, loss (their sum in nats), units (tokens or words, by which the sum is divided). The weights
 are measured after loading and compared with their manifest before the first window.
 """
 
@@ -18,28 +18,15 @@ import pyarrow.parquet as pq
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.perplexity_names import metric_name
-from prunegrid.data.texts import SEPARATOR, read_texts, require_length
+from prunegrid.data.rows import SEPARATOR, read_texts, require_length
 from prunegrid.evaluation.perplexity import count_words, plan_rolling, plan_windows, window_losses
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
-DOES = "perplexity"
-RULE = "perplexity"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 7.2
 
 SCHEMA = pa.schema(
@@ -53,25 +40,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {split, column, protocol, window, stride, max_windows, special_tokens}.
         parents: {"weights": a weights artifact of a causal model, "data": a data artifact}.
-        out: folder of the new artifact.
-        job: gives the device.
 
     Raises:
         PrunegridError: the text is too short, a window exceeds the model's positions, or a loss is
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    loaded = open_checkpoint.load(
-        parents["weights"],
-        job.device,
-        settings["cache_dequantized"],
-        compute_dtype=job.compute_dtype,
-    )
-    if loaded.tokenizer is None or not hasattr(loaded.model, "get_output_embeddings"):
-        raise PrunegridError(
-            "perplexity needs a causal language model with its tokenizer",
-            where=str(parents["weights"]),
-        )
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
     require_length(window, max_positions(loaded.model), "window", job.where)
     measure = _words if protocol == "words" else _windows
@@ -93,7 +69,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
 
 def chance(model: Any, columns: dict[str, list]) -> float:
-    """Return the perplexity of a uniform guess: by tokens the number of them that can be chosen.
+    """Return the perplexity of a uniform guess: the number of tokens that can be chosen.
 
     By words it is that to the power of tokens a word.
     """
@@ -108,18 +84,14 @@ def _windows(
     text = SEPARATOR.join(texts)
     special = settings["special_tokens"]
     tokens = loaded.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-    try:
-        plan = plan_windows(
-            len(tokens),
-            settings["protocol"],
-            settings["window"],
-            settings.get("stride"),
-            settings.get("max_windows"),
-        )
-    except PrunegridError as error:
-        raise PrunegridError(
-            error.what, where=where, expected=error.expected, remedy=error.remedy
-        ) from error
+    plan = plan_windows(
+        len(tokens),
+        settings["protocol"],
+        settings["window"],
+        settings.get("stride"),
+        settings.get("max_windows"),
+        where,
+    )
     scored = [part.scored for part in plan]
     losses = window_losses(loaded.model, tokens, plan, where)
     return {"tokens": scored, "loss": losses, "units": scored}, tokens
@@ -136,14 +108,13 @@ def _words(
             "the tokenizer has neither a BOS nor an EOS token to begin with", where=where
         )
     columns: dict[str, list] = {"tokens": [], "loss": [], "units": []}
-    every: list[int] = []
+    all_tokens: list[int] = []
     for text in [text for text in texts if text.strip()][: settings.get("max_windows")]:
         tokens = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         plan = plan_rolling(len(tokens) + 1, settings["window"])
-        columns["loss"].append(
-            math.fsum(window_losses(loaded.model, [first, *tokens], plan, where))
-        )
+        losses = window_losses(loaded.model, [first, *tokens], plan, where)
+        columns["loss"].append(math.fsum(losses))
         columns["tokens"].append(len(tokens))
         columns["units"].append(count_words(text))
-        every += tokens
-    return columns, every
+        all_tokens += tokens
+    return columns, all_tokens

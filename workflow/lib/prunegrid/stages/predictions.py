@@ -1,12 +1,11 @@
 """Stage `predictions`: summaries that a checkpoint writes for a split, by attested weights.
 
-Parents: weights, data. Out: `predictions.parquet` (`predicted.SCHEMA`). The weights are measured in
-this process after loading and compared with their manifest before the first token.
+Parents: weights, data. Out: `predictions.parquet` (`predictions_file.SCHEMA`). The weights are
+measured in this process after loading and compared with their manifest before the first token.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from prunegrid.common.errors import AttestationError
@@ -17,43 +16,26 @@ from prunegrid.models import forward, open_checkpoint
 
 DOES = "generate"
 RULE = "generate"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
-
-log = logging.getLogger(__name__)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    loaded = open_checkpoint.load(
-        parents["weights"],
-        job.device,
-        settings["cache_dequantized"],
-        compute_dtype=job.compute_dtype,
-    )
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)
     reserve = settings["max_new_tokens"]
-    asked = [prompter.prompt(row["document"], reserve, row["id"]) for row in rows]
+    filled = [prompter.prompt(row["document"], reserve, row["id"]) for row in rows]
     stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)
     predictions, facts = generation.generate(
         loaded.model,
         prompter,
-        asked,
+        filled,
         settings,
         stops=stops,
         pad=pad,
@@ -63,10 +45,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     limit = settings.get("reference_tokens")
     references = [prompter.cut_tokens(row["summary"], limit) for row in rows]
     require_whole(references, rows, limit, job.where)
-    predictions_file.write(predictions_file.columns(rows, references, asked, predictions), out)
+    counts = predictions_file.write_generated(rows, references, filled, predictions, out)
     return {
         "weights": loaded.record,
-        **predictions_file.facts(rows, references, asked, predictions),
+        **counts,
         "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
         "eos_token_ids": stops,
         "pad_token_id": pad,

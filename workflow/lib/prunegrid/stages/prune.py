@@ -1,8 +1,8 @@
 """Stage `prune`: a checkpoint with its linears pruned, as a plain folder, and a report of each.
 
 Parents: weights, and calibration for methods that need inputs. Out: the model folder and
-`prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}. What pattern structured
-leaves instead is in `prunegrid.pruning.structured.stage`.
+`prune.json` {linear: {shape, zeros, sparsity, and the method's facts}}. For pattern structured see
+`prunegrid.pruning.structured.stage`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
+from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians
 
-DOES = "prune"
-RULE = "prune"
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+PACKAGES = ("plain weights",)
 COMPUTES = True
-START_SECONDS = 15
 BYTES_A_PARAMETER = 9.5
 BY_BLOCK = True
 
@@ -50,8 +47,6 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             allocation_settings, propagation, include, biases, and the method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model,
             "hessians": of the same model, for propagation dense of recipes that need them}.
-        out: folder of the new artifact.
-        job: gives the device, how memory is used, and the seed to methods that draw.
 
     Raises:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
@@ -59,16 +54,18 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     if settings["pattern"] == "structured":
         # By name, as methods are: its code is in the keys of such steps alone.
-        return importlib.import_module("prunegrid.pruning.structured.stage").run(
-            settings, parents, out, job
-        )
-    recipe = recipe_of(settings, job)
+        structured = importlib.import_module("prunegrid.pruning.structured.stage")
+        return structured.run(settings, parents, out, job)
+    recipe = _recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
-    tokens, norms = _inputs(recipe, parents, job.where)
+    inputs = {"tokens": None, "norms": None, "propagation": propagation}
+    if "calibration" in parents:
+        folder = parents["calibration"]
+        inputs["tokens"] = load_file(folder / "tokens.safetensors")["tokens"]
+        inputs["norms"] = load_file(folder / "input_norms.safetensors")
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
-    inputs = {"tokens": tokens, "norms": norms, "propagation": propagation}
     if "hessians" in parents:
         inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
     began = time.perf_counter()
@@ -77,6 +74,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     file_io.write_json(out / "prune.json", report)
     _require_zeros(weights, report, job.where)
     require_pattern(weights, job.where)
+    tokens = inputs["tokens"]
     return {
         "weights": weights,
         **_facts(recipe, propagation),
@@ -104,32 +102,18 @@ def prune_checkpoint(
             spent=True,
         ).record
     shards = parent.writer(out, recipe.extent)
-    holding = replace(parent.holding, done=shards.add_block)
-    report = prune_model(parent.model, recipe, **inputs, holding=holding)
+    report = prune_model(
+        parent.model, recipe, **inputs, holding=parent.holding, done=shards.add_block
+    )
     return report, shards.finish(recipe.pattern)
 
 
-def recipe_of(settings: dict, job) -> Recipe:
-    """Return what a step's settings ask for."""
+def _recipe_of(settings: dict, job) -> Recipe:
+    """Return the recipe of a step's settings."""
     named = {key: settings[key] for key in _OF_RECIPE if key in settings}
     own = {key: value for key, value in settings.items() if key not in _OF_STEP}
     recipe = Recipe(**named, settings=own, extent=Extent.of(settings))
     return replace(recipe, seed=job.seed("prune")) if recipe.module.DRAWS else recipe
-
-
-def _inputs(recipe: Recipe, parents: dict[str, Path], where: str):
-    """Return (tokens, norms of the dense model), both None where nothing needs a calibration."""
-    if recipe.needs == "nothing" and recipe.allocation_module.NEEDS == "nothing":
-        return None, None
-    if "calibration" not in parents:
-        raise PrunegridError(
-            f"method {recipe.method} needs calibration samples",
-            where=where,
-            remedy="name a calibration in its prune profile",
-        )
-    folder = parents["calibration"]
-    tokens = load_file(folder / "tokens.safetensors")["tokens"]
-    return tokens, load_file(folder / "input_norms.safetensors")
 
 
 def _facts(recipe: Recipe, propagation: str) -> dict:

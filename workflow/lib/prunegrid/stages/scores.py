@@ -1,8 +1,8 @@
-"""The step `scores`: metrics of stored predictions, example by example.
+"""Stage `scores`: metrics of stored predictions, example by example.
 
 Parents: predictions; data, where a metric reads the documents; `<metric name>.model` for each
-metric that needs a model.
-Files: scores.parquet (id, one float64 column a score; null where an example has none).
+metric that needs a model. Out: `scores.parquet` (id, one float64 column a score; null where an
+example has none).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ RULE = "score"
 PACKAGES = ("pandas", "pyarrow")
 METRICS = True
 GROUP = "evaluate"
-START_SECONDS = 15
 MEMORY_MB = 700
 BYTES_A_PARAMETER = 6
 
@@ -36,14 +35,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: {"metrics": {name: settings}}, see `metric_loader.load`; "split" where a metric
             reads the documents, "template" where one reads the prompt.
-        parents: the artifact folders, by role.
-        out: folder of the new artifact.
-        job: gives the device.
 
     Raises:
         PrunegridError: see `scoring.score` and `read_inputs`.
     """
-    path = parents["predictions"] / predictions_file.NAME
     predictions = read_inputs(settings, parents)
     models = {
         role.removesuffix(MODEL_ROLE): folder
@@ -57,12 +52,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "metrics": scores.facts,
         "n": len(predictions),
         "empty": scoring.count_empty(predictions),
-        "predictions_sha256": file_io.file_sha256(path),
+        "predictions_sha256": file_io.file_sha256(parents["predictions"] / predictions_file.NAME),
     }
 
 
 def read_inputs(settings: dict, parents: dict[str, Path]) -> pd.DataFrame:
-    """Return the predictions with what else their metrics read: document, template (str columns).
+    """Return the predictions with the columns document and template where their metrics read them.
 
     Raises:
         AttestationError: a prediction is of a document that the data do not hold.
@@ -71,13 +66,12 @@ def read_inputs(settings: dict, parents: dict[str, Path]) -> pd.DataFrame:
     if "split" in settings:
         rows = read_rows(parents["data"], settings["split"], None, "scores")
         documents = {row["id"]: row["document"] for row in rows}
-        for identifier in predictions["id"]:
-            if identifier not in documents:
-                raise AttestationError(
-                    f"the split '{settings['split']}' has no row {identifier}, which was predicted",
-                    where=str(parents["data"]),
-                    remedy="delete the predictions and run again",
-                )
+        for identifier in sorted(set(predictions["id"]) - documents.keys()):
+            raise AttestationError(
+                f"the split '{settings['split']}' has no row {identifier}, which was predicted",
+                where=str(parents["data"]),
+                remedy="delete the predictions and run again",
+            )
         predictions["document"] = [documents[identifier] for identifier in predictions["id"]]
     if "template" in settings:
         predictions["template"] = settings["template"]

@@ -1,7 +1,8 @@
 """Stage `transform`: a checkpoint changed without training rows, its zeros kept.
 
 Parents: weights (a plain folder); for strategies that refit, `dense` (the weights before pruning)
-and `calibration` too. Out: a plain folder or one in parts, and `transform.json`: what was done.
+and `calibration` too. Out: a plain folder or one in parts, and `transform.json`: the settings and
+facts of the change.
 """
 
 from __future__ import annotations
@@ -16,20 +17,9 @@ from prunegrid.common.gc_pause import importing
 from prunegrid.finetuning.transform_context import Context
 from prunegrid.models.zero_masks import require_kept
 
-DOES = "transform"
-RULE = "transform"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "bitsandbytes",
-    "accelerate",
-)
+PACKAGES = ("plain weights", "bitsandbytes", "accelerate")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
-"""Stage `translations`: what an encoder-decoder makes of a split, by attested weights, as text.
+"""Stage `translations`: translations of a split by an encoder-decoder of attested weights, as text.
 
 Parents: weights, data (documents, and their translations as summaries). Out: `predictions.parquet`
-(`predicted.SCHEMA`), scored as all predictions are. The weights are measured in this process after
-loading and compared with their manifest before the first token.
+(`predictions_file.SCHEMA`), scored as all predictions are. The weights are measured in this process
+after loading and compared with their manifest before the first token.
 """
 
 from __future__ import annotations
@@ -12,26 +12,14 @@ from pathlib import Path
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
 from prunegrid.data.rows import read_rows
-from prunegrid.evaluation import predictions_file, translation
+from prunegrid.evaluation import generation, predictions_file, translation
 from prunegrid.models import forward, open_checkpoint
 
 DOES = "translate"
 RULE = "translate"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "peft",
-    "bitsandbytes",
-    "sentencepiece",
-)
+PACKAGES = ("any weights", "pandas", "pyarrow", "sentencepiece")
 COMPUTES = True
 GROUP = "evaluate"
-START_SECONDS = 15
 BYTES_A_PARAMETER = 8
 
 
@@ -41,11 +29,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Args:
         settings: split, rows, languages, prompt, and those of a generation profile.
         parents: {"weights": a weights artifact of an encoder-decoder, "data": a data artifact}.
-        out: folder of the new artifact.
-        job: gives the device, and a seed where tokens are sampled.
 
     Raises:
-        PrunegridError: another kind of model, or one without a tokenizer.
+        PrunegridError: the model is no encoder-decoder, or its generation profile does not fit.
     """
     for key in ("stop", "reference_tokens"):
         if settings[key]:
@@ -55,38 +41,31 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 expected="whole references, and translations that end by themselves",
                 remedy=f"name a generation profile without {key}",
             )
-    loaded = open_checkpoint.load(
-        parents["weights"],
-        job.device,
-        settings["cache_dequantized"],
-        compute_dtype=job.compute_dtype,
-    )
-    if loaded.tokenizer is None or not forward.is_encoder_decoder(loaded.model):
-        raise PrunegridError(
-            "translation needs an encoder-decoder with its tokenizer",
-            where=str(parents["weights"]),
-        )
+    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
+    if not forward.is_encoder_decoder(loaded.model):
+        where = str(parents["weights"])
+        raise PrunegridError("translation needs an encoder-decoder", where=where)
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     sources = translation.Sources(loaded.tokenizer, settings, positions, job.where)
-    asked = [sources.source(row["document"]) for row in rows]
+    filled = [sources.source(row["document"]) for row in rows]
     stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)
-    predictions, facts = translation.translate(
+    predictions, facts = generation.generate(
         loaded.model,
         sources,
-        asked,
+        filled,
         settings,
-        start=forward.start_token(loaded.model),
         stops=stops,
         pad=pad,
         device=job.device,
         seed=job.seed("generation") if settings["do_sample"] else None,
     )
     references = [row["summary"] for row in rows]
-    predictions_file.write(predictions_file.columns(rows, references, asked, predictions), out)
+    counts = predictions_file.write_generated(rows, references, filled, predictions, out)
     return {
         "weights": loaded.record,
-        **predictions_file.facts(rows, references, asked, predictions),
+        **counts,
         "prompt_sha256": prompts.prompt_sha256(
             {**settings["prompt"], "languages": settings["languages"]}
         ),

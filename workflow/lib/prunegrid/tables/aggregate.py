@@ -1,118 +1,98 @@
-"""Making a study's table: rows from manifests, written as Parquet, CSV, Markdown and a plot."""
+"""A study's table: rows from manifests, written as Parquet, CSV, Markdown and a figure."""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import pandas
-
-from prunegrid import __version__
-from prunegrid.artifacts.artifact_folder import MANIFEST
-from prunegrid.artifacts.manifest import contents, sealed
+from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import PrunegridError
-from prunegrid.common.file_io import file_sha256, write_json
-from prunegrid.tables import examples, expected
+from prunegrid.tables import examples, schema
 from prunegrid.tables.cliffs import cliff_rows, rising
+from prunegrid.tables.compared import known_values
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.files import place, sweep, write_parquet
+from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
-from prunegrid.tables.schema import (
-    CLIFFS,
-    COLUMNS,
-    CONTRASTS,
-    CONTROLS,
-    EXAMPLES,
-    LONG,
-    PAIRS,
-    SCHEMA_VERSION,
-    Column,
-    unique_key,
-)
+from prunegrid.tables.schema import Plan
 from prunegrid.tables.table_rows import baseline_rows, cell_rows
 
 log = logging.getLogger("prunegrid")
 
 
-def aggregate(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
+def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     """Write a study's table files below `folder`; return whether all is in it and as expected.
-
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan`.
-        folder: where `<study>.parquet` and its companions go.
 
     Raises:
         ValueError: two cells have the same key columns.
     """
-    rows, long, notes = [], [], []
+    rows, long = _cells(plan)
+    control_scores, whole, notes = _controls(plan)
+    long += control_scores
+    groups = collect(plan, rows)
+    compared = control_rows(plan, groups, long)
+    wide, tall = typed_frame(rows, schema.COLUMNS), typed_frame(flag(long, compared), schema.LONG)
+    controls = typed_frame(compared, schema.CONTROLS)
+    copies, alike = copied_rows(rows, _perplexities(long))
+    contrasts = contrast_rows(plan, rows, tall)
+    cliffs = cliff_rows(plan, rows, tall)
+    known = known_values(plan, wide)
+    faults = [*copies, *(row["reason"] for row in contrasts if row["reason"])]
+    faults += [f"{row['cells']}: {row['column']}: {row['fault']}" for row in known if row["fault"]]
+    for fault in faults:
+        log.error("%s", fault)
+    complete = not faults and not notes and all(row["status"] == "ok" for row in rows)
+    scored = examples.collect({**plan, "baselines": whole}, rows)
+    doubts = copies + alike + rising(cliffs)
+    declared = {"expected": known, "contrasts": contrasts, "cliffs": cliffs, "controls": controls}
+    text = render_markdown(plan, wide, tall, groups=groups, notes=notes, doubts=doubts, **declared)
+    frames = {
+        "": wide,
+        "long.": tall,
+        "pairs.": typed_frame(pair_rows(plan, groups), schema.PAIRS),
+        "contrasts.": typed_frame(contrasts, schema.CONTRASTS),
+        "controls.": controls,
+        "examples.": typed_frame(examples.example_rows(plan, scored), schema.EXAMPLES),
+        "cliffs.": typed_frame(cliffs, schema.CLIFFS),
+    }
+    figure = draw_study(plan, wide, tall, frames["cliffs."], groups)
+    figures = {
+        form: lambda path, form=form: save(figure, path, form, plan["study"])
+        for form in ("png", "svg")
+    }
+    pages = {"md": text, "examples.md": examples.render(plan, scored)}
+    facts = {"version": schema.SCHEMA_VERSION, "complete": complete, "leaves": contents_read(plan)}
+    write_table(plan, frames, pages, figures, folder=folder, **facts)
+    return complete
+
+
+def _cells(plan: Plan) -> tuple[list[dict], list[dict]]:
+    """Return the rows of the cells and their long rows."""
+    rows, long = [], []
     for cell in plan["cells"]:
         row, entries = cell_rows(plan, cell)
         rows.append(row)
         long += entries
-        log.info("%s: %s", _title(row), row["status"] if row["reason"] is None else row["reason"])
-    unique_key(rows)
-    complete = all(row["status"] == "ok" for row in rows)
-    whole = []
-    for baseline in plan["baselines"]:
+        log.info("%s: %s", schema.cell_title(row), row["reason"] or row["status"])
+    schema.unique_key(rows)
+    return rows, long
+
+
+def _controls(plan: Plan) -> tuple[list[dict], list[dict], list[str]]:
+    """Return the long rows of the controls, the controls that are whole, and why others are not."""
+    long, whole, notes = [], [], []
+    for control in plan["baselines"]:
         try:
-            long += baseline_rows(plan, baseline)
-            whole.append(baseline)
+            long += baseline_rows(plan, control)
+            whole.append(control)
         except PrunegridError as error:
-            complete = False
-            notes.append(f"control {baseline['baseline']} ({baseline['split']}): {error}")
+            notes.append(f"control {control['baseline']} ({control['split']}): {error}")
             log.warning("%s", notes[-1])
-    groups = collect(plan, rows)
-    compared = control_rows(plan, groups, long)
-    wide, tall = typed_frame(rows, COLUMNS), typed_frame(flag(long, compared), LONG)
-    pairs = typed_frame(pair_rows(plan, groups), PAIRS)
-    faults, same = copied_rows(rows, _perplexities(long))
-    for fault in faults:
-        complete = False
-        log.error("%s", fault)
-    contrasts = contrast_rows(plan, rows, tall)
-    for contrast in (row for row in contrasts if row["reason"]):
-        complete = False
-        log.error("%s", contrast["reason"])
-    cliffs = cliff_rows(plan, rows, tall)
-    controls = typed_frame(compared, CONTROLS)
-    scored = examples.collect({**plan, "baselines": whole}, rows)
-    singles = typed_frame(examples.example_rows(plan, scored), EXAMPLES)
-    known = expected.compare(plan, wide)
-    for entry in known:
-        if entry["fault"]:
-            complete = False
-            log.error("%s: %s: %s", entry["cells"], entry["column"], entry["fault"])
-    text = render_markdown(
-        plan,
-        wide,
-        tall,
-        groups=groups,
-        expected=known,
-        contrasts=contrasts,
-        cliffs=cliffs,
-        controls=controls,
-        notes=notes,
-        doubts=faults + same + rising(cliffs),
-    )
-    frames = {
-        "": wide,
-        "long.": tall,
-        "pairs.": pairs,
-        "contrasts.": typed_frame(contrasts, CONTRASTS),
-    }
-    frames |= {"controls.": controls, "examples.": singles, "cliffs.": typed_frame(cliffs, CLIFFS)}
-    pages = {"md": text, "examples.md": examples.render(plan, scored)}
-    figure = functools.cache(lambda: draw_study(plan, wide, tall, frames["cliffs."], groups))
-    _write(plan, frames, pages, figure, complete, folder)
-    return complete
+    return long, whole, notes
 
 
 def _perplexities(long: list[dict]) -> list[str]:
@@ -121,67 +101,11 @@ def _perplexities(long: list[dict]) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _write(
-    plan: Mapping[str, Any],
-    frames: Mapping[str, pandas.DataFrame],
-    pages: Mapping[str, str],
-    figure: Callable[[], Any],
-    complete: bool,
-    folder: Path,
-) -> None:
-    """Write the files of a table, and the manifest that holds their digests last."""
-    study = plan["study"]
-    about = {"study": study, "key": plan["key"], "schema_version": SCHEMA_VERSION}
-    about |= {"complete": complete, "prunegrid": __version__}
-    writers: dict[str, Callable[[Path], None]] = {
-        f"{name}parquet": lambda path, frame=frame: write_parquet(frame, path, about)
-        for name, frame in frames.items()
-    }
-    writers |= {
-        name: lambda path, text=text: path.write_text(text, encoding="utf-8")
-        for name, text in pages.items()
-    }
-    writers |= {
-        form: lambda path, form=form: save(figure(), path, form, study) for form in ("png", "svg")
-    }
-    writers["csv"] = lambda path: frames[""].to_csv(path, index=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder, study)
-    digests = {}
-    for suffix, write in writers.items():
-        path = folder / f"{study}.{suffix}"
-        place(path, write)
-        digests[path.name] = file_sha256(path)
-    plan = {key: value for key, value in plan.items() if key != "pins"}
-    about |= {"files": digests, "leaves": contents_read(plan), "plan": plan}
-    write_json(folder / f"{study}.manifest.json", sealed(about))
-
-
-def contents_read(plan: Mapping[str, Any]) -> dict[str, str]:
+def contents_read(plan: Plan) -> dict[str, str]:
     """Return {manifest: content} of every artifact that rows were read from."""
-    refs = [
-        ref for cell in plan["cells"] for pair in cell["texts"].values() for ref in pair.values()
-    ]
-    refs += [
-        ref
-        for cell in plan["cells"]
-        for kind in ("perplexities", "tasks")
-        for ref in cell[kind].values()
-    ]
-    refs += [cell["efficiency"] for cell in plan["cells"] if cell["efficiency"]]
-    refs += [baseline["scores"] for baseline in plan["baselines"]]
+    refs = [control["scores"] for control in plan["baselines"]]
+    for cell in plan["cells"]:
+        refs += [ref for pair in cell["texts"].values() for ref in pair.values()]
+        refs += [*cell["perplexities"].values(), *cell["tasks"].values()]
+        refs += [cell["efficiency"]] if cell["efficiency"] else []
     return contents(Path(ref["path"], MANIFEST) for ref in refs)
-
-
-def _title(row: Mapping[str, Any]) -> str:
-    return " / ".join(str(row[key]) for key in ("model", "prune", "finetune", "seed"))
-
-
-def typed_frame(rows: list[dict], columns: tuple[Column, ...]) -> pandas.DataFrame:
-    """Return a frame with the schema's columns first, typed, and the measured ones after them."""
-    fixed = [column.name for column in columns]
-    extra = dict.fromkeys(key for row in rows for key in row if key not in fixed)
-    frame = pandas.DataFrame(rows, columns=[*fixed, *extra])
-    dtypes = {column.name: column.dtype for column in columns}
-    dtypes |= {name: "Int64" if name.endswith("_n") else "Float64" for name in extra}
-    return frame.astype(dtypes)

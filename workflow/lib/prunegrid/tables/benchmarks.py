@@ -1,4 +1,4 @@
-"""Rows and items of tasks: each as its artifact records it, and the means over several."""
+"""Rows and items of tasks, and of the means over several tasks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.intervals import interval, levels
+from prunegrid.tables.schema import Plan
 
-# Of a normal distribution, where there are no items to resample.
+# Half of a 95% interval in standard errors, for scores without items that could be resampled.
 Z95 = 1.959963984540054
 
 
 def task_rows(
-    plan: Mapping[str, Any],
+    plan: Plan,
     about: Mapping[str, Any],
     refs: Mapping[str, Mapping[str, str]],
     records: Mapping[str, Mapping[str, Any]],
@@ -44,11 +45,9 @@ def task_rows(
     for name, mean in plan["means"].items() if rows else ():
         if all(task in records for task in mean["tasks"]):
             parts = [records[task] for task in mean["tasks"]]
-            summary = mean_of([part["summary"][mean["metric"]] for part in parts])
+            summary = _mean_of([part["summary"][mean["metric"]] for part in parts])
             named = {"split": name, "metric": mean["metric"], "task_version": "mean"}
-            shots = {part["shots"] for part in parts}
-            named |= {"shots": shots.pop() if len(shots) == 1 else None}
-            named |= {"harness": parts[0]["harness"]}
+            named |= {"shots": _common(parts, "shots"), "harness": parts[0]["harness"]}
             rows.append(_row({**about, **named}, summary, _normal(summary)))
     return rows
 
@@ -67,25 +66,29 @@ def _normal(summary: Mapping[str, Any]) -> tuple[float | None, float | None]:
     return summary["mean"] - half, summary["mean"] + half
 
 
-def mean_of(summaries: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _common(records: list[Mapping[str, Any]], name: str) -> Any:
+    """Return the value that all records have, None where they differ."""
+    values = {record[name] for record in records}
+    return values.pop() if len(values) == 1 else None
+
+
+def _mean_of(summaries: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the summary of the mean of scores, each with the same weight.
 
     Tasks are independent, so its standard error is the root of the sum of squares over their
-    number. A level that one of them lacks, it lacks.
+    number. The mean has a level (chance, majority) only if all of them have it.
     """
-    found: dict[str, Any] = {"n": sum(summary["n"] for summary in summaries)}
+    mean: dict[str, Any] = {"n": sum(summary["n"] for summary in summaries)}
     for name in ("mean", "chance", "majority"):
         values = [summary[name] for summary in summaries]
-        found[name] = None if None in values else statistics.fmean(values)
+        mean[name] = None if None in values else statistics.fmean(values)
     errors = [summary["stderr"] for summary in summaries]
-    found["stderr"] = None if None in errors else math.hypot(*errors) / len(errors)
-    ways = {summary["higher_is_better"] for summary in summaries}
-    found["higher_is_better"] = ways.pop() if len(ways) == 1 else None
-    return found
+    mean["stderr"] = None if None in errors else math.hypot(*errors) / len(errors)
+    return mean | {"higher_is_better": _common(summaries, "higher_is_better")}
 
 
 def items_of(
-    plan: Mapping[str, Any], refs: Mapping[str, Mapping[str, str]]
+    plan: Plan, refs: Mapping[str, Mapping[str, str]]
 ) -> Iterator[tuple[tuple[str, str], pandas.DataFrame, str]]:
     """Yield ((task, metric), items with value and weight, what the items are) of a cell.
 

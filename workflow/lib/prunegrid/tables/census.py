@@ -1,4 +1,4 @@
-"""The table of a census: one row a bin of a group of weights, counted; its page and its figures.
+"""The table of a census: one row a bin of a group of weights, counted.
 
 Groups of a cell are the whole model (`all`), the model `without embeddings`, each `block` (one more
 group holds what is in none), and each `kind` of parameter. The counts of a group add up to its
@@ -8,23 +8,19 @@ parameters, those of blocks and those of kinds to the model's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas
-from tabulate import tabulate
 
-from prunegrid import __version__
-from prunegrid.artifacts.artifact_folder import MANIFEST
-from prunegrid.artifacts.manifest import contents, sealed
+from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.common.file_io import file_sha256, write_json
-from prunegrid.tables import census_figures
-from prunegrid.tables.census_figures import CELL, cell_name
-from prunegrid.tables.files import place, sweep, write_parquet
-from prunegrid.tables.schema import Column
-from prunegrid.tables.table_rows import open_leaves, status_of
+from prunegrid.tables.census_figures import FIGURES, cell_name, save
+from prunegrid.tables.files import typed_frame, write_table
+from prunegrid.tables.leaves import open_leaves, status_of
+from prunegrid.tables.markdown import table
+from prunegrid.tables.schema import CELL, Column, Plan
 
 log = logging.getLogger("prunegrid")
 
@@ -56,24 +52,24 @@ COLUMNS = (
 )
 
 
-def tabulate_census(plan: Mapping[str, Any], folder: Path = Path("results")) -> bool:
-    """Write a census's table files below `folder`; return whether all cells are in it.
-
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan` of a study of kind census.
-        folder: where `<study>.parquet` and its companions go.
-    """
-    rows = [row for cell in plan["cells"] for row in cell_rows(plan, cell)]
-    frame = pandas.DataFrame(rows, columns=[column.name for column in COLUMNS])
-    frame = frame.astype({column.name: column.dtype for column in COLUMNS})
+def tabulate_census(plan: Plan, folder: Path = Path("results")) -> bool:
+    """Write a census's table files below `folder`; return whether all cells are in it."""
+    frame = typed_frame([row for cell in plan["cells"] for row in cell_rows(plan, cell)], COLUMNS)
     failed = frame[frame["status"] != "ok"]
     for row in failed.to_dict("records"):
         log.warning("%s: %s", cell_name(row), row["reason"])
-    _write(plan, frame, failed.empty, folder)
+    figures = {
+        f"{name}{form}": lambda path, form=form, draw=draw: save(draw, plan, frame, path, form)
+        for form in ("png", "svg")
+        for name, draw in FIGURES.items()
+    }
+    facts = {"version": CENSUS_SCHEMA_VERSION, "complete": failed.empty}
+    facts["leaves"] = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
+    write_table(plan, {"": frame}, {"md": render(plan, frame)}, figures, folder=folder, **facts)
     return failed.empty
 
 
-def cell_rows(plan: Mapping[str, Any], cell: dict[str, Any]) -> list[dict]:
+def cell_rows(plan: Plan, cell: dict[str, Any]) -> list[dict]:
     """Return the rows of one cell; of a failed one a single row that has its reason."""
     base = {"study": plan["study"], **cell["columns"]}
     weights, ref = cell["chain"][-1], cell["census"]
@@ -88,46 +84,41 @@ def cell_rows(plan: Mapping[str, Any], cell: dict[str, Any]) -> list[dict]:
 
 
 def group_rows(
-    plan: Mapping[str, Any], base: dict, artifact: str, weights: dict, tensors: pandas.DataFrame
+    plan: Plan, base: dict, artifact: str, weights: dict, tensors: pandas.DataFrame
 ) -> list[dict]:
     """Return the rows of a cell whose weights were counted.
 
     Args:
-        plan: edges, zeros, embeddings.
         base: the columns that say which cell.
-        artifact: folder of the weights.
         weights: {sha256, precision, …} as measured with the counts.
         tensors: one row a parameter, one column a bin.
     """
     about = {"status": "ok", "reason": None, "weights_sha256": weights["sha256"]}
     about |= {"artifact": artifact, "weight_precision": weights["precision"]}
-    found = []
+    rows = []
     for group, members in _groups(plan, tensors):
         total = int(members["parameters"].sum())
         for label, low, high, columns in bins(plan):
-            number = int(members[columns].to_numpy().sum())
-            counted = {"bin": label, "low": low, "high": high, "count": number}
-            counted |= {"parameters": total, "share": number / total}
-            found.append(base | about | group | counted)
-    return found
+            count = int(members[columns].to_numpy().sum())
+            counted = {"bin": label, "low": low, "high": high, "count": count}
+            counted |= {"parameters": total, "share": count / total}
+            rows.append(base | about | group | counted)
+    return rows
 
 
-def bins(plan: Mapping[str, Any]) -> list[tuple[str, float, float | None, list[str]]]:
+def bins(plan: Plan) -> list[tuple[str, float, float | None, list[str]]]:
     """Return (label, low, high, columns of the tensors' counts) of each bin that is shown."""
-    edges = plan["edges"]
-    found = [("0", 0.0, 0.0, ["bin_0"]), (f"(0, {edges[0]:g})", 0.0, edges[0], ["bin_1"])]
+    first, *others = edges = plan["edges"]
+    shown = [("0", 0.0, 0.0, ["bin_0"]), (f"(0, {first:g})", 0.0, first, ["bin_1"])]
     if plan["zeros"] == "within":
-        found = [(f"[0, {edges[0]:g})", 0.0, edges[0], ["bin_0", "bin_1"])]
-    for index, low in enumerate(edges):
-        high = edges[index + 1] if index + 1 < len(edges) else None
+        shown = [(f"[0, {first:g})", 0.0, first, ["bin_0", "bin_1"])]
+    for index, (low, high) in enumerate(zip(edges, [*others, None], strict=True)):
         label = f"[{low:g}, {'inf' if high is None else f'{high:g}'})"
-        found.append((label, low, high, [f"bin_{index + 2}"]))
-    return found
+        shown.append((label, low, high, [f"bin_{index + 2}"]))
+    return shown
 
 
-def _groups(
-    plan: Mapping[str, Any], tensors: pandas.DataFrame
-) -> Iterator[tuple[dict, pandas.DataFrame]]:
+def _groups(plan: Plan, tensors: pandas.DataFrame) -> Iterator[tuple[dict, pandas.DataFrame]]:
     """Yield (columns that name a group, its tensors)."""
     rest = tensors[tensors["kind"] != "embedding"]
     counted = tensors if plan["embeddings"] else rest
@@ -145,20 +136,20 @@ def _groups(
         yield {"group": "kind", "kind": kind}, members
 
 
-def render(plan: Mapping[str, Any], frame: pandas.DataFrame) -> str:
-    """Return the table as Markdown: shares by bin of each cell and kind, and what they are of."""
+def render(plan: Plan, frame: pandas.DataFrame) -> str:
+    """Return the page: shares by bin of each cell and kind of weights, digests, failures."""
     counted = frame[(frame["status"] == "ok") & (frame["group"] != "block")]
-    labels = [label for label, *_ in bins(plan)]
     lines = []
     for _, rows in counted.groupby([*CELL, "group", "kind"], sort=False, dropna=False):
         first = rows.iloc[0]
         part = first["kind"] if first["group"] == "kind" else f"**{first['group']}**"
-        shares = [f"{100 * share:.4g}" for share in rows["share"]]
-        lines.append([cell_name(first), part, f"{first['parameters']:,}", *shares])
-    header = ["model", "weights", "parameters", *(f"{label} %" for label in labels)]
-    parts = [f"# {plan['title'] or plan['study']}"]
-    parts += [tabulate(lines, header, tablefmt="github", disable_numparse=True)] if lines else []
+        line = {"model": cell_name(first), "weights": part}
+        line["parameters"] = f"{first['parameters']:,}"
+        shares = zip(bins(plan), rows["share"], strict=True)
+        lines.append(line | {f"{label} %": f"{100 * share:.4g}" for (label, *_), share in shares})
     digests = frame.dropna(subset="weights_sha256").drop_duplicates(list(CELL))
+    parts = [f"# {plan['title'] or plan['study']}"]
+    parts += [table(pandas.DataFrame(lines))] if lines else []
     parts += [
         "\n".join(
             f"- {cell_name(row)}: {row['weight_precision']}, weights {row['weights_sha256']}"
@@ -171,32 +162,3 @@ def render(plan: Mapping[str, Any], frame: pandas.DataFrame) -> str:
     failed = frame[frame["status"] != "ok"]
     parts += [f"FAILED: {cell_name(row)}: {row['reason']}" for row in failed.to_dict("records")]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _write(plan: Mapping[str, Any], frame: pandas.DataFrame, complete: bool, folder: Path) -> None:
-    """Write the files of the table, and the manifest that holds their digests last."""
-    study = plan["study"]
-    about = {"study": study, "key": plan["key"], "schema_version": CENSUS_SCHEMA_VERSION}
-    about |= {"complete": complete, "prunegrid": __version__}
-    text = render(plan, frame)
-    writers: dict[str, Callable[[Path], object]] = {
-        "parquet": lambda path: write_parquet(frame, path, about),
-        "csv": lambda path: frame.to_csv(path, index=False),
-        "md": lambda path: path.write_text(text, encoding="utf-8"),
-    }
-    for form in ("png", "svg"):
-        for name, draw in census_figures.FIGURES.items():
-            writers[f"{name}{form}"] = lambda path, form=form, draw=draw: census_figures.save(
-                draw, plan, frame, path, form
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder, study)
-    digests = {}
-    for suffix, write in writers.items():
-        path = folder / f"{study}.{suffix}"
-        place(path, write)
-        digests[path.name] = file_sha256(path)
-    leaves = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
-    plan = {key: value for key, value in plan.items() if key != "pins"}
-    about |= {"files": digests, "leaves": leaves, "plan": plan}
-    write_json(folder / f"{study}.manifest.json", sealed(about))

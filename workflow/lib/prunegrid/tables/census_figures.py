@@ -5,7 +5,7 @@ Counts are exact, so there are no intervals to draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,12 @@ import pandas
 
 from prunegrid.tables.figures import sheet
 from prunegrid.tables.figures.styles import MARKERS, PALETTE
+from prunegrid.tables.schema import CELL, Plan, Row
 
 SCALES = ("linear", "log")
-# The columns that say which cell a row is of.
-CELL = ("model", "prune", "finetune", "dataset", "seed")
 
 
-def save(
-    draw: Callable, plan: Mapping[str, Any], frame: pandas.DataFrame, path: Path, form: str
-) -> None:
+def save(draw: Callable, plan: Plan, frame: pandas.DataFrame, path: Path, form: str) -> None:
     """Draw a figure into a file: "png" or "svg"."""
     with sheet.defaults():
         figure = draw(frame[frame["status"] == "ok"], plan["title"] or plan["study"])
@@ -92,8 +89,8 @@ def _finished(figure: Any, title: str) -> Any:
     figure.suptitle(title)
     named: dict[str, Any] = {}
     for axis in figure.axes:
-        handles, labels = axis.get_legend_handles_labels()
-        named = dict(zip(labels, handles, strict=True)) | named
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
     if named:
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
@@ -126,11 +123,14 @@ def _depth(axis: Any, rows: pandas.DataFrame) -> None:
     axis.grid(alpha=0.3)
 
 
-def cell_name(row: Mapping[str, Any]) -> str:
-    """Return what a cell is called where it is shown: its model, and the steps that it had."""
-    steps = [row["model"], row["prune"], row["finetune"]]
-    steps = [step for step, none in zip(steps, ("", "dense", "none"), strict=True) if step != none]
-    return " / ".join([*steps, *([] if pandas.isna(row["seed"]) else [f"seed {row['seed']}"])])
+def cell_name(row: Row) -> str:
+    """Return a cell's name: its model, the steps that it had, its seed."""
+    steps = [row["model"]]
+    steps += [
+        row[step] for step, idle in (("prune", "dense"), ("finetune", "none")) if row[step] != idle
+    ]
+    steps += [] if pandas.isna(row["seed"]) else [f"seed {row['seed']}"]
+    return " / ".join(steps)
 
 
 def by_cell(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:

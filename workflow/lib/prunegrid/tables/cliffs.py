@@ -19,19 +19,17 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import inference
 from prunegrid.tables.contrasts import measured
 from prunegrid.tables.figures.points import share_gone
-from prunegrid.tables.schema import CLIFFS
+from prunegrid.tables.schema import CLIFFS, Plan, Row
 
 _LINE = ("model", "dataset", "finetune")
 DENSE = "dense"
 
 
-def cliff_rows(plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame) -> list[dict]:
+def cliff_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
     """Return a row for every sparsity of every line, for every score whose cliff is sought.
 
     Args:
         plan: the study's; its `cliffs` have split, metric and margin.
-        rows: one a cell of the plan, in its order.
-        tall: the long table.
     """
     return [
         row
@@ -42,16 +40,16 @@ def cliff_rows(plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataF
 
 
 def _lines(
-    rows: Sequence[dict], tall: pandas.DataFrame, split: str
+    rows: Sequence[Row], tall: pandas.DataFrame, split: str
 ) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
     """Yield ({model, dataset, finetune, method}, [(prune, sparsity_target)] in rising order).
 
-    Only of models that the evaluation asks; a line begins with its dense cells, at sparsity 0.
+    Models without a score on the split have no line; a line begins with its dense cells, at 0.
     """
-    asked = set(tall.loc[(tall["kind"] == "cell") & (tall["split"] == split), "model"])
+    models = set(tall.loc[(tall["kind"] == "cell") & (tall["split"] == split), "model"])
     lines: dict[tuple, dict[str, float]] = {}
     for row in rows:
-        if row["model"] in asked and row["sparsity_target"] is not None:
+        if row["model"] in models and row["sparsity_target"] is not None:
             key = (*(row[name] for name in _LINE), row["method"])
             lines.setdefault(key, {})[row["prune"]] = float(row["sparsity_target"])
     for key, levels in lines.items():
@@ -60,34 +58,33 @@ def _lines(
 
 
 def _walked(
-    plan: Mapping[str, Any],
+    plan: Plan,
     entry: Mapping[str, Any],
     line: tuple[dict, list[tuple[str, float]]],
-    rows: Sequence[dict],
+    rows: Sequence[Row],
     tall: pandas.DataFrame,
 ) -> list[dict]:
     """Return the rows of one line and score, up to the last sparsity."""
     about, levels = line
     side = {name: about[name] for name in _LINE if about[name] is not None}
-    dense = {**side, "prune": DENSE}
-    found = []
-    going = True
+    walked: list[dict] = []
     for prune, target in levels:
+        own = {**side, "prune": prune}
         row = {column.name: None for column in CLIFFS}
         row |= {"study": plan["study"], **about, **entry, "prune": prune}
-        row |= {"sparsity_target": target, "sparsity": _measured_sparsity(rows, side, prune)}
-        contrast = {"name": f"cliff {entry['split']} {prune}", "a": {**side, "prune": prune}}
-        contrast |= {"b": dense, **entry}
+        row |= {"sparsity_target": target, "sparsity": _measured_sparsity(rows, own)}
+        contrast = {"name": f"cliff {entry['split']} {prune}", "a": own}
+        contrast |= {"b": {**side, "prune": DENSE}, **entry}
         try:
             row |= _compared(measured(plan, contrast, rows, tall), prune == DENSE)
         except PrunegridError as error:
             row |= {"reason": str(error), "non_inferior": False}
-        going = going and row["non_inferior"]
-        found.append(row | {"held": going, "cliff": False})
-    held = [row for row in found if row["held"]]
+        row["held"] = row["non_inferior"] and all(lower["held"] for lower in walked)
+        walked.append(row | {"cliff": False})
+    held = [row for row in walked if row["held"]]
     if held:
         held[-1]["cliff"] = True
-    return found
+    return walked
 
 
 def _compared(facts: Mapping[str, Any], is_dense: bool) -> dict[str, Any]:
@@ -103,31 +100,25 @@ def _compared(facts: Mapping[str, Any], is_dense: bool) -> dict[str, Any]:
     return row | {"non_inferior": within and not at_chance}
 
 
-def rising(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each line and score that pruning makes better: what it may not need."""
-    found: dict[str, list[str]] = {}
+def rising(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence for each line and score that pruning makes better: it may not need it."""
+    better: dict[str, list[str]] = {}
     for row in rows:
         if row["better"]:
             line = " / ".join((row["model"], row["method"], row["finetune"]))
             score = f"{line}: {row['split']} {row['metric']}"
-            found.setdefault(score, []).append(f"{row['sparsity_target']:g}")
+            better.setdefault(score, []).append(f"{row['sparsity_target']:g}")
     return [
         f"{score} is better than that of dense at {', '.join(levels)}, so it may not need what is "
         "pruned, and its cliff says little"
-        for score, levels in found.items()
+        for score, levels in better.items()
     ]
 
 
-def _measured_sparsity(rows: Sequence[dict], side: Mapping[str, Any], prune: str) -> float | None:
-    """Return the mean measured share of zeros of a level's cells, None where all failed."""
-    wanted = {**side, "prune": prune}
-    chosen = [
-        row
-        for row in rows
-        if row["status"] == "ok" and all(row[key] == value for key, value in wanted.items())
-    ]
-    if not chosen:
-        return None
+def _measured_sparsity(rows: Sequence[Row], side: Mapping[str, Any]) -> float | None:
+    """Return the mean measured share of zeros of a side's cells, None where all failed."""
+    wanted = {**side, "status": "ok"}
+    chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
     columns = ["removed_prunable", "sparsity_effective"]
-    frame = pandas.DataFrame([{name: row[name] for name in columns} for row in chosen])
-    return float(share_gone(frame.astype("Float64")).mean())
+    frame = pandas.DataFrame(chosen, columns=columns).astype("Float64")
+    return float(share_gone(frame).mean()) if chosen else None

@@ -1,4 +1,4 @@
-"""What a study declares beforehand, for people: contrasts with their verdicts, known values."""
+"""Contrasts, cliffs, known and published values of a study, as its page shows them."""
 
 from __future__ import annotations
 
@@ -7,65 +7,90 @@ from typing import Any
 
 import pandas
 
-from prunegrid.tables.markdown import number, table
+from prunegrid.common.errors import nearest
+from prunegrid.tables.markdown import filled, number, table
+from prunegrid.tables.schema import Plan, Row
 
 
-def contrasts_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def contrasts_table(rows: Sequence[Row]) -> str:
     """Return a row for every declared contrast; columns that none fills are left out."""
-    lines = []
-    for row in rows:
-        form = ".4f"
-        seeds = [
-            "" if row[f"spread_{side}"] is None else f"{row[f'spread_{side}']:.3g}" for side in "ab"
-        ]
-        named = [row["split"], row["metric"]]
-        line = {
-            "contrast": row["contrast"],
-            "a": row["a"] or "",
-            "b": row["b"] or "",
-            "metric": " ".join(part for part in named if part),
-            "n": "" if row["n"] is None else row["n"],
-            "effect": row["effect"] or "",
-            "value": number(row["value"], form),
-            "95% interval": ""
-            if row["low"] is None
-            else f"{row['low']:{form}} … {row['high']:{form}}",
-            "standardized": number(row["standardized"], ".2f"),
-            "detectable": number(row["detectable"], form),
-            "p (Holm)": number(row["p_holm"], ".4f"),
-            "margin": number(row["margin"], "g"),
-            "± seeds a, b": ", ".join(seed for seed in seeds if seed),
-            "verdict": row["verdict"] if row["reason"] is None else f"— ({row['reason']})",
-        }
-        if row["verdict"] == "worse" and row["non_inferior"]:
-            line["verdict"] = "worse, by less than the margin"
-        if row["precision"]:
-            line["verdict"] += f" (precision differs: {row['precision']})"
-        lines.append(line)
-    frame = pandas.DataFrame(lines)
-    return table(frame.drop(columns=[c for c in frame if (frame[c].astype(str) == "").all()]))
+    return table(filled(pandas.DataFrame([_contrast(row) for row in rows])))
 
 
-def tested(rows: Sequence[Mapping[str, Any]]) -> str:
+def _contrast(row: Row) -> dict[str, Any]:
+    low, high = (number(row[end], ".4f") for end in ("low", "high"))
+    spreads = [number(row[f"spread_{side}"], ".3g") for side in "ab"]
+    verdict = row["verdict"] if row["reason"] is None else f"— ({row['reason']})"
+    if verdict == "worse" and row["non_inferior"]:
+        verdict = "worse, by less than the margin"
+    if row["precision"]:
+        verdict += f" (precision differs: {row['precision']})"
+    return {
+        "contrast": row["contrast"],
+        "a": row["a"] or "",
+        "b": row["b"] or "",
+        "metric": " ".join(filter(None, (row["split"], row["metric"]))),
+        "n": "" if row["n"] is None else row["n"],
+        "effect": row["effect"] or "",
+        "value": number(row["value"], ".4f"),
+        "95% interval": low and f"{low} … {high}",
+        "standardized": number(row["standardized"], ".2f"),
+        "detectable": number(row["detectable"], ".4f"),
+        "p (Holm)": number(row["p_holm"], ".4f"),
+        "margin": number(row["margin"], "g"),
+        "± seeds a, b": ", ".join(filter(None, spreads)),
+        "verdict": verdict,
+    }
+
+
+def tested(rows: Sequence[Row]) -> str:
     """Return what the contrasts' numbers are, and what their n could have seen."""
     tests = len(rows) + sum(row["margin"] is not None for row in rows)
-    seen = []
-    for row in (row for row in rows if row["n"] is not None):
-        said = "could not have shown any"
-        if row["detectable"] is not None:
-            said = f"would have shown a {row['effect']} of {row['detectable']:.3f}"
-        seen.append(f"{row['contrast']}: n = {row['n']} {said}")
     text = (
-        f"Verdicts are on a, from paired sign flips over items, Holm's correction over {tests} "
-        "declared test(s), 5% two-sided; intervals are bootstrapped over items (other documents, "
-        "not other seeds: the spread over seeds stands beside them)."
+        "Each verdict says whether a is better or worse than b (paired sign-flip test over items, "
+        f"Holm-corrected for {tests} declared test(s), two-sided 5%). Intervals are bootstrapped "
+        "over items: they speak of other documents, not of other seeds. The spread over seeds "
+        "stands beside them."
     )
-    if seen:
-        text += f" Smallest effects found with a power of 80%: {'; '.join(seen)}."
+    limits = []
+    for row in (row for row in rows if row["n"] is not None):
+        limit = "could not have shown any"
+        if row["detectable"] is not None:
+            limit = f"would have shown a {row['effect']} of {row['detectable']:.3f}"
+        limits.append(f"{row['contrast']}: n = {row['n']} {limit}")
+    if limits:
+        text += f" Smallest effects found with a power of 80%: {'; '.join(limits)}."
     return text
 
 
-def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
+def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for every expected value: what was expected, found, how far off, and a fault.
+
+    The value found is the mean over the cells that match (seeds); `fault` is None where it lies
+    within the share `within` of the one expected.
+    """
+    rows = []
+    for entry in plan["expected"]:
+        column, found, fault = entry["column"], None, None
+        chosen = wide[wide["status"] == "ok"]
+        for key, value in entry["cells"].items():
+            chosen = chosen[chosen[key].isin(value if isinstance(value, list) else [value])]
+        if column not in wide:
+            fault = f"no column {column}; {nearest(column, wide.columns)}"
+        elif chosen[column].isna().all():
+            fault = "no such cell was measured"
+        else:
+            found = float(chosen[column].mean())
+            off = found / entry["value"] - 1
+            if abs(off) > entry["within"]:
+                fault = f"off by {off:+.1%}, allowed ±{entry['within']:.1%}"
+        row = {"cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items())}
+        row |= {"column": column, "expected": entry["value"], "source": entry["source"]}
+        rows.append(row | {"found": found, "cells_found": len(chosen), "fault": fault})
+    return rows
+
+
+def expected_table(entries: Sequence[Row]) -> str:
     """Return a row for every known value."""
     lines = [
         {
@@ -81,14 +106,11 @@ def expected_table(entries: Sequence[Mapping[str, Any]]) -> str:
     return table(pandas.DataFrame(lines))
 
 
-def published_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line for every row that others have published; what they do not say is empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [
-        {n: "" if row.get(n) is None else str(row[n]).replace("|", "\\|") for n in names}
-        for row in rows
-    ]
-    return table(pandas.DataFrame(lines, columns=names))
+def published_table(rows: Sequence[Row]) -> str:
+    """Return a line for every row that others have published; values that it lacks are empty."""
+    frame = pandas.DataFrame(rows, dtype=object)
+    frame = frame.where(frame.notna(), "").astype(str)
+    return table(frame.map(lambda text: text.replace("|", "\\|")))
 
 
 CLIFFS_ARE = (
@@ -99,35 +121,36 @@ CLIFFS_ARE = (
 )
 
 
-def cliffs_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def cliffs_table(rows: Sequence[Row]) -> str:
     """Return a row for every line and score: its cliff, and the sparsity at which it fails."""
     lines: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
         key = tuple(row[name] for name in ("model", "dataset", "method", "finetune", "split"))
         lines.setdefault((*key, row["metric"] or ""), []).append(row)
-    made = []
-    for found in lines.values():
-        cliff = next((row for row in found if row["cliff"]), None)
-        failed = next((row for row in found if not row["held"]), None)
-        shown = found[0]
-        line = {name: shown[name] for name in ("model", "method", "finetune")}
-        line["score"] = " ".join(filter(None, (shown["split"], shown["metric"])))
-        line |= {"n": "" if shown["n"] is None else shown["n"], "margin": f"{shown['margin']:g}"}
-        line["dense"] = number(shown["score_dense"], ".4g")
-        line["cliff"] = "none" if cliff is None else f"{cliff['sparsity_target']:g}"
-        line["fails"] = ""
-        if failed is not None:
-            line["fails"] = f"{failed['sparsity_target']:g}: {_failed(failed)}"
-        made.append(line)
-    return table(pandas.DataFrame(made))
+    return table(pandas.DataFrame([_line(levels) for levels in lines.values()]))
 
 
-def _failed(row: Mapping[str, Any]) -> str:
+def _line(levels: Sequence[Row]) -> dict[str, Any]:
+    cliff = next((row for row in levels if row["cliff"]), None)
+    failed = next((row for row in levels if not row["held"]), None)
+    first = levels[0]
+    return {
+        **{name: first[name] for name in ("model", "method", "finetune")},
+        "score": " ".join(filter(None, (first["split"], first["metric"]))),
+        "n": "" if first["n"] is None else first["n"],
+        "margin": f"{first['margin']:g}",
+        "dense": number(first["score_dense"], ".4g"),
+        "cliff": "none" if cliff is None else f"{cliff['sparsity_target']:g}",
+        "fails": f"{failed['sparsity_target']:g}: {_failure(failed)}" if failed else "",
+    }
+
+
+def _failure(row: Row) -> str:
     """Return why a sparsity is not held."""
     if row["reason"]:
         return str(row["reason"])
     if row["sparsity_target"] == 0:
         return "dense is at chance"
-    told = f"{row['effect']} {row['value']:.3f}"
-    told += "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-    return told + (", at chance" if row["at_chance"] else "")
+    text = f"{row['effect']} {row['value']:.3f}"
+    text += "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
+    return text + (", at chance" if row["at_chance"] else "")

@@ -16,8 +16,9 @@ import pandas
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import inference
-from prunegrid.tables.groups import Group, collect, paired
-from prunegrid.tables.schema import CONTRASTS
+from prunegrid.tables.groups import Group, collect, paired, seeds_of
+from prunegrid.tables.intervals import scores_at_chance
+from prunegrid.tables.schema import CONTRASTS, Plan, Row, cell_key
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
 UNSEEN = "not distinguishable at this n"
@@ -26,62 +27,49 @@ CHANCE = "not ranked: at chance"
 MISSING = "not measured"
 
 
-def contrast_rows(
-    plan: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
-) -> list[dict]:
+def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
     """Return a row for every contrast that the study declares.
 
     Args:
         plan: the study's; its `contrasts` have name, a, b, split, metric and margin.
-        rows: one a cell of the plan, in its order.
-        tall: the long table, for directions and levels of chance.
     """
-    made = []
+    contrasts = []
     for entry in plan["contrasts"]:
-        row = {column.name: None for column in CONTRASTS}
+        row = {column.name: None for column in CONTRASTS} | {"_upwards": None}
         row |= {"study": plan["study"], "contrast": entry["name"], "verdict": MISSING}
         row |= {"split": entry["split"], "metric": entry["metric"], "margin": entry["margin"]}
         try:
             row |= measured(plan, entry, rows, tall)
         except PrunegridError as error:
             row["reason"] = str(error)
-        made.append(row)
-    _corrected(made)
-    for row in made:
-        if row["reason"] is None:
-            row["verdict"] = verdict(row)
-        del row["_upwards"], row["_reachable"]
-    return made
+        contrasts.append(row)
+    _correct(contrasts)
+    for row in contrasts:
+        del row["_upwards"]
+    return contrasts
 
 
-def _corrected(rows: Sequence[dict]) -> None:
-    """Fill in Holm's p-values over all tests that the rows declare."""
-    places = [(row, "p") for row in rows]
-    places += [(row, "p_margin") for row in rows if row["margin"] is not None]
-    adjusted = inference.holm([row[name] for row, name in places])
-    for (row, name), value in zip(places, adjusted, strict=True):
-        row[f"{name}_holm"] = value
-    for row in rows:
-        row.setdefault("_upwards", None)
-        row["_reachable"] = row["p"] is not None and _reachable(places, row)
+def _correct(rows: Sequence[dict]) -> None:
+    """Fill in Holm's p-values over all tests that the rows declare, and the verdicts."""
+    places = [(i, "p") for i in range(len(rows))]
+    places += [(i, "p_margin") for i, row in enumerate(rows) if row["margin"] is not None]
+    values = [rows[i][name] for i, name in places]
+    for (i, name), adjusted in zip(places, inference.holm(values), strict=True):
+        rows[i][f"{name}_holm"] = adjusted
+    for i, row in enumerate(rows):
         if row["p_margin_holm"] is not None:
             row["non_inferior"] = row["p_margin_holm"] <= inference.LEVEL
+        if row["reason"] is None:
+            # The p-value were it the least that its n can give.
+            best = [*values[:i], min(values[i], inference.least_p(row["n"])), *values[i + 1 :]]
+            reachable = inference.holm(best)[i] <= inference.LEVEL
+            row["verdict"] = _verdict(row, UNSEEN if reachable else TOO_FEW)
 
 
-def _reachable(places: Sequence[tuple[dict, str]], row: Mapping[str, Any]) -> bool:
-    """Return whether a contrast's p-value would pass, were it the least that its n can give."""
-    own = next(i for i, (other, name) in enumerate(places) if other is row and name == "p")
-    values = [other[name] for other, name in places]
-    values[own] = min(values[own], inference.least_p(row["n"]))
-    return inference.holm(values)[own] <= inference.LEVEL
+def _verdict(row: Row, undecided: str) -> str:
+    """Return the verdict on a: better, worse, non-inferior, not ranked, or `undecided`.
 
-
-def verdict(row: Mapping[str, Any]) -> str:
-    """Return the verdict on a: better, worse, non-inferior, not distinguishable, or not ranked.
-
-    Where not even the clearest difference between so few items would have passed the correction,
-    that is said. A side that is at chance is never called better; what is worse than such a side
-    is not ranked.
+    A side that is at chance is never called better; what is worse than such a side is not ranked.
     """
     neutral = 1.0 if row["effect"] == "ratio" else 0.0
     if row["p_holm"] <= inference.LEVEL and row["value"] != neutral:
@@ -91,13 +79,13 @@ def verdict(row: Mapping[str, Any]) -> str:
         return BETTER if up else WORSE
     if row["non_inferior"]:
         return NON_INFERIOR if row["at_chance"] == "none" else CHANCE
-    return UNSEEN if row["_reachable"] else TOO_FEW
+    return undecided
 
 
 def measured(
-    plan: Mapping[str, Any], entry: Mapping[str, Any], rows: Sequence[dict], tall: pandas.DataFrame
+    plan: Plan, entry: Mapping[str, Any], rows: Sequence[Row], tall: pandas.DataFrame
 ) -> dict[str, Any]:
-    """Return what of a contrast's row is measured: values, effect, interval, p-values, chance.
+    """Return the measured columns of a contrast: values, effect, interval, p-values, chance.
 
     Args:
         entry: name, a, b, split, metric and margin.
@@ -111,45 +99,39 @@ def measured(
     of_a, of_b, w = paired(a, b, key, f"contrast {entry['name']}")
     d = of_a - of_b
     ratio = key in a.logarithmic
-    sign = 1.0 if upwards else -1.0
+    shown = math.exp if ratio else float
     seed = plan["bootstrap_seed"]
     value, sd = inference.effect(d, w), inference.deviation(d, w)
-    bounds = inference.interval(d, w, seed) or (None, None)
-    shown = math.exp if ratio else float
+    low, high = inference.interval(d, w, seed) or (None, None)
+    detectable = inference.detectable(sd, len(d))
     facts = {
         "metric": key[1],
         "a": _title(a),
         "b": _title(b),
         "n": len(d),
         "items": len(a.items[key][0]),
-        "seeds_a": len(a.rows),
-        "seeds_b": len(b.rows),
+        **seeds_of(a, b, key),
         "value_a": float(shown(of_a.sum() / w.sum())),
         "value_b": float(shown(of_b.sum() / w.sum())),
-        "spread_a": a.spread(key),
-        "spread_b": b.spread(key),
         "effect": "ratio" if ratio else "difference",
         "value": shown(value),
-        "low": None if bounds[0] is None else shown(bounds[0]),
-        "high": None if bounds[1] is None else shown(bounds[1]),
+        "low": None if low is None else shown(low),
+        "high": None if high is None else shown(high),
         "standardized": value / sd if sd else None,
+        "detectable": None if detectable is None else shown(detectable),
         "p": inference.sign_flip_p(d, seed),
         "at_chance": _chance(tall, key, a, b),
         "precision": precision_differs(a.rows, b.rows),
         "_upwards": upwards,
     }
-    least = inference.detectable(sd, len(d))
-    facts["detectable"] = None if least is None else shown(least)
     if entry["margin"] is not None:
         margin = math.log1p(entry["margin"]) if ratio else entry["margin"]
-        one_sided = inference.sign_flip_p(sign * d + margin * w, seed, one_sided=True)
-        facts["p_margin"] = min(1.0, 2 * one_sided)
+        gain = (d if upwards else -d) + margin * w
+        facts["p_margin"] = min(1.0, 2 * inference.sign_flip_p(gain, seed, one_sided=True))
     return facts
 
 
-def _side(
-    plan: Mapping[str, Any], entry: Mapping[str, Any], side: str, rows: Sequence[dict]
-) -> Group:
+def _side(plan: Plan, entry: Mapping[str, Any], side: str, rows: Sequence[Row]) -> Group:
     """Return the cells of one side as a group.
 
     Raises:
@@ -168,67 +150,60 @@ def _side(
     own = {**plan, "cells": [cell for cell, _ in chosen]}
     groups = collect(own, [row for _, row in chosen])
     if len(groups) != 1:
-        found = ", ".join(_title(group) for group in groups) or "no cell"
+        names = ", ".join(_title(group) for group in groups) or "no cell"
         raise PrunegridError(
-            f"chooses {found}", where=where, expected="one model, data set, prune and finetune"
+            f"chooses {names}", where=where, expected="one model, data set, prune and finetune"
         )
     return groups[0]
 
 
 def _metric(entry: Mapping[str, Any], a: Group, b: Group) -> str:
     """Return the metric's name; of a perplexity it need not be given."""
-    known = [m for s, m in a.items if s == entry["split"] and (s, m) in b.items]
-    if entry["metric"] is None and len(known) == 1:
-        return known[0]
-    if entry["metric"] not in known:
+    metrics = [m for s, m in a.items if s == entry["split"] and (s, m) in b.items]
+    if entry["metric"] is None and len(metrics) == 1:
+        return metrics[0]
+    if entry["metric"] not in metrics:
         raise PrunegridError(
             f"no metric '{entry['metric']}' with items in {entry['split']}",
             where=f"contrast {entry['name']}",
-            remedy=nearest(entry["metric"], known),
+            remedy=nearest(entry["metric"], metrics),
         )
     return entry["metric"]
 
 
 def _direction(tall: pandas.DataFrame, key: tuple[str, str], entry: Mapping[str, Any]) -> bool:
     rows = tall[(tall["split"] == key[0]) & (tall["metric"] == key[1])]
-    found = rows["higher_is_better"].dropna().unique()
-    if len(found) != 1:
+    directions = rows["higher_is_better"].dropna().unique()
+    if len(directions) != 1:
         raise PrunegridError(
             f"of {key[1]} neither more nor less is better",
             where=f"contrast {entry['name']}",
             remedy="name a metric that has a direction",
         )
-    return bool(found[0])
+    return bool(directions[0])
 
 
 def _chance(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) -> str:
     """Return which sides have a cell that is not distinguishable from chance."""
-    rows = tall[(tall["split"] == key[0]) & (tall["metric"] == key[1]) & (tall["kind"] == "cell")]
-    rows = rows[rows["at_chance"].fillna(False).astype(bool)]
-    low = {_cell(row) for _, row in rows.iterrows()}
-    found = [
-        side for side, group in (("a", a), ("b", b)) if any(_cell(row) in low for row in group.rows)
-    ]
-    return {0: "none", 2: "both"}.get(len(found), found[0] if found else "none")
+    low = scores_at_chance(tall)
+    of_a, of_b = (any((*cell_key(row), *key) in low for row in group.rows) for group in (a, b))
+    if of_a and of_b:
+        return "both"
+    return "a" if of_a else "b" if of_b else "none"
 
 
-def precision_differs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return in words how two sides differ in what they were computed in; None where they do not.
+def precision_differs(a: Sequence[Row], b: Sequence[Row]) -> str | None:
+    """Return in words how the compute precisions of two sides differ; None where they agree.
 
-    Training is compared where both sides have any: rounding is then no part of what is contrasted.
+    Those of training are compared only where both sides were trained.
     """
-    told = []
+    differences = []
     for column, what in (("compute_dtype", "tuned"), ("evaluation_dtype", "evaluated")):
         sides = [{row.get(column) for row in side} - {None} for side in (a, b)]
         if all(sides) and sides[0] != sides[1]:
             first, second = ("/".join(sorted(side)) for side in sides)
-            told.append(f"{what} in {first} against {second}")
-    return "; ".join(told) or None
-
-
-def _cell(row: Mapping[str, Any]) -> tuple:
-    seed = None if pandas.isna(row["seed"]) else int(row["seed"])
-    return (*(row[key] for key in ("model", "dataset", "prune", "finetune")), seed)
+            differences.append(f"{what} in {first} against {second}")
+    return "; ".join(differences) or None
 
 
 def _title(group: Group) -> str:

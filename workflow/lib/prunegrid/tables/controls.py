@@ -1,4 +1,4 @@
-"""Controls compared with the best cell, metric by metric; metrics that a gaming control wins.
+"""Controls compared with the best cell, metric by metric.
 
 A gaming control is a text that no reader would take for a summary. Where it beats the best cell of
 its data set beyond the paired interval (of 95%, over the documents that both have a score on), the
@@ -8,7 +8,7 @@ favours the cells, so the flag errs on the side of silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -16,41 +16,35 @@ import pandas
 
 from prunegrid.artifacts.parts import folder_of
 from prunegrid.common.errors import PrunegridError
-from prunegrid.tables.groups import Group, effects, paired, scored_items
+from prunegrid.tables.groups import Group, paired, scored_items
+from prunegrid.tables.intervals import interval
+from prunegrid.tables.schema import Plan, Row
 
-# Of the documents that a control has a score on, a cell must have one on so many.
+# A cell must have a score on this share of the documents that the control has one on.
 LEAST_SHARE = 0.5
 # Means of equal numbers can differ in their last digits.
 _ROUNDING = 1e-12
 
-Metric = tuple[str, str, str]  # data set, split, metric
 
-
-def control_rows(
-    plan: Mapping[str, Any], groups: Sequence[Group], long: Sequence[dict]
-) -> list[dict]:
-    """Return a row for every control, split and metric: its value beside the best cell's.
-
-    Args:
-        plan: of the study.
-        groups: its cells.
-        long: the long rows of the controls; those of others are passed over.
-    """
-    known = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
+def control_rows(plan: Plan, groups: Sequence[Group], long: Sequence[dict]) -> list[dict]:
+    """Return a row for every control, split and metric: its value beside the best cell's."""
+    controls = {(b["dataset"], b["baseline"], b["split"]): b for b in plan["baselines"]}
     scores: dict[tuple, pandas.DataFrame] = {}
     rows = []
     for entry in long:
         key = (entry.get("dataset"), entry["name"], entry["split"])
-        if entry["kind"] == "cell" or key not in known:
+        if entry["kind"] == "cell" or key not in controls:
             continue
         if key not in scores:
-            scores[key] = pandas.read_parquet(folder_of(known[key]["scores"]) / "scores.parquet")
-        facts = ("study", "name", "dataset", "split", "metric", "value", "low", "high", "n")
-        row = {fact: entry[fact] for fact in (*facts, "higher_is_better")}
+            scores[key] = pandas.read_parquet(folder_of(controls[key]["scores"]) / "scores.parquet")
+        columns = ("study", "name", "dataset", "split", "metric", "value", "low", "high", "n")
+        row = {name: entry[name] for name in (*columns, "higher_is_better")}
         # Cells that were scored against cut references are not comparable.
-        rivals = [] if known[key]["cut_references"] else groups
+        rivals = [] if controls[key]["cut_references"] else groups
         rows.append({"role": entry["kind"], **row, **_against(plan, rivals, row, scores[key])})
-    flags = _flags(rows)
+    gaming = [row for row in rows if row["role"] == "gaming" and row["beats"] is not None]
+    flags = {_metric(row): False for row in gaming}
+    flags |= {_metric(row): True for row in gaming if row["beats"]}
     return [row | {"flagged": flags.get(_metric(row))} for row in rows]
 
 
@@ -60,40 +54,26 @@ def flag(long: Sequence[dict], controls: Sequence[dict]) -> list[dict]:
     return [row | {"flagged": flags.get(_metric(row))} for row in long]
 
 
-def _metric(row: Mapping[str, Any]) -> Metric:
+def _metric(row: Row) -> tuple[str, str, str]:
     return row.get("dataset"), row["split"], row["metric"]
 
 
-def _flags(rows: Sequence[Mapping[str, Any]]) -> dict[Metric, bool]:
-    flags: dict[Metric, bool] = {}
-    for row in rows:
-        if row["role"] == "gaming" and row["beats"] is not None:
-            flags[_metric(row)] = flags.get(_metric(row), False) or row["beats"]
-    return flags
-
-
 def _against(
-    plan: Mapping[str, Any],
-    groups: Sequence[Group],
-    row: Mapping[str, Any],
-    scores: pandas.DataFrame,
+    plan: Plan, groups: Sequence[Group], row: Row, scores: pandas.DataFrame
 ) -> dict[str, Any]:
-    """Return how a control stands against the best cell; nulls where they cannot be compared."""
+    """Return the columns that compare a control with the best cell; nulls without such a cell."""
     columns = ("best", "best_value", "difference", "difference_low", "difference_high", "beats")
-    nothing = dict.fromkeys(columns)
     higher, key = row["higher_is_better"], (row["split"], row["metric"])
-    if higher is None or row["metric"] not in scores or row["value"] is None:
-        return nothing
-    items = scored_items(scores, row["metric"])
-    found = [
-        (group, *sides)
-        for group in groups
-        if group.dataset == row["dataset"] and (sides := _sides(group, key, items)) is not None
-    ]
-    if not found:
-        return nothing
-    best, own, its = (max if higher else min)(found, key=lambda entry: entry[2].mean())
-    low, high = effects(plan, own - its, numpy.ones(len(own)))
+    rivals = []
+    if higher is not None and row["metric"] in scores and row["value"] is not None:
+        items = scored_items(scores, row["metric"])
+        own = [group for group in groups if group.dataset == row["dataset"]]
+        pairs = ((group, _paired_with(group, key, items)) for group in own)
+        rivals = [(group, *values) for group, values in pairs if values is not None]
+    if not rivals:
+        return dict.fromkeys(columns)
+    best, own, its = (max if higher else min)(rivals, key=lambda rival: rival[2].mean())
+    low, high = interval(plan, own - its)
     return {
         "best": f"{best.model} / {best.name}",
         "best_value": float(its.mean()),
@@ -104,7 +84,7 @@ def _against(
     }
 
 
-def _sides(
+def _paired_with(
     group: Group, key: tuple[str, str], items: pandas.DataFrame
 ) -> tuple[numpy.ndarray, numpy.ndarray] | None:
     """Return the scores of a control and of a group on the documents that both have a score on.

@@ -1,8 +1,6 @@
 """Single examples: the scores and the label of each, and a page of the same documents side by side.
 
-The page shows a few documents of each split, drawn by the seed, with what every cell (of several
-seeds the first) and every control made of them. It is for reading: no number of the table comes
-from it.
+The page is for reading: no number of the table comes from it.
 """
 
 from __future__ import annotations
@@ -15,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-import pyarrow.parquet
 
 from prunegrid.artifacts.parts import folder_of
 from prunegrid.data.prompts import cut_words
 from prunegrid.evaluation import predictions_file
 from prunegrid.tables.headline import headline_of
 from prunegrid.tables.render import LABEL
+from prunegrid.tables.schema import Plan, Row, cell_title
 
 DOCUMENTS = 4  # of each data set and split
 DOCUMENT_WORDS = 120
@@ -30,55 +28,41 @@ OUTPUT_WORDS = 160
 
 @dataclass
 class Scored:
-    """The scores of one cell or control on one split.
+    """The scores of one cell or control on one split."""
 
-    Attributes:
-        kind: cell, or a control's role.
-        name: model / prune / finetune, or the control's name.
-        dataset: of the documents.
-        seed: of the cell.
-        split: of the documents, or the name of a translation of them.
-        scores: one row an example: id and a column a score.
-        predictions: folder with the texts.
-        data: folder of the artifact with the documents.
-        stored: name of their split there.
-    """
-
-    kind: str
-    name: str
-    dataset: str
-    seed: int | None
-    split: str
-    scores: pandas.DataFrame
-    predictions: Path
-    data: Path
-    stored: str
+    kind: str  # cell, or a control's role
+    name: str  # model / prune / finetune, or the control's name
+    dataset: str  # of the documents
+    seed: int | None  # of the cell
+    split: str  # of the documents, or the name of a translation of them
+    scores: pandas.DataFrame  # one row an example: id and a column a score
+    predictions: Path  # folder with the texts
+    documents: Path  # file of the documents
 
 
-def collect(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Scored]:
-    """Return what was scored on each split: the cells that are not failed, then the controls.
+def collect(plan: Plan, rows: Sequence[Row]) -> list[Scored]:
+    """Return the scores on each split: of the cells that are not failed, then of the controls.
 
     Args:
         plan: of the study, with the controls that are whole.
-        rows: one a cell of the plan, in its order.
     """
-    found = []
+    scored = []
     for cell, row in zip(plan["cells"], rows, strict=True):
-        name = " / ".join(str(row[key]) for key in ("model", "prune", "finetune"))
+        name = cell_title(row, ("model", "prune", "finetune"))
         for split, pair in cell["texts"].items() if row["status"] == "ok" else ():
             about = ("cell", name, row["dataset"], row["seed"], split)
             own = cell.get("documents", {}).get(split, {"data": cell["data"], "split": split})
-            found.append(_scored(about, pair, own))
+            scored.append(_scored(about, pair, own))
     for control in plan["baselines"]:
-        about = (control["role"], control["baseline"], control["dataset"], None)
-        found.append(_scored((*about, control["split"]), control, control))
-    return found
+        about = (control["role"], control["baseline"], control["dataset"], None, control["split"])
+        scored.append(_scored(about, control, control))
+    return scored
 
 
 def _scored(about: tuple, pair: Mapping[str, Any], documents: Mapping[str, Any]) -> Scored:
     scores = pandas.read_parquet(folder_of(pair["scores"]) / "scores.parquet")
-    data = Path(documents["data"]["path"])
-    return Scored(*about, scores, folder_of(pair["predictions"]), data, documents["split"])
+    file = Path(documents["data"]["path"], f"{documents['split']}.parquet")
+    return Scored(*about, scores, folder_of(pair["predictions"]), file)
 
 
 def labels(scores: pandas.DataFrame) -> pandas.Series:
@@ -89,21 +73,20 @@ def labels(scores: pandas.DataFrame) -> pandas.Series:
     return scores[columns].idxmax(axis=1).str.removeprefix(LABEL)
 
 
-def example_rows(plan: Mapping[str, Any], scored: Sequence[Scored]) -> list[dict]:
+def example_rows(plan: Plan, scored: Sequence[Scored]) -> list[dict]:
     """Return a row for every example of every cell and control: its label and its scores."""
     rows = []
     for entry in scored:
         about = {"study": plan["study"], "kind": entry.kind, "name": entry.name}
         about |= {"dataset": entry.dataset, "seed": entry.seed, "split": entry.split}
-        kept = [
-            c for c in entry.scores if not c.startswith(LABEL) and entry.scores[c].notna().any()
-        ]
-        named = entry.scores[kept].assign(label=labels(entry.scores))
-        rows += [about | row for row in named.to_dict("records")]
+        numbers = entry.scores.dropna(axis=1, how="all")
+        numbers = numbers[[name for name in numbers if not name.startswith(LABEL)]]
+        labelled = numbers.assign(label=labels(entry.scores))
+        rows += [about | row for row in labelled.to_dict("records")]
     return rows
 
 
-def render(plan: Mapping[str, Any], scored: Sequence[Scored]) -> str:
+def render(plan: Plan, scored: Sequence[Scored]) -> str:
     """Return the page as Markdown."""
     parts = [f"# {plan['title'] or plan['study']}: examples"]
     parts.append(
@@ -111,26 +94,18 @@ def render(plan: Mapping[str, Any], scored: Sequence[Scored]) -> str:
         "several seeds the first) and every control made of them. Labels come from rules (see "
         "docs/metrics.md): `none` says that no rule found a fault."
     )
-    for dataset, split in dict.fromkeys((entry.dataset, entry.split) for entry in scored):
-        chosen = _first_seeds(
-            entry for entry in scored if (entry.dataset, entry.split) == (dataset, split)
-        )
-        parts += _split_page(plan, dataset, split, chosen)
+    splits: dict[tuple, dict[tuple, Scored]] = {}
+    for entry in scored:
+        first_seeds = splits.setdefault((entry.dataset, entry.split), {})
+        first_seeds.setdefault((entry.kind, entry.name), entry)
+    for (dataset, split), first_seeds in splits.items():
+        parts += _split_page(plan, dataset, split, list(first_seeds.values()))
     return "\n\n".join(parts) + "\n"
 
 
-def _first_seeds(entries: Iterator[Scored]) -> list[Scored]:
-    found: dict[tuple, Scored] = {}
-    for entry in entries:
-        found.setdefault((entry.kind, entry.name), entry)
-    return list(found.values())
-
-
-def _split_page(
-    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
-) -> Iterator[str]:
+def _split_page(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> Iterator[str]:
     ids = draw_documents(plan, dataset, split, scored)
-    documents = _documents(scored[0].data, scored[0].stored, ids)
+    documents = _documents(scored[0].documents, ids)
     texts = [predictions_file.read(entry.predictions, ids).set_index("id") for entry in scored]
     scores = [entry.scores.assign(label=labels(entry.scores)).set_index("id") for entry in scored]
     for identifier in ids:
@@ -148,9 +123,7 @@ def _split_page(
                 yield quoted(text["prediction"][identifier], OUTPUT_WORDS)
 
 
-def draw_documents(
-    plan: Mapping[str, Any], dataset: str, split: str, scored: Sequence[Scored]
-) -> list[str]:
+def draw_documents(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> list[str]:
     """Return the ids of the documents that are shown, in their order; the same for equal ids."""
     ids = list(dict.fromkeys(i for entry in scored for i in entry.scores["id"]))
     draw = random.Random(f"{plan['bootstrap_seed']} examples {dataset} {split}")
@@ -158,24 +131,20 @@ def draw_documents(
     return [identifier for identifier in ids if identifier in chosen]
 
 
-def _documents(data: Path, split: str, ids: Sequence[str]) -> dict[str, str]:
+def _documents(file: Path, ids: Sequence[str]) -> dict[str, str]:
     """Return {id: document}; {} where the data artifact is gone."""
-    path = data / f"{split}.parquet"
-    if not path.exists():
+    if not file.exists():
         return {}
-    chosen = [("id", "in", list(ids))]
-    rows = pyarrow.parquet.read_table(path, columns=["id", "document"], filters=chosen).to_pylist()
-    return {row["id"]: row["document"] for row in rows}
+    chosen = pandas.read_parquet(file, columns=["id", "document"], filters=[("id", "in", ids)])
+    return dict(zip(chosen["id"], chosen["document"], strict=True))
 
 
 def _title(entry: Scored, scores: pandas.Series) -> str:
-    shown = [
-        f"{metric} {scores[metric]:.3f}"
-        for metric in headline_of(list(scores.index))
-        if not pandas.isna(scores[metric])
-    ]
-    label = [] if scores["label"] is None else [f"label {scores['label']}"]
-    return f"**{entry.name}** ({entry.kind}): " + ", ".join([*label, *shown])
+    facts = [] if scores["label"] is None else [f"label {scores['label']}"]
+    for metric in headline_of(list(scores.index)):
+        if not pandas.isna(scores[metric]):
+            facts.append(f"{metric} {scores[metric]:.3f}")
+    return f"**{entry.name}** ({entry.kind}): " + ", ".join(facts)
 
 
 def quoted(text: str, limit: int) -> str:

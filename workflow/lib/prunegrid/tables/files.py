@@ -1,4 +1,4 @@
-"""Files of finished tables: whole, or not there."""
+"""Files of finished tables: each whole, or not there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,63 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from prunegrid.artifacts.manifest import read_sealed
+from prunegrid import __version__
+from prunegrid.artifacts.artifact_folder import read_sealed, sealed
 from prunegrid.common.errors import PrunegridError
-from prunegrid.common.file_io import file_sha256
-from prunegrid.tables.schema import Column
+from prunegrid.common.file_io import file_sha256, write_json
+from prunegrid.tables.schema import Column, Plan
 
 
-def sweep(folder: Path, study: str) -> None:
-    """Remove what a killed writer of a study's table has left half-written."""
-    for stale in folder.glob(f".{study}.*.tmp"):
+def typed_frame(rows: list[dict], columns: Sequence[Column]) -> pandas.DataFrame:
+    """Return a frame with the schema's columns first, typed, and the measured ones after them."""
+    dtypes = {column.name: column.dtype for column in columns}
+    measured = dict.fromkeys(key for row in rows for key in row if key not in dtypes)
+    dtypes |= {name: "Int64" if name.endswith("_n") else "Float64" for name in measured}
+    return pandas.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+
+
+def write_table(
+    plan: Plan,
+    frames: Mapping[str, pandas.DataFrame],
+    pages: Mapping[str, str],
+    figures: Mapping[str, Callable[[Path], object]],
+    *,
+    version: int,
+    complete: bool,
+    leaves: Mapping[str, str],
+    folder: Path,
+) -> None:
+    """Write the files of a study's table, and last the manifest with their digests.
+
+    Args:
+        frames: by what stands before "parquet" in the name; "" is the table, written as CSV too.
+        pages: texts, by what follows `<study>.` in the name.
+        figures: functions that write the other files, named alike.
+        leaves: {manifest: content} of the artifacts that were read.
+    """
+    study = plan["study"]
+    about = {"study": study, "key": plan["key"], "schema_version": version}
+    about |= {"complete": complete, "prunegrid": __version__}
+    writers = {
+        f"{name}parquet": lambda path, frame=frame: _write_parquet(frame, path, about)
+        for name, frame in frames.items()
+    }
+    writers |= {
+        name: lambda path, text=text: path.write_text(text, encoding="utf-8")
+        for name, text in pages.items()
+    }
+    writers |= {"csv": lambda path: frames[""].to_csv(path, index=False), **figures}
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f".{study}.*.tmp"):  # of a writer that was killed
         stale.unlink(missing_ok=True)
+    digests = {}
+    for suffix, write in writers.items():
+        path = folder / f"{study}.{suffix}"
+        place(path, write)
+        digests[path.name] = file_sha256(path)
+    plan = {key: value for key, value in plan.items() if key != "pins"}
+    manifest = about | {"files": digests, "leaves": leaves, "plan": plan}
+    write_json(folder / f"{study}.manifest.json", sealed(manifest))
 
 
 def place(path: Path, write: Callable[[Path], object]) -> None:
@@ -33,11 +80,11 @@ def place(path: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def write_parquet(frame: pandas.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
+def _write_parquet(frame: pandas.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
     """Write a table as Parquet, with facts about it in its metadata."""
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    metadata = {f"prunegrid.{key}": str(value) for key, value in about.items()}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    facts = {f"prunegrid.{key}": str(value) for key, value in about.items()}
+    table = table.replace_schema_metadata({**table.schema.metadata, **facts})
     pyarrow.parquet.write_table(table, path)
 
 

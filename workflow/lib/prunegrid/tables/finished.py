@@ -1,4 +1,4 @@
-"""Finished tables of several studies, read together: what `prunegrid claims` looks at."""
+"""Finished tables of several studies, read together for `prunegrid claims`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from prunegrid.tables.files import read_parquet
 from prunegrid.tables.inference import Z
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
-# What is known of a cell beside its columns: pruned or tuned at all, pruned in more than one step,
-# and its strategies, each once (rounds repeat theirs).
+# Facts of a cell beside its columns: pruned or tuned at all, pruned in more than one step, and its
+# strategies, each once (rounds repeat theirs).
 _DERIVED = {"pruned": "boolean", "tuned": "boolean", "iterative": "boolean", "tuned_by": "string"}
 
 
 def facts() -> dict[str, str]:
-    """Return {name: type} of what is known of a cell."""
+    """Return {name: type} of the facts of a cell."""
     return {column.name: column.dtype for column in COLUMNS} | _DERIVED
 
 
@@ -34,17 +34,14 @@ class Finished:
         cells: (study, model, dataset, "prune / finetune") → the facts of its first seed.
         wide, long: the cells that did not fail, each row with its `cell`; speeds of a timing that
             something disturbed are null.
-        pairs: those that have an interval.
-        low: (cell, split, metric) of scores at chance, of any of the cell's seeds.
-        directions: (study, split, metric) → whether more is better; None where neither is.
     """
 
     cells: Mapping[tuple, Mapping[str, Any]]
     wide: pandas.DataFrame
     long: pandas.DataFrame
-    pairs: pandas.DataFrame
-    low: frozenset[tuple]
-    directions: Mapping[tuple, bool | None]
+    pairs: pandas.DataFrame  # those that have an interval
+    low: frozenset[tuple]  # (cell, split, metric) of scores at chance, of any of the cell's seeds
+    directions: Mapping[tuple, bool | None]  # (study, split, metric) → whether more is better
 
 
 def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFrame) -> Finished:
@@ -62,8 +59,8 @@ def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFra
     chance = long[long["at_chance"].fillna(False).astype(bool)]
     low = frozenset(zip(chance["cell"], chance["split"], chance["metric"], strict=True))
     groups = long.groupby(["study", "split", "metric"])["higher_is_better"]
-    known = {key: some.dropna().unique() for key, some in groups}
-    directions = {key: bool(found[0]) if len(found) == 1 else None for key, found in known.items()}
+    ways = {key: column.dropna().unique() for key, column in groups}
+    directions = {key: bool(way[0]) if len(way) == 1 else None for key, way in ways.items()}
     pairs = pairs.dropna(subset=["low", "value_b"])
     return Finished(cells, wide, long, pairs, low, directions)
 
@@ -86,10 +83,7 @@ def _undisturbed(wide: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def read(tables: Sequence[Path]) -> Finished:
-    """Return the tables of studies.
-
-    Args:
-        tables: `results/<study>.parquet`; those beside them are found by name.
+    """Return the tables of studies, of `results/<study>.parquet` and those beside it.
 
     Raises:
         PrunegridError: there is none, or one is missing, damaged, no study's, or of another
@@ -105,8 +99,8 @@ def read(tables: Sequence[Path]) -> Finished:
 def standard_error(pair: Mapping[str, Any]) -> float:
     """Return the standard error of a pair's effect (of a ratio, of its logarithm).
 
-    That of the items is its interval's, as if normal (Altman and Bland 2011), that of the seeds the
-    spread of their mean; they are added as independent.
+    It adds two independent ones: that of the items from the interval, as if normal (Altman and
+    Bland 2011), and that of the mean over seeds from their spread.
     """
     ratio = pair["effect"] == "ratio"
     plain = math.log if ratio else float

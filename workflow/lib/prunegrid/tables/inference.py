@@ -67,16 +67,16 @@ def sign_flip_p(d: ndarray, seed: int, one_sided: bool = False) -> float:
     observed = float(d.sum())
     # Equal sums must count as equal, whatever the order of addition.
     slack = 1e-12 * float(numpy.abs(d).sum())
-    found = total = 0
+    hits = total = 0
     for signs in _signs(len(d), seed):
         sums = signs @ d
         reached = sums >= observed - slack
         if not one_sided:
             reached = numpy.abs(sums) >= abs(observed) - slack
-        found, total = found + int(reached.sum()), total + len(sums)
+        hits, total = hits + int(reached.sum()), total + len(sums)
     if len(d) <= EXACT:
-        return found / total
-    return (found + 1) / (total + 1)
+        return hits / total
+    return (hits + 1) / (total + 1)
 
 
 def _signs(n: int, seed: int) -> Iterator[ndarray]:

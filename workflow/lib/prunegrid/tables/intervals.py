@@ -1,4 +1,4 @@
-"""Bootstrap intervals over items, and whether a score clears the level of chance."""
+"""Bootstrap intervals over items, and which scores are no better than chance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy
+import pandas
+
+from prunegrid.tables.schema import Plan, Row, cell_key
 
 RESAMPLES = 1000
 
 
-def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+def levels(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return {chance, majority, at_chance} of a long row.
 
     Args:
@@ -22,36 +25,44 @@ def levels(row: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     A score is at chance where its interval (without one, it itself) reaches the better of the two
     levels, or is worse than both.
     """
-    known = [record[name] for name in ("chance", "majority") if record.get(name) is not None]
-    found = {"chance": record.get("chance"), "majority": record.get("majority"), "at_chance": None}
-    upwards = row["higher_is_better"]
+    chance, majority = record.get("chance"), record.get("majority")
+    known = [level for level in (chance, majority) if level is not None]
+    at_chance, upwards = None, row["higher_is_better"]
     if known and upwards is not None and row["value"] is not None:
         bound = row["low" if upwards else "high"]
         bound = row["value"] if bound is None else bound
-        found["at_chance"] = bound <= max(known) if upwards else bound >= min(known)
-    return found
+        at_chance = bound <= max(known) if upwards else bound >= min(known)
+    return {"chance": chance, "majority": majority, "at_chance": at_chance}
 
 
-def resampled(plan: Mapping[str, Any], n: int) -> numpy.ndarray:
-    """Return the items of each bootstrap sample, [RESAMPLES, n]; the same for the same n.
+def scores_at_chance(tall: pandas.DataFrame) -> set[tuple]:
+    """Return (*cell_key, split, metric) of the cells' scores that chance could have given."""
+    rows = tall[(tall["kind"] == "cell") & tall["at_chance"].fillna(False).astype(bool)]
+    return {(*cell_key(row), row["split"], row["metric"]) for row in rows.to_dict("records")}
+
+
+@functools.lru_cache(maxsize=4)
+def resampled(seed: int, n: int) -> numpy.ndarray:
+    """Return the items of each bootstrap sample, int64 [RESAMPLES, n]; the same for the same n.
 
     `scipy.stats.bootstrap` draws the same items, but would change the last digit of published
     bounds, and draws them again for each metric.
     """
-    return _picks(plan["bootstrap_seed"], n)
-
-
-@functools.lru_cache(maxsize=4)
-def _picks(seed: int, n: int) -> numpy.ndarray:
     picks = numpy.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
     picks.flags.writeable = False
     return picks
 
 
-def interval(plan: dict, values: numpy.ndarray) -> tuple[float, float]:
-    """Return the 95% percentile bootstrap interval of the mean over items."""
-    means = values[resampled(plan, len(values))].mean(axis=1)
-    low, high = numpy.quantile(means, [0.025, 0.975])
+def interval(
+    plan: Plan, values: numpy.ndarray, weights: numpy.ndarray | None = None
+) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of Σ values / Σ weights over items [n].
+
+    Without weights it is that of the mean.
+    """
+    picks = resampled(plan["bootstrap_seed"], len(values))
+    total = len(values) if weights is None else weights[picks].sum(axis=1)
+    low, high = numpy.quantile(values[picks].sum(axis=1) / total, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas
-from tabulate import tabulate
+
+from prunegrid.tables.schema import Row
 
 
 def table(frame: pandas.DataFrame) -> str:
     """Return a frame as a Markdown table, its texts as they are."""
-    return tabulate(
-        frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True
-    )
+    return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+
+def filled(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a frame without the columns whose texts are all empty."""
+    return frame.drop(columns=[name for name in frame if (frame[name].astype(str) == "").all()])
 
 
 def number(value: Any, form: str, scale: float = 1.0) -> str:
@@ -21,7 +24,7 @@ def number(value: Any, form: str, scale: float = 1.0) -> str:
     return "" if value is None or pandas.isna(value) else format(value * scale, form)
 
 
-def ratio(row: Mapping[str, Any], name: str) -> str:
-    """Return a ratio with its interval, where it has one."""
+def ratio(row: Row, name: str) -> str:
+    """Return the ratio in a column with its interval, if it has one."""
     low, high = (number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
     return number(row[name], ".2f") + (f" ({low} to {high})" if low else "")

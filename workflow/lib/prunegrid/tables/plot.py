@@ -1,28 +1,23 @@
-"""The figure of a study: lines along a sweep, a row a cell elsewhere.
-
-What it shows is data first (`prunegrid.tables.figures`), then drawn.
-"""
+"""The figure of a study: lines along a sweep, a row a cell elsewhere; data first, then drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
 
-from prunegrid.tables.figures import (
-    cliff_lines,
-    display_names,
-    dots,
-    draw_dots,
-    draw_lines,
-    lines,
-    sheet,
-)
-from prunegrid.tables.figures.chosen_measures import measures_of
+from prunegrid.tables.figures import display_names, sheet
+from prunegrid.tables.figures.cliff_lines import cliff_plot
+from prunegrid.tables.figures.dots import DotPlot, dot_plot
+from prunegrid.tables.figures.draw_dots import dot_blocks
+from prunegrid.tables.figures.draw_lines import line_blocks
+from prunegrid.tables.figures.lines import LinePlot, line_plot
 from prunegrid.tables.figures.points import cells_of, scores_of
 from prunegrid.tables.figures.sweeps import sweeps_of
 from prunegrid.tables.groups import Group
+from prunegrid.tables.headline import measures_of
+from prunegrid.tables.schema import Plan
 
 save = sheet.save
 _BAR = "Bar: its 95% interval over them."
@@ -34,31 +29,23 @@ _RING = "Ring: the cliff, the highest sparsity at most a margin worse than dense
 
 
 def parts_of(
-    plan: Mapping[str, Any],
+    plan: Plan,
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     cliffs: pandas.DataFrame | None = None,
     groups: Sequence[Group] = (),
-) -> tuple[lines.LinePlot | None, dots.DotPlot | None]:
-    """Return what a study's figure shows as data: its lines and its rows; None without any.
-
-    Args:
-        plan: `prunegrid.tables.table_plan.study_plan`.
-        wide: the table.
-        tall: the long table.
-        cliffs: `cliff_rows` as a frame.
-        groups: items of the cells, for the intervals of means over several seeds.
-    """
+) -> tuple[LinePlot | None, DotPlot | None]:
+    """Return the data of a study's figure: its lines and its rows; None without any."""
     cells = cells_of(wide)
     if cliffs is not None and len(cliffs):
         pairs = list(dict.fromkeys(zip(cliffs["split"], cliffs["metric"], strict=True)))
         scores = scores_of(plan, tall, [p for p in pairs if not pandas.isna(p[1])], groups)
-        return cliff_lines.cliff_plot(cliffs, tall, scores), None
+        return cliff_plot(cliffs, tall, scores), None
     measures = measures_of(plan, tall)
     scores = scores_of(plan, tall, [measure.key for measure in measures], groups)
     controls = tall[(tall["kind"] == "baseline") & tall["value"].notna()]
     sweeps = sweeps_of(cells)
-    along = lines.line_plot(cells, sweeps, scores, measures, controls) if sweeps else None
+    along = line_plot(cells, sweeps, scores, measures, controls) if sweeps else None
     drawn = {cell.key for sweep in sweeps for cell in (*sweep.cells, *sweep.start)}
     others = [cell for cell in cells if cell.key not in drawn or cell.is_dense]
     if along and all(cell.is_dense for cell in others):
@@ -66,11 +53,11 @@ def parts_of(
     if controls["dataset"].nunique() > 1:
         controls = controls.assign(name=controls["name"] + ", " + controls["dataset"])
     beside = controls.iloc[:0] if along else controls  # lines show them already
-    return along, dots.dot_plot(others, scores, measures, beside)
+    return along, dot_plot(others, scores, measures, beside)
 
 
 def draw_study(
-    plan: Mapping[str, Any],
+    plan: Plan,
     wide: pandas.DataFrame,
     tall: pandas.DataFrame,
     cliffs: pandas.DataFrame | None = None,
@@ -79,25 +66,25 @@ def draw_study(
     """Return a study's figure (see `parts_of`), to be saved by `save`."""
     along, rows = parts_of(plan, wide, tall, cliffs, groups)
     with sheet.defaults():
-        width, blocks = draw_dots.dot_blocks(rows) if rows else (sheet.WIDTH, [])
-        blocks = [*(draw_lines.line_blocks(along, width) if along else ()), *blocks]
-        notes = " ".join(_notes(along, rows))
-        return sheet.compose(plan["title"] or plan["study"], [notes], blocks, width)
+        width, blocks = dot_blocks(rows) if rows else (sheet.WIDTH, [])
+        blocks = [*(line_blocks(along, width) if along else ()), *blocks]
+        title = plan["title"] or plan["study"]
+        return sheet.compose(title, _note(along, rows), blocks, width)
 
 
-def _notes(along: lines.LinePlot | None, rows: dots.DotPlot | None) -> list[str]:
+def _note(along: LinePlot | None, rows: DotPlot | None) -> str:
     """Return the sentences that explain a figure."""
     lined, dotted = (part.panels if part else () for part in (along, rows))
     panels = [*lined, *dotted]
     shown = [score for panel in panels for score in panel.scores]
     if not shown:
-        return ["No cell of this study has a score yet."]
+        return "No cell of this study has a score yet."
     nouns = dict.fromkeys(
         display_names.items_noun(p.measure.metric, p.measure.is_task) for p in panels
     )
-    notes = [f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}."]
-    bands = [band.score for panel in dotted for band in panel.bands]
-    said = {
+    bands = [score for panel in dotted for score in panel.bands.values()]
+    notes = {
+        f"Dot: mean over the {' or '.join(f'{noun}s' for noun in nouns)}.": True,
         _BAR: any(score.low is not None for score in shown),
         _SEEDS: any(len(score.seeds) > 1 for score in shown),
         _BAND: any(score.low is not None for score in bands),
@@ -105,4 +92,4 @@ def _notes(along: lines.LinePlot | None, rows: dots.DotPlot | None) -> list[str]
         _RING: any(point.ring for panel in lined for point in panel.points),
         _BEYOND: any(p.scale.beyond(score.value) for p in panels for score in p.scores),
     }
-    return [*notes, *(note for note, is_true in said.items() if is_true)]
+    return " ".join(note for note, is_true in notes.items() if is_true)

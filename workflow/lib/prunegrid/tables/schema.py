@@ -1,10 +1,17 @@
-"""The schema of the results table: one row a cell. Documented in docs/table.md; versioned."""
+"""The columns of the tables, versioned; docs/table.md lists them."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas
 
 SCHEMA_VERSION = 7
+Plan = Mapping[str, Any]  # `prunegrid.tables.table_plan.study_plan`
+Row = Mapping[str, Any]  # of a table, by column
 
 
 @dataclass(frozen=True)
@@ -16,15 +23,30 @@ class Column:
     meaning: str
 
 
-def _same_format(phase: str) -> tuple[Column, ...]:
-    """Return the columns of the ratio to the untouched model in the row's weight format."""
-    name = f"{phase}_speed_vs_dense_same_format"
+CELL = ("model", "prune", "finetune", "dataset", "seed")  # the columns that tell cells apart
+
+
+def cell_key(row: Row) -> tuple:
+    """Return the values of `CELL` in a row, None for nulls."""
+    return tuple(None if pandas.isna(row[name]) else row[name] for name in CELL)
+
+
+def cell_title(row: Row, columns: Sequence[str] = CELL) -> str:
+    """Return the name of a row's cell: its values of some columns without nulls."""
+    return " / ".join(str(row[name]) for name in columns if not pandas.isna(row[name]))
+
+
+def _ratio(name: str, meaning: str) -> tuple[Column, ...]:
+    """Return the columns of a ratio of speeds and of its interval."""
     return (
-        Column(name, "Float64", "the same to it in this weight format; null where both have one"),
+        Column(name, "Float64", meaning),
         Column(f"{name}_low", "Float64", "lower end of its 99.9% interval"),
         Column(f"{name}_high", "Float64", "upper end of it, over pairs of turns"),
     )
 
+
+_VS_DENSE = "times as fast as the untouched model, in turns"
+_SAME_FORMAT = "the same to it in this weight format; null where both have one"
 
 KEYS = (
     Column("study", "string", "name of the study"),
@@ -45,11 +67,7 @@ KEYS = (
     Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
     Column("tuned_on_tasks", "string", "evaluated tasks whose own data set was tuned on; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
-    Column(
-        "generation",
-        "string",
-        "name of the generation profile (several joined by +); null without texts",
-    ),
+    Column("generation", "string", "generation profile(s), joined by +; null without texts"),
     Column("weight_precision", "string", "float32, bfloat16, nf4 or int8, as loaded"),
     Column("seed", "Int64", "seed that reached a step of the cell; null where none draws"),
 )
@@ -76,13 +94,9 @@ FACTS = (
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
     Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
+    Column("train_runs", "Int64", "learning rates tried in all tunings; costs are of the chosen"),
     Column(
-        "train_runs", "Int64", "learning rates tried, all fine-tunings; costs are the kept ones'"
-    ),
-    Column(
-        "compute_dtype",
-        "string",
-        "what tuning's products were computed in (bfloat16 or float32), joined by +; null untuned",
+        "compute_dtype", "string", "precision(s) of tuning's products, joined by +; null untuned"
     ),
     Column("train_steps", "Int64", "optimizer steps, all fine-tunings"),
     Column("train_tokens", "Int64", "tokens seen in fine-tuning, all steps"),
@@ -93,16 +107,12 @@ FACTS = (
     Column("prefill_tokens_per_second", "Float64", "median over turns of the prompt's tokens"),
     Column("decode_tokens_per_second", "Float64", "median over turns of the new tokens"),
     Column("peak_memory_bytes", "Int64", "of a process that loads and runs these weights alone"),
-    Column("prefill_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
-    Column("prefill_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
-    Column("prefill_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    *_ratio("prefill_speed_vs_dense", _VS_DENSE),
     Column("prefill_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
-    Column("decode_speed_vs_dense", "Float64", "times as fast as the untouched model, in turns"),
-    Column("decode_speed_vs_dense_low", "Float64", "lower end of its 99.9% interval"),
-    Column("decode_speed_vs_dense_high", "Float64", "upper end of it, over pairs of turns"),
+    *_ratio("decode_speed_vs_dense", _VS_DENSE),
     Column("decode_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
-    *_same_format("prefill"),
-    *_same_format("decode"),
+    *_ratio("prefill_speed_vs_dense_same_format", _SAME_FORMAT),
+    *_ratio("decode_speed_vs_dense_same_format", _SAME_FORMAT),
     Column("speed_pairs", "Int64", "pairs of turns that the ratios rest on; or null"),
     Column("speed_disturbed", "string", "why the speeds are not to be believed; null if they are"),
     Column("speed_alone", "string", "machine: no job of the run beside it; share: of a node"),
@@ -119,9 +129,7 @@ FACTS = (
     Column("bytes_int8", "Int64", "prunable weights in int8, the rest as stored"),
     Column("bytes_packed", "Int64", "without its zeros, bit for bit, in the stored dtype"),
     Column("bytes_packed_bfloat16", "Int64", "without its zeros in bfloat16"),
-    Column(
-        "bytes_gzip", "Int64", "the file as stored, compressed by gzip; null where not timed so"
-    ),
+    Column("bytes_gzip", "Int64", "the stored file, compressed by gzip; null where not timed so"),
     Column("bytes_entropy_bound", "Int64", "least for places and values, in the stored dtype"),
 )
 PROVENANCE = (
@@ -147,9 +155,7 @@ _SCORE = (
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
 )
-_FLAGGED = Column(
-    "flagged", "boolean", "a gaming control beats the best cell on it; null where none could"
-)
+_FLAGGED = Column("flagged", "boolean", "a gaming control beats its best cell; null if none could")
 _SIDES = (
     Column("seeds_a", "Int64", "cells of one side, one a seed"),
     Column("seeds_b", "Int64", "cells of the other"),
@@ -170,9 +176,7 @@ LONG = (
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
     Column(
-        "stderr",
-        "Float64",
-        "of a task's score, by the harness; without items the interval is ± 1.96 of it",
+        "stderr", "Float64", "of a task, by the harness; interval of ± 1.96 of it without items"
     ),
     Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
     Column("task_version", "string", "version of the task's definition; null where not a task"),
@@ -289,9 +293,7 @@ def unique_key(rows: list[dict]) -> None:
     Raises:
         ValueError: two do.
     """
-    seen: set[tuple] = set()
-    for row in rows:
-        key = tuple(row.get(column.name) for column in KEYS)
-        if key in seen:
+    counts = Counter(tuple(row.get(column.name) for column in KEYS) for row in rows)
+    for key, count in counts.items():
+        if count > 1:
             raise ValueError(f"two rows have the key {key}")
-        seen.add(key)

@@ -1,4 +1,4 @@
-"""What a row says of a cell's speed, read from its timing: nothing is compared anew here.
+"""A cell's speed in the tables, as its timing recorded it.
 
 Both sides of a ratio took turns in the timing's own process (`prunegrid.evaluation.side_by_side`).
 A ratio of two artifacts would compare two times of day.
@@ -12,8 +12,7 @@ from typing import Any
 import pandas
 
 from prunegrid.tables.markdown import number, ratio
-
-PHASES = ("prefill", "decode")
+from prunegrid.tables.schema import Row
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,62 +22,56 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
         record: of a timing's manifest. One that was adopted from before turns were taken has no
             ratio.
     """
-    disturbed = record.get("disturbed")
-    found: dict[str, Any] = {
-        f"{phase}_tokens_per_second": record[f"{phase}_tokens_per_second"]["median"]
-        for phase in PHASES
-        if record[f"{phase}_tokens_per_second"] is not None
-    }
-    found |= {
-        "speed_disturbed": "; ".join(disturbed) if disturbed else None,
-        "speed_alone": record.get("alone"),
-        "speed_pairs": record.get("pairs"),
-        "turn_seconds": record.get("turn_seconds"),
-        "turn_cpu_seconds": record.get("turn_cpu_seconds"),
-    }
+    disturbed = "; ".join(record.get("disturbed") or ()) or None
+    names = ("alone", "pairs")
+    row = {f"speed_{name}": record.get(name) for name in names} | {"speed_disturbed": disturbed}
+    row |= {name: record.get(name) for name in ("turn_seconds", "turn_cpu_seconds")}
+    for name in ("prefill_tokens_per_second", "decode_tokens_per_second"):
+        if record[name] is not None:
+            row[name] = record[name]["median"]
     for other, phases in record.get("versus", {}).items():
         for phase, facts in phases.items():
             name = f"{phase}_speed_vs_{other}"
-            found |= {name: facts["value"], f"{name}_low": facts["low"]}
-            found[f"{name}_high"] = facts["high"]
+            row |= {name: facts["value"], f"{name}_low": facts["low"]}
+            row[f"{name}_high"] = facts["high"]
             if other == "dense":
-                found[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
-    return found
+                row[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
+    return row
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a row's speeds are shown, of whole passes where it does not decode.
+def shown(row: Row) -> dict[str, str]:
+    """Return a row's speeds as texts: of decoding, or of whole passes if it does not decode.
 
     Those of a disturbed timing are marked.
     """
     phase = "prefill" if pandas.isna(row["decode_tokens_per_second"]) else "decode"
-    found = {
+    texts = {
         "tok/s": number(row[f"{phase}_tokens_per_second"], ".1f"),
         "vs dense": ratio(row, f"{phase}_speed_vs_dense"),
         "vs dense, same format": ratio(row, f"{phase}_speed_vs_dense_same_format"),
     }
     mark = "" if pandas.isna(row["speed_disturbed"]) else " §"
-    return {name: text and text + mark for name, text in found.items()}
+    return {name: text and text + mark for name, text in texts.items()}
 
 
 def sentences(wide: pandas.DataFrame) -> list[str]:
     """Return what the ratios of speed are, and which timings were disturbed."""
-    found = []
+    texts = []
     if wide["prefill_speed_vs_dense"].notna().any():
-        found.append(
+        texts.append(
             "`vs dense` is how many times as fast the cell decodes (or makes whole passes) as the "
             "untouched model; above 1 is faster. Both took turns in one process; the 99.9% "
             "interval is over pairs of turns."
         )
     if wide["prefill_speed_vs_dense_same_format"].notna().any():
-        found.append(
+        texts.append(
             "`vs dense, same format` is the same beside the untouched model in the cell's weight "
             "format."
         )
     disturbed = wide["speed_disturbed"].dropna()
     if len(disturbed):
-        found.append(
+        texts.append(
             f"§ {len(disturbed)} timing(s) were disturbed and have no verdict (the first: "
             f"{disturbed.iloc[0]}): run `prunegrid remeasure {wide['study'].iloc[0]}`."
         )
-    return found
+    return texts

@@ -1,60 +1,55 @@
-"""What a study's table will read, as plain builtins: made at start-up, passed to the job."""
+"""The plan of a study's table, all that its job reads: plain builtins, made at start-up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import keys
-from prunegrid.artifacts.manifest import content_of, read_sealed
+from prunegrid.artifacts.artifact_folder import contents, read_sealed
 from prunegrid.artifacts.parts import held_in
 from prunegrid.common import plugins
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
-from prunegrid.config.evaluations import fits
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 
 TABLE_ENV = Path("envs/table.yaml")
-SUFFIXES = (
-    "parquet",
-    "long.parquet",
-    "pairs.parquet",
-    "contrasts.parquet",
-    "cliffs.parquet",
-    "controls.parquet",
-    "examples.parquet",
-    "examples.md",
-    "csv",
-    "md",
-    "png",
-    "svg",
-    "manifest.json",
-)
-
-
-CENSUS_SUFFIXES = (
-    *("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
-)
-
-
+_BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
+SUFFIXES = {
+    "evaluations": (
+        *("parquet", *(f"{name}.parquet" for name in _BESIDE), "examples.md"),
+        *("csv", "md", "png", "svg", "manifest.json"),
+    ),
+    "census": ("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
+}
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
 def outputs(study: str = "{study}", kind: str = "evaluations") -> list[str]:
     """Return the files of a study's table, the Parquet table first."""
-    suffixes = CENSUS_SUFFIXES if kind == "census" else SUFFIXES
-    return [f"results/{study}.{suffix}" for suffix in suffixes]
+    return [f"results/{study}.{suffix}" for suffix in SUFFIXES[kind]]
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
-    """Return {study, key, cells, baselines, …}: all that the table's job needs."""
+    """Return {study, key, cells, baselines, …}: all that the table's job needs.
+
+    Its key is made of itself, the code that makes its table, and the pinned packages.
+    """
     study = graph.config.profile("studies", study_name)
-    if study.kind == "census":
-        return _keyed(_census(graph, study_name), "prunegrid.tables.census", root)
-    cells = [_cell(graph, study, plan) for plan in graph.plans(study_name)]
+    is_census = study.kind == "census"
+    body = _census(graph, study_name) if is_census else _evaluations(graph, study_name)
+    code = keys.code_digest((f"prunegrid.tables.{'census' if is_census else 'aggregate'}",))
+    pins = keys.read_pins(root / TABLE_ENV)
+    identity = {"plan": _identity(body), "code": code, "pins": pins}
+    return {**body, "key": keys.digest(identity), "pins": pins}
+
+
+def _evaluations(graph: Graph, study_name: str) -> dict[str, Any]:
+    """Return the plan of a study that evaluates its cells."""
+    study = graph.config.profile("studies", study_name)
     evaluations = [graph.config.profile("evaluations", name) for name in study.evaluations]
     means = {n: m for e in evaluations for n, m in getattr(e, "means", {}).items()}
     baselines = [
@@ -64,16 +59,16 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
             "role": plugins.baseline_facts(held_in(part.folder))["ROLE"],
             "split": split,
             "data": part.node.parents["data"].ref,
-            "cut_references": _cuts_references(graph, study, split),
+            "cut_references": _cuts_references(graph, evaluations, split),
             "predictions": part.ref,
             "scores": part.ref,
         }
         for (dataset, baseline, split), part in graph.controls(study_name).items()
     ]
-    body = {
+    return {
         "study": study_name,
         "title": study.title,
-        "cells": cells,
+        "cells": [_cell(graph, study, plan) for plan in graph.plans(study_name)],
         "means": {name: mean.model_dump() for name, mean in means.items()},
         "baselines": baselines,
         "expected": [entry.model_dump() for entry in study.expected],
@@ -84,18 +79,10 @@ def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
         "own_metrics": shown.own_metrics(graph.config, study),
         "bootstrap_seed": graph.config.seed,
     }
-    return _keyed(body, "prunegrid.tables.aggregate", root)
-
-
-def _keyed(body: dict[str, Any], module: str, root: Path) -> dict[str, Any]:
-    """Return a plan with its key: itself, the code that makes its table, the pinned packages."""
-    code = keys.code_digest((module,))
-    pins = keys.read_pins(root / TABLE_ENV)
-    identity = {"plan": _identity(body), "code": code, "pins": pins}
-    return {**body, "key": keys.digest(identity), "pins": pins}
 
 
 def _census(graph: Graph, study_name: str) -> dict[str, Any]:
+    """Return the plan of a study that counts the weights of its cells."""
     study = graph.config.profile("studies", study_name)
     return {
         "study": study_name,
@@ -105,44 +92,31 @@ def _census(graph: Graph, study_name: str) -> dict[str, Any]:
         "zeros": study.zeros,
         "embeddings": study.embeddings,
         "cells": [
-            {
-                "columns": {
-                    "model": plan.cell.model,
-                    "prune": plan.cell.names("prune"),
-                    "finetune": plan.cell.names("finetune"),
-                    "dataset": plan.cell.dataset,
-                    "seed": plan.cell.seed,
-                },
-                "chain": [node.ref for node in plan.chain],
-                "ancestors": [node.ref for node in plan.nodes()],
-                "census": plan.census.ref,
-            }
+            {"columns": _names(plan.cell), **_steps(plan), "census": plan.census.ref}
             for plan in graph.plans(study_name)
         ],
     }
 
 
-def _cuts_references(graph: Graph, study: Any, split: str) -> bool:
-    """Whether the cells of a split are scored against cut references; controls never are."""
-    found = (graph.config.profile("evaluations", name) for name in study.evaluations)
+def _cuts_references(graph: Graph, evaluations: Sequence[Any], split: str) -> bool:
+    """Return whether the cells of a split are scored against cut references; controls never are."""
     return any(
         graph.config.profile("generation", evaluation.generation).reference_tokens is not None
-        for evaluation in found
+        for evaluation in evaluations
         if evaluation.kind == "texts" and split in evaluation.splits
     )
 
 
 def is_stale(plan: dict[str, Any]) -> bool:
-    """Whether a table exists that is not this plan's, not whole, damaged, or of other artifacts."""
+    """Return whether a table exists that is of another plan or artifacts, not whole, or damaged."""
     kind = plan.get("kind", "evaluations")
-    present = [Path(path).exists() for path in outputs(plan["study"], kind)]
-    if not any(present):
+    if not any(Path(path).exists() for path in outputs(plan["study"], kind)):
         return False
     try:
         manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
         if manifest["key"] != plan["key"] or not manifest["complete"]:
             return True
-        if any(content_of(path) != content for path, content in manifest["leaves"].items()):
+        if contents(manifest["leaves"]) != manifest["leaves"]:
             return True
         files = manifest["files"].items()
         return any(file_sha256(Path("results", name)) != digest for name, digest in files)
@@ -166,49 +140,33 @@ def _identity(value: Any) -> Any:
     return value
 
 
+def _names(cell: Any) -> dict[str, Any]:
+    """Return the columns that say which cell it is."""
+    steps = {"prune": cell.names("prune"), "finetune": cell.names("finetune")}
+    return {"model": cell.model, **steps, "dataset": cell.dataset, "seed": cell.seed}
+
+
+def _steps(plan: CellPlan) -> dict[str, list]:
+    """Return the artifacts that change a cell's weights, and all that its row depends on."""
+    chain, ancestors = plan.chain, plan.nodes()
+    return {"chain": [node.ref for node in chain], "ancestors": [node.ref for node in ancestors]}
+
+
 def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
-    cell = plan.cell
-    prune = next((s for s in reversed(cell.steps) if s.kind == "prune" and not s.idle), None)
-    tuned = [s.profile for s in cell.steps if s.kind == "finetune" and not s.idle]
-    trained = [p for p in tuned if plugins.strategy_facts(p.strategy)["TRAINS"]]
-    asked = {
-        name: evaluation
-        for name in study.evaluations
-        if fits(
-            evaluation := graph.config.profile("evaluations", name),
-            graph.config.profile("models", cell.model).task,
-        )
-    }
-    generations = {
-        evaluation.generation
-        for evaluation in asked.values()
-        if evaluation.kind in ("texts", "translation")
-    }
+    profiles = {name: graph.config.profile("evaluations", name) for name in study.evaluations}
+    task = graph.config.profile("models", plan.cell.model).task
+    evaluations = {name: profile for name, profile in profiles.items() if task in profile.FITS}
     return {
-        "columns": {
-            "model": cell.model,
-            "prune": cell.names("prune"),
-            **_prune_columns(prune.profile if prune else None),
-            "calibration": _calibrations(cell.steps),
-            "finetune": cell.names("finetune"),
-            "strategy": "+".join(profile.strategy for profile in tuned) or "none",
-            "arm": cell.arm,
-            "loss_on": trained[-1].loss_on if trained else None,
-            "tuned_on_tasks": _tuned_on(graph, asked, cell.dataset) if trained else None,
-            "dataset": cell.dataset,
-            "generation": "+".join(sorted(generations)) or None,
-            "seed": cell.seed,
-        },
-        "chain": [node.ref for node in plan.chain],
-        "ancestors": [node.ref for node in plan.nodes()],
+        "columns": _columns(graph, evaluations, plan.cell),
+        **_steps(plan),
         "data": plan.data.ref,
         "texts": {
-            split: {"predictions": made.ref, "scores": scores.ref}
-            for split, (made, scores) in plan.texts.items()
+            split: {"predictions": predictions.ref, "scores": scores.ref}
+            for split, (predictions, scores) in plan.texts.items()
         },
         "documents": {
             name: {"data": graph.data(evaluation.dataset).ref, "split": evaluation.split}
-            for name, evaluation in asked.items()
+            for name, evaluation in evaluations.items()
             if evaluation.kind == "translation"
         },
         "perplexities": {name: node.ref for name, node in plan.perplexities.items()},
@@ -217,14 +175,28 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
     }
 
 
-def _tuned_on(graph: Graph, asked: Iterable[str], dataset: str) -> str | None:
-    """Return the evaluated tasks whose own data set is learned, joined by '+'."""
-    return "+".join(mixtures.tuned_on(graph.config, dataset, list(asked))) or None
+def _columns(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:
+    """Return the columns of a cell that its profiles fill."""
+    acting = [step for step in cell.steps if not step.idle]
+    pruned = [step.profile for step in acting if step.kind == "prune"]
+    tuned = [step.profile for step in acting if step.kind == "finetune"]
+    trained = [p for p in tuned if plugins.strategy_facts(p.strategy)["TRAINS"]]
+    on_tasks = mixtures.tuned_on(graph.config, cell.dataset, list(evaluations)) if trained else ()
+    generations = {e.generation for e in evaluations.values() if e.kind in ("texts", "translation")}
+    return {
+        **_names(cell),
+        **_prune_columns(pruned[-1] if pruned else None),
+        "calibration": _calibrations(acting),
+        "strategy": "+".join(profile.strategy for profile in tuned) or "none",
+        "arm": cell.arm,
+        "loss_on": trained[-1].loss_on if trained else None,
+        "tuned_on_tasks": "+".join(on_tasks) or None,
+        "generation": "+".join(sorted(generations)) or None,
+    }
 
 
-def _calibrations(steps: Iterable[Any]) -> str | None:
+def _calibrations(acting: Sequence[Any]) -> str | None:
     """Return the calibration of the last pruning, and of what refits its weights, joined by '+'."""
-    acting = [step for step in steps if not step.idle]
     last = max((i for i, step in enumerate(acting) if step.kind == "prune"), default=0)
     names = [getattr(step.profile, "calibration", None) for step in acting[last:]]
     return "+".join(dict.fromkeys(filter(None, names))) or None
@@ -232,30 +204,20 @@ def _calibrations(steps: Iterable[Any]) -> str | None:
 
 def _prune_columns(profile: Any) -> dict[str, Any]:
     """Return the columns that a prune profile fills; None is a dense cell."""
-    names = ("pattern", "units", "sparsity_target", "scope", "allocation", "update")
+    names = ("pattern", "units", "sparsity_target", "scope", "allocation", "update", "propagation")
+    columns = dict.fromkeys(names)
     if profile is None:
-        return {"method": "dense", **dict.fromkeys((*names, "propagation"))}
+        return {"method": "dense", **columns}
+    columns |= {"method": profile.method, "pattern": profile.pattern, "update": profile.update}
     if profile.pattern == "structured":
-        return {
-            "method": profile.method,
-            "pattern": profile.pattern,
-            "units": "+".join(sorted(profile.units)),
-            "sparsity_target": profile.sparsity,
-            **dict.fromkeys(("scope", "allocation", "propagation")),
-            "update": profile.update,
-        }
-    facts = plugins.method_facts(profile.method)
-    needy = facts["NEEDS"] != "nothing" or (
-        profile.update and plugins.update_facts(profile.update)["NEEDS"] != "nothing"
-    )
-    nm = parse_nm(profile.pattern)
-    return {
-        "method": profile.method,
-        "pattern": profile.pattern,
-        "units": None,
-        "sparsity_target": profile.sparsity if nm is None else 1 - nm[0] / nm[1],
-        "scope": (profile.scope or facts["SCOPE"]) if nm is None else None,
-        "allocation": profile.allocation if nm is None else None,
-        "update": profile.update,
-        "propagation": profile.propagation if needy else None,
-    }
+        units = "+".join(sorted(profile.units))
+        return columns | {"units": units, "sparsity_target": profile.sparsity}
+    facts = [plugins.method_facts(profile.method)]
+    facts += [plugins.update_facts(profile.update)] if profile.update else []
+    if any(fact["NEEDS"] != "nothing" for fact in facts):
+        columns["propagation"] = profile.propagation
+    if nm := parse_nm(profile.pattern):
+        return columns | {"sparsity_target": 1 - nm[0] / nm[1]}
+    scope = profile.scope or facts[0]["SCOPE"]
+    ranked = {"scope": scope, "allocation": profile.allocation}
+    return columns | ranked | {"sparsity_target": profile.sparsity}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from prunegrid.config import row_checks
+from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Positive, Profile, Rate
-
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
+from prunegrid.config.validated import Config
 
 Template = Annotated[str, Field(min_length=1)]
 
@@ -60,16 +58,11 @@ class Classification(Evaluation):
         data = {"data": (self.dataset, (self.train_split, self.split))}
         yield Asked("classification", name, settings, data, TASKS, {name: ""})
 
-    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
-        """Return its own split."""
-        return [(self.dataset, self.split)]
-
     def faults(self, config: Config) -> Iterator[Fault]:
-        """Yield what its data set lacks; what is learned is not scored."""
+        """Yield what its data set lacks, and whether a learned row is scored."""
         yield from row_checks.of_kind(config, self.dataset, "rows", self.kind)
         yield from row_checks.of_splits(config, self, ("train_split", "split"))
-        seen = ("train_split", self.train_split)
-        yield from row_checks.apart(config, self.dataset, *seen, self.split)
+        yield from row_checks.apart(config, self, "train_split")
 
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
         """Return its metrics; a classification is a task of its evaluation's name."""

@@ -1,23 +1,24 @@
-"""What a kind of evaluation says of itself: its keys, its models, what it asks, what it scores on.
+"""The base of all kinds of evaluation: keys, fitting models, artifacts to ask for, scored splits.
 
 A kind is one module of this package, named like the kind, which declares `PROFILE`: a class of this
-base. Its stage (`prunegrid.stages`) does the work; the three forms of a result are known to tables.
+base. Its stage (`prunegrid.stages`) does the work; tables know the three forms of a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError
+from prunegrid.config.cells import Cell
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Profile
+from prunegrid.config.validated import Config
 
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
-
-# How a table reads a result: predictions with scores, windows of a text, or scores by item.
+# The form in which a table reads a result: predictions with scores, windows of a text, or scores
+# by item.
 TEXTS, PERPLEXITIES, TASKS = "texts", "perplexities", "tasks"
 
 
@@ -26,9 +27,9 @@ class Asked:
     """One artifact that an evaluation asks for.
 
     Attributes:
-        stage: that makes it.
+        stage: the stage that makes it.
         does: its label, after that of the weights.
-        settings: what the stage reads, plain builtins; they are in its key.
+        settings: the settings that the stage reads, plain builtins; they are in its key.
         data: {role: (data set, the splits that it reads; () for all)}.
         form: TEXTS, PERPLEXITIES or TASKS.
         names: {name in the table: its folder in the artifact; "" for the artifact itself}.
@@ -50,33 +51,46 @@ class Evaluation(Profile):
     Attributes:
         FITS: tasks of the models that it asks.
         REFERS: {its key: the section whose names it holds}.
-        OWN_SPLITS: whether its name is that of a split in the table.
+        NAMES_DATA: whether it names its data; if not, it scores on the cell's own data set.
     """
 
     FITS: ClassVar[tuple[str, ...]]
     REFERS: ClassVar[Mapping[str, str]] = {}
-    OWN_SPLITS: ClassVar[bool] = False
+    NAMES_DATA: ClassVar[bool] = True
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
-        """Yield what it asks the weights of a cell for, under the name of its profile."""
+        """Yield the artifacts that it asks for of a cell's weights, under its profile's name."""
         raise NotImplementedError
 
     def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
         """Return the (data set, split) that it scores on; `dataset` is that of the cell."""
-        raise NotImplementedError
+        return [(self.dataset, self.split)]
 
     def faults(self, config: Config) -> Iterator[Fault]:
-        """Yield its faults, keys below it; names that do not exist are told elsewhere."""
+        """Yield its faults, keys below it; names that do not exist are reported elsewhere."""
         yield from ()
 
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
-        """Return {name in the table: its metrics} of what has scores by item; {} of other forms."""
-        return {}
+        """Return {name in the table: its metrics}; see `metric_columns` for patterns in them."""
+        raise NotImplementedError
 
     def tasks_of(self, config: Config, name: str) -> dict[str, str]:
-        """Return {name in the table: its data set} of what could be learned as a task."""
+        """Return {name in the table: its data set} of each part that could be learned as a task."""
         return {}
 
-    def columns_of(self) -> list[str]:
-        """Return the splits of the cell's data set that are columns of the table."""
-        return []
+
+def declared_columns(config: Config, metric: str) -> dict[str, bool | None]:
+    """Return {column: higher is better} of a metric of texts; {} if it does not declare any."""
+    profile = config.sections["metrics"].get(metric)
+    try:
+        return profile and plugins.metric_columns(metric, profile.module, config.base) or {}
+    except PrunegridError:  # the metric has a fault of its own
+        return {}
+
+
+def metric_columns(config: Config, metrics: Iterable[str]) -> list[str]:
+    """Return the columns of metrics of texts; `name` and `name_*` if a metric declares none."""
+    columns: dict[str, None] = {}
+    for name in metrics:
+        columns |= dict.fromkeys(declared_columns(config, name) or (name, f"{name}_*"))
+    return list(columns)

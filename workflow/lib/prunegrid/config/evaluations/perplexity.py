@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from prunegrid.common.perplexity_names import metric_name
 from prunegrid.config import row_checks
+from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import PERPLEXITIES, Asked, Evaluation
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Positive
-
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
+from prunegrid.config.validated import Config
 
 
 class Perplexity(Evaluation):
@@ -22,7 +21,6 @@ class Perplexity(Evaluation):
 
     FITS: ClassVar = ("causal-lm",)
     REFERS: ClassVar = {"dataset": "datasets"}
-    OWN_SPLITS: ClassVar = True
 
     kind: Literal["perplexity"]
     dataset: str
@@ -52,15 +50,12 @@ class Perplexity(Evaluation):
 
     def faults(self, config: Config) -> Iterator[Fault]:
         """Yield what its data set lacks."""
-        dataset = config.sections["datasets"].get(self.dataset)
         yield from row_checks.of_splits(config, self, ("split",))
-        if dataset is not None and dataset.kind == "rows":
-            text = f"is '{self.dataset}', of kind rows, which only tasks and mixtures read"
-            yield Fault(("dataset",), text)
+        yield from row_checks.no_rows(config, self.dataset)
 
-    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
-        """Return its own split."""
-        return [(self.dataset, self.split)]
+    def measures(self, config: Config, name: str) -> dict[str, list[str]]:
+        """Return its one metric, named by the protocol."""
+        return {name: [metric_name(self.protocol, self.window, self.stride)]}
 
 
 PROFILE = Perplexity

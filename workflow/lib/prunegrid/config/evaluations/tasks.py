@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from prunegrid.artifacts.parts import part_folder
 from prunegrid.common.errors import nearest
+from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Name, Positive, Profile
-
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
+from prunegrid.config.validated import Config
 
 
 class MeanOf(Profile):
@@ -39,20 +37,16 @@ class Tasks(Evaluation):
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
         """Yield the one artifact: all benchmarks in order, a folder each."""
-        profiles = [config.profile("tasks", task) for task in self.tasks]
-        asked = [
-            {**profile.model_dump(exclude={"dataset"}), "task": profile.task or task}
-            for task, profile in zip(self.tasks, profiles, strict=True)
-        ]
-        settings = {"tasks": asked, "batch_size": self.batch_size}
-        settings["cache_dequantized"] = self.cache_dequantized
-        data = {
-            f"data.{place}": (p.dataset, tuple(filter(None, (p.split, p.shots_from))))
-            for place, p in enumerate(profiles)
-        }
-        folders = [part_folder(place, one["task"]) for place, one in enumerate(asked)]
-        names = dict(zip(self.tasks, folders, strict=True))
-        yield Asked("tasks", name, settings, data, TASKS, names)
+        tasks, data, folders = [], {}, {}
+        for place, name_in_table in enumerate(self.tasks):
+            profile = config.profile("tasks", name_in_table)
+            task = profile.task or name_in_table
+            tasks.append({**profile.model_dump(exclude={"dataset"}), "task": task})
+            splits = tuple(filter(None, (profile.split, profile.shots_from)))
+            data[f"data.{place}"] = (profile.dataset, splits)
+            folders[name_in_table] = part_folder(place, task)
+        settings = {"tasks": tasks, **self.model_dump(include={"batch_size", "cache_dequantized"})}
+        yield Asked("tasks", name, settings, data, TASKS, folders)
 
     def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
         """Return the split of each benchmark."""
@@ -77,8 +71,8 @@ class Tasks(Evaluation):
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
         """Return the metrics of each benchmark and mean."""
         known = config.sections["tasks"]
-        found = {task: known[task].metrics for task in self.tasks if task in known}
-        return found | {mean: [of.metric] for mean, of in self.means.items()}
+        metrics = {task: known[task].metrics for task in self.tasks if task in known}
+        return metrics | {mean: [of.metric] for mean, of in self.means.items()}
 
     def tasks_of(self, config: Config, name: str) -> dict[str, str]:
         """Return the data set of each benchmark."""

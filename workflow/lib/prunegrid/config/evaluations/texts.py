@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
-from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation
+from prunegrid.config.cells import Cell
+from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation, metric_columns
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Positive, Profile
-from prunegrid.config.prompt_settings import prompt_of, seed_of
-
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
+from prunegrid.config.validated import Config
 
 
 class Baseline(Profile):
@@ -32,6 +29,7 @@ class Texts(Evaluation):
 
     FITS: ClassVar = ("causal-lm",)
     REFERS: ClassVar = {"generation": "generation", "metrics": "metrics"}
+    NAMES_DATA: ClassVar = False
 
     kind: Literal["texts"]
     splits: Annotated[list[str], Field(min_length=1)]
@@ -43,10 +41,11 @@ class Texts(Evaluation):
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
         """Yield the predictions of each split; the seed is read only where tokens are sampled."""
         generation = config.profile("generation", self.generation)
-        shared = {"rows": self.rows, "prompt": prompt_of(config, cell.dataset)}
+        prompt = config.profile("datasets", cell.dataset).prompt_settings()
+        shared = {"rows": self.rows, "prompt": prompt}
         shared |= generation.model_dump()
         if generation.do_sample:
-            shared["seed"] = seed_of(config, cell.seed)
+            shared["seed"] = config.seed_of(cell.seed)
         for split in self.splits:
             settings = {"split": split, **shared}
             scored = (self.metrics, cell.dataset, split)
@@ -71,9 +70,9 @@ class Texts(Evaluation):
                     hint = nearest(key, facts["SETTINGS"])
                     yield Fault(("baselines", label, key), f"is not its setting; {hint}")
 
-    def columns_of(self) -> list[str]:
-        """Return its splits."""
-        return self.splits
+    def measures(self, config: Config, name: str) -> dict[str, list[str]]:
+        """Return the columns of its metrics for each split."""
+        return dict.fromkeys(self.splits, metric_columns(config, self.metrics))
 
 
 PROFILE = Texts

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from prunegrid.config import row_checks
-from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation
+from prunegrid.config.cells import Cell
+from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation, metric_columns
 from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Positive
-from prunegrid.config.prompt_settings import seed_of, template_of
-
-if TYPE_CHECKING:
-    from prunegrid.config.cells import Cell
-    from prunegrid.config.validated import Config
+from prunegrid.config.validated import Config
 
 
 class Translation(Evaluation):
@@ -23,7 +20,6 @@ class Translation(Evaluation):
 
     FITS: ClassVar = ("seq2seq-lm",)
     REFERS: ClassVar = {"dataset": "datasets", "generation": "generation", "metrics": "metrics"}
-    OWN_SPLITS: ClassVar = True
 
     kind: Literal["translation"]
     dataset: str
@@ -39,26 +35,26 @@ class Translation(Evaluation):
         settings = {
             **self.model_dump(exclude={"kind", "dataset", "generation", "metrics"}),
             **generation.model_dump(),
-            "prompt": template_of(config, self.dataset),
-            **({"seed": seed_of(config, cell.seed)} if generation.do_sample else {}),
+            "prompt": config.profile("datasets", self.dataset).template_settings(),
+            **({"seed": config.seed_of(cell.seed)} if generation.do_sample else {}),
         }
         data, scored = {"data": (self.dataset, ())}, (self.metrics, self.dataset, self.split)
         does = f"generate {name}"
         yield Asked("translations", does, settings, data, TEXTS, {name: ""}, scored)
 
-    def scored(self, config: Config, dataset: str) -> list[tuple[str, str]]:
-        """Return its own split."""
-        return [(self.dataset, self.split)]
-
     def faults(self, config: Config) -> Iterator[Fault]:
-        """Yield what its data set lacks, or sets and is not used."""
+        """Yield what its data set lacks, and the keys of it that translations do not use."""
         yield from row_checks.of_kind(config, self.dataset, "summaries", self.kind)
-        found = config.sections["datasets"].get(self.dataset)
-        idle = [key for key in ("chat", "end", "max_tokens") if found and getattr(found, key)]
+        dataset = config.sections["datasets"].get(self.dataset)
+        idle = [key for key in ("chat", "end", "max_tokens") if getattr(dataset, key, None)]
         if idle:
             text = f"is '{self.dataset}', which sets {idle}: a translation does not use them; "
-            yield Fault(("dataset",), f"{text}name a data set without")
+            yield Fault(("dataset",), f"{text}name a data set without them")
         yield from row_checks.of_splits(config, self, ("split",))
+
+    def measures(self, config: Config, name: str) -> dict[str, list[str]]:
+        """Return the columns of its metrics."""
+        return {name: metric_columns(config, self.metrics)}
 
 
 PROFILE = Translation

@@ -1,5 +1,5 @@
-"""Where models and data come from: the hub, wheels of the package index, local files, a config.
+"""Sources of models and data: the hub, wheels of the package index, local files, a config.
 
-Every source resolves to files that are already on this disk and to facts about them (commit or
-version, licence, SHA-256 of each file). None of them ever falls back to another model or data set.
+A source resolves to files on this disk and to facts about them (commit or version, licence, SHA-256
+of each file). None ever falls back to another model or data set.
 """

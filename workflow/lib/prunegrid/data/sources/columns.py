@@ -1,8 +1,7 @@
-"""From rows as a source has them to rows as every later step reads them: id, document, summary.
+"""Conversion of a source's rows to those that later steps read: id, document, summary.
 
-A column is named by its own name or by a path of names with dots into nested ones
-(`sentences.abstract`). Its value is text, or a list of texts, which are joined with a space. Where
-several columns are named, their texts are joined with a line break.
+A column's name may lead into nested ones by dots (`sentences.abstract`). Its value is text, or a
+list of texts, which a space joins. A line break joins the texts of several columns.
 """
 
 from __future__ import annotations
@@ -23,14 +22,12 @@ def convert(
     start: int,
     where: str,
 ) -> list[dict[str, str]]:
-    """Return rows of {id, document, summary}, or {id, text} for the kind "text".
+    """Return rows {id, document, summary} of the kind "summaries", {id, text} of "text".
 
     Without an `id` column a row's id is `<split of the source>:<its number there>`, so that it is
     the same however the split is sliced.
 
     Args:
-        rows: as the source has them.
-        kind: "summaries" or "text".
         columns: {target: column or columns}.
         prefix: the split of the source.
         start: the number of the first row there.
@@ -43,8 +40,9 @@ def convert(
     converted = []
     for number, row in enumerate(rows, start=start):
         place = f"{where}, row {prefix}:{number}"
-        named = columns.get("id")
-        identity = text_of(row, named, place) if named else f"{prefix}:{number}"
+        identity = f"{prefix}:{number}"
+        if columns.get("id"):
+            identity = text_of(row, columns["id"], place)
         result = {"id": identity}
         for target in TARGETS[kind]:
             result[target] = text_of(row, columns[target], place)
@@ -65,23 +63,21 @@ def text_of(row: Mapping[str, Any], named: str | list[str], where: str) -> str:
         PrunegridError: one is missing or not text.
     """
     names = [named] if isinstance(named, str) else named
-    return "\n".join(one_text(row, name, where) for name in names)
+    return "\n".join(_text(reach(row, name, where), name, where) for name in names)
 
 
-def one_text(row: Mapping[str, Any], name: str, where: str) -> str:
-    """Return the text of one column."""
-    value = reach(row, name, where)
+def _text(value: Any, name: str, where: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
         return " ".join(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    inside = f" (inside of it: {', '.join(map(str, value))})" if isinstance(value, dict) else ""
     raise PrunegridError(
         f"the column {name!r} holds {'nothing' if value is None else type(value).__name__}",
         where=where,
-        expected="text or a list of texts"
-        + (f" (inside of it: {', '.join(map(str, value))})" if isinstance(value, dict) else ""),
+        expected=f"text or a list of texts{inside}",
     )
 
 
@@ -93,15 +89,15 @@ def reach(row: Mapping[str, Any], name: str, where: str) -> Any:
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
             raise PrunegridError(
-                f"there is no column {name!r}", where=where, remedy=nearest(name, paths(row))
+                f"there is no column {name!r}", where=where, remedy=nearest(name, _paths(row))
             )
         value = value[part]
     return value
 
 
-def paths(row: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _paths(row: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return the names of all columns, nested ones with dots."""
-    found = []
+    names = []
     for key, value in row.items():
-        found += paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [prefix + key]
-    return found
+        names += _paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [prefix + key]
+    return names

@@ -1,4 +1,4 @@
-"""What a source resolves to, and which of a repository's files a model needs."""
+"""Files that a source resolves to, and the facts about them that go into the manifest."""
 
 from __future__ import annotations
 
@@ -9,21 +9,15 @@ from pathlib import Path, PurePosixPath
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 
+# A tokenizer's folder has one of these; without any, transformers would make an empty tokenizer.
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
+)
+# Files of a model beside its weights.
 CONFIG_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
+    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "merges.txt", "chat_template.jinja", *VOCABULARIES),
 )
 
 
@@ -33,8 +27,8 @@ class Fetched:
 
     Attributes:
         place: a folder, or one file.
-        names: the files that count, relative to `place` (its own name where it is a file).
-        facts: kind, name, resolved, licence, files {name: sha256}, note.
+        names: the files that count, relative to `place` (its own name if it is a file).
+        facts: see `facts`.
     """
 
     place: Path
@@ -42,23 +36,17 @@ class Fetched:
     facts: dict
 
 
-def facts(
-    kind: str,
-    name: str,
-    resolved: str | None,
-    licence: str | None,
-    files: dict[str, str],
-    note: str | None = None,
-) -> dict:
-    """Return the record of a source as every kind of source gives it."""
-    return {
-        "kind": kind,
-        "name": name,
+def facts(source: dict, resolved: str | None, licence: str | None, files: dict[str, str]) -> dict:
+    """Return a source's record {kind, name, resolved, licence, files {name: SHA-256}, note}."""
+    record = {
+        "kind": source["kind"],
+        "name": describe(source),
         "resolved": resolved,
         "licence": licence,
         "files": files,
-        "note": note,
+        "note": None,
     }
+    return record | ({"licence_of": "the wheel"} if source["kind"] == "pypi" else {})
 
 
 def describe(source: dict) -> str:
@@ -68,9 +56,7 @@ def describe(source: dict) -> str:
         return f"hf:{source['repo']}@{source.get('revision') or 'main'}"
     if kind == "pypi":
         return f"pypi:{source['dist']}=={source['version']}"
-    if kind == "local":
-        return f"local:{source['path']}"
-    return f"{kind}:"
+    return f"{kind}:{source['path'] if kind == 'local' else ''}"
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -1,19 +1,20 @@
-"""A model out of a GGUF file: every weight dequantized, in a plain model without a quantizer."""
+"""Models of GGUF files, with every weight dequantized."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from prunegrid.common.errors import PrunegridError, summary
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.sources import model_folder as folders
 from prunegrid.models import loading
 from prunegrid.models.attestation import require_finite
 
-# Of the config that transformers builds: facts of the file and not of the model.
+# Keys of transformers' config that describe the file and not the model.
 NOT_OF_THE_MODEL = ("quantization_config", "_name_or_path", "_model_name_or_path", "dtype")
 
 
@@ -29,9 +30,14 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     loading.import_models()
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    check_header(path)
-    try:
-        loaded, found = AutoModelForCausalLM.from_pretrained(
+    damaged = PrunegridError(
+        "not readable as GGUF",
+        where=str(path),
+        expected="a whole GGUF file of a causal language model that transformers knows",
+        remedy="it may be truncated: delete it and download it again",
+    )
+    with explained(damaged):
+        loaded, info = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             dtype=torch.float32,
@@ -39,14 +45,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # a damaged file fails anywhere in the parser
-        raise PrunegridError(
-            f"not readable as GGUF ({summary(error)})",
-            where=str(path),
-            expected="a whole GGUF file of a causal language model that transformers knows",
-            remedy="it may be truncated: delete it and download it again",
-        ) from error
-    folders.account(loaded, found, "causal-lm", where)
+    folders.account(loaded, info, "causal-lm", where)
     settings = loaded.config.to_dict()
     for name in NOT_OF_THE_MODEL:
         settings.pop(name, None)
@@ -62,29 +61,14 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     tokenizer = folders.read_tokenizer(path.parent, where, gguf_file=path.name)
     if tokenizer.model_max_length > 10**9:  # GGUF does not say; the model does
         tokenizer.model_max_length = config.max_position_embeddings
-    note = f"{quantization(path)} file, dequantized"
-    return model.to(dtype).eval(), tokenizer, note
+    return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized"
 
 
-def check_header(path: Path) -> None:
-    """Check that the file begins as GGUF does.
-
-    Raises:
-        PrunegridError: it does not.
-    """
-    with open(path, "rb") as handle:
-        if handle.read(4) != b"GGUF":
-            raise PrunegridError(
-                "not a GGUF file", where=str(path), remedy="delete it and download it again"
-            )
-
-
-def quantization(path: Path) -> str:
+def _quantization(path: Path) -> str:
     """Return the name of the type that most weights of the file have, such as "Q4_1"."""
     from gguf import GGUFReader
 
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for tensor in GGUFReader(path).tensors:
-        kind = tensor.tensor_type.name
-        counts[kind] = counts.get(kind, 0) + int(tensor.n_elements)
-    return max(counts, key=counts.get)
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+    return counts.most_common(1)[0][0]

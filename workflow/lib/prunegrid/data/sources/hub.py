@@ -1,30 +1,29 @@
-"""Repositories of the model hub: which commit, which files, and those files on this disk.
+"""Repositories of the model hub: their commits, and the needed files of one commit on this disk.
 
-All of it goes through `huggingface_hub`, which keeps the cache, resumes a broken download and
-reads HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE. This module adds: one short request
-first, so that a machine without a network fails within seconds; only the files that are needed,
-of one commit; each file's SHA-256 against the hub's own; and one sentence for each failure.
+`huggingface_hub` keeps the cache, resumes a broken download and reads HF_ENDPOINT, HF_TOKEN,
+HF_HOME and HF_HUB_OFFLINE. This module adds: one short request first, so that a machine without a
+network fails within seconds; each file's SHA-256 against the hub's own; one sentence a failure.
 
-Files come by HTTP, never by Xet: its client neither resumes by these rules nor fails by these
-errors. They come one by one (`hf_hub_download`). `snapshot_download` lists the repository again,
-without a limit in time: a hub that stalls there would hold a job for ever. Where the hub refuses
-that list, it says that there is no connection, or returns a folder that lacks files.
+Files come by HTTP, never by Xet, whose client neither resumes by these rules nor fails by these
+errors. They come one by one: `snapshot_download` lists the repository again without a limit in
+time, and where the hub refuses that list, it returns a folder that may lack files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, RepoCard, constants, hf_hub_download
+from huggingface_hub import HfApi, RepoCard, constants, hf_hub_download, snapshot_download
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.sha import git_hash
@@ -40,9 +39,10 @@ constants.HF_HUB_DISABLE_XET = True  # read at each download; the environment's 
 FIRST_ANSWER_SECONDS = 10.0
 TRIES = 4
 BUSY = (408, 429, 500, 502, 503, 504)
-# A line that was there; without one (ConnectTimeout, ConnectError) a step fails at once.
+# A connection that was cut; without one (ConnectTimeout, ConnectError) a step fails at once.
 CUT = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.WriteError)
 CARD = "README.md"
+SHA1_DIGITS = 40
 
 Result = TypeVar("Result")
 
@@ -54,12 +54,11 @@ class Repo:
     Attributes:
         name: such as "facebook/opt-125m".
         kind: "model" or "dataset".
-        revision: the branch, tag or commit that was asked for.
+        revision: the branch, tag or commit that the source names.
         commit: 40 hex digits.
-        files: {name: (bytes or None, SHA-256 or None)} as the hub lists them; without a network,
-            the files in the cache.
+        files: {name: (bytes or None, digest or None)} as the hub lists them: the SHA-256, of small
+            files git's SHA-1. Without a network, the files in the cache.
         where: label for errors.
-        blobs: {name: git's SHA-1 of the file} of small files, whose SHA-256 the hub does not tell.
     """
 
     name: str
@@ -68,7 +67,12 @@ class Repo:
     commit: str
     files: dict[str, tuple[int | None, str | None]]
     where: str
-    blobs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cache(self) -> Path:
+        """The repository's folder in the cache."""
+        folder = repo_folder_name(repo_id=self.name, repo_type=self.kind)
+        return Path(constants.HF_HUB_CACHE) / folder
 
 
 def endpoint() -> str:
@@ -76,57 +80,52 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def find(name: str, revision: str, kind: str, where: str) -> Repo:
-    """Return the commit and the files of a repository.
+def find(source: dict, kind: str, where: str) -> Repo:
+    """Return the commit and the files of a repository; with HF_HUB_OFFLINE=1 those in the cache.
 
-    With HF_HUB_OFFLINE=1 the cache alone is asked.
+    Args:
+        source: repo, and optionally revision.
+        kind: "model" or "dataset".
 
     Raises:
-        PrunegridError: unknown, gated, or the hub cannot be reached.
+        PrunegridError: it is unknown or gated, the hub cannot be reached, or the cache lacks it.
     """
+    name, revision = source["repo"], source.get("revision") or "main"
     if constants.is_offline_mode():
-        return find_cached(name, revision, kind, where)
+        return _find_cached(name, revision, kind, where)
     api = HfApi(endpoint=endpoint())
     ask = api.model_info if kind == "model" else api.dataset_info
-    with explained(name, revision, where):
-        info = patiently(
+    with _explained(name, revision, where):
+        info = _patiently(
             lambda: ask(name, revision=revision, timeout=FIRST_ANSWER_SECONDS, files_metadata=True)
         )
-    files, blobs = {}, {}
-    for item in info.siblings or []:
-        files[item.rfilename] = (item.size, item.lfs.sha256 if item.lfs else None)
-        if not item.lfs and item.blob_id:
-            blobs[item.rfilename] = item.blob_id
     log.info("%s: commit %s", where, info.sha)
-    return Repo(name, kind, revision, info.sha, files, where, blobs)
+    files = {
+        item.rfilename: (item.size, item.lfs.sha256 if item.lfs else item.blob_id)
+        for item in info.siblings or []
+    }
+    return Repo(name, kind, revision, info.sha, files, where)
 
 
-def find_cached(name: str, revision: str, kind: str, where: str) -> Repo:
-    """Return what the local cache holds of a repository.
-
-    Raises:
-        PrunegridError: it holds nothing of this revision.
-    """
-    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
-    commit = revision
-    with contextlib.suppress(OSError):
-        commit = (root / "refs" / revision).read_text().strip()
-    snapshot = root / "snapshots" / commit
-    if not snapshot.is_dir():
+def _find_cached(name: str, revision: str, kind: str, where: str) -> Repo:
+    try:
+        folder = snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True)
+    except (hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError) as error:
         raise PrunegridError(
             f"HF_HUB_OFFLINE is set and revision {revision} of {name} is not in the cache "
             f"{constants.HF_HUB_CACHE}",
             where=where,
             remedy="unset HF_HUB_OFFLINE on a machine with a network and run again, or name a "
             "local copy instead",
-        )
-    found = (path for path in snapshot.rglob("*") if path.is_file())
-    files = {path.relative_to(snapshot).as_posix(): (path.stat().st_size, None) for path in found}
-    return Repo(name, kind, revision, commit, files, where)
+        ) from error
+    snapshot = Path(folder)
+    paths = [path for path in snapshot.rglob("*") if path.is_file()]
+    files = {path.relative_to(snapshot).as_posix(): (path.stat().st_size, None) for path in paths}
+    return Repo(name, kind, revision, snapshot.name, files, where)
 
 
 def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
-    """Return (folder, {name: SHA-256}) after making sure that the named files are on this disk.
+    """Return (folder, {name: SHA-256}) of the named files after fetching those that are missing.
 
     The folder is the cache's snapshot of the commit. Files come in the given order: name weights
     last, so that a snapshot which has them is whole.
@@ -136,71 +135,61 @@ def download(repo: Repo, names: Iterable[str]) -> tuple[Path, dict[str, str]]:
     """
     timing_guard.require_stopped("files are fetched", repo.where)
     names = list(names)
-    offline = constants.is_offline_mode()
-    cache = Path(constants.HF_HUB_CACHE)
-    snapshot = cache / repo_folder_name(repo_id=repo.name, repo_type=repo.kind)
-    snapshot = snapshot / "snapshots" / repo.commit
+    snapshot = repo.cache / "snapshots" / repo.commit
     absent = [name for name in names if not (snapshot / check_member(name, repo.where)).exists()]
+    offline = constants.is_offline_mode()
     if not offline:
-        artifact_folder.require_space(cache, sum(repo.files[name][0] or 0 for name in absent))
+        artifact_folder.require_space(repo.cache, sum(repo.files[name][0] or 0 for name in absent))
     digests = {}
     for name in names:
-        with explained(repo.name, repo.commit, repo.where):
-            path = patiently(
-                lambda name=name: hf_hub_download(
-                    repo.name,
-                    name,
-                    repo_type=repo.kind,
-                    revision=repo.commit,
-                    endpoint=endpoint(),
-                    local_files_only=offline,
-                )
-            )
-        digests[name] = file_io.file_sha256(Path(path))
-        require_promised(repo, name, Path(path), digests[name])
+        fetch = functools.partial(
+            hf_hub_download,
+            repo.name,
+            name,
+            repo_type=repo.kind,
+            revision=repo.commit,
+            endpoint=endpoint(),
+            local_files_only=offline,
+        )
+        with _explained(repo.name, repo.commit, repo.where):
+            path = Path(_patiently(fetch))
+        digests[name] = file_io.file_sha256(path)
+        _require_listed(repo, name, path, digests[name])
     if not offline:
-        remember(repo)
+        _note_revision(repo)
     return snapshot, digests
 
 
-def require_promised(repo: Repo, name: str, path: Path, digest: str) -> None:
-    """Check that a file is the one that the hub lists.
-
-    Raises:
-        PrunegridError: it is another one.
-    """
-    promised, kind = repo.files[name][1], "SHA-256"
-    if promised is None and name in repo.blobs:
-        promised, digest, kind = repo.blobs[name], git_hash(path.read_bytes()), "git SHA-1"
-    if promised is not None and digest != promised:
+def _require_listed(repo: Repo, name: str, path: Path, digest: str) -> None:
+    """Check that a file is the one that the hub lists."""
+    listed, kind = repo.files[name][1], "SHA-256"
+    if listed and len(listed) == SHA1_DIGITS:
+        digest, kind = git_hash(path.read_bytes()), "git SHA-1"
+    if listed and digest != listed:
         raise PrunegridError(
             f"the {kind} of the file is {digest}",
             where=str(path),
-            expected=f"{promised}, as the hub says",
+            expected=f"{listed}, as the hub says",
             remedy="delete the file (and the one that it links to) and run again",
         )
 
 
-def remember(repo: Repo) -> None:
-    """Note in the cache which commit the revision is, so that it is found without a network.
-
-    Files are asked for by commit, and the library notes a branch only when it is asked by name.
-    """
-    if repo.revision == repo.commit or ".." in repo.revision:
-        return
-    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo.name, repo_type=repo.kind)
-    file_io.write_text(root / "refs" / repo.revision, repo.commit)
+def _note_revision(repo: Repo) -> None:
+    """Note in the cache which commit the revision is, so that it is found without a network."""
+    # The library notes that only of files that are fetched by the revision and not by its commit.
+    if repo.revision != repo.commit and ".." not in repo.revision:
+        file_io.write_text(repo.cache / "refs" / repo.revision, repo.commit)
 
 
 def card(repo: Repo) -> dict[str, Any]:
-    """Return the settings at the head of the repository's README.md, {} where there are none."""
+    """Return the settings at the head of the repository's README.md, {} if there are none."""
     if CARD not in repo.files:
         return {}
     folder, _ = download(repo, [CARD])
     text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
     try:
         return RepoCard(text, ignore_metadata_errors=True).data.to_dict()
-    except Exception as error:  # YAML of any sort stands there
+    except Exception as error:  # the YAML may be anything
         log.warning("%s: the head of README.md is not readable (%s)", repo.where, error)
         return {}
 
@@ -211,35 +200,29 @@ def licence(settings: dict[str, Any]) -> str | None:
     return ", ".join(map(str, named)) if isinstance(named, list) else named
 
 
-def patiently(call: Callable[[], Result]) -> Result:
-    """Return the call's result, trying again where the hub is busy or silent, or the line cut."""
-    for attempt in range(TRIES):
+def _patiently(call: Callable[[], Result]) -> Result:
+    """Return the call's result after up to TRIES tries, if the hub is busy or the line cut."""
+    for attempt in range(TRIES - 1):
         try:
             return call()
         except hub_errors.HfHubHTTPError as error:
-            if error.response.status_code not in BUSY or attempt == TRIES - 1:
+            if error.response.status_code not in BUSY:
                 raise
             log.warning("the hub answered %d, trying again", error.response.status_code)
         except CUT as error:
-            if attempt == TRIES - 1:
-                raise
             log.warning("the connection was cut (%s), trying again", type(error).__name__)
         wait(2**attempt)
-    raise AssertionError("unreachable")
+    return call()
 
 
 def wait(seconds: float) -> None:
-    """Wait."""
+    """Wait (tests replace this)."""
     time.sleep(seconds)
 
 
 @contextlib.contextmanager
-def explained(name: str, revision: str, where: str) -> Iterator[None]:
-    """Turn every failure of the hub inside the block into one sentence.
-
-    Raises:
-        PrunegridError: what went wrong and what to do.
-    """
+def _explained(name: str, revision: str, where: str) -> Iterator[None]:
+    """Turn every failure of the hub inside the block into a PrunegridError of one sentence."""
     try:
         yield
     except hub_errors.HFValidationError as error:
@@ -247,11 +230,11 @@ def explained(name: str, revision: str, where: str) -> Iterator[None]:
             f"{name!r} is not a repository's name", where=where, expected="org/name"
         ) from error
     except hub_errors.HfHubHTTPError as error:
-        what, remedy = refusal(error, name, revision)
+        what, remedy = _refusal(error, name, revision)
         raise PrunegridError(what, where=where, remedy=remedy) from error
     except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
         reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "no connection"
-        raise unreachable(name, f"{reason}, and the cache lacks a file", where) from error
+        raise _unreachable(name, f"{reason}, and the cache lacks a file", where) from error
     except (hub_errors.FileMetadataError, json.JSONDecodeError) as error:
         raise PrunegridError(
             f"{endpoint()} does not answer as a hub does",
@@ -259,11 +242,11 @@ def explained(name: str, revision: str, where: str) -> Iterator[None]:
             remedy="check HF_ENDPOINT, and any proxy or log-in page between",
         ) from error
     except httpx2.RequestError as error:
-        raise unreachable(name, type(error).__name__, where) from error
+        raise _unreachable(name, type(error).__name__, where) from error
 
 
-def refusal(error: hub_errors.HfHubHTTPError, name: str, revision: str) -> tuple[str, str]:
-    """Return (what, remedy) of an answer of the hub that is not the file."""
+def _refusal(error: hub_errors.HfHubHTTPError, name: str, revision: str) -> tuple[str, str]:
+    """Return the fault and the remedy of an error that the hub answers."""
     status = error.response.status_code
     if isinstance(error, hub_errors.GatedRepoError):
         return (
@@ -282,7 +265,7 @@ def refusal(error: hub_errors.HfHubHTTPError, name: str, revision: str) -> tuple
     return f"the hub answered {status} for {name}", "run again later"
 
 
-def unreachable(name: str, reason: str, where: str) -> PrunegridError:
+def _unreachable(name: str, reason: str, where: str) -> PrunegridError:
     """Return the error of a machine that cannot reach the hub."""
     return PrunegridError(
         f"{name} cannot be had: the hub at {endpoint()} cannot be reached ({reason})",

@@ -1,6 +1,6 @@
-"""A data set of the hub: the files of the splits that are wanted, at one commit.
+"""Data sets of the hub: the files of the wanted splits, at one commit.
 
-Which files make up a split is read off, in this order:
+The files of a split are those of the first of these that there is:
 1. the source's own `files`: {split: pattern(s)}, or one pattern for the split `all`;
 2. the `configs` at the head of the repository's README.md (`subset` chooses one by its name);
 3. the files' names: data/test-00000-of-00001.parquet belongs to `test`, ca_test.jsonl to `ca_test`.
@@ -18,7 +18,7 @@ from typing import Any
 from prunegrid.common.data_formats import FORMATS, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
 from prunegrid.data.sources import hub
-from prunegrid.data.sources.fetched import describe, facts
+from prunegrid.data.sources.fetched import facts
 
 # The builders of `datasets` by the formats that they read.
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "csv": "csv", "text": "text"}
@@ -33,22 +33,21 @@ def fetch(source: dict, wanted: Collection[str], where: str) -> tuple[dict[str, 
     Args:
         source: repo, revision, and optionally subset (a config's name) and files (see above).
         wanted: names of the source's splits.
-        where: label for errors.
 
     Raises:
         PrunegridError: see `prunegrid.data.sources.hub`; or a split is unknown.
     """
-    repo = hub.find(source["repo"], source.get("revision") or "main", "dataset", where)
+    repo = hub.find(source, "dataset", where)
     card = hub.card(repo)
     splits = resolve(source, card, [n for n in repo.files if builder_of(n)], wanted, where)
     names = [name for split in wanted for name in splits[split]]
     folder, digests = hub.download(repo, names)
-    record = facts("hf", describe(source), repo.commit, hub.licence(card), digests)
+    record = facts(source, repo.commit, hub.licence(card), digests)
     return {split: [folder / name for name in splits[split]] for split in wanted}, record
 
 
 def builder_of(name: str) -> str | None:
-    """Return which builder of `datasets` reads a file, None where none does."""
+    """Return the builder of `datasets` that reads a file, None if none does."""
     return BUILDERS.get(format_of(name, PACKED))
 
 
@@ -67,45 +66,37 @@ def resolve(
             expected="a file of " + ", ".join(e for e, form in FORMATS.items() if form in BUILDERS),
             remedy="data sets that are loading scripts are not run: name another one",
         )
-    patterns = given_patterns(source.get("files")) or card_patterns(card, source, where)
-    found = {}
+    given = source.get("files")
+    if given:
+        by_split = given if isinstance(given, dict) else {"all": given}
+        patterns = {split: _listed(value) for split, value in by_split.items()}
+    else:
+        patterns = _card_patterns(card, source.get("subset"), where)
+    splits = {}
     for split in wanted:
         if patterns is None:
-            found[split] = sorted(name for name in files if names_split(name, split))
+            matches = [name for name in files if _names_split(name, split)]
         elif split not in patterns:
             raise PrunegridError(
                 f"there is no split {split!r}", where=where, remedy=nearest(split, patterns)
             )
         else:
             rules = patterns[split]
-            hits = {name for name in files if any(fnmatch.fnmatch(name, r) for r in rules)}
-            found[split] = sorted(hits)
-        if not found[split]:
+            matches = [n for n in files if any(fnmatch.fnmatch(n, rule) for rule in rules)]
+        splits[split] = sorted(matches)
+        if not matches:
             raise PrunegridError(
                 f"no file of the repository is of the split {split!r}",
                 where=where,
                 expected="one of " + ", ".join(sorted(files)[:8]),
                 remedy="say which it is: files: {" + split + ": <pattern>}",
             )
-    return found
+    return splits
 
 
-def given_patterns(files: str | list | dict | None) -> Patterns | None:
-    """Return the config's own patterns by split, None where it gives none."""
-    if not files:
-        return None
-    by_split = files if isinstance(files, dict) else {"all": files}
-    return {split: listed(value) for split, value in by_split.items()}
-
-
-def card_patterns(card: dict, source: dict, where: str) -> Patterns | None:
-    """Return the patterns by split of the chosen `configs` entry of a README.md, or None.
-
-    Raises:
-        PrunegridError: there are several and none was chosen, the chosen one does not exist, or
-            they are not of the form that the hub knows.
-    """
-    wanted, listing = source.get("subset"), card.get("configs") or []
+def _card_patterns(card: dict, wanted: str | None, where: str) -> Patterns | None:
+    """Return the patterns by split of the wanted or default `configs` entry of a README.md."""
+    listing = card.get("configs") or []
     if not isinstance(listing, list) or not all(isinstance(entry, dict) for entry in listing):
         raise _odd(f"configs is {listing!r}", where)
     entries = {
@@ -129,24 +120,17 @@ def card_patterns(card: dict, source: dict, where: str) -> Patterns | None:
 
 
 def _by_split(given: Any, where: str) -> Patterns:
-    """Return the patterns by split of `data_files`.
+    """Return the patterns by split of `data_files`."""
+    from datasets.data_files import sanitize_patterns
 
-    Raises:
-        PrunegridError: it is of no form that the hub knows.
-    """
-    if isinstance(given, list) and any(isinstance(item, dict) for item in given):
-        if not all(isinstance(item, dict) for item in given):
+    try:
+        patterns = sanitize_patterns(given)
+    except (TypeError, ValueError) as error:
+        raise _odd(f"data_files is {given!r}", where) from error
+    for paths in patterns.values():
+        if not paths or not all(isinstance(path, str) for path in paths):
             raise _odd(f"data_files is {given!r}", where)
-        pairs = [(item.get("split"), item.get("path")) for item in given]
-    elif isinstance(given, dict):
-        pairs = list(given.items())
-    else:
-        pairs = [("train", given)]  # so `datasets` names it
-    for split, paths in pairs:
-        several = paths if isinstance(paths, list) and paths else [paths]
-        if not isinstance(split, str | int) or not all(isinstance(p, str) for p in several):
-            raise _odd(f"data_files is {given!r}", where)
-    return {str(split): listed(paths) for split, paths in pairs}
+    return {split: _listed(paths) for split, paths in patterns.items()}
 
 
 def _odd(what: str, where: str) -> PrunegridError:
@@ -158,12 +142,12 @@ def _odd(what: str, where: str) -> PrunegridError:
     )
 
 
-def listed(value: str | list) -> list[str]:
+def _listed(value: str | list) -> list[str]:
     """Return one pattern or several as a list, relative to the repository's root."""
     return [str(v).removeprefix("./") for v in (value if isinstance(value, list) else [value])]
 
 
-def names_split(name: str, split: str) -> bool:
+def _names_split(name: str, split: str) -> bool:
     """Return whether a file's path names the split as a word: `ca_test` is not `test`."""
     return bool(re.search(rf"(?<![A-Za-z0-9_]){re.escape(split)}(?![A-Za-z_])", name))
 
@@ -175,7 +159,6 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
         files: on this disk, all of one format.
         form: "jsonl", "parquet", "csv" or "text"; None goes by the files' names.
         cache: a folder for the Arrow files that `datasets` writes.
-        where: label for errors.
 
     Raises:
         PrunegridError: they are not what their names say.

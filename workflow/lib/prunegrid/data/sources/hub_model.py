@@ -1,10 +1,11 @@
-"""A model of the hub: the files of one commit that a model needs, and no others."""
+"""Models of the hub: the files of one commit that a model needs, and no others."""
 
 from __future__ import annotations
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import hub
-from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, describe, facts
+from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, facts
+from prunegrid.data.sources.local import weight_parts
 from prunegrid.models import weight_files
 
 
@@ -13,13 +14,12 @@ def fetch(source: dict, where: str) -> Fetched:
 
     Args:
         source: repo, revision, and optionally file: a `.gguf` file of the repository.
-        where: label for errors.
 
     Raises:
         PrunegridError: see `prunegrid.data.sources.hub`; or there are no weights that can be read.
     """
-    repo = hub.find(source["repo"], source.get("revision") or "main", "model", where)
-    named = hub.licence(hub.card(repo))
+    repo = hub.find(source, "model", where)
+    licence = hub.licence(hub.card(repo))
     single = source.get("file")
     if single:
         if single not in repo.files:
@@ -29,19 +29,10 @@ def fetch(source: dict, where: str) -> Fetched:
                 expected="one of " + ", ".join(sorted(repo.files)[:12]),
             )
         folder, digests = hub.download(repo, [single])
-        place, names = folder / single, (single,)
+        place = folder / single
     else:
         layout = weight_files.choose(list(repo.files), where)
         first = [name for name in CONFIG_FILES if name in repo.files]
-        if layout.sharded:
-            first.append(layout.file)
-        folder, digests = hub.download(repo, first)
-        parts = weight_files.shards(folder / layout.file) if layout.sharded else [layout.file]
-        absent = sorted(set(parts) - repo.files.keys())
-        if absent:
-            raise PrunegridError(
-                f"the index names {absent[0]}, which {repo.name} does not have", where=where
-            )
-        digests |= hub.download(repo, parts)[1]
-        place, names = folder, tuple(digests)
-    return Fetched(place, names, facts("hf", describe(source), repo.commit, named, digests))
+        place, digests = hub.download(repo, [*first, layout.file] if layout.sharded else first)
+        digests |= hub.download(repo, weight_parts(place, layout, repo.files, where))[1]
+    return Fetched(place, tuple(digests), facts(source, repo.commit, licence, digests))

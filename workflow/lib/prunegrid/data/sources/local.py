@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, describe, facts, hashes
+from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, facts, hashes
+
+if TYPE_CHECKING:
+    from prunegrid.models.weight_files import Layout
 
 
 def model(source: dict, where: str) -> Fetched:
@@ -16,14 +21,16 @@ def model(source: dict, where: str) -> Fetched:
     Raises:
         PrunegridError: there is nothing of the kind at the path.
     """
-    path = existing(source["path"], where)
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise PrunegridError(
-                f"{path} is a file", where=where, expected="a model folder or a .gguf file"
-            )
-        return of_files(source, path, {path.name: file_io.file_sha256(path)})
-    return of_files(source, path, hashes(path, model_files(path, where)))
+    path = _existing(source["path"], where)
+    if path.is_dir():
+        files = hashes(path, model_files(path, where))
+    elif path.suffix == ".gguf":
+        files = hashes(path.parent, [path.name])
+    else:
+        raise PrunegridError(
+            f"{path} is a file", where=where, expected="a model folder or a .gguf file"
+        )
+    return Fetched(path, tuple(files), _facts(source, files))
 
 
 def model_files(folder: Path, where: str) -> set[str]:
@@ -34,17 +41,32 @@ def model_files(folder: Path, where: str) -> set[str]:
     """
     from prunegrid.models import weight_files  # torch, which data do without
 
-    found = {path.name for path in folder.iterdir() if path.is_file()}
-    layout = weight_files.choose(found, where)
-    parts = weight_files.shards(folder / layout.file) if layout.sharded else []
-    absent = sorted(set(parts) - found)
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    layout = weight_files.choose(names, where)
+    parts = weight_parts(folder, layout, names, str(folder))
+    return {layout.file, *parts, *names.intersection(CONFIG_FILES)}
+
+
+def weight_parts(folder: Path, layout: Layout, names: Iterable[str], where: str) -> list[str]:
+    """Return the weight files of a layout whose index, if it has one, lies in the folder.
+
+    Args:
+        names: the files that there are.
+
+    Raises:
+        PrunegridError: one of them is missing.
+    """
+    from prunegrid.models import weight_files
+
+    parts = weight_files.shards(folder / layout.file) if layout.sharded else [layout.file]
+    absent = sorted(set(parts) - set(names))
     if absent:
         raise PrunegridError(
             f"the index names {', '.join(absent[:3])}, which is missing",
-            where=str(folder),
-            remedy="copy the folder again",
+            where=where,
+            remedy="copy or download the model again, or name another one",
         )
-    return {layout.file, *parts, *found.intersection(CONFIG_FILES)}
+    return parts
 
 
 def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
@@ -53,12 +75,11 @@ def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     Args:
         source: path, of a file; or of a folder, and then files: {split: file below the folder}
             (or one file).
-        where: label for errors.
 
     Raises:
         PrunegridError: a file is missing.
     """
-    root, given = existing(source["path"], where), source.get("files")
+    root, given = _existing(source["path"], where), source.get("files")
     if root.is_dir() and not given:
         raise PrunegridError(
             f"{root} is a folder",
@@ -67,31 +88,21 @@ def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
         )
     named = given if isinstance(given, dict) else {"all": given or root}
     base = root if root.is_dir() else root.parent
-    splits = {split: [existing(base / name, where)] for split, name in named.items()}
+    splits = {split: [_existing(base / name, where)] for split, name in named.items()}
     files = {split: file_io.file_sha256(paths[0]) for split, paths in splits.items()}
-    return splits, facts("local", describe(source), resolved(files), None, files)
+    return splits, _facts(source, files)
 
 
-def existing(path: str | Path, where: str) -> Path:
-    """Return the path, which must exist.
-
-    Raises:
-        PrunegridError: it does not.
-    """
-    found = Path(path).expanduser()
-    if not found.exists():
+def _existing(path: str | Path, where: str) -> Path:
+    path = Path(path).expanduser()
+    if not path.exists():
         raise PrunegridError(
-            f"{found} does not exist", where=where, remedy="check the path (and the disk's mount)"
+            f"{path} does not exist", where=where, remedy="check the path (and the disk's mount)"
         )
-    return found
+    return path
 
 
-def of_files(source: dict, place: Path, files: dict[str, str]) -> Fetched:
-    """Return what a local source resolves to; the digest of its files stands for a version."""
-    record = facts("local", describe(source), resolved(files), None, files)
-    return Fetched(place, tuple(files), record)
-
-
-def resolved(files: dict[str, str]) -> str:
-    """Return one digest over named file digests."""
-    return "sha256:" + artifact_folder.content_digest({n: {"sha256": h} for n, h in files.items()})
+def _facts(source: dict, files: dict[str, str]) -> dict:
+    """Return the record of a local source; the digest of its files stands for a version."""
+    listing = {name: {"sha256": digest} for name, digest in files.items()}
+    return facts(source, f"sha256:{artifact_folder.content_digest(listing)}", None, files)

@@ -1,16 +1,17 @@
-"""Articles out of a MediaWiki XML dump, as plain text in the order of the file."""
+"""Articles of a MediaWiki XML dump, as plain text in the order of the file."""
 
 from __future__ import annotations
 
 import bz2
 import contextlib
 import gzip
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, explained
 
 ARTICLES = "0"
 DROPPED_TAGS = {"ref", "table", "gallery", "math", "timeline", "references", "code", "score"}
@@ -28,7 +29,7 @@ BACK_MATTER = {
     "notes and references",
 }
 NAMESPACED = re.compile(r"\s*:?\s*[A-Za-z][A-Za-z_-]*\s*:(?!\s)")
-# Taken out before the parse: they are most of a page's tags, and this makes it 3 times faster.
+# Removed before the parse, which is then 3 times faster: they are most of a page's tags.
 REFERENCES = re.compile(r"<ref\b[^>]*/>|<ref\b[^>]*>.*?</ref\s*>", re.DOTALL | re.IGNORECASE)
 SECTION = re.compile(r"^==([^=\n]+)==[ \t]*$", re.MULTILINE)
 SPACES = re.compile(r"[ \t\xa0]+")
@@ -37,39 +38,37 @@ BLANK_LINES = re.compile(r"\n\s*\n+")
 
 
 def read(path: Path) -> Iterator[dict[str, str]]:
-    """Yield {title, text} of each article: redirects and other namespaces are skipped.
+    """Yield {title, text} of each article, without redirects and other namespaces.
 
     Raises:
         PrunegridError: the file is truncated or no such dump.
     """
-    opened = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
-    try:
-        with opened(path, "rb") as handle:
-            for _, element in ElementTree.iterparse(handle):
-                if local_name(element) != "page":
-                    continue
-                fields = {local_name(child): child for child in element.iter()}
-                is_article = fields["ns"].text == ARTICLES and "redirect" not in fields
-                if is_article and "text" in fields:
-                    text = plain(fields["text"].text or "")
-                    if text:
-                        yield {"title": fields["title"].text or "", "text": text}
-                element.clear()
-    except (ElementTree.ParseError, EOFError, OSError, KeyError) as error:
-        raise PrunegridError(
-            f"not readable as a MediaWiki dump ({error})",
-            where=str(path),
-            expected="pages-articles XML, plain, .bz2 or .gz",
-            remedy="it may be truncated: delete it and download it again",
-        ) from error
+    opener = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
+    damaged = PrunegridError(
+        "not readable as a MediaWiki dump",
+        where=str(path),
+        expected="pages-articles XML, plain, .bz2 or .gz",
+        remedy="it may be truncated: delete it and download it again",
+    )
+    kinds = (ElementTree.ParseError, EOFError, OSError, KeyError)
+    with explained(damaged, kinds), opener(path, "rb") as handle:
+        for _, element in ElementTree.iterparse(handle):
+            if _local_name(element) != "page":
+                continue
+            fields = {_local_name(child): child for child in element.iter()}
+            is_article = fields["ns"].text == ARTICLES and "redirect" not in fields
+            if is_article and "text" in fields:
+                text = _plain(fields["text"].text or "")
+                if text:
+                    yield {"title": fields["title"].text or "", "text": text}
+            element.clear()
 
 
-def local_name(element: ElementTree.Element) -> str:
-    """Return the name of an XML element without its namespace."""
+def _local_name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def plain(wikitext: str) -> str:
+def _plain(wikitext: str) -> str:
     """Return an article's running text: headings and paragraphs, each in a block of its own.
 
     Templates, tables, references, files, categories, links to other languages, and the closing
@@ -77,12 +76,12 @@ def plain(wikitext: str) -> str:
     """
     import mwparserfromhell
 
-    body = without_back_matter(REFERENCES.sub("", wikitext))
+    body = _without_back_matter(REFERENCES.sub("", wikitext))
     code = mwparserfromhell.parse(body, skip_style_tags=True)
     for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in DROPPED_TAGS):
-        remove(code, tag)
+        _remove(code, tag)
     for link in code.filter_wikilinks(matches=lambda node: NAMESPACED.match(str(node.title))):
-        remove(code, link)
+        _remove(code, link)
     text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
     text = SPACES.sub(" ", QUOTES.sub("", text))
     lines = "\n".join(line.strip() for line in text.split("\n"))
@@ -90,20 +89,18 @@ def plain(wikitext: str) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def without_back_matter(wikitext: str) -> str:
+def _without_back_matter(wikitext: str) -> str:
     """Return the page without the sections that hold lists and links instead of text."""
-    starts = [match.start() for match in SECTION.finditer(wikitext)]
-    bounds = [0, *starts, len(wikitext)]
-    parts = [wikitext[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
-    kept = []
-    for part in parts:
-        heading = SECTION.match(part)
+    bounds = [0, *(match.start() for match in SECTION.finditer(wikitext)), len(wikitext)]
+    text = ""
+    for start, end in itertools.pairwise(bounds):
+        heading = SECTION.match(wikitext, start)
         if not heading or heading.group(1).strip().lower() not in BACK_MATTER:
-            kept.append(part)
-    return "".join(kept)
+            text += wikitext[start:end]
+    return text
 
 
-def remove(code, node) -> None:
+def _remove(code, node) -> None:
     """Remove a node, which may already be gone with another one that held it."""
     with contextlib.suppress(ValueError):
         code.remove(node)

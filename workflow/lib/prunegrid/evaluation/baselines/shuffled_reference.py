@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -13,17 +11,14 @@ SETTINGS: dict = {}
 DRAWS = True
 
 
-def predict(rows: pd.DataFrame, settings: Mapping[str, Any], seed: int | None) -> list[str]:
+def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:
     """Return the words of each reference, shuffled, joined by spaces.
 
-    Args:
-        rows: columns id, summary (str).
-        settings: none.
-        seed: with a row's id, of its order: other rows do not change it.
+    Seed and id of a row fix its order, so other rows do not change it.
     """
     texts = []
     for identifier, summary in zip(rows["id"], rows["summary"], strict=True):
-        found = summary.split()
-        random.Random(f"{seed} {identifier}").shuffle(found)
-        texts.append(" ".join(found))
+        words = summary.split()
+        random.Random(f"{seed} {identifier}").shuffle(words)
+        texts.append(" ".join(words))
     return texts

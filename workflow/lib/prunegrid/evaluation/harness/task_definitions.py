@@ -1,7 +1,7 @@
-"""Task definitions: where the harness keeps one, and the same one over data of this pipeline.
+"""Benchmarks as the harness defines them, over data of this pipeline.
 
-A definition of ours includes the harness's file and replaces where its rows come from, and which
-split is scored, and how many shots are shown; prompt, choices, filters and metrics stay its own.
+A definition of ours includes the harness's file and replaces the source of its rows, the split that
+is scored, and the number of shots; prompt, choices, filters and metrics stay its own.
 """
 
 from __future__ import annotations
@@ -9,35 +9,71 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 import yaml
 
+from prunegrid.artifacts.parts import part_folder
 from prunegrid.common.errors import PrunegridError, nearest
 
 
-@dataclass(frozen=True)
-class Definition:
-    """A task as it is defined.
+class Benchmark(NamedTuple):
+    """A benchmark over its rows, ready to run.
 
     Attributes:
-        name: its name.
-        folder: of its file; a group's members lie there too.
-        files: {task: file} of the tasks that it stands for, itself or its members.
-        subsets: {task: the name of its part of the data set, None without}.
-        group: whether it stands for several.
+        settings: task, define, split, shots, shots_from, by, rows, metrics.
+        folder: the name of its folder in the artifact.
+        definitions: folders of definitions, the later over the earlier.
+        where: a label for errors.
     """
 
-    name: str
-    folder: Path
+    settings: dict[str, Any]
+    folder: str
+    definitions: list[Path]
+    where: str
+
+
+class Definition(NamedTuple):
+    """The definition of a task, or of a group of tasks.
+
+    Attributes:
+        files: {task: file} of the task or of the group's members.
+        subsets: {task: the name of its part of the data set, None without}.
+        folders: of a group, which the harness reads too.
+    """
+
     files: dict[str, Path]
     subsets: dict[str, str | None]
-    group: bool
+    folders: list[Path]
+
+
+def prepare(
+    place: int, settings: dict[str, Any], rows: Path, scratch: Path, where: str
+) -> Benchmark:
+    """Return a benchmark with its definition over its rows.
+
+    Args:
+        place: among the benchmarks of the artifact.
+        settings: of the benchmark (see `config.tasks.Task`).
+        rows: artifact of the stage `rows`.
+        scratch: a folder for definitions, rows by subset, and the cache of `datasets`.
+
+    Raises:
+        PrunegridError: no such task, a group without `by`, or a member without rows.
+    """
+    name = settings["task"]
+    where, scratch = f"{where}: {name}", scratch / str(place)
+    scratch.mkdir(parents=True, exist_ok=True)
+    if settings["define"] is None:
+        definition = find(name, where)
+    else:
+        definition = _own(name, settings["define"], scratch / "own")
+    folders = _overlay(definition, settings, rows, scratch, where)
+    return Benchmark(settings, part_folder(place, name), folders, where)
 
 
 def find(name: str, where: str) -> Definition:
@@ -48,20 +84,19 @@ def find(name: str, where: str) -> Definition:
     """
     import lm_eval.tasks
 
-    root = Path(lm_eval.tasks.__file__).parent
-    folder = _folder(root, name)
-    if folder is None:
-        close = difflib.get_close_matches(name, _names(root), n=3)
+    folders = _folders(Path(lm_eval.tasks.__file__).parent)
+    index = {}
+    if name in folders:
+        manager = lm_eval.tasks.TaskManager(include_path=str(folders[name]), include_defaults=False)
+        index = manager.task_index
+    if name not in index:
+        close = difflib.get_close_matches(name, folders, n=3)
         raise PrunegridError(
             f"the harness has no task {name!r}",
             where=where,
             remedy=f"did you mean {' or '.join(map(repr, close))}?" if close else "see its list",
         )
-    index = _index(folder)
-    entry = index.get(name)
-    if entry is None:
-        raise PrunegridError(f"{folder} defines no task {name!r}", where=where)
-    leaves = {leaf.name: leaf for leaf in _leaves(entry, index, where)}
+    leaves = {leaf.name: leaf for leaf in _leaves(index[name], index, where)}
     for leaf in leaves.values():
         if leaf.kind.name != "TASK":
             raise PrunegridError(
@@ -70,57 +105,52 @@ def find(name: str, where: str) -> Definition:
                 expected="a task that is a YAML file, whose data can be replaced",
             )
     return Definition(
-        name,
-        folder,
         {task: leaf.yaml_path for task, leaf in leaves.items()},
         {task: (leaf.cfg or {}).get("dataset_name") for task, leaf in leaves.items()},
-        group=entry.kind.name == "GROUP",
+        [folders[name]] if index[name].kind.name == "GROUP" else [],
     )
 
 
-def of_config(name: str, body: Mapping[str, Any], folder: Path) -> Definition:
+def _folders(root: Path) -> dict[str, Path]:
+    """Return {task or group: folder of the file that defines it}, by a pattern of its lines.
+
+    To parse all files takes ten seconds.
+    """
+    line = re.compile(r"^[\"']?(?:task|group)[\"']?:\s*[\"']?(\S.*?)[\"']?\s*$", re.M)
+    folders: dict[str, Path] = {}
+    for path in sorted(root.glob("**/*.yaml"), key=Path.as_posix):
+        for name in line.findall(path.read_text(encoding="utf-8")):
+            folders.setdefault(name, path.parent)
+    return folders
+
+
+def _own(name: str, body: Mapping[str, Any], folder: Path) -> Definition:
     """Return the definition of a user's own task, written into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "own.txt"  # not .yaml: only ours, which includes it, is to be found
+    path = folder / "own.txt"  # not .yaml: the harness must find only ours, which includes it
     path.write_text(yaml.safe_dump(dict(body), sort_keys=False), encoding="utf-8")
-    return Definition(name, folder, {name: path}, {name: None}, group=False)
+    return Definition({name: path}, {name: None}, [])
 
 
-def overlay(
-    definition: Definition,
-    settings: Mapping[str, Any],
-    data: Path,
-    scratch: Path,
-    where: str,
+def _overlay(
+    definition: Definition, settings: Mapping[str, Any], data: Path, scratch: Path, where: str
 ) -> list[Path]:
-    """Return the folders that the harness's TaskManager is to read, ours last.
-
-    Args:
-        definition: of the task.
-        settings: split, shots, shots_from, by, rows (see `config.tasks.Task`).
-        data: artifact of the stage `rows`.
-        scratch: a folder for definitions, rows by subset, and what `datasets` caches.
-
-    Raises:
-        PrunegridError: the group needs `by`, or a member has no rows.
-    """
-    if settings["by"] is None and len(definition.files) > 1:
+    """Return the folders that the harness's TaskManager is to read, ours last."""
+    by = settings["by"]
+    if by is None and len(definition.files) > 1:
         raise PrunegridError(
-            f"'{definition.name}' stands for {len(definition.files)} tasks",
+            f"'{settings['task']}' stands for {len(definition.files)} tasks",
             where=where,
             expected="`by`: the column that says whose row it is, or the tasks one by one",
         )
     place = scratch / "definitions"
     place.mkdir(parents=True, exist_ok=True)
     splits = dict.fromkeys(filter(None, (settings["split"], settings["shots_from"])))
-    whole = {split: data / f"{split}.parquet" for split in splits}
-    tables = {}
-    if settings["by"] is not None:
-        tables = {split: _table(path, settings["by"], where) for split, path in whole.items()}
+    files = {split: data / f"{split}.parquet" for split in splits}
+    tables = {} if by is None else {s: _table(path, by, where) for s, path in files.items()}
     for task, path in definition.files.items():
-        files = whole
-        if settings["by"] is not None:
-            files = _subset(tables, settings["by"], definition.subsets[task], scratch, where)
+        if by is not None:
+            files = _subset(tables, by, definition.subsets[task], scratch, where)
         body = {
             "include": str(path.resolve()),  # the harness looks for others beside the file
             "task": task,
@@ -138,31 +168,7 @@ def overlay(
         }
         text = yaml.safe_dump(body, sort_keys=False)
         (place / f"{task}.yaml").write_text(text, encoding="utf-8")
-    return [definition.folder, place] if definition.group else [place]
-
-
-def _folder(root: Path, name: str) -> Path | None:
-    """Return the folder of the file that defines a name; to parse all files takes ten seconds."""
-    line = re.compile(rf"^[\"']?(task|group)[\"']?:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.M)
-    for path in sorted(root.glob("**/*.yaml"), key=lambda found: found.as_posix()):
-        if line.search(path.read_text(encoding="utf-8")):
-            return path.parent
-    return None
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_path=str(folder), include_defaults=False).task_index
-
-
-def _names(root: Path) -> list[str]:
-    line = re.compile(r"^[\"']?(?:task|group)[\"']?:\s*[\"']?([\w.-]+)[\"']?\s*$", re.M)
-    return [
-        name
-        for path in root.glob("*/*.yaml")
-        for name in line.findall(path.read_text(encoding="utf-8"))
-    ]
+    return [*definition.folders, place]
 
 
 def _leaves(entry: Any, index: Mapping[str, Any], where: str) -> list[Any]:
@@ -173,7 +179,7 @@ def _leaves(entry: Any, index: Mapping[str, Any], where: str) -> list[Any]:
         members = sorted(entry.tags)
     else:
         return [entry]
-    found = []
+    leaves = []
     for member in members:
         if not isinstance(member, str) or member not in index:
             raise PrunegridError(
@@ -182,8 +188,8 @@ def _leaves(entry: Any, index: Mapping[str, Any], where: str) -> list[Any]:
                 expected="names of tasks in the same folder",
                 remedy="list its tasks one by one",
             )
-        found += _leaves(index[member], index, where)
-    return found
+        leaves += _leaves(index[member], index, where)
+    return leaves
 
 
 def _table(path: Path, by: str, where: str) -> pyarrow.Table:

@@ -1,4 +1,4 @@
-"""Running a task: the harness' own evaluation of a model that is in memory already."""
+"""Runs of benchmarks: the harness' own evaluation of a model that is in memory already."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
@@ -21,25 +20,26 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.evaluation.harness.task_definitions import Benchmark
 from prunegrid.evaluation.harness.task_scores import metric_name, require_metrics
 from prunegrid.models.padding import sees_padding
 
 # The seed of the harness' command line, so that drawn shots are those of published numbers.
 SHOTS_SEED = 1234
-# Of its standard errors of F1, correlation and the like; that of a mean needs none.
+# Of the harness' standard errors of F1, correlation and the like; that of a mean needs none.
 RESAMPLES = 1000
-# A column by itself, and not a template.
+# The name of a column, and not a template.
 _COLUMN = re.compile(r"[A-Za-z_]\w*$")
 
 
 class Model(HFLM):
-    """The harness' model over one in memory; it counts requests, and prompts that were cut.
+    """The harness' model over one in memory.
 
-    The harness cuts what is longer than the model's positions at its beginning, and only warns.
+    The harness cuts a prompt beyond the model's positions at its beginning, and only warns.
 
     Attributes:
         requests: pairs of a context and a continuation that were scored.
-        cut: those whose context was cut.
+        cut: how many of them had their context cut.
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
@@ -67,94 +67,86 @@ class Model(HFLM):
 
 
 def run(
-    model: Any,
-    tokenizer: Any,
-    name: str,
-    folders: Sequence[Path],
-    rows: int | None,
-    batch_size: int,
-    where: str,
+    model: Any, tokenizer: Any, benchmark: Benchmark, batch_size: int
 ) -> tuple[dict[str, Any], Model]:
     """Return (the harness' results with all samples, the model that answered).
 
     Args:
         model: a causal language model in eval mode, on its device.
-        name: of the task or group.
-        folders: of definitions, the later over the earlier.
-        rows: the first so many of each task; None takes all.
         batch_size: fixed: it changes bytes.
 
     Raises:
         PrunegridError: the definition does not fit the data.
     """
-    with _told(name, where):
-        loaded = _load(name, folders, where)
+    with _plain_errors(benchmark):
+        tasks = _load(benchmark)
         answering = Model(model, tokenizer, batch_size)
         results = evaluate(
             lm=answering,
-            task_dict=loaded,
-            limit=rows,
+            task_dict=tasks,
+            limit=benchmark.settings["rows"],
             bootstrap_iters=RESAMPLES,
             log_samples=True,
         )
     return results, answering
 
 
-def rehearse(name: str, folders: Sequence[Path], metrics: Sequence[str], where: str) -> None:
+def rehearse(benchmark: Benchmark) -> None:
     """Check, without a model, that a definition fits its data: the first row of each task.
 
-    Args:
-        name, folders, where: as of `run`.
-        metrics: those to keep; those of a group are known only once it has run.
+    The metrics of a group are known only once it has run.
 
     Raises:
         PrunegridError: it does not, or the task has no such metric.
     """
-    with _told(name, where):
-        tasks = _load(name, folders, where)["tasks"]
+    name = benchmark.settings["task"]
+    with _plain_errors(benchmark):
+        tasks = _load(benchmark)["tasks"]
         for task in tasks.values():
             task.build_all_requests(limit=1)
     if name in tasks:
         config = tasks[name].config
         filters = [each["name"] for each in config.filter_list or [{"name": "none"}]]
         known = [metric_name(m, f) for m in tasks[name].aggregation() for f in filters]
-        require_metrics(metrics, known, name, where)
+        require_metrics(benchmark.settings["metrics"], known, name, benchmark.where)
 
 
 @contextmanager
-def _told(name: str, where: str) -> Iterator[None]:
-    """Tell errors of the harness in a sentence."""
+def _plain_errors(benchmark: Benchmark) -> Iterator[None]:
+    """Turn errors of the harness into a sentence."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        name = benchmark.settings["task"]
         raise PrunegridError(
             f"the harness cannot make '{name}' of these rows ({type(error).__name__}: {error})",
-            where=where,
+            where=benchmark.where,
             expected="the columns of the task's own data set",
             remedy="compare the data set's columns with the task's definition",
         ) from error
 
 
-def _load(name: str, folders: Sequence[Path], where: str) -> dict[str, Any]:
-    """Return what the harness makes of a task's or a group's definition and rows."""
-    # It would start a pool of processes for standard errors, and warns of what is done on purpose.
+def _load(benchmark: Benchmark) -> dict[str, Any]:
+    """Return the harness' tasks of a definition and its rows."""
+    # It would start a pool of processes for standard errors, and warns of our own overlays.
     os.environ["DISABLE_MULTIPROC"] = "1"
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     confine()
     _forget_modules()
-    manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=False)
-    loaded = manager.load([name])
+    folders = [str(folder) for folder in benchmark.definitions]
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    loaded = manager.load([benchmark.settings["task"]])
     for task in loaded["tasks"].values():
-        _require_columns(task, where)
+        _require_columns(task, benchmark.where)
         task.set_fewshot_seed(seed=SHOTS_SEED)
     return loaded
 
 
 def _forget_modules() -> None:
-    """Have the harness read the code of its tasks anew.
+    """Make the harness read the code of its tasks anew.
 
-    It keeps a task's module, and some draw from a generator of their own when rows are read: a task
-    would be asked other choices after another one in the same process.
+    Some tasks' modules draw from a generator of their own when rows are read: kept, a task would
+    have other choices after another one in the same process.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("lm_eval.tasks.") and hasattr(module, "__mtime__"):
@@ -162,7 +154,7 @@ def _forget_modules() -> None:
 
 
 def confine() -> None:
-    """Keep code out of what the harness makes of a definition.
+    """Keep the harness from running code that a definition names.
 
     It renders templates in Jinja's plain environment, where a template reaches any module, and
     takes a metric that it does not know for a script to load, from a path or the hub.
@@ -177,11 +169,7 @@ def confine() -> None:
 
 
 def _own_metric(name: str, fetched: bool = False) -> Any:
-    """Return the harness' function of a metric that is its own.
-
-    Raises:
-        LookupError: it is none, or to be fetched.
-    """
+    """Return the harness' function of a metric that is its own; LookupError for any other."""
     if fetched or name not in metric_registry:
         raise LookupError(f"the metric {name!r} is code from elsewhere")
     return get_metric(name)
@@ -191,9 +179,6 @@ def _require_columns(task: Any, where: str) -> None:
     """Check that the columns that a definition names by themselves are there.
 
     The harness takes the name of a missing one for the text itself.
-
-    Raises:
-        PrunegridError: one is missing.
     """
     for key in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         named = getattr(task.config, key)

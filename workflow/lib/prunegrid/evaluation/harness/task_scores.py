@@ -1,4 +1,4 @@
-"""What is kept of a task's results: a summary, each item's score, what was asked and answered.
+"""The results of a task that are kept: a summary, each item's score, prompts and answers.
 
 Names of metrics are the harness', with the filter's name where it has one (`exact_match_strict`).
 """
@@ -16,22 +16,15 @@ import pyarrow as pa
 from prunegrid.common.errors import PrunegridError, nearest
 
 SCORES = pa.schema([("metric", pa.string()), ("id", pa.string()), ("value", pa.float64())])
+HASHES = ("doc_hash", "prompt_hash", "target_hash")
 SAMPLES = pa.schema(
     [
-        ("id", pa.string()),
-        ("subtask", pa.string()),
-        ("filter", pa.string()),
-        ("doc_hash", pa.string()),
-        ("prompt_hash", pa.string()),
-        ("target_hash", pa.string()),
-        ("prompt", pa.string()),
+        *((name, pa.string()) for name in ("id", "subtask", "filter", *HASHES, "prompt")),
         ("continuations", pa.list_(pa.string())),
-        ("target", pa.string()),
-        ("responses", pa.string()),
-        ("metrics", pa.string()),
+        *((name, pa.string()) for name in ("target", "responses", "metrics")),
     ]
 )
-# Scores of a uniform guess among an item's choices, and of always the commonest answer.
+# Accuracies among choices, where a uniform guess and the commonest answer have a score too.
 OF_CHOICES = ("acc", "acc_norm", "acc_bytes")
 
 
@@ -39,14 +32,14 @@ def sample_rows(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
     """Return a row an item and filter: its ids and hashes, prompt, choices, answer, responses.
 
     Args:
-        samples: {task: the harness' logged samples}.
+        samples: {task: samples that the harness logged}.
     """
     return [
         {
             "id": f"{task}:{sample['doc_id']}",
             "subtask": task,
             "filter": sample["filter"],
-            **{name: sample[name] for name in ("doc_hash", "prompt_hash", "target_hash")},
+            **{name: sample[name] for name in HASHES},
             "prompt": str(sample["arguments"][0][0]),
             "continuations": [str(pair[1]) for pair in sample["arguments"] if len(pair) > 1],
             "target": _json(sample["target"]),
@@ -83,29 +76,28 @@ def summarize(
 
     Args:
         results: of the harness, samples included.
-        name: the task or group.
-        metrics: those to keep.
+        name: of the task or group.
+        metrics: to keep.
 
     Raises:
         PrunegridError: the task has no such metric.
     """
-    found = {}
+    numbers = {}
     for key, value in results["results"][name].items():
         metric, comma, kept = key.partition(",")
         if comma and not metric.endswith("_stderr"):
             stderr = results["results"][name].get(f"{metric}_stderr,{kept}")
-            found[metric_name(metric, kept)] = (metric, value, stderr)
-    require_metrics(metrics, found, name, where)
-    samples = results["samples"]
+            numbers[metric_name(metric, kept)] = (metric, value, stderr)
+    require_metrics(metrics, numbers, name, where)
+    samples = [sample for kept in results["samples"].values() for sample in kept]
     upwards = {m: up for of in results["higher_is_better"].values() for m, up in of.items()}
-    levels = chance_levels(results)
+    levels = _guesses(results)
     summary = {}
     for full in metrics:
-        metric, value, stderr = found[full]
+        metric, value, stderr = numbers[full]
         values = [
             sample[metric]
-            for kept in samples.values()
-            for sample in kept
+            for sample in samples
             if metric in sample["metrics"] and metric_name(metric, sample["filter"]) == full
         ]
         summary[full] = {
@@ -122,58 +114,50 @@ def summarize(
 
 
 def require_metrics(metrics: Iterable[str], known: Collection[str], name: str, where: str) -> None:
-    """Check that a task has metrics.
-
-    Raises:
-        PrunegridError: it lacks one.
-    """
+    """Check that a task has these metrics; PrunegridError where it lacks one."""
     for metric in metrics:
         if metric not in known:
-            raise PrunegridError(
-                f"the task '{name}' has no metric {metric!r}",
-                where=where,
-                remedy=nearest(metric, known),
-            )
+            what = f"the task '{name}' has no metric {metric!r}"
+            raise PrunegridError(what, where=where, remedy=nearest(metric, known))
 
 
-def chance_levels(results: Mapping[str, Any]) -> dict[str, float | None]:
+def _guesses(results: Mapping[str, Any]) -> dict[str, float | None]:
     """Return {chance, majority} of an accuracy among choices; None where there are none.
 
     `chance` is the mean over items of one in its number of choices. `majority` is the share of the
     answer that is right most often, where all items have the same choices; where each has its own,
     no answer is commoner than another.
     """
-    shares, answers, seen = [], Counter(), set()
+    shares, answers, all_choices = [], Counter(), set()
     for task, kept in results["samples"].items():
         if results["configs"][task].get("output_type") != "multiple_choice":
             return {"chance": None, "majority": None}
         for sample in kept:
             choices = tuple(str(pair[-1]).strip() for pair in sample["arguments"])
             shares.append(1 / len(choices))
-            seen.add(choices)
+            all_choices.add(choices)
             answers[str(sample["target"])] += 1
     if not shares:
         return {"chance": None, "majority": None}
-    commonest = answers.most_common(1)[0][1] / len(shares) if len(seen) == 1 else None
+    commonest = answers.most_common(1)[0][1] / len(shares) if len(all_choices) == 1 else None
     return {"chance": math.fsum(shares) / len(shares), "majority": commonest}
 
 
-def subtasks(results: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
+def subtasks(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return {task: version, shots, n, metrics} of each part of a group, and of the task itself."""
-    found = {}
+    parts = {}
     for task, values in results["results"].items():
-        numbers = {
-            key.removesuffix(",none"): value
-            for key, value in values.items()
-            if "," in key and isinstance(value, (int, float))
-        }
-        found[task] = {
+        parts[task] = {
             "version": str(results["versions"].get(task)),
             "shots": results["n-shot"].get(task),
             "n": values.get("sample_len"),
-            "metrics": {key: float(value) for key, value in numbers.items()},
+            "metrics": {
+                key.removesuffix(",none"): float(value)
+                for key, value in values.items()
+                if "," in key and isinstance(value, (int, float))
+            },
         }
-    return found
+    return parts
 
 
 def metric_name(metric: str, kept: str) -> str:
@@ -182,7 +166,7 @@ def metric_name(metric: str, kept: str) -> str:
 
 
 def _is_mean(value: float, values: Sequence[Any]) -> bool:
-    """Whether a score is the mean of its items', so that items can be compared and resampled."""
+    """Return whether a score is the mean of its items' scores, which can then be resampled."""
     if not values or not all(isinstance(v, (int, float)) for v in values):
         return False
     return math.isclose(math.fsum(values) / len(values), value, rel_tol=1e-9, abs_tol=1e-12)

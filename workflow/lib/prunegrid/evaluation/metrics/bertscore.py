@@ -5,18 +5,20 @@ way round, F1 = 2PR/(P+R); token vectors are the outputs of one layer. No idf we
 with a baseline.
 
 Deviations from `bert_score.score`, each because 0.3.13 fails or differs between runs there:
-- a prediction without a token is not scored (null); the package gives 0 or fails;
-- the model is read from a folder as its config says (the package chooses by the letters of the
-  path), in float32, and must hold all of its weights;
-- texts are cut at the positions that the model has where its tokenizer names no limit;
-- batches are made in an order that depends on the texts alone (the package's order of equally long
-  texts changes with Python's hash seed, and with it the last digits).
+- a prediction without a token is not scored (null);
+- the model is read from a folder as its config says (the package goes by the letters of the path),
+  in float32, and must hold all of its weights;
+- texts are cut at the model's positions where its tokenizer names no limit;
+- the order of batches depends on the texts alone, not on Python's hash seed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+from prunegrid.common.file_io import file_sha256
+from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"layer": None, "batch_size": 16}
 COLUMNS = {"bertscore": {"higher_is_better": True}}
@@ -34,7 +36,7 @@ class Encoder:
     def __init__(self, folder: str, layer: int, device: str) -> None:
         import torch
 
-        from prunegrid.models.forward import max_positions
+        from prunegrid.models.forward import is_encoder_decoder, max_positions
         from prunegrid.models.loading import import_models
 
         import_models()
@@ -42,13 +44,15 @@ class Encoder:
 
         self.device, self.layer = device, layer
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if self.tokenizer.num_special_tokens_to_add() != _SPECIAL_TOKENS:
+            raise ValueError("the tokenizer does not put one token before and one behind a text")
         model, loading = AutoModel.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
         missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
         if missing:
             raise ValueError(f"the model folder lacks weights: {', '.join(missing[:3])} …")
-        if getattr(model.config, "is_encoder_decoder", False):
+        if is_encoder_decoder(model):
             model = model.get_encoder()
         depth = model.config.num_hidden_layers
         if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= depth:
@@ -57,8 +61,6 @@ class Encoder:
         if stack is not None:
             model.encoder.layer = stack[:layer]  # the layers above it need not run
         self.model = model.eval().to(device)
-        if self.tokenizer.num_special_tokens_to_add() != _SPECIAL_TOKENS:
-            raise ValueError("the tokenizer does not put one token before and one behind a text")
         positions = max_positions(model) or _NO_LIMIT
         self.limit = min(self.tokenizer.model_max_length, positions)
 
@@ -85,59 +87,53 @@ class Encoder:
         return [state[: len(row)].cpu() for state, row in zip(states, rows, strict=True)]
 
 
-def model_sha256(folder: Path) -> str:
-    """Return one hex SHA-256 over the names and bytes of the folder's weight files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as handle:
-            content = hashlib.file_digest(handle, "sha256").hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
-    return digest.hexdigest()
-
-
 def compute(predictions, references, *, model_path, device, layer, batch_size):
     """Return BERTScore F1 per example."""
-    from tqdm.auto import tqdm
-
     from prunegrid.common.gc_pause import importing
 
     with importing("bert_score"):
         from bert_score.utils import get_hash
 
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1")
+    require_number("batch_size", batch_size, 1)
     if layer is None:
         raise ValueError("layer is not set; expected the layer whose outputs are compared")
     encoder = Encoder(str(model_path), layer, device)
     ids = {text: encoder.tokens(text) for text in {*predictions, *references}}
-    pairs = {
-        (prediction, reference)
-        for prediction, reference in zip(predictions, references, strict=True)
-        if min(len(ids[prediction]), len(ids[reference])) > _SPECIAL_TOKENS
-    }
-    order = sorted(pairs, key=lambda pair: (max(len(ids[text]) for text in pair), pair))
-    found = {}
-    starts = range(0, len(order), batch_size)
-    for start in tqdm(starts, "bertscore", disable=None):
-        batch = order[start : start + batch_size]
-        embedded = [
-            encoder.embed([encoder.cut(ids[pair[side]]) for pair in batch]) for side in (0, 1)
-        ]
-        for pair, prediction, reference in zip(batch, *embedded, strict=True):
-            found[pair] = _f1(prediction, reference)
-    cut = {text for text, row in ids.items() if len(row) > encoder.limit}
-    sha256 = model_sha256(Path(model_path))
+    pairs = list(zip(predictions, references, strict=True))
+    scores = _scores(encoder, pairs, ids, batch_size)
+    sha256 = _weights_sha256(Path(model_path))
     name = f"{encoder.model.config.model_type}-{sha256[:16]}"
-    scored = list(zip(predictions, references, strict=True))
     return {
-        "bertscore": [found.get(pair) for pair in scored],
+        "bertscore": [scores.get(pair) for pair in pairs],
         "hash": get_hash(name, layer, False, False, False, encoder.tokenizer.is_fast),
         "model_sha256": sha256,
         "layer": layer,
         "token_limit": encoder.limit,
-        "cut_predictions": sum(prediction in cut for prediction, _ in scored),
-        "cut_references": sum(reference in cut for _, reference in scored),
+        "cut_predictions": sum(len(ids[text]) > encoder.limit for text in predictions),
+        "cut_references": sum(len(ids[text]) > encoder.limit for text in references),
     }
+
+
+def _scores(encoder: Encoder, pairs: list, ids: dict, batch_size: int) -> dict:
+    """Return {(prediction, reference): F1} of the pairs in which both have a token."""
+    from tqdm.auto import tqdm
+
+    full = {pair for pair in pairs if min(len(ids[text]) for text in pair) > _SPECIAL_TOKENS}
+    order = sorted(full, key=lambda pair: (max(len(ids[text]) for text in pair), pair))
+    scores = {}
+    for start in tqdm(range(0, len(order), batch_size), "bertscore", disable=None):
+        batch = order[start : start + batch_size]
+        sides = [encoder.embed([encoder.cut(ids[pair[i]]) for pair in batch]) for i in (0, 1)]
+        for pair, prediction, reference in zip(batch, *sides, strict=True):
+            scores[pair] = _f1(prediction, reference)
+    return scores
+
+
+def _weights_sha256(folder: Path) -> str:
+    """Return one hex SHA-256 over the names and bytes of the folder's weight files."""
+    paths = sorted(folder.glob("*.safetensors"))
+    listing = "".join(f"{path.name} {file_sha256(path)}\n" for path in paths)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _f1(prediction, reference) -> float:

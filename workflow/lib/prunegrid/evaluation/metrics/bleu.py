@@ -1,7 +1,7 @@
 """BLEU of the whole corpus (Papineni et al., 2002), by sacrebleu (Post, 2018), 0 to 100.
 
-It is a number of all texts together, so no example has one; its 95% interval is sacrebleu's
-bootstrap over sentences (Koehn, 2004). `signature` says how it was computed.
+Its 95% interval is sacrebleu's bootstrap over sentences (Koehn, 2004); `signature` says how it was
+computed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from sacrebleu.metrics import BLEU
 
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
 COLUMNS = {"bleu": {"higher_is_better": True}}
-NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 

@@ -1,8 +1,7 @@
 """chrF2 (Popović, 2015), by sacrebleu, 0 to 100: of each text, and of the whole corpus.
 
-F with β = 2 over n-grams of up to 6 characters, spaces left out. `chrf` is that of each text, so
-that systems can be compared in pairs; `chrf_corpus` counts n-grams over all texts first, as
-published scores do. `signature` says how both were computed.
+F with β = 2 over n-grams of up to 6 characters, spaces left out. `chrf_corpus` counts n-grams over
+all texts first, as published scores do. `signature` says how both were computed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from sacrebleu.metrics import CHRF
 
 SETTINGS = {"word_order": 0}
 COLUMNS = {"chrf": {"higher_is_better": True}, "chrf_corpus": {"higher_is_better": True}}
-NEEDS_MODEL = False
 PACKAGES = ("sacrebleu",)
 
 

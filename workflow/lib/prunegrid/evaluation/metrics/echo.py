@@ -1,49 +1,43 @@
 """Whether each prediction holds a piece of the prompt's template (1) or not (0).
 
-A piece is, of any line of the template around `{document}` and of the text that ends a summary in
-training (`end`):
-- `run` words of it in a row (white space between them, letter case ignored), or
-- the whole of a shorter line, where it holds a mark beside letters and digits (`### Output:`, but
-  not `Summary`), or any of its words that is nothing but marks, three or more (`###`).
-
-A document that itself holds such a piece counts where it is copied. Marks that a tokenizer's chat
-template adds are not looked for: those that are special tokens never reach a prediction's text.
+The template's lines are those around `{document}` and of the text that ends a summary in training
+(`end`). A piece is `run` words of a line in a row, a whole shorter line with a mark in it
+(`### Output:`, but not `Summary`), or a word of three or more marks (`###`).
 """
 
 from __future__ import annotations
 
 from prunegrid.data.prompts import SLOT
+from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"run": 5}
 COLUMNS = {"prompt_echo": {"higher_is_better": False}}
-NEEDS_MODEL = False
 READS = ("template",)
 
 _LEAST_MARKS = 3
 
 
-def pieces(template: str, run: int) -> set[tuple[str, ...]]:
+def _pieces(template: str, run: int) -> set[tuple[str, ...]]:
     """Return the word sequences, case-folded, that betray a template."""
-    found = set()
+    sequences = set()
     for line in template.replace(SLOT, "\n").splitlines():
         said = line.casefold().split()
         if len(said) >= run:
-            found |= {tuple(said[i : i + run]) for i in range(len(said) - run + 1)}
+            sequences |= {tuple(said[i : i + run]) for i in range(len(said) - run + 1)}
         elif not all(word.isalnum() for word in said):
-            found.add(tuple(said))
-        found |= {
+            sequences.add(tuple(said))
+        sequences |= {
             (word,)
             for word in said
             if len(word) >= _LEAST_MARKS and not any(c.isalnum() for c in word)
         }
-    return found
+    return sequences
 
 
 def compute(predictions, references, template, *, run):
-    """Return pieces of the prompt per example."""
-    if isinstance(run, bool) or not isinstance(run, int) or run < 1:
-        raise ValueError(f"run is {run!r}; expected a whole number of at least 1")
-    known = {text: pieces(text, run) for text in set(template)}
+    """Return for each example whether it holds a piece of the prompt."""
+    require_number("run", run, 1)
+    known = {text: _pieces(text, run) for text in set(template)}
     return {
         "prompt_echo": [
             float(_holds(prediction.casefold().split(), known[text]))

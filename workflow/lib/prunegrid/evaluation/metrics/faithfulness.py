@@ -1,12 +1,7 @@
-"""The share of what each prediction names that its document names too, without another model.
+"""Shares of the numbers, names and section citations of each prediction that its document has too.
 
-number_precision, name_precision, citation_precision: of the distinct numbers, names (capitalised
-spans that do not begin a sentence) and section citations of the prediction, the share that stands
-in the whole document. A prediction that names none has no score, so `n` says over how many the mean
-is. See `prunegrid.evaluation.text_analysis.numbers_and_names` for the rules and what they miss.
-
-Precision alone: a text that says nothing, or copies, has no fault here. A right number in a wrong
-place counts as right; a right one in another form (`2.5 million` for `2,500,000`) as wrong.
+They are counted as distinct ones, in the whole document. A prediction without any has no score.
+`text_analysis.numbers_and_names` has the rules and what they miss.
 """
 
 from __future__ import annotations
@@ -19,12 +14,11 @@ COLUMNS = {
     "name_precision": {"higher_is_better": True},
     "citation_precision": {"higher_is_better": True},
 }
-NEEDS_MODEL = False
 READS = ("document",)
 
 
 def compute(predictions, references, document):
-    """Return precision of numbers, names and citations per example."""
+    """Return the precision of numbers, names and citations per example."""
     pairs = list(zip(predictions, document, strict=True))
     return {
         "number_precision": [numbers_and_names.number_precision(*pair) for pair in pairs],

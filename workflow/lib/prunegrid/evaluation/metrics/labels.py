@@ -1,15 +1,18 @@
-"""The first fault of each prediction, one label an example, by rules with stated thresholds.
+"""The first fault of each prediction, one label an example, by rules with thresholds (SETTINGS).
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
-rates add up to 1. See `prunegrid.evaluation.text_analysis.failure_kinds` for the labels, their
-order and the thresholds, which are this metric's settings.
-
-`label_none` says that no rule found a fault, not that the summary is good.
+rates add up to 1. A text gets the first label that applies, in the order of COLUMNS; the rules are
+in docs/metrics.md. A heading is a sentence whose small words are function words alone.
 """
 
 from __future__ import annotations
 
-from prunegrid.evaluation.text_analysis import failure_kinds
+import re
+from collections.abc import Mapping
+
+from prunegrid.evaluation.setting_checks import require_number
+from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, repeated_phrases
+from prunegrid.evaluation.text_analysis.words import content_stems, split_sentences, words
 
 SETTINGS = {
     "blank_words": 3,
@@ -34,24 +37,73 @@ COLUMNS = {
     "label_cut_off": {"higher_is_better": False},
     "label_none": {"higher_is_better": True},
 }
-NEEDS_MODEL = False
 READS = ("document",)
+
+_LEAST_SPAN = 4
+_SMALL = frozenset(("a", "an", "and", "as", "at", "by", "for", "in", "of", "on", "or", "the", "to"))
+_HEADING = re.compile(r"may be cited as", re.IGNORECASE)
+_ENDED = re.compile(r"""[.!?]["'”’)\]]*$""")
 
 
 def compute(predictions, references, document, hit_limit, **limits):
     """Return one label per example, as columns of 0 and 1."""
     for name, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
+        require_number(name, value, 0, float)
     rows = zip(predictions, document, hit_limit, strict=True)
-    found = [
-        failure_kinds.first_fault(text, source, bool(hit), limits) for text, source, hit in rows
-    ]
+    labels = [first_fault(text, source, bool(hit), limits) for text, source, hit in rows]
     return {
         column: [
             # What was not generated cannot have been cut off: no score is not "it was not".
-            None if column == "label_cut_off" and hit is None else float(name == column)
-            for name, hit in zip((f"label_{label}" for label in found), hit_limit, strict=True)
+            None if column == "label_cut_off" and hit is None else float(f"label_{label}" == column)
+            for label, hit in zip(labels, hit_limit, strict=True)
         ]
         for column in COLUMNS
     }
+
+
+def first_fault(text: str, document: str, hit_limit: bool, limits: Mapping[str, float]) -> str:
+    """Return the label of a text that should be a summary of the whole document."""
+    said = words(text)
+    if len(said) < limits["blank_words"]:
+        return "blank"
+    share, span = repeated_phrases.repeated_share(said, 4), repeated_phrases.longest_repeat(said)
+    if share is not None and share >= limits["loop_rep4"]:
+        return "loop"
+    if span >= max(_LEAST_SPAN, limits["loop_span"] * len(said)):
+        return "loop"
+    if len(said) <= limits["header_words"] and all(map(_is_heading, split_sentences(text))):
+        return "header"
+    copied = _copied(said, words(document), limits)
+    if copied is not None:
+        return copied
+    stems = content_stems(text)
+    if stems and len(stems & content_stems(document)) < limits["overlap"] * len(stems):
+        return "irrelevant"
+    precision = numbers_and_names.name_precision(text, document)
+    many = len(numbers_and_names.names(text)) >= limits["least_names"]
+    if many and precision is not None and precision < limits["name_precision"]:
+        return "wrong_entity"
+    if hit_limit and not _ENDED.search(text.strip()):
+        return "cut_off"
+    return "none"
+
+
+def _is_heading(sentence: str) -> bool:
+    """Return whether a sentence looks like a heading."""
+    if _HEADING.search(sentence):
+        return True
+    spelled = [word for word in sentence.split() if any(map(str.isalpha, word))]
+    capital = {word: next(filter(str.isalpha, word)).isupper() for word in spelled}
+    # In scripts without capitals no capital tells a heading.
+    return any(capital.values()) and all(
+        capital[word] or word.casefold().strip(".,;:") in _SMALL for word in spelled
+    )
+
+
+def _copied(said: list[str], source: list[str], limits: Mapping[str, float]) -> str | None:
+    """Return copied_start, copied, or None for a text of words of its own."""
+    run = min(limits["copied_run"], len(said))
+    long = [f for f in fragments.fragments(said, source) if f.length >= run]
+    if not long or fragments.coverage(long, len(said)) < limits["copied_share"]:
+        return None
+    return "copied_start" if long[0].source < limits["start_words"] else "copied"

@@ -1,17 +1,9 @@
-"""How long each prediction is beside its reference, in words, and whether it is empty.
-
-length_ratio = words of the prediction / words of the reference; words are what stands between
-white space. Neither a high nor a low ratio is better; a good one is near 1.
-"""
+"""Length of each prediction: its words / those of its reference, and whether it is empty."""
 
 from __future__ import annotations
 
 SETTINGS: dict = {}
-COLUMNS = {
-    "length_ratio": {"higher_is_better": None},
-    "empty": {"higher_is_better": False},
-}
-NEEDS_MODEL = False
+COLUMNS = {"length_ratio": {"higher_is_better": None}, "empty": {"higher_is_better": False}}
 
 
 def compute(predictions, references):

@@ -1,16 +1,11 @@
-"""Whether each prediction hit the limit of new tokens before it ended by itself.
-
-`hit_limit` comes from generation: no stop token and no stop mark within `max_new_tokens`. Controls,
-which no model wrote, have no score.
-"""
+"""Whether each prediction hit the limit of new tokens; controls have no score."""
 
 from __future__ import annotations
 
 SETTINGS: dict = {}
 COLUMNS = {"hit_limit": {"higher_is_better": False}}
-NEEDS_MODEL = False
 
 
 def compute(predictions, references, hit_limit):
-    """Return the token limit per example."""
+    """Return for each example whether it hit the limit."""
     return {"hit_limit": [None if hit is None else float(hit) for hit in hit_limit]}

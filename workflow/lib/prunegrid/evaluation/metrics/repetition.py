@@ -1,10 +1,9 @@
-"""How much each prediction repeats itself, in words between white space, lower-cased.
+"""Repetition within each prediction, in words between white space, lower-cased.
 
 rep2, rep3, rep4: the share of word n-grams that occurred before ("seq-rep-n" of Welleck et al.,
-2020, "Neural text generation with unlikelihood training", where tokens are counted); a text with no
-n-gram has no score. longest_repeat: words of the longest span that stands at two places, which may
-overlap. compression: bytes of the text / bytes after zlib; an empty text has no score, and another
-build of zlib may count a few bytes more or less (its version is in the record).
+2020, "Neural text generation with unlikelihood training", of words instead of tokens); none where
+there is no n-gram. longest_repeat: words of the longest span that stands at two places.
+compression: bytes of the text / bytes after zlib, whose version is in the record.
 """
 
 from __future__ import annotations
@@ -21,17 +20,14 @@ COLUMNS = {
     "longest_repeat": {"higher_is_better": False},
     "compression": {"higher_is_better": None},
 }
-NEEDS_MODEL = False
 
 
 def compute(predictions, references):
     """Return repeated n-grams, the longest repeated span and the compression ratio per example."""
-    found = [text.lower().split() for text in predictions]
-    shares = {
-        f"rep{n}": [repeated_phrases.repeated_share(words, n) for words in found] for n in (2, 3, 4)
-    }
-    return shares | {
-        "longest_repeat": [float(repeated_phrases.longest_repeat(words)) for words in found],
+    texts = [text.lower().split() for text in predictions]
+    return {
+        **{f"rep{n}": [repeated_phrases.repeated_share(t, n) for t in texts] for n in (2, 3, 4)},
+        "longest_repeat": [float(repeated_phrases.longest_repeat(text)) for text in texts],
         "compression": [repeated_phrases.compression_ratio(text) for text in predictions],
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
     }

@@ -1,13 +1,7 @@
 """ROUGE-1, -2, -L and -Lsum F-measures of each example (Lin, 2004), by `rouge_score`.
 
-ROUGE-N: F = 2PR/(P+R) over clipped counts of word n-grams. ROUGE-L: the same over the longest
-common subsequence of the whole texts. ROUGE-Lsum: over the union of each reference sentence's
-longest common subsequences with all predicted sentences.
-
-Deviations from the Perl original: those of `rouge_score` (its tokenizer keeps [a-z0-9] only, so
-scores of other scripts are 0; its Porter stemmer is nltk's). Lsum needs sentences: `rouge_score`
-would take them from nltk's downloaded model; here they come from a rule (see
-`prunegrid.evaluation.text_analysis.words`).
+Deviations from the Perl original: those of `rouge_score` (words of [a-z0-9] alone, nltk's Porter
+stemmer). Sentences for Lsum come from a rule (`text_analysis.words`), not from a model of nltk.
 """
 
 from __future__ import annotations
@@ -24,7 +18,6 @@ COLUMNS = {
     "rougeL": {"higher_is_better": True},
     "rougeLsum": {"higher_is_better": True},
 }
-NEEDS_MODEL = False
 PACKAGES = ("rouge-score", "nltk")
 
 
@@ -39,7 +32,7 @@ def compute(predictions, references, *, stemmer, sentences):
     scores = {column: [] for column in COLUMNS}
     pairs = zip(references, predictions, strict=True)
     for reference, prediction in tqdm(pairs, "rouge", len(references), disable=None):
-        found = scorer.score("\n".join(split(reference)), "\n".join(split(prediction)))
+        result = scorer.score("\n".join(split(reference)), "\n".join(split(prediction)))
         for column in COLUMNS:
-            scores[column].append(float(found[column].fmeasure))
+            scores[column].append(float(result[column].fmeasure))
     return scores

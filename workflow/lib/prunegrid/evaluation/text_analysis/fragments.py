@@ -1,11 +1,11 @@
-"""What a text copies from its source: extractive fragments (Grusky, Naaman and Artzi, 2018).
+"""Extractive fragments: the words that a text copies from its source (Grusky et al., 2018).
 
 "Newsroom: A dataset of 1.3 million summaries with diverse extractive strategies", arXiv:1804.11283,
 figure 3: from left to right, at each word of the text the longest run that also stands in the
 source is a fragment, and the search goes on behind it; a word that stands nowhere there is passed
 over. Of runs of equal length the first of the source is taken.
 
-Deviation: words are `reading.words` (case-folded, no punctuation), where the paper's tokens come
+Deviation: words are `text_analysis.words` (case-folded, no punctuation); the paper's tokens come
 from a tagger and count punctuation.
 """
 
@@ -29,7 +29,7 @@ def fragments(text: Sequence[str], source: Sequence[str]) -> list[Fragment]:
     places = defaultdict(list)
     for place, word in enumerate(source):
         places[word].append(place)
-    found, start = [], 0
+    copied, start = [], 0
     while start < len(text):
         best = Fragment(start, -1, 0)
         for place in places.get(text[start], ()):
@@ -37,30 +37,26 @@ def fragments(text: Sequence[str], source: Sequence[str]) -> list[Fragment]:
             if length > best.length:
                 best = Fragment(start, place, length)
         if best.length:
-            found.append(best)
+            copied.append(best)
         start += max(best.length, 1)
-    return found
+    return copied
 
 
 def _shared(text: Sequence[str], start: int, source: Sequence[str], place: int, least: int) -> int:
     """Return how many words agree from two places on; 0 where no more than `least` can."""
-    if (
-        least
-        and text[start + least : start + least + 1] != source[place + least : place + least + 1]
-    ):
+    length, limit = 0, min(len(text) - start, len(source) - place)
+    if least >= limit or (least and text[start + least] != source[place + least]):
         return 0
-    length = 0
-    limit = min(len(text) - start, len(source) - place)
     while length < limit and text[start + length] == source[place + length]:
         length += 1
     return length
 
 
-def coverage(found: Sequence[Fragment], size: int) -> float:
+def coverage(copied: Sequence[Fragment], size: int) -> float:
     """Return the share of a text's `size` words that lie in fragments."""
-    return sum(fragment.length for fragment in found) / size
+    return sum(fragment.length for fragment in copied) / size
 
 
-def density(found: Sequence[Fragment], size: int) -> float:
+def density(copied: Sequence[Fragment], size: int) -> float:
     """Return the mean over a text's `size` words of the length of the fragment that each is in."""
-    return sum(fragment.length**2 for fragment in found) / size
+    return sum(fragment.length**2 for fragment in copied) / size

@@ -1,4 +1,4 @@
-"""How much a sequence of words repeats itself."""
+"""Repetition within a sequence of words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def repeated_share(words: Sequence[str], size: int) -> float | None:
 
 
 def longest_repeat(words: Sequence[str]) -> int:
-    """Return how many words the longest span has that stands at two places, which may overlap.
+    """Return the words of the longest span that stands at two places, which may overlap.
 
     A loop of p words through a text of n has n - p; a text of distinct words has 0.
     """
@@ -33,13 +33,8 @@ def longest_repeat(words: Sequence[str]) -> int:
 
 
 def _occurs_twice(words: Sequence[str], size: int) -> bool:
-    seen = set()
-    for start in range(len(words) - size + 1):
-        span = tuple(words[start : start + size])
-        if span in seen:
-            return True
-        seen.add(span)
-    return False
+    spans = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+    return len(set(spans)) < len(spans)
 
 
 def compression_ratio(text: str) -> float | None:

@@ -17,8 +17,6 @@ until unless upon very were what when where whether which while whom whose will 
 without would your yours yourself
 """
 _FUNCTION = frozenset(_FUNCTION_WORDS.split())
-_LEAST_LETTERS = 4
-_STEM = 5
 
 # A full stop after one of these does not end a sentence. Statutes are full of them.
 _ABBREVIATION = re.compile(
@@ -33,8 +31,8 @@ _INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
 def words(text: str) -> list[str]:
     """Return the words of a text, case-folded, without punctuation.
 
-    A word is a run of letters, digits and underscores; apostrophes and hyphens may join such runs,
-    commas and full stops the digits of a number. The text is brought to Unicode's NFC first.
+    A word is a run of letters, digits and underscores in Unicode's NFC; apostrophes and hyphens may
+    join such runs, commas and full stops the digits of a number.
     """
     return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
 
@@ -45,13 +43,8 @@ def content_stems(text: str) -> set[str]:
     A content word has four letters or more, no digit, and is no function word of English. Five
     letters stand for a stem: `farmers` and `farming` are one, and so are `contract` and `contrast`.
     """
-    return {
-        word[:_STEM]
-        for word in words(text)
-        if len(word) >= _LEAST_LETTERS
-        and word not in _FUNCTION
-        and not any(letter.isdigit() for letter in word)
-    }
+    long = {word for word in words(text) if len(word) >= 4}
+    return {word[:5] for word in long - _FUNCTION if not any(map(str.isdigit, word))}
 
 
 def split_sentences(text: str) -> list[str]:

@@ -20,29 +20,16 @@ COPY = 4
 
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
-    """Return the training facts and the plain folder written, read back."""
+    """Return the training facts and the checkpoint of the plain folder written."""
     facts = train_in_float32(context)
-    return facts, written(context)
+    return facts, checkpoint.write_plain(context.checkpoint.model, **context.destination)
 
 
 def train_in_float32(context: Context) -> run_facts.TrainFacts:
-    """Train the parent's model under the masks in float32, and give it its dtype again."""
+    """Train the parent's model under the masks in float32; give it its dtype again."""
     model = context.checkpoint.model
     dtype = model.dtype
     model.float()
     facts = context.train(model, context.masks)
     model.to(dtype)
     return facts
-
-
-def written(context: Context) -> checkpoint.Checkpoint:
-    """Return the plain folder of the parent's model as it is now, read back."""
-    parent = context.checkpoint
-    return checkpoint.write_plain(
-        parent.model,
-        parent.tokenizer,
-        context.out,
-        parent.record["pattern"],
-        adapter="none",
-        extent=context.extent,
-    )

@@ -2,7 +2,7 @@
 
 By default the product is under the pruning mask from the first step on and merged into a plain
 folder (`prunegrid.models.masked_lora`; PERP, Zimmer et al. 2023, arXiv 2312.15230, calls it
-MaskLoRA). The other ways of `adapter` are said in `prunegrid.finetuning.adapters`.
+MaskLoRA). `prunegrid.finetuning.adapters` explains the other values of `adapter`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,18 @@ MERGE_TOLERANCE = 1e-3
 
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
-    """Return the training facts and the folder written, read back.
+    """Return the training facts and the checkpoint of the folder written.
 
     Raises:
         PrunegridError: the merged model computes something else than base + adapter.
     """
-    parent, way = context.checkpoint, settings["adapter"]
-    dtype, pattern = parent.model.dtype, parent.record["pattern"]
-    parent.model.float()
-    model, facts = adapters.train(context, parent.model, context.targets(), settings)
-    if way in adapters.BESIDE:
-        return facts, split_checkpoint.save(
-            model, parent.tokenizer, context.out, pattern, dtype=dtype, extent=context.extent
-        )
-    before = probe(model, context) if way == "merged" else None
+    base, adapter = context.checkpoint.model, settings["adapter"]
+    dtype = base.dtype
+    base.float()
+    model, facts = adapters.train(context, base, context.targets(), settings)
+    if adapter in adapters.BESIDE:
+        return facts, split_checkpoint.save(model, **context.destination, dtype=dtype)
+    before = probe(model, context) if adapter == "merged" else None
     loss = adapters.tuning_loss(model, context)
     merged = masked_lora.merge(model)
     if before is not None:
@@ -53,12 +51,9 @@ def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkp
     elif context.masks:
         sparsity.masker(merged, context.masks)[0]()
     merged.to(dtype)
-    saved = checkpoint.write_plain(
-        merged, parent.tokenizer, context.out, pattern, adapter="merged", extent=context.extent
-    )
-    # On what was saved and read back: that is the model which the merge has left.
+    saved = checkpoint.write_plain(merged, **context.destination, adapter="merged")
     after = adapters.tuning_loss(saved.model.to(context.device), context)
-    adapters.record_merge(context, loss, after)
+    context.facts |= {"merge_loss_before": loss, "merge_loss_after": after}
     return facts, saved
 
 

@@ -1,11 +1,10 @@
-"""Only vectors are trained: norms and biases; no weight of a linear changes, so no zero can.
+"""Training of vectors alone, norms and biases: no weight of a linear changes, so no zero can.
 
-PERP, Zimmer et al. 2023, arXiv 2312.15230: retraining the normalisation's and the linears' bias
-parameters alone, well under 1% of all, recovers much of what pruning took, for no gradient of any
-matrix and next to no optimizer state. What is trained is found by structure: every parameter of at
-most one dimension (a norm's gain and bias, a linear's bias, a scale by channel), inside the blocks
-and outside. All matrices stay as they are, byte by byte: prunable weights, embeddings, positions,
-the head, tied or not.
+PERP, Zimmer et al. 2023, arXiv 2312.15230: retraining the parameters of norms and the biases of
+linears, well under 1% of all, recovers much of what pruning took, without gradients of matrices and
+with next to no optimizer state. Every parameter of at most one dimension is trained (a norm's gain
+and bias, a linear's bias, a scale by channel), inside the blocks and outside. All matrices stay as
+they are, byte by byte.
 
 Deviations: PERP also tries the head and LoRA beside them; here LoRA is a strategy of its own.
 """
@@ -29,7 +28,7 @@ MEMORY = 8
 
 
 def choose(model: nn.Module, where: str) -> list[str]:
-    """Return the names of the parameters that are to be trained; the others are frozen.
+    """Freeze all parameters but vectors; return the names of those.
 
     Raises:
         PrunegridError: the model has none (OLMo's first kind: norms without gains, no biases).
@@ -50,9 +49,9 @@ def choose(model: nn.Module, where: str) -> list[str]:
 
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
-    """Return the training facts and the plain folder written, read back."""
-    parent = context.checkpoint
-    model, dtype = parent.model, parent.model.dtype
+    """Return the training facts and the checkpoint of the plain folder written."""
+    model, adapter = context.checkpoint.model, context.checkpoint.record["adapter"]
+    dtype = model.dtype
     # In float32 for the vectors' sake; the matrices come back from it bit by bit.
     model.float()
     names = choose(model, context.where)
@@ -60,11 +59,4 @@ def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkp
     context.facts["trained_parameters"] = trained
     facts = context.train(model)
     model.to(dtype)
-    return facts, checkpoint.write_plain(
-        model,
-        parent.tokenizer,
-        context.out,
-        parent.record["pattern"],
-        adapter=parent.record["adapter"],
-        extent=context.extent,
-    )
+    return facts, checkpoint.write_plain(model, **context.destination, adapter=adapter)

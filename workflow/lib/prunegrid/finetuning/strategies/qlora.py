@@ -2,13 +2,12 @@
 
 Dettmers et al. 2023, arXiv 2305.14314: NF4, double quantization, adapters on all linears of a
 block. Deviations: the adapter's product is under the pruning mask
-(`prunegrid.models.masked_lora`); the weights that are not quantized stay in the artifact's dtype;
-no paged optimizer; the product is taken with the dequantized weight in the compute dtype, on CPU
-and CUDA alike.
+(`prunegrid.models.masked_lora`); weights that are not quantized stay in the artifact's dtype; no
+paged optimizer; linears multiply with the dequantized weight in the compute dtype, on CPU and CUDA.
 
-Merged, the dequantized base and the product are summed, under the mask, and quantized again. The
-grid of NF4 (a scale for 64 weights) rounds the product: what that costs is measured as the loss of
-the tuning rows before and after. Linears without an adapter keep their base's very codes.
+To merge, the dequantized base and the product are summed under the mask and quantized again. NF4's
+grid (a scale for 64 weights) rounds the product: the loss of the tuning rows before and after tells
+the cost. Linears without an adapter keep the codes of their base.
 """
 
 from __future__ import annotations
@@ -43,22 +42,17 @@ HELD = 4
 
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
-    """Return the training facts and the folder of packed weights written, read back."""
-    parent, way = context.checkpoint, settings["adapter"]
-    tokenizer, pattern = parent.tokenizer, parent.record["pattern"]
+    """Return the training facts and the checkpoint of the folder of packed weights written."""
     names = context.targets()
-    # The plain model was attested and gave the masks; the base is quantized from its files.
+    # Frees the plain model, which was attested and gave the masks: quantizing reads its files.
     context.checkpoint = None
-    del parent
     base = quantized.quantize(
         context.folder, context.device, settings["quantization"], settings["double_quant"]
     )
     with loading.computing_in(base, settings["autocast"]):
         model, facts = adapters.train(context, base, names, settings)
-    if way in adapters.BESIDE:
-        return facts, split_checkpoint.save(
-            model, tokenizer, context.out, pattern, extent=context.extent
-        )
+    if settings["adapter"] in adapters.BESIDE:
+        return facts, split_checkpoint.save(model, **context.destination)
     loss = adapters.tuning_loss(model, context)
     packed = quantized.quantize_again(
         context.folder,
@@ -67,10 +61,9 @@ def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkp
         context.device,
         settings,
     )
-    adapters.record_merge(context, loss, adapters.tuning_loss(packed, context))
-    return facts, split_checkpoint.save(
-        packed, tokenizer, context.out, pattern, adapter="merged", extent=context.extent
-    )
+    after = adapters.tuning_loss(packed, context)
+    context.facts |= {"merge_loss_before": loss, "merge_loss_after": after}
+    return facts, split_checkpoint.save(packed, **context.destination, adapter="merged")
 
 
 @torch.no_grad()

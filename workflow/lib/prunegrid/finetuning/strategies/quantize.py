@@ -1,8 +1,8 @@
-"""Another precision, no training: float32, bfloat16, int8 or NF4, whatever was done before.
+"""Change of precision without training: float32, bfloat16, int8 or NF4.
 
 So precision is an axis of its own: dense and pruned, tuned or not, each in each precision. NF4 and
-int8 pack the linears of the blocks alone and end the chain; the floats are plain weights of all
-tensors. Zeros are exact in all four: the mask's stay, a code may add some (`sparsity_prunable`).
+int8 pack only the linears of the blocks and end the chain; the floats are plain weights of all
+tensors. All four keep the zeros of the mask exactly; a code may add some (`sparsity_prunable`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,12 @@ MEMORY = 12
 
 
 def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
-    """Return the folder written, read back."""
-    parent, precision = context.checkpoint, settings["precision"]
-    pattern, adapter = parent.record["pattern"], parent.record["adapter"]
-    if precision in ("bfloat16", "float32"):
-        model = parent.model.to(getattr(torch, precision))
-        return checkpoint.write_plain(
-            model, parent.tokenizer, context.out, pattern, adapter, context.extent
-        )
-    # The plain model was attested and gave the masks; it is quantized from its files.
-    tokenizer, context.checkpoint = parent.tokenizer, None
-    del parent
+    """Return the checkpoint of the folder written."""
+    adapter, precision = context.checkpoint.record["adapter"], settings["precision"]
+    if precision in PLAIN["precision"]:
+        model = context.checkpoint.model.to(getattr(torch, precision))
+        return checkpoint.write_plain(model, **context.destination, adapter=adapter)
+    # Frees the plain model, which was attested and gave the masks: quantizing reads its files.
+    context.checkpoint = None
     packed = quantized.quantize(context.folder, context.device, precision, settings["double_quant"])
-    return split_checkpoint.save(
-        packed, tokenizer, context.out, pattern, adapter, extent=context.extent
-    )
+    return split_checkpoint.save(packed, **context.destination, adapter=adapter)

@@ -1,22 +1,22 @@
-"""Layer by layer, what stayed is refitted to the dense model's outputs: no labels, no gradients.
+"""Refitting of a pruned model's weights to the dense model's outputs, without labels or gradients.
 
 For each linear, in the order in which they run, with W the weight before pruning, X its inputs in
 the dense model and X̂ its inputs in the pruned one, whose earlier linears are refitted already,
 
     min over Ŵ with Ŵ = M ∘ Ŵ of  ‖X̂ Ŵᵀ - X Wᵀ‖² · 2/n + λ ‖Ŵ - P‖²
 
-P being the pruned weight itself, so what the calibration does not speak of stays as it was. All
-rows are solved together by conjugate gradients under the mask
+P is the pruned weight: directions that the calibration does not contain stay as they were. All rows
+are solved together by conjugate gradients under the mask
 (`prunegrid.pruning.updates.least_squares`). Linears that share an input are solved from one pass;
-after them the block is run again.
+then the block runs again.
 
-That a layer's target is the dense model's output and its input the pruned model's, so that errors
-of earlier layers are made up for, is He et al. 2017 (Channel Pruning, arXiv 1707.06168, section
-3.3); layer-wise reconstruction of LLMs after pruning is compared with training in "A Free Lunch in
-LLM Compression", Wagner et al. 2025, arXiv 2510.14444. Deviations: λ pulls towards P; exact least
-squares up to the tolerance, no Adam; biases stay; one linear at a time, not a block.
+He et al. 2017 (Channel Pruning, arXiv 1707.06168, section 3.3) take a layer's target from the dense
+model and its input from the pruned one, so that it makes up for errors of earlier layers. "A Free
+Lunch in LLM Compression" (Wagner et al. 2025, arXiv 2510.14444) compares layer-wise reconstruction
+of LLMs with training. Deviations: λ pulls towards P; exact least squares up to the tolerance, no
+Adam; biases stay; one linear at a time, not a block.
 
-Both models are held whole, whatever `memory.model` says. The hidden states follow `memory`.
+Both models are whole in memory, whatever `memory.model` says. The hidden states follow `memory`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from prunegrid.models.blocks import find_blocks, oriented
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning import paired_inputs
 from prunegrid.pruning.column_sweep import dampened
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
+from prunegrid.pruning.holding import ON_DEVICE, Storage
 from prunegrid.pruning.replay import Replay
 from prunegrid.pruning.updates.least_squares import conjugate_gradients
 
@@ -48,7 +48,7 @@ MEMORY = 8
 
 
 def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
-    """Return the plain folder written, read back.
+    """Return the checkpoint of the plain folder written.
 
     Raises:
         PrunegridError: the dense model is another one, or activations are not finite.
@@ -70,11 +70,8 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
         "error_before": sum(before for before, _ in errors) / len(errors),
         "error_after": sum(after for _, after in errors) / len(errors),
     }
-    pattern, adapter = parent.record["pattern"], parent.record["adapter"]
-    model = parent.model.to("cpu", stored)
-    return checkpoint.write_plain(
-        model, parent.tokenizer, context.out, pattern, adapter, context.extent
-    )
+    model, adapter = parent.model.to("cpu", stored), parent.record["adapter"]
+    return checkpoint.write_plain(model, **context.destination, adapter=adapter)
 
 
 @torch.no_grad()
@@ -87,7 +84,7 @@ def refit(
     storage: Storage = ON_DEVICE,
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Return {linear: facts} of refitting all linears of `model`, in place.
+    """Refit all linears of `model` in place; return {linear: facts}.
 
     Args:
         model: the pruned model, in eval mode.
@@ -95,11 +92,11 @@ def refit(
         tokens: int64 [samples, length].
         masks: bool [d_out, d_in] by linear, True = kept; {} keeps all places.
         where: label for errors.
-        storage: how the hidden states of both are held.
+        storage: of the hidden states of both.
         settings: dampening, iterations, tolerance.
 
     Raises:
-        PrunegridError: the two are not of the same linears, or activations are not finite.
+        PrunegridError: the models have different linears, or activations are not finite.
     """
     ours, theirs = find_blocks(model), find_blocks(dense)
     _require_alike(ours.linears, theirs.linears, where)
@@ -125,7 +122,7 @@ def refit(
 def _sums(
     near: Replay, far: Replay, index: int, ours: dict[str, nn.Module], theirs: dict[str, nn.Module]
 ) -> paired_inputs.Paired:
-    """Return the sums of the input that some linears of a block share, over all samples."""
+    """Return the sums, over all samples, of the input that some linears of a block share."""
     name, module = next(iter(ours.items()))
     weights = {other: oriented(theirs[other]) for other in ours}
     sums = paired_inputs.Paired(weights, oriented(module).shape[1], near.device)
@@ -161,11 +158,11 @@ def refit_linear(
         wanted: (2/n) W XᵀX̂, float32 [d_out, d_in].
         target: (2/n) ‖X Wᵀ‖².
         dampening: λ as a fraction of the mean diagonal of `gram`.
-        iterations: the most steps that are taken.
-        tolerance: of the residual's norm over all rows, relative to where it started.
+        iterations: most steps.
+        tolerance: of the residual's norm over all rows, relative to its start.
     """
     start, mask = pruned.float(), kept.float()
-    hessian = dampened(gram.clone(), gram.diagonal() == 0, dampening)
+    hessian = dampened(gram.clone(), dampening)
     # λ pulls towards where it starts, so it adds nothing to the residual there.
     residual = (wanted - start @ gram).mul_(mask)
     solution, facts = conjugate_gradients(

@@ -1,11 +1,10 @@
-"""Full fine-tuning of an encoder-decoder: documents through the encoder, their summaries learned.
+"""Full fine-tuning of an encoder-decoder: documents in the encoder, summaries in the decoder.
 
-The loop is every strategy's. It trains on rows that are a prompt followed by a response; while it
-runs, the model's forward takes such rows apart: the prompt, with an EOS behind it, goes into the
-encoder, the response into the decoder behind its start token, and the logits are put where those
-of one sequence would be. So p(response | prompt) is learned, token by token (teacher forcing), and
-the prompt itself has no loss. Weights are float32 while they are trained; masks are kept as in
-`full`.
+The loop is the one of all strategies, on rows of a prompt and a response. While it runs, the
+model's forward divides each row: the prompt and an EOS go into the encoder, the response behind its
+start token into the decoder. The logits are put where those of one sequence would be. So the model
+learns p(response | prompt) token by token (teacher forcing), without a loss on the prompt. Dtypes
+and masks are those of `full`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.finetuning.strategies.full import train_in_float32, written
+from prunegrid.finetuning.strategies.full import train_in_float32
 from prunegrid.finetuning.training import run_facts
 from prunegrid.models import checkpoint
 from prunegrid.models.forward import is_encoder_decoder, start_token
@@ -36,13 +35,12 @@ COPY = 4
 
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
-    """Return the training facts and the plain folder written, read back.
+    """Return the training facts and the checkpoint of the plain folder written.
 
     Raises:
-        PrunegridError: the model has no encoder and decoder, or all tokens are to be learned.
+        PrunegridError: the model has no encoder and decoder, or the loss is not on responses alone.
     """
-    parent = context.checkpoint
-    model = parent.model
+    model = context.checkpoint.model
     if not is_encoder_decoder(model):
         raise PrunegridError(
             f"{type(model).__name__} is no encoder-decoder",
@@ -55,13 +53,13 @@ def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkp
             where=context.where,
             remedy="set loss_on: response, and learn a data set of summaries",
         )
-    eos = parent.tokenizer.eos_token_id
+    eos = context.checkpoint.tokenizer.eos_token_id
     for name in ("examples", "dev"):
         rows = getattr(context, name)
         setattr(context, name, [replace(row, prompt=[*row.prompt, eos]) for row in rows])
     with as_one_sequence(model, eos, context.pad):
         facts = train_in_float32(context)
-    return facts, written(context)
+    return facts, checkpoint.write_plain(model, **context.destination)
 
 
 @contextlib.contextmanager
@@ -69,7 +67,7 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
     """Let an encoder-decoder be run on rows of a prompt, its EOS, and a response.
 
     Args:
-        eos: ends each prompt: the first of a row.
+        eos: the first of a row ends its prompt.
         pad: fills batches.
     """
     own, start = model.forward, start_token(model)
@@ -82,7 +80,7 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
         rows = [ids[len(ids) - n :] for ids, n in zip(input_ids, lengths.tolist(), strict=True)]
         cuts = [int((row == eos).nonzero()[0]) + 1 for row in rows]
         sources = [row[:cut] for row, cut in zip(rows, cuts, strict=True)]
-        # What is predicted behind the last token is of no use, so the decoder is not given it.
+        # The decoder does not need the last token: nothing follows it.
         first = torch.full((1,), start, device=input_ids.device)
         targets = [torch.cat([first, row[cut:-1]]) for row, cut in zip(rows, cuts, strict=True)]
         size = 1 if pads_are_seen else len(rows)
@@ -96,7 +94,7 @@ def as_one_sequence(model: nn.Module, eos: int, pad: int) -> Iterator[None]:
                 use_cache=use_cache,
             ).logits
         ]
-        # The logits of a column predict the next one: those behind `start` stand on the EOS.
+        # The logits of a column predict the next one: those of `start` go to the EOS's column.
         width = input_ids.shape[1]
         lines = []
         for logits, target in zip(out, targets, strict=True):

@@ -14,8 +14,7 @@ from typing import Any
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
-from prunegrid.data.rows import read_rows
-from prunegrid.data.texts import SEPARATOR, read_texts, require_length
+from prunegrid.data.rows import SEPARATOR, read_rows, read_texts, require_length
 from prunegrid.finetuning.training.token_batches import Example
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from prunegrid.finetuning.training import sparsity, state
 from prunegrid.finetuning.training.checkpoints import Store
 from prunegrid.finetuning.training.distributed import ALONE, World, let_go, local, share_like, whole
 from prunegrid.finetuning.training.divergence import Diverged, Guard
-from prunegrid.finetuning.training.loss import casting, mean_loss, summed_loss, unpadded
+from prunegrid.finetuning.training.loss import batches_of, casting, mean_loss, summed_loss
 from prunegrid.finetuning.training.rate_schedule import rate_factor
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example, batches, collate, plan, scored
@@ -175,7 +175,7 @@ class Loop:
     def _accumulate(self, micro: list[list[Example]]) -> float:
         """Add the gradients of one optimizer step; return its mean loss."""
         task, device = self.task, self.task.device
-        parts = unpadded(task.model, micro, task.pad)
+        parts = batches_of(task.model, micro, task.pad)
         ready = [collate(rows, task.pad, task.settings["loss_on"], device) for rows in parts]
         count = sum(scored(labels) for _, labels in ready)
         total = torch.zeros((), device=device)

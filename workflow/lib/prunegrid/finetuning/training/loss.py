@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunegrid.finetuning.training.token_batches import IGNORED, Example, collate, scored
 from prunegrid.models.forward import forward_parameters, inner, is_encoder_decoder
-from prunegrid.models.padding import equally_long, sees_padding
+from prunegrid.models.padding import unpadded
 
 
 def summed_loss(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def mean_loss(
     model.eval()
     with torch.no_grad():
         for start in range(0, len(examples), size):
-            for rows in unpadded(model, [examples[start : start + size]], pad):
+            for rows in batches_of(model, [examples[start : start + size]], pad):
                 inputs, labels = collate(rows, pad, settings["loss_on"], device)
                 with casting(settings, device):
                     total += float(summed_loss(model, inputs, labels))
@@ -51,14 +51,9 @@ def mean_loss(
     return total / count
 
 
-def unpadded(model: nn.Module, batches: list[list[Example]], pad: int) -> list[list[Example]]:
-    """Return the batches; of a model that sees pads, cut into rows of equal length.
-
-    An encoder-decoder is given sources and targets without the pads of a row.
-    """
-    if is_encoder_decoder(inner(model)) or not sees_padding(model, pad, "left"):
-        return batches
-    return [rows for batch in batches for rows in equally_long(batch)]
+def batches_of(model: nn.Module, batches: list[list[Example]], pad: int) -> list[list[Example]]:
+    """Return the batches, cut where pads would be seen; an encoder-decoder is given none here."""
+    return batches if is_encoder_decoder(inner(model)) else unpadded(model, batches, pad, "left")
 
 
 def casting(settings: dict, device: str) -> AbstractContextManager:

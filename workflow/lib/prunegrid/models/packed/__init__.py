@@ -1,1 +1,1 @@
-"""Weights on disk without their zeros, bit for bit, and how small they are."""
+"""Packed weights: files without the zeros that lose no bit, and their sizes."""

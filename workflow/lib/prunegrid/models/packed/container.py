@@ -1,12 +1,11 @@
-"""Tensors in one safetensors file, each in the smallest form that holds it bit for bit.
+"""Files of packed tensors: safetensors, each tensor in the smallest form that loses no bit.
 
-A tensor `x` is in it as `x` where it is dense, else by its parts `x#mask`, `x#codes`, `x#values`,
-`x#signs` (see `prunegrid.models.packed.tensor_forms`). The file's own metadata say which:
-`prunegrid` is JSON, `{"format": "prunegrid-packed", "version": 1, "tensors": {name: {form, shape,
-…}}}`.
+The file holds a dense tensor `x` as `x`, others by their parts `x#mask`, `x#codes`, `x#values`,
+`x#signs` (see `prunegrid.models.packed.tensor_forms`). Its metadata `prunegrid` is JSON that says
+which: `{"format": "prunegrid-packed", "version": 1, "tensors": {name: {form, shape, …}}}`.
 
-What is read may have been written by anyone: nothing is allocated before its size is known to fit
-the parts that are there, and every fault is one PrunegridError.
+Anyone may have written a file: reading allocates nothing before the size fits the parts that are
+there, and every fault is one PrunegridError.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json
 from prunegrid.models.packed import byte_groups, tensor_forms
 from prunegrid.models.packed.tensor_forms import Form
+from prunegrid.models.weight_files import open_safetensors
 
 FORMAT = "prunegrid-packed"
 VERSION = 1
@@ -47,13 +47,13 @@ def write(
     All parts are in memory at once, and one tensor beside them.
 
     Args:
-        tensors: on the CPU, by name; asked for one by one.
-        patterns: (N, M) that they may keep to.
+        tensors: on the CPU, by name; read one by one.
+        patterns: (N, M) of the `nm` forms to try.
 
     Raises:
         PrunegridError: a name cannot be written.
     """
-    entries, parts, found = {}, {}, dict.fromkeys(_KEYS, 0)
+    entries, parts, kinds = {}, {}, dict.fromkeys(_KEYS, 0)
     for name in sorted(tensors):
         if _MARK in name:
             raise PrunegridError(
@@ -62,12 +62,12 @@ def write(
         tensor = tensors[name]
         form = tensor_forms.choose(tensor_forms.count(tensor, patterns))
         entries[name] = form.entry(list(tensor.shape))
-        found[form.kind] += 1
+        kinds[form.kind] += 1
         for part, value in tensor_forms.encode(tensor, form).items():
             parts[_part_name(name, part)] = value
     about = {"format": FORMAT, "version": VERSION, "tensors": entries}
     save(parts, path, {METADATA: canonical_json(about)})
-    return found
+    return kinds
 
 
 def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -90,15 +90,7 @@ def read(path: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         PrunegridError: the file is missing, truncated, or its parts do not fit each other.
     """
-    try:
-        handle = safe_open(path, framework="pt")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PrunegridError(
-            f"not a whole safetensors file ({error})",
-            where=str(path),
-            remedy="it was truncated or damaged: pack it or download it again",
-        ) from error
-    with handle:
+    with open_safetensors(path) as handle:
         entries = _entries(handle.metadata(), str(path))
         present = set(handle.keys())
         expected = {name: _parts(name, entries[name][0], present) for name in entries}
@@ -113,10 +105,8 @@ def read(path: Path) -> Iterator[tuple[str, Tensor]]:
         for name, (form, shape) in entries.items():
             try:
                 parts = {part: handle.get_tensor(full) for part, full in expected[name].items()}
-                yield (
-                    name,
-                    tensor_forms.decode(form, shape, parts) if shape is not None else parts[""],
-                )
+                dense = shape is None
+                yield name, parts[""] if dense else tensor_forms.decode(form, shape, parts)
             except SafetensorError as error:
                 raise PrunegridError(f"{name}: {error}", where=str(path)) from error
             except PrunegridError as error:
@@ -129,15 +119,15 @@ def read(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def require_same(
-    found: Iterable[tuple[str, Tensor]], tensors: Mapping[str, Tensor], where: str
+    stored: Iterable[tuple[str, Tensor]], tensors: Mapping[str, Tensor], where: str
 ) -> None:
-    """Check that the tensors read back are those that were to be written, bit for bit.
+    """Check that the tensors in a file are those that were to be written, bit for bit.
 
     Raises:
         AttestationError: one is missing, too many, or differs.
     """
     left = set(tensors)
-    for name, tensor in found:
+    for name, tensor in stored:
         if name not in left or not same_bits(tensor, tensors[name]):
             raise AttestationError(
                 f"the tensor {name} read back from the file is not the one written",
@@ -173,11 +163,7 @@ def _parts(name: str, form: Form, present: set[str]) -> dict[str, str]:
 def _entries(
     metadata: Mapping[str, str] | None, where: str
 ) -> dict[str, tuple[Form, list[int] | None]]:
-    """Return name → (form, shape) out of a file's metadata; the shape is None where it is dense.
-
-    Raises:
-        PrunegridError: there is no such header, or it describes no tensors that can be.
-    """
+    """Return name → (form, shape) out of a file's metadata; dense tensors have the shape None."""
     try:
         about = json.loads((metadata or {}).get(METADATA, "null"))
         if not isinstance(about, dict) or about.get("format") != FORMAT:

@@ -1,72 +1,35 @@
-"""Whole model folders packed and unpacked: `prunegrid pack`, `prunegrid unpack`.
+"""Packing and unpacking of model folders: `prunegrid pack`, `prunegrid unpack`.
 
 A packed folder holds `packed.safetensors` (see `prunegrid.models.packed.container`), the config and
-tokenizer files as they were, and `packed.json`: the SHA-256 of the weights
+tokenizer files, and `packed.json`: the SHA-256 of the weights
 (`prunegrid.models.attestation.weights_sha256`) and of every file. Unpacking compares all of them,
-and hashes the weights once more from the file that it wrote. Names, dtypes, shapes and bits of the
-weights come back; how they were spread over files does not.
+and hashes the weights again from the file that it wrote. Names, dtypes, shapes and bits of the
+weights come back, their division into files does not.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from safetensors import safe_open
-from torch import Tensor
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.models import attestation, checkpoint
-from prunegrid.models import weight_files as sources
+from prunegrid.models import attestation, checkpoint, weight_files
 from prunegrid.models.packed import container
 from prunegrid.models.packed.tensor_forms import patterns_of
 
 HEADER = "packed.json"
 WEIGHTS = "packed.safetensors"
-# What is taken along beside the weights: never code, never weights in other formats.
+# Files that go along beside the weights: never code, never weights in other formats.
 SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md")
-
-
-class _Stored(Mapping[str, Tensor]):
-    """The tensors of a plain folder, each read when it is asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        layout = sources.choose([path.name for path in folder.iterdir()], str(folder))
-        if layout.format != "safetensors":
-            raise PrunegridError(
-                f"its weights are in {layout.file}", where=str(folder), expected="safetensors"
-            )
-        names = sources.shards(folder / layout.file) if layout.sharded else [layout.file]
-        self._handles: dict[str, Any] = {}
-        for path in (folder / name for name in names):
-            if not path.is_file():
-                raise PrunegridError(
-                    f"the index names {path.name}, which is missing", where=str(folder)
-                )
-            handle = safe_open(path, framework="pt")
-            for tensor in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
-                if tensor in self._handles:
-                    raise PrunegridError(f"two files hold {tensor}", where=str(folder))
-                self._handles[tensor] = handle
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._handles[name].get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._handles)
-
-    def __len__(self) -> int:
-        return len(self._handles)
 
 
 def pack(folder: Path, out: Path) -> dict[str, Any]:
     """Write a plain model folder without its zeros; return {weights_sha256, bytes, dense_bytes}.
 
-    The packed weights are in memory at once. What was written is read back and compared.
+    All packed weights are in memory at once. The file is read back and compared.
 
     Args:
         folder: config, safetensors, tokenizer; with a manifest where it is an artifact.
@@ -86,13 +49,18 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
             remedy="pack a merged or untuned model: this one is small already",
         )
     checkpoint.check_files(folder)
-    tensors = _Stored(folder)
+    layout = weight_files.choose([path.name for path in folder.iterdir()], str(folder))
+    if layout.format != "safetensors":
+        raise PrunegridError(
+            f"its weights are in {layout.file}", where=str(folder), expected="safetensors"
+        )
+    tensors = weight_files.LazyTensors(weight_files.files_of(folder, layout))
     digest, record = attestation.weights_sha256(tensors), _record(folder)
     if record.get("sha256", digest) != digest:
         raise AttestationError(
             f"its weights hash to {digest}", where=str(folder), expected=record["sha256"]
         )
-    dense = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    dense = sum(tensor.nbytes for tensor in tensors.values())
     artifact_folder.require_space(out.parent, dense)
     with artifact_folder.writing(out) as aside:
         kinds = container.write(aside / WEIGHTS, tensors, patterns_of(record.get("pattern")))
@@ -128,7 +96,7 @@ def unpack(source: Path, out: Path) -> dict[str, Any]:
     about = read_header(folder)
     with artifact_folder.writing(out) as aside:
         tensors = dict(container.read(folder / WEIGHTS))
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        size = sum(tensor.nbytes for tensor in tensors.values())
         artifact_folder.require_space(out.parent, size)
         container.save(tensors, aside / "model.safetensors", {"format": "pt"})
         for name in about["files"]:
@@ -149,15 +117,10 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Return a packed folder's header after comparing every file with it.
 
     Raises:
-        PrunegridError: it is none, or names files that are missing, changed, of another kind, or
-            outside of the folder.
+        PrunegridError: it is no header, or a file that it names is missing, changed, of another
+            kind, or outside of the folder.
     """
-    path = folder / HEADER
-    try:
-        about = file_io.read_json(path)
-    except RecursionError as error:
-        raise PrunegridError("not readable as JSON", where=str(path)) from error
-    where = str(path)
+    about, where = file_io.read_json(folder / HEADER), str(folder / HEADER)
     fits = (
         isinstance(about, dict)
         and about.get("format") == container.FORMAT
@@ -194,12 +157,12 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def companions(folder: Path) -> list[Path]:
-    """Return the files beside the weights that a packed folder takes along, by name."""
+    """Return the files that go along with packed weights, by name."""
     return sorted(p for p in folder.iterdir() if p.is_file() and _is_companion(p.name))
 
 
 def _is_companion(name: str) -> bool:
-    """Return whether a name is one of a plain file that is taken along."""
+    """Return whether a file of this name goes along with packed weights."""
     if Path(name).name != name or "\\" in name or name.startswith(".") or len(name) > 255:
         return False
     kept = name not in (artifact_folder.MANIFEST, HEADER) and not name.endswith(".index.json")
@@ -207,7 +170,7 @@ def _is_companion(name: str) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Return the weights record of an artifact's manifest, {} for another folder."""
+    """Return the WEIGHTS RECORD of an artifact's manifest, {} for another folder."""
     path = folder / artifact_folder.MANIFEST
     if not path.exists():
         return {}

@@ -9,6 +9,5 @@ file:
 
 `blocks` is block name → linear name → weight [d_out, d_in]; `norms` linear name → float32 [d_in],
 the mean of x_j² over the calibration tokens of the dense model, or None. The result need not add
-up: `prunegrid.pruning.allocation.counts.exact_zeros` shifts and rounds it so that the whole model
-has exactly floor(sparsity · weights) zeros. All but the function are literals.
+up: `counts.exact_zeros` shifts and rounds it. All but the function are literals.
 """

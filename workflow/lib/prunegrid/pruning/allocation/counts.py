@@ -1,4 +1,4 @@
-"""Whole numbers of zeros: exact for the model, whatever an allocation asks of single linears."""
+"""Whole numbers of zeros, exact for the model, from what an allocation or a ranking wants."""
 
 from __future__ import annotations
 
@@ -63,19 +63,18 @@ def ranked_zeros(
 ) -> dict[str, int]:
     """Return how many of the `count` lowest scores of all linears together lie in each.
 
-    Of equal scores those of the first linear go first. The scores are asked for three times, one
+    Of equal scores those of the first linear go first. The scores are computed three times, one
     linear at a time, so they need not fit in memory together.
 
     Args:
         names: of the linears, in order.
-        scores: linear → its scores, not negative, without NaN.
-        count: 0 ≤ count ≤ all scores.
+        scores: returns a linear's scores, not negative, without NaN.
     """
     names = list(names)
     if count <= 0:
         return dict.fromkeys(names, 0)
     # Bits of not negative floats sort as the floats do: first the upper half, then the lower.
-    upper = sum(torch.bincount(_bits(scores(name)) >> 16, minlength=BINS) for name in names)
+    upper = sum(histogram(scores(name)) for name in names)
     high, below = _place(upper, count)
     lower = torch.zeros(1 << 16, dtype=torch.int64)
     for name in names:
@@ -83,15 +82,15 @@ def ranked_zeros(
         lower += torch.bincount(bits[bits >> 16 == high] & 0xFFFF, minlength=1 << 16)
     low, _ = _place(lower, count - below)
     threshold = high << 16 | low
-    found, tied = {}, {}
+    zeros, tied = {}, {}
     for name in names:
         bits = _bits(scores(name))
-        found[name], tied[name] = int((bits < threshold).sum()), int((bits == threshold).sum())
-    left = count - sum(found.values())
+        zeros[name], tied[name] = int((bits < threshold).sum()), int((bits == threshold).sum())
+    left = count - sum(zeros.values())
     for name in names:
         taken = min(tied[name], left)
-        found[name], left = found[name] + taken, left - taken
-    return found
+        zeros[name], left = zeros[name] + taken, left - taken
+    return zeros
 
 
 def histogram(scores: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ in 128), and within its bin counts are interpolated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from prunegrid.pruning.allocation.counts import histogram
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"shift": 0.1}
@@ -37,8 +37,6 @@ def allocate(
     Args:
         shift: how far a linear's sparsity may lie from the target.
     """
-    import torch
-
     names, counts, reached = [], [], []
     # One linear at a time: a large model's weights are read from its files as they are asked for.
     for name, weight in ((n, w) for linears in blocks.values() for n, w in linears.items()):

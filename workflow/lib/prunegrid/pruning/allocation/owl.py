@@ -12,10 +12,9 @@ model's sparsity is exact; where all blocks have the same ratio the allocation i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"multiple": 5.0, "shift": 0.08}

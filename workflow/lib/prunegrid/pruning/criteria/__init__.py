@@ -9,22 +9,25 @@ A method is one module of this package, found by its name, so that adding one ed
               scores(weight) -> float32 [d_out, d_in] that compare over linears
     DRAWS     True where it draws random numbers
     UPDATES   True where it changes the weights that stay
-    prune_linear(weight, stats, pattern, *, generator=None, **settings) -> (weight, facts)
+    prune_linear(weight, stats, pattern, **settings) -> (weight, facts)
 
 All but the function are literals, so they can be read without importing torch. `weight` is
-[d_out, d_in]; `stats` an InputStats or None; the result has the weight's shape and dtype; `facts`
-is what is recorded of the linear beside its counts (JSON-able).
+[d_out, d_in]; `stats` an InputStats or None; settings are all of SETTINGS, and `generator` where
+DRAWS; the result has the weight's shape and dtype; `facts` is what is recorded of the linear
+beside its counts (JSON-able).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import re
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import Generator
+
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.plugins import method_facts
 
 
 def method_module(name: str) -> ModuleType:
@@ -33,10 +36,7 @@ def method_module(name: str) -> ModuleType:
     Raises:
         PrunegridError: there is none of that name.
     """
-    files = Path(__file__).parent.glob("[a-z]*.py")
-    known = {f.stem for f in files if re.search(r"^NEEDS\b", f.read_text("utf-8"), re.MULTILINE)}
-    if name not in known:
-        raise PrunegridError(f"there is no pruning method '{name}'", remedy=nearest(name, known))
+    method_facts(name)
     return importlib.import_module(f"prunegrid.pruning.criteria.{name}")
 
 
@@ -53,3 +53,9 @@ def method_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
                 f"method {name} has no setting '{key}'", remedy=nearest(key, defaults)
             )
     return {**defaults, **given}
+
+
+def generator_of(seed: int, name: str) -> Generator:
+    """Return the generator of one linear, on the CPU: the order of the linears plays no part."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))

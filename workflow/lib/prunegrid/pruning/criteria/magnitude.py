@@ -8,15 +8,12 @@ many and every tie beside it); sparsity 1 is valid.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_by_rows
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
@@ -32,11 +29,7 @@ def scores(weight: Tensor) -> Tensor:
 
 
 def prune_linear(
-    weight: Tensor,
-    stats: InputStats | None,
-    pattern: Pattern,
-    *,
-    generator: torch.Generator | None = None,
+    weight: Tensor, stats: InputStats | None, pattern: Pattern
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weight [d_out, d_in] without its smallest entries, and no facts."""
     # Zeros have the lowest score already.

@@ -5,16 +5,13 @@ It says what a sparsity costs when the choice of weights carries no information.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_lowest
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
@@ -24,17 +21,12 @@ UPDATES = False
 
 
 def prune_linear(
-    weight: Tensor,
-    stats: InputStats | None,
-    pattern: Pattern,
-    *,
-    generator: torch.Generator | None = None,
+    weight: Tensor, stats: InputStats | None, pattern: Pattern, *, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weight [d_out, d_in] without randomly chosen entries, and no facts.
 
     Args:
-        generator: on the CPU, so that every device draws the same mask; None seeds one with 0.
+        generator: on the CPU, so that every device draws the same mask.
     """
-    generator = generator or torch.Generator().manual_seed(0)
     scores = torch.rand(weight.shape, generator=generator).to(weight.device)
     return prune_lowest(weight, scores, pattern), {}

@@ -11,15 +11,12 @@ zero already goes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_lowest
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"exponent": 0.5}
@@ -32,17 +29,11 @@ TINY = 1e-30
 
 
 def prune_linear(
-    weight: Tensor,
-    stats: InputStats,
-    pattern: Pattern,
-    *,
-    exponent: float = 0.5,
-    generator: torch.Generator | None = None,
+    weight: Tensor, stats: InputStats, pattern: Pattern, *, exponent: float
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the weight [d_out, d_in] without its lowest scores, and no facts.
 
     Args:
-        stats: its `input_norms` [d_in] are the mean squares of the inputs.
         exponent: of the inputs' norms.
     """
     size = weight.abs().float()

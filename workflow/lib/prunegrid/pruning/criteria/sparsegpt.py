@@ -17,19 +17,15 @@ divide `blocksize`, the block is shortened so that no group is cut; those of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning.column_sweep import factor_of, sweep
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import NM, Pattern
 from prunegrid.pruning.selection import lowest, lowest_by_row, lowest_of_group
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "hessian"
 # fmt: off
@@ -47,16 +43,14 @@ def prune_linear(
     stats: InputStats,
     pattern: Pattern,
     *,
-    dampening: float = 0.01,
-    blocksize: int = 128,
-    mask_blocksize: int | None = None,
-    nested: bool = False,
-    generator: torch.Generator | None = None,
+    dampening: float,
+    blocksize: int,
+    mask_blocksize: int | None,
+    nested: bool,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return the pruned and updated weight [d_out, d_in], and what the factorisation took.
+    """Return the pruned and updated weight [d_out, d_in], and facts of the factorisation.
 
     Args:
-        stats: its `hessian` is float32 [d_in, d_in].
         dampening: λ as a fraction of the mean diagonal of H.
         blocksize: columns an update block.
         mask_blocksize: columns a mask block (unstructured only); None is `blocksize`.
@@ -99,5 +93,5 @@ def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor
         # A row's count, spread over the blocks of its columns.
         counts = pattern.zeros_by_row(rows, width)
         return lowest_by_row(scores, counts * part.stop // width - counts * part.start // width).t()
-    count = pattern.zeros_between(part.start, part.stop, rows)
+    count = pattern.zeros_of(part.stop * rows) - pattern.zeros_of(part.start * rows)
     return lowest(scores.reshape(1, -1), count).reshape(scores.shape).t()

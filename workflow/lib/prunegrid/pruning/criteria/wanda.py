@@ -10,15 +10,12 @@ matters only beside dead inputs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_by_rows, zeros_first
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {}
@@ -28,17 +25,9 @@ UPDATES = False
 
 
 def prune_linear(
-    weight: Tensor,
-    stats: InputStats,
-    pattern: Pattern,
-    *,
-    generator: torch.Generator | None = None,
+    weight: Tensor, stats: InputStats, pattern: Pattern
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return the weight [d_out, d_in] without its lowest scores, and no facts.
-
-    Args:
-        stats: its `input_norms` [d_in] are the mean squares of the inputs.
-    """
+    """Return the weight [d_out, d_in] without its lowest scores, and no facts."""
     norms = stats.input_norms.to(weight.device).sqrt()
 
     def score(rows: Tensor) -> Tensor:

@@ -1,20 +1,17 @@
 """Structured pruning: whole units leave the model, which shrinks and loads by a plain config.
 
-Units are MLP neurons, attention heads (whole groups of those that share keys and values) and whole
-blocks. Every layer loses the same number of them, so that the config of the architecture can say
-the new shapes and unmodified transformers loads the folder.
-
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
     NEEDS     "nothing" | "input_norms" | "gradients": what it must know beside the weights
     SETTINGS  its own config settings with their defaults
     DRAWS     True where it draws random numbers
-    importance(weight, seen, *, generator=None, **settings) -> float32 [d_out, d_in]
+    importance(weight, seen, **settings) -> float32 [d_out, d_in]
 
 All but the function are literals, so they can be read without importing torch. `weight` is
 [d_out, d_in]; `seen` is None, mean x² of its inputs [d_in], or the gradient of the calibration loss
-[d_out, d_in]; the result is not negative. A unit's score is the sum of the importance of all its
-weights, biases apart; the units of the lowest scores go, of equal ones the first.
+[d_out, d_in]; settings are all of SETTINGS, and `generator` where DRAWS. The result is not
+negative. A unit's score is the sum of the importance of all its weights, biases apart; the units of
+the lowest scores go, of equal ones the first.
 """
 
 from __future__ import annotations

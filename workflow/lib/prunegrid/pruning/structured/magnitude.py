@@ -7,19 +7,15 @@ count, those that read it and those that it feeds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from torch import Tensor
 
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False
 
 
-def importance(
-    weight: Tensor, seen: Tensor | None, *, generator: torch.Generator | None = None
-) -> Tensor:
+def importance(weight: Tensor, seen: Tensor | None) -> Tensor:
     """Return w², float32 [d_out, d_in]."""
     return weight.float().square()

@@ -1,4 +1,4 @@
-"""The weights that stay, corrected in closed form for the units that go.
+"""Correction of the weights that stay, in closed form, for the units that go.
 
 An output linear W [d_out, d_in] (the MLP's down projection, the attention's output) loses input
 columns R and keeps K. With H = (2/n) XᵀX over its calibration inputs and λ a share of H's mean
@@ -7,10 +7,10 @@ are
 
     W' = W_K + W_R H_RK (H_KK + λI)⁻¹,
 
-which is W H_·K H_KK⁻¹ where λ is 0. It is the solution that
-`prunegrid.pruning.updates.least_squares` comes to by iteration for any mask, here by one Cholesky
-factorisation in float64; for groups it is Optimal Brain Surgeon's update, as in ZipLM (Kurtic et
-al. 2023, arXiv:2302.04089). Deviation: λ pulls towards W_K, not towards 0.
+which is W H_·K H_KK⁻¹ where λ is 0: what `prunegrid.pruning.updates.least_squares` comes to by
+iteration for any mask, here by one Cholesky factorisation in float64; for groups it is Optimal
+Brain Surgeon's update, as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089). Deviation: λ pulls
+towards W_K, not towards 0.
 
 Blocks are corrected in the order in which they run: a block's inputs come from its corrected
 predecessors, and in a block the attention is corrected before the MLP is looked at. Biases stay.
@@ -19,19 +19,18 @@ predecessors, and in a block the attention is corrected before the MLP is looked
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from prunegrid.models.blocks import Blocks, oriented
+from prunegrid.models.blocks import oriented
 from prunegrid.pruning.column_sweep import dampened, with_more_dampening
-from prunegrid.pruning.hidden_states import ON_DEVICE, Storage
-from prunegrid.pruning.input_stats import Collector
+from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.replay import Replay
-from prunegrid.pruning.structured.units import Group
+from prunegrid.pruning.structured.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ def corrected(
     """Return the weight [d_out, d_in] with zeros in the removed columns and the others corrected.
 
     Args:
-        weight: float, [d_out, d_in].
         removed: bool [d_in].
         hessian: (2/n) XᵀX, float32 [d_in, d_in].
         dampening: λ as a fraction of the mean diagonal of H; inputs that were always zero get
@@ -60,79 +58,57 @@ def corrected(
     exact, dense = hessian.double(), weight.double()
     gone, kept = removed.nonzero().flatten(), (~removed).nonzero().flatten()
     cross = dense[:, gone] @ exact[gone][:, kept]
-    change, took = _solved(exact, kept, cross, dampening)
-    new = dense.clone()
-    new[:, gone] = 0
-    before = new - dense
-    new[:, kept] += change
-    found = new.to(weight.dtype)
-    scale = float(((dense @ exact) * dense).sum())
-    errors = [float(((d @ exact) * d).sum()) for d in (before, found.double() - dense)]
-    relative = [max(error, 0.0) / scale if scale else 0.0 for error in errors]
-    return found, {**took, "error_before": relative[0], "error_after": relative[1]}
 
-
-def _solved(
-    hessian: Tensor, kept: Tensor, cross: Tensor, dampening: float
-) -> tuple[Tensor, dict[str, Any]]:
-    """Return cross (H_KK + λI)⁻¹, and what it took."""
-
-    def attempt(damped: float, _precision: torch.dtype) -> Tensor | None:
-        whole = dampened(hessian.clone(), hessian.diagonal() == 0, damped)
+    def change(damped: float, _precision: torch.dtype) -> Tensor | None:
+        """Return cross (H_KK + λI)⁻¹."""
+        whole = dampened(exact.clone(), damped)
         lower, info = torch.linalg.cholesky_ex(whole[kept][:, kept])
         return None if int(info) else torch.cholesky_solve(cross.t(), lower).t()
 
-    return with_more_dampening(attempt, dampening, (torch.float64,), len(hessian))
+    added, facts = with_more_dampening(change, dampening, (torch.float64,), len(exact))
+    new = dense.clone()
+    new[:, gone] = 0
+    before = new - dense
+    new[:, kept] += added
+    result = new.to(weight.dtype)
+    scale = float(((dense @ exact) * dense).sum())
+    errors = [float(((d @ exact) * d).sum()) for d in (before, result.double() - dense)]
+    relative = [max(error, 0.0) / scale if scale else 0.0 for error in errors]
+    return result, {**facts, "error_before": relative[0], "error_after": relative[1]}
 
 
 @torch.no_grad()
 def correct_model(
-    model: nn.Module,
-    blocks: Blocks,
-    groups: Sequence[Group],
-    removed: Mapping,
-    tokens: Tensor,
-    storage: Storage = ON_DEVICE,
-    **settings: Any,
+    units: Units, removed: Mapping, tokens: Tensor, storage: Storage, **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """Return {output linear: facts} of removing units and correcting the others, in place.
+    """Remove units and correct the other weights, in place; return {output linear: facts}.
 
     The removed columns become zero; the model keeps its shapes.
 
     Args:
-        groups: of "heads" and "mlp".
+        units: of "heads" and "mlp".
         removed: (kind, block) → int64 indices of the units that go.
         tokens: calibration windows, int64 [samples, length].
-        storage: how the hidden states are held.
         settings: dampening.
     """
-    replay = Replay(model, blocks, tokens, storage)
-    samples, facts = range(len(tokens)), {}
-    of_block: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda g: g.kind):  # heads before mlp
-        of_block.setdefault(group.block, []).append(group)
+    blocks = units.blocks
+    replay = Replay(units.model, blocks, tokens, storage)
+    facts: dict[str, dict[str, Any]] = {}
     for index, block in enumerate(tqdm(blocks.names, desc="correct", unit="block", disable=None)):
-        for group in of_block[block]:
+        in_block = [group for group in units.groups if group.block == block]
+        for group in sorted(in_block, key=lambda g: g.kind):  # heads before mlp
             (name, width), *_ = group.columns.items()
-            units = removed[group.kind, block]
-            if not len(units):
+            going = removed[group.kind, block]
+            if not len(going):
                 continue
-            linear = {name: blocks.linears[block][name]}
-            with Collector(linear, "hessian", replay.device) as collector:
-                for sample in samples:
-                    collector.run(sample, lambda s=sample, i=index: replay.run(i, s))
-            hessian = collector.finish()[name].hessian
-            weight = oriented(linear[name])
+            linear = blocks.linears[block][name]
+            hessian = replay.stats(index, "hessian", {name: linear})[name].hessian
+            weight = oriented(linear)
             gone = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
-            gone[group.indices(units, width).to(weight.device)] = True
+            gone[group.indices(going, width).to(weight.device)] = True
             new, facts[name] = corrected(weight, gone, hessian, **settings)
             weight.copy_(new)
-            log.info("%s: output error %.4g → %.4g", name, *_errors(facts[name]))
-        if not replay.is_last(index):
-            for sample in samples:
-                replay.advance(index, sample, replay.run(index, sample))
+            before, after = facts[name]["error_before"], facts[name]["error_after"]
+            log.info("%s: output error %.4g → %.4g", name, before, after)
+        replay.advance_all(index)
     return facts
-
-
-def _errors(facts: Mapping[str, Any]) -> tuple[float, float]:
-    return facts["error_before"], facts["error_after"]

@@ -4,12 +4,10 @@ likely. It says what a share of units costs when their choice carries no informa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}

@@ -1,45 +1,21 @@
-"""How many units of which kinds go, and what the smaller model is, before it is known which."""
+"""Numbers of units that go, before it is known which; a config must be able to say the rest.
+
+Every layer loses the same number of units, so that the share of prunable weights that is to go
+comes out as near as whole units can.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import Blocks, find_blocks
-from prunegrid.models.forward import is_encoder_decoder
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning.structured import shapes
-from prunegrid.pruning.structured.unit_counts import Kind, removed_units
-from prunegrid.pruning.structured.units import Group, find_groups
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to go, before it is known which units.
-
-    Attributes:
-        blocks, groups: of the model, every kind and block.
-        counts: kind → units that every layer loses (of blocks: the model).
-    """
-
-    blocks: Blocks
-    groups: list[Group]
-    counts: dict[str, int]
-
-    @property
-    def linears(self) -> dict[str, nn.Module]:
-        """Full name → linear of all blocks."""
-        return {n: m for group in self.blocks.linears.values() for n, m in group.items()}
-
-    def units(self, kind: str) -> int:
-        """Return how many units of a kind there are: in a layer, of blocks in the model."""
-        of_kind = [group for group in self.groups if group.kind == kind]
-        return len(of_kind) if kind == "blocks" else of_kind[0].units
+from prunegrid.pruning.structured.units import Kind, Units
 
 
 def removed_from(record: Mapping[str, Any]) -> Extent:
@@ -54,51 +30,33 @@ def removed_from(record: Mapping[str, Any]) -> Extent:
     )
 
 
-def plan_of(
-    model: nn.Module, record: Mapping[str, Any], settings: Mapping, probe: Tensor, where: str
-) -> Plan:
-    """Return how many units go, after checking that the architecture can say what stays.
+def counts_for(
+    units: Units, record: Mapping[str, Any], settings: Mapping, where: str
+) -> dict[str, int]:
+    """Return kind → units that every layer loses (of blocks: the model).
 
     Args:
         record: the WEIGHTS RECORD of the model.
-        probe: int64 [1, length].
+        settings: {sparsity, multiple}.
 
     Raises:
-        PrunegridError: it cannot, or not so many.
+        PrunegridError: the architecture cannot lose so many, or no config can say what stays.
     """
-    if is_encoder_decoder(model):
-        raise PrunegridError(
-            "units of an encoder-decoder are not removed",
-            where=type(model).__name__,
-            expected="a model with one stack of blocks",
-        )
-    blocks = find_blocks(model)
-    device = next(model.parameters()).device
-    groups = [
-        group
-        for kind in settings["units"]
-        for group in find_groups(model, blocks, kind, probe.to(device))
-    ]
-    plan = Plan(blocks, groups, {})
-    kinds = _kinds(plan)
+    kinds, prunable = units.kinds(), record["prunable_parameters"]
+    heads = replace(units, groups=units.of("heads"))
 
     def fewer_heads(count: int) -> bool:
-        heads = [group for group in groups if group.kind == "heads"]
         kept = shapes.first_units(heads, {"heads": kinds["heads"].units - count})
         with contextlib.suppress(PrunegridError):
-            shapes.smaller_config(model, shapes.changes_for(model, blocks, heads, kept))
+            shapes.smaller_config(heads, kept)
             return True
         return False
 
-    goal, prunable = _goal(settings, record, where), record["prunable_parameters"]
+    goal = _goal(settings, record, where)
     counts = removed_units(kinds, goal, prunable, fewer_heads, settings["multiple"], where)
     stay = {kind: kinds[kind].units - count for kind, count in counts.items()}
-    kept = shapes.first_units(groups, stay)
-    config = shapes.smaller_config(model, shapes.changes_for(model, blocks, groups, kept))
-    ghosts = {name: value.to("meta") for name, value in model.state_dict().items()}
-    ghosts = shapes.smaller_tensors(ghosts, model, blocks, groups, kept)
-    shapes.require_expressed(model, config, ghosts)
-    return replace(plan, counts=counts)
+    shapes.require_expressed(units, shapes.first_units(units, stay))
+    return counts
 
 
 def _goal(settings: Mapping, record: Mapping[str, Any], where: str) -> int:
@@ -116,9 +74,68 @@ def _goal(settings: Mapping, record: Mapping[str, Any], where: str) -> int:
     return goal
 
 
-def _kinds(plan: Plan) -> dict[str, Kind]:
-    found = {}
-    for group in plan.groups:
-        layers = 1 if group.kind == "blocks" else len(plan.blocks.names)
-        found[group.kind] = Kind(plan.units(group.kind), group.weights(plan.linears), layers)
-    return found
+def removed_units(
+    kinds: Mapping[str, Kind],
+    goal: int,
+    prunable: int,
+    allowed: Callable[[int], bool],
+    multiple: int,
+    where: str,
+) -> dict[str, int]:
+    """Return kind → units that every layer loses.
+
+    Heads and neurons together lose the same share each; heads come in few large units, so neurons
+    make up for their rounding.
+
+    Args:
+        kinds: "mlp" and "heads", one of them, or "blocks".
+        goal, prunable: prunable weights that the model is to lose, and has.
+        allowed: returns whether the config can say so many heads fewer.
+        multiple: kept neurons are a multiple of it.
+
+    Raises:
+        PrunegridError: the units do not have so many weights, or not one would go.
+    """
+    most = sum(kind.lost(kind.units - 1) for kind in kinds.values())
+    largest = max(kind.lost(1) for kind in kinds.values())
+    if goal > most + largest / 2:
+        raise PrunegridError(
+            f"{goal} weights are to go, and units {sorted(kinds)} can give {most}",
+            where=where,
+            expected=f"at most {most / prunable:.4f} of the prunable weights that the model has",
+            remedy="lower `sparsity`, or take other `units`",
+        )
+    counts, left = {}, float(goal)
+    if "blocks" in kinds:
+        counts["blocks"] = kinds["blocks"].nearest(goal)
+    if "heads" in kinds:
+        heads = kinds["heads"]
+        share = goal if len(kinds) == 1 else goal * heads.lost(heads.units) / prunable
+        counts["heads"] = _allowed(heads, heads.nearest(share), allowed)
+        left -= heads.lost(counts["heads"])
+    if "mlp" in kinds:
+        counts["mlp"] = _rounded(kinds["mlp"], left, multiple)
+    if not any(counts.values()):
+        least = min(kind.lost(1) for kind in kinds.values()) / prunable
+        raise PrunegridError(
+            f"{goal} weights are to go, less than half of what one unit a layer has",
+            where=where,
+            expected=f"about {least:.4f} or more of the model's prunable weights",
+            remedy="raise `sparsity`, or take smaller units (mlp)",
+        )
+    return counts
+
+
+def _allowed(heads: Kind, wanted: int, allowed: Callable[[int], bool]) -> int:
+    """Return the count nearest to the wanted one that the config can say; of two the smaller."""
+    counts = sorted(range(heads.units), key=lambda count: (abs(count - wanted), count))
+    return next(count for count in counts if count == 0 or allowed(count))
+
+
+def _rounded(mlp: Kind, goal: float, multiple: int) -> int:
+    """Return how many neurons go so that a multiple of `multiple` stays."""
+    if multiple == 1:
+        return mlp.nearest(goal)
+    kept = mlp.units - goal / (mlp.layers * mlp.weights)
+    kept = max(math.floor(kept / multiple + 0.5), 1) * multiple
+    return max(mlp.units - kept, 0)

@@ -1,6 +1,7 @@
 """A model without some of its units: its config, its tensors, the model itself.
 
-The one table that knows what configs call their shapes is here; nothing in it names a model.
+The one table that knows what configs call their shapes is here; nothing in it names a model. `kept`
+is (kind, block) → int64 indices of the units that stay.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import Blocks, is_transposed
-from prunegrid.models.loading import auto_class, kind_of
-from prunegrid.pruning.structured.units import Group
+from prunegrid.models.blocks import is_transposed
+from prunegrid.pruning.offload import empty_model
+from prunegrid.pruning.structured.units import Units
 
 # The width of the MLP: the first key that a config has, with the width (or None: a default).
 MLP_WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
@@ -23,30 +23,22 @@ MLP_WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff
 A_BLOCK_EACH = ("layer_types", "no_rope_layers", "mlp_layer_types")
 
 
-def changes_for(model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept: Mapping) -> dict:
-    """Return what the config of the smaller model says otherwise, by transformers' own names.
-
-    Args:
-        groups: of every kind and block.
-        kept: (kind, block) → int64 indices of the units that stay.
-
-    Raises:
-        PrunegridError: no key of the config is the width of the MLP.
-    """
-    config: Any = model.config
+def _changes(units: Units, kept: Mapping) -> dict[str, Any]:
+    """Return the keys of the config that change, by transformers' own names."""
+    config: Any = units.model.config
     changes: dict[str, Any] = {}
-    firsts = {group.kind: group for group in reversed(groups)}
+    firsts = {group.kind: group for group in reversed(units.groups)}
     if "mlp" in firsts:
         group = firsts["mlp"]
-        found = [k for k in MLP_WIDTH if getattr(config, k, 0) in (group.units, None)]
-        if not found:
+        keys = [k for k in MLP_WIDTH if getattr(config, k, 0) in (group.units, None)]
+        if not keys:
             raise PrunegridError(
                 f"no key of its config is the MLP's width {group.units}",
-                where=type(model).__name__,
+                where=type(units.model).__name__,
                 expected=f"one of {', '.join(MLP_WIDTH)}",
                 remedy="this architecture is not supported for `units: [mlp]`",
             )
-        changes[found[0]] = len(kept["mlp", group.block])
+        changes[keys[0]] = len(kept["mlp", group.block])
     if "heads" in firsts:
         group = firsts["heads"]
         stay, heads = len(kept["heads", group.block]), config.num_attention_heads
@@ -56,69 +48,64 @@ def changes_for(model: nn.Module, blocks: Blocks, groups: Sequence[Group], kept:
         if getattr(config, "num_key_value_heads", None) is not None:
             changes["num_key_value_heads"] = stay
     if "blocks" in firsts:
-        places = [i for i, name in enumerate(blocks.names) if len(kept["blocks", name])]
+        places = [i for i, name in enumerate(units.blocks.names) if len(kept["blocks", name])]
         changes["num_hidden_layers"] = len(places)
         for key in A_BLOCK_EACH:
-            listed = getattr(config, key, None)
-            if listed is not None and len(listed) == len(blocks.names):
-                changes[key] = [listed[place] for place in places]
+            entries = getattr(config, key, None)
+            if entries is not None and len(entries) == len(units.blocks.names):
+                changes[key] = [entries[place] for place in places]
     return changes
 
 
-def smaller_config(model: nn.Module, changes: Mapping[str, Any]):
-    """Return the model's config with some keys changed.
+def smaller_config(units: Units, kept: Mapping):
+    """Return the config of the smaller model.
 
     Raises:
-        PrunegridError: the architecture's config refuses them.
+        PrunegridError: no key of the config is the width of the MLP, or the architecture's config
+            refuses the new shapes.
     """
-    config: Any = model.config
+    config: Any = units.model.config
     names = getattr(config, "attribute_map", {})
-    named = {names.get(key, key): value for key, value in changes.items()}
+    named = {names.get(key, key): value for key, value in _changes(units, kept).items()}
     try:
         return type(config).from_dict({**config.to_dict(), **named})
     except Exception as error:  # each architecture checks its config in its own way
+        shapes = ", ".join(f"{key}: {value}" for key, value in named.items())
         raise PrunegridError(
-            f"its config cannot say {_said(named)}: {str(error).strip().splitlines()[-1]}",
-            where=type(model).__name__,
+            f"its config cannot say {shapes}: {str(error).strip().splitlines()[-1]}",
+            where=type(units.model).__name__,
             remedy="choose another sparsity, or other units",
         ) from error
 
 
-def smaller_tensors(
-    state: Mapping[str, Tensor],
-    model: nn.Module,
-    blocks: Blocks,
-    groups: Sequence[Group],
-    kept: Mapping,
-) -> dict[str, Tensor]:
+def smaller_tensors(state: Mapping[str, Tensor], units: Units, kept: Mapping) -> dict[str, Tensor]:
     """Return the tensors of the smaller model by the names of its state.
 
     Args:
         state: the model's tensors, on any device ("meta" too).
-        kept: see `changes_for`.
     """
-    tensors = dict(state)
-    modules = dict(model.named_modules())
-    for group in groups:
-        units = kept[group.kind, group.block]
+    tensors, modules = dict(state), dict(units.model.named_modules())
+
+    def select(name: str, places: Tensor, dim: int) -> None:
+        places = places.to(tensors[name].device)
+        tensors[name] = tensors[name].index_select(dim, places).contiguous()
+
+    for group in units.groups:
         if group.kind == "blocks":
             continue
+        stay = kept[group.kind, group.block]
         for name, width in group.rows.items():
-            rows, across = group.indices(units, width), is_transposed(modules[name])
-            _select(tensors, f"{name}.weight", rows, int(across))
+            rows = group.indices(stay, width)
+            select(f"{name}.weight", rows, int(is_transposed(modules[name])))
             if f"{name}.bias" in tensors:
-                _select(tensors, f"{name}.bias", rows, 0)
+                select(f"{name}.bias", rows, 0)
         for name, width in group.columns.items():
-            columns = group.indices(units, width)
-            _select(tensors, f"{name}.weight", columns, int(not is_transposed(modules[name])))
-    if any(group.kind == "blocks" for group in groups):
-        stay = [name for name in blocks.names if len(kept["blocks", name])]
-        tensors = _renumbered(tensors, blocks.names, stay)
+            columns = group.indices(stay, width)
+            select(f"{name}.weight", columns, int(not is_transposed(modules[name])))
+    if units.of("blocks"):
+        names = units.blocks.names
+        tensors = _renumbered(tensors, names, [n for n in names if len(kept["blocks", n])])
     return tensors
-
-
-def _select(tensors: dict[str, Tensor], name: str, places: Tensor, dim: int) -> None:
-    tensors[name] = tensors[name].index_select(dim, places.to(tensors[name].device)).contiguous()
 
 
 def _renumbered(
@@ -126,67 +113,55 @@ def _renumbered(
 ) -> dict[str, Tensor]:
     """Return the tensors without those of blocks that go; the others' move up."""
     new = {name: f"{name.rpartition('.')[0]}.{place}" for place, name in enumerate(stay)}
-    found = {}
+    renumbered = {}
     for key, value in tensors.items():
         block = next((name for name in names if key.startswith(f"{name}.")), None)
         if block is None:
-            found[key] = value
+            renumbered[key] = value
         elif block in new:
-            found[new[block] + key.removeprefix(block)] = value
-    return found
+            renumbered[new[block] + key.removeprefix(block)] = value
+    return renumbered
 
 
-def empty_model(config) -> nn.Module:
-    """Return the model of a config without its weights, as plain transformers builds it."""
-    with init_empty_weights(include_buffers=False):
-        return auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
-
-
-def require_expressed(model: nn.Module, config, shapes: Mapping[str, Tensor]) -> None:
+def require_expressed(units: Units, kept: Mapping) -> None:
     """Check that the smaller config gives exactly the tensors that stay, before any work.
 
-    Args:
-        shapes: the smaller model's tensors, on any device ("meta" too).
-
     Raises:
-        PrunegridError: it gives others: its shapes cannot be said by this config.
+        PrunegridError: there is no such config, or it gives other shapes.
     """
-    where = type(model).__name__
-    expected = "a config that says the shape of what is removed: fewer heads need a head_dim"
-    remedy = "use `units: [mlp]` or `units: [blocks]`"
+    words = {
+        "where": type(units.model).__name__,
+        "expected": "a config that says the shape of what is removed: fewer heads need a head_dim",
+        "remedy": "use `units: [mlp]` or `units: [blocks]`",
+    }
+    config = smaller_config(units, kept)
+    state = {name: value.to("meta") for name, value in units.model.state_dict().items()}
+    ghosts = smaller_tensors(state, units, kept)
     try:
         built = empty_model(config).state_dict()
     except Exception as error:  # each architecture checks its shapes in its own way
         fault = f"it cannot be built without these units: {error}"
-        raise PrunegridError(fault, where=where, expected=expected, remedy=remedy) from error
-    for name in sorted(built.keys() | shapes.keys()):
-        made, left = (list(some[name].shape) if name in some else None for some in (built, shapes))
+        raise PrunegridError(fault, **words) from error
+    for name in sorted(built.keys() | ghosts.keys()):
+        made, left = (list(some[name].shape) if name in some else None for some in (built, ghosts))
         if made != left:
-            fault = f"{name} would be {left}, and its config makes it {made}"
-            raise PrunegridError(fault, where=where, expected=expected, remedy=remedy)
+            raise PrunegridError(f"{name} would be {left}, and its config makes it {made}", **words)
 
 
-def smaller_model(model: nn.Module, config, tensors: dict[str, Tensor]) -> nn.Module:
-    """Return the model of a smaller config, with these tensors."""
-    new = empty_model(config)
-    new.load_state_dict(tensors, strict=True, assign=True)
-    new.tie_weights()
-    if getattr(model, "generation_config", None) is not None:
-        new.generation_config = model.generation_config
-    return new.requires_grad_(False)
+def smaller_model(units: Units, kept: Mapping) -> nn.Module:
+    """Return the model without the units that go, as plain transformers builds it."""
+    model = empty_model(smaller_config(units, kept))
+    tensors = smaller_tensors(units.model.state_dict(), units, kept)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.tie_weights()
+    if getattr(units.model, "generation_config", None) is not None:
+        model.generation_config = units.model.generation_config
+    return model.requires_grad_(False)
 
 
-def first_units(groups: Sequence[Group], stay: Mapping[str, int]) -> dict:
+def first_units(units: Units, stay: Mapping[str, int]) -> dict:
     """Return some choice of units that stay, of the right number: for questions about shapes."""
-    kept, blocks = {}, 0
-    for group in groups:
-        count = stay[group.kind]
-        if group.kind == "blocks":
-            blocks += 1
-            count = int(blocks <= stay["blocks"])
-        kept[group.kind, group.block] = torch.arange(count)
+    kept = {(g.kind, g.block): torch.arange(stay[g.kind]) for g in units.groups}
+    for place, group in enumerate(units.of("blocks")):
+        kept["blocks", group.block] = torch.arange(int(place < stay["blocks"]))
     return kept
-
-
-def _said(named: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in named.items())

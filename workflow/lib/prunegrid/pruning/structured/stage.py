@@ -1,13 +1,10 @@
 """The step `prune` with pattern structured: a checkpoint without some of its units, smaller.
 
-Parents: weights, and calibration for criteria that need it and for the correction. Out: the model
-folder, as plain transformers loads it, and `prune.json`: which units every block lost.
+Out: the model folder, as plain transformers loads it, and `prune.json`, the units every block lost.
 
-`sparsity` is the share of the *dense* model's prunable weights that are gone afterwards, those that
-earlier steps removed included. Before anything is computed the smaller config is built and its
-shapes compared with what would stay; after saving, the folder's own outputs are compared with those
-of the full model whose units are zero: what shapes cannot tell (a norm over all heads, heads that
-are mixed) is told by that.
+Before anything is computed the smaller config is built and its shapes compared with what would
+stay. After saving, the folder's own outputs are compared with those of the full model whose units
+are zero, for what shapes cannot tell: a norm over all heads, heads that are mixed.
 
 The model is held whole, whatever `memory.model` says; hidden states follow `memory`.
 """
@@ -31,15 +28,15 @@ from prunegrid.models import checkpoint
 from prunegrid.models.blocks import oriented
 from prunegrid.models.forward import run_window
 from prunegrid.models.loading import compute_in
-from prunegrid.models.prunable import Extent
-from prunegrid.pruning.hidden_states import Storage
+from prunegrid.pruning.block_calls import PROBE_TOKENS
+from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.structured import criterion_module, output_correction, shapes
-from prunegrid.pruning.structured.removal_plan import Plan, plan_of, removed_from
-from prunegrid.pruning.structured.units_removed import choose
+from prunegrid.pruning.structured.removal_plan import counts_for, removed_from
+from prunegrid.pruning.structured.unit_scores import lowest_units, score_units
+from prunegrid.pruning.structured.units import Units, find_units
 
 log = logging.getLogger(__name__)
 
-PROBE_TOKENS = 8
 # Of the largest logit, in float32: sums of fewer terms round otherwise.
 TOLERANCE = 1e-3
 
@@ -62,31 +59,30 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     checkpoint.require_plain(parents["weights"], job.where)
     began = time.perf_counter()
     parent = checkpoint.load(parents["weights"], job.device)
-    model, before, dtype = parent.model, parent.record, parent.model.dtype
+    model, dtype = parent.model, parent.model.dtype
     compute_in(model, job.compute_dtype)
     tokens = _tokens(settings, parents, job.where)
     probe = tokens[:1, :PROBE_TOKENS] if tokens is not None else torch.arange(PROBE_TOKENS)[None]
-    plan = plan_of(model, before, settings, probe, job.where)
-    removed, scores = choose(model, plan, settings, tokens, job)
+    units = find_units(model, settings["units"], probe)
+    counts = counts_for(units, parent.record, settings, job.where)
+    scores = score_units(units, settings, tokens, job)
+    removed = lowest_units(counts, scores)
     story: dict[str, dict] = {}
     with torch.no_grad():
         if settings["update"] == "least_squares":
-            memory = Storage(job.memory["activations"], job.memory["chunk"], job.scratch)
             own = output_correction.SETTINGS | settings["update_settings"]
-            story = output_correction.correct_model(
-                model, plan.blocks, plan.groups, removed, tokens, memory, **own
-            )
-        zero_units(plan, removed)
-    extent = removed_from(before)
-    saved = write_smaller(
-        model.to("cpu", dtype), plan, removed, parent, extent, out, probe, job.where
-    )
-    file_io.write_json(out / "prune.json", report(plan, removed, scores, story))
+            story = output_correction.correct_model(units, removed, tokens, Storage.of(job), **own)
+        _zero_units(units, removed)
+    model.to("cpu", dtype)
+    weights = _write_smaller(units, removed, parent, out, probe, job.where)
+    blocks = _report(units, removed, scores)
+    report = {"counts": counts, "blocks": blocks, "corrected": story}
+    file_io.write_json(out / "prune.json", report)
     return {
-        "weights": saved,
+        "weights": weights,
         **{key: settings[key] for key in ("method", "pattern", "sparsity", "units", "update")},
-        "removed": plan.counts,
-        "units_before": {group.kind: plan.units(group.kind) for group in plan.groups},
+        "removed": counts,
+        "units_before": {name: kind.units for name, kind in units.kinds().items()},
         "zeros_revived": 0,
         "fallbacks": {n: f["fallbacks"] for n, f in story.items() if f["fallbacks"]},
         "samples": None if tokens is None else len(tokens),
@@ -109,49 +105,36 @@ def _tokens(settings: Mapping, parents: Mapping[str, Path], where: str) -> Tenso
     return load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
 
 
-def zero_units(plan: Plan, removed: Mapping) -> None:
+def _zero_units(units: Units, removed: Mapping) -> None:
     """Set to zero, in place, what units that go give to the linear that reads them."""
-    linears = plan.linears
-    for group in plan.groups:
-        units = removed[group.kind, group.block]
+    linears = units.linears
+    for group in units.groups:
+        going = removed[group.kind, group.block]
         for name, width in group.columns.items():
             weight = oriented(linears[name])
-            weight[:, group.indices(units, width).to(weight.device)] = 0
+            weight[:, group.indices(going, width).to(weight.device)] = 0
 
 
-def write_smaller(
-    model: nn.Module,
-    plan: Plan,
+def _write_smaller(
+    units: Units,
     removed: Mapping,
     parent: checkpoint.Checkpoint,
-    extent: Extent,
     out: Path,
     probe: Tensor,
     where: str,
 ) -> dict:
-    """Return the WEIGHTS RECORD of the smaller model, written, read back and compared.
-
-    Args:
-        model: on the CPU, with its units at zero; it is spent.
-
-    Raises:
-        AttestationError: the folder does not give what `model` gives without its units.
-    """
+    """Write the smaller model, compare it with the one whose units are zero; return its record."""
     kept = {
         (group.kind, group.block): _others(group.units, removed[group.kind, group.block])
-        for group in plan.groups
+        for group in units.groups
     }
-    tensors = shapes.smaller_tensors(model.state_dict(), model, plan.blocks, plan.groups, kept)
-    changes = shapes.changes_for(model, plan.blocks, plan.groups, kept)
-    small = shapes.smaller_model(model, shapes.smaller_config(model, changes), tensors)
-    del tensors
     saved = checkpoint.write_plain(
-        small,
+        shapes.smaller_model(units, kept),
         parent.tokenizer,
         out,
         parent.record["pattern"],
         parent.record["adapter"],
-        extent,
+        removed_from(parent.record),
         spent=True,
     )
     if saved.record["nm_valid"] is False:
@@ -160,9 +143,9 @@ def write_smaller(
             where=where,
             remedy="remove units first, and prune to N:M after that",
         )
-    with skipping(plan, removed):
-        wanted = _logits(model, probe)
-    _require_equal(_logits(saved.model, probe), wanted, where)
+    with _skipping(units, removed):
+        expected = _logits(units.model, probe)
+    _require_equal(_logits(saved.model, probe), expected, where)
     return saved.record
 
 
@@ -179,25 +162,22 @@ def _logits(model: nn.Module, probe: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def skipping(plan: Plan, removed: Mapping) -> Iterator[None]:
+def _skipping(units: Units, removed: Mapping) -> Iterator[None]:
     """Let the blocks that go hand on what they are given, inside the context."""
 
     def hand_on(block: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
         return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
-    gone = [m for n, m in zip(plan.blocks.names, plan.blocks.modules, strict=True)
-            if len(removed.get(("blocks", n), ()))]  # fmt: skip
-    handles = [block.register_forward_hook(hand_on, with_kwargs=True) for block in gone]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, block in zip(units.blocks.names, units.blocks.modules, strict=True):
+            if len(removed.get(("blocks", name), ())):
+                hooks.callback(block.register_forward_hook(hand_on, with_kwargs=True).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _require_equal(found: Tensor, wanted: Tensor, where: str) -> None:
-    worst, scale = float((found - wanted).abs().max()), float(wanted.abs().max())
+def _require_equal(logits: Tensor, expected: Tensor, where: str) -> None:
+    worst, scale = float((logits - expected).abs().max()), float(expected.abs().max())
     log.info("%s: logits differ from the model with zeros by %.2g of %.2g", where, worst, scale)
     if not worst <= TOLERANCE * max(scale, 1e-6):
         raise AttestationError(
@@ -209,16 +189,16 @@ def _require_equal(found: Tensor, wanted: Tensor, where: str) -> None:
         )
 
 
-def report(plan: Plan, removed: Mapping, scores: Mapping, story: Mapping) -> dict:
-    """Return {counts, blocks: {block: {kind: which units went and their scores}}, corrected}."""
-    found: dict[str, dict] = {name: {} for name in plan.blocks.names}
-    for group in plan.groups:
-        units, values = removed[group.kind, group.block], scores[group.kind, group.block]
-        found[group.block][group.kind] = {
+def _report(units: Units, removed: Mapping, scores: Mapping) -> dict[str, dict]:
+    """Return {block: {kind: which units went and their scores}}."""
+    blocks: dict[str, dict] = {name: {} for name in units.blocks.names}
+    for group in units.groups:
+        going, values = removed[group.kind, group.block], scores[group.kind, group.block]
+        blocks[group.block][group.kind] = {
             "units": group.units,
-            "removed": len(units),
-            "indices": units.tolist(),
-            "score_removed": float(values[units].sum()),
+            "removed": len(going),
+            "indices": going.tolist(),
+            "score_removed": float(values[going].sum()),
             "score": float(values.sum()),
         }
-    return {"counts": plan.counts, "blocks": found, "corrected": dict(story)}
+    return blocks

@@ -9,18 +9,16 @@ squares; the gradient is that of the mean loss and not taken sample by sample; n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from torch import Tensor
 
 NEEDS = "gradients"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False
 
 
-def importance(weight: Tensor, seen: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def importance(weight: Tensor, seen: Tensor) -> Tensor:
     """Return |w · g|, float32 [d_out, d_in].
 
     Args:

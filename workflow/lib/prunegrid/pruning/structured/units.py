@@ -1,4 +1,4 @@
-"""Which weights belong to one unit, found by shapes and by how the linears of a block connect.
+"""Units of a model: weights that go together, found by shapes and by how linears connect.
 
 A block is run once. The linears of one parent module that are given the same tensor *write* units,
 one row (or a head's rows) a unit; the linear of the same parent that is called after them and is as
@@ -7,13 +7,14 @@ wide as they are high *reads* them, one column (or a head's columns) a unit:
     MLP        one linear (or two: gate and up) [I, d] that write, one [d, I] that reads
     attention  three (q, k, v) that write, one that reads, as wide as q is high
 
-Whether units are really independent of each other is not told by shapes: the shrunken model is
-compared with the one in which the units are zero (`prunegrid.pruning.structured.stage`).
+Shapes do not tell whether units are independent of each other: the shrunken model is compared with
+the one in which the units are zero (`prunegrid.pruning.structured.stage`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import Blocks, oriented
-from prunegrid.models.forward import run_window
-from prunegrid.pruning import paired_inputs
-
-KINDS = ("mlp", "heads", "blocks")
+from prunegrid.models.blocks import Blocks, find_blocks, oriented
+from prunegrid.models.forward import device_of, is_encoder_decoder, run_window
+from prunegrid.pruning.paired_inputs import inputs_of
 
 
 @dataclass(frozen=True)
@@ -54,121 +53,183 @@ class Group:
         """
         total = torch.zeros(self.units, dtype=torch.float64)
         for name, width in self.rows.items():
-            found = importance[name].double().reshape(self.units, width, -1)
-            total += found.sum((1, 2)).cpu()
+            total += importance[name].double().reshape(self.units, width, -1).sum((1, 2)).cpu()
         for name, width in self.columns.items():
-            found = importance[name].double().reshape(-1, self.units, width)
-            total += found.sum((0, 2)).cpu()
+            total += importance[name].double().reshape(-1, self.units, width).sum((0, 2)).cpu()
         return total
-
-    def weights(self, linears: Mapping[str, nn.Module]) -> int:
-        """Return how many prunable weights one unit has."""
-        rows = sum(width * oriented(linears[n]).shape[1] for n, width in self.rows.items())
-        return rows + sum(
-            width * oriented(linears[n]).shape[0] for n, width in self.columns.items()
-        )
 
     def indices(self, units: Tensor, width: int) -> Tensor:
         """Return the rows or columns of some units [n], int64 [n · width]."""
         return (units[:, None] * width + torch.arange(width)).flatten()
 
 
-def find_groups(model: nn.Module, blocks: Blocks, kind: str, window: Tensor) -> list[Group]:
-    """Return the units of a kind, a group a block, all of the same shapes.
+@dataclass(frozen=True)
+class Kind:
+    """The number and size of one kind of unit.
+
+    Attributes:
+        units: in a layer (of blocks: in the model).
+        weights: prunable weights of one unit.
+        layers: that lose the same number of them (of blocks: 1).
+    """
+
+    units: int
+    weights: int
+    layers: int
+
+    def nearest(self, goal: float) -> int:
+        """Return how many a layer loses so that the model loses as near `goal` as units can."""
+        wanted = goal / (self.layers * self.weights)
+        # One always stays: a layer without any has no shape that a config could say.
+        return min(max(math.floor(wanted + 0.5), 0), self.units - 1)
+
+    def lost(self, count: int) -> int:
+        """Return how many weights the model loses by `count` units a layer."""
+        return count * self.weights * self.layers
+
+
+@dataclass(frozen=True)
+class Units:
+    """A model's units.
+
+    Attributes:
+        model, blocks: the model and its blocks.
+        groups: a group for each kind and block.
+    """
+
+    model: nn.Module
+    blocks: Blocks
+    groups: list[Group]
+
+    @property
+    def linears(self) -> dict[str, nn.Module]:
+        """Return full name → linear of all blocks."""
+        return {n: m for group in self.blocks.linears.values() for n, m in group.items()}
+
+    def of(self, kind: str) -> list[Group]:
+        """Return the groups of a kind, in the order of the blocks."""
+        return [group for group in self.groups if group.kind == kind]
+
+    def kinds(self) -> dict[str, Kind]:
+        """Return the kinds of units by name."""
+        shapes = {name: oriented(linear).shape for name, linear in self.linears.items()}
+        kinds = {}
+        for group in self.groups:
+            weights = sum(width * shapes[name][1] for name, width in group.rows.items())
+            weights += sum(width * shapes[name][0] for name, width in group.columns.items())
+            layers = len(self.blocks.names)
+            units, layers = (layers, 1) if group.kind == "blocks" else (group.units, layers)
+            kinds[group.kind] = Kind(units, weights, layers)
+        return kinds
+
+
+def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
+    """Return the units of some kinds, of the same shapes in each block.
 
     Args:
+        kinds: of "mlp", "heads" and "blocks".
         window: int64 [1, length], some tokens to run the model on.
 
     Raises:
-        PrunegridError: units of this kind cannot be found, or not the same in all blocks.
+        PrunegridError: units of a kind cannot be found, or are not the same in all blocks.
     """
-    if kind == "blocks":
-        return [_whole(name, blocks.linears[name]) for name in blocks.names]
-    every = {n: m for linears in blocks.linears.values() for n, m in linears.items()}
-    with torch.no_grad():
-        seen = paired_inputs.inputs_of(every, lambda: run_window(model, window), stop=False)
-    find = {"mlp": _mlp, "heads": _heads}[kind]
-    found = [find(model, name, linears, seen) for name, linears in blocks.linears.items()]
-    shapes = {(g.units, *g.rows.values(), *g.columns.values()) for g in found}
-    if len(shapes) > 1:
+    where = type(model).__name__
+    if is_encoder_decoder(model):
         raise PrunegridError(
-            f"blocks differ in their {kind}: {sorted(shapes)}",
-            where=type(model).__name__,
-            expected="the same shapes in every block",
-            remedy="this architecture is not supported; `units: [blocks]` may be",
+            "units of an encoder-decoder are not removed",
+            where=where,
+            expected="a model with one stack of blocks",
         )
-    return found
+    blocks, groups = find_blocks(model), []
+    linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
+    with torch.no_grad():
+        window = window.to(device_of(model))
+        inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
+    for kind in kinds:
+        find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
+        of_kind = [find(model, *block, inputs) for block in blocks.linears.items()]
+        shapes = {(g.units, *g.rows.values(), *g.columns.values()) for g in of_kind}
+        if kind != "blocks" and len(shapes) > 1:
+            raise PrunegridError(
+                f"blocks differ in their {kind}: {sorted(shapes)}",
+                where=where,
+                expected="the same shapes in every block",
+                remedy="this architecture is not supported; `units: [blocks]` may be",
+            )
+        groups += of_kind
+    return Units(model, blocks, groups)
 
 
-def _whole(block: str, linears: Mapping[str, nn.Module]) -> Group:
+def _whole(
+    model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
+) -> Group:
+    """Return a block as a unit."""
     return Group("blocks", block, 1, {n: len(oriented(m)) for n, m in linears.items()}, {})
 
 
 def _families(
-    linears: Mapping[str, nn.Module], seen: Mapping[str, list[Tensor]]
-) -> list[tuple[list[str], str]]:
-    """Return (those that write, the one that reads) of every parent module of that form."""
+    linears: Mapping[str, nn.Module], inputs: Mapping[str, list[Tensor]]
+) -> list[tuple[dict[str, int], str, int]]:
+    """Return (those that write → height, the one that reads, its width) of parents of that form."""
     parents: dict[str, list[str]] = {}
-    for name in seen:  # in the order in which they are called
+    for name in inputs:  # in the order in which they are called
         if name in linears:
             parents.setdefault(name.rpartition(".")[0], []).append(name)
-    found = []
+    families = []
     for names in parents.values():
-        if any(len(seen[name]) != 1 for name in names):
+        if any(len(inputs[name]) != 1 for name in names):
             continue
-        writing = [name for name in names if seen[name][0] is seen[names[0]][0]]
+        writing = [name for name in names if inputs[name][0] is inputs[names[0]][0]]
         reading = [name for name in names if name not in writing]
         if len(reading) == 1:
-            found.append((writing, reading[0]))
-    return found
+            heights = {name: len(oriented(linears[name])) for name in writing}
+            families.append((heights, reading[0], oriented(linears[reading[0]]).shape[1]))
+    return families
 
 
-def _mlp(
-    model: nn.Module, block: str, linears: Mapping[str, nn.Module], seen: Mapping[str, list[Tensor]]
-) -> Group:
+def _mlp(model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping) -> Group:
     """Return the neurons of a block's MLP."""
-    found = []
-    for writing, reading in _families(linears, seen):
-        width = oriented(linears[reading]).shape[1]
-        if len(writing) <= 2 and all(len(oriented(linears[n])) == width for n in writing):
-            found.append(Group("mlp", block, width, dict.fromkeys(writing, 1), {reading: 1}))
-    if len(found) != 1:
+    groups = [
+        Group("mlp", block, width, dict.fromkeys(heights, 1), {reading: 1})
+        for heights, reading, width in _families(linears, inputs)
+        if len(heights) <= 2 and set(heights.values()) == {width}
+    ]
+    if len(groups) != 1:
         raise PrunegridError(
-            f"{len(found) or 'no'} MLP can be told among the linears {_shapes(linears)}",
+            f"{len(groups) or 'no'} MLP can be told among the linears {_shapes(linears)}",
             where=f"{type(model).__name__}, {block}",
             expected="one or two linears [I, d] and one [d, I] of one parent module",
             remedy="this architecture is not supported for `units: [mlp]`; `[blocks]` may be",
         )
-    return found[0]
+    return groups[0]
 
 
 def _heads(
-    model: nn.Module, block: str, linears: Mapping[str, nn.Module], seen: Mapping[str, list[Tensor]]
+    model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
 ) -> Group:
     """Return the key-value groups of a block's attention."""
     config: Any = model.config
     heads = getattr(config, "num_attention_heads", None)
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    found = []
-    for writing, reading in _families(linears, seen):
-        width = oriented(linears[reading]).shape[1]
-        heights = {n: len(oriented(linears[n])) for n in writing}
-        if len(writing) != 3 or not heads or width % heads or heads % groups:
+    units = getattr(config, "num_key_value_heads", None) or heads
+    groups = []
+    for heights, reading, width in _families(linears, inputs):
+        if len(heights) != 3 or not heads or width % heads or heads % units:
             continue
         size = width // heads
-        if sorted(heights.values()) == sorted([width, groups * size, groups * size]):
-            rows = {name: height // groups for name, height in heights.items()}
-            found.append(Group("heads", block, groups, rows, {reading: width // groups}))
-    if len(found) != 1:
+        if sorted(heights.values()) == sorted([width, units * size, units * size]):
+            rows = {name: height // units for name, height in heights.items()}
+            groups.append(Group("heads", block, units, rows, {reading: width // units}))
+    if len(groups) != 1:
         raise PrunegridError(
             f"its attention heads cannot be told among the linears {_shapes(linears)}",
             where=f"{type(model).__name__}, {block}",
             expected="queries, keys and values in linears of their own, and one that reads them",
             remedy="use `units: [mlp]` or `units: [blocks]`",
         )
-    return found[0]
+    return groups[0]
 
 
 def _shapes(linears: Mapping[str, nn.Module]) -> str:
+    """Return the linears' names and shapes, for an error."""
     listed = (f"{n.rpartition('.')[2]} {list(oriented(m).shape)}" for n, m in linears.items())
     return ", ".join(listed)

@@ -7,18 +7,16 @@ The score of a weight is Wanda's (Sun et al. 2024, arXiv:2306.11695, eq. 1), wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from torch import Tensor
 
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False
 
 
-def importance(weight: Tensor, seen: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def importance(weight: Tensor, seen: Tensor) -> Tensor:
     """Return |w_ij| · sqrt(seen_j), float32 [d_out, d_in].
 
     Args:

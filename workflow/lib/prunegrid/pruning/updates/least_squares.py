@@ -13,16 +13,13 @@ of `tolerance` or `iterations` steps, whichever comes first; what was reached is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from prunegrid.pruning.column_sweep import dampened
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
@@ -40,13 +37,11 @@ def update_linear(
     """Return the reconstructed weight [d_out, d_in] and {dampening, iterations, residual}.
 
     Args:
-        stats: its `hessian` is float32 [d_in, d_in].
         dampening: λ as a fraction of the mean diagonal of H.
         iterations: the most steps that are taken.
         tolerance: of the residual's norm over all rows, relative to where it started.
     """
-    dead = stats.hessian.diagonal() == 0
-    hessian = dampened(stats.hessian.clone(), dead, dampening)
+    hessian = dampened(stats.hessian.clone(), dampening)
     dense, mask = weight.float(), kept.float()
     solution = dense * mask
     # Minus half the gradient, where the mask lets it act: what is left to be made up for.

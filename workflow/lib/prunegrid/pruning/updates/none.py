@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import apply_mask
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}

@@ -6,14 +6,12 @@ those of `prunegrid.pruning.column_sweep`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from prunegrid.pruning.column_sweep import factor_of, sweep
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import InputStats
 
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "blocksize": 128}
@@ -27,10 +25,9 @@ def update_linear(
     dampening: float = 0.01,
     blocksize: int = 128,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Return the updated weight [d_out, d_in], and what the factorisation took.
+    """Return the updated weight [d_out, d_in], and facts of the factorisation.
 
     Args:
-        stats: its `hessian` is float32 [d_in, d_in].
         dampening: λ as a fraction of the mean diagonal of H.
         blocksize: columns whose errors are spread to the right at once.
 
@@ -39,11 +36,5 @@ def update_linear(
     """
     factor, facts = factor_of(stats, dampening)
     columns, gone = weight.t().float().contiguous(), ~kept.t()
-    sweep(
-        columns,
-        factor,
-        lambda part, place: gone[place],
-        choice=blocksize,
-        blocksize=blocksize,
-    )
+    sweep(columns, factor, lambda part, place: gone[place], choice=blocksize, blocksize=blocksize)
     return columns.t().to(weight.dtype).contiguous(), dict(facts)

@@ -1,4 +1,4 @@
-"""The comparisons that speak of a conclusion, kind by kind.
+"""Comparisons that are evidence on a conclusion, kind by kind.
 
 Sides are chosen by the columns of a cell. What a conclusion does not name is plain: pruned in one
 round, uniformly, sequentially, without an update beside the method's own.
@@ -26,7 +26,7 @@ PLAIN: dict[str, list] = {
     "propagation": ["sequential", None],
     "iterative": [False],
 }
-# Metrics on which a conclusion is looked at outside of its scope.
+# Metrics on which a conclusion is tested outside of its scope.
 QUALITY = ("rougeLsum", "acc*", "ppl_*", "word_perplexity*")
 
 
@@ -91,7 +91,7 @@ def _tested(support: float, error: float) -> Row:
 
 
 def scores(claim: Scores, tables: Finished) -> Iterator[Row]:
-    """Yield every pair, with what says that a is better, or that its sides are equivalent.
+    """Yield every pair with its test that a is better, or that its sides are equivalent.
 
     A side that is better and at chance is no evidence.
     """
@@ -154,7 +154,7 @@ def sensitivity(claim: Sensitivity, tables: Finished) -> Iterator[Row]:
     for couple in (pair for some in losses.values() for pair in itertools.combinations(some, 2)):
         if couple[0][0] == couple[1][0]:  # one size, or one task
             continue
-        (_, one), (_, two) = sorted(couple, key=lambda found: found[0])
+        (_, one), (_, two) = sorted(couple, key=lambda loss: loss[0])
         difference = two["better"] / two["unit"] - one["better"] / one["unit"]
         error = math.hypot(one["error"] / one["unit"], two["error"] / two["unit"])
         row = one | {name: min(one[name], two[name]) for name in ("n", "seeds")}
@@ -192,7 +192,7 @@ def chance(claim: Chance, tables: Finished) -> Iterator[Row]:
 
 
 def _height(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Return by what seeds are ranked, the worst lowest: what is at chance is below all else."""
+    """Return a seed's rank, the worst lowest: scores at chance are below all others."""
     return not row["at_chance"], row["value"] * (1 if row["higher_is_better"] else -1)
 
 

@@ -28,12 +28,11 @@ there. A verdict says what these tables show, not what is true of all models.
 - *not tested*: nothing in these tables is in its scope."""
 
 # Of claims.parquet, which docs/claims.md explains.
+_TEXTS = ("study", "models", "dataset", "split", "metric", "a", "b", "effect")
 COLUMNS = {
     **dict.fromkeys(("claim", "verdict"), "string"),
     "in_scope": "boolean",
-    **dict.fromkeys(
-        ("study", "models", "dataset", "split", "metric", "a", "b", "effect"), "string"
-    ),
+    **dict.fromkeys(_TEXTS, "string"),
     **dict.fromkeys(("value", "low", "high", "support", "p"), "Float64"),
     **dict.fromkeys(("n", "seeds"), "Int64"),
     **dict.fromkeys(("note", "speaks"), "string"),
@@ -42,26 +41,31 @@ COLUMNS = {
 
 def rows(outcomes: Iterable[Outcome]) -> pandas.DataFrame:
     """Return a row a comparison; a conclusion without any has one row of its own."""
-    made = []
+    lines = []
     for outcome in outcomes:
         about = {"claim": outcome.name, "verdict": outcome.verdict}
-        inside = [one | {"speaks": speaks(one)} for one in outcome.within] or [{}]
-        made += [about | {"in_scope": True} | one for one in inside]
-        for one in (one for some in outcome.elsewhere.values() for one in some):
-            made.append(about | {"in_scope": False, "speaks": speaks(one)} | one)
-    return pandas.DataFrame(made, columns=[*COLUMNS]).astype(COLUMNS)
+        elsewhere = [row for group in outcome.elsewhere.values() for row in group]
+        lines += [about | {"in_scope": True} | _spoken(row) for row in outcome.within or [{}]]
+        lines += [about | {"in_scope": False} | _spoken(row) for row in elsewhere]
+    return pandas.DataFrame(lines, columns=[*COLUMNS]).astype(COLUMNS)
+
+
+def _spoken(row: Row) -> Row:
+    """Return a comparison with the side that it speaks for, if there is one."""
+    return row | {"speaks": speaks(row)} if row else row
 
 
 def markdown(outcomes: Sequence[Outcome], tables: Sequence[Path]) -> str:
     """Return the page; `tables` are the studies' that were read."""
     summary = [
-        (f"[{one.name}](#{one.name})", f"*{one.verdict}*", one.claim.says, _scope(one.claim))
-        for one in outcomes
+        (f"[{o.name}](#{o.name})", f"*{o.verdict}*", o.claim.says, _scope(o.claim))
+        for o in outcomes
     ]
     frame = pandas.DataFrame(summary, columns=["conclusion", "verdict", "says", "scope"])
     studies = ", ".join(f"`{path.stem}`" for path in tables)
     parts = [INTRODUCTION, f"Studies: {studies}.", table(frame)]
-    return "\n\n".join([*parts, *(part for one in outcomes for part in _section(one))]) + "\n"
+    parts += [part for outcome in outcomes for part in _section(outcome)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _section(outcome: Outcome) -> list[str]:
@@ -70,31 +74,33 @@ def _section(outcome: Outcome) -> list[str]:
     text = f"**{outcome.verdict}.** {claim.says} Drawn by {claim.source}. "
     parts = [f"## {outcome.name}", f"{text}Scope: {_scope(claim)}; {who} must bear it out."]
     if outcome.within:
-        parts.append(table(pandas.DataFrame([_line(one) for one in outcome.within])))
-    for (models, dataset, split, metric), some in outcome.elsewhere.items():
-        told, votes = f"{len(some)} comparison(s)", [speaks(one) for one in some]
-        told += "".join(f", {votes.count(vote)} {vote}" for vote in ("for", "against"))
-        if len(some) == 1:
-            told += "; {a} against {b}: {effect} {95% interval}".format(**_line(*some)).rstrip()
-            told += f"; {some[0]['note']}" if some[0]["note"] else ""
+        parts.append(table(pandas.DataFrame([_line(row) for row in outcome.within])))
+    for (models, dataset, split, metric), comparisons in outcome.elsewhere.items():
+        votes = [speaks(row) for row in comparisons]
+        text = f"{len(comparisons)} comparison(s)"
+        text += "".join(f", {votes.count(vote)} {vote}" for vote in ("for", "against"))
+        if len(comparisons) == 1:
+            line = "{a} against {b}: {effect} {95% interval}".format(**_line(*comparisons))
+            text += f"; {line.rstrip()}"
+            text += f"; {comparisons[0]['note']}" if comparisons[0]["note"] else ""
         where = f"{models} / {f'{dataset} {split}'.rstrip()} by {metric}"
-        parts.append(f"On {where}: *{decide(some, claim.quantifier)}* ({told}).")
+        parts.append(f"On {where}: *{decide(comparisons, claim.quantifier)}* ({text}).")
     return parts
 
 
-def _line(one: Row) -> Row:
-    ends = [number(one.get(end), "z.4g") for end in ("low", "high")]
+def _line(row: Row) -> Row:
+    ends = [number(row.get(end), "z.4g") for end in ("low", "high")]
     return {
-        "study": one["study"],
-        "model": one["models"],
-        "data": f"{one['dataset']} {one['split']}".rstrip(),
-        **{name: one[name] for name in ("metric", "a", "b")},
-        "effect": f"{one['effect']} {one['value']:z.4g}",
+        "study": row["study"],
+        "model": row["models"],
+        "data": f"{row['dataset']} {row['split']}".rstrip(),
+        **{name: row[name] for name in ("metric", "a", "b")},
+        "effect": f"{row['effect']} {row['value']:z.4g}",
         "95% interval": " … ".join(ends) if all(ends) else "",
-        "n": number(one.get("n"), ".0f"),
-        "seeds": one["seeds"],
-        "p": f"{one['p']:.3g}",
-        "speaks": speaks(one) + (f" ({one['note']})" if one["note"] else ""),
+        "n": number(row.get("n"), ".0f"),
+        "seeds": row["seeds"],
+        "p": f"{row['p']:.3g}",
+        "speaks": speaks(row) + (f" ({row['note']})" if row["note"] else ""),
     }
 
 
@@ -106,11 +112,7 @@ def _scope(claim: Conclusion) -> str:
 
 
 def write(tables: Sequence[Path], folder: Path, claims: Mapping[str, Conclusion]) -> list[Outcome]:
-    """Write `claims.md` and `claims.parquet` below `folder`; return what came out.
-
-    Args:
-        tables: of finished studies.
-        claims: the conclusions by name.
+    """Write `claims.md` and `claims.parquet` below `folder`; return the outcomes.
 
     Raises:
         PrunegridError: there is no table, or one is missing, damaged or of another version.

@@ -1,4 +1,4 @@
-"""From comparisons to a verdict on each conclusion.
+"""The verdict on each conclusion, from its comparisons.
 
 A conclusion about all comparisons holds where every one speaks for it, and is refuted by one that
 speaks against it. One about some holds by one for it, and is refuted where every one is against it.
@@ -21,11 +21,9 @@ HOLDS, REFUTED, UNDECIDED, UNTESTED = "holds", "refuted", "cannot tell", "not te
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of one conclusion.
+    """A conclusion with its comparisons: those of its scope, which decide it, and all others.
 
-    Attributes:
-        within: the comparisons of its scope, which decide it.
-        elsewhere: (models, dataset, split, metric) → those of another scope.
+    The others are keyed by (models, dataset, split, metric).
     """
 
     name: str
@@ -35,23 +33,23 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """holds, refuted, cannot tell or not tested."""
+        """Return holds, refuted, cannot tell or not tested."""
         return decide(self.within, self.claim.quantifier)
 
 
 def judge(tables: Finished, claims: Mapping[str, Conclusion]) -> list[Outcome]:
-    """Return what finished tables say about each conclusion."""
+    """Return each conclusion with the comparisons that finished tables have."""
     outcomes = [Outcome(name, claim, [], {}) for name, claim in claims.items()]
     for outcome in outcomes:
         scope = outcome.claim.scope.model_dump()
-        for one in KINDS[outcome.claim.kind](outcome.claim, tables):
-            models = one["models"].split(" and ")
+        for row in KINDS[outcome.claim.kind](outcome.claim, tables):
+            models = row["models"].split(" and ")
             inside = all(named(model, scope["model"]) for model in models)
-            if inside and all(named(one[key], scope[key]) for key in scope.keys() - {"model"}):
-                outcome.within.append(one)
+            if inside and all(named(row[key], scope[key]) for key in scope.keys() - {"model"}):
+                outcome.within.append(row)
                 continue
-            where = tuple(one[key] for key in ("models", "dataset", "split", "metric"))
-            outcome.elsewhere.setdefault(where, []).append(one)
+            where = tuple(row[key] for key in ("models", "dataset", "split", "metric"))
+            outcome.elsewhere.setdefault(where, []).append(row)
     return outcomes
 
 
@@ -66,10 +64,10 @@ def decide(comparisons: Sequence[Row], quantifier: str) -> str:
     """Return the verdict that comparisons give on a conclusion of a quantifier, all or some."""
     if not comparisons:
         return UNTESTED
-    corrected = holm([one["p"] for one in comparisons])
+    corrected = holm([row["p"] for row in comparisons])
     by_one, by_all = ("against", REFUTED), ("for", HOLDS)
     if quantifier == "some":
         by_one, by_all = by_all, by_one
     if by_one[0] in map(speaks, comparisons, corrected):
         return by_one[1]
-    return by_all[1] if {speaks(one) for one in comparisons} == {by_all[0]} else UNDECIDED
+    return by_all[1] if {speaks(row) for row in comparisons} == {by_all[0]} else UNDECIDED

@@ -1,4 +1,4 @@
-"""What panels of all kinds share: their heading, their axis of values, a value with its bar."""
+"""Parts of panels of all kinds: the heading, the axis of values, a value with its bar."""
 
 from __future__ import annotations
 
@@ -7,43 +7,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.tables.figures import display_names
-from prunegrid.tables.figures.chosen_measures import Measure
 from prunegrid.tables.figures.points import Score
 from prunegrid.tables.figures.scales import Scale
 from prunegrid.tables.figures.sheet import LINE, SMALL, TEXT, Sheet, fitting, wrapped
 from prunegrid.tables.figures.styles import QUIET
+from prunegrid.tables.headline import Measure
 
 FOOT = 0.55  # inches below a panel: ticks, and which way is better
 
 
-def title_lines(measure: Measure, room: float) -> list[str]:
-    """Return the lines of a panel's title."""
-    return wrapped(display_names.measure_name(measure.split, measure.metric), room, TEXT, "bold")
-
-
 def head_height(measures: Sequence[Measure], room: float) -> float:
     """Return the inches that the headings of panels beside each other need."""
-    lines = max((len(title_lines(measure, room)) for measure in measures), default=0)
+    lines = max((len(_title_lines(measure, room)) for measure in measures), default=0)
     return 0.1 + LINE * (lines + 1)
 
 
 def heading(sheet: Sheet, measure: Measure, left: float, top: float, room: float) -> None:
     """Write the title of a panel and how many items its values are means over."""
-    lines = title_lines(measure, room)
-    for index, line in enumerate(lines):
-        size = fitting(line, room, TEXT, "bold")
-        sheet.text(left, top + LINE * (index + 0.5), line, size, weight="bold")
+    lines = _title_lines(measure, room)
+    middles = [top + LINE * (index + 0.5) for index in range(len(lines) + 1)]
+    for line, middle in zip(lines, middles, strict=False):
+        sheet.text(left, middle, line, fitting(line, room, TEXT, "bold"), weight="bold")
     items = display_names.items_name(measure.metric, measure.n, measure.is_task)
-    below = top + LINE * (len(lines) + 0.5)
-    sheet.text(left, below, items, fitting(items, room, SMALL), color=QUIET)
+    sheet.text(left, middles[-1], items, fitting(items, room, SMALL), color=QUIET)
+
+
+def _title_lines(measure: Measure, room: float) -> list[str]:
+    return wrapped(display_names.measure_name(*measure.key), room, TEXT, "bold")
 
 
 def across(axis: Any, scale: Scale, measure: Measure) -> None:
     """Prepare a panel whose values run from left to right."""
     axis.set_xscale("log" if scale.is_log else "linear")
     axis.set_xlim(scale.low, scale.high)
-    _ticks(axis, axis.xaxis, scale)
-    axis.set_xlabel(_direction(measure, scale), fontsize=SMALL, color="0.3")
+    _ticks(axis, axis.xaxis, scale, measure)
     if measure.chance is not None and not scale.beyond(measure.chance):
         axis.axvline(measure.chance, color=QUIET, linestyle=":", linewidth=1.2, zorder=2)
         place = {"transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
@@ -54,15 +51,15 @@ def upwards(axis: Any, scale: Scale, measure: Measure) -> None:
     """Prepare a panel whose values run from the bottom to the top."""
     axis.set_yscale("log" if scale.is_log else "linear")
     axis.set_ylim(scale.low, scale.high)
-    _ticks(axis, axis.yaxis, scale)
-    axis.set_ylabel(_direction(measure, scale), fontsize=SMALL, color="0.3")
+    _ticks(axis, axis.yaxis, scale, measure)
 
 
-def _ticks(axis: Any, side: Any, scale: Scale) -> None:
+def _ticks(axis: Any, side: Any, scale: Scale, measure: Measure) -> None:
     from matplotlib.ticker import NullLocator
 
     side.set_minor_locator(NullLocator())
     side.set_ticks(list(scale.ticks), scale.labels())
+    side.set_label_text(_direction(measure, scale), fontsize=SMALL, color="0.3")
     axis.tick_params(labelsize=SMALL, length=3, color="0.6")
     for name in ("top", "right"):
         axis.spines[name].set_visible(False)
@@ -82,21 +79,14 @@ def _direction(measure: Measure, scale: Scale) -> str:
 
 @dataclass(frozen=True)
 class Look:
-    """How a value is drawn.
-
-    Attributes:
-        size: of its marker, in points.
-        hollow: whether the marker is.
-        upright: whether values run from the bottom to the top.
-        aside: how far from the value its seeds are drawn, in the other direction's unit.
-    """
+    """The look of a value."""
 
     colour: str
     marker: str
-    size: float
+    size: float  # of its marker, in points
     hollow: bool = False
-    upright: bool = False
-    aside: float = 0.0
+    upright: bool = False  # whether values run from the bottom to the top
+    aside: float = 0.0  # distance of its seeds from the value, in the other direction's unit
 
 
 def value(axis: Any, scale: Scale, score: Score, place: float, look: Look) -> None:
@@ -131,8 +121,8 @@ def _plot(
 
 def _arrow(axis: Any, scale: Scale, value: float, place: float, look: Look, size: float) -> None:
     """Draw an arrow at the end of the axis that a value lies beyond."""
-    forms = {"low": "v", "high": "^"} if look.upright else {"low": "<", "high": ">"}
-    form = forms[scale.beyond(value)]
+    low, high = "v^" if look.upright else "<>"
+    form = low if scale.beyond(value) == "low" else high
     _plot(axis, [scale.within(value)], place, look, form, markersize=size, clip_on=False)
 
 

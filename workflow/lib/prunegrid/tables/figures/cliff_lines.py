@@ -5,40 +5,32 @@ Levels stand evenly: 90, 95 and 99% would be one heap at their true places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas
 
 from prunegrid.tables.figures import display_names, scales
-from prunegrid.tables.figures.chosen_measures import Measure, measure_of
-from prunegrid.tables.figures.lines import TICKS, Band, LinePanel, LinePlot, Point, Series
-from prunegrid.tables.figures.points import Score
+from prunegrid.tables.figures.lines import TICKS, LinePanel, LinePlot, Point, Series
+from prunegrid.tables.figures.points import KEYS, Score, Scores
+from prunegrid.tables.headline import Measure, measure_of
 
 ALLOWED = "dense (line), and how much worse the margin allows (band)"
 LEVELS = "zeros among prunable weights (measured), level by level"
 
 
-def cliff_plot(
-    cliffs: pandas.DataFrame, tall: pandas.DataFrame, scores: Mapping[tuple, Score]
-) -> LinePlot:
-    """Return the lines of cliffs.
-
-    Args:
-        cliffs: `cliff_rows` as a frame.
-        tall: the long table.
-        scores: by (*Cell.key, split, metric).
-    """
+def cliff_plot(cliffs: pandas.DataFrame, tall: pandas.DataFrame, scores: Scores) -> LinePlot:
+    """Return the lines of cliffs."""
     lines = list(dict.fromkeys(zip(cliffs["method"], cliffs["finetune"], strict=True)))
-    tunings = {tuning for _, tuning in lines}
-    names = [_name(method, tuning, len(tunings) > 1) for method, tuning in lines]
-    places = list(dict.fromkeys(zip(cliffs["model"], cliffs["split"], strict=True)))
-    several = len({model for model, _ in places}) > 1
+    several = len({tuning for _, tuning in lines}) > 1
+    names = [_name(method, tuning, several) for method, tuning in lines]
     panels = []
-    for model, split in places:
-        rows = cliffs[(cliffs["model"] == model) & (cliffs["split"] == split)]
+    for (model, split), rows in cliffs.groupby(["model", "split"], sort=False):
         if len(metrics := rows["metric"].dropna()):
             measure = measure_of(tall[tall["model"] == model], split, metrics.iloc[0])
-            panels.append(_panel(model if several else "", measure, rows, scores, lines, names))
+            place = model if cliffs["model"].nunique() > 1 else ""
+            panels.append(
+                _panel(place, measure, rows, scores, dict(zip(lines, names, strict=True)))
+            )
     return LinePlot(tuple(panels), tuple(names), ALLOWED, LEVELS)
 
 
@@ -53,32 +45,29 @@ def _panel(
     place: str,
     measure: Measure,
     rows: pandas.DataFrame,
-    scores: Mapping[tuple, Score],
-    lines: Sequence[tuple[str, str]],
-    names: Sequence[str],
+    scores: Scores,
+    names: dict[tuple[str, str], str],
 ) -> LinePanel:
     levels = sorted(rows["sparsity_target"].astype(float).unique())
-    series, cliffs = [], {}
-    for index, (method, tuning) in enumerate(lines):
+    series, notes = [], []
+    for index, ((method, tuning), name) in enumerate(names.items()):
         line = rows[(rows["method"] == method) & (rows["finetune"] == tuning)]
-        points = tuple(_points(line, levels, measure, scores))
-        if points:
-            series.append(Series(names[index], index, points))
         if len(line):
-            cliffs[names[index]] = next((p.place for p in points if p.ring), None)
-    told = {
-        name: "no cliff found"
-        if place is None
-        else f"cliff at {display_names.percent(levels[place])}"
-        for name, place in cliffs.items()
-    }
-    note = "; ".join(f"{name}: {text}" if len(told) > 1 else text for name, text in told.items())
+            points = tuple(_points(line, levels, measure, scores))
+            series += [Series(name, index, points)] if points else []
+            cliff = next((levels[point.place] for point in points if point.ring), None)
+            text = "no cliff found" if cliff is None else f"cliff at {display_names.percent(cliff)}"
+            notes.append((name, text))
+    several = len(notes) > 1
     band = _band(rows, measure)
-    shown = [point.score for line in series for point in line.points]
-    around = [end for end in (band.low, band.high) if end is not None] if band else []
     chance = [] if measure.chance is None else [measure.chance]
-    around += chance
-    scale = scales.fit(shown, log=measure.wants_log, levels=around, ticks=TICKS, clip=False)
+    scale = scales.fit(
+        [point.score for line in series for point in line.points],
+        log=measure.wants_log,
+        levels=[*([band.low, band.high] if band else []), *chance],
+        ticks=TICKS,
+        clip=False,
+    )
     return LinePanel(
         place,
         measure,
@@ -88,40 +77,37 @@ def _panel(
         tuple((number, _tick(rows, level)) for number, level in enumerate(levels)),
         band,
         tuple(("chance", level) for level in chance if not scale.beyond(level)),
-        note,
+        "; ".join(f"{name}: {text}" if several else text for name, text in notes),
     )
 
 
 def _points(
-    line: pandas.DataFrame,
-    levels: Sequence[float],
-    measure: Measure,
-    scores: Mapping[tuple, Score],
+    line: pandas.DataFrame, levels: Sequence[float], measure: Measure, scores: Scores
 ) -> list[Point]:
-    found = []
+    points = []
     for _, row in line.sort_values("sparsity_target").iterrows():
-        dataset = None if pandas.isna(row["dataset"]) else row["dataset"]
-        key = (row["model"], dataset, row["prune"], row["finetune"], *measure.key)
-        if key in scores:
+        cell = (None if pandas.isna(row[name]) else row[name] for name in KEYS)
+        score = scores.get((*cell, *measure.key))
+        if score:
             is_cliff = not pandas.isna(row["cliff"]) and bool(row["cliff"])
-            found.append(Point(levels.index(row["sparsity_target"]), scores[key], is_cliff))
-    return found
+            points.append(Point(levels.index(row["sparsity_target"]), score, is_cliff))
+    return points
 
 
-def _band(rows: pandas.DataFrame, measure: Measure) -> Band | None:
+def _band(rows: pandas.DataFrame, measure: Measure) -> Score | None:
     """Return the dense model's score, and how much worse than it the margin allows."""
     dense = rows["score_dense"].dropna().astype(float)
     if not len(dense):
         return None
     value, margin = float(dense.iloc[0]), float(rows["margin"].iloc[0])
     if measure.wants_log:
-        return Band(value, value, value * (1 + margin))
+        return Score(value, value, value * (1 + margin), (value,))
     if measure.higher_is_better is False:
-        return Band(value, value, value + margin)
-    return Band(value, value - margin, value)
+        return Score(value, value, value + margin, (value,))
+    return Score(value, value - margin, value, (value,))
 
 
 def _tick(rows: pandas.DataFrame, level: float) -> str:
-    """Return the measured sparsity of a level; what was asked where none was made."""
-    found = rows.loc[rows["sparsity_target"].astype(float) == level, "sparsity"].dropna()
-    return f"{100 * (float(found.mean()) if len(found) else level):.1f}%".replace(".0%", "%")
+    """Return the measured sparsity of a level, its target if no cell was made."""
+    measured = rows.loc[rows["sparsity_target"].astype(float) == level, "sparsity"].dropna()
+    return f"{100 * (float(measured.mean()) if len(measured) else level):.1f}%".replace(".0%", "%")

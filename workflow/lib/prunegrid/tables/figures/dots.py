@@ -6,16 +6,14 @@ of many rows is compact: a row a pruning, and a lane within it a tuning.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas
 
 from prunegrid.tables.figures import display_names, scales
-from prunegrid.tables.figures.chosen_measures import Measure
-from prunegrid.tables.figures.points import Cell, Score
-from prunegrid.tables.figures.scales import Scale
+from prunegrid.tables.figures.points import Cell, Score, Scores
+from prunegrid.tables.headline import Measure
 
 COMPACT = 40  # more rows than these are drawn compact
 TICKS = {1: 10, 2: 6, 3: 4}  # the most numbers on an axis, by panels beside each other
@@ -23,23 +21,17 @@ TICKS = {1: 10, 2: 6, 3: 4}  # the most numbers on an axis, by panels beside eac
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row."""
 
-    Attributes:
-        name: names of the user's profiles.
-        about: the same in plain words.
-        note: what failed; "" where nothing did.
-        keys: key of the cell of each lane (`Cell.key`); None where the lane has none.
-        failed: whether the cell of each lane failed.
-        control: name of a control, which is no cell; "" of cells.
-    """
+    name: str  # names of the user's profiles, or of a control, which is no cell
+    about: str  # the same in plain words
+    note: str  # what failed; "" where nothing did
+    cells: tuple[Cell | None, ...]  # of each lane, None where it has none; () of a control
 
-    name: str
-    about: str
-    note: str
-    keys: tuple[tuple | None, ...]
-    failed: tuple[bool, ...]
-    control: str = ""
+    @property
+    def failed(self) -> tuple[bool, ...]:
+        """Return whether the cell of each lane failed."""
+        return tuple(bool(cell and cell.has_failed) for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -50,23 +42,7 @@ class Heading:
     level: int
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A value: its line and lane, and the end of the axis that it lies beyond ("" for none)."""
-
-    line: int
-    lane: int
-    score: Score
-    beyond: str
-
-
-@dataclass(frozen=True)
-class Band:
-    """The untouched model's score, over the lines of its section (first and last included)."""
-
-    first: int
-    last: int
-    score: Score
+Lines = Sequence[Row | Heading]
 
 
 @dataclass(frozen=True)
@@ -74,67 +50,58 @@ class Panel:
     """One measure over all rows."""
 
     measure: Measure
-    scale: Scale
-    marks: tuple[Mark, ...]
-    bands: tuple[Band, ...]
+    scale: scales.Scale
+    marks: dict[tuple[int, int], Score]  # by line and lane
+    bands: dict[tuple[int, int], Score]  # the untouched model's, by first and last line of its rows
 
     @property
     def scores(self) -> list[Score]:
         """Return all values."""
-        return [mark.score for mark in self.marks]
+        return list(self.marks.values())
 
 
 @dataclass(frozen=True)
 class DotPlot:
-    """A dot plot.
+    """A dot plot."""
 
-    Attributes:
-        lines: rows and headings from the top.
-        lanes: what the lanes of a compact plot are called; one empty name where it is not.
-        panels: one a measure.
-    """
-
-    lines: tuple[Row | Heading, ...]
-    lanes: tuple[str, ...]
-    panels: tuple[Panel, ...]
+    lines: tuple[Row | Heading, ...]  # rows and headings from the top
+    lanes: tuple[str, ...]  # names of the lanes of a compact plot; one empty name where it is not
+    panels: tuple[Panel, ...]  # one a measure
 
     @property
     def is_compact(self) -> bool:
         """Return whether a row holds several cells."""
         return len(self.lanes) > 1
 
+    @property
+    def rows(self) -> dict[int, Row]:
+        """Return the rows by the number of their line."""
+        return {i: line for i, line in enumerate(self.lines) if isinstance(line, Row)}
+
 
 def dot_plot(
-    cells: Sequence[Cell],
-    scores: Mapping[tuple, Score],
-    measures: Sequence[Measure],
-    controls: pandas.DataFrame,
+    cells: Sequence[Cell], scores: Scores, measures: Sequence[Measure], controls: pandas.DataFrame
 ) -> DotPlot:
     """Return the dot plot of cells.
 
     Args:
-        cells: in the study's order.
-        scores: by (*Cell.key, split, metric).
-        measures: one panel each.
         controls: rows of the long table of what is no model but may be compared with (baselines).
     """
-    tunings = tuple(
-        dict.fromkeys(display_names.tuning_name(cell) for cell in _untuned_first(cells))
-    )
-    compact = len(cells) > COMPACT and len(tunings) > 1
-    places = list(dict.fromkeys((cell.model, cell.dataset) for cell in cells))
+    lanes = dict.fromkeys(display_names.tuning_name(cell) for cell in _untuned_first(cells))
+    compact = len(cells) > COMPACT and len(lanes) > 1
+    places = list(dict.fromkeys(cell.place for cell in cells))
     lines: list[Row | Heading] = []
-    spans = []
+    sections = []
     for place in places:
-        own = [cell for cell in cells if (cell.model, cell.dataset) == place]
+        own = [cell for cell in cells if cell.place == place]
         if len(places) > 1:
             lines.append(Heading(_place_name(place, places), 0))
         first = len(lines)
-        lines += _by_pruning(own, tunings) if compact else _by_tuning(own)
-        spans.append((first, len(lines) - 1, next((c for c in own if c.is_dense), None)))
+        lines += _by_pruning(own, list(lanes)) if compact else _by_tuning(own)
+        sections.append((first, len(lines) - 1, next((c for c in own if c.is_dense), None)))
     lines += _control_rows(controls, measures, 0 if len(places) > 1 else 1)
-    panels = tuple(_panel(lines, spans, scores, m, controls, len(measures)) for m in measures)
-    return DotPlot(tuple(lines), tunings if compact else ("",), panels)
+    panels = (_panel(lines, sections, scores, m, controls, len(measures)) for m in measures)
+    return DotPlot(tuple(lines), tuple(lanes) if compact else ("",), tuple(panels))
 
 
 def _untuned_first(cells: Sequence[Cell]) -> list[Cell]:
@@ -145,41 +112,38 @@ def _untuned_first(cells: Sequence[Cell]) -> list[Cell]:
 def _place_name(place: tuple, places: Sequence[tuple]) -> str:
     """Return a section's name: its model, and its data set where they differ."""
     model, dataset = place
-    models = {name for name, _ in places}
-    if dataset is None or len({name for _, name in places}) == 1:
+    models, datasets = ({name for name in names} for names in zip(*places, strict=True))
+    if dataset is None or len(datasets) == 1:
         return model
     return dataset if len(models) == 1 else f"{model}, {dataset}"
 
 
-def _by_tuning(cells: Sequence[Cell]) -> list[Row | Heading]:
+def _by_tuning(cells: Sequence[Cell]) -> Lines:
     """Return the lines of a section: a heading a tuning, a row a cell."""
-    cells = _untuned_first(cells)
-    headings = list(dict.fromkeys(display_names.tuning_name(cell) for cell in cells))
+    sections: dict[str, list[Row]] = {}
+    for cell in _untuned_first(cells):
+        note = f"{cell.failed} of {cell.seeds} seeds failed" if cell.failed else ""
+        note = "failed" if cell.has_failed else note
+        row = Row(_name(cell), _about(cell), note, (cell,))
+        sections.setdefault(display_names.tuning_name(cell), []).append(row)
     lines: list[Row | Heading] = []
-    for heading in headings:
-        own = [cell for cell in cells if display_names.tuning_name(cell) == heading]
-        lines += [Heading(heading, 1)] if len(headings) > 1 else []
-        lines += [
-            Row(_name(cell), _about(cell), _note(cell), (cell.key,), (_has_failed(cell),))
-            for cell in own
-        ]
+    for tuning, rows in sections.items():
+        lines += [Heading(tuning, 1), *rows] if len(sections) > 1 else rows
     return lines
 
 
-def _by_pruning(cells: Sequence[Cell], tunings: Sequence[str]) -> list[Row | Heading]:
+def _by_pruning(cells: Sequence[Cell], lanes: Sequence[str]) -> Lines:
     """Return the lines of a compact section: a row a pruning, a lane a tuning."""
-    lines: list[Row | Heading] = []
+    rows = []
     for prune in dict.fromkeys(cell.prune for cell in _untuned_first(cells)):
         own = {display_names.tuning_name(cell): cell for cell in cells if cell.prune == prune}
-        in_lanes = [own.get(tuning) for tuning in tunings]
+        in_lanes = tuple(own.get(tuning) for tuning in lanes)
         first = next(cell for cell in in_lanes if cell)
         failed = sum(cell.failed for cell in own.values())
-        cut = f"{failed} of {sum(cell.seeds for cell in own.values())} failed" if failed else ""
-        keys = tuple(cell.key if cell else None for cell in in_lanes)
-        lost = tuple(bool(cell and _has_failed(cell)) for cell in in_lanes)
+        note = f"{failed} of {sum(cell.seeds for cell in own.values())} failed" if failed else ""
         about = display_names.recipe(first) if len(own) > 1 else _about(first)
-        lines.append(Row(_name(first), about, cut, keys, lost))
-    return lines
+        rows.append(Row(_name(first), about, note, in_lanes))
+    return rows
 
 
 def _name(cell: Cell) -> str:
@@ -190,61 +154,45 @@ def _about(cell: Cell) -> str:
     return "untouched" if cell.is_dense else display_names.recipe(cell)
 
 
-def _has_failed(cell: Cell) -> bool:
-    return cell.failed == cell.seeds
-
-
-def _note(cell: Cell) -> str:
-    if not cell.failed:
-        return ""
-    return "failed" if _has_failed(cell) else f"{cell.failed} of {cell.seeds} seeds failed"
-
-
-def _control_rows(
-    controls: pandas.DataFrame, measures: Sequence[Measure], level: int
-) -> list[Row | Heading]:
+def _control_rows(controls: pandas.DataFrame, measures: Sequence[Measure], level: int) -> Lines:
     """Return a heading of a level and a row for each control that has one of the measures."""
     shown = {measure.key for measure in measures}
     named = zip(controls["name"], controls["split"], controls["metric"], strict=True)
-    names = list(dict.fromkeys(name for name, *pair in named if tuple(pair) in shown))
-    rows: list[Row | Heading] = [Row(name, "control", "", (), (), name) for name in names]
+    names = dict.fromkeys(name for name, *key in named if tuple(key) in shown)
+    rows = [Row(name, "control", "", ()) for name in names]
     return [Heading("No model", level), *rows] if rows else []
 
 
 def _panel(
-    lines: Sequence[Row | Heading],
-    spans: Sequence[tuple[int, int, Cell | None]],
-    scores: Mapping[tuple, Score],
+    lines: Lines,
+    sections: Sequence[tuple[int, int, Cell | None]],
+    scores: Scores,
     measure: Measure,
     controls: pandas.DataFrame,
     beside: int,
 ) -> Panel:
-    found = [
-        Mark(number, lane, scores[(*key, *measure.key)], "")
-        for number, line in enumerate(lines)
-        if isinstance(line, Row)
-        for lane, key in enumerate(line.keys)
-        if key and (*key, *measure.key) in scores
-    ]
+    rows = [(number, line) for number, line in enumerate(lines) if isinstance(line, Row)]
+    marks = {
+        (number, lane): scores[*cell.key, *measure.key]
+        for number, row in rows
+        for lane, cell in enumerate(row.cells)
+        if cell and (*cell.key, *measure.key) in scores
+    }
     own = controls[(controls["split"] == measure.split) & (controls["metric"] == measure.metric)]
-    numbers = {line.control: i for i, line in enumerate(lines) if isinstance(line, Row)}
-    for _, row in own.drop_duplicates("name").iterrows():
-        bounds = [None if pandas.isna(row[name]) else float(row[name]) for name in ("low", "high")]
-        value = float(row["value"])
-        found.append(Mark(numbers[row["name"]], 0, Score(value, *bounds, (value,)), ""))
-    levels = [] if measure.chance is None else [measure.chance]
+    numbers = {row.name: number for number, row in rows if not row.cells}
+    for _, control in own.drop_duplicates("name").iterrows():
+        low, high = (None if pandas.isna(v) else float(v) for v in control[["low", "high"]])
+        value = float(control["value"])
+        marks[numbers[control["name"]], 0] = Score(value, low, high, (value,))
     scale = scales.fit(
-        [mark.score for mark in found],
+        marks.values(),
         log=measure.wants_log,
-        levels=levels,
+        levels=[] if measure.chance is None else [measure.chance],
         ticks=TICKS[min(beside, max(TICKS))],
     )
-    marks = tuple(
-        dataclasses.replace(mark, beyond=scale.beyond(mark.score.value)) for mark in found
-    )
-    bands = tuple(
-        Band(first, last, scores[(*dense.key, *measure.key)])
-        for first, last, dense in spans
+    bands = {
+        (first, last): scores[*dense.key, *measure.key]
+        for first, last, dense in sections
         if dense and (*dense.key, *measure.key) in scores
-    )
+    }
     return Panel(measure, scale, marks, bands)

@@ -1,4 +1,4 @@
-"""The cells of a study with all their seeds together, and their scores: what a figure shows."""
+"""The points of a figure: the cells of a study with all their seeds together, and their scores."""
 
 from __future__ import annotations
 
@@ -10,63 +10,46 @@ from typing import Any
 import numpy
 import pandas
 
-from prunegrid.tables.groups import Group, effects
+from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import is_perplexity
+from prunegrid.tables.intervals import interval
+from prunegrid.tables.schema import Plan
 
-KEYS = ("model", "dataset", "prune", "finetune")
+KEYS = ["model", "dataset", "prune", "finetune"]
 # Beside the sparsity, what tells two prunings of one method apart.
 AXES = ("pattern", "units", "scope", "allocation", "update", "propagation", "calibration")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One measure of a cell.
+    """One measure of a cell."""
 
-    Attributes:
-        value: the mean over seeds (of perplexities the geometric mean).
-        low: lower end of its 95% interval over items; None where there is no interval.
-        high: upper end of it.
-        seeds: the value of each seed.
-        n: items (documents, windows, questions).
-    """
+    value: float  # the mean over seeds (of perplexities the geometric mean)
+    low: float | None  # lower end of its 95% interval over items; None where there is no interval
+    high: float | None  # upper end of it
+    seeds: tuple[float, ...]  # the value of each seed
 
-    value: float
-    low: float | None
-    high: float | None
-    seeds: tuple[float, ...]
-    n: int | None = None
+
+Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, data set, pruning and tuning, all seeds together.
-
-    Attributes:
-        method: "dense" without a pruning.
-        axes: the values of `AXES`.
-        target: asked sparsity; 0.0 of the dense model.
-        share: measured share of the prunable weights that is zero or removed, the mean over
-            seeds; None where every seed failed.
-        tuned: whether anything was done after the pruning.
-        trained: whether that trained.
-        arms: the arms of an iterated grid that it is a point of.
-        seeds: how many seeds it has.
-        failed: how many of them failed.
-    """
+    """A model, data set, pruning and tuning, all seeds together."""
 
     model: str
     dataset: str | None
     prune: str
     finetune: str
-    method: str
-    axes: tuple[str | None, ...]
-    target: float
-    share: float | None
-    tuned: bool
-    trained: bool
-    arms: tuple[str, ...]
-    seeds: int
-    failed: int
+    method: str  # "dense" without a pruning
+    axes: tuple[str | None, ...]  # the values of `AXES`
+    target: float  # asked sparsity; 0.0 of the dense model
+    share: float | None  # `share_gone`, the mean over seeds; None where every seed failed
+    tuned: bool  # whether anything was done after the pruning
+    trained: bool  # whether that trained
+    arms: tuple[str, ...]  # the arms of an iterated grid that it is a point of
+    seeds: int  # how many seeds it has
+    failed: int  # how many of them failed
 
     @property
     def key(self) -> tuple[str | None, ...]:
@@ -74,12 +57,19 @@ class Cell:
         return (self.model, self.dataset, self.prune, self.finetune)
 
     @property
+    def place(self) -> tuple[str, str | None]:
+        """Return (model, dataset)."""
+        return (self.model, self.dataset)
+
+    @property
     def is_dense(self) -> bool:
-        """Whether it is the untouched model."""
+        """Return whether it is the untouched model."""
         return self.method == "dense" and not self.tuned
 
-
-Scores = Mapping[tuple, Score]  # by (*Cell.key, split, metric)
+    @property
+    def has_failed(self) -> bool:
+        """Return whether all its seeds failed."""
+        return self.failed == self.seeds
 
 
 def share_gone(wide: pandas.DataFrame) -> pandas.Series:
@@ -90,23 +80,22 @@ def share_gone(wide: pandas.DataFrame) -> pandas.Series:
 
 def cells_of(wide: pandas.DataFrame) -> list[Cell]:
     """Return the cells of a table, seeds together, in its order."""
-    wide = wide.assign(share=share_gone(wide))
-    groups = wide.groupby(list(KEYS), sort=False, dropna=False)
+    groups = wide.assign(share=share_gone(wide)).groupby(KEYS, sort=False, dropna=False)
     return [_cell(key, rows) for key, rows in groups]
 
 
 def _cell(key: tuple, rows: pandas.DataFrame) -> Cell:
-    first = rows.iloc[0]
+    first = {name: _plain(value) for name, value in rows.iloc[0].items()}
     share = rows["share"].astype(float).mean()
     return Cell(
         *(_plain(value) for value in key),
         method=first["method"],
-        axes=tuple(_plain(first[name]) for name in AXES),
-        target=_plain(first["sparsity_target"]) or 0.0,
+        axes=tuple(first[name] for name in AXES),
+        target=first["sparsity_target"] or 0.0,
         share=None if math.isnan(share) else float(share),
         tuned=first["strategy"] != "none",
-        trained=_plain(first["loss_on"]) is not None,
-        arms=tuple((_plain(first["arm"]) or "").split("+")) if _plain(first["arm"]) else (),
+        trained=first["loss_on"] is not None,
+        arms=tuple(first["arm"].split("+")) if first["arm"] else (),
         seeds=len(rows),
         failed=int((rows["status"] != "ok").sum()),
     )
@@ -117,55 +106,44 @@ def _plain(value: Any) -> Any:
 
 
 def scores_of(
-    plan: Mapping[str, Any],
+    plan: Plan,
     tall: pandas.DataFrame,
-    measures: Sequence[tuple[str, str]],
+    keys: Sequence[tuple[str, str]],
     groups: Sequence[Group] = (),
 ) -> dict[tuple, Score]:
     """Return the scores of all cells by (model, dataset, prune, finetune, split, metric).
 
     Args:
-        measures: the (split, metric) that are wanted.
         groups: items of the cells; they give the interval of a mean over several seeds.
     """
     rows = tall[(tall["kind"] == "cell") & tall["value"].notna()]
     items = {(g.model, g.dataset, g.name): g for g in groups}
-    found = {}
-    for split, metric in measures:
+    scores = {}
+    for split, metric in keys:
         own = rows[(rows["split"] == split) & (rows["metric"] == metric)]
-        for key, seeds in own.groupby(list(KEYS), sort=False, dropna=False):
-            key = tuple(_plain(value) for value in key)
-            group = items.get((key[0], key[1], f"{key[2]} / {key[3]}"))
-            found[(*key, split, metric)] = _score(plan, seeds, (split, metric), group)
-    return found
+        for key, seeds in own.groupby(KEYS, sort=False, dropna=False):
+            cell = tuple(_plain(value) for value in key)
+            group = items.get((*cell[:2], f"{cell[2]} / {cell[3]}"))
+            scores[*cell, split, metric] = _score(plan, seeds, (split, metric), group)
+    return scores
 
 
-def _score(
-    plan: Mapping[str, Any], rows: pandas.DataFrame, key: tuple[str, str], group: Group | None
-) -> Score:
+def _score(plan: Plan, rows: pandas.DataFrame, key: tuple[str, str], group: Group | None) -> Score:
     values = tuple(float(value) for value in rows["value"])
     if len(values) == 1:
-        low, high = (_plain(rows[name].iloc[0]) for name in ("low", "high"))
-        return Score(values[0], low, high, values, _plain(rows["n"].iloc[0]))
+        return Score(values[0], *(_plain(rows[name].iloc[0]) for name in ("low", "high")), values)
     logs = is_perplexity(key[1]) and min(values) > 0
     mean = float(numpy.exp(numpy.log(values).mean()) if logs else numpy.mean(values))
-    low, high = _interval(plan, group, key) if group else (None, None)
-    return Score(mean, low, high, values, _plain(rows["n"].max()))
+    return Score(mean, *(_interval(plan, group, key) if group else (None, None)), values)
 
 
-def _interval(
-    plan: Mapping[str, Any], group: Group, key: tuple[str, str]
-) -> tuple[float | None, float | None]:
+def _interval(plan: Plan, group: Group, key: tuple[str, str]) -> tuple[float | None, float | None]:
     """Return the 95% bootstrap interval over items of a mean over seeds; None without items."""
-    frames = group.items.get(key, ())
-    if len(frames) < 2 or len(group.same[key]) > 1:
+    if len(group.items.get(key, ())) < 2 or len(group.same[key]) > 1:
         return None, None
-    values, weights = (
-        numpy.stack([frame[name].to_numpy(dtype=float) for frame in frames])
-        for name in ("value", "weight")
-    )
-    scored = (weights > 0).all(axis=0)
+    items = group.stacked(key)
+    scored = (items[:, :, 1] > 0).all(axis=0)
     if not scored.any():
         return None, None
-    low, high = effects(plan, values[:, scored].mean(axis=0), weights[0, scored])
+    low, high = interval(plan, items[:, scored, 0].mean(axis=0), items[0, scored, 1])
     return (math.exp(low), math.exp(high)) if key in group.logarithmic else (low, high)

@@ -20,14 +20,7 @@ PAD = 0.05  # of the span, on both sides
 
 @dataclass(frozen=True)
 class Scale:
-    """The axis of one panel.
-
-    Attributes:
-        is_log: whether it is logarithmic.
-        low: its lower end.
-        high: its upper end.
-        ticks: where numbers stand.
-    """
+    """The axis of one panel: its ends, and where numbers stand."""
 
     is_log: bool
     low: float
@@ -45,7 +38,7 @@ class Scale:
         return min(max(value, self.low), self.high)
 
     def labels(self) -> list[str]:
-        """Return what the ticks are called: all with the same number of decimals."""
+        """Return the texts of the ticks, all with the same number of decimals."""
         if self.is_log:
             return [_tick(value) for value in self.ticks]
         steps = [b - a for a, b in zip(self.ticks, self.ticks[1:], strict=False)]
@@ -81,17 +74,15 @@ def fit(
         return Scale(False, 0.0, 1.0, (0.0, 0.5, 1.0))
     is_log = values[0] > 0 and (log or _crowded(values))
     to, back = (math.log10, _power) if is_log else (float, float)
-    bars = sorted(_bars(scores, to))
-    usual = bars[len(bars) // 2] if bars else 0.0
-    kept = [to(value) for value in values]
+    usual = _usual_bar(scores, to)
+    shown = [to(value) for value in values]
     if clip:
-        kept = near(kept, usual)
-    low, high = _ends(scores, kept, usual, to, levels)
-    if values[0] >= 0 and not is_log:
-        low = max(low, 0.0) if low < -PAD * (high - low) else low
+        shown = _near(shown, usual)
+    low, high = _ends(scores, shown, usual, to, levels)
+    if values[0] >= 0 and not is_log and low < -PAD * (high - low):
+        low = 0.0
     low, high = back(low), back(high)
-    chosen = _log_ticks(low, high, ticks) if is_log else _linear_ticks(low, high, ticks)
-    return Scale(is_log, low, high, chosen)
+    return Scale(is_log, low, high, (_log_ticks if is_log else _linear_ticks)(low, high, ticks))
 
 
 def _power(exponent: float) -> float:
@@ -100,25 +91,14 @@ def _power(exponent: float) -> float:
 
 def _crowded(values: Sequence[float]) -> bool:
     """Return whether a linear axis would flatten most of the values."""
-    wide = math.log10(values[-1] / values[0]) > DECADES
-    return wide and values[len(values) // 2] < values[-1] / 10
+    is_wide = math.log10(values[-1] / values[0]) > DECADES
+    return is_wide and values[len(values) // 2] < values[-1] / 10
 
 
-def _bars(scores: Iterable[Score], to: Callable[[float], float]) -> list[float]:
-    """Return the lengths of the intervals on the axis."""
-    return [
-        to(score.high) - to(score.low)
-        for score in scores
-        if score.low is not None and _has(to, score.low) and _has(to, score.high)
-    ]
-
-
-def near(values: Sequence[float], usual: float) -> Sequence[float]:
+def _near(values: Sequence[float], usual: float) -> Sequence[float]:
     """Return sorted values without those that are far off: one in five at most.
 
-    Args:
-        values: as they lie on the axis.
-        usual: length of a usual interval; what intervals nearly reach is not far off.
+    Values that usual intervals nearly reach are not far off.
     """
     if len(values) < FEWEST:
         return values
@@ -131,22 +111,29 @@ def near(values: Sequence[float], usual: float) -> Sequence[float]:
     return values
 
 
+def _usual_bar(scores: Iterable[Score], to: Callable[[float], float]) -> float:
+    """Return the median length of the intervals on the axis, 0 without any."""
+    bars = sorted(
+        to(score.high) - to(score.low)
+        for score in scores
+        if _has(to, score.low) and _has(to, score.high)
+    )
+    return bars[len(bars) // 2] if bars else 0.0
+
+
 def _ends(
     scores: Sequence[Score],
-    kept: Sequence[float],
+    shown: Sequence[float],
     usual: float,
     to: Callable[[float], float],
     levels: Iterable[float],
 ) -> tuple[float, float]:
-    """Return the ends of the axis, transformed: of the kept values, and of bars and lines near."""
-    low, high = kept[0], kept[-1]
+    """Return the ends of the axis, transformed: of the shown values, and of bars and lines near."""
+    low, high = shown[0], shown[-1]
     reach = max(high - low, 1.5 * usual) or math.inf
-    ends = [kept[0], kept[-1]]
-    for score in scores:
-        if low <= to(score.value) <= high:
-            bounds = [*score.seeds, score.low, score.high]
-            ends += [to(end) for end in bounds if end is not None and _has(to, end)]
-    ends += [to(level) for level in levels if _has(to, level)]
+    near = [score for score in scores if low <= to(score.value) <= high]
+    bounds = [end for score in near for end in (*score.seeds, score.low, score.high)]
+    ends = [low, high, *(to(end) for end in (*bounds, *levels) if _has(to, end))]
     least = min(end for end in ends if end >= low - reach)
     most = max(end for end in ends if end <= high + reach)
     if most - least <= 1e-9 * max(1.0, abs(most)):  # equal but for rounding
@@ -155,9 +142,9 @@ def _ends(
     return least - pad, most + pad
 
 
-def _has(to: Callable[[float], float], value: float) -> bool:
-    """Return whether the axis has a place for a value."""
-    return math.isfinite(value) and (to is float or value > 0)
+def _has(to: Callable[[float], float], value: float | None) -> bool:
+    """Return whether there is a value and the axis has a place for it."""
+    return value is not None and math.isfinite(value) and (to is float or value > 0)
 
 
 def _linear_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
@@ -176,9 +163,9 @@ def _log_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
     decades = range(first, last + 1)
     fine = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
     for factors in (fine, (1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        found = [factor * 10.0**decade for decade in decades for factor in factors]
-        found = [round(tick, 9) for tick in found if low <= tick <= high]
-        if len(found) <= most:
-            enough = len(found) >= min(3, most)
-            return tuple(found) if enough else _linear_ticks(low, high, most)
-    return tuple(found[:: math.ceil(len(found) / most)])
+        ticks = [factor * 10.0**decade for decade in decades for factor in factors]
+        ticks = [round(tick, 9) for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            enough = len(ticks) >= min(3, most)
+            return tuple(ticks) if enough else _linear_ticks(low, high, most)
+    return tuple(ticks[:: math.ceil(len(ticks) / most)])

@@ -11,24 +11,13 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 WIDTH = 10.0
 MARGIN = 0.15
 DPI = 150
 TITLE, TEXT, SMALL = 12.0, 9.0, 8.0  # points
 LINE = 0.18  # inches from line to line of text
-
-
-class Block(Protocol):
-    """A part of a page, from margin to margin."""
-
-    @property
-    def height(self) -> float:
-        """Return its height in inches."""
-
-    def draw(self, sheet: Sheet, top: float) -> None:
-        """Draw it on a sheet, its upper edge `top` inches below the sheet's."""
 
 
 class Sheet:
@@ -52,12 +41,15 @@ class Sheet:
         self.figure.text(*place, text, fontsize=size, **{"va": "center"} | named)
 
 
-def compose(title: str, notes: Sequence[str], blocks: Sequence[Block], width: float = WIDTH) -> Any:
-    """Return a figure of blocks below each other, its title and its notes above them."""
+def compose(title: str, note: str, blocks: Sequence[Any], width: float = WIDTH) -> Any:
+    """Return a figure of blocks below each other, its title and a note above them.
+
+    A block goes from margin to margin; it has a `height` in inches, and `draw(sheet, top)` draws it
+    with its upper edge `top` inches below the sheet's.
+    """
     with defaults():
-        room = width - 2 * MARGIN
-        heads = wrapped(title, room, TITLE, "bold")
-        lines = [line for note in notes for line in wrapped(note, room, SMALL)]
+        heads = wrapped(title, width - 2 * MARGIN, TITLE, "bold")
+        lines = wrapped(note, width - 2 * MARGIN, SMALL)
         head = 0.12 + 0.24 * len(heads) + LINE * len(lines) + 0.12
         sheet = Sheet(width, head + sum(block.height for block in blocks))
         for index, line in enumerate(heads):

@@ -1,7 +1,6 @@
-"""Which cells of a study are points of a sweep: one pruning at three or more sparsities.
+"""Sweeps of a study: one pruning at three or more sparsities, a line of a figure.
 
-A sweep is a line of a figure; the other cells are rows of a dot plot. In an iterated grid each arm
-is a line.
+The other cells are rows of a dot plot. In an iterated grid each arm is a line.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunegrid.tables.figures import display_names
-from prunegrid.tables.figures.points import AXES, Cell, Score
+from prunegrid.tables.figures.points import Cell, Score
 
 LEVELS = 3  # sparsities from which on a pruning is a line
 ONE_SHOT, DENSE_TUNED = "one-shot", "dense-tuned"
@@ -22,10 +21,8 @@ SPENDING = ("one-shot-tuned", "iterative")  # arms of the same tokens as DENSE_T
 class Sweep:
     """The cells of one line, of all models and data sets.
 
-    Attributes:
-        name: what it is called.
-        cells: of the pruning itself.
-        start: the unpruned models of the same tuning, where the line begins; () where it does not.
+    `start` holds the unpruned models of the same tuning, at which the line begins; () where it does
+    not.
     """
 
     name: str
@@ -40,18 +37,15 @@ def sweeps_of(cells: Sequence[Cell]) -> list[Sweep]:
         for tuning in _tunings(cell, cells) if cell.method != "dense" else ():
             lines.setdefault((cell.method, cell.axes, tuning), []).append(cell)
     lines = {key: own for key, own in lines.items() if _levels(own) >= LEVELS}
-    starts = _begin_dense([cell for own in lines.values() for cell in own])
-    names = _names(list(lines))
-    found = []
-    for (key, own), name in zip(lines.items(), names, strict=True):
-        dense = [c for c in cells if c.method == "dense" and key[2] in _tunings(c, cells)]
-        found.append(Sweep(name, tuple(own), tuple(dense) if starts else ()))
+    begin_dense = _begin_dense([cell for own in lines.values() for cell in own])
+    sweeps = []
+    for (key, own), name in zip(lines.items(), _names(list(lines)), strict=True):
+        dense = (c for c in cells if c.method == "dense" and key[2] in _tunings(c, cells))
+        sweeps.append(Sweep(name, tuple(own), tuple(dense) if begin_dense else ()))
     tuned = tuple(cell for cell in cells if DENSE_TUNED in cell.arms)
-    return (
-        [*found, Sweep(display_names.arm_name(DENSE_TUNED), tuned, ())]
-        if found and tuned
-        else found
-    )
+    if sweeps and tuned:
+        sweeps.append(Sweep(display_names.arm_name(DENSE_TUNED), tuned, ()))
+    return sweeps
 
 
 def _tunings(cell: Cell, cells: Iterable[Cell]) -> tuple[str, ...]:
@@ -65,11 +59,10 @@ def _tunings(cell: Cell, cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def _levels(cells: Sequence[Cell]) -> int:
     """Return the most sparsities that one model has on one data set."""
-    places = {(cell.model, cell.dataset) for cell in cells}
-    return max(
-        len({c.target for c in cells if (c.model, c.dataset) == place and c.target})
-        for place in places
-    )
+    targets: dict[tuple, set[float]] = {}
+    for cell in cells:
+        targets.setdefault(cell.place, set()).update([cell.target] if cell.target else [])
+    return max(map(len, targets.values()))
 
 
 def _begin_dense(cells: Sequence[Cell]) -> bool:
@@ -80,20 +73,18 @@ def _begin_dense(cells: Sequence[Cell]) -> bool:
 
 def _names(keys: Sequence[tuple]) -> list[str]:
     """Return a name for each (method, axes, tuning): the method, and what varies beside it."""
-    tunings = {tuning for _, _, tuning in keys}
-    found = []
+    several = len({tuning for _, _, tuning in keys}) > 1
+    names = []
     for method, axes, tuning in keys:
         words = [display_names.method_name(method)]
-        alike = [other for name, other, _ in keys if name == method]
-        for index, _ in enumerate(AXES):
-            if len({other[index] for other in alike}) > 1 and axes[index]:
-                words.append(display_names.value_name(axes[index]))
-        if len(tunings) > 1:
-            words.append(
-                tuning if tuning == display_names.UNTUNED else display_names.arm_name(tuning)
-            )
-        found.append(", ".join(words))
-    return found
+        for index, value in enumerate(axes):
+            if value and len({other[index] for name, other, _ in keys if name == method}) > 1:
+                words.append(display_names.value_name(value))
+        if several:
+            untuned = tuning == display_names.UNTUNED
+            words.append(tuning if untuned else display_names.arm_name(tuning))
+        names.append(", ".join(words))
+    return names
 
 
 def places_of(cell: Cell, cells: Sequence[Cell], scored: Mapping[tuple, Score]) -> list[float]:
@@ -104,23 +95,21 @@ def places_of(cell: Cell, cells: Sequence[Cell], scored: Mapping[tuple, Score]) 
     sparsities measured there, or the asked one where those cells failed; and at 0 without any.
 
     Args:
-        cells: all of the study.
         scored: scores of the panel's measure, by cell key.
     """
     if DENSE_TUNED not in cell.arms:
-        return [0.0 if cell.share is None else cell.share]
-    spent: dict[float, list[float]] = {}
+        return [cell.share or 0.0]
+    spent: dict[float, None] = {}
     reached: dict[float, list[float]] = {}
     for other in cells:
-        alike = (other.model, other.dataset) == (cell.model, cell.dataset)
-        if alike and set(other.arms) & set(SPENDING):
+        if other.place == cell.place and set(other.arms) & set(SPENDING):
             if other.key in scored and other.share is not None:
                 reached.setdefault(other.target, []).append(other.share)
             if _at_once(other.finetune) == cell.finetune:
-                spent[other.target] = []
-    levels = [(target, reached.get(target)) for target in spent]
-    found = [statistics.fmean(shares) if shares else target for target, shares in levels]
-    return found or [0.0 if cell.share is None else cell.share]
+                spent[other.target] = None
+    return [statistics.fmean(reached.get(target, [target])) for target in spent] or [
+        cell.share or 0.0
+    ]
 
 
 def _at_once(tunings: str) -> str:

@@ -11,7 +11,8 @@ from prunegrid.config.config_files import ConfigError
 from prunegrid.config.grid import expand
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.pruning.structured.unit_counts import Kind, removed_units
+from prunegrid.pruning.structured.removal_plan import removed_units
+from prunegrid.pruning.structured.units import Kind
 from prunegrid.tables.table_plan import study_plan
 from tests.helpers import ROOT, shipped
 

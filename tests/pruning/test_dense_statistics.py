@@ -6,11 +6,10 @@ import torch
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import oriented, prunable
 from prunegrid.models.prunable import Extent
-from prunegrid.pruning import hessian_pass
+from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, write, write_hessians
 from prunegrid.pruning.input_stats import PANEL, Accumulator
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
-from prunegrid.pruning.stored_hessians import StoredHessians, write
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.model
@@ -39,7 +38,7 @@ def test_what_is_read_is_what_was_measured(tmp_path, width):
     sums = Accumulator("hessian", width)
     sums.add(torch.randn(40, width, generator=torch.Generator().manual_seed(width)), "x")
     found = sums.finish()
-    write({"a": found, "b": found}, tmp_path, "0")
+    write(0, {"a": found, "b": found}, tmp_path)
     read = StoredHessians(tmp_path).block(0)
     assert read["a"] is read["b"], "what a method computes once of an input would be computed twice"
     assert torch.equal(read["a"].hessian, found.hessian)
@@ -55,7 +54,7 @@ def test_what_is_read_is_what_was_measured(tmp_path, width):
 def test_cells_are_those_of_the_models_own_hessians(tmp_path, kind, recipe):
     model = tiny.model(kind)
     before = weights(model)
-    hessian_pass.measure(model, tokens(), tmp_path)
+    write_hessians(model, tokens(), tmp_path)
     assert equal(weights(model), before), "the dense model was changed"
     prune_model(model, recipe, hessians=StoredHessians(tmp_path), propagation="dense")
     expected = tiny.model(kind)
@@ -68,18 +67,18 @@ def test_linears_outside_the_blocks_have_hessians_too(tmp_path):
     extent = Extent(include=("lm_head",))
     recipe = Recipe("sparsegpt", "2:4", extent=extent)
     model, expected = (untied() for _ in range(2))
-    hessian_pass.measure(model, tokens(), tmp_path, extent=extent)
+    write_hessians(model, tokens(), tmp_path, extent=extent)
     stored = StoredHessians(tmp_path)
     prune_model(model, recipe, tokens=tokens(), hessians=stored, propagation="dense")
     prune_model(expected, recipe, tokens=tokens(), propagation="dense")
     assert equal(weights(model, ("lm_head",)), weights(expected, ("lm_head",)))
-    assert list(stored.outside()) == ["lm_head"]
+    assert list(stored.block(OUTSIDE)) == ["lm_head"]
 
 
 def test_what_was_not_measured_is_told(tmp_path):
-    hessian_pass.measure(tiny.model("llama"), tokens(), tmp_path)
+    write_hessians(tiny.model("llama"), tokens(), tmp_path)
     with pytest.raises(PrunegridError, match="no Hessians of these linears"):
-        StoredHessians(tmp_path).outside()
+        StoredHessians(tmp_path).block(OUTSIDE)
 
 
 def untied():

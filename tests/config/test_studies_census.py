@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from prunegrid.config.census import DECADES
 from prunegrid.config.config_files import ConfigError
 from prunegrid.config.load import validate
+from prunegrid.config.studies import DECADES
 from prunegrid.graph.artifact_graph import Graph
 from tests.helpers import ROOT, shipped
 

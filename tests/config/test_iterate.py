@@ -6,8 +6,8 @@ import pytest
 
 from prunegrid.config.config_files import ConfigError
 from prunegrid.config.grid import expand
+from prunegrid.config.iterate import Schedule
 from prunegrid.config.load import validate
-from prunegrid.config.sparsity_schedule import Schedule
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.schema import unique_key
 from prunegrid.tables.table_plan import study_plan
@@ -150,7 +150,7 @@ def test_schedules_end_where_they_should():
         ({"sparsities": []}, "expected sparsities between 0 and 1"),
         ({"sparsities": {"shape": "square", "to": 0.5, "steps": 2}}, "iterate.*shape"),
         ({"finetune": None}, "`finetune` is missing"),
-        ({"finetune": "ful"}, "names 'ful', which is not in `finetune`; did you mean 'full'"),
+        ({"finetune": "ful"}, "is 'ful', which is not in `finetune`; did you mean 'full'"),
         ({"finetune": "demo-full"}, "has no token_budget"),
         ({"prune": {"method": "wanda", "sparsity": 0.5}}, "takes its sparsity from `sparsities`"),
         ({"prune": {"method": "wanda", "pattern": "2:4"}}, "takes its sparsity from `sparsities`"),

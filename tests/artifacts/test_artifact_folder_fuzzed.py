@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.artifacts import artifact_folder, dropped, file_digests, lock, manifest
+from prunegrid.artifacts import artifact_folder, dropped, file_digests, lock
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.commands import repair
 from prunegrid.common import file_io
@@ -30,7 +30,7 @@ def make(folder):
         (out / "empty").touch()
         files = artifact_folder.list_files(out)
         body = {"key": KEY, "files": files, "content": artifact_folder.content_digest(files)}
-        file_io.write_json(out / "manifest.json", manifest.sealed(body | {"record": RECORD}))
+        file_io.write_json(out / "manifest.json", artifact_folder.sealed(body | {"record": RECORD}))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def damaged(artifact, tmp_path):
 
 
 def test_the_artifact_is_whole(artifact):
-    assert manifest.read_manifest(artifact, KEY)["record"] == RECORD
+    assert artifact_folder.read_manifest(artifact, KEY)["record"] == RECORD
 
 
 @fuzz(200)
@@ -72,7 +72,7 @@ def test_one_changed_byte_is_always_told(artifact, tmp_path, data):
         del body[place:]
     path.write_bytes(body)
     try:
-        found = manifest.read_manifest(folder, KEY)
+        found = artifact_folder.read_manifest(folder, KEY)
     except AttestationError as error:
         assert "run" in str(error)
         assert [text for text in repair.repair(tmp_path / "artifacts")]
@@ -88,7 +88,7 @@ def test_one_changed_byte_is_always_told(artifact, tmp_path, data):
 def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_path, data):
     folder = damaged(artifact, tmp_path)
     dropped.drop(folder)
-    assert manifest.read_manifest(folder, KEY)["record"] == RECORD
+    assert artifact_folder.read_manifest(folder, KEY)["record"] == RECORD
     path = folder / data.draw(st.sampled_from(["base/config.json", *["dropped.json"] * 5]))
     body = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(body) - 1))
@@ -99,7 +99,7 @@ def test_one_changed_byte_of_a_dropped_artifact_is_always_told(artifact, tmp_pat
         del body[place : place + 1 if kind == "drop" else None]
     path.write_bytes(body)
     try:
-        found = manifest.read_manifest(folder, KEY)
+        found = artifact_folder.read_manifest(folder, KEY)
     except AttestationError:
         with pytest.raises(AttestationError):
             dropped.dropped(folder)
@@ -123,7 +123,7 @@ def test_what_a_dropped_artifact_cannot_say(artifact, tmp_path, told):
         told = {"manifest": dropped.dropped(folder)["manifest"]} | told
     (folder / "dropped.json").write_text(json.dumps(told))
     with pytest.raises(AttestationError):
-        manifest.read_manifest(folder, KEY)
+        artifact_folder.read_manifest(folder, KEY)
     with pytest.raises(AttestationError):
         dropped.dropped(folder)
     assert len(repair.repair(tmp_path / "artifacts")) == 1
@@ -155,7 +155,7 @@ def test_any_json_in_its_place_is_told(artifact, tmp_path, value, keys):
     if original == value:
         return
     with pytest.raises(AttestationError):
-        manifest.read_manifest(folder, KEY)
+        artifact_folder.read_manifest(folder, KEY)
 
 
 def test_a_manifest_nested_without_end_is_told(artifact, tmp_path):
@@ -163,7 +163,7 @@ def test_a_manifest_nested_without_end_is_told(artifact, tmp_path):
     for text in ("[" * 100_000, '{"key": NaN}', "", "null", "\0", '{"files": {"a": 1}}'):
         (folder / "manifest.json").write_text(text)
         with pytest.raises(PrunegridError):
-            manifest.read_manifest(folder, KEY)
+            artifact_folder.read_manifest(folder, KEY)
 
 
 def test_a_manifest_of_a_version_without_seals_is_read(artifact, tmp_path):
@@ -171,7 +171,7 @@ def test_a_manifest_of_a_version_without_seals_is_read(artifact, tmp_path):
     body = json.loads((folder / "manifest.json").read_text())
     del body["seal"]
     (folder / "manifest.json").write_text(json.dumps(body))
-    assert manifest.read_manifest(folder, KEY)["record"] == RECORD
+    assert artifact_folder.read_manifest(folder, KEY)["record"] == RECORD
 
 
 def test_repair_removes_what_is_damaged_or_half_and_nothing_else(artifact, tmp_path):

@@ -1,0 +1,120 @@
+"""Scores of units by a criterion, and the lowest: of each layer, of blocks in the model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import is_transposed, oriented
+from prunegrid.models.forward import device_of, run_window
+from prunegrid.pruning.criteria import generator_of
+from prunegrid.pruning.dense_statistics import dense_norms
+from prunegrid.pruning.input_stats import is_finite
+from prunegrid.pruning.structured import criterion_module
+from prunegrid.pruning.structured.units import Units
+
+
+def score_units(
+    units: Units, settings: Mapping, tokens: Tensor | None, job
+) -> dict[tuple[str, str], Tensor]:
+    """Return (kind, block) → the scores of its units, float64 [units].
+
+    Args:
+        settings: {method, and the criterion's own}.
+        tokens: calibration windows, int64 [samples, length]; None where nothing is needed.
+        job: gives the seed to criteria that draw.
+    """
+    module, linears = criterion_module(settings["method"]), units.linears
+    own = {key: settings[key] for key in module.SETTINGS}
+    if module.NEEDS == "input_norms":
+        seen = dense_norms(units.model, tokens)
+    elif module.NEEDS == "gradients":
+        seen = gradients(units.model, linears, tokens)
+    else:
+        seen = dict.fromkeys(linears)
+
+    def importance(name: str) -> Tensor:
+        drawing = {"generator": generator_of(job.seed("prune"), name)} if module.DRAWS else {}
+        return module.importance(oriented(linears[name]), seen[name], **drawing, **own)
+
+    scores: dict[tuple[str, str], Tensor] = {}
+    for block in units.blocks.names:
+        groups = [group for group in units.groups if group.block == block]
+        weights = {n: importance(n) for g in groups for n in {**g.rows, **g.columns}}
+        for group in groups:
+            scores[group.kind, block] = group.scores(weights)
+    return scores
+
+
+def lowest_units(counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor]) -> dict:
+    """Return (kind, block) → int64 indices of the units of the lowest scores, which go.
+
+    Args:
+        counts: kind → how many go, of each layer; of blocks in the model.
+    """
+    removed = {}
+    for (kind, block), values in scores.items():
+        if kind != "blocks":
+            order = values.argsort(stable=True)
+            removed[kind, block] = order[: counts[kind]].sort().values
+    names = [block for kind, block in scores if kind == "blocks"]
+    if names:
+        totals = torch.cat([scores["blocks", name] for name in names])
+        gone = set(totals.argsort(stable=True)[: counts["blocks"]].tolist())
+        for place, name in enumerate(names):
+            removed["blocks", name] = torch.arange(int(place in gone))
+    return removed
+
+
+def gradients(
+    model: nn.Module, linears: Mapping[str, nn.Module], tokens: Tensor
+) -> dict[str, Tensor]:
+    """Return full linear name → gradient of the mean loss, float32 [d_out, d_in].
+
+    The loss is the cross-entropy of each window's next tokens, its mean over all windows; sums are
+    held in float32 whatever the model's dtype.
+
+    Args:
+        model: in eval mode; its weights are not changed.
+        tokens: int64 [samples, length].
+
+    Raises:
+        PrunegridError: a gradient is not finite.
+    """
+    weights = {name: module.weight for name, module in linears.items()}
+    sums = {n: torch.zeros(w.shape, device=w.device) for n, w in weights.items()}
+
+    def add(name: str):
+        def collect(weight: Tensor) -> None:
+            sums[name].add_(weight.grad.float(), alpha=1 / len(tokens))
+            weight.grad = None
+
+        return collect
+
+    with contextlib.ExitStack() as restore, torch.enable_grad():
+        for parameter in model.parameters():
+            restore.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        for name, weight in weights.items():
+            weight.requires_grad_(True)
+            restore.callback(weight.register_post_accumulate_grad_hook(add(name)).remove)
+        for window in tqdm(tokens, desc="gradients", unit="window", disable=None):
+            window = window.to(device_of(model))
+            logits = run_window(model, window[None]).logits[0, :-1]
+            cross_entropy(logits.float(), window[1:]).backward()
+    for name, value in sums.items():
+        if not is_finite(value):
+            raise PrunegridError(
+                "the gradient of the calibration loss holds NaN or infinity",
+                where=name,
+                remedy="the model is broken or its dtype too narrow: load it in float32",
+            )
+        if is_transposed(linears[name]):
+            sums[name] = value.t()
+    return sums
