@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from prunegrid.artifacts import artifact_folder
@@ -124,3 +126,36 @@ def test_digest_sees_one_bit(tmp_path):
     with torch.no_grad():
         model.model.norm.weight[0] = -model.model.norm.weight[0]
     assert attestation.weights_sha256(attestation.model_tensors(model)) != before
+
+
+TINY = dict(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    max_position_embeddings=64, pad_token_id=0,
+)  # fmt: skip
+# Models whose tensors have other names in the files of their first releases.
+RENAMED = {
+    "gpt_neox": (transformers.AutoModelForCausalLM, TINY),
+    "nomic_bert": (transformers.AutoModelForMaskedLM, TINY),
+    "mixtral": (
+        transformers.AutoModelForCausalLM,
+        TINY | {"num_key_value_heads": 2, "num_local_experts": 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RENAMED)
+def test_tensors_have_one_name_in_memory_and_in_files(tmp_path, kind):
+    auto, config = RENAMED[kind]
+    model = auto.from_config(transformers.AutoConfig.for_model(kind, **config)).eval()
+    checkpoint.save_model(model, tmp_path)
+    names = set()
+    for path in checkpoint.weight_files(tmp_path):
+        with safe_open(path, framework="pt") as handle:
+            names |= set(handle.keys())
+    assert names <= model.state_dict().keys()
+    assert checkpoint.file_weights_sha256(tmp_path) == attestation.weights_sha256(
+        attestation.model_tensors(model)
+    )
+    again = auto.from_pretrained(tmp_path, dtype="auto")
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
