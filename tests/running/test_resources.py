@@ -45,6 +45,21 @@ def test_without_the_weights_it_is_asked_again(tmp_path):
     assert caught.value.filename == str(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    "text", ["", '{"record": {"wei', "[]", '{"record": {"weights": {}}}', "{}"]
+)
+def test_a_damaged_manifest_is_the_job_s_to_tell_and_stops_no_estimate(tmp_path, text):
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    for stage in ("prune", "predictions"):
+        assert memory_mb(node(stage, path)) > 0 and minutes(node(stage, path)) > 0
+    path = tmp_path / "data.json"
+    path.write_text(text)
+    whole = node("data")
+    whole.parents["data"] = SimpleNamespace(stage="data", manifest=str(path), parents={})
+    assert memory_mb(whole) > 0
+
+
 def test_a_retry_asks_for_half_as_much_again():
     first, second, third = (memory_mb(node("data"), attempt) for attempt in (1, 2, 3))
     assert (second, third) == (1.5 * first, 2 * first)

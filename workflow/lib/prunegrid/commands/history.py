@@ -95,7 +95,7 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         manifest["settings"],
         sum(counts) if counts else None,
         drawn["samples"] * drawn["length"] if drawn else 0,
-        resources.rows_of(parents["data"]) if "data" in parents else None,
+        resources.rows_of(parents["data"]["record"]) if "data" in parents else None,
         any(parent["stage"] == "prune" for parent in manifest["lineage"]),
         "cpu" if manifest["device"] == "cpu" else "cuda",
         manifest["threads"] * manifest["settings"].get("processes", 1),

@@ -12,14 +12,16 @@ times it on a retry. `prunegrid estimates` compares both with finished runs.
 
 from __future__ import annotations
 
+import errno
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prunegrid.artifacts.artifact_folder import read_sealed
 from prunegrid.common import held_weights, plugins
+from prunegrid.common.errors import AttestationError
 from prunegrid.graph.nodes import WEIGHTS, WEIGHTS_MADE, Node, lineage
 from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs
@@ -142,13 +144,14 @@ def _blocks_bytes(step: Step, parameters: int) -> float:
     return blocks + 2 * 4 * tokens * ASPECT * layers  # a block's inputs and its outputs
 
 
-def read_parameters(node: Node) -> int:
-    """Return the parameters of weights from their manifest.
+def read_parameters(node: Node) -> int | None:
+    """Return the parameters of weights from their manifest; None if it is damaged.
 
     Raises:
         FileNotFoundError: the weights do not exist.
     """
-    return _read(node.manifest)["record"]["weights"]["parameters"]
+    count = _record(node.manifest).get("weights", {}).get("parameters")
+    return count if isinstance(count, int) else None
 
 
 def likely_parameters(node: Node) -> int | None:
@@ -158,8 +161,8 @@ def likely_parameters(node: Node) -> int | None:
     model those of the config's `parameters` or of its name.
     """
     for made in lineage(node):
-        if Path(made.manifest).exists():
-            return read_parameters(made)
+        if Path(made.manifest).exists() and (count := read_parameters(made)) is not None:
+            return count
     source = made.settings["source"]
     if "parameters" in source:
         return source["parameters"]
@@ -185,7 +188,7 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.settings,
         count,
         drawn.settings["samples"] * drawn.settings["length"] if drawn else 0,
-        rows_of(_read(data.manifest)) if data and Path(data.manifest).exists() else None,
+        rows_of(_record(data.manifest)) if data and Path(data.manifest).exists() else None,
         any(made.stage == "prune" for parent in weights for made in lineage(parent)),
         node.device,
         node.threads * node.settings.get("processes", 1),
@@ -214,16 +217,27 @@ def space(node: Mapping[str, Any], parents: Mapping[str, Mapping]) -> int:
     return costs.disk_bytes(Step(node["stage"], node["settings"], count), 2 if half else 4)
 
 
-def rows_of(manifest: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return {split: rows} of a data artifact's manifest."""
-    splits = manifest["record"].get("splits") or {}
+def rows_of(record: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return {split: rows} of a data artifact's record."""
+    splits = record.get("splits") or {}
     return {name: facts["rows"] for name, facts in splits.items() if "rows" in facts}
 
 
 # An artifact of a key does not change, so each is read once.
 @functools.cache
-def _read(manifest: str) -> dict[str, Any]:
-    return json.loads(Path(manifest).read_bytes())
+def _record(manifest: str) -> dict[str, Any]:
+    """Return an artifact's record; {} if the manifest is damaged.
+
+    An estimate does without it: the job that reads the artifact names it and stops, and no other.
+    """
+    try:
+        record = read_sealed(Path(manifest)).get("record")
+    except AttestationError:
+        if not Path(manifest).exists():
+            # Snakemake asks again once the file of this name is made.
+            raise FileNotFoundError(errno.ENOENT, "not made yet", manifest) from None
+        record = None
+    return record if isinstance(record, dict) else {}
 
 
 def _copies(settings: dict) -> int:
