@@ -207,6 +207,22 @@ def test_weights_of_dead_inputs_go_first(method, pattern):
     assert int((found == 0).sum()) == weight.numel() // 2
 
 
+@pytest.mark.parametrize("scope", ["layer", "row"])
+def test_dead_inputs_take_no_more_than_was_asked_unless_all_are_to_go(scope):
+    """Most inputs never fire, as behind a ReLU that few samples reach."""
+    weight, inputs = layer(3)
+    dead = torch.arange(weight.shape[1]) % 10 < 7
+    inputs[:, dead] = 0
+    asked = {"sparsity": 0.5, "inputs": inputs, "blocksize": 20, "scope": scope}
+    exact = prune_weight(weight, "sparsegpt", "unstructured", **asked)
+    assert int((exact == 0).sum()) == weight.numel() // 2
+    assert torch.equal(exact[:, ~dead] != 0, torch.ones_like(exact[:, ~dead], dtype=torch.bool))
+    kept = (exact != 0) & dead
+    assert torch.equal(exact[kept], weight[kept])  # no input: nothing to make up for
+    every = prune_weight(weight, "sparsegpt", "unstructured", dead_inputs="all", **asked)
+    assert not every[:, dead].any() and int((every == 0).sum()) > weight.numel() // 2
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_sparsity_zero_and_one(method):
     weight, inputs = layer(4)
@@ -281,5 +297,6 @@ def test_refused(change, said):
 def test_settings_are_defaults_overlaid():
     found = method_settings("sparsegpt", {"dampening": 0.1})
     assert found == {
-        "dampening": 0.1, "blocksize": 128, "mask_blocksize": None, "nested": False
+        "dampening": 0.1, "blocksize": 128, "mask_blocksize": None, "nested": False,
+        "dead_inputs": "counted",
     }  # fmt: skip

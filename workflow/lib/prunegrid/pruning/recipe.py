@@ -206,7 +206,7 @@ class Pruner:
         elif self._updates:
             # Beyond the count only weights that were zero, or whose input is, may be zero.
             asked = zeros_asked(pattern, *after.shape)
-            spare = count_zeros(before) + facts.get("dead_inputs", 0) * len(after)
+            spare = count_zeros(before) + facts.get("dead_weights", 0)
             if not asked <= zeros <= asked + spare:
                 fault = f"{zeros} zeros where {asked} were asked for"
         elif zeros != zeros_expected(pattern, before):

@@ -5,14 +5,14 @@ left to right and updated as in `prunegrid.pruning.column_sweep`. The score of w
 U_jj² (eq. 5 in its Cholesky form), which is w_ij² A_jj² with the factor A = U⁻¹ that is used
 there. Unstructured masks are chosen per block of `mask_blocksize` columns over all rows; N:M masks
 group by group, from the weights as updated so far. λ = dampening · mean(diag H). Inputs that were
-always zero ("dead") get H_jj = 1 and their weights go. Weights that are zero already may come back
-by an update; with `nested` they stay zero (and are the first to go), so that each mask of a model
-that is pruned in several steps holds the one before.
+always zero ("dead") get H_jj = 1, and their weights go first. Weights that are zero already may
+come back by an update; with `nested` they stay zero (and are the first to go), so that each mask of
+a model that is pruned in several steps holds the one before.
 
-Deviations from the reference code: counts are exact (it drops one weight more a block); blocks'
-counts add up to exactly floor(sparsity · n) for the layer; where M or `mask_blocksize` does not
-divide `blocksize`, the block is shortened so that no group is cut; those of
-`prunegrid.pruning.column_sweep`.
+Deviations from the reference code: counts are exact (it drops one weight more a block, and all
+weights of dead inputs on top, as `dead_inputs: all` does); blocks' counts add up to exactly
+floor(sparsity · n) for the layer; where M or `mask_blocksize` does not divide `blocksize`, the
+block is shortened so that no group is cut; those of `prunegrid.pruning.column_sweep`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ NEEDS = "hessian"
 # fmt: off
 SETTINGS: dict[str, Any] = {
     "dampening": 0.01, "blocksize": 128, "mask_blocksize": None, "nested": False,
+    "dead_inputs": "counted",
 }
 # fmt: on
 SCOPE = "layer"
 DRAWS = False
 UPDATES = True
+DEAD_INPUTS = ("counted", "all")
 
 
 def prune_linear(
@@ -47,6 +49,7 @@ def prune_linear(
     blocksize: int,
     mask_blocksize: int | None,
     nested: bool,
+    dead_inputs: str,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the pruned and updated weight [d_out, d_in], and facts of the factorisation.
 
@@ -56,6 +59,8 @@ def prune_linear(
         mask_blocksize: columns a mask block (unstructured only); None is `blocksize`.
         nested: weights that are zero stay so; where a mask block has more of them than are to go,
             there are more zeros than asked for.
+        dead_inputs: "counted": their weights count towards the zeros asked for; "all": all of them
+            go, so that there may be more.
 
     Raises:
         PrunegridError: a setting is out of range, or no dampening makes H positive definite.
@@ -65,22 +70,30 @@ def prune_linear(
             f"dampening {dampening}, blocksize {blocksize}, mask_blocksize {mask_blocksize}",
             expected="dampening ≥ 0 and blocks of at least one column",
         )
+    if dead_inputs not in DEAD_INPUTS:
+        raise PrunegridError(
+            f"dead_inputs is '{dead_inputs}'", expected=f"one of {', '.join(DEAD_INPUTS)}"
+        )
     factor, facts = factor_of(stats, dampening)
     columns = weight.t().float().contiguous()
     gone = columns == 0 if nested else None
-    columns[stats.hessian.diagonal() == 0] = 0
+    dead = stats.hessian.diagonal() == 0
+    if dead_inputs == "all":
+        columns[dead] = 0
     choice = pattern.group if isinstance(pattern, NM) else mask_blocksize or blocksize
     diagonal = factor.diagonal()[:, None]
 
     def choose(part: Tensor, place: slice) -> Tensor:
         scores = (part * diagonal[place]).abs_()
+        scores[dead[place]] = -1
         if gone is None:
             return _choose(scores, pattern, place, len(columns))
-        scores[gone[place]] = -1
+        scores[gone[place]] = -2
         return _choose(scores, pattern, place, len(columns)) | gone[place]
 
     sweep(columns, factor, choose, choice=choice, blocksize=blocksize)
-    return columns.t().to(weight.dtype).contiguous(), dict(facts)
+    beyond = {"dead_weights": int(dead.sum()) * len(weight)} if dead_inputs == "all" else {}
+    return columns.t().to(weight.dtype).contiguous(), {**facts, **beyond}
 
 
 def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:
