@@ -1,5 +1,5 @@
 # What all rules share: the validated config, the graph of artifacts, and what a job asks of them.
-# No function here has an effect beside what it returns.
+# No function has an effect beside what it returns, but for the one setting in `table_inputs`.
 import re
 
 from prunegrid.artifacts import dropped
