@@ -151,7 +151,7 @@ def test_a_truncated_file_is_named_with_a_remedy(copy, run_model, repo, name):
     place = copy(repo)
     path = place / name
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(PrunegridError, match=f"{name}.*delete it and download"):
+    with pytest.raises(PrunegridError, match=f"{name}.*delete it"):
         run_model(local(place))
 
 

@@ -102,9 +102,8 @@ def unpadded(
     length: Callable[[Row], int] = len,
 ) -> list[list[Row]]:
     """Return the batches; of a model that sees pads, cut into rows of equal length."""
-    if not sees_padding(model, pad, side):
-        return batches
-    return [rows for batch in batches for rows in _equally_long(batch, length)]
+    cut = [rows for batch in batches for rows in _equally_long(batch, length)]
+    return cut if len(cut) > len(batches) and sees_padding(model, pad, side) else batches
 
 
 def _equally_long(rows: list[Row], length: Callable[[Row], int]) -> list[list[Row]]:
