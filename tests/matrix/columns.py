@@ -1,0 +1,117 @@
+"""The columns of the matrix, and the judgement of one cell."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from prunegrid.common.errors import AttestationError, PrunegridError
+from tests.matrix import steps, tuning_steps
+from tests.matrix.oracle import Mismatch
+from tests.matrix.subjects import Subject, Untried
+
+VERIFIED, REFUSED, FAULT, UNTRIED = "verified", "refused", "fault", "untried"
+DECODERS = ("causal-lm",)
+WRITERS = ("causal-lm", "seq2seq-lm")
+NAMES = {"masked-lm": "an encoder", "seq2seq-lm": "an encoder-decoder"}
+ALL = ("causal-lm", "seq2seq-lm", "masked-lm")
+# A refusal that blames the user's files, or asks for a report, is no reason: the files are whole.
+NO_REASONS = ("please report it", "download it again", "run again", "do not fit the config")
+GUARD = "is not supported"
+LONGEST = 180
+
+
+@dataclass(frozen=True)
+class Column:
+    """One step of the matrix.
+
+    Attributes:
+        title: of the table's column.
+        attempt: tries the step on a subject.
+        tasks: the tasks that have such a step; others must be refused.
+        says: what *verified* means for it, a sentence.
+    """
+
+    title: str
+    attempt: Callable[[Subject], None]
+    tasks: tuple[str, ...]
+    says: str
+
+
+def _column(title: str, attempt: Callable, tasks: tuple[str, ...], *arguments) -> Column:
+    says = " ".join((attempt.__doc__ or "").split())
+    attempt = functools.partial(_with, attempt, arguments) if arguments else attempt
+    return Column(title, attempt, tasks, says)
+
+
+def _with(attempt: Callable, arguments: tuple, subject: Subject) -> None:
+    attempt(subject, *arguments)
+
+
+COLUMNS = {
+    "import": _column("import", steps.import_model, ALL),
+    "norms": _column("norms", steps.norms, ALL),
+    "magnitude": _column("magnitude 2:4", steps.magnitude, ALL),
+    "wanda": _column("Wanda 50%", steps.wanda, ALL),
+    "sparsegpt": _column("SparseGPT 2:4", steps.sparsegpt, ALL),
+    "by-block": _column("by block", steps.by_block, ALL),
+    "perplexity": _column("perplexity", tuning_steps.windows_loss, DECODERS),
+    "batches": _column("batches", tuning_steps.batches, WRITERS),
+    "lora": _column("LoRA", tuning_steps.lora, DECODERS),
+    "full": _column("full tuning", tuning_steps.full, WRITERS),
+    "qlora": _column("QLoRA", tuning_steps.qlora, DECODERS),
+    "int8": _column("int8", tuning_steps.quantize, ALL, "int8"),
+    "nf4": _column("NF4", tuning_steps.quantize, ALL, "nf4"),
+    "mlp": _column("less MLP", steps.structured, ALL, "mlp"),
+    "heads": _column("fewer heads", steps.structured, ALL, "heads"),
+    "blocks": _column("fewer blocks", steps.structured, ALL, "blocks"),
+    "pack": _column("pack", tuning_steps.pack, ALL),
+    "verify": _column("verify", tuning_steps.verify, ALL),
+}
+
+
+def judge(subject: Subject, name: str) -> tuple[str, str]:
+    """Return (verdict, reason) of one step of a subject; the reason is empty where verified."""
+    column = COLUMNS[name]
+    torch.manual_seed(0)
+    try:
+        column.attempt(subject)
+    except Untried as error:
+        return UNTRIED, str(error)
+    except PrunegridError as error:
+        return (REFUSED if is_reason(error) else FAULT), sentence(error.what, subject)
+    except Exception as error:
+        if subject.task not in column.tasks and not isinstance(error, Mismatch):
+            return FAULT, sentence(f"accepted, then {named(error)}", subject)
+        if subject.task not in column.tasks:
+            return FAULT, f"accepted, though {NAMES[subject.task]} has no such step"
+        return FAULT, sentence(named(error), subject)
+    if subject.task not in column.tasks:
+        return FAULT, f"accepted, though {NAMES[subject.task]} has no such step"
+    return VERIFIED, ""
+
+
+def is_reason(error: PrunegridError) -> bool:
+    """Return whether an error is a refusal that a user can believe."""
+    text = str(error)
+    if isinstance(error, AttestationError) and GUARD not in text:
+        return False
+    return not any(part in text for part in NO_REASONS)
+
+
+def named(error: Exception) -> str:
+    """Return an error's class and text; of the oracle's own the text alone."""
+    text = str(error)
+    return text if isinstance(error, Mismatch) else f"{type(error).__name__}: {text}"
+
+
+def sentence(text: str, subject: Subject) -> str:
+    """Return the first line of a text, without this run's folders, cut where it is long."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no text"]
+    line = lines[0].replace(str(subject.scratch), "…")
+    if line.endswith(":") and len(lines) > 1:
+        line = f"{line} {lines[1]}"
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
