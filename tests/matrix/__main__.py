@@ -6,24 +6,30 @@ Exits 1 where a cell has a fault, or where more than a tenth of the cells was no
 from __future__ import annotations
 
 import os
+import sys
 
 for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TORCHDYNAMO_DISABLE"):
     os.environ[_name] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+if __name__ == "__main__" and os.environ.get("PYTHONHASHSEED") != "0":
+    # Errors of other libraries print sets; their order must be the same in each run.
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.execv(sys.executable, [sys.executable, "-m", "tests.matrix", *sys.argv[1:]])
+
 import argparse  # noqa: E402
 import fnmatch  # noqa: E402
 import functools  # noqa: E402
 import importlib  # noqa: E402
-import sys  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from tests.matrix import page, runner  # noqa: E402
 from tests.matrix.chosen import tenth  # noqa: E402
-from tests.matrix.columns import COLUMNS, FAULT  # noqa: E402
+from tests.matrix.columns import COLUMNS  # noqa: E402
 from tests.matrix.subjects import read_models  # noqa: E402
+from tests.matrix.verdicts import FAULT  # noqa: E402
 
 # Imported before the processes fork, so that each has them at once.
 LARGE = ("transformers.modeling_utils", "peft", "bitsandbytes", "accelerate")
@@ -36,6 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", nargs="+", metavar="STEP", choices=list(COLUMNS))
     parser.add_argument("--tenth", metavar="HASH", help="the tenth that a commit's hash chooses")
     parser.add_argument("--jobs", type=int, default=2, help="models side by side (default 2)")
+    parser.add_argument("--reasons", action="store_true", help="print refusals too")
     parser.add_argument(
         "--write", action="store_true", help="write results.json and docs/matrix.md (all models)"
     )
@@ -68,8 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         page.PAGE.write_text(page.render(results), encoding="utf-8")
     for name, cells in results.items():
         for step, (verdict, reason) in cells.items():
-            if verdict == FAULT:
-                print(f"FAULT {name} {step}: {reason}")
+            if verdict == FAULT or (options.reasons and reason):
+                print(f"{verdict.upper()} {name} {step}: {reason}")
     counts = page.count(results)
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.most_common()))
     return int(counts[FAULT] > 0 or page.too_many_untried(results))

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.errors import PrunegridError
 from tests.matrix import steps, tuning_steps
 from tests.matrix.oracle import Mismatch
-from tests.matrix.subjects import Subject, Untried
+from tests.matrix.subjects import Subject
+from tests.matrix.verdicts import FAULT, REFUSED, UNTRIED, VERIFIED, Untried, is_reason
 
-VERIFIED, REFUSED, FAULT, UNTRIED = "verified", "refused", "fault", "untried"
 DECODERS = ("causal-lm",)
 WRITERS = ("causal-lm", "seq2seq-lm")
 NAMES = {"masked-lm": "an encoder", "seq2seq-lm": "an encoder-decoder"}
 ALL = ("causal-lm", "seq2seq-lm", "masked-lm")
-# A refusal that blames the user's files, or asks for a report, is no reason: the files are whole.
-NO_REASONS = ("please report it", "download it again", "run again", "do not fit the config")
-GUARD = "is not supported"
 LONGEST = 180
+# Digests of tuned weights differ between CPUs.
+DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,6 @@ def judge(subject: Subject, name: str) -> tuple[str, str]:
     return VERIFIED, ""
 
 
-def is_reason(error: PrunegridError) -> bool:
-    """Return whether an error is a refusal that a user can believe."""
-    text = str(error)
-    if isinstance(error, AttestationError) and GUARD not in text:
-        return False
-    return not any(part in text for part in NO_REASONS)
-
-
 def named(error: Exception) -> str:
     """Return an error's class and text; of the oracle's own the text alone."""
     text = str(error)
@@ -111,7 +103,7 @@ def named(error: Exception) -> str:
 def sentence(text: str, subject: Subject) -> str:
     """Return the first line of a text, without this run's folders, cut where it is long."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no text"]
-    line = lines[0].replace(str(subject.scratch), "…")
+    line = DIGEST.sub("…", lines[0].replace(str(subject.scratch), "…"))
     if line.endswith(":") and len(lines) > 1:
         line = f"{line} {lines[1]}"
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"

@@ -57,6 +57,13 @@ def require_equal(what: str, found, expected) -> None:
     require(found == expected, f"{what} is {found}; the oracle has {expected}")
 
 
+def require_names(what: str, found, expected) -> None:
+    """Check that two collections have the same names."""
+    extra, lost = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
+    require(not extra, f"{what}: the oracle has no {''.join(extra[:1])}")
+    require(not lost, f"{what}: {''.join(lost[:1])} is missing")
+
+
 def require_digest(what: str, found: str, expected: str) -> None:
     """Check that two digests are the same, without printing them: they differ between CPUs."""
     require(found == expected, f"the digest of {what} is not the oracle's")

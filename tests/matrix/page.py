@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from tests.matrix.columns import COLUMNS, FAULT, REFUSED, UNTRIED, VERIFIED
+from tests.matrix.columns import COLUMNS
 from tests.matrix.runner import Cells
 from tests.matrix.subjects import read_models
+from tests.matrix.verdicts import FAULT, REFUSED, UNTRIED, VERIFIED
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")

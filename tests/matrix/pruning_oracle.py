@@ -24,7 +24,10 @@ def require_nm(name: str, weight: Tensor, keep: int, group: int) -> None:
     """Check that exactly `keep` of each `group` consecutive input columns stay."""
     nonzero = (weight != 0).reshape(weight.shape[0], -1, group).sum(-1)
     require(bool((nonzero <= keep).all()), f"{name} keeps more than {keep} of {group}")
-    require(bool((nonzero == keep).all()), f"{name} keeps fewer than {keep} of {group}")
+    require(
+        bool((nonzero == keep).all()),
+        f"{name} keeps fewer than {keep} of {group}: more is gone than asked",
+    )
 
 
 def require_lowest(name: str, scores: Tensor, gone: Tensor, share: float, tie: float) -> None:
@@ -57,7 +60,7 @@ def require_others_unchanged(
     before: dict[str, Tensor], after: dict[str, Tensor], changed: set[str]
 ) -> None:
     """Check that all tensors but those named are the same bytes."""
-    oracle.require_equal("the list of tensors", sorted(after), sorted(before))
+    oracle.require_names("tensors", after, before)
     for name, value in before.items():
         if name not in changed:
             require(torch.equal(value, after[name]), f"{name} has changed")

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.matrix import columns
+from tests.matrix import columns, verdicts
 from tests.matrix.subjects import subject
 
 # Seconds that one model may take in all: about thirty times what the slowest needs.
@@ -71,9 +71,9 @@ class Attempt:
             return True
         code = self.process.exitcode
         reason = f"more than {LIMIT} s" if late else f"the process ended with code {code}"
-        self.cells[begun or left[0]] = (columns.FAULT, reason)
+        self.cells[begun or left[0]] = (verdicts.FAULT, reason)
         if late:
-            others = {step: (columns.UNTRIED, "out of time") for step in left}
+            others = {step: (verdicts.UNTRIED, "out of time") for step in left}
             self.cells = others | self.cells
             return True
         if len(left) > 1:
@@ -121,7 +121,7 @@ def run(
 
 def summary(cells: Cells) -> str:
     """Return the counts of verdicts, and the steps with a fault."""
-    verdicts = [verdict for verdict, _ in cells.values()]
-    told = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)]
-    faults = [step for step, (verdict, _) in cells.items() if verdict == columns.FAULT]
+    found = [verdict for verdict, _ in cells.values()]
+    told = [f"{found.count(v)} {v}" for v in dict.fromkeys(found)]
+    faults = [step for step, (verdict, _) in cells.items() if verdict == verdicts.FAULT]
     return ", ".join(told) + (f" ({', '.join(faults)})" if faults else "")

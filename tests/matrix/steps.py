@@ -19,7 +19,8 @@ from tests.helpers import shrunken, tiny
 from tests.helpers.pruning_jobs import SPARSEGPT, WANDA
 from tests.matrix import oracle, pruning_oracle
 from tests.matrix.oracle import require, require_close, require_digest, require_equal
-from tests.matrix.subjects import LENGTH, SAMPLES, Subject, Untried
+from tests.matrix.subjects import LENGTH, SAMPLES, Subject
+from tests.matrix.verdicts import Untried
 
 MAGNITUDE = {"method": "magnitude", "pattern": "2:4", "sparsity": None, "scope": None}
 WANDA_HALF = {**WANDA, "pattern": "unstructured", "sparsity": 0.5}
@@ -64,10 +65,11 @@ def norms(subject: Subject) -> None:
     measured = load_file(folder / "input_norms.safetensors")
     model = subject.plain()
     given = oracle.inputs_of(model, oracle.all_linears(model, subject.blocks), tokens)
-    require_equal("the list of linears", sorted(measured), sorted(given))
+    oracle.require_names("norms", measured, given)
     for name, inputs in given.items():
         expected = inputs.square().mean(0)
-        apart = float((measured[name] - expected).abs().max() / expected.abs().max())
+        largest = expected.abs().max().clamp(min=1e-12)
+        apart = float((measured[name] - expected).abs().max() / largest)
         require(apart <= 1e-4, f"the norms of {name} are not those of its inputs")
 
 
@@ -181,7 +183,9 @@ def structured(subject: Subject, unit: str) -> None:
     for window in subject.windows()[:2]:
         expected = oracle.run_window(full, window)
         oracle.require_same_logits("smaller model", oracle.run_window(small, window), expected)
-    check_writes(small, subject.windows()[0, :8])
+    prompt = [int(token) for token in subject.windows()[0, :8]]
+    if writes_alike(subject.plain(), prompt):
+        require(writes_alike(small, prompt), "the smaller model cannot write with a cache")
 
 
 @torch.no_grad()
@@ -216,14 +220,15 @@ def pass_by(block: nn.Module) -> None:
     block.forward = forward
 
 
-def check_writes(model: nn.Module, prompt: torch.Tensor) -> None:
-    """Plain transformers generates with the model's cache what it computes without one."""
+def writes_alike(model: nn.Module, prompt: list[int]) -> bool:
+    """Return whether plain transformers writes with a cache what the model says without one."""
     if not model.can_generate() or model.config.is_encoder_decoder:
-        return
-    ids = [int(token) for token in prompt]
-    expected, gap = oracle.greedy(model, ids, stop=-1, most=4)
+        return False
+    expected, gap = oracle.greedy(model, prompt, stop=-1, most=4)
     model.generation_config.eos_token_id = None
-    made = model.generate(
-        torch.tensor([ids]), max_new_tokens=4, do_sample=False, use_cache=True, pad_token_id=1
-    )[0, len(ids) :].tolist()
-    require(made == expected or gap < oracle.NEAR_TIE, "the smaller model's cached texts differ")
+    settings = {"max_new_tokens": 4, "do_sample": False, "use_cache": True, "pad_token_id": 1}
+    try:
+        made = model.generate(torch.tensor([prompt]), **settings)[0, len(prompt) :].tolist()
+    except Exception:  # from anywhere in a model's code
+        return False
+    return made == expected or gap < oracle.NEAR_TIE

@@ -23,12 +23,14 @@ from torch import Tensor, nn
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources.tiny import byte_tokenizer
 from prunegrid.models import checkpoint
 from prunegrid.stages import model as import_stage
 from tests.helpers import tiny
 from tests.matrix import oracle
 from tests.matrix.oracle import Row
+from tests.matrix.verdicts import Untried, is_reason
 
 MODELS = Path(__file__).with_name("models.yaml")
 VOCABULARY = 260
@@ -39,10 +41,6 @@ TEMPLATE = "{document}="
 SAMPLES, LENGTH = 6, 32
 # (rows, letters of a document, letters of a summary) of each split; None: of many lengths.
 SPLITS = {"train": (8, 20, 6), "held": (6, 20, 6), "uneven": (6, None, None)}
-
-
-class Untried(Exception):
-    """A step cannot be tried, as what it starts from is not there."""
 
 
 @functools.cache
@@ -128,13 +126,11 @@ class Subject:
             PrunegridError: the import refuses the model.
             Untried: it fails in another way.
         """
-        from prunegrid.common.errors import PrunegridError
-
         try:
             return self.imported()[0]
-        except PrunegridError:
-            raise
         except Exception as error:
+            if isinstance(error, PrunegridError) and is_reason(error):
+                raise
             raise Untried("the import has a fault") from error
 
     def sparse(self) -> Path:
