@@ -11,7 +11,7 @@ import torch
 
 from prunegrid.common.errors import PrunegridError
 from tests.matrix import steps, tuning_steps
-from tests.matrix.oracle import Mismatch
+from tests.matrix.checks import Mismatch
 from tests.matrix.subjects import Subject
 from tests.matrix.verdicts import FAULT, REFUSED, UNTRIED, VERIFIED, Untried, is_reason
 

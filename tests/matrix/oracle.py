@@ -17,6 +17,8 @@ import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from tests.matrix.checks import require
+
 AUTO = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
@@ -30,52 +32,12 @@ NEAR_TIE = 1e-4
 SMALLEST_MATRIX = 8
 
 
-class Mismatch(Exception):
-    """The library's result is not the oracle's."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One row of a data set as tokens: a prompt, and the response that is learned."""
 
     prompt: list[int]
     response: list[int]
-
-
-def require(holds: bool, sentence: str) -> None:
-    """Check a fact.
-
-    Raises:
-        Mismatch: it does not hold.
-    """
-    if not holds:
-        raise Mismatch(sentence)
-
-
-def require_equal(what: str, found, expected) -> None:
-    """Check that two facts are the same."""
-    require(found == expected, f"{what} is {found}; the oracle has {expected}")
-
-
-def require_names(what: str, found, expected) -> None:
-    """Check that two collections have the same names."""
-    extra, lost = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
-    require(not extra, f"{what}: the oracle has no {''.join(extra[:1])}")
-    require(not lost, f"{what}: {''.join(lost[:1])} is missing")
-
-
-def require_digest(what: str, found: str, expected: str) -> None:
-    """Check that two digests are the same, without printing them: they differ between CPUs."""
-    require(found == expected, f"the digest of {what} is not the oracle's")
-
-
-def require_close(what: str, found: float, expected: float, tolerance: float) -> None:
-    """Check that two numbers are equal up to rounding."""
-    apart = abs(found - expected)
-    require(
-        apart <= tolerance * max(abs(expected), 1e-3),
-        f"{what} is off by more than {tolerance:g} of the oracle's",
-    )
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -244,6 +206,12 @@ def summed_loss(logits: Tensor, targets: Sequence[int]) -> float:
     """Return the summed cross entropy (nats) of targets, given the logits that predict each."""
     chances = logits.double().log_softmax(-1)
     return -float(chances[torch.arange(len(targets)), torch.tensor(list(targets))].sum())
+
+
+def is_causal(model: nn.Module, window: Sequence[int]) -> bool:
+    """Return whether a window's first logits are the same without its last token."""
+    whole, before = run(model, window)[:-1], run(model, window[:-1])
+    return float((whole - before).abs().max()) <= LOGIT_TOLERANCE * float(whole.abs().max())
 
 
 def window_loss(model: nn.Module, window: Sequence[int]) -> float:

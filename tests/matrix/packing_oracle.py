@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.matrix import oracle
-from tests.matrix.oracle import require
+from tests.matrix.checks import require
 
 NF4 = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.matrix import oracle
-from tests.matrix.oracle import Mismatch, require
+from tests.matrix.checks import Mismatch, require, require_names
 
 # Inputs that come through a few blocks in float32 are known to about 1e-5.
 SCORE_TIE = 1e-4
@@ -60,7 +60,7 @@ def require_others_unchanged(
     before: dict[str, Tensor], after: dict[str, Tensor], changed: set[str]
 ) -> None:
     """Check that all tensors but those named are the same bytes."""
-    oracle.require_names("tensors", after, before)
+    require_names("tensors", after, before)
     for name, value in before.items():
         if name not in changed:
             require(torch.equal(value, after[name]), f"{name} has changed")

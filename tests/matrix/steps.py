@@ -18,7 +18,7 @@ from prunegrid.stages import calibration, prune
 from tests.helpers import shrunken, tiny
 from tests.helpers.pruning_jobs import SPARSEGPT, WANDA
 from tests.matrix import oracle, pruning_oracle
-from tests.matrix.oracle import require, require_close, require_digest, require_equal
+from tests.matrix.checks import require, require_close, require_digest, require_equal, require_names
 from tests.matrix.subjects import LENGTH, SAMPLES, Subject
 from tests.matrix.verdicts import Untried
 
@@ -65,7 +65,7 @@ def norms(subject: Subject) -> None:
     measured = load_file(folder / "input_norms.safetensors")
     model = subject.plain()
     given = oracle.inputs_of(model, oracle.all_linears(model, subject.blocks), tokens)
-    oracle.require_names("norms", measured, given)
+    require_names("norms", measured, given)
     for name, inputs in given.items():
         expected = inputs.square().mean(0)
         largest = expected.abs().max().clamp(min=1e-12)

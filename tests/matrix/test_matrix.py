@@ -12,9 +12,10 @@ from torch import nn
 
 from prunegrid.pruning import prune_weight
 from tests.matrix import oracle, packing_oracle, page, pruning_oracle, runner
+from tests.matrix.checks import Mismatch, require_close
 from tests.matrix.chosen import commit_hash, tenth
 from tests.matrix.columns import COLUMNS
-from tests.matrix.oracle import Mismatch, Row
+from tests.matrix.oracle import Row
 from tests.matrix.subjects import build, read_models, subject
 from tests.matrix.verdicts import FAULT, REFUSED
 
@@ -160,9 +161,9 @@ def test_a_loss_with_padding_seen_is_found():
 
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     masked = loss(attention_mask=mask, position_ids=positions)
-    oracle.require_close("loss", masked, alone, oracle.LOSS_TOLERANCE)
+    require_close("loss", masked, alone, oracle.LOSS_TOLERANCE)
     with pytest.raises(Mismatch):
-        oracle.require_close("loss", loss(), alone, oracle.LOSS_TOLERANCE)
+        require_close("loss", loss(), alone, oracle.LOSS_TOLERANCE)
 
 
 @pytest.mark.model
