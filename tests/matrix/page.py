@@ -47,23 +47,37 @@ Nothing else is known about it.
 
 
 def write_results(results: dict[str, Cells], path: Path = RESULTS) -> None:
-    """Write the results, a line a model; verified cells are left out of it."""
-    order = [name for name in read_models() if name in results]
+    """Write the results, a line a model: step → number of its verdict and reason.
+
+    Verified cells are left out.
+    """
+    reasons: dict[tuple[str, str], int] = {}
     lines = []
-    for name in order:
-        cells = {s: list(results[name][s]) for s in COLUMNS if results[name][s][0] != VERIFIED}
-        lines.append(f"  {json.dumps(name)}: {json.dumps(cells, ensure_ascii=False)}")
-    body = ",\n".join(lines)
-    steps = json.dumps(list(COLUMNS))
-    text = f'{{"steps": {steps},\n"models": {{\n{body}\n}}}}\n'
-    path.write_text(text, encoding="utf-8")
+    for name in (name for name in read_models() if name in results):
+        cells = {
+            step: reasons.setdefault(tuple(results[name][step]), len(reasons))
+            for step in COLUMNS
+            if results[name][step][0] != VERIFIED
+        }
+        lines.append(f"  {json.dumps(name)}: {json.dumps(cells)}")
+    listed = [f"  {json.dumps(list(reason), ensure_ascii=False)}" for reason in reasons]
+    parts = {"reasons": ("[", listed, "]"), "models": ("{", lines, "}")}
+    text = f'{{"steps": {json.dumps(list(COLUMNS))}'
+    for key, (opening, body, closing) in parts.items():
+        joined = ",\n".join(body)
+        text += f',\n"{key}": {opening}\n{joined}\n{closing}'
+    path.write_text(text + "\n}\n", encoding="utf-8")
 
 
 def read_results(path: Path = RESULTS) -> dict[str, Cells]:
     """Return name → step → (verdict, reason) of a file."""
     facts = json.loads(path.read_text(encoding="utf-8"))
+    reasons = [tuple(reason) for reason in facts["reasons"]]
     return {
-        name: {step: tuple(cells.get(step, (VERIFIED, ""))) for step in facts["steps"]}
+        name: {
+            step: reasons[cells[step]] if step in cells else (VERIFIED, "")
+            for step in facts["steps"]
+        }
         for name, cells in facts["models"].items()
     }
 
@@ -83,7 +97,7 @@ def render(results: dict[str, Cells]) -> str:
     """Return the page of some results."""
     notes: dict[tuple[str, str], int] = {}
     parts = [HEAD]
-    parts += [f"- {column.title}: {first_lower(column.says)}" for column in COLUMNS.values()]
+    parts += [f"- **{', '.join(titles)}.** {says}" for says, titles in sentences().items()]
     parts += [TAIL, totals(results)]
     models = read_models()
     for task, title in GROUPS.items():
@@ -138,6 +152,9 @@ def quoted(reason: str) -> str:
     return f"`{reason.replace('`', chr(39))}`"
 
 
-def first_lower(text: str) -> str:
-    """Return a sentence that goes on after a colon."""
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+def sentences() -> dict[str, list[str]]:
+    """Return what *verified* means → the titles of the columns that it is said of."""
+    said: dict[str, list[str]] = {}
+    for column in COLUMNS.values():
+        said.setdefault(column.says, []).append(column.title)
+    return said

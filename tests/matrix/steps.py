@@ -113,7 +113,7 @@ def check_left_out(subject: Subject, model: nn.Module, folder: Path, record: dic
 
 
 def magnitude(subject: Subject) -> None:
-    """2:4 by magnitude: the two smallest of four input columns go, the others stay."""
+    """The two smallest of four input columns go, the others stay as they are."""
     folder, record = run_prune(subject, "magnitude", MAGNITUDE)
     before, after = check_pruned(subject, folder, record)
     linears = oracle.all_linears(after, subject.blocks)
@@ -126,7 +126,7 @@ def magnitude(subject: Subject) -> None:
 
 
 def wanda(subject: Subject) -> None:
-    """Wanda at 50%, block after block, by inputs that the model pruned so far gives."""
+    """The lowest scores of each row go, by inputs that the model pruned so far gives."""
     folder, record = run_prune(subject, "wanda", WANDA_HALF)
     before, after = check_pruned(subject, folder, record)
     for name, old, new, inputs in pruning_oracle.walk(
@@ -142,7 +142,7 @@ def whole_sparsegpt(subject: Subject) -> tuple[Path, dict]:
 
 
 def sparsegpt(subject: Subject) -> None:
-    """SparseGPT at 2:4: masks and weights of the paper's algorithm in float64."""
+    """Masks and weights are those of the paper's algorithm in float64."""
     folder, record = whole_sparsegpt(subject)
     before, after = check_pruned(subject, folder, record)
     report = file_io.read_json(folder / "prune.json")
@@ -156,7 +156,7 @@ def sparsegpt(subject: Subject) -> None:
 
 
 def by_block(subject: Subject) -> None:
-    """With one block in memory at a time the bytes are those of the model held whole."""
+    """With one block in memory at a time the bytes are those of the model in memory."""
     subject.dense()
     memory = {"model": "by-block", "activations": "disk", "chunk": 4}
     folder, record = run_prune(subject, "by-block", SPARSEGPT, **memory)
@@ -170,7 +170,7 @@ def by_block(subject: Subject) -> None:
 
 
 def structured(subject: Subject, unit: str) -> None:
-    """Units leave the model: what is left is the full model whose units give nothing."""
+    """What is left computes what the full model does when its lost units give nothing."""
     settings = shrunken.settings("magnitude", [unit], SHARES[unit])
     folder, record = run_prune(subject, f"less-{unit}", settings)
     small, full = check_plain(subject, folder, record), subject.plain()

@@ -55,7 +55,7 @@ def check_windows(subject: Subject, weights: Path, model: nn.Module, name: str) 
 
 
 def windows_loss(subject: Subject) -> None:
-    """The perplexity's windows have the losses that plain torch gives them, one at a time."""
+    """The windows have the losses that plain torch gives them, one at a time."""
     weights = subject.dense()
     model = subject.plain(weights)
     is_causal = oracle.is_causal(model, subject.windows()[0].tolist())
@@ -123,7 +123,7 @@ def check_tuned(subject: Subject, parent: Path, folder: Path, record: dict) -> n
 
 
 def full(subject: Subject) -> None:
-    """Full tuning under the mask: its losses before and after are the oracle's."""
+    """Zeros stay; the losses of other rows before and after are the oracle's."""
     parent = subject.sparse()
     strategy = "seq2seq" if subject.task == "seq2seq-lm" else "full"
     record, folder = tune(subject, parent, strategy, "full")
@@ -136,7 +136,7 @@ def full(subject: Subject) -> None:
 
 
 def lora(subject: Subject) -> None:
-    """LoRA merged under the mask: the merged model has the loss that base and adapter had."""
+    """Zeros stay; the merged model has the loss that base and adapter had."""
     parent = subject.sparse()
     record, folder = tune(subject, parent, "lora", "lora", dev_split=None, evaluate_every=None)
     model = check_tuned(subject, parent, folder, record)
@@ -186,7 +186,7 @@ def check_zeros(record: dict, model: nn.Module, subject: Subject) -> None:
 
 
 def quantize(subject: Subject, precision: str) -> None:
-    """NF4 or int8: nearest codes, exact zeros, and the losses of the dequantized weights."""
+    """Codes are the nearest, zeros stay zero, and losses are those of the dequantized weights."""
     parent, folder = subject.sparse(), subject.new_folder(precision)
     settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
     record = transform.run(settings, {"weights": parent}, folder, subject.job())["weights"]
@@ -201,7 +201,7 @@ def quantize(subject: Subject, precision: str) -> None:
 
 
 def qlora(subject: Subject) -> None:
-    """QLoRA: codes of the base, the product under the mask, and the losses of their sum."""
+    """The base has the nearest codes; base and product under the mask have the recorded losses."""
     parent = subject.sparse()
     changes = {"dev_split": None, "evaluate_every": None}
     record, folder = tune(subject, parent, "qlora", "qlora", **changes)
