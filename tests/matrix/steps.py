@@ -156,7 +156,7 @@ def sparsegpt(subject: Subject) -> None:
 
 
 def by_block(subject: Subject) -> None:
-    """With one block in memory at a time the bytes are those of the model in memory."""
+    """With one block in memory at a time the bytes are those of a model held whole."""
     subject.dense()
     memory = {"model": "by-block", "activations": "disk", "chunk": 4}
     folder, record = run_prune(subject, "by-block", SPARSEGPT, **memory)

@@ -201,7 +201,7 @@ def quantize(subject: Subject, precision: str) -> None:
 
 
 def qlora(subject: Subject) -> None:
-    """The base has the nearest codes; base and product under the mask have the recorded losses."""
+    """Codes are the nearest; losses are those of the base and the product under the mask."""
     parent = subject.sparse()
     changes = {"dev_split": None, "evaluate_every": None}
     record, folder = tune(subject, parent, "qlora", "qlora", **changes)
