@@ -215,7 +215,7 @@ def pass_by(block: nn.Module) -> None:
     def forward(*args, **kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
         output = own(*args, **kwargs)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
     block.forward = forward
 
