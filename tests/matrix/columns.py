@@ -21,6 +21,7 @@ from tests.matrix.verdicts import FAULT, REFUSED, UNTRIED, VERIFIED, Untried, is
 DECODERS = ("causal-lm",)
 WRITERS = ("causal-lm", "seq2seq-lm")
 NAMES = {"masked-lm": "an encoder", "seq2seq-lm": "an encoder-decoder"}
+NO_STEP = "has no such step"
 ALL = ("causal-lm", "seq2seq-lm", "masked-lm")
 LIBRARY = Path(prunegrid.__file__).resolve().parent
 LONGEST = 180
@@ -88,15 +89,16 @@ def judge(subject: Subject, name: str) -> tuple[str, str]:
     except PrunegridError as error:
         return (REFUSED if is_reason(error) else FAULT), sentence(error.what, subject)
     except Exception as error:
-        if not isinstance(error, Mismatch) and not is_of_library(error):
-            return UNTRIED, sentence(f"the oracle ends in {named(error)}", subject)
-        if subject.task not in column.tasks and not isinstance(error, Mismatch):
-            return FAULT, sentence(f"accepted, then {named(error)}", subject)
+        own = not isinstance(error, Mismatch) and is_of_library(error)
         if subject.task not in column.tasks:
-            return FAULT, f"accepted, though {NAMES[subject.task]} has no such step"
+            # The library was to refuse: what the oracle thinks of its result does not matter.
+            reason = f"then {named(error)}" if own else f"though {NAMES[subject.task]} {NO_STEP}"
+            return FAULT, sentence(f"accepted, {reason}", subject)
+        if not own and not isinstance(error, Mismatch):
+            return UNTRIED, sentence(f"the oracle ends in {named(error)}", subject)
         return FAULT, sentence(named(error), subject)
     if subject.task not in column.tasks:
-        return FAULT, f"accepted, though {NAMES[subject.task]} has no such step"
+        return FAULT, f"accepted, though {NAMES[subject.task]} {NO_STEP}"
     return VERIFIED, ""
 
 
