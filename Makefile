@@ -27,7 +27,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults test-cluster audit bench gpu-check lint status plan gc format lock clean
+.PHONY: help env demo test test-faults test-cluster audit bench gpu-check matrix lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,6 +72,9 @@ bench: env ## speed of pruning against llm-compressor (installs it: 2 GB, a pack
 gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (PY=python3)
 	@command -v $(PY) >/dev/null || { echo "'$(PY)' was not found. Run make env with a CUDA build of torch, or name a Python that has one: make gpu-check PY=python3"; exit 2; }
 	$(PY) benchmarks/gpu/check.py
+
+matrix: env ## try every step on every small config, and write docs/matrix.md again (half an hour on two cores)
+	$(BIN)/python -m tests.matrix --jobs $(JOBS) --write
 
 lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library
 	$(BIN)/ruff check .
