@@ -162,7 +162,7 @@ def test_each_test_lies_where_its_module_lies():
     for path in TESTS.rglob("test_*.py"):
         place = path.parent.relative_to(TESTS)
         if place not in packages:
-            if place.parts[0] not in ("workflow", "faults", "cluster", "project"):
+            if place.parts[0] not in ("workflow", "faults", "cluster", "project", "matrix"):
                 stray.append(path)
             continue
         modules = {p.stem for p in (library / place).iterdir()}
