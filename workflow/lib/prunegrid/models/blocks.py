@@ -167,7 +167,7 @@ def linears_of(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Whether it computes x @ W + b, with W [d_in, d_out], as transformers' Conv1D does."""
+    """Return whether a module computes x @ W + b, with W [d_in, d_out] (transformers' Conv1D)."""
     # By name, so that what only counts weights need not import all of transformers.
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 

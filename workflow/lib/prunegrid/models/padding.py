@@ -34,7 +34,8 @@ _ANSWERS: weakref.WeakKeyDictionary[nn.Module, dict[tuple, bool]] = weakref.Weak
 def sees_padding(model: nn.Module, pad: int, side: Side) -> bool:
     """Return whether a row alone and the same row in a padded batch have other outputs.
 
-    It is tried once a model: a row alone, beside one of its length, and beside a longer one.
+    The answer is measured once a model: on a row alone, beside a row of equal length, and beside a
+    longer row. Only a difference that the second batch does not show counts.
 
     Args:
         model: on its device; it keeps the mode that it is in.

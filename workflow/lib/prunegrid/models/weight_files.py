@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def sharded(self) -> bool:
-        """Whether `file` is an index of several weight files."""
+        """Return whether `file` is an index of several weight files."""
         return self.file.endswith(".index.json")
 
 

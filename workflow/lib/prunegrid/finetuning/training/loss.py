@@ -52,7 +52,10 @@ def mean_loss(
 
 
 def batches_of(model: nn.Module, batches: list[list[Example]], pad: int) -> list[list[Example]]:
-    """Return the batches, cut where pads would be seen; an encoder-decoder is given none here."""
+    """Return the batches; those of a model that sees pads are cut into rows of equal length.
+
+    An encoder-decoder drops the pads of a row before it runs (`seq2seq.as_one_sequence`).
+    """
     return batches if is_encoder_decoder(inner(model)) else unpadded(model, batches, pad, "left")
 
 
