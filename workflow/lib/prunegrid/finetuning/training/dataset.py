@@ -1,8 +1,8 @@
-"""What a fine-tuning step learns from: rows of summaries, or windows of a text.
+"""The training examples of a fine-tuning step: rows of summaries, or windows of a text.
 
-A text's documents are joined by blank lines and cut into windows of `window` tokens, one after the
-other as in the papers' perplexity, the remainder dropped; each is an example without a prompt, so
-its every token but the first has a loss.
+A text's documents are joined by blank lines and cut into consecutive windows of `window` tokens, as
+for the papers' perplexity; the remainder is dropped. Each window is an example without a prompt, so
+all its tokens but the first have a loss.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader:
-    """Reads splits of a data set as examples for one tokenizer.
+    """A reader of a data set's splits, which makes examples for one tokenizer.
 
     Args:
         data: the artifact of the data set.
@@ -82,16 +82,16 @@ class Reader:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what is recorded of how examples are made."""
+        """Return the facts of how examples are made: the window, or the digest of the prompt."""
         if self.of_text:
             return {"window": self.settings["window"]}
         return {"prompt_sha256": prompts.prompt_sha256(self.settings["prompt"])}
 
 
-def count_learned(held: Sequence[Example], learned: Sequence[Example], where: str) -> int:
-    """Return how many held-out rows have the prompt (without one: the text) of a learned one."""
-    known = {tuple(row.prompt or row.response) for row in learned}
-    count = sum(tuple(row.prompt or row.response) in known for row in held)
+def count_learned(dev: Sequence[Example], examples: Sequence[Example], where: str) -> int:
+    """Return how many held-out rows share their prompt (or, without one, text) with an example."""
+    learned = {tuple(row.prompt or row.response) for row in examples}
+    count = sum(tuple(row.prompt or row.response) in learned for row in dev)
     if count:
-        log.warning("%s: %d of %d development rows are learned too", where, count, len(held))
+        log.warning("%s: %d of %d development rows are learned too", where, count, len(dev))
     return count
