@@ -100,13 +100,16 @@ def test_without_a_gpu_or_new_enough_packages_it_says_so_and_ends_with_2(monkeyp
     versions = {"torch": "2.11.0+cu130", "transformers": "5.9.1", "safetensors": None}
     versions["numpy"] = "2.0.1"
     monkeypatch.setattr(check, "version", versions.get)
-    assert check.missing("cpu") == "gpu-check needs transformers 5.17 or newer; 5.9.1 is installed."
+    told = check.missing("cpu")
+    assert "transformers 5.17" in told and "5.9.1" in told
     versions["transformers"] = "5.17.0"
-    assert "safetensors 0.6 or newer, which is not installed" in check.missing("cpu")
+    told = check.missing("cpu")
+    assert "safetensors 0.6" in told and "not installed" in told
     versions["safetensors"] = "0.6.2"
     assert check.missing("cpu") == ""
     versions["torch"] = "2.10.1"
-    assert check.missing("cpu") == "gpu-check needs torch 2.11 or newer; 2.10.1 is installed."
+    told = check.missing("cpu")
+    assert "torch 2.11" in told and "2.10.1" in told
 
 
 @pytest.mark.parametrize(

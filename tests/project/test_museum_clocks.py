@@ -43,18 +43,14 @@ def loads_late(tmp_path, monkeypatch):
 
 def test_loading_in_the_time_of_decoding(tmp_path, loads_late):
     (tmp_path / "out").mkdir()
-    with stopped_by(
-        timing_guard.require_stopped, "weights are read while the clock of efficiency runs"
-    ):
+    with stopped_by(timing_guard.require_stopped, "weights.* clock of efficiency"):
         efficiency.run(EFFICIENCY, {"weights": loads_late}, tmp_path / "out", tiny.job())
 
 
 def test_loading_in_the_time_of_generation(tmp_path, loads_late):
     (tmp_path / "out").mkdir()
     parents = {"weights": loads_late, "data": tiny.data(tmp_path / "data")}
-    with stopped_by(
-        timing_guard.require_stopped, "weights are read while the clock of generation runs"
-    ):
+    with stopped_by(timing_guard.require_stopped, "weights.* clock of generation"):
         predictions.run(tiny.generation(), parents, tmp_path / "out", tiny.job())
 
 
@@ -67,9 +63,7 @@ def test_a_download_in_a_time(tmp_path, monkeypatch, work):
     def fetch(*_, **__):
         wheel.fetch("some-model", "1.0", {"model.gguf": "0" * 64}, "a metric")
 
-    with stopped_by(
-        timing_guard.require_stopped, f"a wheel is fetched while the clock of {work} runs"
-    ):
+    with stopped_by(timing_guard.require_stopped, f"wheel.* clock of {work}"):
         if work == "training":
             monkeypatch.setattr(learning_rates, "train", fetch)
             tune_pruned(tmp_path, "full")

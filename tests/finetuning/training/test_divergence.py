@@ -27,13 +27,13 @@ RISES = {
 @pytest.mark.parametrize("name", RISES)
 def test_a_loss_that_rises_far_and_stays_is_divergence(name):
     losses = RISES[name]
-    with pytest.raises(divergence.Diverged, match="30 losses in a row that rose to") as caught:
+    with pytest.raises(divergence.Diverged, match="30 losses") as caught:
         checked(losses)
     assert "chance 10.82" in str(caught.value)
 
 
 def test_a_loss_far_above_chance_is_divergence():
-    with pytest.raises(divergence.Diverged, match="step 5: a mean loss of .* over 5 steps"):
+    with pytest.raises(divergence.Diverged, match="step 5: a mean loss"):
         checked([3.0] + [40.0] * 5)
     with pytest.raises(divergence.Diverged, match="step 2: loss nan"):
         checked([3.0, math.nan])

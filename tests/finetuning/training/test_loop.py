@@ -130,7 +130,7 @@ def test_a_rate_that_diverges_is_out_and_leaves_nothing_behind(place):
     first, second = story["tries"]
     assert "loss" in first["diverged"] and first["dev_loss"] is None
     assert second["diverged"] is None
-    with pytest.raises(PrunegridError, match=r"every one of the learning rates \[1000000000\.0"):
+    with pytest.raises(PrunegridError, match=r"every one .*1000000000\.0"):
         tune(place, "none", learning_rates=[1e9, 1e8], **terms)
 
 

@@ -1,4 +1,4 @@
-"""An end to runs that have diverged, before they spend their budget on a broken model.
+"""The check that ends a diverged run, before it spends its budget on a broken model.
 
 A run has diverged if it shows one of three signs, which no sound run shows:
 
