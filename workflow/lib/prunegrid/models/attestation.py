@@ -12,7 +12,7 @@ from torch import Tensor
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.nm_pattern import parse_nm
 
-# {M: the integer type whose bytes are the M booleans of one group}
+# Groups whose truth values fill a word of numpy's.
 WORDS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -60,7 +60,7 @@ def combined_sha256(digests: Mapping[str, str]) -> str:
 def model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a model by their names in its saved files.
 
-    Tied weights appear once, under the saved name. Buffers that are not saved are left out.
+    Of tied weights only the one that is saved is named; buffers that are not saved are left out.
     """
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     return {name: value for name, value in model.state_dict().items() if name not in tied}

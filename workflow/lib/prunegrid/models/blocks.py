@@ -79,7 +79,7 @@ def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
 def _outside(
     model: nn.Module, linears: Mapping[str, Mapping[str, nn.Module]], include: Iterable[str]
 ) -> dict[str, nn.Module]:
-    """Return full name → module of the linears outside the blocks that match a pattern."""
+    """Return full name → module of the linears outside the blocks that patterns name."""
     inside = {name for group in linears.values() for name in group}
     others = {n: m for n, m in linears_of(model).items() if n not in inside} if include else {}
     chosen = set()
@@ -168,7 +168,7 @@ def linears_of(module: nn.Module) -> dict[str, nn.Module]:
 
 def is_transposed(module: nn.Module) -> bool:
     """Return whether a module computes x @ W + b, with W [d_in, d_out] (transformers' Conv1D)."""
-    # Compared by name, so that counting weights need not import all of transformers.
+    # By name, so that what only counts weights need not import all of transformers.
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 

@@ -62,8 +62,8 @@ def device_of(model: nn.Module) -> torch.device:
 def max_positions(model: nn.Module) -> int | None:
     """Return how many tokens the model has positions for; None where its config sets no limit.
 
-    In a table with a padding index (RoBERTa's) positions begin after that index: two of its 514
-    rows are no positions.
+    A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
+    rows stand for no token.
     """
     total = getattr(model.config, "max_position_embeddings", None)
     if total is None:

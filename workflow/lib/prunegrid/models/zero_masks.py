@@ -51,7 +51,7 @@ def count_filled(
         weights: (name, base weight, base and adapter summed) of every prunable linear.
 
     Raises:
-        AttestationError: a linear has no mask of its shape, or a mask has no linear.
+        AttestationError: the linears are not those of the masks.
     """
     base = both = 0
     seen = set()

@@ -1,8 +1,8 @@
 """The training examples of a fine-tuning step: rows of summaries, or windows of a text.
 
-A text's documents are joined by blank lines and cut into consecutive windows of `window` tokens, as
-for the papers' perplexity; the remainder is dropped. Each window is an example without a prompt, so
-all its tokens but the first have a loss.
+A text's documents are joined by blank lines and cut into windows of `window` tokens, one after the
+other as in the papers' perplexity, the remainder dropped; each is an example without a prompt, so
+its every token but the first has a loss.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class Reader:
         return {"prompt_sha256": prompts.prompt_sha256(self.settings["prompt"])}
 
 
-def count_learned(dev: Sequence[Example], examples: Sequence[Example], where: str) -> int:
-    """Return how many held-out rows share their prompt (or, without one, text) with an example."""
-    learned = {tuple(row.prompt or row.response) for row in examples}
-    count = sum(tuple(row.prompt or row.response) in learned for row in dev)
+def count_learned(held: Sequence[Example], learned: Sequence[Example], where: str) -> int:
+    """Return how many held-out rows have the prompt (without one: the text) of a learned one."""
+    known = {tuple(row.prompt or row.response) for row in learned}
+    count = sum(tuple(row.prompt or row.response) in known for row in held)
     if count:
-        log.warning("%s: %d of %d development rows are learned too", where, count, len(dev))
+        log.warning("%s: %d of %d development rows are learned too", where, count, len(held))
     return count

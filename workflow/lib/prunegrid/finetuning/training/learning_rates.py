@@ -47,9 +47,9 @@ def train(
         model: on `device`; its trainable weights in float32.
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
-        dev: rows whose loss chooses weights and rates; without any, the last weights are taken.
-        masks: bool [d_out, d_in] by linear, True = kept; applied after every optimizer step.
-        store: of training checkpoints, from which a retried job continues; None writes none.
+        dev: rows whose loss chooses weights and rates; none: the last weights stay.
+        masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
+        store: keeps the state of a run under way for a job that is run again.
 
     Returns:
         the facts of the run whose weights the model gets; `tries` has those of all.

@@ -41,8 +41,8 @@ class Task:
         examples, dev: rows to learn from, and rows held out (none: nothing is evaluated).
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
-        masks: bool [d_out, d_in] by linear, True = kept; applied after every optimizer step.
-        store: of the checkpoints; None writes none.
+        masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
+        store: where the state of a run under way is kept; None keeps none.
         world: the processes that train it together.
     """
 

@@ -26,8 +26,8 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
     factors = []
     for (name, mask), weight in zip(masks.items(), weights, strict=True):
         # Conv1D keeps its weight as [d_in, d_out].
-        stored = mask.T if type(modules[name]).__name__ == "Conv1D" else mask
-        factors.append(share_like(stored.to(weight.dtype).contiguous(), weight).contiguous())
+        laid = mask.T if type(modules[name]).__name__ == "Conv1D" else mask
+        factors.append(share_like(laid.to(weight.dtype).contiguous(), weight).contiguous())
 
     def mask_weights() -> None:
         with torch.no_grad():
