@@ -251,7 +251,7 @@ def test_estimates_that_are_too_low_fail_the_command(capsys):
     make(graph().model("smollm2-135m"), peak_memory_bytes=10**10)
     assert cli.main(["estimates"]) == 1
     told = capsys.readouterr().out
-    assert "too little memory: model smollm2-135m: asks 600 MB, took 10,000" in told
+    assert "too little memory: model smollm2-135m" in told and "10,000" in told
 
 
 def test_every_stage_is_planned_by_the_name_of_its_rule():

@@ -207,7 +207,8 @@ def test_two_evaluations_of_texts_on_one_split_are_refused(raw):
     broken = copy.deepcopy(raw)
     broken["evaluations"]["papers2"] = dict(broken["evaluations"]["papers"])
     broken["studies"]["demo"]["evaluations"] = ["papers", "papers2"]
-    assert "both papers and papers2 are of the split 'test'" in "\n".join(faults(broken))
+    told = "\n".join(faults(broken))
+    assert "papers2" in told and "split 'test'" in told
 
 
 def test_a_community_metric_needs_its_revision(raw):
@@ -243,7 +244,7 @@ def test_every_key_is_documented():
 
 
 def test_only_nf4_has_scales_to_quantize():
-    with pytest.raises(ValueError, match="quantization int8 does not use `double_quant`"):
+    with pytest.raises(ValueError, match="int8.*`double_quant`"):
         steps.Finetune(strategy="qlora", quantization="int8", double_quant=True)
     assert steps.Finetune(strategy="qlora", quantization="int8").quantization == "int8"
 
@@ -254,7 +255,7 @@ def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypa
         "ADAPTERS": ("merged",), "PLAIN": {"depth": (1,)}, "SETTINGS": {"depth": 1}
     }  # fmt: skip
     monkeypatch.setattr(plugins, "strategy_facts", lambda name: said)
-    with pytest.raises(ValueError, match=r"has no adapter unmasked; expected one of \['merged'\]"):
+    with pytest.raises(ValueError, match="unmasked.*'merged'"):
         steps.Finetune(strategy="lora", adapter="unmasked")
     assert steps.Finetune(strategy="lora").plain
     assert not steps.Finetune(strategy="lora", depth=2).plain
@@ -278,10 +279,10 @@ def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("path_and_value", "told"),
     [
-        (("retention", "needed"), "retention is not a key of the config; write keep_weights"),
-        (("finetune", "demo-full", "sparsity", "free"), "write preserve_zeros: true or false"),
-        (("evaluations", "papers-roles", "learn", "train"), "write train_split in its place"),
-        (("datasets", "numbers", "mixture", "against", []), "write disjoint_from in its place"),
+        (("retention", "needed"), "write keep_weights"),
+        (("finetune", "demo-full", "sparsity", "free"), "write preserve_zeros"),
+        (("evaluations", "papers-roles", "learn", "train"), "write train_split"),
+        (("datasets", "numbers", "mixture", "against", []), "write disjoint_from"),
     ],
 )
 def test_a_key_that_was_renamed_names_its_successor(raw, path_and_value, told):

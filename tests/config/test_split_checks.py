@@ -43,9 +43,9 @@ def test_development_data_are_never_learned(raw):
     place = "config.yaml: studies.demo.finetune (demo-full)"
     assert check(tuned(raw, "dev", train="train[:90%]", dev="train[90%:]"))
     (found,) = faults(tuned(raw, "dev", dev="train[90%:]"))
-    assert place in found and "shares rows with 'train', which it learns" in found
+    assert place in found and "shares rows with 'train'" in found
     (found,) = faults(tuned(raw, "dev", train="train[:90%]", dev="train[80%:]"))
-    assert "shares rows with 'train', which it learns" in found
+    assert place in found and "shares rows with 'train'" in found
     other = tuned(raw, "dev", held="dev[:50%]")
     assert check(other)
     other["finetune"]["demo-full"]["split"] = "held"
@@ -76,7 +76,7 @@ def test_one_source_under_two_names_is_the_same_rows(raw, change, splits, shared
         assert check(raw)
         return
     (found,) = faults(raw)
-    assert "development split 'dev' of 'aclsum', which evaluation 'seen' scores on" in found
+    assert "finetune (demo-full)" in found and "evaluation 'seen'" in found
     assert "shares rows with 'seen' of 'again'" in found
 
 
@@ -100,28 +100,24 @@ def one_study(raw, name):
     return raw
 
 
-LEARNS = (
-    "finetune (wiki-chain-full) learns '{}' of 'wikipedia', which evaluation 'wikipedia-criteria' "
-)
-
-
 @pytest.mark.parametrize(
-    ("split", "part", "words"),
+    ("split", "part", "shares"),
     [
-        ("evaluation", "all[60%:]", LEARNS.format("evaluation") + "scores on; hold"),
-        ("some", "all[50%:70%]", LEARNS.format("some") + "scores on (it shares rows with"),
+        ("evaluation", "all[60%:]", False),
+        ("some", "all[50%:70%]", True),
         ("some", "all[50%:60%]", None),
     ],
 )
-def test_what_is_learned_is_not_scored(raw, split, part, words):
+def test_what_is_learned_is_not_scored(raw, split, part, shares):
     raw = one_study(raw, "structured-smollm2")
     raw["datasets"]["wikipedia"]["splits"][split] = part
     raw["finetune"]["wiki-chain-full"]["split"] = split
-    if words is None:
+    if shares is None:
         assert check(raw)
         return
     found = faults(raw)  # one for each tuning: of the cells, and longer ones of the arms
-    assert "studies.structured-smollm2." + words in found[0], found
+    assert "studies.structured-smollm2.finetune (wiki-chain-full)" in found[0], found
+    assert f"learns '{split}'" in found[0] and ("shares rows" in found[0]) is shares
     assert all("wiki-chain-full" in fault for fault in found)
 
 
@@ -129,7 +125,7 @@ def test_summaries_that_are_scored_are_not_learned(raw):
     raw = one_study(raw, "demo")
     raw["finetune"]["demo-full"]["split"] = "test"
     (found,) = faults(raw)
-    assert "finetune (demo-full) learns 'test' of 'aclsum', which evaluation 'papers'" in found
+    assert "finetune (demo-full)" in found and "'papers'" in found
     raw["evaluations"]["papers"]["splits"] = ["dev"]
     assert check(raw)
 
@@ -146,11 +142,12 @@ def test_what_is_calibrated_on_is_not_scored(raw, dataset):
     raw["datasets"]["mixed"] = mixed
     raw["calibration"]["wiki-16x256"] |= {"dataset": dataset, "split": "evaluation"}
     found = faults(raw)
-    place = "studies.protocols.prune (wiki-wanda-{}) calibrates on 'evaluation' of '{}', which "
     source = "rows" if dataset == "mixed" else dataset
-    assert [line.split("evaluation 'wikipedia-512'")[0] for line in found] == [
-        "config/studies/protocols.yaml: " + place.format(name, source) for name in ("50", "2of4")
+    assert [line.partition(" calibrates")[0] for line in found] == [
+        f"config/studies/protocols.yaml: studies.protocols.prune (wiki-wanda-{name})"
+        for name in ("50", "2of4")
     ]
+    assert all(f"'evaluation' of '{source}'" in line for line in found)
 
 
 def test_a_refit_is_calibrated_on_no_scored_rows(raw):
@@ -158,7 +155,7 @@ def test_a_refit_is_calibrated_on_no_scored_rows(raw):
     raw["calibration"]["refit"] = raw["calibration"]["wiki-16x256"] | {"split": "evaluation"}
     raw["finetune"]["wiki-reconstruct"]["calibration"] = "refit"
     (found,) = faults(raw)
-    assert "finetune (wiki-reconstruct) calibrates on 'evaluation' of 'wikipedia'" in found
+    assert "finetune (wiki-reconstruct)" in found and "calibrates" in found
 
 
 def test_what_another_model_is_scored_on_may_be_learned(raw):
@@ -171,8 +168,8 @@ def test_what_another_model_is_scored_on_may_be_learned(raw):
     assert check(raw)
     study["evaluations"].append("papers-tasks")
     (found,) = faults(raw)
-    assert "finetune (demo-full) learns 'train' of 'papers'" in found
-    assert "'papers-tasks' scores on (it shares rows with 'test' of 'aclsum-rows')" in found
+    assert "finetune (demo-full)" in found and "'papers-tasks'" in found
+    assert "shares rows with 'test' of 'aclsum-rows'" in found
 
 
 def test_a_text_is_tuned_on_by_windows(raw):
@@ -185,13 +182,13 @@ def test_a_text_is_tuned_on_by_windows(raw):
     assert [line.split(" has no window")[0] for line in found] == [
         f"config.yaml: studies.demo.finetune ({name})" for name in ("demo-full", "demo-qlora")
     ]
-    assert all("'plain' is of kind text; give the tokens of a window" in line for line in found)
+    assert all("kind text" in line for line in found)
     for name in ("demo-full", "demo-qlora"):
         raw["finetune"][name]["window"] = 128
     assert check(raw)
     raw["finetune"]["demo-full"]["split"] = "trian"
     (found,) = faults(raw)
-    assert "(demo-full) wants the split 'trian' of 'plain'; did you mean 'train'" in found
+    assert "(demo-full)" in found and "did you mean 'train'" in found
     raw["finetune"]["demo-full"]["split"] = "train"
     study["grid"] = {"model": "smollm2-135m", "prune": ["dense", "wiki-wanda-50"]}
     del study["timed"]
@@ -204,9 +201,7 @@ def test_a_text_is_tuned_on_by_windows(raw):
 def test_rows_of_summaries_have_no_window(raw):
     raw["finetune"]["demo-full"]["window"] = 128
     found = faults(raw)
-    assert found and all(
-        "(demo-full) has a window, and 'aclsum' is of kind summaries" in f for f in found
-    )
+    assert found and all("finetune (demo-full)" in f and "window" in f for f in found)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from prunegrid.common.logs import configure_logging
 from prunegrid.data.sources import hub as hubs
 from prunegrid.data.sources import hub_model
 from tests.helpers import hub_world
-from tests.helpers.hub_server import commit_of, hub_server
+from tests.helpers.hub_files import commit_of
+from tests.helpers.hub_server import hub_server
 
 SECRET = "a-token-of-no-usual-form-4711"
 REPO = "tests/opt-safetensors"

@@ -7,11 +7,9 @@ import torch
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
-from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.finetuning import adapters
 from prunegrid.finetuning.context import Context
-from prunegrid.finetuning.strategies import norms
-from prunegrid.models import checkpoint, open_checkpoint, split_checkpoint, zero_masks
+from prunegrid.models import checkpoint, open_checkpoint, split_checkpoint
 from prunegrid.stages import predictions
 from tests.helpers import tiny
 from tests.helpers.tuning import (
@@ -21,6 +19,7 @@ from tests.helpers.tuning import (
     calibration,
     change,
     masks_of,
+    places,
     tune,
     weights,
 )
@@ -43,12 +42,6 @@ WAYS = {
     "qlora-after": ("qlora", {"adapter": "masked-after"}, "all"),
     "qlora-int8-merged": ("qlora", {"adapter": "merged", "quantization": "int8"}, "all"),
 }
-
-
-def places(folder):
-    """Return {name: (base, base + adapter)} of any folder's prunable weights, copied."""
-    loaded = open_checkpoint.load(folder)
-    return {name: (base.clone(), both.clone()) for name, base, both in loaded.weights()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -182,74 +175,6 @@ def test_merging_qlora_costs_what_is_recorded(tmp_path, packing):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_norms_trains_vectors_alone(tmp_path, kind):
-    parent = tiny.artifact(tmp_path / "parent", kind, "2:4", dtype=torch.bfloat16)
-    record, out = tune(tmp_path, parent, "norms", learning_rate=1e-1)
-    before = dict(checkpoint.read_model(parent).named_parameters())
-    after = dict(checkpoint.read_model(out).named_parameters())
-    count = 0
-    for name, parameter in before.items():
-        same = torch.equal(parameter, after[name])
-        assert same if parameter.dim() > 1 else not same, name
-        count += parameter.numel() if parameter.dim() <= 1 else 0
-    assert record["train"]["trained_parameters"] == count
-    assert record["weights"]["precision"] == "bfloat16"
-
-
-def test_norms_takes_no_gradient_of_a_matrix():
-    model = tiny.model("opt")
-    names = norms.choose(model, "test")
-    model(input_ids=torch.randint(3, 40, (1, 5))).logits.sum().backward()
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None) is (name in names) is (parameter.dim() == 1), name
-    assert any(name.endswith("fc1.bias") for name in names)
-    assert any("layer_norm.weight" in name for name in names)
-
-
-def test_norms_of_a_model_without_any():
-    model = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 4, bias=False)})
-    with pytest.raises(PrunegridError, match="neither biases nor norms.*use strategy lora"):
-        norms.choose(model, "test")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "nf4"])
-def test_any_precision_keeps_the_zeros(tmp_path, kind, precision):
-    parent = tiny.artifact(tmp_path / "parent", kind, "2:4")
-    settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
-    record, out = change(tmp_path, parent, **settings)
-    facts = record["weights"]
-    assert facts["precision"] == precision and facts["nm_valid"] is True
-    assert facts["adapter"] == "none"
-    assert record["transform"]["zeros_filled"] == 0
-    before, masks = weights(parent), masks_of(parent)
-    worst = {"float32": 0, "bfloat16": 2**-8, "int8": 1 / 127, "nf4": 0.2}[precision]
-    for name, (base, both) in places(out).items():
-        assert torch.equal(base, both) and not base[~masks[name]].any()
-        assert (base.float() - before[name]).abs().max() <= worst * before[name].abs().max()
-    assert open_checkpoint.load(out).record == facts
-    assert facts["sha256"] == checkpoint.file_weights_sha256(out)
-    assert open_checkpoint.load(parent).record["parameters"] == facts["parameters"]
-
-
-def test_a_tuned_model_in_another_precision(tmp_path):
-    """{pruned} x {tuned} x {nf4}: the adapter that was merged before stays in the record."""
-    parent = tiny.artifact(tmp_path / "parent", "llama", "2:4")
-    _, tuned = tune(tmp_path, parent, "lora", max_steps=2)
-    settings = {"strategy": "quantize", "precision": "nf4", "double_quant": True}
-    record, out = change(tmp_path, tuned, "packed", **settings)
-    assert record["weights"]["adapter"] == "merged" and record["weights"]["nm_valid"] is True
-    ids = torch.randint(3, 40, (2, 9))
-    with torch.no_grad():
-        plain = open_checkpoint.load(out).model(input_ids=ids).logits
-        cached = open_checkpoint.load(out, cache_dequantized=True).model
-        for _ in range(2):
-            assert torch.equal(cached(input_ids=ids).logits, plain)
-    with pytest.raises(PrunegridError, match="expected plain weights"):
-        change(tmp_path, out, "again", **settings)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_zeros_are_the_same_through_a_long_chain(tmp_path, kind, pattern):
     """Refitted, tuned in three ways, cast, and packed: the mask is the same after each step."""
@@ -302,17 +227,6 @@ def test_every_kind_of_folder_generates(tmp_path, way):
     settings = tiny.generation(rows=4, cache_dequantized=True)
     found = predictions.run(settings, parents, tmp_path / "p", tiny.job())
     assert found["weights"] == record["weights"] and found["rows"] == 4
-
-
-def test_free_and_kept_masks_are_counted():
-    masks = {"a": torch.tensor([[True, False], [False, True]])}
-    base = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    both = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
-    assert zero_masks.count_filled(masks, [("a", base, both)]) == (0, 1)
-    with pytest.raises(AttestationError, match="is not one of those"):
-        zero_masks.count_filled(masks, [("b", base, both)])
-    with pytest.raises(AttestationError, match="are gone"):
-        zero_masks.count_filled(masks, [])
 
 
 def test_the_loss_of_tuning_rows_is_the_plain_mean(tmp_path):

@@ -9,6 +9,7 @@ from prunegrid.finetuning.strategies import reconstruct
 from prunegrid.models import (
     blocks,
     checkpoint,
+    open_checkpoint,
 )
 from prunegrid.stages import finetune, transform
 from tests.helpers import tiny
@@ -25,6 +26,14 @@ def tune(tmp_path, parent, strategy, name="out", **changes):
     record = finetune.run(settings, {"weights": parent, "data": data}, out, tiny.job())
     tiny.finish(out, record["weights"])
     return record, out
+
+
+def tune_pruned(tmp_path, strategy, name="out", **changes):
+    """Return (record, folder) of tuning a 2:4 model for one epoch."""
+    parent = tmp_path / "parent"
+    if not parent.exists():
+        tiny.artifact(parent, "llama", "2:4")
+    return tune(tmp_path, parent, strategy, name, epochs=1, **changes)
 
 
 def weights(folder):
@@ -59,3 +68,9 @@ def calibration(folder, samples=8, length=16):
 def masks_of(parent):
     """Return where a plain folder's prunable weights are not zero."""
     return {name: weight != 0 for name, weight in weights(parent).items()}
+
+
+def places(folder):
+    """Return {name: (base, base + adapter)} of any folder's prunable weights, copied."""
+    loaded = open_checkpoint.load(folder)
+    return {name: (base.clone(), both.clone()) for name, base, both in loaded.weights()}

@@ -28,11 +28,11 @@ def test_two_lists_are_an_encoder_decoders_only():
     model = build("t5")
     assert len(find_blocks(model).names) == 5
     model.config.is_encoder_decoder = False
-    with pytest.raises(PrunegridError, match=r"2 lists.*encoder\.block \(3 blocks\), decoder\.blo"):
+    with pytest.raises(PrunegridError, match=r"2 lists.*decoder\.block"):
         find_blocks(model)
     model.config.is_encoder_decoder = True
     model.third = nn.ModuleList(model.encoder.block)
-    with pytest.raises(PrunegridError, match="3 lists.*third.*expected an encoder's and a decoder"):
+    with pytest.raises(PrunegridError, match="3 lists.*third"):
         find_blocks(model)
 
 

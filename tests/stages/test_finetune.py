@@ -15,7 +15,6 @@ from prunegrid.finetuning.training import (
     learning_rates,
     loop,
     loss,
-    rate_schedule,
     sparsity,
     token_batches,
 )
@@ -157,12 +156,12 @@ def test_accumulation_is_one_larger_batch(tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_decays():
-    factors = [rate_schedule.rate_factor(step, 6, 2, "linear") for step in range(6)]
+    factors = [loop.rate_factor(step, 6, 2, "linear") for step in range(6)]
     assert factors == pytest.approx([1 / 3, 2 / 3, 1, 3 / 4, 1 / 2, 1 / 4])
-    assert [rate_schedule.rate_factor(s, 3, 0, "linear") for s in range(3)] == pytest.approx(
+    assert [loop.rate_factor(s, 3, 0, "linear") for s in range(3)] == pytest.approx(
         [1, 2 / 3, 1 / 3]
     )
-    assert {rate_schedule.rate_factor(s, 9, 0, "constant") for s in range(9)} == {1.0}
+    assert {loop.rate_factor(s, 9, 0, "constant") for s in range(9)} == {1.0}
 
 
 def test_steps_and_batches_cover_each_epoch_once_in_a_new_order():

@@ -15,7 +15,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
 from prunegrid.data.sources import hub, hub_data, hub_model
 from tests.helpers import hub_world
-from tests.helpers.hub_server import commit_of, hub_server
+from tests.helpers.hub_files import commit_of
+from tests.helpers.hub_server import hub_server
 
 pytestmark = pytest.mark.model
 

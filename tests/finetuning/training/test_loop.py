@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.finetuning.context import Context
-from prunegrid.finetuning.training import divergence, loop, loss, run_facts, token_batches
+from prunegrid.finetuning.training import loop, loss, run_facts, token_batches
 from prunegrid.models import blocks, checkpoint
 from prunegrid.stages import finetune
 from tests.helpers import tiny
@@ -37,83 +35,10 @@ def tune(place, name, strategy="full", parent="parent", **changes):
     return record, file_io.read_json(out / "finetune.json"), out
 
 
-def examples(count=10, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(1, 9, (count, 2), generator=draw).tolist()
-    return [token_batches.Example([7] * a, [9] * b) for a, b in sizes]
-
-
-def like_aclsum(count, seed=0):
-    """Return rows whose lengths spread as those of paper abstracts and their summaries do."""
-    draw = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(150, 401, (count,), generator=draw).tolist()
-    return [token_batches.Example([i] * (size - 30), [i] * 30) for i, size in enumerate(sizes)]
-
-
-def order_of(rows, size, accumulate, epochs, seed=3):
-    """Return the micro-batches of each step."""
-    settings = {"batch_size": size, "accumulate": accumulate, "token_budget": None}
-    settings |= {"epochs": epochs, "max_steps": None}
-    steps = token_batches.plan(rows, settings, seed)
-    return list(token_batches.batches(rows, settings, steps, seed))
-
-
-@pytest.mark.parametrize(("count", "size", "accumulate"), [(100, 4, 1), (101, 2, 4), (7, 8, 2)])
-def test_every_row_is_learned_once_an_epoch(count, size, accumulate):
-    rows, per_step = like_aclsum(count), size * accumulate
-    steps = order_of(rows, size, accumulate, epochs=3)
-    each = -(-count // per_step)
-    assert len(steps) == 3 * each
-    epochs = [steps[i : i + each] for i in range(0, len(steps), each)]
-    for epoch in epochs:
-        seen = [row.prompt[0] for micro in epoch for batch in micro for row in batch]
-        assert sorted(seen) == list(range(count))
-        # Rows a step stay as configured, and only the last one may have fewer.
-        sizes = [sum(map(len, micro)) for micro in epoch]
-        assert sizes == [per_step] * (each - 1) + [count - per_step * (each - 1)]
-    assert count < 10 or epochs[0] != epochs[1]
-
-
-def test_the_rows_of_a_step_do_not_depend_on_its_micro_batches():
-    rows = like_aclsum(90)
-    made = [order_of(rows, size, 8 // size, epochs=2) for size in (1, 2, 8)]
-    flat = [[[row for batch in micro for row in batch] for micro in steps] for steps in made]
-    assert flat[0] == flat[1] == flat[2]
-
-
-def pads(batches):
-    """Return the share of pads among the positions of batches."""
-    widths = [len(rows) * max(map(len, rows)) for rows in batches]
-    return 1 - sum(len(row) for rows in batches for row in rows) / sum(widths)
-
-
-def test_rows_of_like_length_share_a_step_and_steps_are_in_no_order():
-    rows = like_aclsum(320)
-    for size in (2, 4, 8):
-        micro = [batch for step in order_of(rows, size, 1, epochs=1) for batch in step]
-        plain = [rows[i : i + size] for i in range(0, len(rows), size)]
-        assert pads(micro) < 0.1 < pads(plain)
-        longest = [max(map(len, batch)) for batch in micro]
-        rising = sum(one < two for one, two in zip(longest, longest[1:], strict=False))
-        assert 0.3 < rising / len(longest) < 0.7
-
-
 def test_pads_are_counted(place):
     facts = [tune(place, f"b{n}", batch_size=n, epochs=1)[0]["train"] for n in (1, 6)]
     assert facts[0]["pad_tokens"] == 0 < facts[1]["pad_tokens"] < 0.2 * facts[1]["tokens"]
     assert facts[0]["tokens"] == facts[1]["tokens"]
-
-
-@pytest.mark.parametrize("budget", [1, 30, 89, 90, 91, 400])
-def test_a_budget_ends_at_the_step_that_reaches_it(budget):
-    settings = {"batch_size": 2, "accumulate": 2, "token_budget": budget}
-    rows = examples()
-    steps = token_batches.plan(rows, settings, seed=3)
-    seen = [
-        sum(len(row) for micro in step for row in micro)
-        for step in token_batches.batches(rows, settings, steps, seed=3)
-    ]
-    assert sum(seen[:-1]) < budget <= sum(seen) and len(seen) == steps
 
 
 def test_every_strategy_sees_the_same_tokens(place):
@@ -205,7 +130,7 @@ def test_a_rate_that_diverges_is_out_and_leaves_nothing_behind(place):
     first, second = story["tries"]
     assert "loss" in first["diverged"] and first["dev_loss"] is None
     assert second["diverged"] is None
-    with pytest.raises(PrunegridError, match=r"every one of the learning rates \[1000000000\.0"):
+    with pytest.raises(PrunegridError, match=r"every one .*1000000000\.0"):
         tune(place, "none", learning_rates=[1e9, 1e8], **terms)
 
 
@@ -269,59 +194,3 @@ def test_gradient_checkpointing_computes_each_block_again(place, monkeypatch):
         passes.clear()
         tune(place, f"out{on}", max_steps=2, gradient_checkpointing=on)
         assert len(passes) == (4 if on else 2)
-
-
-def checked(losses, vocabulary=50000):
-    """Feed a run's losses to the guard as the loop does."""
-    watch = divergence.Guard(vocabulary, 1e-3, "here")
-    for step in range(1, len(losses) + 1):
-        watch.check(losses[:step])
-
-
-RISES = {
-    "to the loss of a unigram model": [2.5] * 5 + [2.5 + 0.5 * i for i in range(10)] + [7.4] * 35,
-    "at once": [3.0] + [8.0, 9.0, 7.1] * 10,
-    "slowly": [2.0 + 0.1 * i for i in range(80)],
-}
-
-
-@pytest.mark.parametrize("name", RISES)
-def test_a_loss_that_rises_far_and_stays_is_divergence(name):
-    losses = RISES[name]
-    with pytest.raises(divergence.Diverged, match="30 losses in a row that rose to") as caught:
-        checked(losses)
-    assert "chance 10.82" in str(caught.value)
-
-
-def test_a_loss_far_above_chance_is_divergence():
-    with pytest.raises(divergence.Diverged, match="step 5: a mean loss of .* over 5 steps"):
-        checked([3.0] + [40.0] * 5)
-    with pytest.raises(divergence.Diverged, match="step 2: loss nan"):
-        checked([3.0, math.nan])
-    with pytest.raises(divergence.Diverged, match="gradient norm inf"):
-        divergence.Guard(100, 1e-3, "here").check([1.0], math.inf)
-
-
-SOUND = {
-    "does not fall": [4.0] * 200,
-    "falls slowly": [4.0 - 0.001 * i for i in range(200)],
-    "a spike that passes": [2.5] * 40 + [9.0] * 25 + [2.5] * 100,
-    "rises a little and stays": [2.5] * 10 + [3.4] * 200,
-    "of a badly pruned model, above chance": [14.0] * 30 + [9.0] * 100,
-    "of a model that knows it all": [0.02] * 20 + [0.2] * 100,
-}
-
-
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_run_is_not_stopped(name):
-    checked(SOUND[name])
-
-
-@pytest.mark.parametrize(("level", "noise"), [(1.0, 0.4), (3.0, 0.4), (6.0, 0.4), (9.0, 0.2)])
-def test_noisy_batches_are_not_divergence(level, noise):
-    """Batches of one row, of which the first happens to be the easiest of 20."""
-    for seed in range(20):
-        draw = torch.Generator().manual_seed(seed)
-        drawn = noise * torch.randn(300, generator=draw)
-        losses = (level * torch.exp(drawn)).tolist()
-        checked([min(losses[:20]), *losses])

@@ -51,7 +51,7 @@ class Machine:
 
     @property
     def capacity(self) -> int:
-        """How many CPUs this process may use."""
+        """Return how many CPUs this process may use."""
         return len(self.cpus)
 
     def before(self) -> Reading:

@@ -36,7 +36,7 @@ class Prompt:
 
     @property
     def cut(self) -> bool:
-        """Whether the model sees only a part of the document."""
+        """Return whether the model sees only a part of the document."""
         return self.cut_words or self.cut_context
 
 

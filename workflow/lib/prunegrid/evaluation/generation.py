@@ -207,25 +207,32 @@ def generate(
         planned = unpadded(model, planned, pad, side, lambda i: len(rows[i].ids))
         for picked in tqdm(planned, disable=None, unit="batch"):
             inputs = batch_inputs([rows[i].ids for i in picked], pad, device, side)
-            synchronize(device)
-            began = time.perf_counter()
-            with timing_guard.running("generation"), torch.inference_mode():
-                written, count = _write(model, inputs, config, before)
-            synchronize(device)
-            seconds += time.perf_counter() - began
+            written, count, spent = _write_timed(model, inputs, config, before, device)
+            seconds += spent
             computed += inputs["input_ids"].numel() + count
             for i, ids in zip(picked, written, strict=True):
                 predictions[i] = _finish(prompter, ids, set(stops), settings.get("stop"))
             log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
-    generated = sum(p.tokens for p in predictions.values())
-    facts = {
+    ordered = [predictions[i] for i in range(len(rows))]
+    return ordered, _facts(rows, ordered, seconds, computed, device)
+
+
+def _facts(
+    rows: Sequence[Prompt],
+    predictions: list[Prediction],
+    seconds: float,
+    computed: int,
+    device: str,
+) -> dict:
+    """Return the facts of a run of `generate`."""
+    generated = sum(p.tokens for p in predictions)
+    return {
         "generate_seconds": seconds,
         "generated_tokens": generated,
         "computed_tokens": computed,
         "pad_tokens": computed - generated - sum(len(row.ids) for row in rows),
         "peak_memory_bytes": peak_memory(device),
     }
-    return [predictions[i] for i in range(len(rows))], facts
 
 
 def _set_up(model: nn.Module, prompter: Prompter | Sources, config: Any) -> int | None:
@@ -241,6 +248,18 @@ def _set_up(model: nn.Module, prompter: Prompter | Sources, config: Any) -> int 
     config.decoder_start_token_id = start_token(own)
     config.forced_bos_token_id = prompter.forced
     return 1 if prompter.forced is None else 2
+
+
+def _write_timed(
+    model: nn.Module, inputs: dict[str, Tensor], config: Any, before: int | None, device: str
+) -> tuple[list[list[int]], int, float]:
+    """Return the new tokens of each row, how many were computed, and the seconds spent."""
+    synchronize(device)
+    began = time.perf_counter()
+    with timing_guard.running("generation"), torch.inference_mode():
+        written, count = _write(model, inputs, config, before)
+    synchronize(device)
+    return written, count, time.perf_counter() - began
 
 
 def _write(

@@ -69,7 +69,7 @@ class Metric(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Label for errors."""
+        """Return the label for errors."""
         return f"metric {self.name} ({self.module})"
 
     def compute(

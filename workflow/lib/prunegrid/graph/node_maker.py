@@ -43,9 +43,7 @@ class NodeMaker:
             used: packages that they call; those that the environment does not pin do not count.
         """
         facts = stage_facts(stage)
-        packages, computes = facts.packages, facts.computes
-        if facts.metrics and any(parent.stage == "model" for parent in parents.values()):
-            packages, computes = stage_facts("calibration").packages, True
+        packages, computes = _packages(stage, parents)
         pins = self._pinned((*packages, *(name for name in used if name in self.pins)))
         roots = (f"prunegrid.stages.{stage}:run", RUNTIME, *facts.code, *roots)
         code = keys.code_digest(roots)
@@ -130,6 +128,17 @@ class NodeMaker:
         parents = {"model": model, "data": self.data(profile.dataset)}
         label = f"{model.label.removeprefix('model ')} > calibrate {name}"
         return self.node("calibration", label, self.slices.calibration(name, seed), parents)
+
+
+def _packages(stage: str, parents: dict[str, Node]) -> tuple[tuple[str, ...], bool]:
+    """Return the packages that a step's bytes depend on, and whether it computes with torch.
+
+    A metric with a model depends on the packages that run one.
+    """
+    facts = stage_facts(stage)
+    if facts.metrics and any(parent.stage == "model" for parent in parents.values()):
+        return stage_facts("calibration").packages, True
+    return facts.packages, facts.computes
 
 
 def _stored_dtype(weights: Node) -> str:

@@ -1,4 +1,4 @@
-"""What a set of weights is, measured on the tensors themselves: digest, zeros, N:M validity."""
+"""The digest, zeros and N:M validity of a set of weights, measured on the tensors themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 class TensorDigest:
-    """The digest of one tensor that comes in pieces, in the order of its rows.
+    """A digest of one tensor, to which its rows are added in pieces, in order.
 
     Args:
         dtype: of the tensor.
@@ -28,7 +28,7 @@ class TensorDigest:
         self._digest = hashlib.sha256(f"{dtype} {list(shape)} ".encode())
 
     def add(self, piece: Tensor) -> None:
-        """Take the next elements, row-major."""
+        """Add the next elements to the digest, row-major."""
         plain = piece.detach().cpu().contiguous()
         self._digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
 
@@ -50,7 +50,7 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def combined_sha256(digests: Mapping[str, str]) -> str:
-    """Return `weights_sha256` of tensors whose own digests are known."""
+    """Return the `weights_sha256` of named tensors from the digest of each."""
     digest = hashlib.sha256()
     for name in sorted(digests):
         digest.update(f"{name} {digests[name]}\n".encode())
@@ -78,7 +78,7 @@ def nm_violations(weight: Tensor, keep: int, group: int) -> int:
         return weight.shape[0] * -(-weight.shape[1] // group)
     nonzero = (weight.detach() != 0).contiguous()
     if nonzero.is_cpu and group in WORDS:
-        # A group's truth values are the bytes of one word: its set bits are its non-zeros.
+        # The booleans of a group are the bytes of one integer: its set bits count the non-zeros.
         counts = np.bitwise_count(nonzero.numpy().view(WORDS[group]))
         return int(np.count_nonzero(counts > keep))
     return int((nonzero.reshape(weight.shape[0], -1, group).sum(-1) > keep).sum())
@@ -88,7 +88,7 @@ def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """Check that no tensor holds NaN or infinity.
 
     Raises:
-        PrunegridError: one does.
+        PrunegridError: a tensor does.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -113,9 +113,9 @@ def sparsity_facts(linears: Mapping[str, Tensor], pattern: str | None) -> dict:
     """
     total = sum(w.numel() for w in linears.values())
     zeros = sum(int((w == 0).sum()) for w in linears.values())
-    valid, asked = None, parse_nm(pattern)
-    if asked is not None:
-        valid = all(nm_violations(w, *asked) == 0 for w in linears.values())
+    valid, keep_and_group = None, parse_nm(pattern)
+    if keep_and_group is not None:
+        valid = all(nm_violations(w, *keep_and_group) == 0 for w in linears.values())
     return {
         "prunable_parameters": total,
         "prunable_zeros": zeros,
@@ -125,7 +125,7 @@ def sparsity_facts(linears: Mapping[str, Tensor], pattern: str | None) -> dict:
 
 
 def require_same(measured: Mapping, recorded: Mapping, where: str) -> None:
-    """Check that what was measured on the tensors in memory is what the parent's record says.
+    """Check that facts measured on the tensors in memory equal those of the parent's record.
 
     Raises:
         AttestationError: any fact of `measured` differs from `recorded`.

@@ -1,4 +1,4 @@
-"""Where a model's blocks and their linears are, found by structure and never by model name.
+"""A model's blocks and their linears, found by structure and never by model name.
 
 Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
 lists in `_no_split_modules` settle doubts); an encoder-decoder has two such lists, and its blocks
@@ -40,7 +40,7 @@ class Blocks:
     outside: dict[str, nn.Module] = field(default_factory=dict)
 
     def groups(self) -> dict[str, dict[str, nn.Module]]:
-        """Return the linears by block, those outside under the name OUTSIDE, last."""
+        """Return the linears by block; those outside are last, under the name OUTSIDE."""
         return {**self.linears, OUTSIDE: self.outside} if self.outside else dict(self.linears)
 
 
@@ -56,16 +56,16 @@ def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
             encoder-decoder, else one), weights in them that are not linears, or a pattern of
             `include` that names no linear outside.
     """
-    found = _repeated_lists(model)
+    lists = _repeated_lists(model)
     hinted = set(getattr(model, "_no_split_modules", None) or ())
     chosen = [
-        name for name, blocks in found.items() if all(type(b).__name__ in hinted for b in blocks)
-    ] or list(found)
-    _require_understood(model, {name: found[name] for name in chosen})
+        name for name, blocks in lists.items() if all(type(b).__name__ in hinted for b in blocks)
+    ] or list(lists)
+    _require_understood(model, {name: lists[name] for name in chosen})
     named = {
         f"{parent}.{index}": module
         for parent in chosen
-        for index, module in enumerate(found[parent])
+        for index, module in enumerate(lists[parent])
     }
     linears = {
         name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
@@ -104,7 +104,7 @@ def _outside(
 
 
 def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> None:
-    """Check that there are as many lists of blocks as a model of its kind has, all different."""
+    """Check that the number of block lists fits the model's kind, and no block is used twice."""
     where = type(model).__name__
     if not lists:
         raise PrunegridError(
@@ -173,7 +173,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def _repeated_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
-    """Return name → ModuleList whose children may be blocks; lists inside of those are left out."""
+    """Return name → ModuleList whose children may be blocks; nested lists are left out."""
     hinted = set(getattr(model, "_no_split_modules", None) or ())
     found: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
@@ -211,7 +211,7 @@ def _require_linear_weights(name: str, block: nn.Module, linears: dict[str, nn.M
 
 
 def first_tensor(output: Tensor | tuple) -> Tensor:
-    """Return the hidden states [batch, tokens, d] that a block gives, alone or first in a tuple."""
+    """Return the hidden states [batch, tokens, d] in a block's output: a tensor or a tuple."""
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, tuple) and output and isinstance(output[0], torch.Tensor):

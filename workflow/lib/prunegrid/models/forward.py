@@ -1,8 +1,8 @@
-"""How a model is run on a calibration window: by what its forward takes, never by its name.
+"""The forward pass of any model on a calibration window, by its signature, never by its name.
 
-Decoders and encoders are given the window as it is. An encoder-decoder's encoder is given the
-window and its decoder the same window shifted right by one, its start token first: so both stacks
-see `length` tokens of the text, as in training on copies of it.
+Decoders and encoders get the window as it is. The encoder of an encoder-decoder gets the window,
+its decoder the same window shifted right by one, with its start token first. So both stacks see
+`length` tokens of the text, as if the model were trained to copy it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from prunegrid.common.errors import PrunegridError
 
 
 def run_window(model: nn.Module, window: Tensor) -> Any:
-    """Return what the model gives for int64 [1, length] tokens, computed without a cache.
+    """Return the model's output for int64 tokens [1, length], computed without a cache.
 
     Raises:
         PrunegridError: an encoder-decoder does not say which token its decoder starts with.
     """
-    taken = inspect.signature(model.forward).parameters
+    accepted = inspect.signature(model.forward).parameters
     arguments: dict[str, Any] = {}
-    if "use_cache" in taken:
+    if "use_cache" in accepted:
         arguments["use_cache"] = False
-    if is_encoder_decoder(model) and "decoder_input_ids" in taken:
+    if is_encoder_decoder(model) and "decoder_input_ids" in accepted:
         start = torch.full_like(window[:, :1], start_token(model))
         arguments["decoder_input_ids"] = torch.cat([start, window[:, :-1]], dim=1)
     with _config_without_cache(model):
@@ -37,7 +37,7 @@ def run_window(model: nn.Module, window: Tensor) -> Any:
 
 @contextlib.contextmanager
 def _config_without_cache(model: nn.Module) -> Iterator[None]:
-    """Switch the cache off in the config: models whose forward hides `use_cache` read it there."""
+    """Switch the cache off in the config, where a forward without `use_cache` reads it."""
     configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
     cached = [config for config in configs.values() if getattr(config, "use_cache", False)]
     for config in cached:
@@ -55,7 +55,7 @@ def is_encoder_decoder(model: nn.Module) -> bool:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where a model is: of one whose blocks are not in memory, where the rest of it is."""
+    """Return a model's device: that of its first parameter in memory (blocks may not be)."""
     return next(p.device for p in model.parameters() if p.device.type != "meta")
 
 
@@ -80,7 +80,7 @@ def max_positions(model: nn.Module) -> int | None:
 
 
 def start_token(model: nn.Module) -> int:
-    """Return the token that a decoder begins with, of an encoder-decoder.
+    """Return the token that an encoder-decoder's decoder begins with.
 
     Raises:
         PrunegridError: the model's config names none.
@@ -99,7 +99,7 @@ def start_token(model: nn.Module) -> int:
 
 
 def forward_parameters(model: nn.Module) -> set[str]:
-    """Return the names that the model's forward takes (of the base model below an adapter)."""
+    """Return the parameter names of the model's forward (the base model's, below an adapter)."""
     return set(inspect.signature(inner(model).forward).parameters)
 
 

@@ -56,7 +56,7 @@ class MaskedLinear(lora.layer.Linear):
 
     @property
     def kept(self) -> Tensor | None:
-        """The mask: bool [d_out, d_in], True = kept; None leaves the product dense."""
+        """Return the mask: bool [d_out, d_in], True = kept; None leaves the product dense."""
         return None if self._bits is None else self._bits != 0
 
     @kept.setter

@@ -1,8 +1,8 @@
-"""2:4 weights through a GPU's sparse kernels: torch's semi-structured tensors.
+"""A GPU's sparse kernels for 2:4 weights, by torch's semi-structured tensors.
 
-They multiply a weight of which two of four consecutive inputs are kept at up to twice the dense
-rate on cards of compute capability 8.0 and later. Only plain linears of the blocks, in float16 or
-bfloat16, whose sides both of torch's backends (CUTLASS and cuSPARSELt) take; the others stay dense.
+They multiply 2:4 weights at up to twice the dense rate on cards of compute capability 8.0 and
+later. They are used for plain linears of the blocks, in float16 or bfloat16, whose shape both of
+torch's backends (CUTLASS and cuSPARSELt) accept. All other linears stay dense.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ log = logging.getLogger(__name__)
 
 LEAST_CAPABILITY = (8, 0)
 DTYPES = (torch.float16, torch.bfloat16)
-ROWS, COLUMNS = 32, 64  # of which a weight's sides must be multiples
-# Largest difference of a product, as a share of its largest entry: kernels sum in other orders.
+ROWS, COLUMNS = 32, 64  # d_out and d_in must be multiples of these
+# Largest difference from the dense product, as a share of its largest entry: kernels sum in
+# another order.
 TOLERANCE = 0.02
 
 
 def fits(linear: nn.Module) -> bool:
     """Return whether a linear's kind, dtype, shape and zeros allow a sparse kernel."""
-    # Not a subclass: those of bitsandbytes hold no plain weight.
+    # Subclasses do not fit: those of bitsandbytes hold no plain weight.
     if type(linear) is not nn.Linear or linear.weight.dtype not in DTYPES:
         return False
     rows, columns = linear.weight.shape
@@ -46,16 +47,16 @@ def allowed(device: str) -> bool:
 
 @contextlib.contextmanager
 def running(model: nn.Module, device: str) -> Iterator[int | None]:
-    """Run what can be run by sparse kernels so, while the context lasts; yield how many linears.
+    """Run all linears that fit by sparse kernels inside the context; yield how many there are.
 
-    Each linear's product is compared with the dense one first. On a device without such kernels
-    None is yielded.
+    The first product of each linear is compared with the dense one. Without such kernels on the
+    device, yield None.
 
     Args:
         model: plain (no adapters), on `device`.
 
     Raises:
-        PrunegridError: a sparse kernel computes something else.
+        PrunegridError: a sparse kernel's product is wrong.
     """
     if not allowed(device):
         yield None
@@ -73,27 +74,27 @@ def running(model: nn.Module, device: str) -> Iterator[int | None]:
 
 
 def _swap(name: str, linear: nn.Linear, dense: dict[nn.Module, nn.Parameter]) -> None:
-    """Give a linear a semi-structured weight, and note its dense one."""
+    """Give a linear a semi-structured weight, and add its dense one to `dense`."""
     weight = linear.weight
     with torch.inference_mode():
         inputs = _probe(weight)
-        wanted = linear(inputs)
+        expected = linear(inputs)
     try:
         sparse = torch.sparse.to_sparse_semi_structured(weight.detach())
         linear.weight = nn.Parameter(sparse, requires_grad=False)
         dense[linear] = weight
         with torch.inference_mode():
-            found = linear(inputs)
+            product = linear(inputs)
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        # A backend knows more conditions than are written down above.
+        # Backends have conditions beyond those that `fits` checks.
         log.warning("%s stays dense: %s", name, error)
         linear.weight = weight
         dense.pop(linear, None)
         return
-    off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
-    if not off <= TOLERANCE:
+    difference = float((product - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    if not difference <= TOLERANCE:
         raise PrunegridError(
-            f"the sparse kernel's product differs by {off:.2g} of the largest entry",
+            f"the sparse kernel's product differs by {difference:.2g} of the largest entry",
             where=name,
             expected=f"at most {TOLERANCE}",
             remedy="this build of torch or this card computes 2:4 products wrongly",
@@ -101,7 +102,7 @@ def _swap(name: str, linear: nn.Linear, dense: dict[nn.Module, nn.Parameter]) ->
 
 
 def _probe(weight: Tensor) -> Tensor:
-    """Return inputs [8, d_in], the same for the same shape."""
+    """Return test inputs [8, d_in], which depend on nothing but d_in."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(8, weight.shape[1], generator=generator)
     return inputs.to(weight.device, weight.dtype)

@@ -1,14 +1,13 @@
-"""How large a model's weights are: exact counts of |w| between edges, read from its files.
+"""Exact counts of a model's weights by their size |w|, read from its files.
 
-A folder's safetensors are read a piece of a tensor at a time, and the model itself is only made as
-an empty skeleton (on the meta device) that says what each tensor is: the memory needed is that of
-a piece, however large the model. Only parameters are counted. Buffers are not, and a weight that
-several modules share is counted once, as it is stored once. The same pass takes the digest of all
-tensors.
+The safetensors are read in pieces of a tensor, so one piece is in memory at a time, however large
+the model. An empty model on the meta device says what each tensor is. Only parameters are counted.
+Buffers are not, and a weight that several modules share is counted once, as it is stored once. The
+same pass computes the digest of all tensors.
 
-Bins, for edges e₁ < … < eₖ: zeros (0 and -0), (0, e₁), [e₁, e₂), …, [eₖ, ∞). Edges are the decimal
-numbers of the config as float64, and a weight is compared with them exactly: a float32 of 0.001
-(0.00100000004…) is not below 0.001, one of 0.000001 (0.00000099999999…) is below it.
+Bins, for edges e₁ < … < eₖ: zeros (0 and -0), (0, e₁), [e₁, e₂), …, [eₖ, ∞). An edge is the decimal
+number of the config as float64, and weights are compared with it exactly: float32's 0.001
+(0.00100000004…) is not below 0.001, but its 0.000001 (0.00000099999999…) is below 0.000001.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from prunegrid.models.parameter_kinds import Place, places
 
 log = logging.getLogger(__name__)
 
-PIECE = 2**22  # elements that are held at once
+PIECE = 2**22  # elements that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Census:
     """The counts of a folder's weights.
 
     Attributes:
-        tensors: one entry a parameter, in the order of the model: name, kind, stack, block,
+        tensors: one entry for each parameter, in the order of the model: name, kind, stack, block,
             blocks (see `prunegrid.models.parameter_kinds`), parameters, and counts: one for each
             bin, zeros first.
         facts: sha256, precision, parameters, nonzero_parameters, as in a WEIGHTS RECORD.
@@ -64,13 +63,13 @@ def take(folder: Path, edges: Sequence[float]) -> Census:
     model = loading.skeleton(folder)
     stored = _stored(folder)
     _require_described(model, stored, folder)
-    known = places(model, stored)
+    place_of = places(model, stored)
     digests, tensors, dtypes = {}, [], Counter()
-    names = [*known, *sorted(stored.keys() - known.keys())]
+    names = [*place_of, *sorted(stored.keys() - place_of.keys())]
     for name in tqdm(names, desc="census", unit="tensor", disable=None):
         digests[name], counts, dtype = _measured(stored[name], edges)
-        if name in known:
-            tensors.append(_entry(name, known[name], counts))
+        if name in place_of:
+            tensors.append(_entry(name, place_of[name], counts))
             dtypes[str(dtype)] += sum(counts)
     parameters = sum(entry["parameters"] for entry in tensors)
     facts = {
@@ -91,20 +90,20 @@ def count(weights: Tensor, edges: Sequence[float]) -> list[int]:
         edges: ascending, above 0.
     """
     size = weights.detach().abs()
-    # Wider types hold every narrower number exactly; float64 is compared as it is.
+    # float32 holds every number of narrower types exactly; float64 is compared as it is.
     size = size if size.dtype == torch.float64 else size.float()
-    reached = [weights.numel(), int(torch.count_nonzero(size))]
-    reached += [int(torch.count_nonzero(size >= _edge(edge, size.dtype))) for edge in edges]
-    return [a - b for a, b in zip(reached, [*reached[1:], 0], strict=True)]
+    at_least = [weights.numel(), int(torch.count_nonzero(size))]
+    at_least += [int(torch.count_nonzero(size >= _edge(edge, size.dtype))) for edge in edges]
+    return [a - b for a, b in zip(at_least, [*at_least[1:], 0], strict=True)]
 
 
 def _edge(edge: float, dtype: torch.dtype) -> Tensor:
     """Return the smallest number of the dtype that is not below an edge."""
     exact = torch.tensor(edge, dtype=torch.float64)
-    near = exact.to(dtype)
-    if near.double() < exact:
-        near = torch.nextafter(near, torch.tensor(math.inf, dtype=dtype))
-    return near
+    rounded = exact.to(dtype)
+    if rounded.double() < exact:
+        rounded = torch.nextafter(rounded, torch.tensor(math.inf, dtype=dtype))
+    return rounded
 
 
 def _entry(name: str, place: Place, counts: list[int]) -> dict:
@@ -113,16 +112,16 @@ def _entry(name: str, place: Place, counts: list[int]) -> dict:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: its name there, its shape."""
+    """A tensor in a safetensors file: its name there, and its shape."""
 
     path: Path
     name: str
     shape: list[int]
 
     def pieces(self) -> Iterator[Tensor]:
-        """Yield its rows, as many at once as are at most PIECE elements, but at least one.
+        """Yield its rows in order: at most PIECE elements at once, but at least one row.
 
-        The file is opened anew for each: it is mapped, and what was read stays in memory until it
+        The file is opened again for each piece. It is mapped, so its pages stay in memory until it
         is closed.
         """
         rows = max(1, PIECE // max(1, math.prod(self.shape[1:])))
@@ -139,16 +138,17 @@ class StoredTensor:
 
 def _stored(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of the folder's files by name."""
-    found = {}
+    tensors = {}
     for path in checkpoint.weight_files(folder):
         with safe_open(path, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 - not a dict: it cannot be iterated
-                found[name] = StoredTensor(path, name, list(handle.get_slice(name).get_shape()))
-    return found
+                shape = list(handle.get_slice(name).get_shape())
+                tensors[name] = StoredTensor(path, name, shape)
+    return tensors
 
 
 def _measured(tensor: StoredTensor, edges: Sequence[float]) -> tuple[str, list[int], torch.dtype]:
-    """Return (digest, counts, dtype) of a tensor, of which only a piece is held at a time."""
+    """Return (digest, counts, dtype) of a tensor, read in pieces."""
     counts, digest = [0] * (len(edges) + 2), None
     for piece in tensor.pieces():
         digest = digest or attestation.TensorDigest(piece.dtype, tensor.shape)
@@ -160,7 +160,7 @@ def _measured(tensor: StoredTensor, edges: Sequence[float]) -> tuple[str, list[i
 
 
 def _require_described(model: nn.Module, stored: dict[str, StoredTensor], folder: Path) -> None:
-    """Check that the files hold what the config describes: each parameter, and nothing unknown.
+    """Check that the files hold each parameter that the config describes, and nothing else.
 
     Raises:
         AttestationError: a tensor is missing, unknown, or of another shape.

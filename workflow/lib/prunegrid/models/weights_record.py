@@ -101,14 +101,7 @@ def measure(
     attestation.require_finite(tensors, where)
     size = sum(tensor.nbytes for tensor in tensors.values())
     require_size(file_bytes, size, len(tensors), where)
-    facts = dict.fromkeys(
-        ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
-    )
-    effective = None
-    if linears is not None:
-        facts = attestation.sparsity_facts(linears, pattern)
-        zeros = facts["prunable_zeros"] if effective_zeros is None else effective_zeros
-        effective = zeros / facts["prunable_parameters"] if facts["prunable_parameters"] else 0.0
+    facts = _sparsity(linears, pattern, effective_zeros)
     return {
         "sha256": attestation.weights_sha256(tensors),
         "pattern": pattern,
@@ -118,12 +111,24 @@ def measure(
         "parameters": parameters,
         "nonzero_parameters": nonzero,
         **facts,
-        "sparsity_effective": effective,
         "sparsity_model": 1 - nonzero / parameters,
         "removed_prunable": _removed(facts["prunable_parameters"], extent.prunable_before),
         "removed_total": _removed(parameters, extent.parameters_before),
         "file_bytes": file_bytes,
     }
+
+
+def _sparsity(
+    linears: Mapping[str, Tensor] | None, pattern: str | None, effective_zeros: int | None
+) -> dict:
+    """Return `attestation.sparsity_facts` and sparsity_effective; all None without linears."""
+    names = ("prunable_parameters", "prunable_zeros", "sparsity_prunable", "nm_valid")
+    if linears is None:
+        return dict.fromkeys((*names, "sparsity_effective"))
+    facts = attestation.sparsity_facts(linears, pattern)
+    zeros = facts["prunable_zeros"] if effective_zeros is None else effective_zeros
+    parameters = facts["prunable_parameters"]
+    return facts | {"sparsity_effective": zeros / parameters if parameters else 0.0}
 
 
 def _removed(count: int | None, before: int | None) -> float | None:

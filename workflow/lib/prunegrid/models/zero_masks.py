@@ -1,9 +1,9 @@
-"""The zeros of pruning, and whether a step has kept them: counted place by place.
+"""The zeros of pruning, and the check that a step keeps them, weight by weight.
 
-A mask is what was pruned: the places that are zero in a model with a pattern. A step promises to
-keep `all` of them (in base and adapter together), those of the `base` alone (a plain adapter beside
-it fills them), or `none` (`preserve_zeros: false`, a control). What it promised is checked on the
-weights read back from its files, and what it filled is counted and recorded either way.
+A mask says which weights of a pruned model are not zero. A step promises to keep `all` zeros (of
+base and adapter summed), those of the `base` alone (a plain adapter beside it fills them), or
+`none` (`preserve_zeros: false`, a control). The promise is checked on the weights that are read
+back from the step's files. The number of zeros that it filled is recorded in each case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def keep_masks(
 ) -> dict[str, Tensor]:
     """Return the mask (True = kept) of each prunable weight, bool [d_out, d_in]; {} for dense.
 
-    A dense model's few zeros are weights like any other: only what was pruned is kept at zero.
+    A dense model's few zeros may be trained: only pruned weights are kept at zero.
     """
     if pattern is None:
         return {}
@@ -44,7 +44,7 @@ def promised(settings: Mapping[str, Any]) -> str:
 def count_filled(
     masks: Mapping[str, Tensor], weights: Iterable[tuple[str, Tensor, Tensor]]
 ) -> tuple[int, int]:
-    """Return how many pruned places are not zero: (in the base, in base and adapter together).
+    """Return how many pruned weights are not zero: (in the base, in base and adapter summed).
 
     Args:
         masks: bool [d_out, d_in] by linear, True = kept.
@@ -70,15 +70,15 @@ def count_filled(
 def require_kept(
     masks: Mapping[str, Tensor], saved: Checkpoint, settings: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """Return {zeros_promised, zeros_filled, zeros_filled_base}; Nones where nothing was pruned.
+    """Return {zeros_promised, zeros_filled, zeros_filled_base}; all None if nothing was pruned.
 
     Args:
         masks: of the parent, True = kept; {} of a dense one.
-        saved: what the step wrote, read back.
+        saved: the checkpoint that the step wrote, read back.
         settings: of the step.
 
     Raises:
-        AttestationError: places are filled that it promised to keep.
+        AttestationError: the step filled zeros that it promised to keep.
     """
     if not masks:
         return dict.fromkeys(("zeros_promised", "zeros_filled", "zeros_filled_base"))

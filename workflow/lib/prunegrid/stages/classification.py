@@ -24,6 +24,7 @@ from prunegrid.data.labelled_items import Item, read_items
 from prunegrid.evaluation import classification_head
 from prunegrid.evaluation.harness.task_scores import SCORES
 from prunegrid.models import open_checkpoint
+from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
 DOES = "classify"
@@ -63,18 +64,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
     head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
     limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
-    states, cut, seconds = [], 0, 0.0
-    for items in (learned, asked):
-        texts = [(item.text, item.pair) for item in items]
-        encoded, shortened = classification_head.encode(loaded.tokenizer, texts, limit)
-        first, spent = classification_head.first_states(
-            loaded.model, loaded.tokenizer, encoded, settings["batch_size"], head
-        )
-        states.append(first)
-        cut, seconds = cut + shortened, seconds + spent
+    size = settings["batch_size"]
+    learned_states, learned_cut, learned_seconds = _states(loaded, learned, limit, size, head)
+    states, cut, seconds = _states(loaded, asked, limit, size, head)
     targets = torch.tensor([labels.index(item.label) for item in learned])
-    facts = classification_head.tune(head, states[0], targets, settings, job.seed("order"))
-    logits = classification_head.logits_of(head, states[1])
+    facts = classification_head.tune(head, learned_states, targets, settings, job.seed("order"))
+    logits = classification_head.logits_of(head, states)
     answers = [labels[number] for number in logits.argmax(-1).tolist()]
     save_file(head.tensors(), out / "head.safetensors")
     _write(asked, answers, logits, out)
@@ -88,13 +83,25 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         # Items of equal digests can be compared in pairs.
         "items_sha256": file_io.json_sha256([[i.id, i.text, i.pair, i.label] for i in asked]),
         "answers_sha256": hashlib.sha256(logits.numpy().tobytes()).hexdigest(),
-        "contexts_cut": cut,
-        "encode_seconds": seconds,
+        "contexts_cut": learned_cut + cut,
+        "encode_seconds": learned_seconds + seconds,
         "train": facts,
         "head_sha256": head.sha256(),
         "head_parameters": sum(p.numel() for p in head.parameters()),
         "weights": loaded.record,
     }
+
+
+def _states(
+    loaded: Checkpoint, items: list[Item], limit: int, size: int, head: torch.nn.Module
+) -> tuple[torch.Tensor, int, float]:
+    """Return (first states of the items, items that were cut at `limit` tokens, seconds)."""
+    texts = [(item.text, item.pair) for item in items]
+    encoded, cut = classification_head.encode(loaded.tokenizer, texts, limit)
+    states, seconds = classification_head.first_states(
+        loaded.model, loaded.tokenizer, encoded, size, head
+    )
+    return states, cut, seconds
 
 
 def summarize(

@@ -70,7 +70,7 @@ class Repo:
 
     @property
     def cache(self) -> Path:
-        """The repository's folder in the cache."""
+        """Return the repository's folder in the cache."""
         folder = repo_folder_name(repo_id=self.name, repo_type=self.kind)
         return Path(constants.HF_HUB_CACHE) / folder
 

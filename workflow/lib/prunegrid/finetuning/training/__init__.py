@@ -1,1 +1,1 @@
-"""Training: what a step learns from, its loss, the loop, its checkpoints, the choice of a rate."""
+"""Training: examples, loss, loop, checkpoints, and the choice of a learning rate."""

@@ -1,9 +1,9 @@
-"""The state of a run that is under way, kept in the job's scratch folder for a job run again.
+"""Training checkpoints: the state of an unfinished run, from which a retried job continues.
 
-One safetensors file a run, written aside and renamed: tensors by name, the plain facts as JSON in
-its header. A file of another run (other settings, weights or rows) is told by its identity and
-dropped, as is a broken one: the run then starts from the beginning, never from a guess. One that
-this user may not read is somebody's work: it is left, and an error.
+Each run has one safetensors file in the job's scratch folder: tensors by name, plain facts as JSON
+in its header. It is written under another name and then renamed. A file that is broken, or whose
+identity (settings, weights, rows) is another run's, is deleted, and the run starts from the
+beginning. A file that this user may not read is left alone, and an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """Where runs of one job keep their state.
+    """The checkpoints of one job's runs.
 
     Args:
-        folder: below the job's scratch; made when something is saved.
-        every_s: seconds between two saves of a run under way; 0 saves after every step.
-        identity: what the run is of; a file with another one is not used.
+        folder: below the job's scratch; made at the first save.
+        every_s: seconds between two saves of an unfinished run; 0 saves after every step.
+        identity: digest of the job's settings, weights and rows; a file with another one is not
+            used.
     """
 
     def __init__(self, folder: Path, every_s: float, identity: str) -> None:
@@ -40,7 +41,7 @@ class Store:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Return whether the last save (or the start) is long enough ago."""
+        """Return whether `every_s` seconds have passed since the last save, or since the start."""
         return time.monotonic() - self._last >= self.every_s
 
     def _path(self, name: str) -> Path:
@@ -49,34 +50,34 @@ class Store:
     def save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Save a run's state in place of its last one.
 
-        Where it cannot be written (a full disk), training goes on and the log says so.
+        If it cannot be written (a full disk), training continues, and the log has a warning.
         """
         self._last = time.monotonic()
         path = self._path(name)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        size = sum(tensor.numel() * tensor.element_size() for tensor in plain.values())
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        size = sum(tensor.numel() * tensor.element_size() for tensor in copies.values())
         header = {"state": json.dumps({"identity": self.identity, "facts": facts})}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for stale in self.folder.glob(f".{path.name}.*.tmp"):
                 stale.unlink()
             artifact_folder.require_space(self.folder, size + 2**20)
-            save_file(plain, aside, header)
-            with open(aside, "rb") as handle:
+            save_file(copies, temporary, header)
+            with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
-            artifact_folder.open_to_umask(aside)
-            os.replace(aside, path)
+            artifact_folder.open_to_umask(temporary)
+            os.replace(temporary, path)
         except (PrunegridError, OSError, SafetensorError) as error:
             log.warning("the training checkpoint was not written: %s", error)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return (tensors, facts) of a run as they were saved last; None where there are none.
+        """Return (tensors, facts) of a run's last save; None if there is none that can be used.
 
         Raises:
-            PrunegridError: they are another user's, who lets nobody read them.
+            PrunegridError: this user may not read the file.
         """
         path = self._path(name)
         if not path.exists():

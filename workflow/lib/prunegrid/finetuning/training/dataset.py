@@ -1,4 +1,4 @@
-"""What a fine-tuning step learns from: rows of summaries, or windows of a text.
+"""The training examples of a fine-tuning step: rows of summaries, or windows of a text.
 
 A text's documents are joined by blank lines and cut into windows of `window` tokens, one after the
 other as in the papers' perplexity, the remainder dropped; each is an example without a prompt, so
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader:
-    """Reads splits of a data set as examples for one tokenizer.
+    """A reader of a data set's splits, which makes examples for one tokenizer.
 
     Args:
         data: the artifact of the data set.
@@ -82,7 +82,7 @@ class Reader:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what is recorded of how examples are made."""
+        """Return the facts of how examples are made: the window, or the digest of the prompt."""
         if self.of_text:
             return {"window": self.settings["window"]}
         return {"prompt_sha256": prompts.prompt_sha256(self.settings["prompt"])}

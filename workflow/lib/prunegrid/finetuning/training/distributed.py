@@ -1,12 +1,12 @@
 """Training in several processes: each holds a share of the weights and takes a share of the rows.
 
 The shares are torch's fully sharded data parallelism (FSDP2, `fully_shard`; Zhao et al. 2023, arXiv
-2304.11277): a block's weights are gathered when it runs and let go after it, gradients and Adam's
-moments are kept in shares. accelerate says which process this is and on which device. The mean loss
-of an optimizer step is over the tokens of all processes, so it is that of one process alone, but
-for the order in which floats are summed.
+2304.11277). A block's weights are gathered when it runs and freed after it; gradients and Adam's
+moments stay in shares. accelerate says which process this is and on which device. The mean loss of
+an optimizer step is over the tokens of all processes. It differs from that of one process only by
+the order in which floats are summed.
 
-A process alone is a world of one, and none of this touches its tensors.
+A process that trains alone is a world of size 1, and nothing here touches its tensors.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class World:
     """The processes that train together.
 
     Attributes:
-        rank: which of them this one is, from 0.
-        size: how many they are.
+        rank: the number of this process, from 0.
+        size: the number of processes.
     """
 
     rank: int = 0
@@ -35,14 +35,14 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes, logs and decides."""
+        """Return whether this process writes, logs and decides."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[tuple[Item, float]]:
-        """Return (item, weight) of this process's items, as many as every other has.
+        """Return (item, weight) of this process's items, equally many in each process.
 
-        Each must make as many passes, or they would wait for each other for ever: where items are
-        too few, the first is taken again with a weight of 0.
+        With unequal numbers of passes, processes would wait for each other for ever. So where items
+        are too few, the first one is repeated with a weight of 0.
         """
         passes = -(-len(items) // self.size)
         own = range(self.rank, passes * self.size, self.size)
@@ -55,20 +55,20 @@ class World:
         return float(value)
 
     def agreed(self, value: Any) -> Any:
-        """Return the leading process's value: clocks and rounding must not part them."""
+        """Return the leading process's value, so that unequal clocks lead to one decision."""
         if self.size == 1:
             return value
-        held = [value]
-        torch.distributed.broadcast_object_list(held)
-        return held[0]
+        values = [value]
+        torch.distributed.broadcast_object_list(values)
+        return values[0]
 
     def gathered(self, value: Any) -> list[Any]:
         """Return every process's value, by rank."""
         if self.size == 1:
             return [value]
-        held: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(held, value)
-        return held
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
 
 ALONE = World()
@@ -91,11 +91,11 @@ def shard(model: nn.Module, blocks: Sequence[nn.Module], device: str) -> None:
         fully_shard(module, mesh=mesh)
 
 
-def let_go(model: nn.Module) -> None:
-    """Let gathered weights go that a forward pass alone has left, so that none of them grow stale.
+def free_gathered(model: nn.Module) -> None:
+    """Free the gathered weights that remain after a forward pass without a backward pass.
 
-    Only a backward pass lets go of those outside the blocks: without one, weights that are set in
-    the shares meanwhile would not be seen by the next pass.
+    Only a backward pass frees those outside the blocks. If they stayed, the next pass would not see
+    weights that are set in the shares meanwhile.
     """
     from torch.distributed.fsdp import FSDPModule
 
@@ -112,17 +112,17 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return all of a tensor, gathered where it is shared; every process must ask."""
+    """Return the whole tensor, gathered if it is shared; every process must call this."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def share_like(full: Tensor, tensor: Tensor) -> Tensor:
-    """Return this process's share of `full`, divided as `tensor` is; every process must ask.
+    """Return this process's share of `full`, divided as `tensor` is; every process must call this.
 
     Args:
-        full: what the leading process has is what counts.
+        full: the whole tensor; the leading process's values count.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 

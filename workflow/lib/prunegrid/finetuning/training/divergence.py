@@ -1,14 +1,13 @@
-"""Stops a run that has diverged, before it spends its budget on a broken model.
+"""The check that ends a diverged run, before it spends its budget on a broken model.
 
-Three signs, each of which no sound run shows:
+A run has diverged if it shows one of three signs, which no sound run shows:
 
 1. The loss or the gradient's norm is not finite.
 2. The mean loss of the last 5 steps is above twice the larger of chance (ln of the vocabulary,
    nats) and the first loss.
-3. Each of the last 30 losses is above 1.5 times the first one, and more than half of the way from
-   it to chance: the model has lost what it had, and stays there. A loss that falls slowly, or not
-   at all, stays near its first value; and of 30 noisy batches one is easy again, as the first may
-   have been.
+3. Each of the last 30 losses is above 1.5 times the first one, and above the mean of it and chance.
+   A loss that falls slowly, or not at all, stays near its first value. If the first batch happened
+   to be an easy one, so is one of the 30.
 """
 
 from __future__ import annotations
@@ -19,20 +18,19 @@ from typing import NoReturn
 
 from prunegrid.common.errors import PrunegridError
 
-# Steps over which a loss far above chance, or one that has risen far, is called divergence.
-WATCHED_STEPS = 5
-RISEN_STEPS = 30
+WATCHED_STEPS = 5  # of sign 2
+RISEN_STEPS = 30  # of sign 3
 
 
 class Diverged(PrunegridError):
-    """The loss of a run is not finite, or far above where it began."""
+    """A run has diverged: its loss is not finite, or far above the first one."""
 
 
 class Guard:
-    """Watches the losses of one run.
+    """A check of the losses of one run.
 
     Args:
-        vocabulary: size of it; ln of it is the loss of chance.
+        vocabulary: number of tokens; its ln is the loss of chance (nats).
         rate: the learning rate, for the error.
         where: label of the step.
     """
@@ -41,24 +39,24 @@ class Guard:
         self.chance, self.rate, self.where = math.log(vocabulary), rate, where
 
     def check(self, losses: Sequence[float], norm: float = 0.0) -> None:
-        """Check a run at its last step.
+        """Check that a run has not diverged at its last step.
 
         Args:
-            losses: of all steps (nats), the last one last.
+            losses: of all steps so far (nats), in order.
             norm: of the last step's gradient.
 
         Raises:
-            Diverged: it shows one of the signs above.
+            Diverged: the run shows one of the signs above.
         """
         fault = self._fault(losses, norm)
         if fault:
             self._stop(len(losses), fault)
 
     def check_dev(self, steps: int, loss: float) -> None:
-        """Check the development loss after some steps.
+        """Check that the development loss after `steps` steps is finite.
 
         Raises:
-            Diverged: it is not finite.
+            Diverged: it is not.
         """
         if not math.isfinite(loss):
             self._stop(steps, f"a development loss of {loss}")
@@ -72,6 +70,7 @@ class Guard:
         )
 
     def _fault(self, losses: Sequence[float], norm: float) -> str:
+        """Return the sign of divergence that a run shows, "" if it shows none."""
         first = losses[0]
         if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
             return f"loss {losses[-1]} and gradient norm {norm}"

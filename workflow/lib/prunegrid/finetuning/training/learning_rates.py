@@ -1,10 +1,12 @@
-"""Training at one learning rate, or at several of which the development rows choose one."""
+"""Training at one learning rate, or at several of which the development loss chooses one."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 from prunegrid.finetuning.training import distributed
 from prunegrid.finetuning.training.checkpoints import Store
 from prunegrid.finetuning.training.divergence import Diverged
-from prunegrid.finetuning.training.loop import Loop, Task, restore, snapshot
+from prunegrid.finetuning.training.loop import Loop, Task
 from prunegrid.finetuning.training.run_facts import TrainFacts
-from prunegrid.finetuning.training.sharded_task import fit_together
+from prunegrid.finetuning.training.state import restore, snapshot
 from prunegrid.finetuning.training.token_batches import Example, plan
+from prunegrid.models.blocks import find_blocks
 from prunegrid.models.forward import inner
 
 log = logging.getLogger(__name__)
@@ -36,9 +39,9 @@ def train(
 ) -> TrainFacts:
     """Train the parameters that require a gradient, in place.
 
-    With `settings["learning_rates"]` each is tried from the same weights, on the same rows in the
-    same order, for the same number of steps; the weights of the one with the lowest development
-    loss are those that stay. One that diverges is out; it does not fail the step.
+    Each of `settings["learning_rates"]` is tried from the same weights, on the same rows in the
+    same order, for the same number of steps. The model gets the weights of the one with the lowest
+    development loss. A rate that diverges is left out and does not fail the step.
 
     Args:
         model: on `device`; its trainable weights in float32.
@@ -49,10 +52,11 @@ def train(
         store: keeps the state of a run under way for a job that is run again.
 
     Returns:
-        the facts of the run whose weights stay; `tries` has those of all.
+        the facts of the run whose weights the model gets; `tries` has those of all.
 
     Raises:
         PrunegridError: the loss or the gradient is not finite, or the loss diverges.
+        SystemExit: in every process but the leading one, which alone goes on.
     """
     task = Task(
         model,
@@ -66,11 +70,30 @@ def train(
         masks or {},
         store,
     )
-    return fit_together(task, _fit) if distributed.current().size > 1 else _fit(task)
+    return _fit_sharded(task) if distributed.current().size > 1 else _fit(task)
+
+
+def _fit_sharded(task: Task) -> TrainFacts:
+    """Train a copy of a task's model, shared out over the processes; give the model its weights."""
+    world = distributed.current()
+    # The plain model waits in main memory, so that the device holds shares alone.
+    task.model.to("cpu")
+    shared = copy.deepcopy(task.model)
+    distributed.shard(shared, find_blocks(inner(shared)).modules, task.device)
+    facts = _fit(replace(task, model=shared, world=world))
+    trained = dict(shared.named_parameters())
+    with torch.no_grad():
+        for name, parameter in task.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(distributed.whole(trained[name].detach()))
+    if not world.leads:
+        raise SystemExit(0)
+    task.model.to(task.device)
+    return facts
 
 
 def _fit(task: Task) -> TrainFacts:
-    """Return the facts of a task's training, at one learning rate or the best of several."""
+    """Train a task's model, at one learning rate or the best of several; return the facts."""
     settings, where = task.settings, task.where
     steps = plan(task.examples, settings, task.seed)
     if settings["warmup_steps"] >= steps:
@@ -99,23 +122,23 @@ def _fit(task: Task) -> TrainFacts:
 
 
 def _finite(curves: dict) -> dict:
-    """Return the curves of a run that diverged: JSON has no NaN, and no weights are kept."""
+    """Return the curves of a diverged run without NaN, which JSON lacks, and without weights."""
     losses = [loss if math.isfinite(loss) else None for loss in curves["losses"]]
     return curves | {"losses": losses, "kept_step": None, "dev_loss": None}
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Have a transformers model compute its activations again in backward."""
-    # transformers 5.17 has the second name alone; 6 will not have it.
+    """Make a transformers model compute its activations again in the backward pass."""
+    # transformers 5.17 has only the second name; 6 will have only the first.
     enable = getattr(model, "activation_checkpointing_enable", None)
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _search(task: Task) -> TrainFacts:
-    """Return the facts of the best of several learning rates, whose weights are then set."""
+    """Give the model the weights of the best of several learning rates; return its facts."""
     weights = task.weights()
     start = snapshot(weights)
-    kept, kept_weights, tries = None, start, []
+    best, best_weights, tries = None, start, []
     rates = task.settings["learning_rates"]
     for number, rate in enumerate(rates, start=1):
         restore(weights, start)
@@ -129,15 +152,15 @@ def _search(task: Task) -> TrainFacts:
             continue
         loop.finish()
         tries.append(facts.curves() | {"diverged": None})
-        if kept is None or facts.best[1] < kept.best[1]:
-            kept, kept_weights = facts, snapshot(weights)
-    if kept is None:
+        if best is None or facts.best[1] < best.best[1]:
+            best, best_weights = facts, snapshot(weights)
+    if best is None:
         raise Diverged(
             f"training diverged at every one of the learning rates {rates}",
             where=task.where,
             remedy="add lower ones to finetune.learning_rates",
         )
-    restore(weights, kept_weights)
-    log.info("%s: learning rate %g is kept", task.where, kept.learning_rate)
-    kept.tries = tries
-    return kept
+    restore(weights, best_weights)
+    log.info("%s: learning rate %g is the best", task.where, best.learning_rate)
+    best.tries = tries
+    return best

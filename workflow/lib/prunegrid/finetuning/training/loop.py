@@ -1,9 +1,9 @@
 """The training loop: one optimizer, one schedule, one learning rate, from start to end.
 
-Loss = summed cross entropy over the scored tokens of an optimizer step, divided by their number
-(so accumulation changes nothing but rounding). A run that was killed is taken up at its last
-checkpoint: weights, optimizer state, random state, losses and counters are restored, the order of
-rows is drawn again up to there, and on a CPU the bytes are those of a run that was never killed.
+The loss is the cross entropy summed over the scored tokens of an optimizer step, divided by their
+number, so accumulation changes rounding alone. A run that was killed continues from its last
+checkpoint: weights, optimizer state, random state, losses and counters are restored, and the order
+of rows is drawn again up to there. On a CPU it ends in the bytes of a run that was never killed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import datetime
 import itertools
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -23,10 +22,9 @@ from prunegrid.common import malloc
 from prunegrid.common.device_meters import peak_memory, synchronize
 from prunegrid.finetuning.training import sparsity, state
 from prunegrid.finetuning.training.checkpoints import Store
-from prunegrid.finetuning.training.distributed import ALONE, World, let_go, local, share_like, whole
+from prunegrid.finetuning.training.distributed import ALONE, World, free_gathered, whole
 from prunegrid.finetuning.training.divergence import Diverged, Guard
 from prunegrid.finetuning.training.loss import batches_of, casting, mean_loss, summed_loss
-from prunegrid.finetuning.training.rate_schedule import rate_factor
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example, batches, collate, plan, scored
 from prunegrid.models.forward import inner
@@ -36,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on what: the same for every learning rate that is tried.
+    """A model and the data that it learns, equal for all learning rates that are tried.
 
     Attributes:
         model: on `device`; its trainable weights in float32.
@@ -65,23 +63,20 @@ class Task:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
-def snapshot(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of weights in main memory, whole."""
-    return {name: whole(w.detach()).to("cpu", copy=True) for name, w in weights.items()}
-
-
-def restore(weights: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    """Set weights to the values of a snapshot of them, in place."""
-    with torch.no_grad():
-        for name, weight in weights.items():
-            local(weight).copy_(share_like(kept[name], weight))
+def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
+    """Return the factor on the learning rate at a step: linear warm-up, then constant or linear."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    return max(0.0, (total - step) / max(1, total - warmup))
 
 
 class Loop:
     """One run at one learning rate.
 
     Args:
-        rate: the peak of the schedule.
+        rate: the largest one of the schedule.
         name: of the run in the task's store.
     """
 
@@ -100,14 +95,14 @@ class Loop:
             weight_decay=task.settings["weight_decay"],
             fused=True,
         )
-        # A run that diverged before this one has left its gradients.
+        # A run that diverged before this one leaves its gradients.
         self.optimizer.zero_grad(set_to_none=True)
         self.mask_weights, self.mask_gradients = sparsity.masker(task.model, task.masks)
         if self.mask_weights is not None:
             self.optimizer.register_step_post_hook(lambda *_: self.mask_weights())
 
     def run(self) -> TrainFacts:
-        """Return what the run did; the weights are then those of its `kept_step`.
+        """Train up to the weights of the `kept_step`; return the facts of the run.
 
         Raises:
             Diverged: see `prunegrid.finetuning.training.divergence`.
@@ -120,11 +115,11 @@ class Loop:
             if not self._resume():
                 self._train()
                 if self.best:
-                    restore(self.weights, self.best)
+                    state.restore(self.weights, self.best)
         self._measure_peak()
         task.model.eval()
-        # The hook of the masks makes a cycle of loop and optimizer: without this the gradients and
-        # moments, three times the weights, would stay until some garbage collection.
+        # The hook of the masks makes a cycle of loop and optimizer. Without this, gradients and
+        # moments (three times the weights) would stay until a garbage collection.
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         malloc.trim()
@@ -145,12 +140,12 @@ class Loop:
                 self._step(micro)
                 synchronize(task.device)
                 facts.seconds += time.perf_counter() - began
-                self._tell()
+                self._log_step()
                 bar.update()
-                last = facts.steps == self.steps
-                if task.dev and (last or self._evaluates()):
+                is_last = facts.steps == self.steps
+                if task.dev and (is_last or self._evaluation_is_due()):
                     self._evaluate()
-                if last or self._has_stopped():
+                if is_last or self._patience_is_over():
                     break
                 if task.store is not None and task.world.agreed(task.store.due()):
                     self._save()
@@ -173,7 +168,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _accumulate(self, micro: list[list[Example]]) -> float:
-        """Add the gradients of one optimizer step; return its mean loss."""
+        """Accumulate the gradients of one optimizer step; return its mean loss."""
         task, device = self.task, self.task.device
         parts = batches_of(task.model, micro, task.pad)
         ready = [collate(rows, task.pad, task.settings["loss_on"], device) for rows in parts]
@@ -182,7 +177,7 @@ class Loop:
         for (inputs, labels), weight in task.world.share(ready):
             with casting(task.settings, device):
                 loss = summed_loss(task.model, inputs, labels) / count * weight
-            # Gradients are averaged over processes, and are to be those of the sum.
+            # FSDP averages gradients over processes; this makes it their sum.
             (loss * task.world.size).backward()
             total += loss.detach()
         tokens = sum(len(row) for rows in micro for row in rows)
@@ -192,13 +187,13 @@ class Loop:
         return task.world.total(total)
 
     def _clip(self) -> float:
-        """Return the gradient's norm, having scaled the gradient down to its limit."""
+        """Scale the gradient down to the largest norm allowed; return its norm before that."""
         limit = self.task.settings["max_grad_norm"]
         weights = list(self.weights.values())
         return float(whole(nn.utils.clip_grad_norm_(weights, limit, foreach=True)))
 
-    def _tell(self) -> None:
-        """Write the line of a step, with the time that is left at the pace so far."""
+    def _log_step(self) -> None:
+        """Log a line for a step, with the time that is left at the pace so far."""
         facts = self.facts
         left = facts.seconds / facts.steps * (self.steps - facts.steps)
         log.info(
@@ -211,26 +206,26 @@ class Loop:
             datetime.timedelta(seconds=round(left)),
         )
 
-    def _evaluates(self) -> bool:
+    def _evaluation_is_due(self) -> bool:
         every = self.task.settings["evaluate_every"]
         return every is not None and self.facts.steps % every == 0
 
     def _evaluate(self) -> None:
-        """Measure the development loss, and keep a copy of the weights where it is the best."""
+        """Measure the development loss, and copy the weights if it is the best so far."""
         task, facts = self.task, self.facts
         began = time.perf_counter()
         loss = mean_loss(task.model, task.dev, task.settings, task.pad, task.device)
-        let_go(task.model)
+        free_gathered(task.model)
         loss = task.world.agreed(loss)
         facts.dev_seconds += time.perf_counter() - began
         self.guard.check_dev(facts.steps, loss)
         facts.dev_losses.append([facts.steps, loss])
         log.info("%s: after step %d: development loss %.4f", self.name, facts.steps, loss)
         if facts.steps and facts.kept_step == facts.steps:
-            # Of the last step no copy is needed.
-            self.best = {} if facts.steps == self.steps else snapshot(self.weights)
+            # The last step needs no copy: its weights are the model's.
+            self.best = {} if facts.steps == self.steps else state.snapshot(self.weights)
 
-    def _has_stopped(self) -> bool:
+    def _patience_is_over(self) -> bool:
         patience = self.task.settings["patience"]
         if patience is None or self.facts.worse_for() < patience:
             return False
@@ -243,25 +238,25 @@ class Loop:
         return True
 
     def _save(self) -> None:
-        """Save all that the run's further course depends on."""
+        """Save a checkpoint from which the run can be resumed."""
         self._measure_peak()
-        self._write(state.held(self.weights, self.best, *self._state_of()))
+        self._write(state.tensors_of(self.weights, self.best, *self._stateful()))
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
-        """Write tensors and facts to the store; one process does."""
+        """Write tensors and facts to the store, from the leading process alone."""
         if self.task.world.leads:
             self.task.store.save(self.name, tensors, asdict(self.facts))
 
     def _measure_peak(self) -> None:
-        """Record the peak of memory, the larger where a killed run had one before."""
+        """Record the peak of memory, over a run that was killed before this one as well."""
         peak = peak_memory(self.task.device)
         self.facts.peak_memory_bytes = max(self.facts.peak_memory_bytes, peak)
 
     def finish(self, diverged: str | None = None) -> None:
-        """Save how the run ended, so that a job run again need not train it again.
+        """Save the end of the run, so that a retried job need not train it again.
 
         Args:
-            diverged: why it has no weights to keep; None where it has.
+            diverged: how the run diverged; None if it has weights to keep.
         """
         self.facts.diverged = diverged
         if self.task.store is not None:
@@ -269,28 +264,28 @@ class Loop:
             self._write({f"kept/{name}": whole(p.detach()) for name, p in names.items()})
 
     def _resume(self) -> bool:
-        """Take up what the store holds of this run; return whether that is its end.
+        """Restore the run's checkpoint, if there is one; return whether the run had ended.
 
         Raises:
             Diverged: it had ended so.
         """
-        found = self.task.store.load(self.name) if self.task.store is not None else None
-        if found is None:
+        saved = self.task.store.load(self.name) if self.task.store is not None else None
+        if saved is None:
             return False
-        tensors, facts = found
+        tensors, facts = saved
         self.facts = TrainFacts(**facts)
         if self.facts.diverged:
             raise Diverged(self.facts.diverged, where=self.task.where)
         parts = state.parts_of(tensors)
         if "kept" in parts:
-            restore(self.weights, parts["kept"])
+            state.restore(self.weights, parts["kept"])
             return True
         self.facts.resumed_at.append(self.facts.steps)
         log.info("%s: goes on after step %d of %d", self.name, self.facts.steps, self.steps)
-        restore(self.weights, parts["weight"])
-        self.best = state.take_up(parts, self.weights, *self._state_of())
+        state.restore(self.weights, parts["weight"])
+        self.best = state.resume(parts, self.weights, *self._stateful())
         return False
 
-    def _state_of(self) -> tuple[torch.optim.Optimizer, World, str]:
-        """Return what else holds state: the optimizer, the processes, the device."""
+    def _stateful(self) -> tuple[torch.optim.Optimizer, World, str]:
+        """Return the last arguments of `state.tensors_of` and `state.resume`."""
         return self.optimizer, self.task.world, self.task.device

@@ -19,13 +19,13 @@ def summed_loss(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> 
     inputs = {name: t for name, t in inputs.items() if name in accepted}
     first = int((labels != IGNORED).any(0).to(torch.uint8).argmax())
     # The logits of column j predict column j + 1; the last column predicts nothing.
-    keep = labels.shape[1] - max(first - 1, 0)
+    columns = labels.shape[1] - max(first - 1, 0)
     if "logits_to_keep" in accepted:
-        inputs["logits_to_keep"] = keep
-    logits = model(**inputs, use_cache=False).logits[:, -keep:][:, :-1]
-    targets = labels[:, -keep:][:, 1:]
-    picked = targets != IGNORED
-    return F.cross_entropy(logits[picked].float(), targets[picked], reduction="sum")
+        inputs["logits_to_keep"] = columns
+    logits = model(**inputs, use_cache=False).logits[:, -columns:][:, :-1]
+    targets = labels[:, -columns:][:, 1:]
+    is_scored = targets != IGNORED
+    return F.cross_entropy(logits[is_scored].float(), targets[is_scored], reduction="sum")
 
 
 def mean_loss(
@@ -33,7 +33,8 @@ def mean_loss(
 ) -> float:
     """Return the mean cross entropy (nats) over all scored tokens of some rows.
 
-    Without dropout and gradients; it draws nothing, and leaves the model in the mode it was in.
+    It is computed without dropout and gradients. No random number is drawn, and the model's mode
+    (train or eval) stays as it was.
     """
     training, size = model.training, settings["batch_size"]
     total, count = 0.0, 0
@@ -60,7 +61,7 @@ def batches_of(model: nn.Module, batches: list[list[Example]], pad: int) -> list
 
 
 def casting(settings: dict, device: str) -> AbstractContextManager:
-    """Return the context of a forward pass: bfloat16 by autocast where the settings say so."""
+    """Return the context of a forward pass: autocast to bfloat16 if the settings say so."""
     if settings["autocast"] in (False, "float32"):
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What a training run did."""
+"""The facts of a training run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TrainFacts:
-    """What a training run did; plain numbers, so that a checkpoint can hold them as JSON.
+    """The facts of a training run, plain numbers, so that a checkpoint can hold them as JSON.
 
     Attributes:
-        learning_rate: the peak of its schedule.
+        learning_rate: the largest one of the schedule.
         losses: mean loss (nats) over the scored tokens, for each optimizer step.
         rates: the learning rate of each step.
-        tokens: tokens seen, pads left out.
-        pad_tokens: pads that were computed beside them.
+        tokens: tokens seen, without pads.
+        pad_tokens: pads that were computed.
         scored_tokens: tokens with a loss.
         dev_losses: (steps done, mean loss on the development rows), the untouched weights first.
-        seconds: wall time of the steps, evaluations and checkpoints left out.
+        seconds: wall time of the steps, without evaluations and checkpoints.
         dev_seconds: wall time of the evaluations on development rows.
         peak_memory_bytes: largest resident (CPU) or allocated (CUDA) memory.
-        resumed_at: the steps at which a killed run was taken up again.
-        diverged: how it diverged, where a job run again is to know that it did.
-        tries: where several learning rates were tried, what became of each.
+        resumed_at: the steps after which the run was resumed from a checkpoint.
+        diverged: how the run diverged, for a job that is run again; None if it did not.
+        tries: the curves of each learning rate, if several were tried.
     """
 
     learning_rate: float = 0.0
@@ -41,14 +41,14 @@ class TrainFacts:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that were made."""
+        """Return the number of optimizer steps that were made."""
         return len(self.losses)
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """(steps done, dev loss) of the best trained weights, the first of equals; None without.
+        """Return (steps done, dev loss) of the best trained weights, the first of equals.
 
-        The untouched weights do not count: what is saved was trained.
+        The untouched weights do not count. Without trained ones that were evaluated, it is None.
         """
         trained = self.dev_losses[1:]
         if not trained:
@@ -58,7 +58,7 @@ class TrainFacts:
 
     @property
     def kept_step(self) -> int:
-        """The step whose weights are kept: the best by dev loss, else the last."""
+        """Return the step whose weights are saved: the best by dev loss, else the last."""
         return self.best[0] if self.best else self.steps
 
     def worse_for(self) -> int:
@@ -68,7 +68,7 @@ class TrainFacts:
         return sum(step > self.best[0] for step, _ in self.dev_losses)
 
     def curves(self) -> dict:
-        """Return what the artifact tells of the run: the same for the same bytes, no times."""
+        """Return the facts that are written into the artifact: no times, which always differ."""
         return {
             "learning_rate": self.learning_rate,
             "steps": self.steps,

@@ -1,6 +1,6 @@
-"""The mask applied again after every step: zeros stay zero whatever the optimizer does.
+"""Masks that are applied after every optimizer step, so that pruned weights stay zero.
 
-Gradient masks alone leak: Adam's moments and weight decay move what they hide.
+Masking gradients is not enough: Adam's moments and weight decay move weights without a gradient.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from prunegrid.finetuning.training.distributed import local, share_like
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):
-    """Return two functions that set masked weights, and their gradients, to zero; Nones without.
+    """Return two functions: they set pruned weights, and their gradients, to zero.
+
+    Without masks, both are None.
 
     Args:
         masks: bool [d_out, d_in] by linear, True = kept.
@@ -32,8 +34,8 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
             torch._foreach_mul_([local(weight) for weight in weights], factors)
 
     def mask_gradients() -> None:
-        # Else the norm that gradients are clipped to would count those of pruned weights.
-        known = [(w.grad, f) for w, f in zip(weights, factors, strict=True) if w.grad is not None]
-        torch._foreach_mul_([local(grad) for grad, _ in known], [f for _, f in known])
+        # Without this, the norm for clipping would count the gradients of pruned weights.
+        pairs = [(w.grad, f) for w, f in zip(weights, factors, strict=True) if w.grad is not None]
+        torch._foreach_mul_([local(grad) for grad, _ in pairs], [f for _, f in pairs])
 
     return mask_weights, mask_gradients

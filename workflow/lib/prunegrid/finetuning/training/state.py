@@ -1,4 +1,4 @@
-"""What a run under way is made of, as tensors by name: to be saved, and to be taken up again."""
+"""The state of an unfinished run as tensors by name, to save it and to resume from it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,38 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from prunegrid.finetuning.training.distributed import World, share_like, whole
+from prunegrid.finetuning.training.distributed import World, local, share_like, whole
 
 
-def held(
+def snapshot(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of whole weights in main memory, by name."""
+    return {name: whole(w.detach()).to("cpu", copy=True) for name, w in weights.items()}
+
+
+def restore(weights: Mapping[str, Tensor], copies: Mapping[str, Tensor]) -> None:
+    """Set weights, in place, to the values of their copies (see `snapshot`)."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            local(weight).copy_(share_like(copies[name], weight))
+
+
+def tensors_of(
     weights: Mapping[str, nn.Parameter],
     best: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     world: World,
     device: str,
 ) -> dict[str, Tensor]:
-    """Return all that a run's further course depends on, its plain facts apart.
+    """Return all tensors that the rest of a run depends on, by "part/name".
 
-    Tensors are whole, so every process must ask; random states are those of all processes.
+    Tensors are whole, so every process must call this. Random states are those of all processes.
 
     Args:
-        weights: those that are trained, by name.
-        best: those of the step with the lowest development loss so far.
+        weights: the trained ones, by name.
+        best: the weights with the lowest development loss so far; {} where none are needed.
         optimizer: of the run.
         world: the processes that train together.
-        device: on which this one trains.
+        device: of this process.
     """
     tensors = {f"weight/{name}": whole(p.detach()) for name, p in weights.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
@@ -35,20 +47,20 @@ def held(
         tensors |= {f"optimizer/{key}/{name}": whole(value) for key, value in state.items()}
     for kind, state in _random(device).items():
         states = world.gathered(state)
-        tensors |= {f"random/{kind}/{rank}": found for rank, found in enumerate(states)}
+        tensors |= {f"random/{kind}/{rank}": one for rank, one in enumerate(states)}
     return tensors
 
 
 def _random(device: str) -> dict[str, Tensor]:
-    """Return the random states that a run draws from."""
-    found = {"cpu": torch.get_rng_state()}
+    """Return the states of the random generators that a run draws from."""
+    states = {"cpu": torch.get_rng_state()}
     if device.startswith("cuda"):
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    return found
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
 def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return {part: {name: tensor}} of what was saved."""
+    """Return {part: {name: tensor}} of saved tensors."""
     parts: dict[str, dict[str, Tensor]] = {}
     for path, tensor in tensors.items():
         part, _, name = path.partition("/")
@@ -56,17 +68,17 @@ def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def take_up(
+def resume(
     parts: Mapping[str, Mapping[str, Tensor]],
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     world: World,
     device: str,
 ) -> dict[str, Tensor]:
-    """Return a run's best weights; give its optimizer and the random generators their state back.
+    """Give the optimizer and the random generators their saved state; return the best weights.
 
     Args:
-        parts: of what was saved, by `parts_of`; the others are as of `held`.
+        parts: of the saved tensors, by `parts_of`. The other arguments are those of `tensors_of`.
     """
     for path, tensor in parts["optimizer"].items():
         key, _, name = path.partition("/")
@@ -79,11 +91,14 @@ def take_up(
 
 
 def _like_state(key: str, tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Return an optimizer's tensor where and as the parameter is; its counter is one number."""
+    """Return an optimizer's tensor on the device and in the shares of its parameter.
+
+    The step counter is a single number, which is not shared out.
+    """
     from torch.distributed.tensor import DTensor
 
     if key == "step" or not isinstance(parameter, DTensor):
         return tensor.to(parameter.device, copy=True)
-    found = torch.zeros_like(parameter)
-    found.to_local().copy_(share_like(tensor, parameter))
-    return found
+    shared = torch.zeros_like(parameter)
+    shared.to_local().copy_(share_like(tensor, parameter))
+    return shared

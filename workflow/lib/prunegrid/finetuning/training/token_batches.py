@@ -1,8 +1,8 @@
-"""What a step learns from: rows of token ids, their order, their batches.
+"""Training rows as token ids, their order, and their batches.
 
-Batches are padded on the left to their longest row, with positions counted from the attention
-mask, so that all responses end in the last column and logits are computed for those columns only.
-Rows of like length share an optimizer step, so that few pads are computed.
+Batches are padded on the left to their longest row, and positions are counted from the attention
+mask. So all responses end in the last column, and logits are computed for their columns only. Rows
+of similar length share an optimizer step, so that few pads are computed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-# Optimizer steps whose rows are sorted by length together. More of them would leave fewer pads, and
-# less to chance which rows share a step.
+# Optimizer steps whose rows are sorted by length together. With more of them there would be fewer
+# pads, but also less chance in which rows share a step.
 WINDOW = 16
 
 
@@ -37,8 +37,8 @@ def collate(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return model inputs and labels, each [batch, longest row], padded on the left.
 
-    Labels are IGNORED on pads and, with loss_on "response", on prompts: placed by length, never
-    by token id, so an EOS is learned whatever the pad token is.
+    Labels are IGNORED on pads and, with loss_on "response", on prompts. They are found by length
+    and not by token id, so an EOS is learned even if it is the pad token.
     """
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad)
@@ -67,8 +67,8 @@ def scored(labels: Tensor) -> int:
 def plan(examples: list[Example], settings: dict, seed: int) -> int:
     """Return the number of optimizer steps.
 
-    With a token budget it is that of the step which reaches it, in the very order of `batches`:
-    the rows go round as often as it takes.
+    With a token budget it is the number of the step that reaches it, in the order of `batches`. The
+    rows are repeated as often as needed.
 
     Args:
         settings: batch_size, accumulate, and epochs with max_steps, or token_budget.
@@ -89,9 +89,9 @@ def plan(examples: list[Example], settings: dict, seed: int) -> int:
 def batches(
     examples: list[Example], settings: dict, steps: int, seed: int
 ) -> Iterator[list[list[Example]]]:
-    """Yield the micro-batches of each optimizer step; every epoch is shuffled anew.
+    """Yield the micro-batches of each optimizer step; every epoch has an order of its own.
 
-    Which rows a step has depends on how many they are, not on how they are cut.
+    The rows of a step depend on batch_size × accumulate, not on either number alone.
     """
     size = settings["batch_size"]
     for rows in itertools.islice(_steps(examples, size * settings["accumulate"], seed), steps):
@@ -99,10 +99,10 @@ def batches(
 
 
 def _steps(examples: list[Example], per_step: int, seed: int) -> Iterator[list[Example]]:
-    """Yield the rows of each optimizer step without end, the longest first.
+    """Yield the rows of each optimizer step without end, the longest row first.
 
     An epoch's rows are shuffled, sorted by length within each WINDOW of steps, and cut into steps,
-    whose order is shuffled again. Its last step may be short, and is of the rows that come last.
+    whose order is shuffled again. The last rows that fill no step are the epoch's last, short step.
     """
     generator = torch.Generator().manual_seed(seed)
     full = len(examples) - len(examples) % per_step
@@ -112,8 +112,8 @@ def _steps(examples: list[Example], per_step: int, seed: int) -> Iterator[list[E
         rows = [examples[i] for i in order]
         steps = []
         for start in range(0, full, window):
-            alike = sorted(rows[start : min(start + window, full)], key=len, reverse=True)
-            steps += [alike[i : i + per_step] for i in range(0, len(alike), per_step)]
+            by_length = sorted(rows[start : min(start + window, full)], key=len, reverse=True)
+            steps += [by_length[i : i + per_step] for i in range(0, len(by_length), per_step)]
         for place in torch.randperm(len(steps), generator=generator).tolist():
             yield steps[place]
         if rows[full:]:

@@ -41,20 +41,7 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     _require_folder(folder)
-    if checkpoint.is_in_parts(folder):
-        raise PrunegridError(
-            "its base is quantized, with an adapter beside it",
-            where=str(folder),
-            expected="plain weights",
-            remedy="pack a merged or untuned model: this one is small already",
-        )
-    checkpoint.check_files(folder)
-    layout = weight_files.choose([path.name for path in folder.iterdir()], str(folder))
-    if layout.format != "safetensors":
-        raise PrunegridError(
-            f"its weights are in {layout.file}", where=str(folder), expected="safetensors"
-        )
-    tensors = weight_files.LazyTensors(weight_files.files_of(folder, layout))
+    tensors = _plain_tensors(folder)
     digest, record = attestation.weights_sha256(tensors), _record(folder)
     if record.get("sha256", digest) != digest:
         raise AttestationError(
@@ -78,6 +65,28 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
         )
     size = (out / WEIGHTS).stat().st_size
     return {"weights_sha256": digest, "bytes": size, "dense_bytes": dense, "packed_as": kinds}
+
+
+def _plain_tensors(folder: Path) -> weight_files.LazyTensors:
+    """Return the tensors of a plain model folder.
+
+    Raises:
+        PrunegridError: its base is quantized, files are missing, or they are no safetensors.
+    """
+    if checkpoint.is_in_parts(folder):
+        raise PrunegridError(
+            "its base is quantized, with an adapter beside it",
+            where=str(folder),
+            expected="plain weights",
+            remedy="pack a merged or untuned model: this one is small already",
+        )
+    checkpoint.check_files(folder)
+    layout = weight_files.choose([path.name for path in folder.iterdir()], str(folder))
+    if layout.format != "safetensors":
+        raise PrunegridError(
+            f"its weights are in {layout.file}", where=str(folder), expected="safetensors"
+        )
+    return weight_files.LazyTensors(weight_files.files_of(folder, layout))
 
 
 def unpack(source: Path, out: Path) -> dict[str, Any]:

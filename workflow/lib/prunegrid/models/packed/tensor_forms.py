@@ -90,7 +90,7 @@ class Count:
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of all its weights."""
+        """Return the bytes of all its weights."""
         return self.size * self.value_bytes
 
     def bytes_of(self, form: Form) -> int:

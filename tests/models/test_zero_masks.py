@@ -1,0 +1,20 @@
+"""The count of filled zeros."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from prunegrid.common.errors import AttestationError
+from prunegrid.models import zero_masks
+
+
+def test_free_and_kept_masks_are_counted():
+    masks = {"a": torch.tensor([[True, False], [False, True]])}
+    base = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    both = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    assert zero_masks.count_filled(masks, [("a", base, both)]) == (0, 1)
+    with pytest.raises(AttestationError, match="is not one of those"):
+        zero_masks.count_filled(masks, [("b", base, both)])
+    with pytest.raises(AttestationError, match="are gone"):
+        zero_masks.count_filled(masks, [])
