@@ -55,6 +55,14 @@ def test_a_row_a_cell_with_the_most_telling_scores(results):
     assert any("w50 / full against dense / none" in line and "worse" in line for line in text)
 
 
+def test_a_model_that_lost_units_says_how_much_is_gone(results):
+    wide = pandas.read_parquet(results / "mine.parquet")
+    gone = wide.assign(removed_prunable=[None, 0.25, None])
+    gone.to_parquet(results / "mine.parquet")
+    _, _, dense, pruned, _ = show.lines("mine", results)[:5]
+    assert "25.0% removed, 50.0%" in pruned and "removed" not in dense
+
+
 def test_a_table_that_is_not_there_says_how_to_make_it(results, capsys):
     assert cli.main(["show", "mien"]) == 1
     assert "prunegrid run mien" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """What a user meets at the start: errors of the config, own files, a missing device."""
 
-import json
-import shutil
 import stat
 
 import pandas
@@ -45,49 +43,6 @@ def test_cuda_where_there_is_none_is_a_clear_row(tmp_path):
     assert wide["status"].tolist() == ["failed"]
     assert "torch sees no CUDA device" in wide["reason"].iloc[0]
     assert "set device: cpu" in wide["reason"].iloc[0]
-
-
-def test_own_model_own_data_own_study_in_ten_lines(finished, tmp_path):
-    """The README's overlay, with a folder that any `from_pretrained` reads."""
-    run = Run.fresh(tmp_path / "run")
-    wide = pandas.read_parquet(finished.folder / "results/tiny.parquet")
-    shutil.copytree(finished.folder / wide["artifact"].iloc[0], run.folder / "my-model")
-    (run.folder / "my-model/manifest.json").unlink()
-    lines = [
-        json.dumps({"body": f"Report {i}. It is short.", "abstract": f"{i}."}) for i in range(9)
-    ]
-    (run.folder / "reports.jsonl").write_text("\n".join(lines))
-    (run.folder / "config.yaml").write_text("""\
-models: {mine: {source: my-model}}
-datasets:
-  reports:
-    source: reports.jsonl
-    columns: {document: body, summary: abstract}
-    splits: {train: "all[:60%]", test: "all[60%:]"}
-metrics: {shout: {module: shout.py}}
-evaluations: {own: {kind: texts, splits: [test], generation: greedy-96, metrics: [shout]}}
-generation: {greedy-96: {max_new_tokens: 4}}
-studies:
-  mine: {dataset: reports, grid: {model: mine, prune: [dense, magnitude-2of4]}, evaluations: [own]}
-""")
-    (run.folder / "shout.py").write_text("""\
-import datasets
-import evaluate
-SETTINGS = {"mark": "!"}
-COLUMNS = {"shout": {"higher_is_better": False}}
-class Shout(evaluate.Metric):
-    def _info(self):
-        texts = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-        return evaluate.MetricInfo(description="", citation="", features=datasets.Features(texts))
-    def _compute(self, predictions, references, mark):
-        return {"shout": [float(p.count(mark)) for p in predictions]}
-""")
-    done = run.snakemake("results/mine.parquet")
-    assert done.returncode == 0, done.stdout[-3000:]
-    mine = pandas.read_parquet(run.folder / "results/mine.parquet")
-    assert mine["prune"].tolist() == ["dense", "magnitude-2of4"]
-    assert mine["test_shout"].notna().all()
-    assert bool(mine["nm_valid"].iloc[1])
 
 
 def test_the_command_of_ci_can_be_run():

@@ -11,7 +11,7 @@ def test_models_shrink_step_by_step_and_verify(tmp_path):
     done = run.snakemake("results/shrunken.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     wide = pandas.read_parquet(run.folder / "results/shrunken.parquet")
-    assert set(wide["status"]) == {"ok"} and len(wide) == 1 + 7 + 2
+    assert set(wide["status"]) == {"ok"} and len(wide) == 1 + 3 + 2
     rows = {(row["prune"], row["finetune"]): row for row in wide.to_dict("records")}
     dense = rows["dense", "none"]
     assert pandas.isna(dense["removed_prunable"]) and pandas.isna(dense["units"])

@@ -77,9 +77,18 @@ def _rows(wide: pandas.DataFrame, tall: pandas.DataFrame) -> list[list[str]]:
         if row["status"] != "ok":
             rows.append([*cells, row["status"], "", *[""] * len(pairs)])
             continue
-        cells += [number(row["sparsity_effective"], ".1%"), str(row["weight_precision"])]
+        cells += [_sparsity(row), str(row["weight_precision"])]
         rows.append([*cells, *(_score(row, tall, *pair) for pair in pairs)])
     return rows
+
+
+def _sparsity(row: pandas.Series) -> str:
+    """Return the share of zeros; of a model that lost whole units, the share that is gone too."""
+    zeros, gone = row["sparsity_effective"], row.get("removed_prunable")
+    if pandas.isna(gone):
+        return number(zeros, ".1%")
+    text = f"{number(gone, '.1%')} removed"
+    return f"{text}, {number(zeros, '.1%')}" if zeros else text
 
 
 def _score(row: pandas.Series, tall: pandas.DataFrame, split: str, metric: str) -> str:
