@@ -10,8 +10,8 @@ from tests.helpers import hub_world
 from tests.helpers.hub_server import hub_server
 from tests.helpers.runs import FOR_EVER, ROOT, Run
 
-# Real sizes would take days here, and times mean nothing: two cells are timed. The study, its models,
-# methods and data sets stay as shipped.
+# Real sizes would take days here, and times mean nothing, so four cells are timed. The study, its
+# models, methods and data sets stay as shipped.
 SMALLER = """
 calibration: {c4-128x2048: {samples: 2, length: 64}}
 finetune:
