@@ -105,8 +105,8 @@ def test_a_cache_works_as_in_the_full_model(made, tmp_path, units):
     ("name", "said"),
     [
         ("opt-125m", "fewer heads need a head_dim"),
-        ("gpt2", "queries, keys and values in linears of their own"),
-        ("gpt-neox", "queries, keys and values in linears of their own"),
+        ("gpt2", "fewer heads need a head_dim"),
+        ("gpt-neox", "its config cannot say num_attention_heads: 3"),
         ("olmo2", "q_norm|k_norm"),
     ],
 )
@@ -118,12 +118,9 @@ def test_heads_that_a_plain_config_cannot_say_are_refused(made, tmp_path, name, 
     assert "[mlp]" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [("t5", "encoder-decoder"), ("bert", "no MLP can be told")]
-)
-def test_models_that_are_not_understood_are_refused(name, said):
-    with pytest.raises(PrunegridError, match=said):
-        find_units(build(name), ["mlp"], shrunken.windows(1))
+def test_an_encoder_decoder_is_refused():
+    with pytest.raises(PrunegridError, match="encoder-decoder"):
+        find_units(build("t5"), ["mlp"], shrunken.windows(1))
 
 
 def test_a_model_whose_units_are_not_independent_is_not_saved_as_if_they_were(
