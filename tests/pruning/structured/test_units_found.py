@@ -104,9 +104,10 @@ def test_units_that_are_gone_are_units_that_give_nothing(tmp_path, name):
         (MASKED, "roberta", NO_GROUPS, "heads", "fewer heads need a head_dim"),
         (CAUSAL, "bloom", {**NONE, "hidden_size": 32, "n_layer": 2, "n_head": 4}, "mlp",
          "numbers is the MLP's width 128"),
+        (MASKED, "albert", {**NO_GROUPS, "embedding_size": 32}, "mlp", "called 4 times"),
         # One key-value head that all queries share, and the only block.
-        (CAUSAL, "llama", {"num_key_value_heads": 1}, "heads", "one unit of heads"),
-        (CAUSAL, "llama", {"num_hidden_layers": 1}, "blocks", "one unit of blocks"),
+        (CAUSAL, "llama", {"num_key_value_heads": 1}, "heads", "one key-value head a layer"),
+        (CAUSAL, "llama", {"num_hidden_layers": 1}, "blocks", "one block"),
         # Three of four heads do not divide the width, and two are nearer to all than to three.
         (CAUSAL, "llama", {"num_key_value_heads": 4}, "heads", "not a multiple"),
     ],

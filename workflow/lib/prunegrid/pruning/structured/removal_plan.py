@@ -138,8 +138,10 @@ def _nothing_goes(
 ) -> PrunegridError:
     """Return the refusal of a sparsity that takes no unit."""
     if all(kind.units == 1 for kind in kinds.values()):
+        names = {"mlp": "neuron a layer", "heads": "key-value head a layer", "blocks": "block"}
+        listed = " and one ".join(names[kind] for kind in sorted(kinds))
         return PrunegridError(
-            f"there is one unit of {' and '.join(sorted(kinds))}, and one always stays",
+            f"there is one {listed}, and one always stays",
             where=where,
             expected="units of which some can go",
             remedy="take other `units`",

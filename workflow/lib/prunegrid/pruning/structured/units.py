@@ -96,42 +96,44 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         found = [find(model, *block, inputs) for block in blocks.linears.items()]
         of_kind = [group for group in found if group is not None]
         if not of_kind:
-            raise _none_found(model, kind, blocks)
-        shapes = {
-            (g.units, *(len(t[0]) for t in (*g.rows.values(), *g.columns.values())))
-            for g in of_kind
-        }
-        if kind != "blocks" and len(shapes) > 1:
-            sizes = sorted({g.units for g in of_kind})
+            raise _none_found(model, kind, blocks, inputs)
+        sizes = {_size(group) for group in of_kind}
+        if kind != "blocks" and len(sizes) > 1:
             raise PrunegridError(
-                f"blocks differ in their {kind}: {' and '.join(map(str, sizes))} units",
+                f"blocks differ in their {kind}: {' and '.join(sorted(sizes))}",
                 where=where,
-                expected="as many units in each block that has some",
+                expected="as many units of one size in each block that has some",
                 remedy="this architecture is not supported; `units: [blocks]` may be",
             )
         groups += of_kind
     return Units(model, blocks, groups)
 
 
-def _none_found(model: nn.Module, kind: str, blocks: Blocks) -> PrunegridError:
+def _size(group: Group) -> str:
+    """Return the number of a group's units and the size of one, for comparison and for errors."""
+    parts = [str(table.shape[1]) for table in (*group.rows.values(), *group.columns.values())]
+    return f"{group.units} units of {'+'.join(parts)} rows and columns"
+
+
+def _none_found(
+    model: nn.Module, kind: str, blocks: Blocks, inputs: Mapping[str, list[Tensor]]
+) -> PrunegridError:
     """Return the refusal of a kind of unit that no block has."""
-    without = kind == "heads" and not setting(model.config, "num_attention_heads")
     name, linears = max(blocks.linears.items(), key=lambda item: len(item[1]))
-    if without:
-        what = "no block has attention, as its config has no num_attention_heads"
-    elif kind == "heads":
+    calls = min((len(inputs.get(linear, ())) for linear in linears), default=0)
+    expected = "linears [I, d] that write neurons, and one [d, I] that reads them"
+    remedy = "this architecture is not supported for `units: [mlp]`; `[blocks]` may be"
+    what = f"no MLP can be told among the linears {_shapes(linears)}"
+    if kind == "heads":
+        expected = "queries, keys and values in linears of their own, and one that reads them"
+        remedy = "use `units: [mlp]` or `units: [blocks]`"
         what = f"its attention heads cannot be told among the linears {_shapes(linears)}"
-    else:
-        what = f"no MLP can be told among the linears {_shapes(linears)}"
+        if not setting(model.config, "num_attention_heads"):
+            what = "no block has attention, as its config has no num_attention_heads"
+    if calls > 1:
+        expected, what = "linears that are called once", f"its linears are called {calls} times"
     return PrunegridError(
-        what,
-        where=f"{type(model).__name__}, {name}",
-        expected="queries, keys and values in linears of their own, and one that reads them"
-        if kind == "heads"
-        else "linears [I, d] that write neurons, and one [d, I] that reads them",
-        remedy="use `units: [mlp]` or `units: [blocks]`"
-        if kind == "heads"
-        else "this architecture is not supported for `units: [mlp]`; `[blocks]` may be",
+        what, where=f"{type(model).__name__}, {name}", expected=expected, remedy=remedy
     )
 
 
@@ -210,7 +212,7 @@ def _mlp(
             groups = [group for group in groups if _is_named(model, group.units)] or groups
         if len(groups) > 1:
             raise PrunegridError(
-                f"{len(groups)} MLPs are in a block, among the linears {_shapes(linears)}",
+                f"{len(groups)} groups of linears may be the MLP, among {_shapes(linears)}",
                 where=f"{type(model).__name__}, {block}",
                 expected="one, or one whose width the config has under a usual name",
                 remedy="this architecture is not supported for `units: [mlp]`; `[blocks]` may be",
@@ -234,11 +236,17 @@ def _heads(
     units = setting(model.config, "num_key_value_heads") or heads
     if not isinstance(heads, int) or not isinstance(units, int) or heads % units:
         return None
+    usual = (
+        setting(model.config, "head_dim") or (setting(model.config, "hidden_size") or 0) // heads
+    )
     for families in _families(linears, inputs):
         for heights, reading, width in families:
             if width % heads:
                 continue
-            rows = _rows_of_heads(heights, units, width, width // heads)
+            size = width // heads
+            if len(heights) == 1 and size != usual:  # an MLP's halves can look like that
+                continue
+            rows = _rows_of_heads(heights, units, width, size)
             if rows:
                 return Group("heads", block, units, rows, {reading: _consecutive(units, width)})
     return None
