@@ -50,9 +50,9 @@ def smaller_config(units: Units, kept: Mapping) -> Any:
     Raises:
         PrunegridError: no config of this architecture says what stays.
     """
-    best, faults = {}, Faults(math.inf, "")
+    best, faults, full = {}, Faults(math.inf, ""), _facts_of_blocks(units)
     for changes in _first_changes(units, kept):
-        found = _faults(units, kept, changes)
+        found = _faults(units, kept, full, changes)
         if not best or found.number < faults.number:
             best, faults = changes, found
         if not faults.number:
@@ -61,9 +61,11 @@ def smaller_config(units: Units, kept: Mapping) -> Any:
         width = units.of("mlp")[0].units
         raise _refusal(units, f"none of its config's numbers is the MLP's width {width}")
     if faults.number and units.of("blocks"):
-        best, faults = _improved(units, kept, best, faults)
+        best, faults = _improved(units, kept, full, best, faults)
     if faults.number:
-        raise _refusal(units, faults.first)
+        alone = units.of("mlp") and not units.of("heads")
+        word = "no number of its config sets the MLP's width and nothing else: " if alone else ""
+        raise _refusal(units, word + faults.first)
     return with_changes(units.model.config, best)
 
 
@@ -82,31 +84,44 @@ def _first_changes(units: Units, kept: Mapping) -> Iterator[dict[Path, Any]]:
     """Yield path → value of the settings that should change, the likeliest first."""
     config: Any = units.model.config
     settings = settings_of(config)
-    changes: dict[Path, Any] = {}
-    if units.of("heads"):
-        group = units.of("heads")[0]
-        heads = settings[path_of(config, "num_attention_heads")]
-        stay, per_group = len(kept["heads", group.block]), heads // group.units
-        (columns,) = group.columns.values()
-        changes[path_of(config, "num_attention_heads")] = stay * per_group
-        changes[path_of(config, "head_dim")] = columns.shape[1] // per_group
-        if settings.get(path_of(config, "num_key_value_heads")) is not None:
-            changes[path_of(config, "num_key_value_heads")] = stay
-    if units.of("mlp"):
+    if units.of("blocks"):
+        places, blocks = shapes.places_that_stay(units, kept), len(units.blocks.names)
+        changes, usual = _cut(settings, blocks, places), path_of(config, "num_hidden_layers")
+        for path in _with_value(settings, blocks, (usual[-1],)):
+            yield changes | {path: len(places)}
+        yield changes  # the number follows from a list
+        return
+    for changes in _fewer_heads(units, kept, settings) if units.of("heads") else [{}]:
+        if not units.of("mlp"):
+            yield changes
+            continue
         group = units.of("mlp")[0]
         stay = len(kept["mlp", group.block])
         for path in _with_value(settings, group.units, MLP_WIDTH):
-            each = isinstance(settings[path], list)
-            yield changes | {path: [stay] * len(settings[path]) if each else stay}
-    elif units.of("blocks"):
-        places = shapes.places_that_stay(units, kept)
-        changes |= _cut(settings, len(units.blocks.names), places)
-        usual = path_of(config, "num_hidden_layers")
-        for path in _with_value(settings, len(units.blocks.names), (usual[-1],)):
-            yield changes | {path: len(places)}
-        yield changes  # the number follows from a list
-    else:
-        yield changes
+            yield changes | {path: _like(settings[path], stay)}
+
+
+def _fewer_heads(
+    units: Units, kept: Mapping, settings: Mapping[Path, Any]
+) -> Iterator[dict[Path, Any]]:
+    """Yield path → value of what says the number of heads; then with lists of it a block, too."""
+    group, config = units.of("heads")[0], units.model.config
+    number, shared = (path_of(config, f"num_{kind}_heads") for kind in ("attention", "key_value"))
+    stay, per_group = len(kept["heads", group.block]), settings[number] // group.units
+    (columns,) = group.columns.values()
+    changes: dict[Path, Any] = {number: stay * per_group}
+    changes[path_of(config, "head_dim")] = columns.shape[1] // per_group
+    if settings.get(shared) is not None:
+        changes[shared] = stay
+    yield changes
+    lists = [p for p in _with_value(settings, settings[number], ()) if type(settings[p]) is list]
+    if lists:
+        yield changes | {path: _like(settings[path], stay * per_group) for path in lists}
+
+
+def _like(value: Any, number: int) -> Any:
+    """Return a number in the form of a value: a list of it, or the number alone."""
+    return [number] * len(value) if isinstance(value, list) else number
 
 
 def _with_value(settings: Mapping[Path, Any], number: int, usual: Sequence[str]) -> list[Path]:
@@ -150,7 +165,7 @@ def _is_table(value: Any, blocks: int) -> bool:
 
 
 def _improved(
-    units: Units, kept: Mapping, changes: dict[Path, Any], faults: Faults
+    units: Units, kept: Mapping, full: list[dict], changes: dict[Path, Any], faults: Faults
 ) -> tuple[dict[Path, Any], Faults]:
     """Return changes with more settings changed, as long as faults get fewer, and what is left."""
     blocks, places = len(units.blocks.names), shapes.places_that_stay(units, kept)
@@ -160,7 +175,7 @@ def _improved(
         for path, value in settings.items():
             for other in _other_values(value, blocks, places):
                 if fewest.number and other != changes.get(path, value):
-                    found = _faults(units, kept, changes | {path: other})
+                    found = _faults(units, kept, full, changes | {path: other})
                     if found.number < fewest.number:
                         best, fewest = changes | {path: other}, found
         if best is changes:
@@ -190,8 +205,12 @@ def _other_values(value: Any, blocks: int, places: Sequence[int]) -> Iterator[An
             yield [[[counted[place]], 1] for place in places]
 
 
-def _faults(units: Units, kept: Mapping, changes: Mapping[Path, Any]) -> Faults:
-    """Return how the model of a changed config differs from what stays."""
+def _faults(units: Units, kept: Mapping, full: list[dict], changes: Mapping[Path, Any]) -> Faults:
+    """Return how the model of a changed config differs from what stays.
+
+    Args:
+        full: what the blocks of the full model are made of.
+    """
     try:
         config = with_changes(units.model.config, changes)
     except Exception as error:  # each architecture checks its config in its own way
@@ -211,7 +230,7 @@ def _faults(units: Units, kept: Mapping, changes: Mapping[Path, Any]) -> Faults:
         if left.get(name) != made.get(name)
     ]
     if not differences and units.of("blocks"):
-        differences = _unlike_blocks(units, kept, built)
+        differences = _unlike_blocks(units, kept, full, built)
     return Faults(len(differences), differences[0] if differences else "")
 
 
@@ -219,13 +238,24 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
-def _unlike_blocks(units: Units, kept: Mapping, built: nn.Module) -> list[str]:
+def _facts_of_blocks(units: Units) -> list[dict[str, Any]]:
+    """Return what the full model's blocks are made of, as its config builds them.
+
+    A model that has run may differ: BigBird takes another attention for short texts.
+    """
+    if not units.of("blocks"):
+        return []
+    model = empty_model(with_changes(units.model.config, {}))
+    return [_facts(block) for block in find_blocks(model).modules]
+
+
+def _unlike_blocks(units: Units, kept: Mapping, full: list[dict], built: nn.Module) -> list[str]:
     """Return how blocks that stay are made otherwise in a model than in the full one."""
     places = shapes.places_that_stay(units, kept)
     moved, blocks = {place: new for new, place in enumerate(places)}, len(units.blocks.names)
     differences = []
     for place, module in zip(places, find_blocks(built).modules, strict=True):
-        facts, new_facts = _facts(units.blocks.modules[place]), _facts(module)
+        facts, new_facts = full[place], _facts(module)
         for name in sorted(facts.keys() | new_facts.keys()):
             old, new = facts.get(name), new_facts.get(name)
             if old != new and not _follows(old, new, place, moved, blocks):
