@@ -182,6 +182,16 @@ def test_kept_neurons_are_a_multiple(made, tmp_path):
     assert config["intermediate_size"] == 32 - record["removed"]["mlp"]
 
 
+def test_without_a_multiple_widths_are_even_and_uneven_ones_are_told(made, tmp_path, caplog):
+    asked = {"method": "magnitude", "units": ["mlp"], "sparsity": 0.2}
+    usual, _ = shrunken.shrink(tmp_path / "usual", made("llama"), None, multiple=None, **asked)
+    assert usual["removed"] == {"mlp": 16}  # of 32: the largest power of two that lets some go
+    assert "multiple" not in caplog.text
+    exact, _ = shrunken.shrink(tmp_path / "exact", made("llama"), None, **asked)
+    stay = 32 - exact["removed"]["mlp"]
+    assert stay % 8 and f"{stay} neurons stay" in caplog.text
+
+
 def test_heads_are_of_the_number_that_the_config_can_say(tmp_path):
     """Three groups of three in a width of 18: 6 heads divide it, so one group or two may go."""
     from transformers import LlamaConfig

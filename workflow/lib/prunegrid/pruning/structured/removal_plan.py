@@ -165,14 +165,17 @@ def _heads_that_go(
     """
     if not wanted:
         return 0
-    why, none_goes = refusal(wanted), False
+    why, none_goes = None, False
     for count in sorted(range(heads.units), key=lambda count: (abs(count - wanted), count)):
         if count == 0:
-            none_goes = True  # if any other can be said at all
-        elif refusal(count) is None:
+            none_goes = True  # the nearest, if any other can be said at all
+            continue
+        fault = refusal(count)
+        if fault is None:
             if none_goes and alone:
                 break
             return 0 if none_goes else count
+        why = why or fault  # the first is of the wanted count
     raise why
 
 
