@@ -133,6 +133,13 @@ def test_a_norm_over_all_heads_is_refused_before_any_work(tmp_path, monkeypatch)
         shrunken.shrink(tmp_path / "out", weights, None, **asked)
 
 
+def test_blocks_that_share_weights_are_refused():
+    model = shrunken.drawn("llama")
+    model.model.layers[3].mlp = model.model.layers[1].mlp
+    with pytest.raises(PrunegridError, match="layers.3.mlp.* has those of model.layers.1.mlp"):
+        find_units(model, ["blocks"], shrunken.windows(1))
+
+
 def test_each_unit_of_a_joined_linear_has_a_row_of_either_half():
     model = shrunken.drawn("phi3", head_dim=8)
     (group, *_) = find_units(model, ["mlp"], shrunken.windows(1)).groups

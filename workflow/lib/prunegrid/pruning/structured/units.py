@@ -88,6 +88,7 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         )
     blocks, groups = find_blocks(model), []
     linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
+    _require_own_weights(where, linears)
     with torch.no_grad():
         window = window.to(device_of(model))
         inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
@@ -107,6 +108,20 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
             )
         groups += of_kind
     return Units(model, blocks, groups)
+
+
+def _require_own_weights(where: str, linears: Mapping[str, nn.Module]) -> None:
+    """Check that no two linears of the blocks have one weight."""
+    owners: dict[int, str] = {}
+    for name, linear in linears.items():
+        owner = owners.setdefault(id(linear.weight), name)
+        if owner != name:
+            raise PrunegridError(
+                f"blocks share weights: {name} has those of {owner}",
+                where=where,
+                expected="units with weights of their own",
+                remedy="this architecture is not supported for pattern structured",
+            )
 
 
 def _size(group: Group) -> str:
