@@ -136,8 +136,22 @@ def test_a_norm_over_all_heads_is_refused_before_any_work(tmp_path, monkeypatch)
 def test_blocks_that_share_weights_are_refused():
     model = shrunken.drawn("llama")
     model.model.layers[3].mlp = model.model.layers[1].mlp
-    with pytest.raises(PrunegridError, match="layers.3.mlp.* has those of model.layers.1.mlp"):
+    with pytest.raises(PrunegridError, match="layers.3.mlp.* is model.layers.1.mlp"):
         find_units(model, ["blocks"], shrunken.windows(1))
+
+
+@torch.no_grad()
+def test_a_model_without_a_head_loses_units(tmp_path):
+    """Its states are compared, as it has no logits."""
+    model = shrunken.drawn("bert", "AutoModel", **NO_GROUPS)
+    weights = shrunken.artifact(tmp_path / "model", model)
+    asked = {"method": "random", "units": ["blocks"], "sparsity": 0.25}
+    _, story = shrunken.shrink(tmp_path / "out", weights, None, **asked)
+    (gone,) = [name for name, kinds in story["blocks"].items() if kinds["blocks"]["removed"]]
+    shrunken.pass_by(model.get_submodule(gone))
+    small = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    tokens = shrunken.windows(2, 12)
+    assert torch.allclose(small(tokens)[0], model(tokens)[0], atol=1e-4)
 
 
 def test_each_unit_of_a_joined_linear_has_a_row_of_either_half():
@@ -145,3 +159,23 @@ def test_each_unit_of_a_joined_linear_has_a_row_of_either_half():
     (group, *_) = find_units(model, ["mlp"], shrunken.windows(1)).groups
     (rows,) = group.rows.values()
     assert rows.tolist() == [[unit, 48 + unit] for unit in range(48)]
+
+
+@pytest.mark.parametrize(
+    ("auto", "kind", "sizes", "units", "corrected"),
+    [
+        (CAUSAL, "glm", {"head_dim": 8}, ["mlp"], 4),
+        (MASKED, "roberta", NO_GROUPS, ["mlp"], 4),
+        # Attention in two of four blocks, an MLP in each.
+        (CAUSAL, "qwen3_5_text", {"layer_types": HYBRID, **LINEAR}, ["heads", "mlp"], 6),
+    ],
+)
+def test_correction_lessens_the_errors_of_all_forms(tmp_path, auto, kind, sizes, units, corrected):
+    weights = shrunken.artifact(tmp_path / "model", shrunken.drawn(kind, auto, **sizes))
+    _, story = shrunken.shrink(
+        tmp_path / "out", weights, shrunken.windows(8), method="wanda", units=units, sparsity=0.25,
+        update="least_squares",
+    )  # fmt: skip
+    assert len(story["corrected"]) == corrected
+    for name, facts in story["corrected"].items():
+        assert 0 < facts["error_after"] < facts["error_before"], name

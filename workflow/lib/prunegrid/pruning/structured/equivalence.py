@@ -77,13 +77,13 @@ def require_removable(units: Units, removed: Mapping, probe: Tensor, where: str)
     words = {"where": where, "expected": "blocks that can be left out", "remedy": UNSUPPORTED}
     try:
         with silenced(units, removed):
-            expected, writes = run_window(units.model, probe).logits, _writes(units.model, probe)
+            expected, writes = outputs(units.model, probe), _writes(units.model, probe)
         words["expected"] = "the computation of the model whose units give nothing"
-        logits = run_window(small, probe).logits
+        found = outputs(small, probe)
     except Exception as error:  # from anywhere in a model's code
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PrunegridError(f"it cannot run without these units: {line}", **words) from error
-    require_equal(logits, expected, where)
+    require_equal(found, expected, where)
     if writes and not _writes(small, probe):
         raise PrunegridError(
             "without these units it cannot write with a cache",
@@ -91,6 +91,12 @@ def require_removable(units: Units, removed: Mapping, probe: Tensor, where: str)
             expected="logits with a cache that are those without one, as in the full model",
             remedy="keep a block of each kind: lower `sparsity`, or take other `units`",
         )
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, probe: Tensor) -> Tensor:
+    """Return the logits of some tokens; of a model without a head its last hidden states."""
+    return run_window(model, probe)[0]
 
 
 def require_equal(logits: Tensor, expected: Tensor, where: str) -> None:

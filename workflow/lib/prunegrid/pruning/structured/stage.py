@@ -19,18 +19,22 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import checkpoint
-from prunegrid.models.forward import run_window
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.structured import criterion_module, output_correction, shapes
 from prunegrid.pruning.structured.config_search import smaller_config
-from prunegrid.pruning.structured.equivalence import require_equal, require_removable, silenced
+from prunegrid.pruning.structured.equivalence import (
+    outputs,
+    require_equal,
+    require_removable,
+    silenced,
+)
 from prunegrid.pruning.structured.removal_plan import choose_blocks, counts_for, removed_from
 from prunegrid.pruning.structured.unit_scores import (
     lowest_blocks_first,
@@ -159,16 +163,10 @@ def _write_smaller(
             where=where,
             remedy="remove units first, and prune to N:M after that",
         )
-    with silenced(units, removed):
-        expected = _logits(units.model, probe)
-    require_equal(_logits(saved.model, probe), expected, where)
+    with silenced(units, removed):  # in float32: the models are of no use after it
+        expected = outputs(units.model.float(), probe)
+    require_equal(outputs(saved.model.float(), probe), expected, where)
     return saved.record
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, probe: Tensor) -> Tensor:
-    """Return the logits of some tokens, computed in float32 (the model is of no use after it)."""
-    return run_window(model.float(), probe).logits
 
 
 def _tell_uneven(units: Units, counts: Mapping[str, int], where: str) -> None:

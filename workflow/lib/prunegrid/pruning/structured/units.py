@@ -57,15 +57,17 @@ class Units:
         return [group for group in self.groups if group.kind == kind]
 
     def kinds(self) -> dict[str, Kind]:
-        """Return the kinds of units by name."""
+        """Return the kinds of units by name; blocks have their mean size."""
         shapes = {name: oriented(linear).shape for name, linear in self.linears.items()}
         kinds = {}
         for group in self.groups:
             weights = sum(rows.shape[1] * shapes[name][1] for name, rows in group.rows.items())
             weights += sum(part.shape[1] * shapes[name][0] for name, part in group.columns.items())
-            layers = len(self.of(group.kind))
-            units, layers = (layers, 1) if group.kind == "blocks" else (group.units, layers)
-            kinds[group.kind] = Kind(units, weights, layers)
+            kinds[group.kind] = Kind(group.units, weights, len(self.of(group.kind)))
+        if "blocks" in kinds:  # they may differ in size
+            number = kinds["blocks"].layers
+            total = sum(height * width for height, width in shapes.values())
+            kinds["blocks"] = Kind(number, round(total / number), 1)
         return kinds
 
 
@@ -88,7 +90,7 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         )
     blocks, groups = find_blocks(model), []
     linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
-    _require_own_weights(where, linears)
+    _require_own_weights(where, blocks)
     with torch.no_grad():
         window = window.to(device_of(model))
         inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
@@ -110,18 +112,19 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
     return Units(model, blocks, groups)
 
 
-def _require_own_weights(where: str, linears: Mapping[str, nn.Module]) -> None:
-    """Check that no two linears of the blocks have one weight."""
-    owners: dict[int, str] = {}
-    for name, linear in linears.items():
-        owner = owners.setdefault(id(linear.weight), name)
-        if owner != name:
-            raise PrunegridError(
-                f"blocks share weights: {name} has those of {owner}",
-                where=where,
-                expected="units with weights of their own",
-                remedy="this architecture is not supported for pattern structured",
-            )
+def _require_own_weights(where: str, blocks: Blocks) -> None:
+    """Check that no two blocks hold one matrix."""
+    owners: dict[int, tuple[str, str]] = {}
+    for block, module in zip(blocks.names, blocks.modules, strict=True):
+        for name, weight in module.named_parameters():
+            owner, first = owners.setdefault(id(weight), (block, name))
+            if owner != block and weight.dim() > 1:
+                raise PrunegridError(
+                    f"blocks share weights: {block}.{name} is {owner}.{first}",
+                    where=where,
+                    expected="units with weights of their own",
+                    remedy="this architecture is not supported for pattern structured",
+                )
 
 
 def _size(group: Group) -> str:
