@@ -54,6 +54,11 @@ CASES = {
         CAUSAL, "qwen3_5_text", {"layer_types": HYBRID, **LINEAR}, "heads", "o_proj",
         "num_key_value_heads",
     ),
+    "latent keys and values": (
+        CAUSAL, "youtu", {"kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 8,
+                          "qk_rope_head_dim": 4, "v_head_dim": 8, "num_key_value_heads": 4},
+        "heads", "o_proj", "num_attention_heads",
+    ),
     "heads of each block in a list": (
         CAUSAL, "laguna", {"head_dim": 8, "num_attention_heads_per_layer": [4] * 4,
                            "mlp_layer_types": ["dense"] * 4, "gating": "per-head"},
@@ -73,8 +78,8 @@ def logits(model, tokens):
 @pytest.mark.parametrize("name", CASES)
 def test_units_that_are_gone_are_units_that_give_nothing(tmp_path, name):
     auto, kind, sizes, unit, reading, key = CASES[name]
-    model = shrunken.drawn(kind, auto, **sizes)
-    weights = shrunken.artifact(tmp_path / "model", model)
+    weights = shrunken.artifact(tmp_path / "model", shrunken.drawn(kind, auto, **sizes))
+    model = getattr(transformers, auto).from_pretrained(weights).eval()
     sparsity = {"mlp": 0.15, "heads": 0.2 if "a list" in name else 0.1}[unit]
     record, story = shrunken.shrink(
         tmp_path / "out", weights, None, method="magnitude", units=[unit], sparsity=sparsity

@@ -108,9 +108,10 @@ def _fewer_heads(
     group, config = units.of("heads")[0], units.model.config
     number, shared = (path_of(config, f"num_{kind}_heads") for kind in ("attention", "key_value"))
     stay, per_group = len(kept["heads", group.block]), settings[number] // group.units
-    (columns,) = group.columns.values()
     changes: dict[Path, Any] = {number: stay * per_group}
-    changes[path_of(config, "head_dim")] = columns.shape[1] // per_group
+    if settings.get(path_of(config, "head_dim")) is None:
+        width = max(columns.shape[1] for columns in group.columns.values())
+        changes[path_of(config, "head_dim")] = width // per_group
     if settings.get(shared) is not None:
         changes[shared] = stay
     yield changes

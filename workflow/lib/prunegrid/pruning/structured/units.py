@@ -30,6 +30,7 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, find_blocks, oriented
 from prunegrid.models.forward import device_of, is_encoder_decoder, run_window
 from prunegrid.pruning.paired_inputs import inputs_of
+from prunegrid.pruning.structured.config_heads import heads_by_config
 from prunegrid.pruning.structured.config_settings import MLP_WIDTH, setting
 from prunegrid.pruning.structured.unit_groups import Group, Kind
 
@@ -98,6 +99,8 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
         found = [find(model, *block, inputs) for block in blocks.linears.items()]
         of_kind = [group for group in found if group is not None]
+        if kind == "heads" and not of_kind:
+            of_kind = heads_by_config(model, blocks)
         if not of_kind:
             raise _none_found(model, kind, blocks, inputs)
         sizes = {_size(group) for group in of_kind}
@@ -250,21 +253,19 @@ def _heads(
     model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
 ) -> Group | None:
     """Return the key-value groups of a block's attention; None where it has none."""
-    heads = setting(model.config, "num_attention_heads")
-    units = setting(model.config, "num_key_value_heads") or heads
+    config = model.config
+    heads = setting(config, "num_attention_heads")
+    units = setting(config, "num_key_value_heads") or heads
     if not isinstance(heads, int) or not isinstance(units, int) or heads % units:
         return None
-    usual = (
-        setting(model.config, "head_dim") or (setting(model.config, "hidden_size") or 0) // heads
-    )
+    usual = setting(config, "head_dim") or (setting(config, "hidden_size") or 0) // heads
     for families in _families(linears, inputs):
         for heights, reading, width in families:
             if width % heads:
                 continue
-            size = width // heads
-            if len(heights) == 1 and size != usual:  # an MLP's halves can look like that
+            if len(heights) == 1 and width != usual * heads:  # an MLP's halves can look like that
                 continue
-            rows = _rows_of_heads(heights, units, width, size)
+            rows = _rows_of_heads(heights, units, width, width // heads)
             if rows:
                 return Group("heads", block, units, rows, {reading: _consecutive(units, width)})
     return None
