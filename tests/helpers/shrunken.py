@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -107,7 +108,7 @@ def powerless(name: str, story: dict, dtype: torch.dtype = torch.float32) -> nn.
                     _zero_rows(linear, rows)
                 _zero_columns(output, of_query)
             elif gone:
-                _pass_by(modules[block])
+                pass_by(modules[block])
     return model
 
 
@@ -125,11 +126,38 @@ def _zero_columns(linear: nn.Module, columns: list[int]) -> None:
     by_output[:, columns] = 0
 
 
-def _pass_by(block: nn.Module) -> None:
+def pass_by(block: nn.Module) -> None:
+    """Let a block hand on what it is given, in place."""
     before = block.forward
 
-    def forward(hidden_states, *args, **kwargs):
-        made = before(hidden_states, *args, **kwargs)
-        return (hidden_states, *made[1:]) if isinstance(made, tuple) else hidden_states
+    def forward(*args, **kwargs):
+        hidden = args[0] if args else kwargs["hidden_states"]
+        made = before(*args, **kwargs)
+        return (hidden, *made[1:]) if isinstance(made, tuple) else hidden
 
     block.forward = forward
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+SMALL |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def drawn(kind: str, auto: str = "AutoModelForCausalLM", faint: tuple = (), **sizes) -> nn.Module:
+    """Return a small model of a kind with noise on all parameters, in eval mode.
+
+    Args:
+        faint: parts of names; matrices with one of them are so small that their units score lowest.
+        sizes: settings beside those of SMALL; None takes one of those away.
+    """
+    given = {key: value for key, value in {**SMALL, **sizes}.items() if value is not None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(kind, **given)
+        model = getattr(transformers, auto).from_config(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter += 0.06 * torch.randn_like(parameter)
+                if parameter.dim() > 1 and any(part in name for part in faint):
+                    parameter *= 0.1
+    return model.eval()

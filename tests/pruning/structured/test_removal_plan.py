@@ -114,6 +114,9 @@ def test_a_key_holds_what_is_read_and_nothing_else():
     assert base.key != node_of(sparsity=0.4).key
     assert base.key != node_of(units=["heads", "mlp"]).key
     assert base.key == node_of(update="none").key
+    assert base.settings["multiple"] is None and base.key != node_of(multiple=1).key
+    for units in (["heads"], ["blocks"]):
+        assert node_of(units=units).settings["multiple"] == 1  # which says nothing there
     heads_first, mlp_first = (node_of(units=u).key for u in (["heads", "mlp"], ["mlp", "heads"]))
     assert heads_first == mlp_first
     # The seed reaches the control, and no key of units reaches another pattern.
@@ -157,8 +160,8 @@ PRUNABLE = 30 * (3 * 294_912 + 1536 * 1728)
 BLOCKS = Kind(30, PRUNABLE // 30, 1)
 
 
-def counted(kinds, sparsity, multiple=1, allowed=lambda count: True):
-    return removed_units(kinds, round(sparsity * PRUNABLE), PRUNABLE, allowed, multiple, "here")
+def counted(kinds, sparsity, multiple=1, refusal=lambda count: None):
+    return removed_units(kinds, round(sparsity * PRUNABLE), PRUNABLE, refusal, multiple, "here")
 
 
 @pytest.mark.parametrize("sparsity", [0.03, 0.1, 0.2, 0.37, 0.5, 0.7])
@@ -175,8 +178,61 @@ def test_counts_are_the_nearest():
     assert counted({"heads": HEADS}, 0.1) == {"heads": 1}  # 8.3%
     assert counted({"mlp": NEURONS}, 0.75 * 768 / 1536) == {"mlp": 768}
     assert (1536 - counted({"mlp": NEURONS}, 0.2, multiple=64)["mlp"]) % 64 == 0
-    refused = counted({"heads": HEADS, "mlp": NEURONS}, 0.3, allowed=lambda count: count != 1)
-    assert refused["heads"] == 0 and refused["mlp"] > 0
+
+
+@pytest.mark.parametrize(("possible", "goes"), [((1, 2), 1), ((2,), 0)])
+def test_heads_go_as_the_config_can_say(possible, goes):
+    def refusal(count):
+        return None if count in possible else PrunegridError("it cannot say so")
+
+    found = counted({"heads": HEADS, "mlp": NEURONS}, 0.3, refusal=refusal)
+    assert found["heads"] == goes and found["mlp"] > 0
+    if not goes:  # alone, the reason is the config's
+        with pytest.raises(PrunegridError, match="cannot say so"):
+            counted({"heads": HEADS}, 0.08, refusal=refusal)
+
+
+def test_a_config_that_can_say_no_fewer_heads_is_the_reason():
+    for kinds in ({"heads": HEADS}, {"heads": HEADS, "mlp": NEURONS}):
+        with pytest.raises(PrunegridError, match="no head_dim"):
+            counted(kinds, 0.1 if len(kinds) == 1 else 0.3,
+                    refusal=lambda _: PrunegridError("no head_dim"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "sparsity", "stays"),
+    [
+        (1536, 0.2, 1152),  # of 1126.4
+        (1504, 0.2, None),  # 32 divides it
+        (1536, 0.01, 1504),  # 64 would take none
+        (109, 0.05, None),  # nothing divides it
+    ],
+)
+def test_the_multiple_that_is_taken_where_none_is_given(width, sparsity, stays):
+    neurons = Kind(width, 1728, 30)
+    prunable = HEADS.lost(3) + neurons.lost(width)
+    goal = round(sparsity * prunable)
+    found = removed_units({"mlp": neurons}, goal, prunable, lambda _: None, None, "here")
+    kept = width - found["mlp"]
+    # By hand: widths of all powers of two that divide, the nearest multiple of each.
+    ideal = width - goal / (1728 * 30)
+    expected = next(
+        nearest
+        for power in (64, 32, 16, 8, 4, 2, 1)
+        if width % power == 0 and (nearest := max(round(ideal / power), 1) * power) < width
+    )
+    assert kept == expected
+    assert stays is None or kept == stays
+
+
+def test_a_multiple_that_lets_nothing_go_is_named():
+    with pytest.raises(PrunegridError, match="`multiple` 2048 all 1536 .* as 64"):
+        counted({"mlp": NEURONS}, 0.2, multiple=2048)
+    with pytest.raises(PrunegridError, match="`multiple`"):
+        counted({"heads": HEADS, "mlp": NEURONS}, 0.03, multiple=512)
+    # Where one neuron is too much already, that is the reason.
+    with pytest.raises(PrunegridError, match="less than half"):
+        counted({"mlp": NEURONS}, 1e-5, multiple=64)
 
 
 @pytest.mark.parametrize(

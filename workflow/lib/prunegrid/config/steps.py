@@ -38,7 +38,7 @@ class Prune(Profile):
     include: list[str] = []
     biases: bool = False
     units: list[Literal["mlp", "heads", "blocks"]] | None = None
-    multiple: Positive = 1
+    multiple: Positive | None = None
 
     @field_validator("pattern", mode="before")
     @classmethod

@@ -129,6 +129,7 @@ class Slices:
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
         if structured:
             settings |= {"units": sorted(profile.units), "update": profile.update or "none"}
+            settings |= {} if "mlp" in profile.units else {"multiple": 1}
         else:
             if profile.update:
                 known = plugins.update_facts(profile.update)["SETTINGS"]

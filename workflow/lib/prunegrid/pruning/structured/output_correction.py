@@ -97,7 +97,7 @@ def correct_model(
     for index, block in enumerate(tqdm(blocks.names, desc="correct", unit="block", disable=None)):
         in_block = [group for group in units.groups if group.block == block]
         for group in sorted(in_block, key=lambda g: g.kind):  # heads before mlp
-            (name, width), *_ = group.columns.items()
+            (name, columns), *_ = group.columns.items()
             going = removed[group.kind, block]
             if not len(going):
                 continue
@@ -105,7 +105,7 @@ def correct_model(
             hessian = replay.stats(index, "hessian", {name: linear})[name].hessian
             weight = oriented(linear)
             gone = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
-            gone[group.indices(going, width).to(weight.device)] = True
+            gone[columns[going].flatten().to(weight.device)] = True
             new, facts[name] = corrected(weight, gone, hessian, **settings)
             weight.copy_(new)
             before, after = facts[name]["error_before"], facts[name]["error_after"]

@@ -2,43 +2,51 @@
 
 Out: the model folder, as plain transformers loads it, and `prune.json`, the units every block lost.
 
-Before anything is computed the smaller config is built and its shapes compared with what would
-stay. After saving, the folder's own outputs are compared with those of the full model whose units
-are zero, for what shapes cannot tell: a norm over all heads, heads that are mixed.
+Before anything is computed a model of the smaller shapes is built and run, some units left out: it
+must be what would stay, and compute what the full model does if those units give nothing. Which
+blocks go is known after their scores, so these are tried again, before weights are touched. After
+saving, the folder's own outputs are compared in the same way.
 
 The model is held whole, whatever `memory.model` says; hidden states follow `memory`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunegrid.common import file_io
-from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.errors import PrunegridError
 from prunegrid.models import checkpoint
-from prunegrid.models.blocks import oriented
-from prunegrid.models.forward import run_window
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.holding import Storage
 from prunegrid.pruning.structured import criterion_module, output_correction, shapes
-from prunegrid.pruning.structured.removal_plan import counts_for, removed_from
-from prunegrid.pruning.structured.unit_scores import lowest_units, score_units
+from prunegrid.pruning.structured.config_search import smaller_config
+from prunegrid.pruning.structured.equivalence import (
+    outputs,
+    require_equal,
+    require_removable,
+    silenced,
+)
+from prunegrid.pruning.structured.removal_plan import choose_blocks, counts_for, removed_from
+from prunegrid.pruning.structured.unit_scores import (
+    lowest_blocks_first,
+    lowest_units,
+    score_units,
+)
 from prunegrid.pruning.structured.units import Units, find_units
 
 log = logging.getLogger(__name__)
 
-# Of the largest logit, in float32: sums of fewer terms round otherwise.
-TOLERANCE = 1e-3
+# Widths that are no multiple of it make kernels slow.
+EVEN = 8
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -65,18 +73,16 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     probe = tokens[:1, :PROBE_TOKENS] if tokens is not None else torch.arange(PROBE_TOKENS)[None]
     units = find_units(model, settings["units"], probe)
     counts = counts_for(units, parent.record, settings, job.where)
-    scores = score_units(units, settings, tokens, job)
-    removed = lowest_units(counts, scores)
+    _tell_uneven(units, counts, job.where)
+    removed, scores, must_stay = _chosen(units, counts, settings, tokens, probe, job)
     story: dict[str, dict] = {}
-    with torch.no_grad():
-        if settings["update"] == "least_squares":
-            own = output_correction.SETTINGS | settings["update_settings"]
-            story = output_correction.correct_model(units, removed, tokens, Storage.of(job), **own)
-        _zero_units(units, removed)
+    if settings["update"] == "least_squares":
+        own = output_correction.SETTINGS | settings["update_settings"]
+        story = output_correction.correct_model(units, removed, tokens, Storage.of(job), **own)
     model.to("cpu", dtype)
     weights = _write_smaller(units, removed, parent, out, probe, job.where)
-    blocks = _report(units, removed, scores)
-    report = {"counts": counts, "blocks": blocks, "corrected": story}
+    report = {"counts": counts, "blocks": _report(units, removed, scores)}
+    report |= {"corrected": story, "must_stay": must_stay}
     file_io.write_json(out / "prune.json", report)
     return {
         "weights": weights,
@@ -89,6 +95,33 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "length": None if tokens is None else tokens.shape[1],
         "prune_seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def _chosen(
+    units: Units,
+    counts: Mapping[str, int],
+    settings: Mapping,
+    tokens: Tensor | None,
+    probe: Tensor,
+    job,
+) -> tuple[dict, dict, dict[str, str]]:
+    """Return (kind, block) → units that go, and scores; and block → why it must stay."""
+
+    def check(removed: Mapping) -> None:
+        require_removable(units, removed, probe, job.where)
+
+    if "blocks" not in counts:
+        check(shapes.first_units(units, counts))
+        scores = score_units(units, settings, tokens, job)
+        return lowest_units(counts, scores), scores, {}
+    # That some choice of so many can go is known before the scores are computed.
+    choose_blocks(units, range(len(units.blocks.names))[::-1], counts["blocks"], check)
+    scores = score_units(units, settings, tokens, job)
+    order = lowest_blocks_first(scores)
+    removed, must_stay = choose_blocks(units, order, counts["blocks"], check)
+    for name, why in must_stay.items():
+        log.warning("%s stays, and the block of the next score goes: %s", name, why)
+    return removed, scores, must_stay
 
 
 def _tokens(settings: Mapping, parents: Mapping[str, Path], where: str) -> Tensor | None:
@@ -105,16 +138,6 @@ def _tokens(settings: Mapping, parents: Mapping[str, Path], where: str) -> Tenso
     return load_file(parents["calibration"] / "tokens.safetensors")["tokens"]
 
 
-def _zero_units(units: Units, removed: Mapping) -> None:
-    """Set to zero, in place, what units that go give to the linear that reads them."""
-    linears = units.linears
-    for group in units.groups:
-        going = removed[group.kind, group.block]
-        for name, width in group.columns.items():
-            weight = oriented(linears[name])
-            weight[:, group.indices(going, width).to(weight.device)] = 0
-
-
 def _write_smaller(
     units: Units,
     removed: Mapping,
@@ -124,12 +147,9 @@ def _write_smaller(
     where: str,
 ) -> dict:
     """Write the smaller model, compare it with the one whose units are zero; return its record."""
-    kept = {
-        (group.kind, group.block): _others(group.units, removed[group.kind, group.block])
-        for group in units.groups
-    }
+    kept = shapes.kept_of(units, removed)
     saved = checkpoint.write_plain(
-        shapes.smaller_model(units, kept),
+        shapes.smaller_model(units, kept, smaller_config(units, kept)),
         parent.tokenizer,
         out,
         parent.record["pattern"],
@@ -143,55 +163,31 @@ def _write_smaller(
             where=where,
             remedy="remove units first, and prune to N:M after that",
         )
-    with _skipping(units, removed):
-        expected = _logits(units.model, probe)
-    _require_equal(_logits(saved.model, probe), expected, where)
+    with silenced(units, removed):  # in float32: the models are of no use after it
+        expected = outputs(units.model.float(), probe)
+    require_equal(outputs(saved.model.float(), probe), expected, where)
     return saved.record
 
 
-def _others(units: int, gone: Tensor) -> Tensor:
-    stays = torch.ones(units, dtype=torch.bool)
-    stays[gone] = False
-    return stays.nonzero().flatten()
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, probe: Tensor) -> Tensor:
-    """Return the logits of some tokens, computed in float32 (the model is of no use after it)."""
-    return run_window(model.float(), probe).logits
-
-
-@contextlib.contextmanager
-def _skipping(units: Units, removed: Mapping) -> Iterator[None]:
-    """Let the blocks that go hand on what they are given, inside the context."""
-
-    def hand_on(block: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
-
-    with contextlib.ExitStack() as hooks:
-        for name, block in zip(units.blocks.names, units.blocks.modules, strict=True):
-            if len(removed.get(("blocks", name), ())):
-                hooks.callback(block.register_forward_hook(hand_on, with_kwargs=True).remove)
-        yield
-
-
-def _require_equal(logits: Tensor, expected: Tensor, where: str) -> None:
-    worst, scale = float((logits - expected).abs().max()), float(expected.abs().max())
-    log.info("%s: logits differ from the model with zeros by %.2g of %.2g", where, worst, scale)
-    if not worst <= TOLERANCE * max(scale, 1e-6):
-        raise AttestationError(
-            f"the smaller model's logits differ by {worst:.3g} (the largest is {scale:.3g})",
-            where=where,
-            expected="those of the model whose units are zero",
-            remedy="units of this architecture are not independent: it is not supported for these "
-            "`units`",
-        )
+def _tell_uneven(units: Units, counts: Mapping[str, int], where: str) -> None:
+    """Warn of a width of the MLP that kernels are slow for."""
+    if "mlp" in counts:
+        width = units.kinds()["mlp"].units - counts["mlp"]
+        if width % EVEN:
+            log.warning(
+                "%s: %d neurons stay, no multiple of %d, for which kernels are slow; `multiple` "
+                "rounds to one",
+                where,
+                width,
+                EVEN,
+            )
 
 
 def _report(units: Units, removed: Mapping, scores: Mapping) -> dict[str, dict]:
-    """Return {block: {kind: which units went and their scores}}."""
-    blocks: dict[str, dict] = {name: {} for name in units.blocks.names}
+    """Return {block: {kind: which units went and their scores}}; a block may have no units."""
+    none = {"units": 0, "removed": 0, "indices": [], "score_removed": 0.0, "score": 0.0}
+    kinds = {group.kind for group in units.groups}
+    blocks = {name: {kind: none for kind in sorted(kinds)} for name in units.blocks.names}
     for group in units.groups:
         going, values = removed[group.kind, group.block], scores[group.kind, group.block]
         blocks[group.block][group.kind] = {

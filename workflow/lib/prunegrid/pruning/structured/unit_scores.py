@@ -52,24 +52,26 @@ def score_units(
     return scores
 
 
-def lowest_units(counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor]) -> dict:
-    """Return (kind, block) → int64 indices of the units of the lowest scores, which go.
+def lowest_units(
+    counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor]
+) -> dict[tuple[str, str], Tensor]:
+    """Return (kind, block) → int64 indices of the units of the lowest scores in a block, which go.
 
     Args:
-        counts: kind → how many go, of each layer; of blocks in the model.
+        counts: kind → how many go, of each layer; blocks are not chosen here.
     """
     removed = {}
     for (kind, block), values in scores.items():
         if kind != "blocks":
             order = values.argsort(stable=True)
             removed[kind, block] = order[: counts[kind]].sort().values
-    names = [block for kind, block in scores if kind == "blocks"]
-    if names:
-        totals = torch.cat([scores["blocks", name] for name in names])
-        gone = set(totals.argsort(stable=True)[: counts["blocks"]].tolist())
-        for place, name in enumerate(names):
-            removed["blocks", name] = torch.arange(int(place in gone))
     return removed
+
+
+def lowest_blocks_first(scores: Mapping[tuple[str, str], Tensor]) -> list[int]:
+    """Return the places of the blocks, those of the lowest scores first, then the first."""
+    totals = torch.cat([values for (kind, _), values in scores.items() if kind == "blocks"])
+    return totals.argsort(stable=True).tolist()
 
 
 def gradients(

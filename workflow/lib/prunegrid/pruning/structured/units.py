@@ -1,22 +1,27 @@
 """Units of a model: weights that go together, found by shapes and by how linears connect.
 
-A block is run once. The linears of one parent module that are given the same tensor *write* units,
-one row (or a head's rows) a unit; the linear of the same parent that is called after them and is as
-wide as they are high *reads* them, one column (or a head's columns) a unit:
+A block is run once. The linears that are given the same tensor *write* units, some rows a unit; a
+linear that is called after them and is as wide as what they write *reads* them, some columns a
+unit:
 
-    MLP        one linear (or two: gate and up) [I, d] that write, one [d, I] that reads
-    attention  three (q, k, v) that write, one that reads, as wide as q is high
+    MLP        one linear (or two: gate and up) [I, d] that write, one [d, I] that reads; or one
+               [2I, d] whose halves are gate and up
+    attention  queries, keys and values (and gates, if any) that write, one that reads, as wide as
+               the queries are high
+
+Linears of one parent module are looked at first, then those that are called one after the other
+(BERT's MLP is spread over two modules). A block may have no units of a kind: hybrids have attention
+in some blocks only.
 
 Shapes do not tell whether units are independent of each other: the shrunken model is compared with
-the one in which the units are zero (`prunegrid.pruning.structured.stage`).
+the one in which the units give nothing (`prunegrid.pruning.structured.equivalence`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,67 +30,9 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, find_blocks, oriented
 from prunegrid.models.forward import device_of, is_encoder_decoder, run_window
 from prunegrid.pruning.paired_inputs import inputs_of
-
-
-@dataclass(frozen=True)
-class Group:
-    """The units of one kind in one block.
-
-    Attributes:
-        kind: "mlp", "heads" (a unit is a key-value head with all query heads that use it) or
-            "blocks" (the block is the unit).
-        block: name of the block.
-        units: how many there are.
-        rows: full linear name → consecutive output rows of one unit.
-        columns: full linear name → consecutive input columns of one unit.
-    """
-
-    kind: str
-    block: str
-    units: int
-    rows: Mapping[str, int]
-    columns: Mapping[str, int]
-
-    def scores(self, importance: Mapping[str, Tensor]) -> Tensor:
-        """Return each unit's sum of the importance [d_out, d_in] of its weights, float64 [units].
-
-        A weight of a linear that both writes and reads units (none here does) would count twice.
-        """
-        total = torch.zeros(self.units, dtype=torch.float64)
-        for name, width in self.rows.items():
-            total += importance[name].double().reshape(self.units, width, -1).sum((1, 2)).cpu()
-        for name, width in self.columns.items():
-            total += importance[name].double().reshape(-1, self.units, width).sum((0, 2)).cpu()
-        return total
-
-    def indices(self, units: Tensor, width: int) -> Tensor:
-        """Return the rows or columns of some units [n], int64 [n · width]."""
-        return (units[:, None] * width + torch.arange(width)).flatten()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The number and size of one kind of unit.
-
-    Attributes:
-        units: in a layer (of blocks: in the model).
-        weights: prunable weights of one unit.
-        layers: that lose the same number of them (of blocks: 1).
-    """
-
-    units: int
-    weights: int
-    layers: int
-
-    def nearest(self, goal: float) -> int:
-        """Return how many a layer loses so that the model loses as near `goal` as units can."""
-        wanted = goal / (self.layers * self.weights)
-        # One always stays: a layer without any has no shape that a config could say.
-        return min(max(math.floor(wanted + 0.5), 0), self.units - 1)
-
-    def lost(self, count: int) -> int:
-        """Return how many weights the model loses by `count` units a layer."""
-        return count * self.weights * self.layers
+from prunegrid.pruning.structured.config_heads import heads_by_config
+from prunegrid.pruning.structured.config_settings import MLP_WIDTH, setting
+from prunegrid.pruning.structured.unit_groups import Group, Kind
 
 
 @dataclass(frozen=True)
@@ -111,27 +58,29 @@ class Units:
         return [group for group in self.groups if group.kind == kind]
 
     def kinds(self) -> dict[str, Kind]:
-        """Return the kinds of units by name."""
+        """Return the kinds of units by name; blocks have their mean size."""
         shapes = {name: oriented(linear).shape for name, linear in self.linears.items()}
         kinds = {}
         for group in self.groups:
-            weights = sum(width * shapes[name][1] for name, width in group.rows.items())
-            weights += sum(width * shapes[name][0] for name, width in group.columns.items())
-            layers = len(self.blocks.names)
-            units, layers = (layers, 1) if group.kind == "blocks" else (group.units, layers)
-            kinds[group.kind] = Kind(units, weights, layers)
+            weights = sum(rows.shape[1] * shapes[name][1] for name, rows in group.rows.items())
+            weights += sum(part.shape[1] * shapes[name][0] for name, part in group.columns.items())
+            kinds[group.kind] = Kind(group.units, weights, len(self.of(group.kind)))
+        if "blocks" in kinds:  # they may differ in size
+            number = kinds["blocks"].layers
+            total = sum(height * width for height, width in shapes.values())
+            kinds["blocks"] = Kind(number, round(total / number), 1)
         return kinds
 
 
 def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
-    """Return the units of some kinds, of the same shapes in each block.
+    """Return the units of some kinds, of the same shapes in each block that has such units.
 
     Args:
         kinds: of "mlp", "heads" and "blocks".
         window: int64 [1, length], some tokens to run the model on.
 
     Raises:
-        PrunegridError: units of a kind cannot be found, or are not the same in all blocks.
+        PrunegridError: no block has units of a kind, they cannot be told, or they differ.
     """
     where = type(model).__name__
     if is_encoder_decoder(model):
@@ -142,91 +91,207 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         )
     blocks, groups = find_blocks(model), []
     linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
+    _require_own_weights(where, blocks)
     with torch.no_grad():
         window = window.to(device_of(model))
         inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
     for kind in kinds:
         find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
-        of_kind = [find(model, *block, inputs) for block in blocks.linears.items()]
-        shapes = {(g.units, *g.rows.values(), *g.columns.values()) for g in of_kind}
-        if kind != "blocks" and len(shapes) > 1:
+        found = [find(model, *block, inputs) for block in blocks.linears.items()]
+        of_kind = [group for group in found if group is not None]
+        if kind == "heads" and not of_kind:
+            of_kind = heads_by_config(model, blocks)
+        if not of_kind:
+            raise _none_found(model, kind, blocks, inputs)
+        sizes = {_size(group) for group in of_kind}
+        if kind != "blocks" and len(sizes) > 1:
             raise PrunegridError(
-                f"blocks differ in their {kind}: {sorted(shapes)}",
+                f"blocks differ in their {kind}: {' and '.join(sorted(sizes))}",
                 where=where,
-                expected="the same shapes in every block",
+                expected="as many units of one size in each block that has some",
                 remedy="this architecture is not supported; `units: [blocks]` may be",
             )
         groups += of_kind
     return Units(model, blocks, groups)
 
 
+def _require_own_weights(where: str, blocks: Blocks) -> None:
+    """Check that no two blocks hold one matrix."""
+    owners: dict[int, tuple[str, str]] = {}
+    for block, module in zip(blocks.names, blocks.modules, strict=True):
+        for name, weight in module.named_parameters():
+            owner, first = owners.setdefault(id(weight), (block, name))
+            if owner != block and weight.dim() > 1:
+                raise PrunegridError(
+                    f"blocks share weights: {block}.{name} is {owner}.{first}",
+                    where=where,
+                    expected="units with weights of their own",
+                    remedy="this architecture is not supported for pattern structured",
+                )
+
+
+def _size(group: Group) -> str:
+    """Return the number of a group's units and the size of one, for comparison and for errors."""
+    parts = [str(table.shape[1]) for table in (*group.rows.values(), *group.columns.values())]
+    return f"{group.units} units of {'+'.join(parts)} rows and columns"
+
+
+def _none_found(
+    model: nn.Module, kind: str, blocks: Blocks, inputs: Mapping[str, list[Tensor]]
+) -> PrunegridError:
+    """Return the refusal of a kind of unit that no block has."""
+    name, linears = max(blocks.linears.items(), key=lambda item: len(item[1]))
+    calls = min((len(inputs.get(linear, ())) for linear in linears), default=0)
+    expected = "linears [I, d] that write neurons, and one [d, I] that reads them"
+    remedy = "this architecture is not supported for `units: [mlp]`; `[blocks]` may be"
+    what = f"no MLP can be told among the linears {_shapes(linears)}"
+    if kind == "heads":
+        expected = "queries, keys and values in linears of their own, and one that reads them"
+        remedy = "use `units: [mlp]` or `units: [blocks]`"
+        what = f"its attention heads cannot be told among the linears {_shapes(linears)}"
+        if not setting(model.config, "num_attention_heads"):
+            what = "no block has attention, as its config has no num_attention_heads"
+    if calls > 1:
+        expected, what = "linears that are called once", f"its linears are called {calls} times"
+    return PrunegridError(
+        what, where=f"{type(model).__name__}, {name}", expected=expected, remedy=remedy
+    )
+
+
+def _consecutive(units: int, size: int) -> Tensor:
+    """Return the rows of units that lie one after the other, int64 [units, size / units]."""
+    return torch.arange(size).reshape(units, -1)
+
+
 def _whole(
     model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
 ) -> Group:
     """Return a block as a unit."""
-    return Group("blocks", block, 1, {n: len(oriented(m)) for n, m in linears.items()}, {})
+    rows = {name: _consecutive(1, len(oriented(linear))) for name, linear in linears.items()}
+    return Group("blocks", block, 1, rows, {})
+
+
+def _runs(names: Iterable[str], inputs: Mapping[str, list[Tensor]]) -> list[list[str]]:
+    """Return names in the order of their calls, grouped where neighbours have the same input."""
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and inputs[runs[-1][0]][0] is inputs[name][0]:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return runs
 
 
 def _families(
     linears: Mapping[str, nn.Module], inputs: Mapping[str, list[Tensor]]
-) -> list[tuple[dict[str, int], str, int]]:
-    """Return (those that write → height, the one that reads, its width) of parents of that form."""
-    parents: dict[str, list[str]] = {}
-    for name in inputs:  # in the order in which they are called
-        if name in linears:
-            parents.setdefault(name.rpartition(".")[0], []).append(name)
-    families = []
-    for names in parents.values():
-        if any(len(inputs[name]) != 1 for name in names):
-            continue
+) -> Iterator[list[tuple[dict[str, int], str, int]]]:
+    """Yield lists of (those that write → height, the one that reads, its width).
+
+    First those of one parent, then those that follow each other.
+    """
+    called = [name for name in inputs if name in linears and len(inputs[name]) == 1]
+
+    def family(writing: list[str], reading: str) -> tuple[dict[str, int], str, int]:
+        heights = {name: len(oriented(linears[name])) for name in writing}
+        return heights, reading, oriented(linears[reading]).shape[1]
+
+    of_parent: dict[str, list[str]] = {}
+    for name in called:
+        of_parent.setdefault(name.rpartition(".")[0], []).append(name)
+    found = []
+    for names in of_parent.values():
         writing = [name for name in names if inputs[name][0] is inputs[names[0]][0]]
         reading = [name for name in names if name not in writing]
         if len(reading) == 1:
-            heights = {name: len(oriented(linears[name])) for name in writing}
-            families.append((heights, reading[0], oriented(linears[reading[0]]).shape[1]))
-    return families
-
-
-def _mlp(model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping) -> Group:
-    """Return the neurons of a block's MLP."""
-    groups = [
-        Group("mlp", block, width, dict.fromkeys(heights, 1), {reading: 1})
-        for heights, reading, width in _families(linears, inputs)
-        if len(heights) <= 2 and set(heights.values()) == {width}
+            found.append(family(writing, reading[0]))
+    yield found
+    yield [
+        family(writing, reading[0])
+        for writing, reading in itertools.pairwise(_runs(called, inputs))
+        if len(reading) == 1
     ]
-    if len(groups) != 1:
-        raise PrunegridError(
-            f"{len(groups) or 'no'} MLP can be told among the linears {_shapes(linears)}",
-            where=f"{type(model).__name__}, {block}",
-            expected="one or two linears [I, d] and one [d, I] of one parent module",
-            remedy="this architecture is not supported for `units: [mlp]`; `[blocks]` may be",
-        )
-    return groups[0]
+
+
+def _mlp(
+    model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
+) -> Group | None:
+    """Return the neurons of a block's MLP; None where it has none."""
+    for families in _families(linears, inputs):
+        groups = []
+        for heights, reading, width in families:
+            ends = {oriented(linears[name]).shape[1] for name in heights}
+            if ends != {len(oriented(linears[reading]))}:  # from the residual stream and back
+                continue
+            rows = _consecutive(width, width)
+            if len(heights) == 1 and set(heights.values()) == {2 * width}:
+                rows = rows + torch.tensor([[0, width]])
+            elif len(heights) > 2 or set(heights.values()) != {width}:
+                continue
+            groups.append(Group("mlp", block, width, dict.fromkeys(heights, rows),
+                                {reading: _consecutive(width, width)}))  # fmt: skip
+        if len(groups) > 1:
+            groups = [group for group in groups if _is_named(model, group.units)] or groups
+        if len(groups) > 1:
+            raise PrunegridError(
+                f"{len(groups)} groups of linears may be the MLP, among {_shapes(linears)}",
+                where=f"{type(model).__name__}, {block}",
+                expected="one, or one whose width the config has under a usual name",
+                remedy="this architecture is not supported for `units: [mlp]`; `[blocks]` may be",
+            )
+        if groups:
+            return groups[0]
+    return None
+
+
+def _is_named(model: nn.Module, width: int) -> bool:
+    """Return whether the config has a width under one of the usual names of an MLP's."""
+    values = (setting(model.config, key) for key in MLP_WIDTH)
+    return any(width in (value if isinstance(value, list) else [value]) for value in values)
 
 
 def _heads(
     model: nn.Module, block: str, linears: Mapping[str, nn.Module], inputs: Mapping
-) -> Group:
-    """Return the key-value groups of a block's attention."""
-    config: Any = model.config
-    heads = getattr(config, "num_attention_heads", None)
-    units = getattr(config, "num_key_value_heads", None) or heads
-    groups = []
-    for heights, reading, width in _families(linears, inputs):
-        if len(heights) != 3 or not heads or width % heads or heads % units:
-            continue
-        size = width // heads
-        if sorted(heights.values()) == sorted([width, units * size, units * size]):
-            rows = {name: height // units for name, height in heights.items()}
-            groups.append(Group("heads", block, units, rows, {reading: width // units}))
-    if len(groups) != 1:
-        raise PrunegridError(
-            f"its attention heads cannot be told among the linears {_shapes(linears)}",
-            where=f"{type(model).__name__}, {block}",
-            expected="queries, keys and values in linears of their own, and one that reads them",
-            remedy="use `units: [mlp]` or `units: [blocks]`",
-        )
-    return groups[0]
+) -> Group | None:
+    """Return the key-value groups of a block's attention; None where it has none."""
+    config = model.config
+    heads = setting(config, "num_attention_heads")
+    units = setting(config, "num_key_value_heads") or heads
+    if not isinstance(heads, int) or not isinstance(units, int) or heads % units:
+        return None
+    usual = setting(config, "head_dim") or (setting(config, "hidden_size") or 0) // heads
+    for families in _families(linears, inputs):
+        for heights, reading, width in families:
+            if width % heads:
+                continue
+            if len(heights) == 1 and width != usual * heads:  # an MLP's halves can look like that
+                continue
+            rows = _rows_of_heads(heights, units, width, width // heads)
+            if rows:
+                return Group("heads", block, units, rows, {reading: _consecutive(units, width)})
+    return None
+
+
+def _rows_of_heads(
+    heights: Mapping[str, int], units: int, width: int, size: int
+) -> dict[str, Tensor]:
+    """Return name → rows of each key-value group; empty if the linears are not those of attention.
+
+    Args:
+        width: of all heads together.
+        size: of one head.
+    """
+    shared, others = units * size, sorted(heights.values())
+    if len(heights) == 1 and others == [width + 2 * shared]:  # queries, keys, values, in this order
+        parts = [_consecutive(units, width), width + _consecutive(units, shared)]
+        rows = torch.cat([*parts, parts[1] + shared], dim=1)
+        return dict.fromkeys(heights, rows)
+    if others.count(shared) < 2:
+        return {}
+    others.remove(shared)
+    others.remove(shared)
+    if not others or max(others) % width or any(height % units for height in others):
+        return {}
+    return {name: _consecutive(units, height) for name, height in heights.items()}
 
 
 def _shapes(linears: Mapping[str, nn.Module]) -> str:
