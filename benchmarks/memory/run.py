@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT / "workflow/lib"))
 SAMPLES, LENGTH = 8, 256
 FULL_LAYERS, FULL_SAMPLES, FULL_LENGTH = 32, 128, 2048
 FLOAT = 4
+MLP = ("gate", "up", "down")
 HELD = ["whole", "by-block"]
 
 
@@ -145,7 +146,11 @@ def one(width: int, layers: int, model: str) -> None:
         draw = torch.Generator().manual_seed(1)
         tokens = torch.randint(shape.vocabulary, (SAMPLES, LENGTH), generator=draw)
         save_file({"tokens": tokens}, calibration / "tokens.safetensors")
-        save_file({"none": torch.zeros(1)}, calibration / "input_norms.safetensors")
+        # Which linears were reached; their numbers are not read.
+        ends = [*(f"self_attn.{n}_proj" for n in "qkvo"), *(f"mlp.{n}_proj" for n in MLP)]
+        names = [f"model.layers.{layer}.{end}" for layer in range(layers) for end in ends]
+        norms = {name: torch.zeros(1) for name in names}
+        save_file(norms, calibration / "input_norms.safetensors")
         memory = {"model": model, "activations": "disk", "chunk": 1}
         job = SimpleNamespace(
             compute_dtype="float32",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ LOSS_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 NEAR_TIE = 1e-4
 SMALLEST_MATRIX = 8
+ROUTER = re.compile(r"\.(router(\..*)?|gate|gate\.wg|shared_expert_gate)$")
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ def weight_of(module: nn.Module) -> Tensor:
 
 
 def linears_by_block(model: nn.Module, lists: Sequence[str]) -> dict[str, dict[str, nn.Module]]:
-    """Return block → full name → linear; a linear that blocks share stands in the first."""
+    """Return block → full name → linear; a linear that blocks share stands in the first.
+
+    Routers of experts are left out: they stay dense.
+    """
     groups, seen = {}, set()
     for parent in lists:
         for index, block in enumerate(model.get_submodule(parent)):
@@ -113,7 +118,9 @@ def linears_by_block(model: nn.Module, lists: Sequence[str]) -> dict[str, dict[s
             groups[name] = {}
             for inner, module in block.named_modules():
                 matrix = isinstance(module, nn.Linear) or is_conv1d(module)
-                if matrix and module.weight.dim() == 2 and id(module.weight) not in seen:
+                if ROUTER.search(f".{inner}") or not matrix or module.weight.dim() != 2:
+                    continue
+                if id(module.weight) not in seen:
                     seen.add(id(module.weight))
                     groups[name][f"{name}.{inner}" if inner else name] = module
     return groups
@@ -181,7 +188,8 @@ def inputs_of(
 ) -> dict[str, Tensor]:
     """Return what each linear is given in the model's own forward, [tokens, d_in] in float64.
 
-    A linear that the model never calls is left out.
+    A linear that the model never calls is left out; where others have the very same weight, what
+    they are given counts too.
     """
     seen: dict[str, list[Tensor]] = {name: [] for name in linears}
 
@@ -190,10 +198,12 @@ def inputs_of(
         seen[name].append(given.detach().flatten(0, -2).double())
 
     handles = [
-        module.register_forward_pre_hook(
+        other.register_forward_pre_hook(
             lambda _m, args, kwargs, name=name: record(name, args, kwargs), with_kwargs=True
         )
         for name, module in linears.items()
+        for other in model.modules()
+        if getattr(other, "weight", None) is module.weight
     ]
     for window in windows:
         run_window(model, window)

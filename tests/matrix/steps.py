@@ -6,7 +6,6 @@ A step returns nothing where the oracle agrees. An early clear refusal is the li
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -79,9 +78,10 @@ def run_prune(subject: Subject, name: str, settings: dict, **memory) -> tuple[Pa
     if settings["method"] != "magnitude":
         parents["calibration"] = subject.calibration()
     folder = subject.new_folder(name)
-    record = prune.run(settings, parents, folder, subject.job(**memory))["weights"]
-    tiny.finish(folder, record)
-    return folder, record
+    record = prune.run(settings, parents, folder, subject.job(**memory))
+    file_io.write_json(folder.with_suffix(".record"), record)
+    tiny.finish(folder, record["weights"])
+    return folder, record["weights"]
 
 
 def check_pruned(subject: Subject, folder: Path, record: dict) -> tuple[nn.Module, nn.Module]:
@@ -97,9 +97,9 @@ def check_pruned(subject: Subject, folder: Path, record: dict) -> tuple[nn.Modul
     return before, after
 
 
-def check_left_out(subject: Subject, model: nn.Module, folder: Path, record: dict) -> None:
+def check_left_out(subject: Subject, model: nn.Module, folder: Path) -> None:
     """Matrices that are in no linear (fused experts) are pruned, or the record names them."""
-    said = json.dumps(record) + (folder / "prune.json").read_text()
+    said = folder.with_suffix(".record").read_text()
     left = {
         name: value
         for name, value in oracle.other_matrices(model, subject.blocks).items()
@@ -122,7 +122,7 @@ def magnitude(subject: Subject) -> None:
         pruning_oracle.require_nm(name, new, 2, 4)
         pruning_oracle.require_magnitude(name, old, new, 4)
     require(record["nm_valid"] is True, "the record does not say that 2:4 is valid")
-    check_left_out(subject, after, folder, record)
+    check_left_out(subject, after, folder)
 
 
 def wanda(subject: Subject) -> None:
@@ -133,7 +133,7 @@ def wanda(subject: Subject) -> None:
         before, subject.blocks, after, subject.windows()
     ):
         pruning_oracle.require_wanda(name, old, new, inputs)
-    check_left_out(subject, after, folder, record)
+    check_left_out(subject, after, folder)
 
 
 def whole_sparsegpt(subject: Subject) -> tuple[Path, dict]:
@@ -152,7 +152,7 @@ def sparsegpt(subject: Subject) -> None:
         pruning_oracle.require_nm(name, new, 2, 4)
         used = report[name].get("dampening", pruning_oracle.DAMPENING)
         pruning_oracle.require_sparsegpt(name, old, new, inputs, used)
-    check_left_out(subject, after, folder, record)
+    check_left_out(subject, after, folder)
 
 
 def by_block(subject: Subject) -> None:

@@ -48,19 +48,6 @@ def test_no_blocks_is_refused_with_what_was_found():
         find_blocks(nn.Linear(2, 2))
 
 
-def test_blocks_whose_weights_are_not_linears_are_refused():
-    class Expert(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gate = nn.Linear(4, 2)
-            self.experts = nn.Parameter(torch.zeros(8, 4, 4))
-
-    model = nn.Module()
-    model.layers = nn.ModuleList([Expert(), Expert()])
-    with pytest.raises(PrunegridError, match="not in linears: experts"):
-        find_blocks(model)
-
-
 def test_include_names_linears_outside_the_blocks():
     model = build("opt-350m")
     added = prunable(model, include=("*.project_*",)).keys() - prunable(model).keys()

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from prunegrid.models import blocks
+from prunegrid.models import blocks, prunable
 from prunegrid.pruning import dense_statistics, layerwise, recipe, replay
 from prunegrid.pruning.recipe import Recipe
 from tests.helpers.architectures import (
@@ -236,7 +236,7 @@ def test_a_block_left_out_is_found(monkeypatch, tokens, name, left_out):
             found, names=names, modules=modules, linears={n: found.linears[n] for n in names}
         )
 
-    for module in (blocks, layerwise, dense_statistics):
+    for module in (blocks, prunable, dense_statistics):
         monkeypatch.setattr(module, "find_blocks", without)
     with pytest.raises(AssertionError):
         check_linears(build(name), name)

@@ -191,5 +191,5 @@ def test_a_block_that_is_called_again_counts_with_all_its_calls(tokens):
 def test_a_linear_that_two_blocks_share_is_refused_where_blocks_run_by_hand(tokens):
     model = Stateful(lambda block, hidden, _: block.linear(hidden), lambda _: None).eval()
     model.layers[2].linear = model.layers[0].linear
-    with pytest.raises(PrunegridError, match="outside its block"):
+    with pytest.raises(PrunegridError, match="share the weights"):
         Replay(model, find_blocks(model), tokens)

@@ -1,12 +1,10 @@
 """Statistics of inputs: exact sums, shared where the input is, and missing ones are named."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.common.errors import PrunegridError
-from prunegrid.pruning.input_stats import Accumulator, collect
+from prunegrid.pruning.input_stats import Accumulator, collect, unreached
 
 
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([5, 256, 300]))
@@ -34,6 +32,15 @@ def test_linears_that_share_an_input_share_its_statistics():
     assert stats["first"].tokens == 4
 
 
-def test_a_linear_that_no_sample_reaches_is_named():
-    with pytest.raises(PrunegridError, match="lost"):
-        collect({"lost": torch.nn.Linear(2, 2)}, "input_norms", "cpu", [0], lambda _: None)
+def test_a_linear_that_no_sample_reaches_has_no_statistics():
+    linears = {"seen": torch.nn.Linear(2, 2), "lost": torch.nn.Linear(2, 2)}
+    inputs, samples = torch.ones(3, 2), []
+
+    def forward(sample):
+        samples.append(sample)
+        return linears["seen"](inputs)
+
+    assert collect(linears, "input_norms", "cpu", [0, 1], forward).keys() == {"seen"}
+    assert unreached(linears, [2, 3], forward) == ["lost"] and samples == [0, 1, 2, 3]
+    # No sample more than it takes.
+    assert unreached({"seen": linears["seen"]}, [4, 5], forward) == [] and samples[4:] == [4]

@@ -236,6 +236,8 @@ def _misfits(before: Step, after: Step) -> Iterator[str]:
             ": it refits weights to those before, and their shapes differ; use "
             "`update: least_squares` there"
         )
+    if _removes(after) and getattr(before.profile, "exclude", ()):
+        yield ": its linears that stay dense are no part of the shares of units; remove units first"
     pattern = getattr(before.profile, "pattern", "")
     if _removes(after) and "mlp" in after.profile.units and parse_nm(pattern):
         yield f": neurons that go break the groups of {pattern}; remove units first"

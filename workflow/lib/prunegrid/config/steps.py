@@ -14,7 +14,10 @@ from prunegrid.config.profile import Fraction, NonNegative, Positive, Precision,
 # Keys of a pruning step that only pattern structured has, and keys that it lacks.
 OF_STRUCTURED = frozenset(("units", "multiple"))
 NOT_STRUCTURED = frozenset(
-    ("scope", "propagation", "allocation", "allocation_settings", "include", "biases")
+    (
+        *("scope", "propagation", "allocation", "allocation_settings", "include", "exclude"),
+        *("biases", "allow_unprunable"),
+    )
 )
 # Units that may be removed together.
 _UNITS = ({"mlp"}, {"heads"}, {"heads", "mlp"}, {"blocks"})
@@ -36,7 +39,9 @@ class Prune(Profile):
     allocation: str = "uniform"
     allocation_settings: dict[str, Any] = {}
     include: list[str] = []
+    exclude: list[str] = []
     biases: bool = False
+    allow_unprunable: bool = False
     units: list[Literal["mlp", "heads", "blocks"]] | None = None
     multiple: Positive | None = None
 

@@ -134,6 +134,10 @@ class Slices:
             if profile.update:
                 known = plugins.update_facts(profile.update)["SETTINGS"]
                 settings["update_settings"] = {**known, **profile.update_settings}
+            # Left at their defaults they are in no key.
+            for key in ("exclude", "allow_unprunable"):
+                if not settings[key]:
+                    del settings[key]
             known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
             settings["allocation_settings"] = {**known, **profile.allocation_settings}
         return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})

@@ -3,8 +3,8 @@
 Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
 lists in `_no_split_modules` settle doubts); an encoder-decoder has two such lists, and its blocks
 are the encoder's, then the decoder's. Prunable are the linears inside blocks, those of
-cross-attention too; embeddings (T5's of relative positions is inside a block), the head, norms,
-biases and anything outside a block (OPT-350m's projections) are not.
+cross-attention too, each weight once; embeddings (T5's of relative positions is inside a block),
+the head, norms, biases, routers and anything outside a block (OPT-350m's projections) are not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.models.block_matrices import other_matrices, routers
 from prunegrid.models.forward import is_encoder_decoder
 
 # The group of the linears outside the blocks that a profile includes.
@@ -30,31 +31,51 @@ class Blocks:
     Attributes:
         names: module names.
         modules: the block modules.
-        linears: block name → full linear name → module.
+        linears: block name → full linear name → module, of the prunable ones.
         outside: full linear name → module of the linears outside the blocks that were asked for.
+        excluded: full name → weight of matrices that patterns leave dense.
+        routers: full parameter name → weight of the matrices that choose among experts.
+        others: full parameter name → matrices that no linear holds.
+        twins: full name → (name of the linear with the very same weight, module), where blocks
+            share weights.
     """
 
     names: list[str]
     modules: list[nn.Module]
     linears: dict[str, dict[str, nn.Module]]
     outside: dict[str, nn.Module] = field(default_factory=dict)
+    excluded: dict[str, Tensor] = field(default_factory=dict)
+    routers: dict[str, Tensor] = field(default_factory=dict)
+    others: dict[str, Tensor] = field(default_factory=dict)
+    twins: dict[str, tuple[str, nn.Module]] = field(default_factory=dict)
+
+    def all_linears(self) -> dict[str, nn.Module]:
+        """Return full name → module of the prunable linears of all blocks."""
+        return {name: module for group in self.linears.values() for name, module in group.items()}
+
+    def shared(self) -> list[str]:
+        """Return the names of the linears whose weight another block holds."""
+        holders = {n: block for block, linears in self.linears.items() for n in linears}
+        return [t for t, (n, _) in self.twins.items() if not t.startswith(f"{holders[n]}.")]
 
     def groups(self) -> dict[str, dict[str, nn.Module]]:
         """Return the linears by block; those outside are last, under the name OUTSIDE."""
         return {**self.linears, OUTSIDE: self.outside} if self.outside else dict(self.linears)
 
 
-def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
+def find_blocks(
+    model: nn.Module, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
+) -> Blocks:
     """Return the blocks of a model and their linears.
 
     Args:
         model: as loaded by transformers.
         include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
+        exclude: patterns of linears, and of other matrices of blocks, to be left dense.
 
     Raises:
         PrunegridError: no list of blocks, more than the model's kind has (two for an
-            encoder-decoder, else one), weights in them that are not linears, or a pattern of
-            `include` that names no linear outside.
+            encoder-decoder, else one), or a pattern that names nothing.
     """
     lists = _repeated_lists(model)
     hinted = set(getattr(model, "_no_split_modules", None) or ())
@@ -67,21 +88,80 @@ def find_blocks(model: nn.Module, *, include: Iterable[str] = ()) -> Blocks:
         for parent in chosen
         for index, module in enumerate(lists[parent])
     }
-    linears = {
-        name: {f"{name}.{inner}": linear for inner, linear in linears_of(block).items()}
-        for name, block in named.items()
-    }
+    blocks = Blocks(list(named), list(named.values()), {})
+    holders: dict[int, str] = {}  # id of a weight → the first name of it
     for name, block in named.items():
-        _require_linear_weights(name, block, linears[name])
-    return Blocks(list(named), list(named.values()), linears, _outside(model, linears, include))
+        _add_block(blocks, name, block, holders)
+    blocks.outside.update(_outside(model, named, include))
+    _leave_out(blocks, exclude, type(model).__name__)
+    return blocks
+
+
+def _add_block(blocks: Blocks, name: str, block: nn.Module, holders: dict[int, str]) -> None:
+    """Add what a block holds to the blocks; a weight that an earlier one holds is a twin."""
+    choosing = {f"{name}.{inner}": weight for inner, weight in routers(block).items()}
+    blocks.routers.update(choosing)
+    group = blocks.linears[name] = {}
+    for inner, linear in linears_of(block).items():
+        full = f"{name}.{inner}"
+        if f"{full}.weight" in choosing:
+            continue
+        first = holders.setdefault(id(linear.weight), full)
+        if first == full:
+            group[full] = linear
+        else:
+            blocks.twins[full] = (first, linear)
+    known = {*holders, *(id(weight) for weight in choosing.values())}
+    for inner, weight in other_matrices(block, known).items():
+        holders[id(weight)] = f"{name}.{inner}"
+        blocks.others[f"{name}.{inner}"] = weight
+
+
+def _leave_out(blocks: Blocks, exclude: Iterable[str], where: str) -> None:
+    """Move what patterns name from the linears and the other matrices to the excluded.
+
+    Raises:
+        PrunegridError: a pattern names none of them, or they leave no linear.
+    """
+    groups = [*blocks.linears.values(), blocks.outside]
+    linears = {name: module for group in groups for name, module in group.items()}
+    known = {*linears, *blocks.others, *(n.removesuffix(".weight") for n in blocks.routers)}
+    known |= blocks.twins.keys()
+    for pattern in exclude:
+        matching = set(fnmatch.filter(known, pattern))
+        matching |= {blocks.twins[name][0] for name in matching & blocks.twins.keys()}
+        if not matching:
+            ends = {f"*.{name.rpartition('.')[2]}" for name in known}
+            raise PrunegridError(
+                f"exclude pattern '{pattern}' names no linear",
+                where=where,
+                expected=f"a pattern of full names, such as {min(linears)}",
+                remedy=nearest(pattern, ends),
+            )
+        for group in blocks.linears.values():
+            for name in matching & group.keys():
+                blocks.excluded[name] = group.pop(name).weight
+        for name in matching & blocks.outside.keys():
+            del blocks.outside[name]
+        for name in matching & blocks.others.keys():
+            blocks.excluded[name] = blocks.others.pop(name)
+        for name in [n for n, (first, _) in blocks.twins.items() if first in matching]:
+            del blocks.twins[name]
+    if blocks.excluded and not any(groups):
+        raise PrunegridError(
+            "exclude leaves no linear to prune",
+            where=where,
+            expected=f"patterns of some of its {len(linears)} linears",
+        )
 
 
 def _outside(
-    model: nn.Module, linears: Mapping[str, Mapping[str, nn.Module]], include: Iterable[str]
+    model: nn.Module, blocks: Iterable[str], include: Iterable[str]
 ) -> dict[str, nn.Module]:
-    """Return full name → module of the linears outside the blocks that patterns name."""
-    inside = {name for group in linears.values() for name in group}
-    others = {n: m for n, m in linears_of(model).items() if n not in inside} if include else {}
+    """Return full name → module of the linears outside the named blocks that patterns name."""
+    inside = tuple(f"{name}." for name in blocks)
+    linears = linears_of(model) if include else {}
+    others = {name: m for name, m in linears.items() if not name.startswith(inside)}
     chosen = set()
     for pattern in include:
         matching = fnmatch.filter(others, pattern)
@@ -193,21 +273,6 @@ def _listing(model: nn.Module) -> str:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList)
     )
-
-
-def _require_linear_weights(name: str, block: nn.Module, linears: dict[str, nn.Module]) -> None:
-    """Check that most of a block's weights are in linears (fused expert tensors are not)."""
-    inside = {id(linear.weight) for linear in linears.values()}
-    matrices = {key: p for key, p in block.named_parameters() if p.dim() > 1}
-    other = {key: p.numel() for key, p in matrices.items() if id(p) not in inside}
-    if sum(other.values()) * 2 > sum(p.numel() for p in matrices.values()):
-        largest = sorted(other, key=other.__getitem__)[-3:]
-        raise PrunegridError(
-            f"most of the block's weights are not in linears: {', '.join(largest)}",
-            where=name,
-            expected="weights in nn.Linear or Conv1D",
-            remedy="this architecture is not supported",
-        )
 
 
 def first_tensor(output: Tensor | tuple) -> Tensor:

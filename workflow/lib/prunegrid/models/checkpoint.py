@@ -22,6 +22,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation, weights_record
+from prunegrid.models.blocks import weights_in_memory
 from prunegrid.models.loading import read_model, read_tokenizer
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.models.weight_files import LazyTensors, open_safetensors
@@ -39,7 +40,7 @@ class Checkpoint:
         tensors: every tensor that the model computes with, by its canonical name.
         record: the WEIGHTS RECORD (see `prunegrid.models.weights_record`).
         weights: gives (name, base weight, base + adapter), each [d_out, d_in], of every prunable
-            linear.
+            tensor and of the linears of blocks that were left dense.
     """
 
     model: nn.Module
@@ -116,7 +117,8 @@ def read_plain(
     )
 
     def weights() -> Iterator[tuple[str, Tensor, Tensor]]:
-        for name, weight in extent.tensors(extent.linears(model)).items():
+        linears = weights_in_memory(extent.all_linears(model))
+        for name, weight in {**linears, **extent.tensors(extent.linears(model))}.items():
             yield name, weight, weight
 
     return Checkpoint(model, read_tokenizer(folder), tensors, record, weights)

@@ -185,7 +185,7 @@ def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings:
     scratch = Scratch()
     for name, layer in adapted.items():
         layer.scratch = scratch
-        if masks:
+        if name in masks:  # a linear that was left dense has none
             layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
     return wrapped
 

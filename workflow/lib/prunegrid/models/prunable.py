@@ -1,33 +1,40 @@
-"""The weights of a model that count as prunable: the linears of its blocks, and additions.
+"""The weights of a model that count as prunable: the linears of its blocks, more, or fewer.
 
 `include` adds linears outside the blocks (OPT-350m's projections), `biases` the biases of the
-linears, each as a tensor of its own: older studies pruned them. All later counts are over what was
-pruned, so the extent travels with the weights in their record.
+linears, each as a tensor of its own: older studies pruned them. `exclude` leaves linears dense, and
+so does a method that needs inputs with those that the model never calls. All later counts are over
+what was pruned, so the extent travels with the weights in their record.
 """
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from prunegrid.models.blocks import is_transposed, oriented, prunable
+from prunegrid.models.attestation import SHARES
+from prunegrid.models.blocks import Blocks, find_blocks, is_transposed, oriented, prunable
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The prunable weights beside the linears of the blocks, and the size before units went.
+    """What is prunable beside or among the linears of the blocks, and the size before units went.
 
     Attributes:
         include: patterns of linears outside the blocks.
+        exclude: patterns of linears, and of other matrices of blocks, that are left dense.
+        uncalled: full names of linears that are left dense as the model never calls them.
         biases: the biases of all prunable linears too.
         prunable_before: prunable weights of the dense model; None where no unit was removed.
         parameters_before: all of its parameters; None with it.
     """
 
     include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    uncalled: tuple[str, ...] = ()
     biases: bool = False
     prunable_before: int | None = None
     parameters_before: int | None = None
@@ -35,25 +42,56 @@ class Extent:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Extent:
         """Return the extent that a WEIGHTS RECORD or the settings of a step describe."""
-        return cls(
-            tuple(record.get("include") or ()),
-            bool(record.get("biases")),
-            record.get("prunable_before"),
-            record.get("parameters_before"),
-        )
+        names = (tuple(record.get(key) or ()) for key in ("include", "exclude", "uncalled"))
+        sizes = (record.get(key) for key in ("prunable_before", "parameters_before"))
+        return cls(*names, bool(record.get("biases")), *sizes)
 
     def record(self) -> dict[str, Any]:
-        """Return the fields that a WEIGHTS RECORD holds of it."""
-        return {**vars(self), "include": list(self.include)}
+        """Return the fields of it in a WEIGHTS RECORD; what stays dense only if any does."""
+        fields = {**vars(self), "include": list(self.include)}
+        for key in ("exclude", "uncalled"):
+            fields[key] = list(fields[key])
+            if not fields[key]:
+                del fields[key]
+        return fields
 
     def after(self, record: Mapping[str, Any]) -> Extent:
         """Return this extent with the dense sizes of the parent whose WEIGHTS RECORD is given."""
         sizes = ("prunable_before", "parameters_before")
         return replace(self, **{size: record.get(size) for size in sizes})
 
+    def blocks(self, model: nn.Module) -> Blocks:
+        """Return the blocks of a model, their linears those that are prunable."""
+        exclude = (*self.exclude, *map(glob.escape, self.uncalled))
+        return find_blocks(model, include=self.include, exclude=exclude)
+
     def linears(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return full name → module of the prunable linears."""
-        return prunable(model, include=self.include)
+        return {n: m for group in self.blocks(model).groups().values() for n, m in group.items()}
+
+    def all_linears(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return full name → module of the prunable linears, then those that were left dense."""
+        return {**self.linears(model), **prunable(model, include=self.include)}
+
+    def shares(self, model: nn.Module) -> dict[str, float]:
+        """Return the shares of the blocks' matrix weights that are prunable or not, and why.
+
+        Packed linears count as what they stand for.
+
+        Returns:
+            prunable_share, excluded_share (by choice), router_share and uncalled_share, as
+            fractions; what is missing to 1 are matrices that no linear holds.
+        """
+        blocks = self.blocks(model)
+        counts = dict.fromkeys(SHARES, 0)
+        counts["prunable_share"] = sum(map(_size, blocks.all_linears().values()))
+        counts["router_share"] = sum(weight.numel() for weight in blocks.routers.values())
+        every = prunable(model)
+        for name, weight in blocks.excluded.items():
+            kind = "uncalled_share" if name in self.uncalled else "excluded_share"
+            counts[kind] += _size(every[name]) if name in every else weight.numel()
+        total = sum(counts.values()) + sum(weight.numel() for weight in blocks.others.values())
+        return {kind: count / total for kind, count in counts.items()}
 
     def tensors(self, linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         """Return the prunable tensors of linears: weights [d_out, d_in], biases [1, d_out]."""
@@ -66,6 +104,13 @@ class Extent:
 
 
 BLOCKS_ONLY = Extent()
+
+
+def _size(linear: nn.Module) -> int:
+    """Return how many weights a linear has, which a packed one holds in fewer places."""
+    if isinstance(linear, nn.Linear):
+        return linear.in_features * linear.out_features
+    return linear.weight.numel()
 
 
 class LazyLinears(Mapping[str, Tensor]):

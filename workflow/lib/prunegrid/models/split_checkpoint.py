@@ -96,8 +96,8 @@ def read(
         )
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
-    names = list(extent.linears(base))
-    outside = set(names) - set(blocks.prunable(base))
+    names, prunable = list(extent.all_linears(base)), set(extent.linears(base))
+    outside, shares = set(names) - set(blocks.prunable(base)), extent.shares(base)
     masks = {}
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
@@ -108,7 +108,7 @@ def read(
         for part, named in split_tensors(model).items()
         for name, t in named.items()
     }
-    facts = _count(model, names, outside, str(folder))
+    facts = _count(model, names, prunable, outside, str(folder))
     record = weights_record.measure(
         tensors,
         pattern=pattern,
@@ -116,6 +116,7 @@ def read(
         file_bytes=checkpoint.file_bytes(folder),
         where=str(folder),
         extent=extent,
+        shares=shares,
         **facts,
     )
 
@@ -185,10 +186,15 @@ def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _count(model: nn.Module, names: list[str], outside: set[str], where: str) -> dict[str, Any]:
+def _count(
+    model: nn.Module, names: list[str], prunable: set[str], outside: set[str], where: str
+) -> dict[str, Any]:
     """Return linears, precision and counts for `weights_record.measure`.
 
     A packed weight counts once. Linears `outside` the blocks are never packed.
+
+    Args:
+        names: of the linears of the blocks, and of the `prunable` ones outside.
     """
     inner, linears, effective = forward.inner(model), {}, 0
     parameters = nonzero = 0
@@ -197,10 +203,11 @@ def _count(model: nn.Module, names: list[str], outside: set[str], where: str) ->
         module = inner.get_submodule(name)
         adapted = _is_adapted(module)
         base = module.get_base_layer() if adapted else module
-        # The record counts zeros alone, so one byte for each weight is enough.
-        linears[name] = (weight != 0).to(torch.uint8).cpu()
         zeros = int((weight == 0).sum())
-        effective += module.effective_zeros(weight) if adapted else zeros
+        if name in prunable:
+            # The record counts zeros alone, so one byte for each weight is enough.
+            linears[name] = (weight != 0).to(torch.uint8).cpu()
+            effective += module.effective_zeros(weight) if adapted else zeros
         parameters += weight.numel()
         nonzero += weight.numel() - zeros
         counted.add(id(base.weight))

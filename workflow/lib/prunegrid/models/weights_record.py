@@ -40,6 +40,7 @@ def measure_plain(
         PrunegridError: a causal language model's blocks cannot be found, or weights are not finite.
     """
     linears = _linears(model, extent) if linears is None else linears
+    shares = None if linears is None else extent.shares(model)
     total = nonzero = 0
     for name, parameter in model.named_parameters():
         total += parameter.numel()
@@ -56,6 +57,7 @@ def measure_plain(
         file_bytes=file_bytes,
         where=where,
         extent=extent,
+        shares=shares,
     )
 
 
@@ -83,6 +85,7 @@ def measure(
     where: str,
     effective_zeros: int | None = None,
     extent: Extent = BLOCKS_ONLY,
+    shares: Mapping[str, float] | None = None,
 ) -> dict:
     """Return the WEIGHTS RECORD: digest, counts and sparsity, all counted on the tensors given.
 
@@ -93,6 +96,7 @@ def measure(
         parameters: logical count: packed weights once, adapters included, masks excluded.
         effective_zeros: zeros of base + adapter; None where no adapter is separate.
         extent: of `linears`.
+        shares: see `Extent.shares`; None where the blocks are not known.
 
     Raises:
         PrunegridError: a tensor holds NaN or infinity.
@@ -112,6 +116,7 @@ def measure(
         "nonzero_parameters": nonzero,
         **facts,
         "sparsity_model": 1 - nonzero / parameters,
+        **(shares or dict.fromkeys(attestation.SHARES)),
         "removed_prunable": _removed(facts["prunable_parameters"], extent.prunable_before),
         "removed_total": _removed(parameters, extent.parameters_before),
         "file_bytes": file_bytes,

@@ -48,17 +48,20 @@ def count_filled(
 
     Args:
         masks: bool [d_out, d_in] by linear, True = kept.
-        weights: (name, base weight, base and adapter summed) of every prunable linear.
+        weights: (name, base weight, base and adapter summed) of every prunable linear; others,
+            which were left dense, have no pruned places.
 
     Raises:
-        AttestationError: the linears are not those of the masks.
+        AttestationError: a linear is missing, or of another shape.
     """
     base = both = 0
     seen = set()
     for name, weight, total in weights:
+        if name not in masks:
+            continue
         seen.add(name)
-        if name not in masks or masks[name].shape != weight.shape:
-            raise AttestationError(f"the linear {name} is not one of those that were pruned")
+        if masks[name].shape != weight.shape:
+            raise AttestationError(f"the linear {name} is not of the shape that was pruned")
         pruned = ~masks[name].to(weight.device)
         base += int(torch.count_nonzero(weight[pruned]))
         both += int(torch.count_nonzero(total[pruned]))

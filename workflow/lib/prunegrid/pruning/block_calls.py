@@ -208,7 +208,7 @@ class OwnForward:
             if name not in self._blocks.linears.get(active[0], ()):
                 self._strays.add(name)
 
-        linears = {n: m for group in self._blocks.linears.values() for n, m in group.items()}
+        twins = self._blocks.twins
         with contextlib.ExitStack() as hooks:
             for index, block in enumerate(self._blocks.modules):
                 pre = block.register_forward_pre_hook(
@@ -217,7 +217,9 @@ class OwnForward:
                 post = block.register_forward_hook(lambda _m, _a, out, i=index: after(i, out))
                 hooks.callback(pre.remove)
                 hooks.callback(post.remove)
-            hooks.enter_context(watching(linears, linear))
+            hooks.enter_context(watching(self._blocks.all_linears(), linear))
+            others = {name: module for name, (_, module) in twins.items()}
+            hooks.enter_context(watching(others, lambda n, args: linear(twins[n][0], args)))
             run_window(self._model, window)
         return seen
 

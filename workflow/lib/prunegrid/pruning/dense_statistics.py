@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,28 +25,40 @@ from prunegrid.models.blocks import Blocks, find_blocks
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning.holding import WHOLE, Holding, evaluating
-from prunegrid.pruning.input_stats import PANEL, InputStats, collect
+from prunegrid.pruning.input_stats import NO_TWINS, PANEL, InputStats, Twins, collect
 from prunegrid.pruning.replay import Replay
+
+log = logging.getLogger(__name__)
 
 OUTSIDE = "outside"
 
 
 def stats_in_model(
-    model: nn.Module, linears: Mapping[str, nn.Module], tokens: Tensor, needs: str
+    model: nn.Module,
+    linears: Mapping[str, nn.Module],
+    tokens: Tensor,
+    needs: str,
+    twins: Twins = NO_TWINS,
 ) -> dict[str, InputStats]:
     """Return full linear name → statistics of its inputs in the model as it is, held whole.
 
     Args:
         tokens: int64 [samples, length].
         needs: "input_norms" or "hessian".
+        twins: see `collect`.
 
     Raises:
-        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+        PrunegridError: activations hold NaN or infinity.
     """
     device = device_of(model)
     samples = tqdm(range(len(tokens)), desc="calibrate", disable=None)
     return collect(
-        linears, needs, device, samples, lambda s: run_window(model, tokens[s][None].to(device))
+        linears,
+        needs,
+        device,
+        samples,
+        lambda s: run_window(model, tokens[s][None].to(device)),
+        twins=twins,
     )
 
 
@@ -68,12 +81,14 @@ def _measure_by_block(
 def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> dict[str, Tensor]:
     """Return full linear name → float32 [d_in], the mean of x_j² over all tokens, of `model` as is.
 
+    Linears that no token reaches are left out, and logged.
+
     Args:
         tokens: int64 [samples, length].
         holding: how the model is held; a block at a time, all samples pass each block in turn.
 
     Raises:
-        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+        PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model)
     norms: dict[str, Tensor] = {}
@@ -84,10 +99,12 @@ def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> d
 
     with evaluating(model):
         if holding.whole:
-            linears = {n: m for group in blocks.linears.values() for n, m in group.items()}
-            take(0, stats_in_model(model, linears, tokens, "input_norms"))
+            linears = blocks.all_linears()
+            take(0, stats_in_model(model, linears, tokens, "input_norms", blocks.twins))
         else:
             _measure_by_block(model, blocks, tokens, "input_norms", holding, take)
+    for name in blocks.all_linears().keys() - norms.keys():
+        log.warning("%s: no calibration sample reaches the linear", name)
     return norms
 
 
@@ -100,7 +117,9 @@ def write_hessians(
     extent: Extent = BLOCKS_ONLY,
     holding: Holding = WHOLE,
 ) -> int:
-    """Write the Hessians of a dense model into a folder; return how many linears have one.
+    """Write the Hessians of a dense model into a folder; return how many linears can have one.
+
+    Linears that no token reaches have none.
 
     Args:
         model: in eval mode; it is not changed.
@@ -108,7 +127,7 @@ def write_hessians(
         extent: names linears outside the blocks that are measured too.
 
     Raises:
-        PrunegridError: activations hold NaN or infinity, or a linear is not reached.
+        PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model, include=extent.include)
     if blocks.outside:

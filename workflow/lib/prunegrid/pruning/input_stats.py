@@ -148,6 +148,34 @@ def watching(modules: Mapping[str, nn.Module], see: Callable[[str, tuple], None]
             handle.remove()
 
 
+# Name → (name of the linear that holds the very same weight, module): `models.blocks.Blocks.twins`.
+Twins = Mapping[str, tuple[str, nn.Module]]
+NO_TWINS: Twins = {}
+
+
+def unreached(
+    linears: Mapping[str, nn.Module],
+    samples: Iterable[Any],
+    forward: Callable[[Any], Any],
+    twins: Twins = NO_TWINS,
+) -> list[str]:
+    """Return the names of the linears that `forward` calls for none of the samples.
+
+    It is given no further sample once all have been called, themselves or a twin.
+    """
+    waiting = set(linears)
+
+    def see(name: str, _args: tuple) -> None:
+        waiting.discard(twins[name][0] if name in twins else name)
+        if not waiting:
+            raise AllSeen
+
+    with watching({**linears, **{name: module for name, (_, module) in twins.items()}}, see):
+        for sample in samples:
+            forward(sample)
+    return [name for name in linears if name in waiting]
+
+
 def collect(
     linears: Mapping[str, nn.Module],
     needs: str,
@@ -155,8 +183,9 @@ def collect(
     samples: Iterable[int],
     forward: Callable[[int], Any],
     take: Callable[[int, Any], None] | None = None,
+    twins: Twins = NO_TWINS,
 ) -> dict[str, InputStats]:
-    """Return full name → statistics of a linear's inputs over all samples.
+    """Return full name → statistics of a linear's inputs over all samples, of those reached.
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share the object.
     The first pass runs to its end and tells how often each is called. If a linear is called again
@@ -167,12 +196,13 @@ def collect(
         forward: runs a sample through the linears.
         take: is given each sample and what `forward` returns; None ends each pass at its last
             linear.
+        twins: of the linears: their inputs count too.
 
     Raises:
-        PrunegridError: activations are not finite, a linear is never called, or it shares its
-            input in some samples only.
+        PrunegridError: activations are not finite, or a linear shares its input in some samples
+            only.
     """
-    collector = _Collector(linears, needs, device)
+    collector = _Collector(linears, needs, device, twins)
     for sample in samples:
         output = collector.run(sample, forward, stop=take is None)
         if take is not None:
@@ -184,9 +214,15 @@ class _Collector:
     """Adds up the inputs of some linears, those that share an input together."""
 
     def __init__(
-        self, linears: Mapping[str, nn.Module], needs: str, device: torch.device | str
+        self,
+        linears: Mapping[str, nn.Module],
+        needs: str,
+        device: torch.device | str,
+        twins: Twins,
     ) -> None:
         self._linears, self._needs, self._device = linears, needs, device
+        self._firsts = {twin: first for twin, (first, _) in twins.items()}
+        self._watched = {**linears, **{twin: module for twin, (_, module) in twins.items()}}
         # By linear and number of its call in a pass; the leader is the first of those that share.
         self._sums: dict[tuple[str, int], Accumulator] = {}
         self._leader: dict[tuple[str, int], tuple[str, int]] = {}
@@ -197,7 +233,7 @@ class _Collector:
         """Return what `forward` does with the sample; None if `stop` ends it at the last linear."""
         self._sample, self._stop, self._called = sample, stop, []
         output = None
-        with watching(self._linears, self._see):
+        with watching(self._watched, self._see):
             output = forward(sample)
         self._recent.clear()
         if self._once is None:
@@ -205,6 +241,7 @@ class _Collector:
         return output
 
     def _see(self, name: str, args: tuple) -> None:
+        name = self._firsts.get(name, name)
         inputs, call = args[0], (name, self._called.count(name))
         leader = next((first for seen, first in self._recent if seen is inputs), call)
         if self._leader.setdefault(call, leader) != leader:
@@ -225,15 +262,10 @@ class _Collector:
         leaders: dict[str, tuple[tuple[str, int], ...]] = {}
         for name in self._linears:
             calls = sorted(call for call in self._leader if call[0] == name)
-            if not calls:
-                raise PrunegridError(
-                    "no calibration sample reaches the linear",
-                    where=name,
-                    remedy="use more or longer samples, or a method that needs none",
-                )
-            leaders[name] = tuple(sorted(self._leader[call] for call in calls))
+            if calls:
+                leaders[name] = tuple(sorted(self._leader[call] for call in calls))
         stats: dict[tuple[tuple[str, int], ...], InputStats] = {}
         # Those of several calls first: they are sums of others, which are spent by `finish`.
         for group in sorted(set(leaders.values()), key=len, reverse=True):
             stats[group] = functools.reduce(operator.add, map(self._sums.get, group)).finish()
-        return {name: stats[leaders[name]] for name in self._linears}
+        return {name: stats[group] for name, group in leaders.items()}

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError, nearest
-from prunegrid.models.blocks import OUTSIDE, Blocks, find_blocks, oriented
+from prunegrid.models.blocks import OUTSIDE, Blocks, oriented
+from prunegrid.pruning.coverage import settled
 from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.holding import WHOLE, Holding, evaluating
 from prunegrid.pruning.input_stats import InputStats, is_finite
@@ -60,9 +61,11 @@ def prune_model(
 
     Raises:
         PrunegridError: NaN in weights or activations, a pattern that does not fit a linear, a
-            model that is not understood, or inputs that are missing.
+            model that is not understood, inputs that are missing, or too much that would stay
+            dense unasked (`prunegrid.pruning.coverage`).
     """
-    blocks = find_blocks(model, include=recipe.extent.include)
+    recipe = settled(model, recipe, norms, tokens)
+    blocks = recipe.extent.blocks(model)
     if propagation not in PROPAGATIONS:
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
@@ -184,7 +187,8 @@ def _each_block(
         reports = [pruner.report[linear] for linear in blocks.linears[name]]
         zeros = sum(facts["zeros"] for facts in reports)
         total = sum(facts["shape"][0] * facts["shape"][1] for facts in reports)
-        log.info("%s: sparsity %.6f, %.1f s", name, zeros / total, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        log.info("%s: %d of %d weights are zero, %.1f s", name, zeros, total, seconds)
 
 
 def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, InputStats]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, malloc
+from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation, checkpoint
 from prunegrid.models.blocks import find_blocks
 from prunegrid.models.loading import (
@@ -38,7 +39,9 @@ from prunegrid.pruning.holding import ON_DEVICE, Holding, Storage
 def empty_model(config) -> nn.Module:
     """Return the model of a config as plain transformers builds it, without its weights."""
     with init_empty_weights(include_buffers=False):
-        return auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
+        model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
+    model.tie_weights()  # each parameter was replaced by an empty one of its own
+    return model
 
 
 class ByBlock(Holding):
@@ -70,6 +73,13 @@ class ByBlock(Holding):
         self.model = empty_model(config)
         self.tokenizer = read_tokenizer(folder)
         self.blocks = find_blocks(self.model)
+        if self.blocks.twins:
+            raise PrunegridError(
+                f"its blocks share weights: {', '.join(sorted(self.blocks.twins)[:3])}",
+                where=str(folder),
+                expected="blocks with weights of their own, to hold one at a time",
+                remedy="set memory.model to whole",
+            )
         self.dtype: torch.dtype = config.dtype
         self._tensors = checkpoint.stored_tensors(folder)
         self._device, self._compute_dtype, self._pinned = device, compute_dtype, -1

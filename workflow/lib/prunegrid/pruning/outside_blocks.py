@@ -17,7 +17,7 @@ from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, stats_in_model
-from prunegrid.pruning.input_stats import watching
+from prunegrid.pruning.input_stats import InputStats, watching
 from prunegrid.pruning.recipe import Pruner
 
 
@@ -42,6 +42,18 @@ def _before_and_behind(
             )
     outside = blocks.outside.items()
     return {n: m for n, m in outside if n in before}, {n: m for n, m in outside if n in behind}
+
+
+def _require_reached(
+    linears: Mapping[str, nn.Module], stats: Mapping[str, InputStats] | None
+) -> None:
+    for name in linears if stats is not None else ():
+        if name not in stats:
+            raise PrunegridError(
+                "no calibration sample reaches the linear",
+                where=name,
+                remedy="leave it out of `include`, or use a method that needs no inputs",
+            )
 
 
 @contextlib.contextmanager
@@ -71,6 +83,7 @@ def pruned_outside(
             stats = hessians.block(OUTSIDE)
         else:
             stats = stats_in_model(model, behind, tokens, needs)
+        _require_reached(behind, stats)
 
     def prune(linears: Mapping[str, nn.Module]) -> None:
         if stats is None and linears and needs != "nothing":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
@@ -28,6 +30,9 @@ from prunegrid.pruning.patterns import (
     zeros_expected,
 )
 
+log = logging.getLogger(__name__)
+
+UNREACHED = "no calibration token reached it: all its inputs count alike"
 NEEDS = ("nothing", "input_norms", "hessian")
 
 
@@ -47,7 +52,8 @@ class Recipe:
         allocation: name of an allocation (`prunegrid.pruning.allocation`), for "unstructured".
         allocation_settings: over the allocation's defaults.
         seed: for methods that draw.
-        extent: what is pruned beside the linears of the blocks.
+        extent: what is pruned beside the linears of the blocks, and which of them are not.
+        allow_unprunable: matrices may stay dense unasked (`prunegrid.pruning.coverage`).
     """
 
     method: str
@@ -61,6 +67,7 @@ class Recipe:
     allocation_settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     extent: Extent = BLOCKS_ONLY
+    allow_unprunable: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -84,6 +91,11 @@ class Recipe:
         """Return the most that criterion and update must know of a linear's inputs."""
         modules = [self.module, self.update_module] if self.update else [self.module]
         return max((module.NEEDS for module in modules), key=NEEDS.index)
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Return whether criterion, update or allocation need what linears are given."""
+        return self.needs != "nothing" or self.allocation_module.NEEDS != "nothing"
 
     @property
     def general_pattern(self) -> Pattern:
@@ -119,7 +131,7 @@ class Recipe:
         pattern = self.general_pattern
         if isinstance(pattern, NM):
             return {}
-        groups = blocks.groups()
+        groups = {block: linears for block, linears in blocks.groups().items() if linears}
         linears = {name: m for group in groups.values() for name, m in group.items()}
         sizes = {name: module.weight.numel() for name, module in linears.items()}
         if self.scope == "model":
@@ -135,6 +147,12 @@ class Recipe:
         weights = {block: weights_of(group) for block, group in groups.items()}
         wanted = module.allocate(weights, self.sparsity, norms, **settings)
         return exact_zeros(wanted, sizes, self.sparsity)
+
+
+def _alike(module: nn.Module) -> InputStats:
+    """Return statistics of a linear that no sample reached: all its inputs count alike."""
+    width, device = oriented(module).shape[1], module.weight.device
+    return InputStats(0, torch.ones(width, device=device), torch.eye(width, device=device))
 
 
 class Pruner:
@@ -155,9 +173,19 @@ class Pruner:
     def prune_all(
         self, linears: Mapping[str, nn.Module], stats: Mapping[str, InputStats] | None
     ) -> None:
-        """Prune some linears in place; `stats` is None for a recipe that needs no inputs."""
+        """Prune some linears in place; `stats` is None for a recipe that needs no inputs.
+
+        A linear without statistics (an expert that no token reaches once others are pruned) is
+        pruned as if all its inputs were alike, and the report says so.
+        """
         for name, module in linears.items():
-            self(name, module, None if stats is None else stats[name])
+            if stats is None or name in stats:
+                self(name, module, None if stats is None else stats[name])
+                continue
+            self(name, module, _alike(module))
+            facts = self.report[name]
+            facts["fallbacks"] = [UNREACHED, *facts.get("fallbacks", ())]
+            log.warning("%s: %s", name, UNREACHED)
 
     def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
         """Prune one linear in place and check its counts (see `pruned`)."""
@@ -206,7 +234,7 @@ class Pruner:
         elif self._updates:
             # Beyond the count only weights that were zero, or whose input is, may be zero.
             asked = zeros_asked(pattern, *after.shape)
-            spare = count_zeros(before) + facts.get("dead_weights", 0)
+            spare = count_zeros(before) + facts.get("dead_beyond", 0)
             if not asked <= zeros <= asked + spare:
                 fault = f"{zeros} zeros where {asked} were asked for"
         elif zeros != zeros_expected(pattern, before):

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
 from prunegrid.models.forward import device_of
 from prunegrid.pruning.block_calls import PROBES, Call, OwnForward, shared
@@ -41,12 +42,20 @@ class Replay:
         tokens: int64 [samples, length].
 
     Raises:
-        PrunegridError: run by hand, the blocks do not give what the model gives.
+        PrunegridError: run by hand, the blocks do not give what the model gives, or they share
+            weights.
     """
 
     def __init__(
         self, model: nn.Module, blocks: Blocks, tokens: Tensor, storage: Storage = ON_DEVICE
     ) -> None:
+        if shared := blocks.shared():
+            raise PrunegridError(
+                f"linears of its blocks share the weights of others: {', '.join(shared[:3])}",
+                where=type(model).__name__,
+                expected="blocks with weights of their own, to be run one after another",
+                remedy="use magnitude, or Wanda with propagation: dense",
+            )
         self.blocks, self.device, self.samples = blocks, device_of(model), range(len(tokens))
         self._calls: list[dict[int, Call]] = [{} for _ in tokens]
         self._tokens = tokens
@@ -106,11 +115,13 @@ class Replay:
         Args:
             linears: some of the block's; None takes all.
         """
-        linears, run = linears or self.linears(index), functools.partial(self.run, index)
-        return collect(linears, needs, self.device, self.samples, run)
+        linears = self.linears(index) if linears is None else linears
+        run = functools.partial(self.run, index)
+        return collect(linears, needs, self.device, self.samples, run, twins=self.blocks.twins)
 
     def dense_stats(self, index: int, needs: str) -> dict[str, InputStats]:
         """Return the statistics of a block that is not changed, and move all samples past it."""
         run = functools.partial(self.run, index)
         take = None if self.is_last(index) else functools.partial(self.advance, index)
-        return collect(self.linears(index), needs, self.device, self.samples, run, take)
+        linears, twins = self.linears(index), self.blocks.twins
+        return collect(linears, needs, self.device, self.samples, run, take, twins)

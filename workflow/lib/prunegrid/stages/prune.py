@@ -20,6 +20,7 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
+from prunegrid.pruning.coverage import left_dense, settled
 from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
@@ -34,9 +35,9 @@ log = logging.getLogger(__name__)
 # Keys of the recipe and of the step itself; all others are the method's own.
 _OF_RECIPE = (
     *("method", "pattern", "sparsity", "scope", "update", "update_settings", "allocation"),
-    "allocation_settings",
+    *("allocation_settings", "allow_unprunable"),
 )
-_OF_STEP = {*_OF_RECIPE, "propagation", "seed", "include", "biases"}
+_OF_STEP = {*_OF_RECIPE, "propagation", "seed", "include", "exclude", "biases"}
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -44,13 +45,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Args:
         settings: {method, pattern, sparsity, scope, update, update_settings, allocation,
-            allocation_settings, propagation, include, biases, and the method's own}.
+            allocation_settings, propagation, include, exclude, biases, allow_unprunable, and the
+            method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model,
             "hessians": of the same model, for propagation dense of recipes that need them}.
 
     Raises:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
-            calibration is missing, or the counts did not come out.
+            calibration is missing, too much would stay dense unasked, or the counts did not come
+            out.
     """
     if settings["pattern"] == "structured":
         # By name, as methods are: its code is in the keys of such steps alone.
@@ -66,6 +69,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         inputs["norms"] = load_file(folder / "input_norms.safetensors")
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
+    recipe = settled(parent.model, recipe, inputs["norms"], inputs["tokens"])
+    dense = left_dense(recipe.extent, parent.model)
     if "hessians" in parents:
         inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
     began = time.perf_counter()
@@ -79,6 +84,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "weights": weights,
         **_facts(recipe, propagation),
         "linears": len(report),
+        "left_dense": {kind: shapes for kind, shapes in dense.items() if shapes},
+        "dead_weights_beyond": sum(facts.get("dead_beyond", 0) for facts in report.values()),
         "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
         "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
         "samples": None if tokens is None else len(tokens),

@@ -105,6 +105,8 @@ def _cells(plan: Plan, wide: pandas.DataFrame, tall: pandas.DataFrame, shown: Se
         line["effective"] = number(row["sparsity_effective"], ".4f")
         line["removed"] = number(row["removed_prunable"], ".4f")
         line["of all"] = number(row["removed_total"], ".4f")
+        # Only what is not all of the blocks' matrix weights needs a column.
+        line["prunable"] = number(row["prunable_share"], ".4f").replace("1.0000", "")
         valid = "" if pandas.isna(row["nm_valid"]) else "ok" if row["nm_valid"] else "BROKEN"
         line["N:M"] = valid and f"{row['pattern']} {valid}"
         line["weights"] = row["weight_precision"]

@@ -205,13 +205,14 @@ def _calibrations(acting: Sequence[Any]) -> str | None:
 def _prune_columns(profile: Any) -> dict[str, Any]:
     """Return the columns that a prune profile fills; None is a dense cell."""
     names = ("pattern", "units", "sparsity_target", "scope", "allocation", "update", "propagation")
-    columns = dict.fromkeys(names)
+    columns = dict.fromkeys((*names, "exclude"))
     if profile is None:
         return {"method": "dense", **columns}
     columns |= {"method": profile.method, "pattern": profile.pattern, "update": profile.update}
     if profile.pattern == "structured":
         units = "+".join(sorted(profile.units))
         return columns | {"units": units, "sparsity_target": profile.sparsity}
+    columns["exclude"] = " ".join(profile.exclude) or None
     facts = [plugins.method_facts(profile.method)]
     facts += [plugins.update_facts(profile.update)] if profile.update else []
     if any(fact["NEEDS"] != "nothing" for fact in facts):

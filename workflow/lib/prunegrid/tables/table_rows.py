@@ -26,6 +26,10 @@ WEIGHT_FACTS = (
     "nm_valid",
     "sparsity_effective",
     "sparsity_model",
+    "prunable_share",
+    "excluded_share",
+    "router_share",
+    "uncalled_share",
     "removed_prunable",
     "removed_total",
     "parameters",
@@ -80,7 +84,7 @@ def measured_values(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[st
     require_counted(weights, dense)
     tuned = [step["record"]["train"] for step in lead["lineage"] if step["stage"] == "finetune"]
     return {
-        **{fact: weights[fact] for fact in WEIGHT_FACTS},
+        **{fact: weights.get(fact) for fact in WEIGHT_FACTS},
         "weights_sha256": weights["sha256"],
         "artifact": path,
         "weight_precision": weights["precision"],
@@ -168,6 +172,9 @@ def recovered(lineage: list[dict]) -> dict[str, Any]:
             columns["zeros_promised"] = min(before, promise, key=PROMISES.index)
             columns["zeros_filled"] = columns.get("zeros_filled", 0) + facts["zeros_filled"]
         columns |= {key: facts[key] for key in MERGE_LOSSES if key in facts}
+    key = "dead_weights_beyond"
+    if counts := [record[key] for record in prunings if key in record]:
+        columns[key] = sum(counts)
     if len(prunings) > 1:
         columns["zeros_revived"] = sum(record["zeros_revived"] for record in prunings[1:])
     return columns

@@ -72,7 +72,7 @@ def summed(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
     sums = {}
     for name, layer in masked_lora.layers(model).items():
         weight = layer.base_weight().float() + layer.delta().float()
-        if masks:
+        if name in masks:
             weight.mul_(masks[name].to(weight.device))
         sums[name] = weight.cpu()
     return sums

@@ -30,8 +30,9 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import checkpoint
-from prunegrid.models.blocks import find_blocks, oriented
+from prunegrid.models.blocks import oriented
 from prunegrid.models.loading import compute_in
+from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning import paired_inputs
 from prunegrid.pruning.column_sweep import dampened
 from prunegrid.pruning.holding import ON_DEVICE, Storage
@@ -60,7 +61,7 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
         compute_in(model, context.job.compute_dtype)
     tokens = load_file(context.parents["calibration"] / "tokens.safetensors")["tokens"]
     storage = Storage(memory["activations"], memory["chunk"], context.job.scratch)
-    own = {name: settings[name] for name in SETTINGS}
+    own = {"extent": context.destination["extent"], **{name: settings[name] for name in SETTINGS}}
     context.story = refit(
         parent.model, dense.model, tokens, context.masks, context.where, storage, **own
     )
@@ -82,9 +83,10 @@ def refit(
     masks: dict[str, Tensor],
     where: str,
     storage: Storage = ON_DEVICE,
+    extent: Extent = BLOCKS_ONLY,
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Refit all linears of `model` in place; return {linear: facts}.
+    """Refit the linears of `model` in place that are not left dense; return {linear: facts}.
 
     Args:
         model: the pruned model, in eval mode.
@@ -93,12 +95,13 @@ def refit(
         masks: bool [d_out, d_in] by linear, True = kept; {} keeps all places.
         where: label for errors.
         storage: of the hidden states of both.
+        extent: says which linears pruning left dense: they stay as they are.
         settings: dampening, iterations, tolerance.
 
     Raises:
         PrunegridError: the models have different linears, or activations are not finite.
     """
-    ours, theirs = find_blocks(model), find_blocks(dense)
+    ours, theirs = extent.blocks(model), extent.blocks(dense)
     _require_alike(ours.linears, theirs.linears, where)
     near, far = Replay(model, ours, tokens, storage), Replay(dense, theirs, tokens, storage)
     facts: dict[str, dict[str, Any]] = {}

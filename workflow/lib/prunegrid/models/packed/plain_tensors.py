@@ -17,7 +17,8 @@ class Plain:
 
     Attributes:
         tensors: by their names in a plain model's files.
-        linears: names of the prunable weights among them → whether it is stored as [d_in, d_out].
+        linears: names of the weights of the blocks' linears, and of others that are prunable →
+            whether it is stored as [d_in, d_out].
     """
 
     tensors: dict[str, Tensor]
@@ -27,7 +28,7 @@ class Plain:
 def of(loaded: Checkpoint) -> Plain:
     """Return the tensors of a checkpoint.
 
-    Of a base in code (NF4, int8), or with an adapter beside it, a prunable linear's weight is the
+    Of a base in code (NF4, int8), or with an adapter beside it, a linear's weight is the
     sum that it multiplies with, base + adapter as [d_out, d_in], in the dtype of the weights that
     are not packed: memory for all of them is taken. Else the model's own memory is shared.
     """
@@ -36,7 +37,7 @@ def of(loaded: Checkpoint) -> Plain:
         extent = Extent.of(loaded.record)
         linears = {
             f"{name}.weight": blocks.is_transposed(module)
-            for name, module in extent.linears(loaded.model).items()
+            for name, module in extent.all_linears(loaded.model).items()
         }
         return Plain({name: tensor.detach().cpu() for name, tensor in held.items()}, linears)
     loaded.model.eval()  # drops sums that were kept for generation

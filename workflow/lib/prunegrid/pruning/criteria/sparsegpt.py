@@ -78,22 +78,27 @@ def prune_linear(
     columns = weight.t().float().contiguous()
     gone = columns == 0 if nested else None
     dead = stats.hessian.diagonal() == 0
+    taken, beyond = None, 0  # weights of dead inputs, and how many go beyond the count
     if dead_inputs == "all":
+        taken = dead[:, None] & (columns != 0)
         columns[dead] = 0
     choice = pattern.group if isinstance(pattern, NM) else mask_blocksize or blocksize
     diagonal = factor.diagonal()[:, None]
 
     def choose(part: Tensor, place: slice) -> Tensor:
+        nonlocal beyond
         scores = (part * diagonal[place]).abs_()
         scores[dead[place]] = -1
-        if gone is None:
-            return _choose(scores, pattern, place, len(columns))
-        scores[gone[place]] = -2
-        return _choose(scores, pattern, place, len(columns)) | gone[place]
+        if gone is not None:
+            scores[gone[place]] = -2
+        chosen = _choose(scores, pattern, place, len(columns))
+        if taken is not None:
+            beyond += int((taken[place] & ~chosen).sum())
+        return chosen if gone is None else chosen | gone[place]
 
     sweep(columns, factor, choose, choice=choice, blocksize=blocksize)
-    beyond = {"dead_weights": int(dead.sum()) * len(weight)} if dead_inputs == "all" else {}
-    return columns.t().to(weight.dtype).contiguous(), {**facts, **beyond}
+    spare = {} if taken is None else {"dead_beyond": beyond}
+    return columns.t().to(weight.dtype).contiguous(), {**facts, **spare}
 
 
 def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:

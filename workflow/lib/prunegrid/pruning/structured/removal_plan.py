@@ -25,8 +25,19 @@ USUAL_MULTIPLE = 64
 
 
 def removed_from(record: Mapping[str, Any]) -> Extent:
-    """Return the extent of weights made of those with this record by removing some."""
+    """Return the extent of weights made of those with this record by removing some.
+
+    Raises:
+        PrunegridError: linears of it were left dense, which are no part of its prunable weights.
+    """
     extent = Extent.of(record)
+    if extent.exclude or extent.uncalled:
+        raise PrunegridError(
+            f"pruning left {', '.join([*extent.exclude, *extent.uncalled][:3])} dense, and what "
+            "units take is a share of all linears",
+            expected="weights of which all linears are prunable",
+            remedy="remove units first, and prune after that",
+        )
     if extent.prunable_before is not None:
         return extent
     return replace(

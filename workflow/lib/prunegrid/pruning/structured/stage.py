@@ -90,6 +90,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "removed": counts,
         "units_before": {name: kind.units for name, kind in units.kinds().items()},
         "zeros_revived": 0,
+        "dead_weights_beyond": 0,
         "fallbacks": {n: f["fallbacks"] for n, f in story.items() if f["fallbacks"]},
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],

@@ -33,7 +33,9 @@ def score_units(
     module, linears = criterion_module(settings["method"]), units.linears
     own = {key: settings[key] for key in module.SETTINGS}
     if module.NEEDS == "input_norms":
-        seen = dense_norms(units.model, tokens)
+        norms = dense_norms(units.model, tokens)
+        # A linear that no token reaches gives nothing.
+        seen = {n: norms.get(n, torch.zeros(oriented(m).shape[1])) for n, m in linears.items()}
     elif module.NEEDS == "gradients":
         seen = gradients(units.model, linears, tokens)
     else:
