@@ -1,7 +1,7 @@
 """Small models whose blocks hold more than linears that are called once, and what that is.
 
 Nothing here asks the library: the endings of names say which matrices are routers, in no linear, or
-never called; all other matrices of blocks are weights of linears.
+never called; all other matrices of blocks are weights of linears, of fused experts many in one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ SIZES = {
     **{"num_key_value_heads": 2, "max_position_embeddings": 64, "intermediate_size": 48},
 }
 CAUSAL, MASKED, SEQ2SEQ = "CausalLM", "MaskedLM", "Seq2SeqLM"
-STACK = ("experts.gate_up_proj", "experts.down_proj")
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,20 @@ ODD = {
         {**SIZES, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
          "shared_expert_intermediate_size": 40},
         routers=("mlp.gate.weight", "shared_expert_gate.weight"),
-        others=STACK,
     ),
     "granite-moe": Odd(
         CAUSAL, "granitemoe", {**SIZES, "num_local_experts": 5, "num_experts_per_tok": 2},
-        routers=("router.weight",), others=STACK,
+        routers=("router.weight",),
+    ),
+    "dbrx": Odd(
+        CAUSAL,
+        "dbrx",
+        {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64,
+         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2}},
+        stacks=("transformer.blocks",),
+        routers=("router.layer.weight",),
+        others=("mlp.w1", "mlp.v1", "mlp.w2"),
     ),
     "switch": Odd(
         SEQ2SEQ,

@@ -18,7 +18,9 @@ import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from tests.matrix import expert_oracle
 from tests.matrix.checks import require
+from tests.matrix.expert_oracle import Expert
 
 AUTO = {
     "causal-lm": "AutoModelForCausalLM",
@@ -31,7 +33,7 @@ LOSS_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 NEAR_TIE = 1e-4
 SMALLEST_MATRIX = 8
-ROUTER = re.compile(r"\.(router(\..*)?|gate|gate\.wg|shared_expert_gate)$")
+ROUTER = re.compile(r"\.(router(\..*)?|gate(\.(wg|down_proj|router_mlp\..*))?|shared_expert_gate)$")
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,20 @@ def is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
-def weight_of(module: nn.Module) -> Tensor:
+def weight_of(module: nn.Module | Expert) -> Tensor:
     """Return a linear's weight as a view [d_out, d_in]."""
+    if isinstance(module, Expert):
+        return module.oriented
     weight = module.weight.detach()
     return weight.t() if is_conv1d(module) else weight
 
 
-def linears_by_block(model: nn.Module, lists: Sequence[str]) -> dict[str, dict[str, nn.Module]]:
-    """Return block → full name → linear; a linear that blocks share stands in the first.
+def linears_by_block(
+    model: nn.Module, lists: Sequence[str]
+) -> dict[str, dict[str, nn.Module | Expert]]:
+    """Return block → full name → linear, those of fused experts last; routers are left out.
 
-    Routers of experts are left out: they stay dense.
+    A linear that blocks share stands in the first.
     """
     groups, seen = {}, set()
     for parent in lists:
@@ -123,6 +129,8 @@ def linears_by_block(model: nn.Module, lists: Sequence[str]) -> dict[str, dict[s
                 if id(module.weight) not in seen:
                     seen.add(id(module.weight))
                     groups[name][f"{name}.{inner}" if inner else name] = module
+            experts = expert_oracle.experts_in(block).items()
+            groups[name] |= {f"{name}.{inner}": expert for inner, expert in experts}
     return groups
 
 
@@ -135,7 +143,7 @@ def all_linears(model: nn.Module, lists: Sequence[str]) -> dict[str, nn.Module]:
 def other_matrices(model: nn.Module, lists: Sequence[str]) -> dict[str, Tensor]:
     """Return full name → parameter [n, …, …] of the blocks: matrices that are in no linear.
 
-    Experts that are fused are such, and the heads of a block-diagonal matrix.
+    The heads of a block-diagonal matrix are such.
     """
     found = {}
     for parent in lists:
@@ -143,6 +151,8 @@ def other_matrices(model: nn.Module, lists: Sequence[str]) -> dict[str, Tensor]:
             if isinstance(module, (nn.Conv1d, nn.Conv2d)):
                 continue
             for leaf, value in module.named_parameters(recurse=False):
+                if leaf in expert_oracle.matrices(module):
+                    continue
                 if value.dim() == 3 and min(value.shape[1:]) >= SMALLEST_MATRIX:
                     found[f"{parent}.{inner}.{leaf}"] = value.detach()
     return found
@@ -188,9 +198,10 @@ def inputs_of(
 ) -> dict[str, Tensor]:
     """Return what each linear is given in the model's own forward, [tokens, d_in] in float64.
 
-    A linear that the model never calls is left out; where others have the very same weight, what
-    they are given counts too.
+    A linear that the model never calls is left out, and an expert that no token reaches. Where
+    other linears have the very same weight, what they are given counts too.
     """
+    experts = {name: m for name, m in linears.items() if isinstance(m, Expert)}
     seen: dict[str, list[Tensor]] = {name: [] for name in linears}
 
     def record(name: str, args: tuple, kwargs: dict) -> None:
@@ -202,11 +213,13 @@ def inputs_of(
             lambda _m, args, kwargs, name=name: record(name, args, kwargs), with_kwargs=True
         )
         for name, module in linears.items()
+        if name not in experts
         for other in model.modules()
         if getattr(other, "weight", None) is module.weight
     ]
-    for window in windows:
-        run_window(model, window)
+    with expert_oracle.recording(experts, lambda name, given: record(name, (given,), {})):
+        for window in windows:
+            run_window(model, window)
     for handle in handles:
         handle.remove()
     return {name: torch.cat(parts) for name, parts in seen.items() if parts}

@@ -6,6 +6,7 @@ from torch import nn
 
 from prunegrid.models.block_matrices import is_matrix, routers
 from prunegrid.models.blocks import find_blocks
+from prunegrid.models.experts import stored_name
 from prunegrid.models.prunable import Extent
 from tests.helpers.odd_models import ODD, build, kinds
 
@@ -18,7 +19,7 @@ def test_the_shares_are_those_of_the_table(name):
     expected, found = kinds(name, model), find_blocks(model)
     assert found.routers.keys() == expected["routers"].keys()
     assert found.others.keys() == expected["others"].keys()
-    linears = {f"{linear}.weight" for linear in found.all_linears()}
+    linears = {stored_name(linear, module) for linear, module in found.all_linears().items()}
     assert linears == expected["linears"].keys() | expected["uncalled"].keys()
     sizes = {kind: sum(w.numel() for w in named.values()) for kind, named in expected.items()}
     total = sum(sizes.values())

@@ -4,6 +4,7 @@ import pytest
 
 from prunegrid.models import attestation
 from prunegrid.models.parameter_kinds import KINDS, Place, places
+from tests.helpers import expert_models
 from tests.helpers.architectures import ARCHITECTURES, build
 
 pytestmark = pytest.mark.model
@@ -58,3 +59,16 @@ def test_a_layer_between_the_blocks_is_outside():
     assert found["encoder.conv.conv.weight"] == Place("outside")
     assert found["encoder.conv.conv.bias"] == Place("bias")
     assert found["encoder.rel_embeddings.weight"] == Place("embedding")
+
+
+def test_fused_experts_are_of_the_mlp_and_their_vectors_are_biases():
+    model = expert_models.build("gpt_oss")
+    found = places(model, attestation.model_tensors(model))
+    experts = {n: place for n, place in found.items() if ".experts." in n}
+    assert {n.rpartition(".")[2]: place.kind for n, place in experts.items()} == {
+        "gate_up_proj": "mlp",
+        "down_proj": "mlp",
+        "gate_up_proj_bias": "bias",
+        "down_proj_bias": "bias",
+    }
+    assert found["model.layers.0.mlp.router.weight"].kind == "other"

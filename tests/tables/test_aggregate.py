@@ -187,6 +187,18 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
     }
 
 
+def test_experts_that_few_tokens_reached_are_counted_for_the_last_pruning_that_knows_them():
+    def prune(**facts):
+        return {"stage": "prune", "record": {"zeros_revived": 0, **facts}}
+
+    first = prune(experts={"unreached": {"a": 0, "b": 0}, "few": {"c": 3}})
+    last = prune(experts={"unreached": {}, "few": {"a": 3, "b": 1, "c": 2}})
+    assert rows.recovered([first]) == {"experts_unreached": 2, "experts_few": 1}
+    columns = rows.recovered([first, last, prune()])
+    assert (columns["experts_unreached"], columns["experts_few"]) == (0, 3)
+    assert "experts_few" not in rows.recovered([prune()])
+
+
 @pytest.mark.parametrize(
     ("state", "told", "row"),
     [

@@ -84,14 +84,18 @@ def test_a_mask_round_trips(shape, density, dtype, seed, signed):
     dtype=st.sampled_from(DTYPES),
     transposed=st.booleans(),
     signed=st.booleans(),
+    experts=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-def test_groups_round_trip(rows, width, pattern, density, dtype, transposed, signed, seed):
+def test_groups_round_trip(rows, width, pattern, density, dtype, transposed, signed, experts, seed):
+    """Of one matrix, or of several in one tensor."""
     keep, group = pattern
+    rows = rows * (experts or 1)
     tensor = to_pattern(drawn((rows, width * group), density, dtype, seed, signed), *pattern, seed)
     if signed:
         tensor = torch.where(tensor == 0, -torch.zeros((), dtype=dtype), tensor)
-    tensor = tensor.t() if transposed else tensor
+    tensor = tensor.reshape(experts, -1, width * group) if experts else tensor
+    tensor = tensor.mT if transposed else tensor
     form = Form("nm", keep, group, 0 if transposed else 1)
     parts = round_trip(tensor, form)
     number = rows * width

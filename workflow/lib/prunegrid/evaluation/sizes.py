@@ -79,7 +79,8 @@ def _quantized(plain: Plain, code: Callable[[Tensor], dict[str, Tensor]]) -> dic
         if name not in plain.linears:
             parts[name] = tensor.contiguous()
             continue
-        weight = tensor.t() if plain.linears[name] else tensor
+        weight = tensor.mT if plain.linears[name] else tensor
+        weight = weight.reshape(-1, weight.shape[-1])  # fused experts one below the other
         for part, value in code(weight.contiguous()).items():
             parts[name + part] = value.contiguous()
     return parts

@@ -15,6 +15,7 @@ from prunegrid.finetuning.training import checkpoints, dataset, learning_rates
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import blocks, forward
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.zero_masks import promised
 
 
@@ -24,7 +25,7 @@ class Context(transform_context.Context):
     Attributes:
         pruned: the parent's masks.
         masks: `pruned` if the settings promise to keep zeros, else {}.
-        names: of the linears of the blocks.
+        names: of the linears of the blocks that can have an adapter: all but fused experts.
         holds: keep the weights that adapted linears compute in memory during training.
         examples, dev: the rows to learn, and the held-out rows.
     """
@@ -34,7 +35,8 @@ class Context(transform_context.Context):
         self.seed: int = job.seed("finetune")
         self.holds = held_weights.holds(job.memory, job.device, settings["processes"])
         model = self.checkpoint.model
-        self.names = list(blocks.prunable(model))
+        linears = blocks.prunable(model)
+        self.names = [n for n, m in linears.items() if not isinstance(m, ExpertLinear)]
         self.pruned = self.masks
         if promised(settings) == "none":
             self.masks = {}

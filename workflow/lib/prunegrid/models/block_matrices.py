@@ -6,9 +6,11 @@ fused experts, block-diagonal gates, convolutions over channels. Tables (nn.Embe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
+
+from prunegrid.models.experts import fused_tensors, holds_experts
 
 # Two-dimensional parameters with a side up to this are arrays of numbers by channel: a depthwise
 # kernel [C, 1, 4], Mamba's A [C, 16]. Linears count whatever their sides are.
@@ -22,24 +24,53 @@ def is_matrix(shape: Iterable[int]) -> bool:
 
 
 def routers(block: nn.Module) -> dict[str, Tensor]:
-    """Return name → weight [experts, d] of the matrices that choose among a block's experts.
+    """Return name → weight of the matrices that choose among a block's experts.
 
-    Experts are modules of one class in a list, or a stack [experts, …, …] in one parameter. A
-    router stands beside them and has one row for each; one with a single row is the gate of an
-    expert that all tokens share.
+    A router is a module of a class `…Router…`. Or it lies beside experts, in the nearest module
+    around them where a matrix has one row for each; all of its matrices count. Experts are modules
+    of one class in a list, or a stack [experts, …, …] in one parameter. A single row beside them is
+    the gate of an expert that all tokens share. An attention (a class `…Attention…`) holds no
+    router of others.
     """
-    found = {}
-    for name, module in block.named_modules():
-        count = _experts(module) if name else 0
-        if not count:
-            continue
-        beside = name.rpartition(".")[0]
-        for inner, weight in block.get_submodule(beside).named_parameters(prefix=beside):
-            # Beside a router may be a bias by expert, [1, experts].
-            chooses = weight.dim() == 2 and weight.shape[0] in (1, count)
-            if chooses and weight.shape[1] > count and not inner.startswith(f"{name}."):
-                found[inner] = weight
-    return found
+    named = {name: module for name, module in block.named_modules() if name}
+    groups = {name: count for name, module in named.items() if (count := _experts(module))}
+    attentions = _of_class(named, "attention")
+    matrices = {name: weight for name, weight in block.named_parameters() if weight.dim() == 2}
+    called = _of_class(named, "router")
+    found = {name for name in matrices if _is_in(name, *called)}
+    for group, count in groups.items():
+        apart = [*groups, *(name for name in attentions if not _is_in(group, name))]
+        for around in _parents(group):
+            beside = {n for n in matrices if _is_in(n, around) and not _is_in(n, *apart)}
+            first = {
+                name
+                for name in beside
+                if matrices[name].shape[0] == count < matrices[name].shape[1]
+                or _is_in(name, *called)
+            }
+            if first:
+                single = {name for name in beside if matrices[name].shape[0] == 1}
+                depth = len(around.split(".")) if around else 0
+                parts = {".".join(name.split(".")[: depth + 1]) for name in first}
+                found |= {name for name in beside if _is_in(name, *parts)} | single
+                break
+    return {name: weight for name, weight in matrices.items() if name in found}
+
+
+def _of_class(named: Mapping[str, nn.Module], word: str) -> list[str]:
+    """Return the names of the modules whose class has a word in its name."""
+    return [name for name, module in named.items() if word in type(module).__name__.lower()]
+
+
+def _is_in(name: str, *places: str) -> bool:
+    """Return whether a name lies in one of some modules, or is one itself; "" holds all."""
+    return any(not place or f"{name}.".startswith(f"{place}.") for place in places)
+
+
+def _parents(name: str) -> list[str]:
+    """Return the names of the modules around one, the nearest first, the whole block ("") last."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in reversed(range(len(parts)))]
 
 
 def _experts(module: nn.Module) -> int:
@@ -48,11 +79,12 @@ def _experts(module: nn.Module) -> int:
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)) and len(children) > 1:
         alike = len({type(child) for child in children}) == 1
         return len(children) * (alike and any(p.dim() > 1 for p in children[0].parameters()))
-    for weight in module.parameters(recurse=False):
-        # In a stack of matrices the experts are fewer than what goes in and comes out of each.
-        if weight.dim() == 3 and 1 < weight.shape[0] <= min(weight.shape[1:]):
-            return weight.shape[0]
-    return 0
+    stacks = fused_tensors(module)
+    if holds_experts(module):
+        return len(next(iter(stacks.values())))
+    # In a stack of matrices the experts are fewer than what goes in and comes out of each.
+    counts = [len(w) for w in stacks.values() if 1 < len(w) <= min(w.shape[1:])]
+    return counts[0] if counts else 0
 
 
 def other_matrices(block: nn.Module, known: Collection[int]) -> dict[str, Tensor]:

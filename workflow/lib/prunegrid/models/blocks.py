@@ -3,14 +3,15 @@
 Blocks are the children of a `ModuleList` that repeats one class (the classes that the model itself
 lists in `_no_split_modules` settle doubts); an encoder-decoder has two such lists, and its blocks
 are the encoder's, then the decoder's. Prunable are the linears inside blocks, those of
-cross-attention too, each weight once; embeddings (T5's of relative positions is inside a block),
-the head, norms, biases, routers and anything outside a block (OPT-350m's projections) are not.
+cross-attention and of fused experts too, each weight once; embeddings (T5's of relative positions
+is inside a block), the head, norms, biases, routers and anything outside a block (OPT-350m's
+projections) are not.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.block_matrices import other_matrices, routers
+from prunegrid.models.experts import ExpertLinear, experts_of, stored_name
 from prunegrid.models.forward import is_encoder_decoder
 
 # The group of the linears outside the blocks that a profile includes.
@@ -31,7 +33,8 @@ class Blocks:
     Attributes:
         names: module names.
         modules: the block modules.
-        linears: block name → full linear name → module, of the prunable ones.
+        linears: block name → full linear name → module, or `ExpertLinear` of fused experts, of the
+            prunable ones.
         outside: full linear name → module of the linears outside the blocks that were asked for.
         excluded: full name → weight of matrices that patterns leave dense.
         routers: full parameter name → weight of the matrices that choose among experts.
@@ -70,7 +73,8 @@ def find_blocks(
 
     Args:
         model: as loaded by transformers.
-        include: patterns (`*.project_in`) of linears outside the blocks to be pruned as well.
+        include: patterns (`*.project_in`) of linears to be pruned as well: those outside the
+            blocks, and routers.
         exclude: patterns of linears, and of other matrices of blocks, to be left dense.
 
     Raises:
@@ -89,31 +93,38 @@ def find_blocks(
         for index, module in enumerate(lists[parent])
     }
     blocks = Blocks(list(named), list(named.values()), {})
-    holders: dict[int, str] = {}  # id of a weight → the first name of it
+    holders: dict[tuple[int, int], str] = {}  # id of a weight, expert → the first name of it
     for name, block in named.items():
         _add_block(blocks, name, block, holders)
-    blocks.outside.update(_outside(model, named, include))
+    for name, linear in _included(model, named, blocks.routers, include).items():
+        if blocks.routers.pop(f"{name}.weight", None) is None:
+            blocks.outside[name] = linear
+        else:
+            block = next(block for block in named if name.startswith(f"{block}."))
+            blocks.linears[block][name] = linear
     _leave_out(blocks, exclude, type(model).__name__)
     return blocks
 
 
-def _add_block(blocks: Blocks, name: str, block: nn.Module, holders: dict[int, str]) -> None:
+def _add_block(
+    blocks: Blocks, name: str, block: nn.Module, holders: dict[tuple[int, int], str]
+) -> None:
     """Add what a block holds to the blocks; a weight that an earlier one holds is a twin."""
     choosing = {f"{name}.{inner}": weight for inner, weight in routers(block).items()}
     blocks.routers.update(choosing)
     group = blocks.linears[name] = {}
-    for inner, linear in linears_of(block).items():
-        full = f"{name}.{inner}"
+    for inner, linear in (linears_of(block) | experts_of(block)).items():
+        full, index = f"{name}.{inner}", getattr(linear, "index", 0)
         if f"{full}.weight" in choosing:
             continue
-        first = holders.setdefault(id(linear.weight), full)
+        first = holders.setdefault((id(weight_of(linear)), index), full)
         if first == full:
             group[full] = linear
         else:
             blocks.twins[full] = (first, linear)
-    known = {*holders, *(id(weight) for weight in choosing.values())}
+    known = {key for key, _ in holders} | {id(weight) for weight in choosing.values()}
     for inner, weight in other_matrices(block, known).items():
-        holders[id(weight)] = f"{name}.{inner}"
+        holders[id(weight), 0] = f"{name}.{inner}"
         blocks.others[f"{name}.{inner}"] = weight
 
 
@@ -127,8 +138,11 @@ def _leave_out(blocks: Blocks, exclude: Iterable[str], where: str) -> None:
     linears = {name: module for group in groups for name, module in group.items()}
     known = {*linears, *blocks.others, *(n.removesuffix(".weight") for n in blocks.routers)}
     known |= blocks.twins.keys()
+    fused = {n: stored_name(n, m) for n, m in linears.items() if isinstance(m, ExpertLinear)}
     for pattern in exclude:
         matching = set(fnmatch.filter(known, pattern))
+        # The name of a tensor of experts stands for all of them.
+        matching |= {n for n, tensor in fused.items() if fnmatch.fnmatchcase(tensor, pattern)}
         matching |= {blocks.twins[name][0] for name in matching & blocks.twins.keys()}
         if not matching:
             ends = {f"*.{name.rpartition('.')[2]}" for name in known}
@@ -155,13 +169,16 @@ def _leave_out(blocks: Blocks, exclude: Iterable[str], where: str) -> None:
         )
 
 
-def _outside(
-    model: nn.Module, blocks: Iterable[str], include: Iterable[str]
+def _included(
+    model: nn.Module, blocks: Iterable[str], routers: Collection[str], include: Iterable[str]
 ) -> dict[str, nn.Module]:
-    """Return full name → module of the linears outside the named blocks that patterns name."""
+    """Return full name → module of the routers, and linears outside blocks, that patterns name."""
     inside = tuple(f"{name}." for name in blocks)
-    linears = linears_of(model) if include else {}
-    others = {name: m for name, m in linears.items() if not name.startswith(inside)}
+    others = {
+        name: linear
+        for name, linear in (linears_of(model) if include else {}).items()
+        if not name.startswith(inside) or f"{name}.weight" in routers
+    }
     chosen = set()
     for pattern in include:
         matching = fnmatch.filter(others, pattern)
@@ -169,7 +186,7 @@ def _outside(
             raise PrunegridError(
                 f"include pattern '{pattern}' names no linear",
                 where=type(model).__name__,
-                expected=f"one of those outside the blocks: {sorted(others)}",
+                expected=f"one of those outside the blocks, or a router: {sorted(others)}",
             )
         chosen.update(matching)
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
@@ -212,7 +229,9 @@ def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> No
         )
 
 
-def prunable(model: nn.Module, *, include: Iterable[str] = ()) -> dict[str, nn.Module]:
+def prunable(
+    model: nn.Module, *, include: Iterable[str] = ()
+) -> dict[str, nn.Module | ExpertLinear]:
     """Return full name → linear for every prunable linear, in the order of the blocks.
 
     Args, Raises: see `find_blocks`.
@@ -221,10 +240,10 @@ def prunable(model: nn.Module, *, include: Iterable[str] = ()) -> dict[str, nn.M
     return {name: linear for linears in groups for name, linear in linears.items()}
 
 
-def oriented(module: nn.Module) -> Tensor:
+def oriented(module: nn.Module | ExpertLinear) -> Tensor:
     """Return a linear's weight as a detached view [d_out, d_in] that shares its memory.
 
-    GPT-2's Conv1D stores [d_in, d_out]: its view is the transpose.
+    GPT-2's Conv1D and some fused experts store [d_in, d_out]: their view is the transpose.
     """
     weight = module.weight.detach()
     return weight.t() if is_transposed(module) else weight
@@ -233,6 +252,11 @@ def oriented(module: nn.Module) -> Tensor:
 def weights_in_memory(linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return the weights [d_out, d_in] of linears that are in memory, by the same names."""
     return {name: oriented(module) for name, module in linears.items()}
+
+
+def weight_of(linear: nn.Module | ExpertLinear) -> Tensor:
+    """Return the parameter that a linear's weight is, or is a part of."""
+    return linear.fused if isinstance(linear, ExpertLinear) else linear.weight
 
 
 def linears_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -246,8 +270,10 @@ def linears_of(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def is_transposed(module: nn.Module) -> bool:
+def is_transposed(module: nn.Module | ExpertLinear) -> bool:
     """Return whether a module computes x @ W + b, with W [d_in, d_out] (transformers' Conv1D)."""
+    if isinstance(module, ExpertLinear):
+        return module.flipped
     # By name, so that what only counts weights need not import all of transformers.
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 

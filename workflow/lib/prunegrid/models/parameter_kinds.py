@@ -5,10 +5,10 @@ class, and the shape of what it holds:
 - `embedding`: of a table (nn.Embedding): tokens, positions, types, T5's relative positions; a head
   that is tied to a table is that table;
 - `norm`: vectors of a module that holds vectors alone and no other modules: scales and shifts;
-- `bias`: all other vectors;
+- `bias`: all other vectors, also those of fused experts, [experts, d];
 - `attention`: matrices of a block below a module whose class is an attention (transformers calls
   every one of them `…Attention…`), those of cross-attention too;
-- `mlp`: the other linears of a block;
+- `mlp`: the other linears of a block, those of fused experts too;
 - `other`: what else a block holds;
 - `outside`: matrices of no block: an untied head, a pooler, OPT-350m's projections, DeBERTa's
   convolution.
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import find_blocks, is_transposed
+from prunegrid.models.experts import holds_experts
 
 KINDS = ("attention", "mlp", "other", "norm", "bias", "outside", "embedding")
 
@@ -102,9 +103,12 @@ def _kind(
     if parameter.dim() < 2:
         alone = all(p.dim() < 2 for p in owner.parameters(recurse=False))
         return "norm" if alone and not list(owner.children()) else "bias"
+    if holds_experts(owner) and parameter.dim() == 2:
+        return "bias"
     if not inside:
         return "outside"
     parts = name.split(".")
     if any(".".join(parts[:end]) in attentions for end in range(1, len(parts))):
         return "attention"
-    return "mlp" if isinstance(owner, nn.Linear) or is_transposed(owner) else "other"
+    linear = isinstance(owner, nn.Linear) or is_transposed(owner) or holds_experts(owner)
+    return "mlp" if linear else "other"

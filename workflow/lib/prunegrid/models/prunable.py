@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from prunegrid.models.attestation import SHARES
 from prunegrid.models.blocks import Blocks, find_blocks, is_transposed, oriented, prunable
+from prunegrid.models.experts import ExpertLinear, stored_name
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,21 @@ class LazyLinears(Mapping[str, Tensor]):
     ) -> None:
         self._linears, self._tensors = linears, tensors
         self._biases = [f"{n}.bias" for n in linears if f"{n}.bias" in tensors] if biases else []
+        self._fused: tuple[str, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._linears:
             return self._tensors[name][None]
-        weight = self._tensors[f"{name}.weight"]
-        return weight.t() if is_transposed(self._linears[name]) else weight
+        linear = self._linears[name]
+        stored = stored_name(name, linear)
+        if not isinstance(linear, ExpertLinear):
+            weight = self._tensors[stored]
+        else:
+            # The experts of a tensor come one after another: it is read once for all of them.
+            if self._fused is None or self._fused[0] != stored:
+                self._fused = (stored, self._tensors[stored])
+            weight = self._fused[1][linear.index]
+        return weight.t() if is_transposed(linear) else weight
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._linears, *self._biases])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import blocks, checkpoint, loading
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.masked_product import FormedProduct
 
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
@@ -36,6 +37,14 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
 
     skeleton = loading.skeleton(folder)
     inside = blocks.prunable(skeleton)
+    fused = [name for name, linear in inside.items() if isinstance(linear, ExpertLinear)]
+    if fused:
+        raise PrunegridError(
+            f"{len(fused)} matrices of fused experts cannot be quantized, the first is {fused[0]}",
+            where=str(folder),
+            expected="a model whose prunable weights are all in linears of their own",
+            remedy="use a strategy that does not quantize: full, lora, norms or none",
+        )
     options: dict[str, Any] = {"load_in_8bit": True}
     if kind == "nf4":
         options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}

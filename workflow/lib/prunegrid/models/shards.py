@@ -13,6 +13,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.models import checkpoint, weights_record
 from prunegrid.models.blocks import find_blocks, is_transposed
+from prunegrid.models.experts import ExpertLinear, linear_named, stored_name
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent, LazyLinears
 
 
@@ -53,12 +54,21 @@ class ShardWriter:
                 tensors of the block are copied.
         """
         tensors = {n: self._tensors[n] for n in self._tensors if n.startswith(f"{block}.")}
+        copied: set[str] = set()
         for name, weight in linears.items():
             if name.endswith(".bias"):
                 tensors[name] = weight[0]
                 continue
-            flipped = is_transposed(self._model.get_submodule(name))
-            tensors[f"{name}.weight"] = weight.t() if flipped else weight
+            linear = linear_named(self._model, name)
+            stored = stored_name(name, linear)
+            laid = weight.t() if is_transposed(linear) else weight
+            if isinstance(linear, ExpertLinear):
+                if stored not in copied:  # what was read may lie in the file's own memory
+                    tensors[stored] = tensors[stored].clone()
+                    copied.add(stored)
+                tensors[stored][linear.index] = laid.to("cpu", tensors[stored].dtype)
+            else:
+                tensors[stored] = laid
         for name in tensors:  # pruning may compute in a wider dtype than the source is stored in
             tensors[name] = tensors[name].to(self._tensors[name].dtype)
         self._add(tensors)

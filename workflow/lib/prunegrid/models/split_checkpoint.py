@@ -28,6 +28,7 @@ from prunegrid.models import (
     quantized,
     weights_record,
 )
+from prunegrid.models.experts import linear_named
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 
 MASKS = "masks.safetensors"
@@ -145,7 +146,7 @@ def weights_of(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[str, Te
     inner = forward.inner(model)
     with torch.no_grad():
         for name in names:
-            module = inner.get_submodule(name)
+            module = linear_named(inner, name)
             if _is_adapted(module):
                 weight = module.base_weight().detach()
                 yield name, weight, weight + module.delta()
@@ -200,7 +201,7 @@ def _count(
     parameters = nonzero = 0
     counted, precisions = set(), set()
     for name, weight, _ in weights_of(model, names):
-        module = inner.get_submodule(name)
+        module = linear_named(inner, name)
         adapted = _is_adapted(module)
         base = module.get_base_layer() if adapted else module
         zeros = int((weight == 0).sum())
@@ -210,7 +211,7 @@ def _count(
             effective += module.effective_zeros(weight) if adapted else zeros
         parameters += weight.numel()
         nonzero += weight.numel() - zeros
-        counted.add(id(base.weight))
+        counted.add(id(blocks.weight_of(base)))
         dtype = str(weight.dtype).removeprefix("torch.")
         if name not in outside:
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))

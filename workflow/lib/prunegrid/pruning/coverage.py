@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning.holding import evaluating
@@ -51,7 +52,7 @@ def settled(
         if norms is None:
             uncalled = _never_called(model, blocks, tokens)
         else:
-            uncalled = [name for name in blocks.all_linears() if name not in norms]
+            uncalled = [name for name in _callable(blocks) if name not in norms]
         extent = replace(extent, uncalled=(*extent.uncalled, *uncalled))
         recipe = replace(recipe, extent=extent)
     _require_covered(model, recipe)
@@ -66,7 +67,13 @@ def _never_called(model: nn.Module, blocks: Blocks, tokens: Tensor) -> list[str]
         run_window(model, window[None].to(device_of(model)))
 
     with evaluating(model):
-        return unreached(blocks.all_linears(), tokens, forward, blocks.twins)
+        return unreached(_callable(blocks), tokens, forward, blocks.twins)
+
+
+def _callable(blocks: Blocks) -> dict[str, nn.Module]:
+    """Return the linears but those of fused experts: one that no token reaches is pruned too."""
+    linears = blocks.all_linears().items()
+    return {name: linear for name, linear in linears if not isinstance(linear, ExpertLinear)}
 
 
 def _require_covered(model: nn.Module, recipe: Recipe) -> None:

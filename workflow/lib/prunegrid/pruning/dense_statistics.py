@@ -77,9 +77,18 @@ def _measure_by_block(
             take(index, replay.dense_stats(index, needs))
 
 
-@torch.no_grad()
 def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> dict[str, Tensor]:
-    """Return full linear name → float32 [d_in], the mean of x_j² over all tokens, of `model` as is.
+    """Return the norms of `dense_norm_stats`: full linear name → float32 [d_in]."""
+    return {n: s.input_norms for n, s in dense_norm_stats(model, tokens, holding).items()}
+
+
+@torch.no_grad()
+def dense_norm_stats(
+    model: nn.Module, tokens: Tensor, holding: Holding = WHOLE
+) -> dict[str, InputStats]:
+    """Return full linear name → tokens and norms of `model` as is.
+
+    Norms are the mean of x_j² over all tokens that reach a linear, float32 [d_in] on the CPU.
 
     Linears that no token reaches are left out, and logged.
 
@@ -91,11 +100,12 @@ def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> d
         PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model)
-    norms: dict[str, Tensor] = {}
+    norms: dict[str, InputStats] = {}
 
     def take(_index: int, stats: Mapping[str, InputStats]) -> None:
         # Clones: linears that share an input share its norms, and files hold no shared memory.
-        norms.update((name, inputs.input_norms.cpu().clone()) for name, inputs in stats.items())
+        for name, inputs in stats.items():
+            norms[name] = InputStats(inputs.tokens, inputs.input_norms.cpu().clone())
 
     with evaluating(model):
         if holding.whole:
@@ -106,6 +116,20 @@ def dense_norms(model: nn.Module, tokens: Tensor, holding: Holding = WHOLE) -> d
     for name in blocks.all_linears().keys() - norms.keys():
         log.warning("%s: no calibration sample reaches the linear", name)
     return norms
+
+
+def write_norms(stats: Mapping[str, InputStats], path: Path, tokens: int) -> None:
+    """Write norms to a file, and for each linear that not all `tokens` reach how many did."""
+    few = {name: inputs.tokens for name, inputs in stats.items() if inputs.tokens < tokens}
+    norms = {name: inputs.input_norms for name, inputs in stats.items()}
+    save_file(norms, path, {"tokens": json.dumps(few)} if few else None)
+
+
+def read_norms(path: Path) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Return full linear name → norms, and → tokens of those that not all tokens reached."""
+    with safe_open(path, framework="pt") as handle:
+        few = json.loads((handle.metadata() or {}).get("tokens", "{}"))
+        return {name: handle.get_tensor(name) for name in handle.keys()}, few  # noqa: SIM118
 
 
 @torch.no_grad()
@@ -122,7 +146,7 @@ def write_hessians(
     Linears that no token reaches have none.
 
     Args:
-        model: in eval mode; it is not changed.
+        model: it is not changed.
         tokens: calibration windows, int64 [samples, length].
         extent: names linears outside the blocks that are measured too.
 
@@ -130,10 +154,11 @@ def write_hessians(
         PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model, include=extent.include)
-    if blocks.outside:
-        write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
     take = functools.partial(write, out=out)
-    _measure_by_block(model, blocks, tokens, "hessian", holding, take)
+    with evaluating(model):
+        if blocks.outside:
+            write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
+        _measure_by_block(model, blocks, tokens, "hessian", holding, take)
     return sum(map(len, blocks.groups().values()))
 
 

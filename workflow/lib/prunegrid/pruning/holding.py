@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import weights_in_memory
+from prunegrid.models.experts import one_by_one
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,11 @@ WHOLE = Holding()
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, inside the context."""
+    """Put a model into eval mode, its experts multiplied one by one, inside the context."""
     training = model.training
     model.eval()
     try:
-        yield
+        with one_by_one(model):
+            yield
     finally:
         model.train(training)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import oriented
+from prunegrid.models.experts import ExpertLinear
+from prunegrid.pruning.expert_inputs import watching_experts
 
 # Columns per step of the triangular update: wider wastes work above the diagonal, narrower calls.
 PANEL = 256
@@ -55,15 +58,22 @@ class InputStats:
     """The statistics of one linear's input; linears that share an input share the object.
 
     Attributes:
-        tokens: how many tokens they are taken over.
+        tokens: how many tokens they are taken over; None where that is not known.
         input_norms: float32 [d_in], mean over tokens of x_j².
         hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it is not needed.
     """
 
-    tokens: int = 0
+    tokens: int | None = None
     input_norms: Tensor | None = None
     hessian: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def unit(cls, linear: nn.Module | ExpertLinear, needs: str) -> InputStats:
+        """Return what stands for the inputs of a linear that no token reached: all count alike."""
+        weight = oriented(linear)
+        ones = torch.ones(weight.shape[1], device=weight.device)
+        return cls(0, ones, torch.diag(ones) if needs == "hessian" else None)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return `make()`, which depends on these statistics alone; compute it once for a key."""
@@ -134,14 +144,17 @@ class AllSeen(Exception):
 def watching(modules: Mapping[str, nn.Module], see: Callable[[str, tuple], None]) -> Iterator[None]:
     """Call `see(name, args)` before each call of a module, inside the context.
 
-    A `see` that raises `AllSeen` ends the context.
+    Of fused experts, before each product with an expert's matrix. A `see` that raises `AllSeen`
+    ends the context.
     """
+    experts = {name: m for name, m in modules.items() if isinstance(m, ExpertLinear)}
     handles = [
         module.register_forward_pre_hook(lambda _module, args, name=name: see(name, args))
         for name, module in modules.items()
+        if name not in experts
     ]
     try:
-        with contextlib.suppress(AllSeen):
+        with contextlib.suppress(AllSeen), watching_experts(experts, see):
             yield
     finally:
         for handle in handles:
@@ -189,7 +202,8 @@ def collect(
 
     Linears that are called with the very same tensor (q, k and v; gate and up) share the object.
     The first pass runs to its end and tells how often each is called. If a linear is called again
-    in a pass (DeBERTa's q and k, a block that several layers share), all its inputs count.
+    in a pass (DeBERTa's q and k, a block that several layers share), all its inputs count. An
+    expert that no token reaches has those of `InputStats.unit`.
 
     Args:
         needs: "input_norms" or "hessian".
@@ -231,18 +245,18 @@ class _Collector:
 
     def run(self, sample: int, forward: Callable[[int], Any], *, stop: bool) -> Any:
         """Return what `forward` does with the sample; None if `stop` ends it at the last linear."""
-        self._sample, self._stop, self._called = sample, stop, []
+        self._sample, self._stop, self._called = sample, stop, Counter()
         output = None
         with watching(self._watched, self._see):
             output = forward(sample)
         self._recent.clear()
         if self._once is None:
-            self._once = sorted(self._called) == sorted(self._linears)
+            self._once = self._called == Counter(self._linears)
         return output
 
     def _see(self, name: str, args: tuple) -> None:
         name = self._firsts.get(name, name)
-        inputs, call = args[0], (name, self._called.count(name))
+        inputs, call = args[0], (name, self._called[name])
         leader = next((first for seen, first in self._recent if seen is inputs), call)
         if self._leader.setdefault(call, leader) != leader:
             raise PrunegridError(
@@ -253,19 +267,22 @@ class _Collector:
             if call not in self._sums:
                 self._sums[call] = Accumulator(self._needs, inputs.shape[-1], self._device)
             self._sums[call].add(inputs, f"{name}, calibration sample {self._sample}")
-        self._called.append(name)
-        if self._once and self._stop and len(self._called) == len(self._linears):
+        self._called[name] += 1
+        if self._once and self._stop and self._called.total() == len(self._linears):
             raise AllSeen
 
     def finish(self) -> dict[str, InputStats]:
         """Return full name → statistics; the sums are spent."""
-        leaders: dict[str, tuple[tuple[str, int], ...]] = {}
-        for name in self._linears:
-            calls = sorted(call for call in self._leader if call[0] == name)
-            if calls:
-                leaders[name] = tuple(sorted(self._leader[call] for call in calls))
+        calls: dict[str, list[tuple[str, int]]] = {}
+        for (name, _), leader in self._leader.items():
+            calls.setdefault(name, []).append(leader)
+        leaders = {name: tuple(sorted(found)) for name, found in calls.items()}
         stats: dict[tuple[tuple[str, int], ...], InputStats] = {}
         # Those of several calls first: they are sums of others, which are spent by `finish`.
         for group in sorted(set(leaders.values()), key=len, reverse=True):
             stats[group] = functools.reduce(operator.add, map(self._sums.get, group)).finish()
-        return {name: stats[group] for name, group in leaders.items()}
+        return {
+            name: stats[leaders[name]] if name in leaders else InputStats.unit(linear, self._needs)
+            for name, linear in self._linears.items()
+            if name in leaders or isinstance(linear, ExpertLinear)
+        }

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.blocks import OUTSIDE, Blocks, oriented
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.pruning.coverage import settled
 from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.holding import WHOLE, Holding, evaluating
@@ -41,6 +42,7 @@ def prune_model(
     *,
     tokens: Tensor | None = None,
     norms: Mapping[str, Tensor] | None = None,
+    reached: Mapping[str, int] | None = None,
     propagation: str = "sequential",
     holding: Holding = WHOLE,
     hessians: StoredHessians | None = None,
@@ -52,6 +54,7 @@ def prune_model(
         tokens: calibration windows, int64 [samples, length].
         norms: full linear name → float32 [d_in], mean x² of the dense model; for propagation
             dense of recipes that need no more, and for allocations that need them.
+        reached: full name of an expert's linear → how many tokens its norms are taken over.
         propagation: one of PROPAGATIONS; see the module.
         hessians: of the dense model, for propagation dense; None measures them here.
         done: is given each block's name and its pruned tensors while the block is in memory.
@@ -77,7 +80,8 @@ def prune_model(
         _require_tokens(tokens, recipe)
     outside = pruned_outside(model, blocks, pruner, tokens, propagation, hessians)
     with evaluating(model), outside:
-        stats_of = _known_stats(blocks, recipe.needs, norms, propagation, hessians)
+        norm_stats = functools.partial(_stats_of_norms, blocks, norms, reached or {})
+        stats_of = _known_stats(recipe.needs, norm_stats, propagation, hessians)
         if stats_of is not None:
             step = functools.partial(_prune_by, blocks, pruner, stats_of)
         else:
@@ -90,9 +94,8 @@ def prune_model(
 
 
 def _known_stats(
-    blocks: Blocks,
     needs: str,
-    norms: Mapping[str, Tensor] | None,
+    norm_stats: Callable[[], Mapping[str, InputStats]],
     propagation: str,
     hessians: StoredHessians | None,
 ) -> Callable[[int], Mapping[str, InputStats] | None] | None:
@@ -102,7 +105,7 @@ def _known_stats(
     if needs == "hessian" and hessians is not None:
         return hessians.block
     if needs == "input_norms" and propagation == "dense":
-        stats = _stats_of_norms(blocks, norms)
+        stats = norm_stats()
         return lambda index: stats
     return None
 
@@ -119,7 +122,12 @@ def _prune_by_pass(replay: Replay, pruner: Pruner, propagation: str, index: int)
         pruner.prune_all(replay.linears(index), replay.dense_stats(index, needs))
     # A linear that is called again (DeBERTa's q and k, for relative positions) would be pruned
     # before its second inputs are known.
-    elif propagation == "sequential" or index in replay.repeating:
+    # Experts are reached by other samples each.
+    elif (
+        propagation == "sequential"
+        or index in replay.repeating
+        or any(isinstance(linear, ExpertLinear) for linear in replay.linears(index).values())
+    ):
         pruner.prune_all(replay.linears(index), replay.stats(index, needs))
         replay.advance_all(index)
     else:
@@ -191,7 +199,9 @@ def _each_block(
         log.info("%s: %d of %d weights are zero, %.1f s", name, zeros, total, seconds)
 
 
-def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[str, InputStats]:
+def _stats_of_norms(
+    blocks: Blocks, norms: Mapping[str, Tensor] | None, reached: Mapping[str, int]
+) -> dict[str, InputStats]:
     """Return full linear name → statistics of the dense model, from its input norms."""
     stats = {}
     for linears in blocks.linears.values():
@@ -204,5 +214,5 @@ def _stats_of_norms(blocks: Blocks, norms: Mapping[str, Tensor] | None) -> dict[
                     where=name,
                     expected=f"[{width}], from the calibration of this very model",
                 )
-            stats[name] = InputStats(input_norms=norm)
+            stats[name] = InputStats(reached.get(name), norm)
     return stats

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.pruning.input_stats import AllSeen, activations_error, is_finite, watching
 
 
@@ -43,6 +44,14 @@ def groups(linears: Mapping[str, nn.Module], forward: Callable[[], Any]) -> list
     Raises:
         PrunegridError: a linear is not called, or more than once a pass.
     """
+    experts = [name for name, linear in linears.items() if isinstance(linear, ExpertLinear)]
+    if experts:
+        raise PrunegridError(
+            "the linear is one of fused experts, which some samples do not reach",
+            where=experts[0],
+            expected="linears that each sample calls, in a model whose weights are to be refitted",
+            remedy="this architecture is not supported by reconstruct",
+        )
     inputs = inputs_of(linears, forward, stop=False)
     odd = [name for name in linears if len(inputs.get(name, ())) != 1]
     if odd:

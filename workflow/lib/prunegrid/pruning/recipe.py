@@ -10,12 +10,12 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.attestation import nm_violations
 from prunegrid.models.blocks import Blocks, oriented, weights_in_memory
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
 from prunegrid.pruning.criteria import generator_of, method_module, method_settings
@@ -133,7 +133,7 @@ class Recipe:
             return {}
         groups = {block: linears for block, linears in blocks.groups().items() if linears}
         linears = {name: m for group in groups.values() for name, m in group.items()}
-        sizes = {name: module.weight.numel() for name, module in linears.items()}
+        sizes = {name: oriented(module).numel() for name, module in linears.items()}
         if self.scope == "model":
             flat, count = weights_of(linears), pattern.zeros_of(sum(sizes.values()))
             return ranked_zeros(linears, lambda name: self.module.scores(flat[name]), count)
@@ -147,12 +147,6 @@ class Recipe:
         weights = {block: weights_of(group) for block, group in groups.items()}
         wanted = module.allocate(weights, self.sparsity, norms, **settings)
         return exact_zeros(wanted, sizes, self.sparsity)
-
-
-def _alike(module: nn.Module) -> InputStats:
-    """Return statistics of a linear that no sample reached: all its inputs count alike."""
-    width, device = oriented(module).shape[1], module.weight.device
-    return InputStats(0, torch.ones(width, device=device), torch.eye(width, device=device))
 
 
 class Pruner:
@@ -179,13 +173,11 @@ class Pruner:
         pruned as if all its inputs were alike, and the report says so.
         """
         for name, module in linears.items():
-            if stats is None or name in stats:
-                self(name, module, None if stats is None else stats[name])
-                continue
-            self(name, module, _alike(module))
-            facts = self.report[name]
-            facts["fallbacks"] = [UNREACHED, *facts.get("fallbacks", ())]
-            log.warning("%s: %s", name, UNREACHED)
+            inputs = None if stats is None else stats.get(name)
+            if stats is not None and inputs is None:
+                inputs = InputStats.unit(module, self.recipe.needs)
+                log.warning("%s: %s", name, UNREACHED)
+            self(name, module, inputs)
 
     def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
         """Prune one linear in place and check its counts (see `pruned`)."""
@@ -212,6 +204,10 @@ class Pruner:
             settings = {**self._update.SETTINGS, **self.recipe.update_settings}
             new, more = self._update.update_linear(weight, new != 0, stats, **settings)
             facts = {**facts, **more}
+        if stats is not None and stats.tokens == 0:
+            facts = {**facts, "fallbacks": [UNREACHED, *facts.get("fallbacks", ())]}
+        if stats is not None and isinstance(module, ExpertLinear):
+            facts = {**facts, "tokens": stats.tokens}
         self._check_and_report(name, weight, new, pattern, facts)
         return new
 

@@ -1,7 +1,8 @@
 """Stage `calibration`: token windows drawn from a data set, and the dense model's input norms.
 
 Parents: model, data. Out: `tokens.safetensors` {"tokens": int64 [samples, length]} and
-`input_norms.safetensors` {full linear name: float32 [d_in], mean of x² over all tokens}.
+`input_norms.safetensors` {full linear name: float32 [d_in], mean of x² over all tokens that reach
+it}, with the number of tokens of those linears that fewer reach (experts).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from prunegrid.models.attestation import tensor_sha256
 from prunegrid.models.forward import max_positions
 from prunegrid.pruning import offload
 from prunegrid.pruning.calibration_windows import draw_windows
-from prunegrid.pruning.dense_statistics import dense_norms
+from prunegrid.pruning.dense_statistics import dense_norm_stats, write_norms
 
 DOES = "calibrate"
 RULE = "calibrate"
@@ -49,7 +50,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         join=settings.get("join", False),
     )
     save_file({"tokens": tokens}, out / "tokens.safetensors")
-    save_file(dense_norms(loaded.model, tokens, loaded.holding), out / "input_norms.safetensors")
+    stats = dense_norm_stats(loaded.model, tokens, loaded.holding)
+    write_norms(stats, out / "input_norms.safetensors", len(tokens) * length)
     return {
         "samples": len(tokens),
         "length": length,

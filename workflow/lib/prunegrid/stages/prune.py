@@ -12,6 +12,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -21,7 +22,7 @@ from prunegrid.models import checkpoint
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
 from prunegrid.pruning.coverage import left_dense, settled
-from prunegrid.pruning.dense_statistics import StoredHessians
+from prunegrid.pruning.dense_statistics import StoredHessians, read_norms
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
 
@@ -62,11 +63,11 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     recipe = _recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
-    inputs = {"tokens": None, "norms": None, "propagation": propagation}
+    inputs: dict[str, Any] = {"tokens": None, "norms": None, "propagation": propagation}
     if "calibration" in parents:
         folder = parents["calibration"]
         inputs["tokens"] = load_file(folder / "tokens.safetensors")["tokens"]
-        inputs["norms"] = load_file(folder / "input_norms.safetensors")
+        inputs["norms"], inputs["reached"] = read_norms(folder / "input_norms.safetensors")
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
     recipe = settled(parent.model, recipe, inputs["norms"], inputs["tokens"])
@@ -88,6 +89,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "dead_weights_beyond": sum(facts.get("dead_beyond", 0) for facts in report.values()),
         "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
         "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
+        **_experts(report, job.where),
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
         "prune_seconds": round(seconds, 3),
@@ -135,6 +137,25 @@ def _facts(recipe: Recipe, propagation: str) -> dict:
         "needs": recipe.needs,
         "propagation": propagation if recipe.needs != "nothing" else None,
     }
+
+
+def _experts(report: dict[str, dict], where: str) -> dict:
+    """Return {experts: {unreached, few}}, each linear → tokens; {} if no expert's are known.
+
+    `few` are fewer tokens than the linear has inputs: its Hessian is singular without dampening.
+    """
+    known = {n: f for n, f in report.items() if f.get("tokens") is not None}
+    if not known:
+        return {}
+    unreached = {n: 0 for n, facts in known.items() if not facts["tokens"]}
+    few = {n: f["tokens"] for n, f in known.items() if 0 < f["tokens"] < f["shape"][1]}
+    for message, names in (("no token", unreached), ("fewer tokens than inputs", few)):
+        if names:
+            log.warning(
+                "%s: %s reached %d of %d matrices of experts, such as %s",
+                *(where, message, len(names), len(known), min(names)),
+            )
+    return {"experts": {"unreached": unreached, "few": few}}
 
 
 def require_pattern(weights: dict, where: str) -> None:

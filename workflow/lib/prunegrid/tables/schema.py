@@ -91,6 +91,8 @@ FACTS = (
     Column("zeros_filled", "Int64", "pruned places that tuning left non-zero in base + adapter"),
     Column("zeros_revived", "Int64", "pruned places that later prunings brought back; or null"),
     Column("dead_weights_beyond", "Int64", "of dead inputs, taken beyond the count; null unpruned"),
+    Column("experts_unreached", "Int64", "matrices of experts that no calibration token reached"),
+    Column("experts_few", "Int64", "those reached by fewer tokens than they have inputs"),
     Column("merge_loss_before", "Float64", "tuning rows' loss of base + adapter, if merged"),
     Column("merge_loss_after", "Float64", "the same once merged (and quantized again)"),
     Column("sparsity_model", "Float64", "measured zeros among all parameters"),

@@ -177,6 +177,9 @@ def recovered(lineage: list[dict]) -> dict[str, Any]:
         columns[key] = sum(counts)
     if len(prunings) > 1:
         columns["zeros_revived"] = sum(record["zeros_revived"] for record in prunings[1:])
+    reached = [record["experts"] for record in prunings if "experts" in record]
+    if reached:
+        columns |= {f"experts_{fact}": len(names) for fact, names in reached[-1].items()}
     return columns
 
 

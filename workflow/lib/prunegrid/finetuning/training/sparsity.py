@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.finetuning.training.distributed import local, share_like
+from prunegrid.models.blocks import is_transposed, weight_of
+from prunegrid.models.experts import linear_named
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):
@@ -21,13 +23,19 @@ def masker(model: nn.Module, masks: dict[str, Tensor]):
     """
     if not masks:
         return None, None
-    modules = {name: model.get_submodule(name) for name in masks}
-    weights = [modules[name].weight for name in masks]
+    weights: list[Tensor] = []
+    whole: list[list[Tensor]] = []
+    for name, mask in masks.items():
+        linear = linear_named(model, name)
+        # The experts of a tensor come one after another: their masks make the tensor's.
+        if not weights or weights[-1] is not weight_of(linear):
+            weights.append(weight_of(linear))
+            whole.append([])
+        whole[-1].append(mask.T if is_transposed(linear) else mask)
     factors = []
-    for (name, mask), weight in zip(masks.items(), weights, strict=True):
-        # Conv1D keeps its weight as [d_in, d_out].
-        laid = mask.T if type(modules[name]).__name__ == "Conv1D" else mask
-        factors.append(share_like(laid.to(weight.dtype).contiguous(), weight).contiguous())
+    for weight, parts in zip(weights, whole, strict=True):
+        mask = torch.stack(parts) if weight.dim() == 3 else parts[0]
+        factors.append(share_like(mask.to(weight.dtype).contiguous(), weight).contiguous())
 
     def mask_weights() -> None:
         with torch.no_grad():

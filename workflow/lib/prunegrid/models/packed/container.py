@@ -204,7 +204,7 @@ def read_entry(name: str, entry: Any) -> tuple[Form, list[int] | None]:
         raise ValueError(f"{name}: keeps {keep} of {group}")
     if type(axis) is not int or axis not in (0, 1):
         raise ValueError(f"{name}: axis {axis}")
-    if len(shape) != 2 or shape[axis] % group or math.prod(shape) > 2**62:
+    if len(shape) not in (2, 3) or shape[axis - 2] % group or math.prod(shape) > 2**62:
         raise ValueError(f"{name}: groups of {group} in the shape {shape}")
     return Form("nm", keep, group, axis), shape
 

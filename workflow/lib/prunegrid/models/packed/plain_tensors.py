@@ -8,6 +8,8 @@ from torch import Tensor
 
 from prunegrid.models import blocks
 from prunegrid.models.checkpoint import Checkpoint
+from prunegrid.models.experts import ExpertLinear, linear_named, stored_name
+from prunegrid.models.forward import inner
 from prunegrid.models.prunable import Extent
 
 
@@ -17,8 +19,8 @@ class Plain:
 
     Attributes:
         tensors: by their names in a plain model's files.
-        linears: names of the weights of the blocks' linears, and of others that are prunable →
-            whether it is stored as [d_in, d_out].
+        linears: names of the weights of the blocks' linears (of fused experts the whole tensor's),
+            and of others that are prunable → whether it is stored as [d_in, d_out].
     """
 
     tensors: dict[str, Tensor]
@@ -36,7 +38,7 @@ def of(loaded: Checkpoint) -> Plain:
     if not any(name.startswith("base/") for name in held):
         extent = Extent.of(loaded.record)
         linears = {
-            f"{name}.weight": blocks.is_transposed(module)
+            stored_name(name, module): blocks.is_transposed(module)
             for name, module in extent.all_linears(loaded.model).items()
         }
         return Plain({name: tensor.detach().cpu() for name, tensor in held.items()}, linears)
@@ -46,5 +48,9 @@ def of(loaded: Checkpoint) -> Plain:
     base = {n.removeprefix("base/"): t for n, t in held.items() if n.startswith("base/")}
     tensors = {n: t.detach().cpu() for n, t in base.items() if not n.startswith(code)}
     dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
-    tensors |= {f"{name}.weight": total.to(dtype).cpu() for name, total in sums.items()}
-    return Plain(tensors, dict.fromkeys((f"{name}.weight" for name in sums), False))
+    # Fused experts are neither in code nor adapted: their tensors are there.
+    linears = {name: linear_named(inner(loaded.model), name) for name in sums}
+    experts = {name: m for name, m in linears.items() if isinstance(m, ExpertLinear)}
+    others = {f"{n}.weight": t.to(dtype).cpu() for n, t in sums.items() if n not in experts}
+    fused = {stored_name(name, expert): expert.flipped for name, expert in experts.items()}
+    return Plain(tensors | others, dict.fromkeys(others, False) | fused)

@@ -52,7 +52,8 @@ class Form:
         kind: "dense", "mask" or "nm".
         keep: N of N:M.
         group: M of N:M.
-        axis: along which groups lie: 1, or 0 where the weight is stored as [d_in, d_out].
+        axis: along which groups lie in a matrix, or in each of several [n, rows, columns]: 1, or 0
+            where the weight is stored as [d_in, d_out].
     """
 
     kind: str = "dense"
@@ -151,14 +152,24 @@ def count(tensor: Tensor, patterns: tuple[tuple[int, int], ...] = ()) -> Count:
 
 def _axis_of(tensor: Tensor, keep: int, group: int) -> int | None:
     """Return the axis along which a tensor keeps N of every M, None for neither."""
-    if tensor.dim() != 2 or not tensor.numel() or not 0 < keep < group <= groups.LARGEST_GROUP:
+    if tensor.dim() not in (2, 3) or not 0 < keep < group <= groups.LARGEST_GROUP:
+        return None
+    if not tensor.numel():
         return None
     for axis in (1, 0):
-        weight = tensor if axis else tensor.t()
+        if tensor.shape[axis - 2] % group:
+            continue
+        weight = _matrix(tensor, axis)
         # The first rows alone refuse nearly all that have to be refused.
         if not any(attestation.nm_violations(w, keep, group) for w in (weight[:16], weight)):
             return axis
     return None
+
+
+def _matrix(tensor: Tensor, axis: int) -> Tensor:
+    """Return a tensor [rows, columns], or matrices one below the other, with groups in its rows."""
+    matrix = tensor.reshape(-1, tensor.shape[-1])
+    return matrix if axis else matrix.t()
 
 
 def choose(counted: Count) -> Form:
@@ -182,7 +193,7 @@ def encode(tensor: Tensor, form: Form) -> dict[str, Tensor]:
     """
     if form.kind == "dense":
         return {"": tensor.contiguous()}
-    bits = bits_of(tensor if form.axis else tensor.t())
+    bits = bits_of(tensor if form.axis else _matrix(tensor, 0))
     sign = sign_bit(bits)
     kept = (bits & ~sign) != 0
     parts = {}
@@ -224,7 +235,7 @@ def decode(form: Form, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
     tensor = typed(bits, values.dtype)
     if form.axis:
         return tensor.reshape(shape)
-    return tensor.reshape(shape[::-1]).t().contiguous()
+    return tensor.reshape(shape[-1], -1).t().reshape(shape).contiguous()
 
 
 def patterns_of(pattern: str | None) -> tuple[tuple[int, int], ...]:
