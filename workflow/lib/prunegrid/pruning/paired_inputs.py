@@ -23,17 +23,20 @@ def inputs_of(
 ) -> dict[str, list[Tensor]]:
     """Return the very tensors that each linear is given while `forward()` runs, in call order.
 
+    Fused experts are left out: samples reach other ones each.
+
     Args:
         stop: end the pass when all have been called once.
     """
     inputs: dict[str, list[Tensor]] = {}
+    alone = {name: m for name, m in linears.items() if not isinstance(m, ExpertLinear)}
 
     def see(name: str, args: tuple) -> None:
         inputs.setdefault(name, []).append(args[0])
-        if stop and len(inputs) == len(linears):
+        if stop and len(inputs) == len(alone):
             raise AllSeen
 
-    with watching(linears, see):
+    with watching(alone, see):
         forward()
     return inputs
 

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import is_transposed, oriented
+from prunegrid.models.blocks import is_transposed, oriented, weight_of
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.dense_statistics import dense_norms
@@ -91,12 +92,12 @@ def gradients(
     Raises:
         PrunegridError: a gradient is not finite.
     """
-    weights = {name: module.weight for name, module in linears.items()}
-    sums = {n: torch.zeros(w.shape, device=w.device) for n, w in weights.items()}
+    weights = {id(weight_of(linear)): weight_of(linear) for linear in linears.values()}
+    sums = {key: torch.zeros(w.shape, device=w.device) for key, w in weights.items()}
 
-    def add(name: str):
+    def add(key: int):
         def collect(weight: Tensor) -> None:
-            sums[name].add_(weight.grad.float(), alpha=1 / len(tokens))
+            sums[key].add_(weight.grad.float(), alpha=1 / len(tokens))
             weight.grad = None
 
         return collect
@@ -105,20 +106,22 @@ def gradients(
         for parameter in model.parameters():
             restore.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
-        for name, weight in weights.items():
+        for key, weight in weights.items():
             weight.requires_grad_(True)
-            restore.callback(weight.register_post_accumulate_grad_hook(add(name)).remove)
+            restore.callback(weight.register_post_accumulate_grad_hook(add(key)).remove)
         for window in tqdm(tokens, desc="gradients", unit="window", disable=None):
             window = window.to(device_of(model))
             logits = run_window(model, window[None]).logits[0, :-1]
             cross_entropy(logits.float(), window[1:]).backward()
-    for name, value in sums.items():
+    found = {}
+    for name, linear in linears.items():
+        value = sums[id(weight_of(linear))]
+        value = value[linear.index] if isinstance(linear, ExpertLinear) else value
         if not is_finite(value):
             raise PrunegridError(
                 "the gradient of the calibration loss holds NaN or infinity",
                 where=name,
                 remedy="the model is broken or its dtype too narrow: load it in float32",
             )
-        if is_transposed(linears[name]):
-            sums[name] = value.t()
-    return sums
+        found[name] = value.t() if is_transposed(linear) else value
+    return found

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, find_blocks, oriented
-from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.forward import device_of, is_encoder_decoder, run_window
 from prunegrid.pruning.paired_inputs import inputs_of
 from prunegrid.pruning.structured.config_heads import heads_by_config
@@ -95,8 +94,7 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
     _require_own_weights(where, blocks)
     with torch.no_grad():
         window = window.to(device_of(model))
-        alone = {n: m for n, m in linears.items() if not isinstance(m, ExpertLinear)}
-        inputs = inputs_of(alone, lambda: run_window(model, window), stop=False)
+        inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
     for kind in kinds:
         find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
         found = [find(model, *block, inputs) for block in blocks.linears.items()]
