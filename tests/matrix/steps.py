@@ -101,7 +101,7 @@ def check_pruned(subject: Subject, folder: Path, record: dict) -> tuple[nn.Modul
 
 
 def check_left_out(subject: Subject, model: nn.Module, folder: Path) -> None:
-    """Matrices that are in no linear (fused experts) are pruned, or the record names them."""
+    """Matrices that are in no linear are pruned, or the record names them."""
     said = folder.with_suffix(".record").read_text()
     left = {
         name: value
