@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.models.blocks import Blocks, find_blocks, oriented
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.pruning.offload import empty_model
 from prunegrid.pruning.structured.config_settings import path_of, setting, with_changes
 from prunegrid.pruning.structured.unit_groups import Group
@@ -54,6 +55,8 @@ def _group(
     tables: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for name in (name for name in linears if name in small):
         sizes, fewer = oriented(linears[name]).shape, oriented(small[name]).shape
+        if isinstance(linears[name], ExpertLinear) and sizes != fewer:
+            return None  # heads of experts are parts of one tensor
         for size, less, table in zip(sizes, fewer, tables, strict=True):
             if size * stay == less * units:
                 table[name] = torch.arange(size).reshape(units, -1)
