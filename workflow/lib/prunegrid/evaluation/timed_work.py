@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from prunegrid.common.device_meters import synchronize
 from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation.speed import Work
 from prunegrid.models import forward
+
+# Names under which models give back the state of the tokens that they have read.
+CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 
 
 def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
@@ -39,10 +43,12 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[float, float]:
     """Return the wall seconds of prefill and of decoding for prompts [batch, prompt_tokens].
 
-    The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others.
+    The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others. A model
+    without a cache reads all tokens again for each new one.
     """
-    options = {"use_cache": True}
-    if "logits_to_keep" in forward.forward_parameters(model):
+    accepted = forward.forward_parameters(model)
+    options: dict[str, Any] = {"use_cache": True} if accepted & {"use_cache", "kwargs"} else {}
+    if "logits_to_keep" in accepted:
         options["logits_to_keep"] = 1
     with torch.inference_mode():
         synchronize(device)
@@ -52,7 +58,9 @@ def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[f
         synchronize(device)
         filled = time.perf_counter()
         for _ in range(new_tokens - 1):
-            out = model(input_ids=token, past_key_values=out.past_key_values, **options)
+            kept = {n: out[n] for n in CACHES if n in accepted and out.get(n) is not None}
+            ids = token if kept else torch.cat([ids, token], dim=1)
+            out = model(input_ids=ids, **kept, **options)
             token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
     return filled - began, time.perf_counter() - filled
@@ -88,7 +96,7 @@ def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 
 def _draw(model: nn.Module, rows: int, tokens: int, device: str) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    vocabulary = forward.inner(model).get_input_embeddings().num_embeddings
+    vocabulary = forward.embedding_rows(model)
     return torch.randint(vocabulary, (rows, tokens), generator=generator).to(device)
 
 

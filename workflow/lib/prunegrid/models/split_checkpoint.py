@@ -63,7 +63,7 @@ def save(
         plain = {name: t.cpu().contiguous() for name, t in tensors["adapter"].items()}
         save_file(plain, out / "adapter" / "adapter_model.safetensors", {"format": "pt"})
         _masked_lora().write_config(model, out / "adapter")
-        base = model.unload()
+        base = _masked_lora().unload(model)
     if tensors["masks"]:
         save_file(tensors["masks"], out / MASKS)
     if tokenizer is not None:
@@ -97,7 +97,7 @@ def read(
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
     names = list(extent.linears(base))
-    outside = set(names) - set(blocks.prunable(base))
+    plain = set(names) - set(blocks.prunable(base)) | quantized.plain_linears(base)
     masks = {}
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
@@ -108,7 +108,7 @@ def read(
         for part, named in split_tensors(model).items()
         for name, t in named.items()
     }
-    facts = _count(model, names, outside, str(folder))
+    facts = _count(model, names, plain, str(folder))
     record = weights_record.measure(
         tensors,
         pattern=pattern,
@@ -122,7 +122,8 @@ def read(
     def weights() -> Iterator[tuple[str, Tensor, Tensor]]:
         return weights_of(model, names)
 
-    return checkpoint.Checkpoint(model, loading.read_tokenizer(folder), tensors, record, weights)
+    tokenizer = loading.read_tokenizer(folder, base)
+    return checkpoint.Checkpoint(model, tokenizer, tensors, record, weights)
 
 
 def _read_base(folder: Path, device: str) -> nn.Module:
@@ -185,10 +186,10 @@ def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _count(model: nn.Module, names: list[str], outside: set[str], where: str) -> dict[str, Any]:
+def _count(model: nn.Module, names: list[str], plain: set[str], where: str) -> dict[str, Any]:
     """Return linears, precision and counts for `weights_record.measure`.
 
-    A packed weight counts once. Linears `outside` the blocks are never packed.
+    A packed weight counts once. The precision is that of the linears that are not in `plain`.
     """
     inner, linears, effective = forward.inner(model), {}, 0
     parameters = nonzero = 0
@@ -205,7 +206,7 @@ def _count(model: nn.Module, names: list[str], outside: set[str], where: str) ->
         nonzero += weight.numel() - zeros
         counted.add(id(base.weight))
         dtype = str(weight.dtype).removeprefix("torch.")
-        if name not in outside:
+        if name not in plain:
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))
     if len(precisions) != 1:
         raise PrunegridError(

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.sources.fetched import VOCABULARIES
-from prunegrid.models import loading, weight_files
+from prunegrid.models import bounded_tokenizer, forward, loading, weight_files
 
 log = logging.getLogger(__name__)
 
 # The number of layers that may lack tensors of their own.
 SHARING_LAYERS = 100
-# A constant, the score of a masked place, that older files of GPT-2, -J and -Neo hold.
-MASKED = ".masked_bias"
 MIXED = "the folder mixes two models, or is incomplete: download it again"
 CHECK = "check the file, or use another model"
 CUSTOM_CODE = "models that bring their own code are not run: use another one"
@@ -65,12 +64,28 @@ def load(
         model, info = type(skeleton).from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-    note = account(model, info, task, where)
+    notes = [account(model, info, task, where, tensors)]
     model.config.name_or_path = ""
     _set_generation(model, folder, where)
     if layout.format == "pickled":
-        note = "; ".join(filter(None, ["converted from " + layout.file, note]))
-    return model.eval(), read_tokenizer(folder, where) if tokenizer else None, note
+        notes.insert(0, "converted from " + layout.file)
+    found = read_tokenizer(folder, where) if tokenizer else None
+    if found is not None:
+        notes.append(_beyond(found, model))
+    return model.eval(), found, "; ".join(filter(None, notes)) or None
+
+
+def _beyond(tokenizer: Any, model: nn.Module) -> str | None:
+    """Return a note on tokens that the model has no embedding for."""
+    rows = forward.embedding_rows(model)
+    tokens = {} if rows is None else bounded_tokenizer.beyond(tokenizer, rows)
+    if not tokens:
+        return None
+    number, token = next(iter(tokens.items()))
+    return (
+        f"{len(tokens)} tokens of the tokenizer are beyond the model's {rows} embeddings, the "
+        f"first is {token!r} ({number}): texts with one are refused"
+    )
 
 
 def _skeleton(config, task: str, where: str) -> tuple[nn.Module, dict[str, str]]:
@@ -149,18 +164,27 @@ def read_config(folder: Path, task: str, where: str):
             remedy="name the model that it was made from",
         )
     kind = loading.of_task(task)
-    known = type(config) in loading.auto_class(kind)._model_mapping
-    if not known or (names and not loading.is_of(kind, names)):
+    if not loading.is_of(kind, names, config):
         raise PrunegridError(
             f"the model is a {', '.join(names) or config.model_type}",
             where=where,
             expected=kind.title,
-            remedy="name another model",
+            remedy=_way_out(config, names),
         )
     return config
 
 
-def account(model: nn.Module, info: dict, task: str, where: str) -> str | None:
+def _way_out(config, names: list[str]) -> str:
+    """Return what to do with a config that is not of the task."""
+    tasks = [k.task for k in loading.KINDS if k.task and loading.is_of(k, names, config)]
+    if tasks:
+        return f"say `task: {tasks[0]}`" + (f", or {', '.join(tasks[1:])}" if tasks[1:] else "")
+    return "name another model"
+
+
+def account(
+    model: nn.Module, info: dict, task: str, where: str, tensors: Mapping[str, Tensor]
+) -> str | None:
     """Return a note on tensors left out or added, after checking that all others are the config's.
 
     An encoder or masked language model loses the heads of other tasks; an encoder's missing pooler
@@ -168,15 +192,16 @@ def account(model: nn.Module, info: dict, task: str, where: str) -> str | None:
 
     Args:
         info: transformers' loading info.
+        tensors: those of the files.
 
     Raises:
         PrunegridError: tensors are missing, left over, or of another shape.
     """
     missing, extra = set(info["missing_keys"]), set(info["unexpected_keys"])
     notes = []
-    constants = {name for name in extra if name.endswith(MASKED)}
-    if constants:
-        notes.append(f"left out: {len(constants)} times {MASKED[1:]}, a constant")
+    constants = {name for name in extra if name in tensors and is_constant(name, tensors, model)}
+    for end, count in Counter(name.rpartition(".")[2] for name in sorted(constants)).items():
+        notes.append(f"left out: {count} times {end}, a constant")
     extra -= constants
     if task == "encoder":
         pooler = {name for name in missing if "pooler" in name.split(".")}
@@ -204,6 +229,27 @@ def account(model: nn.Module, info: dict, task: str, where: str) -> str | None:
                 remedy="the folder is incomplete, or of another model: download it again",
             )
     return "; ".join(notes) or None
+
+
+def is_constant(name: str, tensors: Mapping[str, Tensor], model: nn.Module) -> bool:
+    """Return whether a tensor of a file is one that the model computes itself.
+
+    Older releases saved the score of a masked place, the causal mask, the positions 0, 1, 2, … and
+    the frequencies of rotary positions.
+    """
+    tensor, end = tensors[name].float(), name.rpartition(".")[2]
+    if end == "masked_bias":
+        return tensor.numel() == 1
+    if end == "bias" and tensor.dim() == 4:
+        square = tensor.new_ones(tensor.shape[-2:])
+        return tensor.shape[-1] > 1 and torch.equal((tensor != 0).float()[0, 0], square.tril())
+    if end == "position_ids":
+        count = torch.arange(tensor.shape[-1], dtype=tensor.dtype)
+        return torch.equal(tensor, count.expand_as(tensor))
+    if end == "inv_freq":
+        own = (b.float() for n, b in model.named_buffers() if n.endswith("inv_freq"))
+        return any(b.shape == tensor.shape and torch.allclose(b, tensor, rtol=1e-2) for b in own)
+    return False
 
 
 def _set_generation(model: nn.Module, folder: Path, where: str) -> None:
