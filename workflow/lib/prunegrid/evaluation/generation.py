@@ -21,6 +21,7 @@ from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
 from prunegrid.data.prompts import Prompt, Prompter
 from prunegrid.evaluation.translation import Sources
+from prunegrid.models import caches
 from prunegrid.models.forward import (
     forward_parameters,
     inner,
@@ -211,6 +212,9 @@ def generate(
     """
     config = generation_settings(settings, stops, pad)
     before = _set_up(model, prompter, config)
+    if before is None and not caches.are_right(model, settings["batch_size"]):
+        log.info("the model's cache is wrong in batches: it is not used")
+        config.use_cache = False
     # Decoders go on at the right end of a prompt; encoders are trained with padding there.
     side = "left" if before is None else "right"
     predictions: dict[int, Prediction] = {}

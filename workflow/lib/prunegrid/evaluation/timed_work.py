@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,7 @@ from torch import Tensor, nn
 from prunegrid.common.device_meters import synchronize
 from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation.speed import Work
-from prunegrid.models import forward
-
-# Names under which models give back the state of the tokens that they have read.
-CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+from prunegrid.models import caches, forward
 
 
 def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
@@ -32,6 +28,7 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
     batch, length, new = (settings[k] for k in ("batch_size", "prompt_tokens", "new_tokens"))
     _require_positions(model, length + new, "prompt_tokens + new_tokens", where)
     ids = _draw(model, batch, length, device)
+    caches.are_right(model, batch)  # so that it is known before a clock runs
 
     def run() -> dict[str, float]:
         prefill, decode = once(model, ids, new, device)
@@ -44,11 +41,10 @@ def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[f
     """Return the wall seconds of prefill and of decoding for prompts [batch, prompt_tokens].
 
     The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others. A model
-    without a cache reads all tokens again for each new one.
+    without a cache that can be used reads all tokens again for each new one.
     """
-    accepted = forward.forward_parameters(model)
-    options: dict[str, Any] = {"use_cache": True} if accepted & {"use_cache", "kwargs"} else {}
-    if "logits_to_keep" in accepted:
+    cached, options = caches.are_right(model, len(ids)), caches.options(model)
+    if "logits_to_keep" in forward.forward_parameters(model):
         options["logits_to_keep"] = 1
     with torch.inference_mode():
         synchronize(device)
@@ -58,9 +54,9 @@ def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[f
         synchronize(device)
         filled = time.perf_counter()
         for _ in range(new_tokens - 1):
-            kept = {n: out[n] for n in CACHES if n in accepted and out.get(n) is not None}
-            ids = token if kept else torch.cat([ids, token], dim=1)
-            out = model(input_ids=ids, **kept, **options)
+            state = caches.kept(model, out) if cached else {}
+            ids = token if state else torch.cat([ids, token], dim=1)
+            out = model(input_ids=ids, **state, **options)
             token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
     return filled - began, time.perf_counter() - filled

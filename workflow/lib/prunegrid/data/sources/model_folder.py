@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.data.sources import text_part
 from prunegrid.data.sources.fetched import VOCABULARIES
 from prunegrid.models import bounded_tokenizer, forward, loading, weight_files
 
@@ -53,6 +54,11 @@ def load(
     tensors = weight_files.read(folder, layout)
     _require_layers(config, len(tensors), where)
     skeleton, ties = _skeleton(config, task, where)
+    notes, whole = [], None
+    if config.model_type != loading.read_config(folder).model_type:
+        whole = tensors
+        tensors, note = text_part.tensors_of(whole, skeleton, where)
+        notes.append(note)
     weight_files.check_tied(tensors, ties, where)
     misfit = PrunegridError(
         "the weights do not fit the config",
@@ -64,7 +70,9 @@ def load(
         model, info = type(skeleton).from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-    notes = [account(model, info, task, where, tensors)]
+    notes.append(account(model, info, task, where, tensors))
+    if whole is not None:
+        text_part.require_same(model, folder, whole, dtype, where)
     model.config.name_or_path = ""
     _set_generation(model, folder, where)
     if layout.format == "pickled":
@@ -127,6 +135,8 @@ def _require_layers(config, tensors: int, where: str) -> None:
 def read_config(folder: Path, task: str, where: str):
     """Return the folder's config after checking that this program can use it.
 
+    Of a model that takes images or sounds too, a causal language model is the text part.
+
     Raises:
         PrunegridError: missing, unreadable, of an unknown type, quantized, or not of the task.
     """
@@ -164,6 +174,8 @@ def read_config(folder: Path, task: str, where: str):
             remedy="name the model that it was made from",
         )
     kind = loading.of_task(task)
+    if task == "causal-lm" and (text := text_part.text_config(config)) is not None:
+        return text
     if not loading.is_of(kind, names, config):
         raise PrunegridError(
             f"the model is a {', '.join(names) or config.model_type}",
