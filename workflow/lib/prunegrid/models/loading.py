@@ -145,6 +145,7 @@ def read_model(folder: Path, **options: Any) -> nn.Module:
     # No remote code and no pickle: the model computes with what the safetensors hold.
     model, loading = auto_class(kind_of(config)).from_pretrained(
         folder,
+        config=config,
         dtype="auto",
         local_files_only=True,
         use_safetensors=True,

@@ -39,8 +39,16 @@ def require_packable(model: nn.Module, where: str, *, training: bool = False) ->
     Raises:
         PrunegridError: no linear can be packed.
     """
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
     linears = blocks.prunable(model)
+    exact = list(getattr(model, "_keep_in_fp32_modules", None) or ())
     reasons = {
+        name: "transformers keeps it in float32"
+        for name in linears
+        if not should_convert_module(name, exact)
+    }
+    reasons |= {
         name: "transformers packs plain Linear and Conv1D layers alone"
         for name, linear in linears.items()
         if type(linear) is not nn.Linear and not blocks.is_transposed(linear)
