@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prunegrid.data.prompts import Prompt
 from prunegrid.evaluation import generation, timed_work
@@ -107,6 +107,14 @@ def test_a_cache_is_believed_only_where_it_is_right(kind):
     model = model_of(kind)
     assert caches.are_right(model, 1)
     assert caches.are_right(model, 8) == (kind != "rwkv")
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_so_it_is_for_encoder_decoders(kind):
+    settings = {"vocab_size": 64, "d_model": 16, "decoder_start_token_id": 0, "num_layers": 1}
+    settings |= {"d_kv": 4, "d_ff": 16, "num_heads": 2, "encoder_layers": 1, "decoder_layers": 1}
+    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(kind, **settings)).eval()
+    assert caches.are_right(model, 4)
 
 
 def test_a_cache_that_forgets_is_not_believed():

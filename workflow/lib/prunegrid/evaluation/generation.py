@@ -212,7 +212,7 @@ def generate(
     """
     config = generation_settings(settings, stops, pad)
     before = _set_up(model, prompter, config)
-    if before is None and not caches.are_right(model, settings["batch_size"]):
+    if not caches.are_right(model, settings["batch_size"]):
         log.info("the model's cache is wrong in batches: it is not used")
         config.use_cache = False
     # Decoders go on at the right end of a prompt; encoders are trained with padding there.
