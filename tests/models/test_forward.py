@@ -43,6 +43,14 @@ def test_positions_have_many_names(kind):
     assert forward.embedding_rows(model) == 64
 
 
+def test_a_part_of_text_says_it_for_the_whole():
+    part = {"model_type": "bert", **SMALL, "max_position_embeddings": 40}
+    config = AutoConfig.for_model("encoder-decoder", encoder=part, decoder=part)
+    with torch.device("meta"):
+        model = SEQ2SEQ.from_config(config)
+    assert forward.max_positions(model) == 40
+
+
 def test_a_source_may_be_longer_than_what_its_decoder_writes():
     with torch.device("meta"):
         model = SEQ2SEQ.from_config(AutoConfig.for_model("led", **LED))

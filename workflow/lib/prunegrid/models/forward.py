@@ -75,7 +75,10 @@ def max_positions(model: nn.Module, *, source: bool = False) -> int | None:
         source: of an encoder-decoder, look at its encoder alone.
     """
     names = (*POSITIONS, SOURCE, *(() if source else (TARGET,)))
-    found = [getattr(model.config, name, None) for name in names]
+    configs = [model.config]
+    with contextlib.suppress(ValueError):  # one with several parts of text has no single one
+        configs.append(model.config.get_text_config())
+    found = [getattr(config, name, None) for config in configs for name in names]
     # XLNet's config says -1 for no limit.
     total = min((n for n in found if isinstance(n, int) and n > 0), default=None)
     if total is None:
