@@ -114,3 +114,21 @@ def test_real_models_read_these(kind):
     found = linear_use.irreplaceable(model, blocks.prunable(model), training=True)
     assert {name.rpartition(".")[2] for name in found} == expected
     assert set(found.values()) <= {linear_use.READ}
+
+
+def test_a_weight_that_a_layer_outside_shares_is_told():
+    """Only one of the two is asked about; the table of tokens holds another's."""
+    model = Toy().eval()
+    model.called = nn.Linear(WIDTH, WIDTH)
+    linears = {name: model.get_submodule(name) for name in ("twin", "called", "asked")}
+    model.table.register_parameter("again", linears["asked"].weight)
+    found = linear_use.irreplaceable(model, linears, training=False)
+    assert found == {"twin": linear_use.SHARED, "asked": linear_use.SHARED}
+
+
+def test_a_part_of_a_fused_tensor_is_no_layer():
+    class Part:
+        weight = torch.zeros(2, 3)
+
+    found = linear_use.irreplaceable(Toy().eval(), {"part": Part()}, training=False)
+    assert found == {"part": linear_use.PART}

@@ -2,7 +2,7 @@
 
 An adapter or packed weights take the place of a linear and answer its calls. They fail without a
 word where the model reads the linear's weight itself (Mamba's kernels, a clamp in training), where
-the linear computes something else than x Wᵀ + b, or where another linear has the same weight.
+the linear computes something else than x Wᵀ + b, or where another layer has the same weight.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from prunegrid.models.blocks import is_transposed, oriented
 from prunegrid.models.forward import device_of, embedding_rows, run_window
 
 READ = "the model reads its weight without calling it"
-SHARED = "another linear has the same weight"
+SHARED = "another layer has the same weight"
+PART = "it is a part of another layer's tensor"
 OTHER = "it computes something else than x Wᵀ + b"
 # Tokens of the pass that shows what is read, and the relative error that is rounding.
 TOKENS, ROUNDING = 8, 1e-2
@@ -41,15 +42,17 @@ def irreplaceable(
         linears: by full name.
         training: look at a pass in training mode too.
     """
-    times = Counter(id(linear.weight) for linear in linears.values())
+    held = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
-    reasons = {
-        name: SHARED
-        for name, linear in linears.items()
-        if times[id(linear.weight)] > 1 or places[id(linear)] > 1
-    }
-    reasons |= {name: OTHER for name, linear in linears.items() if not _is_plain(linear)}
-    return dict.fromkeys(_read(model, linears, training), READ) | reasons
+    layers = {name: linear for name, linear in linears.items() if isinstance(linear, nn.Module)}
+    reasons = dict.fromkeys(linears.keys() - layers.keys(), PART)
+    for name, linear in layers.items():
+        if held[id(linear.weight)] > 1 or places[id(linear)] > 1:
+            reasons[name] = SHARED
+        elif not _is_plain(linear):
+            reasons[name] = OTHER
+    found = dict.fromkeys(_read(model, layers, training), READ) | reasons
+    return {name: found[name] for name in linears if name in found}
 
 
 def listing(reasons: Mapping[str, str]) -> str:

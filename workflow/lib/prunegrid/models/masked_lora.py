@@ -178,7 +178,7 @@ def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings:
         if name in chosen:
             layer = MaskedLinear(linear, ADAPTER, config, settings["rank"], settings["alpha"])
             layer.scratch = scratch
-            if masks:
+            if name in masks:
                 layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
             model.set_submodule(name, layer.train(model.training))
     return model
