@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.data.prompts import pad_of
 from prunegrid.data.sources.tiny import byte_tokenizer
-from prunegrid.models import checkpoint
+from prunegrid.models import checkpoint, open_checkpoint
 
 pytestmark = pytest.mark.model
 
@@ -185,6 +186,24 @@ def test_a_text_part_that_computes_something_else_is_refused(tmp_path, run_model
     hub(tmp_path / "hub", "aya_vision", config, auto="AutoModelForImageTextToText")
     with pytest.raises(PrunegridError, match="text part computes other logits"):
         run_model(local(tmp_path / "hub"))
+
+
+def test_tokens_beyond_the_embedding_are_noted_and_only_texts_with_them_refused(
+    tmp_path, run_model
+):
+    hub(tmp_path / "hub", "qwen3", GQA | {"head_dim": 8})
+    tokenizer = byte_tokenizer(max_length=64, add_bos=False, encoder=False)
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.add_tokens(["<think>"])
+    tokenizer.save_pretrained(tmp_path / "hub")
+    out, record = run_model(local(tmp_path / "hub"))
+    note = record["source"]["note"]
+    assert "2 tokens of the tokenizer" in note and "'<fill>' (260)" in note
+    loaded = open_checkpoint.load(out, attest=False)
+    assert loaded.tokenizer("any other text")["input_ids"]
+    assert pad_of(loaded) < 260
+    with pytest.raises(PrunegridError, match="'<think>' .261."):
+        loaded.tokenizer("a <think> b")
 
 
 def test_an_adapter_is_refused_with_the_way_to_merge_it(tmp_path, run_model):
