@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.data.sources import accounts
 from prunegrid.data.sources import model_folder as folders
 from prunegrid.models import forward, loading
 from prunegrid.models.attestation import require_finite
@@ -45,7 +46,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
             trust_remote_code=False,
             output_loading_info=True,
         )
-    folders.account(loaded, info, "causal-lm", where, {})
+    accounts.account(loaded, info, "causal-lm", where, {})
     settings = loaded.config.to_dict()
     for name in NOT_OF_THE_MODEL:
         settings.pop(name, None)
