@@ -131,9 +131,8 @@ def _trainer(model: nn.Module, autocast: bool, setting: Setting) -> Callable:
     """Return a function that trains some steps and returns their facts."""
     from prunegrid.finetuning.training import learning_rates, token_batches
 
-    inner = model.get_base_model()
     length = 32 if setting.small else 512
-    rows = smollm.draw(inner.config.vocab_size, BATCH * STEPS, length, seed=3).tolist()
+    rows = smollm.draw(model.config.vocab_size, BATCH * STEPS, length, seed=3).tolist()
     return functools.partial(
         learning_rates.train,
         model,

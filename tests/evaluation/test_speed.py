@@ -7,63 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from prunegrid.common import machine, timing_guard
-from prunegrid.common.cpu_counters import Machine, Reading
+from prunegrid.common import machine
+from prunegrid.common.cpu_counters import Machine
 from prunegrid.evaluation import disturbance
 from prunegrid.evaluation import speed as timing
-from prunegrid.evaluation.speed import Work
-
-SETTINGS = {"warmup": 1, "repetitions": 6}
-STEP = {"clock": 0.0, "cpu": 0.0, "busy": 0.0, "stolen": 0.0, "throttled": 0}
+from tests.helpers.timing import FakeMachine, calm, measured
 
 
-class FakeMachine:
-    """A machine on which only the work of a turn takes time."""
-
-    capacity = 2
-
-    def __init__(self):
-        self.now = dict(STEP)
-
-    def pass_by(self, seconds, **others):
-        """Let a turn of so many seconds pass, and what else is counted meanwhile."""
-        cpu = others.pop("cpu", seconds)
-        step = {"clock": seconds, "cpu": cpu, "busy": cpu + others.pop("neighbour", 0.0), **others}
-        for fact, value in step.items():
-            self.now[fact] += value
-
-    def before(self):
-        return Reading(**self.now)
-
-    after = before
-
-
-def measured(costs, settings=SETTINGS):
-    """Return the turns of models; `costs` gives what a model's n-th turn of all turns costs."""
-    fake, count = FakeMachine(), iter(range(10**6))
-
-    def work(name):
-        def run():
-            assert timing_guard.under_way == ["efficiency"]
-            cost = costs(name, next(count))
-            fake.pass_by(**cost)
-            return {"prefill": cost["seconds"] / 4, "decode": cost["seconds"] * 3 / 4}
-
-        return Work(run, {"prefill": 8, "decode": 3})
-
-    turns, _ = timing.measure({n: work(n) for n in ("dense", "cell")}, settings, "cpu", fake)
-    return turns
-
-
-def calm(name, number):
-    return {"seconds": 2.0 if name == "dense" else 1.0}
-
-
-def test_turns_alternate_and_their_order_is_swapped_from_pair_to_pair():
+def test_turns_alternate_in_the_order_of_thue_and_morse():
     turns = measured(calm)
     rounds = [[t.model for t in turns if t.round == number] for number in range(6)]
-    # The round that does not count is the first of the even ones.
-    assert rounds == [["cell", "dense"], ["dense", "cell"]] * 3
+    # The round that does not count is the first of the sequence 0 1 1 0 1 0 0.
+    there, back = ["dense", "cell"], ["cell", "dense"]
+    assert rounds == [back, back, there, back, there, there]
     assert [turn.round for turn in turns] == sorted([*range(6), *range(6)])
 
 

@@ -93,8 +93,9 @@ def without_cache(model: nn.Module) -> nn.Module:
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that are saved: of tied weights only one name counts."""
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    return {name: value for name, value in model.state_dict().items() if name not in tied}
+    unsaved = {*(getattr(model, "all_tied_weights_keys", None) or {})}
+    unsaved |= {*(getattr(model, "_keys_to_ignore_on_save", None) or ())}
+    return {name: value for name, value in model.state_dict().items() if name not in unsaved}
 
 
 def is_conv1d(module: nn.Module) -> bool:

@@ -166,13 +166,25 @@ def check_parts(folder: Path, record: dict) -> None:
 
 
 def dequantized(
-    subject: Subject, parent: Path, folder: Path, check: Callable[[str, Tensor, Tensor], None]
+    subject: Subject,
+    parent: Path,
+    folder: Path,
+    facts: dict,
+    check: Callable[[str, Tensor, Tensor], None],
 ) -> nn.Module:
-    """Return the parent's plain model with the weights of a packed base, each code checked."""
+    """Return the parent's plain model with the weights of a packed base, each code checked.
+
+    Linears that the step's facts name as not quantized must be as they were.
+    """
     model = subject.plain(parent)
     packed = packing_oracle.read_packed(folder / "base")
     linears = oracle.all_linears(model, subject.blocks)
+    plain = {name: linears.pop(name) for name in facts.get("not_quantized", ())}
     require_names("packed linears", packed, linears)
+    files = oracle.read_files(folder / "base") if plain else {}
+    for name, module in plain.items():
+        same = torch.equal(files[f"{name}.weight"], module.weight)
+        require(same, f"{name}: not quantized, and changed")
     for name, module in linears.items():
         weight = oracle.weight_of(module)
         check(name, weight, packed[name])
@@ -191,10 +203,11 @@ def quantize(subject: Subject, precision: str) -> None:
     """Codes are the nearest, zeros stay zero, and losses are those of the dequantized weights."""
     parent, folder = subject.sparse(), subject.new_folder(precision)
     settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
-    record = transform.run(settings, {"weights": parent}, folder, subject.job())["weights"]
+    whole = transform.run(settings, {"weights": parent}, folder, subject.job())
+    record = whole["weights"]
     tiny.finish(folder, record)
     check = {"nf4": packing_oracle.require_nf4, "int8": packing_oracle.require_int8}[precision]
-    model = dequantized(subject, parent, folder, check)
+    model = dequantized(subject, parent, folder, whole["transform"], check)
     require_equal("precision", record["precision"], precision)
     check_zeros(record, model, subject)
     check_parts(folder, record)
@@ -207,7 +220,8 @@ def qlora(subject: Subject) -> None:
     parent = subject.sparse()
     changes = {"dev_split": None, "evaluate_every": None}
     record, folder = tune(subject, parent, "qlora", "qlora", **changes)
-    model = dequantized(subject, parent, folder, packing_oracle.require_nf4)
+    require_nf4 = packing_oracle.require_nf4
+    model = dequantized(subject, parent, folder, record["train"], require_nf4)
     check_zeros(record["weights"], model, subject)
     check_parts(folder, record["weights"])
     deltas = packing_oracle.read_adapter(folder / "adapter")

@@ -45,12 +45,12 @@ def test_record(tmp_path, kind):
 def test_the_work_is_counted(kind):
     """One pass over the prompt and one for each further token, an EOS or not."""
     model = tiny.model(kind)
+    work = timed_work.generation(model, SETTINGS, "cpu", "test")
     seen = []
     model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)),
         with_kwargs=True,
     )
-    work = timed_work.generation(model, SETTINGS, "cpu", "test")
     speed.measure({"cell": work}, SETTINGS, "cpu")
     assert seen == ([(2, 7)] + [(2, 1)] * 3) * 6
     assert work.tokens == {"prefill": 14, "decode": 6}
@@ -60,6 +60,7 @@ def test_decoding_is_greedy_decoding():
     """The timed loop does what generate does: same cache, same tokens."""
     model = tiny.model("llama")
     ids = torch.tensor([[3, 9, 8, 7]])
+    timed_work.once(model, ids, 1, "cpu")  # its cache is tried the first time
     chosen = []
     model.register_forward_hook(lambda m, a, out: chosen.append(int(out.logits[0, -1].argmax())))
     timed_work.once(model, ids, 5, "cpu")

@@ -5,6 +5,7 @@ Linux counts in ticks of 10 ms. A counter that cannot be read is None.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Reading:
         cpu: CPU seconds of this process, all its threads.
         busy: CPU seconds of all processes, on the CPUs that this one may use; or None.
         stolen: seconds that other virtual machines had of these CPUs; or None.
-        throttled: how often the cgroup's quota stopped this process; or None.
+        throttled: how often a cgroup's quota stopped this process; or None.
     """
 
     clock: float
@@ -40,14 +41,19 @@ class Machine:
 
     Args:
         proc, cgroups: where the kernel shows them.
+
+    Attributes:
+        quota: CPUs that this process's cgroups may use at a time; infinity for no limit.
     """
 
     def __init__(self, proc: Path = Path("/proc"), cgroups: Path = machine.GROUPS) -> None:
         self.proc, self.cpus = proc, frozenset(map(str, machine.usable_cpus()))
-        # In a container the group's path may be the host's; the root's counters are seen there.
-        groups = machine.groups(proc / "self/cgroup", cgroups, "cpu")
-        files = (folder / "cpu.stat" for folder in groups)
-        self.quota = next((path for path in files if path.is_file()), None)
+        own = proc / "self/cgroup"
+        # Each group counts its own quota alone, so those above it are read too. In a container the
+        # group's path may be the host's; the root's counters are seen there.
+        groups = dict.fromkeys(machine.groups(own, cgroups, "cpu"))
+        self._groups = [folder / "cpu.stat" for folder in groups]
+        self.quota = machine.quota(own, cgroups)
 
     @property
     def capacity(self) -> int:
@@ -78,8 +84,9 @@ class Machine:
             return None, None
 
     def _throttled(self) -> int | None:
-        try:
-            facts = dict(line.split() for line in self.quota.read_text().splitlines())
-            return int(facts["nr_throttled"])
-        except (AttributeError, OSError, ValueError, KeyError):
-            return None
+        counts = []
+        for path in self._groups:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                facts = dict(line.split() for line in path.read_text().splitlines())
+                counts.append(int(facts["nr_throttled"]))
+        return sum(counts) if counts else None

@@ -22,8 +22,16 @@ def cores(proc: Path = PROC, mount: Path = GROUPS) -> int:
         proc: the file that names this process's control groups.
         mount: where they are mounted.
     """
-    quotas = [_quota(folder) for folder in groups(proc, mount, "cpu")]
-    return max(1, math.floor(min([len(usable_cpus()), *quotas])))
+    return max(1, math.floor(min(len(usable_cpus()), quota(proc, mount))))
+
+
+def quota(proc: Path = PROC, mount: Path = GROUPS) -> float:
+    """Return how many CPUs the groups of this process may use at a time; infinity for no limit.
+
+    Args:
+        proc, mount: as of `cores`.
+    """
+    return min([math.inf, *(_quota(folder) for folder in groups(proc, mount, "cpu"))])
 
 
 def memory_mb(proc: Path = PROC, mount: Path = GROUPS) -> int:

@@ -192,7 +192,7 @@ def stop_ids(loaded: Any) -> list[int]:
 
 def pad_of(loaded: Any) -> int:
     """Return the token that fills a checkpoint's batches (see `pad_token_id`)."""
-    vocabulary = loaded.model.get_input_embeddings().num_embeddings
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
     return pad_token_id(loaded.tokenizer, vocabulary, stop_ids(loaded))
 
 

@@ -21,7 +21,13 @@ from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
 from prunegrid.data.prompts import Prompt, Prompter
 from prunegrid.evaluation.translation import Sources
-from prunegrid.models.forward import inner, is_encoder_decoder, start_token
+from prunegrid.models import caches
+from prunegrid.models.forward import (
+    forward_parameters,
+    inner,
+    is_encoder_decoder,
+    start_token,
+)
 from prunegrid.models.padding import unpadded
 
 log = logging.getLogger(__name__)
@@ -139,6 +145,7 @@ def _write_greedily(
     A row that has ended leaves its batch, and the others go on.
     """
     ids, mask, cache = inputs["input_ids"], inputs["attention_mask"], None
+    reusable = "past_key_values" in forward_parameters(model)
     width, computed, limit = ids.shape[1], 0, config.max_new_tokens
     rows, written = torch.arange(len(ids), device=ids.device), {}
     config, stops = copy.deepcopy(config), torch.tensor(config.eos_token_id).to(ids.device)
@@ -160,9 +167,19 @@ def _write_greedily(
         left = (~ended).nonzero()[:, 0]
         rows, ids = rows[left], ids[left]
         mask = torch.cat([mask[left], mask.new_ones(len(left), new)], dim=1)
-        if cache is not None:
-            cache.batch_select_indices(left)
+        cache = _rows_of(cache, left) if reusable else None
     return [written[row] for row in range(len(written))], computed
+
+
+def _rows_of(cache: Any, rows: Tensor) -> Any:
+    """Return the cache of some rows of its batch; None where it can give none.
+
+    Without one the model reads its tokens again: the same texts, more work.
+    """
+    if not hasattr(cache, "reorder_cache"):
+        return None
+    cache.reorder_cache(rows)
+    return cache
 
 
 def generate(
@@ -195,6 +212,9 @@ def generate(
     """
     config = generation_settings(settings, stops, pad)
     before = _set_up(model, prompter, config)
+    if not caches.are_right(model, settings["batch_size"]):
+        log.info("the model's cache is wrong in batches: it is not used")
+        config.use_cache = False
     # Decoders go on at the right end of a prompt; encoders are trained with padding there.
     side = "left" if before is None else "right"
     predictions: dict[int, Prediction] = {}

@@ -19,7 +19,6 @@ from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, t
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
-from prunegrid.models.forward import inner
 from prunegrid.models.loading import compute_in
 
 MEMORY = {
@@ -59,7 +58,7 @@ def measure(
         "peak_memory_is": MEMORY[device.partition(":")[0]],
         "pairs": len(own) if len(models) > 1 else None,
         "versus": {name: speed_ratio.ratios(turns, CELL, name) for name in models if name != CELL},
-        "disturbed": disturbance.reasons(turns, machine.capacity, device),
+        "disturbed": disturbance.reasons(turns, machine.capacity, device, machine.quota),
         "alone": job.alone,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
@@ -100,9 +99,10 @@ def in_format(
         return plain
     from prunegrid.models import quantized
 
-    how = getattr(inner(like).config, "quantization_config", None)
+    how = getattr(like.config, "quantization_config", None)
     double = bool(getattr(how, "bnb_4bit_use_double_quant", True))
-    model = quantized.quantize(folder, device, precision, double)
+    plain = quantized.plain_linears(like)
+    model = quantized.quantize(folder, device, precision, double, plain)
     quantized.hold_weights(model, kept)
     return model
 

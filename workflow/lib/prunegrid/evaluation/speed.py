@@ -1,7 +1,8 @@
 """The time of running a checkpoint: models of one process take turns, each with its clock.
 
-A turn is one repetition of one model's work. Models alternate, and the order is swapped from round
-to round, so that a drift meets all of them alike. Only turns of one job are compared.
+A turn is one repetition of one model's work. Models take one turn in each round. The order of a
+round is that of the Thue–Morse sequence, so that neither a drift nor a neighbour who comes at equal
+intervals meets one model more than another. Only turns of one job are compared.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def measure(
     """Return the turns that count, round by round, and how energy was measured.
 
     Args:
-        works: by the name of the model, in the order of the even rounds.
+        works: by the name of the model, in the order of the first round.
         settings: warmup and repetitions: rounds that do not count, and that do.
         device: whose energy is measured.
         machine: whose counters are read; this one by default.
@@ -76,7 +77,7 @@ def measure(
     warmup = settings["warmup"]
     total = warmup + settings["repetitions"]
     for number in tqdm(range(total), disable=None, unit="round"):
-        for name in list(works) if number % 2 == 0 else list(reversed(works)):
+        for name in reversed(works) if is_reversed(number) else works:
             before, joules = machine.before(), meter.joules()
             with timing_guard.running("efficiency"):
                 seconds = works[name].run()
@@ -87,6 +88,11 @@ def measure(
             if number >= warmup:
                 turns.append(Turn(name, number - warmup, seconds, **counts))
     return turns, meter.method
+
+
+def is_reversed(number: int) -> bool:
+    """Return whether a round has the other order: no, yes, yes, no, yes, no, no, yes, …"""
+    return number.bit_count() % 2 == 1
 
 
 def _counts(before: Reading, after: Reading) -> dict[str, Any]:

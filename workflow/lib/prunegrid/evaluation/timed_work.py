@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prunegrid.common.device_meters import synchronize
 from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation.speed import Work
-from prunegrid.models import forward
+from prunegrid.models import caches, forward
 
 
 def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> Work:
@@ -28,6 +28,7 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
     batch, length, new = (settings[k] for k in ("batch_size", "prompt_tokens", "new_tokens"))
     _require_positions(model, length + new, "prompt_tokens + new_tokens", where)
     ids = _draw(model, batch, length, device)
+    caches.are_right(model, batch)  # so that it is known before a clock runs
 
     def run() -> dict[str, float]:
         prefill, decode = once(model, ids, new, device)
@@ -39,9 +40,10 @@ def generation(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[float, float]:
     """Return the wall seconds of prefill and of decoding for prompts [batch, prompt_tokens].
 
-    The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others.
+    The first new token comes out of prefill; decoding writes the `new_tokens` − 1 others. A model
+    without a cache that can be used reads all tokens again for each new one.
     """
-    options = {"use_cache": True}
+    cached, options = caches.are_right(model, len(ids)), caches.options(model)
     if "logits_to_keep" in forward.forward_parameters(model):
         options["logits_to_keep"] = 1
     with torch.inference_mode():
@@ -52,7 +54,9 @@ def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[f
         synchronize(device)
         filled = time.perf_counter()
         for _ in range(new_tokens - 1):
-            out = model(input_ids=token, past_key_values=out.past_key_values, **options)
+            state = caches.kept(model, out) if cached else {}
+            ids = token if state else torch.cat([ids, token], dim=1)
+            out = model(input_ids=ids, **state, **options)
             token = out.logits[:, -1:].argmax(-1)
         synchronize(device)
     return filled - began, time.perf_counter() - filled
@@ -88,7 +92,7 @@ def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> 
 
 def _draw(model: nn.Module, rows: int, tokens: int, device: str) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    vocabulary = forward.inner(model).get_input_embeddings().num_embeddings
+    vocabulary = forward.embedding_rows(model)
     return torch.randint(vocabulary, (rows, tokens), generator=generator).to(device)
 
 

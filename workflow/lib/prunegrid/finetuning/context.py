@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from prunegrid.finetuning import transform_context
 from prunegrid.finetuning.training import checkpoints, dataset, learning_rates
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example
-from prunegrid.models import blocks, forward
-from prunegrid.models.experts import ExpertLinear
+from prunegrid.models import blocks, forward, linear_use
 from prunegrid.models.zero_masks import promised
+
+log = logging.getLogger(__name__)
 
 
 class Context(transform_context.Context):
@@ -25,7 +27,6 @@ class Context(transform_context.Context):
     Attributes:
         pruned: the parent's masks.
         masks: `pruned` if the settings promise to keep zeros, else {}.
-        names: of the linears of the blocks that can have an adapter: all but fused experts.
         holds: keep the weights that adapted linears compute in memory during training.
         examples, dev: the rows to learn, and the held-out rows.
     """
@@ -35,8 +36,6 @@ class Context(transform_context.Context):
         self.seed: int = job.seed("finetune")
         self.holds = held_weights.holds(job.memory, job.device, settings["processes"])
         model = self.checkpoint.model
-        linears = blocks.prunable(model)
-        self.names = [n for n, m in linears.items() if not isinstance(m, ExpertLinear)]
         self.pruned = self.masks
         if promised(settings) == "none":
             self.masks = {}
@@ -71,13 +70,24 @@ class Context(transform_context.Context):
     def targets(self) -> list[str]:
         """Return the names of the linears that get an adapter.
 
+        Of `all-linear`, those that no adapter can stand in for are left out and recorded.
+
         Raises:
-            PrunegridError: a suffix of the settings names none.
+            PrunegridError: a suffix of the settings names none, or one that can have no adapter; or
+                no linear can.
         """
-        wanted = self.settings["targets"]
+        model, wanted = self.checkpoint.model, self.settings["targets"]
+        linears = blocks.prunable(model)
+        barred = linear_use.irreplaceable(model, linears, training=True)
         if wanted == "all-linear":
-            return self.names
-        ends = {name.rpartition(".")[2] for name in self.names}
+            names = [name for name in linears if name not in barred]
+            if barred:
+                self.facts["targets_left_out"] = barred
+                log.info("%s: no adapter on %s", self.where, linear_use.listing(barred))
+            if names:
+                return names
+            wanted = sorted({name.rpartition(".")[2] for name in linears})
+        ends = {name.rpartition(".")[2] for name in linears}
         unknown = [suffix for suffix in wanted if suffix not in ends]
         if unknown:
             raise PrunegridError(
@@ -85,7 +95,16 @@ class Context(transform_context.Context):
                 where=self.where,
                 expected=f"all-linear, or some of {sorted(ends)}",
             )
-        return [name for name in self.names if name.rpartition(".")[2] in wanted]
+        names = [name for name in linears if name.rpartition(".")[2] in wanted]
+        useless = {name: barred[name] for name in names if name in barred}
+        if useless:
+            raise PrunegridError(
+                f"no adapter can stand in for {linear_use.listing(useless)}",
+                where=self.where,
+                expected=f"some of {sorted(ends - {n.rpartition('.')[2] for n in barred})}",
+                remedy="name those in finetune.targets, or use another strategy",
+            )
+        return names
 
     def train(self, model: nn.Module, masks: dict[str, Tensor] | None = None) -> TrainFacts:
         """Train a model on this step's examples; return the facts (see `learning_rates.train`)."""

@@ -62,10 +62,12 @@ def combined_sha256(digests: Mapping[str, str]) -> str:
 def model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a model by their names in its saved files.
 
-    Of tied weights only the one that is saved is named; buffers that are not saved are left out.
+    Of tied weights only the one that is saved is named; what is not saved is left out: buffers, and
+    positions that a model computes (Marian's).
     """
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    return {name: value for name, value in model.state_dict().items() if name not in tied}
+    unsaved = {*(getattr(model, "all_tied_weights_keys", None) or ())}
+    unsaved.update(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    return {name: value for name, value in model.state_dict().items() if name not in unsaved}
 
 
 def nm_violations(weight: Tensor, keep: int, group: int) -> int:

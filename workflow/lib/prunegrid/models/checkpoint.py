@@ -121,7 +121,7 @@ def read_plain(
         for name, weight in {**linears, **extent.tensors(extent.linears(model))}.items():
             yield name, weight, weight
 
-    return Checkpoint(model, read_tokenizer(folder), tensors, record, weights)
+    return Checkpoint(model, read_tokenizer(folder, model), tensors, record, weights)
 
 
 def write_plain(

@@ -59,13 +59,28 @@ def device_of(model: nn.Module) -> torch.device:
     return next(p.device for p in model.parameters() if p.device.type != "meta")
 
 
-def max_positions(model: nn.Module) -> int | None:
+# Names of the number of positions in configs whose `attribute_map` does not lead to the first one:
+# MPT's, and those of an encoder and of a decoder (LED).
+POSITIONS = ("max_position_embeddings", "max_seq_len")
+SOURCE, TARGET = "max_encoder_position_embeddings", "max_decoder_position_embeddings"
+
+
+def max_positions(model: nn.Module, *, source: bool = False) -> int | None:
     """Return how many tokens the model has positions for; None where its config sets no limit.
 
     A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
     rows stand for no token.
+
+    Args:
+        source: of an encoder-decoder, look at its encoder alone.
     """
-    total = getattr(model.config, "max_position_embeddings", None)
+    names = (*POSITIONS, SOURCE, *(() if source else (TARGET,)))
+    configs = [model.config]
+    with contextlib.suppress(ValueError):  # one with several parts of text has no single one
+        configs.append(model.config.get_text_config())
+    found = [getattr(config, name, None) for config in configs for name in names]
+    # XLNet's config says -1 for no limit.
+    total = min((n for n in found if isinstance(n, int) and n > 0), default=None)
     if total is None:
         return None
     for name, module in model.named_modules():
@@ -77,6 +92,16 @@ def max_positions(model: nn.Module) -> int | None:
         ):
             return total - module.padding_idx - 1
     return total
+
+
+def embedding_rows(model: nn.Module) -> int | None:
+    """Return how many tokens the model's input embedding has rows for; None without a table."""
+    try:
+        table = inner(model).get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weight = getattr(table, "weight", None)
+    return None if weight is None else weight.shape[0]
 
 
 def start_token(model: nn.Module) -> int:

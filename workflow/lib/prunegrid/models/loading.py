@@ -1,7 +1,7 @@
 """Kinds of models (the class of transformers that each needs), and how a folder is read.
 
-KINDS is the only table of this program that knows kinds of models: the endings of a config's
-`architectures`, and the task that a profile names. It does not say how a kind is pruned.
+KINDS is the only table of this program that knows kinds of models: transformers' auto class, and
+the task that a profile names. It does not say how a kind is pruned.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 from prunegrid.common import timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.gc_pause import importing
+from prunegrid.models import bounded_tokenizer, forward
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Kind:
     Attributes:
         task: its name in profiles; None for a kind that no profile can name.
         auto: its auto class in transformers.
-        endings: of the class names in `architectures`; () fits any.
+        endings: of class names in `architectures` that transformers does not know (any more);
+            () fits any class.
         title: its name in errors.
     """
 
@@ -64,9 +66,26 @@ def of_task(task: str) -> Kind:
     return next(kind for kind in KINDS if kind.task == task)
 
 
-def is_of(kind: Kind, architectures: Iterable[str]) -> bool:
-    """Return whether one of the class names is of the kind."""
-    return not kind.endings or any(str(name).endswith(kind.endings) for name in architectures)
+def is_of(kind: Kind, architectures: Iterable[str], config: Any) -> bool:
+    """Return whether a config's model, of one of the class names, is of the kind.
+
+    Args:
+        architectures: class names; none fits every kind that has a class for the config.
+        config: of transformers.
+    """
+    mapping, names = auto_class(kind)._model_mapping, list(architectures)
+    if type(config) not in mapping:
+        return False
+    # An encoder-decoder (BART) is among the masked language models too, as it fills gaps.
+    if kind.task == "masked-lm" and getattr(config, "is_encoder_decoder", False):
+        return False
+    known = mapping[type(config)]
+    classes = {c.__name__ for c in (known if isinstance(known, (list, tuple)) else (known,))}
+    return (
+        not names
+        or not kind.endings
+        or any(name in classes or name.endswith(kind.endings) for name in names)
+    )
 
 
 def import_models() -> None:
@@ -80,7 +99,12 @@ def read_config(folder: Path):
     import_models()
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # In eval mode RWKV divides weights in place by powers of two, for float16's sake: it would be
+    # saved so, and divided again. Without it the model computes the same.
+    if getattr(config, "rescale_every", 0):
+        config.rescale_every = 0
+    return config
 
 
 def auto_class(kind: Kind):
@@ -92,17 +116,12 @@ def auto_class(kind: Kind):
 
 
 def kind_of(config) -> Kind:
-    """Return the first kind whose endings and auto class fit a config.
+    """Return the first kind that fits a config.
 
     A config without `architectures` counts as a causal language model.
     """
     names = config.architectures or ["ForCausalLM"]
-    return next(
-        kind
-        for kind in KINDS
-        if is_of(kind, names)
-        and (not kind.endings or type(config) in auto_class(kind)._model_mapping)
-    )
+    return next((kind for kind in KINDS if is_of(kind, names, config)), KINDS[-1])
 
 
 def skeleton(folder: Path) -> nn.Module:
@@ -126,6 +145,7 @@ def read_model(folder: Path, **options: Any) -> nn.Module:
     # No remote code and no pickle: the model computes with what the safetensors hold.
     model, loading = auto_class(kind_of(config)).from_pretrained(
         folder,
+        config=config,
         dtype="auto",
         local_files_only=True,
         use_safetensors=True,
@@ -179,8 +199,11 @@ def widened(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
     return tensor.to(wanted) if narrower else tensor
 
 
-def read_tokenizer(folder: Path):
-    """Return the folder's tokenizer; None where it holds none."""
+def read_tokenizer(folder: Path, model: nn.Module):
+    """Return the folder's tokenizer, which refuses tokens that the model has no row for.
+
+    None is returned where the folder holds none.
+    """
     from transformers import AutoTokenizer
 
     if not (Path(folder) / "tokenizer_config.json").exists():
@@ -191,4 +214,4 @@ def read_tokenizer(folder: Path):
     # Saved again, it must be the same file: without the options by which it was loaded.
     for trace in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(trace, None)
-    return tokenizer
+    return bounded_tokenizer.bounded(tokenizer, forward.embedding_rows(model), str(folder))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig
 from peft.tuners import lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -162,48 +162,67 @@ class MaskedLinear(lora.layer.Linear):
 
 
 def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings: dict) -> nn.Module:
-    """Return the model with masked adapters on the named linears; all else is frozen.
+    """Return the model, whose named linears have masked adapters now; all else is frozen.
+
+    peft's own wrapper is not used: it chooses linears by the ends of their names, and refuses or
+    drops some for the model's type.
 
     Args:
         names: full names of the linears.
         masks: bool [d_out, d_in] by linear, True = kept; empty leaves the products dense.
         settings: rank, alpha, dropout.
     """
-    config = LoraConfig(
+    model.requires_grad_(False)
+    config, scratch, chosen = _config(settings), Scratch(), set(names)
+    for name, linear in list(model.named_modules()):
+        if name in chosen:
+            layer = MaskedLinear(linear, ADAPTER, config, settings["rank"], settings["alpha"])
+            layer.scratch = scratch
+            if name in masks:
+                layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
+            model.set_submodule(name, layer.train(model.training))
+    return model
+
+
+def _config(settings: dict, **facts) -> LoraConfig:
+    return LoraConfig(
         r=settings["rank"],
         lora_alpha=settings["alpha"],
         lora_dropout=settings["dropout"],
-        target_modules=list(names),
         bias="none",
-        task_type="CAUSAL_LM",
+        **facts,
     )
-    config._register_custom_module({type(model.get_submodule(n)): MaskedLinear for n in names})
-    wrapped = get_peft_model(model, config, adapter_name=ADAPTER)
-    adapted = layers(wrapped)
-    if set(adapted) != set(names):
-        raise RuntimeError(f"peft put adapters on other linears: {set(adapted) ^ set(names)}")
-    scratch = Scratch()
-    for name, layer in adapted.items():
-        layer.scratch = scratch
-        if name in masks:  # a linear that was left dense has none
-            layer.kept = masks[name].to(layer.lora_A[ADAPTER].weight.device)
-    return wrapped
 
 
 def layers(model: nn.Module) -> dict[str, MaskedLinear]:
-    """Return the masked adapters of a wrapped model by the names of their linears."""
-    inner = model.get_base_model()
-    return {n: m for n, m in inner.named_modules() if isinstance(m, MaskedLinear)}
+    """Return the masked adapters of a model by the names of their linears."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, MaskedLinear)}
 
 
 def merge(model: nn.Module) -> nn.Module:
     """Add the masked products into the weights; return the plain model."""
-    return model.merge_and_unload()
+    for layer in layers(model).values():
+        layer.merge()
+    return unload(model)
+
+
+def unload(model: nn.Module) -> nn.Module:
+    """Take the adapters off; return the model without them."""
+    for name, layer in layers(model).items():
+        model.set_submodule(name, layer.get_base_layer())
+    return model
 
 
 def write_config(model: nn.Module, folder: Path) -> None:
     """Write `adapter_config.json`, the same bytes each time (no paths, sorted names)."""
-    facts = model.peft_config[ADAPTER].to_dict()
+    adapted = layers(model)
+    layer = next(iter(adapted.values()))
+    settings = {"rank": layer.r[ADAPTER], "alpha": layer.lora_alpha[ADAPTER]}
+    settings["dropout"] = getattr(layer.lora_dropout[ADAPTER], "p", 0.0)
+    task = "CAUSAL_LM" if model.can_generate() else None
+    if model.config.is_encoder_decoder:
+        task = "SEQ_2_SEQ_LM"
+    facts = _config(settings, target_modules=list(adapted), task_type=task).to_dict()
     facts["base_model_name_or_path"] = "../base"
     facts["inference_mode"] = True
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in facts.items()}
@@ -223,13 +242,16 @@ def read(base: nn.Module, folder: Path, masks: dict[str, Tensor]) -> nn.Module:
     names = [k.removeprefix(PREFIX).removesuffix(ends) for k in tensors if k.endswith(ends)]
     stored = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
     model = wrap(base, names, masks, {own: facts[theirs] for own, theirs in stored.items()})
-    expected = 2 * len(names)
-    outcome = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER)
-    if len(tensors) != expected or outcome.unexpected_keys:
+    wanted = {f"{PREFIX}{n}.lora_{f}.weight": (n, f) for n in layers(model) for f in "AB"}
+    if tensors.keys() != wanted.keys():
         raise PrunegridError(
             f"{len(tensors)} adapter tensors",
             where=str(folder),
-            expected=f"{expected}, as its config describes",
+            expected=f"two for each of {len(names)} linears of its base",
             remedy="the adapter is damaged: delete the folder and run again",
         )
+    adapted = layers(model)
+    for key, (name, factor) in wanted.items():
+        weight = getattr(adapted[name], f"lora_{factor}")[ADAPTER].weight
+        weight.data = tensors[key].to(weight.device)
     return model

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from prunegrid.models.forward import (
     device_of,
+    embedding_rows,
     forward_parameters,
     inner,
     is_encoder_decoder,
@@ -53,7 +54,7 @@ def sees_padding(model: nn.Module, pad: int, side: Side) -> bool:
 
 
 def _differs(model: nn.Module, pad: int, side: Side) -> bool:
-    vocabulary = inner(model).get_input_embeddings().weight.shape[0]
+    vocabulary = embedding_rows(model)
     row, other, longer = (
         [token + (token == pad) for token in ((7 * i + 3 * n) % (vocabulary - 1) for i in range(n))]
         for n in (SHORT, SHORT, LONG)

@@ -8,9 +8,11 @@ dtype, so activations are not quantized; only the linears of the blocks are pack
 
 from __future__ import annotations
 
+import copy
 import functools
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +21,87 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models import blocks, checkpoint, loading
-from prunegrid.models.experts import ExpertLinear
+from prunegrid.models import blocks, checkpoint, linear_use, loading
 from prunegrid.models.masked_product import FormedProduct
+
+log = logging.getLogger(__name__)
 
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
 
 
-def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Module:
+def require_packable(model: nn.Module, where: str, *, training: bool = False) -> dict[str, str]:
+    """Return {linear of the blocks: why it stays plain}, after checking that not all of them do.
+
+    Args:
+        model: plain, on its device.
+        training: it is to be trained over the packed weights.
+
+    Raises:
+        PrunegridError: no linear can be packed.
+    """
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    linears = blocks.prunable(model)
+    exact = list(getattr(model, "_keep_in_fp32_modules", None) or ())
+    reasons = {
+        name: "transformers keeps it in float32"
+        for name in linears
+        if not should_convert_module(name, exact)
+    }
+    reasons |= {
+        name: "transformers packs plain Linear and Conv1D layers alone"
+        for name, linear in linears.items()
+        if type(linear) is not nn.Linear and not blocks.is_transposed(linear)
+    }
+    reasons |= linear_use.irreplaceable(model, linears, training=training)
+    if len(reasons) == len(linears):
+        raise PrunegridError(
+            f"no linear of its blocks can be packed: {linear_use.listing(reasons)}",
+            where=where,
+            expected="linears that packed weights can stand in for",
+            remedy="leave the model in float32 or bfloat16",
+        )
+    if reasons:
+        log.info("%s: not packed: %s", where, linear_use.listing(reasons))
+    return reasons
+
+
+def quantize(
+    folder: Path, device: str, kind: str, double_quant: bool, plain: Iterable[str] = ()
+) -> nn.Module:
     """Return the model of a plain folder with the linears of its blocks quantized.
 
     Args:
         kind: "nf4" or "int8".
         double_quant: quantize the scales of NF4 too.
+        plain: linears that are left as they are (see `require_packable`).
     """
     from transformers import BitsAndBytesConfig
 
     skeleton = loading.skeleton(folder)
-    inside = blocks.prunable(skeleton)
-    fused = [name for name, linear in inside.items() if isinstance(linear, ExpertLinear)]
-    if fused:
-        raise PrunegridError(
-            f"{len(fused)} matrices of fused experts cannot be quantized, the first is {fused[0]}",
-            where=str(folder),
-            expected="a model whose prunable weights are all in linears of their own",
-            remedy="use a strategy that does not quantize: full, lora, norms or none",
-        )
+    inside = blocks.prunable(skeleton).keys() - set(plain)
     options: dict[str, Any] = {"load_in_8bit": True}
     if kind == "nf4":
         options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
         options["bnb_4bit_use_double_quant"] = double_quant
-    outside = sorted(blocks.linears_of(skeleton).keys() - inside.keys())
-    config = BitsAndBytesConfig(**options, llm_int8_skip_modules=outside)
+    skipped = sorted(blocks.linears_of(skeleton).keys() - inside)
+    config = BitsAndBytesConfig(**options, llm_int8_skip_modules=skipped)
     model = read_packed(folder, device, quantization_config=config)
-    left = sorted(name for name in inside if not is_packed(model.get_submodule(name)))
-    if left:
+    amiss = inside ^ {name for name, module in model.named_modules() if is_packed(module)}
+    if amiss:
         raise PrunegridError(
-            f"{len(left)} linears could not be quantized, the first is {left[0]}",
+            f"{len(amiss)} linears were packed otherwise than planned, the first is {min(amiss)}",
             where=str(folder),
-            expected="torch Linear or Conv1D layers in its blocks",
+            expected="packed linears in its blocks, and no others",
+            remedy="this architecture is not supported in NF4 and int8",
         )
     return model
+
+
+def plain_linears(model: nn.Module) -> set[str]:
+    """Return the linears of a packed model that were left plain, those outside its blocks too."""
+    how = getattr(model.config, "quantization_config", None)
+    return set(getattr(how, "llm_int8_skip_modules", None) or ())
 
 
 def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:
@@ -125,8 +167,12 @@ def dequantize(module: nn.Module) -> Tensor:
     import bitsandbytes.functional as packed
 
     if type(module).__name__ == "Linear4bit":
-        state = module.weight.quant_state
-        return packed.dequantize_4bit(module.weight.data, state).view(state.shape)
+        state = copy.copy(module.weight.quant_state)
+        shape = state.shape
+        # A scale is of `blocksize` weights, row after row. bitsandbytes' kernel for the CPU begins
+        # a new one with each row, so rows that are no multiple of it are read as one long row.
+        state.shape = torch.Size((1, shape.numel()))
+        return packed.dequantize_4bit(module.weight.data, state).view(shape)
     weight = module.weight
     scale = weight.SCB if getattr(weight, "SCB", None) is not None else module.state.SCB
     return weight.data.float() * (scale.float() / 127).unsqueeze(1)
@@ -145,7 +191,12 @@ def unpack_mask(packed: Tensor, d_in: int) -> Tensor:
 
 @torch.no_grad()
 def quantize_again(
-    folder: Path, weights: Mapping[str, Tensor], scratch: Path, device: str, settings: dict
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    scratch: Path,
+    device: str,
+    settings: dict,
+    plain: Iterable[str] = (),
 ) -> nn.Module:
     """Return the model of a plain folder with some linears replaced, then quantized.
 
@@ -153,15 +204,16 @@ def quantize_again(
         weights: the new weights [d_out, d_in] by linear; the others stay the folder's.
         scratch: a folder that this makes and removes, as quantizing reads files.
         settings: quantization, double_quant.
+        plain: as of `quantize`.
     """
-    plain = loading.read_model(folder)
-    linears = blocks.prunable(plain)
+    model = loading.read_model(folder)
+    linears = blocks.prunable(model)
     for name, weight in weights.items():
         blocks.oriented(linears[name]).copy_(weight)
     scratch.mkdir()
     try:
-        checkpoint.save_model(plain, scratch)
-        del plain, linears
-        return quantize(scratch, device, settings["quantization"], settings["double_quant"])
+        checkpoint.save_model(model, scratch)
+        del model, linears
+        return quantize(scratch, device, settings["quantization"], settings["double_quant"], plain)
     finally:
         shutil.rmtree(scratch)

@@ -63,7 +63,7 @@ def running(model: nn.Module, device: str) -> Iterator[int | None]:
         return
     dense: dict[nn.Module, nn.Parameter] = {}
     try:
-        if not hasattr(model, "get_base_model"):
+        if not any(hasattr(module, "lora_A") for module in model.modules()):
             for name, linear in blocks.prunable(model).items():
                 if fits(linear):
                     _swap(name, linear, dense)

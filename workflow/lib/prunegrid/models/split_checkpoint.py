@@ -64,7 +64,7 @@ def save(
         plain = {name: t.cpu().contiguous() for name, t in tensors["adapter"].items()}
         save_file(plain, out / "adapter" / "adapter_model.safetensors", {"format": "pt"})
         _masked_lora().write_config(model, out / "adapter")
-        base = model.unload()
+        base = _masked_lora().unload(model)
     if tensors["masks"]:
         save_file(tensors["masks"], out / MASKS)
     if tokenizer is not None:
@@ -98,7 +98,8 @@ def read(
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
     names, prunable = list(extent.all_linears(base)), set(extent.linears(base))
-    outside, shares = set(names) - set(blocks.prunable(base)), extent.shares(base)
+    plain = set(names) - set(blocks.prunable(base)) | quantized.plain_linears(base)
+    shares = extent.shares(base)
     masks = {}
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
@@ -109,7 +110,7 @@ def read(
         for part, named in split_tensors(model).items()
         for name, t in named.items()
     }
-    facts = _count(model, names, prunable, outside, str(folder))
+    facts = _count(model, names, prunable, plain, str(folder))
     record = weights_record.measure(
         tensors,
         pattern=pattern,
@@ -124,7 +125,8 @@ def read(
     def weights() -> Iterator[tuple[str, Tensor, Tensor]]:
         return weights_of(model, names)
 
-    return checkpoint.Checkpoint(model, loading.read_tokenizer(folder), tensors, record, weights)
+    tokenizer = loading.read_tokenizer(folder, base)
+    return checkpoint.Checkpoint(model, tokenizer, tensors, record, weights)
 
 
 def _read_base(folder: Path, device: str) -> nn.Module:
@@ -188,11 +190,11 @@ def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 def _count(
-    model: nn.Module, names: list[str], prunable: set[str], outside: set[str], where: str
+    model: nn.Module, names: list[str], prunable: set[str], plain: set[str], where: str
 ) -> dict[str, Any]:
     """Return linears, precision and counts for `weights_record.measure`.
 
-    A packed weight counts once. Linears `outside` the blocks are never packed.
+    A packed weight counts once. The precision is that of the linears that are not in `plain`.
 
     Args:
         names: of the linears of the blocks, and of the `prunable` ones outside.
@@ -213,7 +215,7 @@ def _count(
         nonzero += weight.numel() - zeros
         counted.add(id(blocks.weight_of(base)))
         dtype = str(weight.dtype).removeprefix("torch.")
-        if name not in outside:
+        if name not in plain:
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))
     if len(precisions) != 1:
         raise PrunegridError(

@@ -21,6 +21,8 @@ FORMATS = {
     "safetensors": ("model.safetensors", "model.safetensors.index.json"),
     "pickled": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 }
+# The file that peft writes beside an adapter; transformers would load it without a word.
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ def choose(names: Collection[str], where: str) -> Layout:
     Raises:
         PrunegridError: there are no weights that can be read.
     """
+    if ADAPTER in names:
+        raise PrunegridError(
+            "the folder holds a LoRA adapter",
+            where=where,
+            expected="the weights of a whole model",
+            remedy="merge it into its base and name the folder of the sum: PeftModel."
+            "from_pretrained(base, folder).merge_and_unload().save_pretrained(other_folder)",
+        )
     for kind, (single, index) in FORMATS.items():
         for name in (single, index):
             if name in names:
@@ -90,9 +100,28 @@ def read(folder: Path, layout: Layout) -> dict[str, Tensor]:
     for path in files_of(folder, layout):
         pickle = layout.format == "pickled"
         found = pickled.read(path) if pickle else dict(LazyTensors([path]))
+        _require_plain(found, str(path))
         require_finite(found, str(path))
         tensors.update(found)
     return tensors
+
+
+def _require_plain(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Check that no matrix is stored in a format that needs scales beside it.
+
+    Raises:
+        PrunegridError: one is in float8, float4 or an integer type.
+    """
+    for name, tensor in tensors.items():
+        is_matrix = tensor.dim() > 1 and name.endswith("weight")
+        coded = not tensor.is_floating_point() if is_matrix else False
+        if coded or (tensor.is_floating_point() and tensor.dtype.itemsize < 2):
+            raise PrunegridError(
+                f"{name} is stored as {str(tensor.dtype).removeprefix('torch.')}",
+                where=where,
+                expected="float32, bfloat16 or float16",
+                remedy="name the model that it was quantized from, or dequantize it and save it",
+            )
 
 
 def files_of(folder: Path, layout: Layout) -> list[Path]:

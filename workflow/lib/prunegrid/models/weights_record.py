@@ -66,7 +66,7 @@ def _linears(model: nn.Module, extent: Extent) -> dict[str, Tensor] | None:
     try:
         modules = extent.linears(model)
     except PrunegridError:
-        if is_of(of_task("causal-lm"), [type(model).__name__]):
+        if is_of(of_task("causal-lm"), [type(model).__name__], model.config):
             raise
         return None
     return extent.tensors(modules)

@@ -71,7 +71,7 @@ class ByBlock(Holding):
         malloc.give_back()
         config = read_config(folder)
         self.model = empty_model(config)
-        self.tokenizer = read_tokenizer(folder)
+        self.tokenizer = read_tokenizer(folder, self.model)
         self.blocks = find_blocks(self.model)
         if self.blocks.twins:
             raise PrunegridError(
@@ -98,10 +98,19 @@ class ByBlock(Holding):
         outside = {n: self._read(n) for n in self._tensors if not n.startswith(inside)}
         self.model.load_state_dict(outside, strict=False, assign=True)
         self.model.tie_weights()
+        for name in getattr(self.model, "_keys_to_ignore_on_save", None) or ():
+            self._compute(self.model.get_submodule(name.rpartition(".")[0]))
         for name, buffer in self.model.named_buffers():
             if buffer.device.type != "meta":
                 owner, _, leaf = name.rpartition(".")
                 self.model.get_submodule(owner)._buffers[leaf] = buffer.to(self._device)
+
+    def _compute(self, module: nn.Module) -> None:
+        """Fill a module that the model computes and no file holds (Marian's positions)."""
+        module.to_empty(device="cpu")
+        self.model._init_weights(module)
+        for tensor in module.parameters():
+            tensor.data = widened(tensor.data, self._compute_dtype).to(self._device)
 
     def _read(self, name: str) -> Tensor:
         return widened(self._tensors[name], self._compute_dtype).to(self._device)

@@ -47,7 +47,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         where = str(parents["weights"])
         raise PrunegridError("translation needs an encoder-decoder", where=where)
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
-    positions = forward.max_positions(loaded.model)
+    positions = forward.max_positions(loaded.model, source=True)
     sources = translation.Sources(loaded.tokenizer, settings, positions, job.where)
     filled = [sources.source(row["document"]) for row in rows]
     stops, pad = prompts.stop_ids(loaded), prompts.pad_of(loaded)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.data.sources import accounts
 from prunegrid.data.sources import model_folder as folders
-from prunegrid.models import loading
+from prunegrid.models import forward, loading
 from prunegrid.models.attestation import require_finite
 
 # Keys of transformers' config that describe the file and not the model.
@@ -45,7 +46,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
             trust_remote_code=False,
             output_loading_info=True,
         )
-    folders.account(loaded, info, "causal-lm", where)
+    accounts.account(loaded, info, "causal-lm", where, {})
     settings = loaded.config.to_dict()
     for name in NOT_OF_THE_MODEL:
         settings.pop(name, None)
@@ -59,8 +60,9 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     model.generation_config = loaded.generation_config
     del loaded, tensors
     tokenizer = folders.read_tokenizer(path.parent, where, gguf_file=path.name)
-    if tokenizer.model_max_length > 10**9:  # GGUF does not say; the model does
-        tokenizer.model_max_length = config.max_position_embeddings
+    positions = forward.max_positions(model)
+    if tokenizer.model_max_length > 10**9 and positions:  # GGUF does not say; the model does
+        tokenizer.model_max_length = positions
     return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized"
 
 

@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.data.sources import accounts, text_part
 from prunegrid.data.sources.fetched import VOCABULARIES
-from prunegrid.models import loading, weight_files
+from prunegrid.models import bounded_tokenizer, forward, loading, weight_files
 
 log = logging.getLogger(__name__)
 
 # The number of layers that may lack tensors of their own.
 SHARING_LAYERS = 100
-# A constant, the score of a masked place, that older files of GPT-2, -J and -Neo hold.
-MASKED = ".masked_bias"
 MIXED = "the folder mixes two models, or is incomplete: download it again"
 CHECK = "check the file, or use another model"
 CUSTOM_CODE = "models that bring their own code are not run: use another one"
@@ -54,6 +53,11 @@ def load(
     tensors = weight_files.read(folder, layout)
     _require_layers(config, len(tensors), where)
     skeleton, ties = _skeleton(config, task, where)
+    notes, whole = [], None
+    if config.model_type != loading.read_config(folder).model_type:
+        whole = tensors
+        tensors, note = text_part.tensors_of(whole, skeleton, where)
+        notes.append(note)
     weight_files.check_tied(tensors, ties, where)
     misfit = PrunegridError(
         "the weights do not fit the config",
@@ -65,12 +69,30 @@ def load(
         model, info = type(skeleton).from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-    note = account(model, info, task, where)
+    notes.append(accounts.account(model, info, task, where, tensors))
+    if whole is not None:
+        text_part.require_same(model, folder, whole, dtype, where)
     model.config.name_or_path = ""
     _set_generation(model, folder, where)
     if layout.format == "pickled":
-        note = "; ".join(filter(None, ["converted from " + layout.file, note]))
-    return model.eval(), read_tokenizer(folder, where) if tokenizer else None, note
+        notes.insert(0, "converted from " + layout.file)
+    found = read_tokenizer(folder, where) if tokenizer else None
+    if found is not None:
+        notes.append(_beyond(found, model))
+    return model.eval(), found, "; ".join(filter(None, notes)) or None
+
+
+def _beyond(tokenizer: Any, model: nn.Module) -> str | None:
+    """Return a note on tokens that the model has no embedding for."""
+    rows = forward.embedding_rows(model)
+    tokens = {} if rows is None else bounded_tokenizer.beyond(tokenizer, rows)
+    if not tokens:
+        return None
+    number, token = next(iter(tokens.items()))
+    return (
+        f"{len(tokens)} tokens of the tokenizer are beyond the model's {rows} embeddings, the "
+        f"first is {token!r} ({number}): texts with one are refused"
+    )
 
 
 def _skeleton(config, task: str, where: str) -> tuple[nn.Module, dict[str, str]]:
@@ -112,6 +134,8 @@ def _require_layers(config, tensors: int, where: str) -> None:
 def read_config(folder: Path, task: str, where: str):
     """Return the folder's config after checking that this program can use it.
 
+    Of a model that takes images or sounds too, a causal language model is the text part.
+
     Raises:
         PrunegridError: missing, unreadable, of an unknown type, quantized, or not of the task.
     """
@@ -149,61 +173,24 @@ def read_config(folder: Path, task: str, where: str):
             remedy="name the model that it was made from",
         )
     kind = loading.of_task(task)
-    known = type(config) in loading.auto_class(kind)._model_mapping
-    if not known or (names and not loading.is_of(kind, names)):
+    if task == "causal-lm" and (text := text_part.text_config(config)) is not None:
+        return text
+    if not loading.is_of(kind, names, config):
         raise PrunegridError(
             f"the model is a {', '.join(names) or config.model_type}",
             where=where,
             expected=kind.title,
-            remedy="name another model",
+            remedy=_way_out(config, names),
         )
     return config
 
 
-def account(model: nn.Module, info: dict, task: str, where: str) -> str | None:
-    """Return a note on tensors left out or added, after checking that all others are the config's.
-
-    An encoder or masked language model loses the heads of other tasks; an encoder's missing pooler
-    is set to zero: no layer's output depends on either, and random numbers would not be repeatable.
-
-    Args:
-        info: transformers' loading info.
-
-    Raises:
-        PrunegridError: tensors are missing, left over, or of another shape.
-    """
-    missing, extra = set(info["missing_keys"]), set(info["unexpected_keys"])
-    notes = []
-    constants = {name for name in extra if name.endswith(MASKED)}
-    if constants:
-        notes.append(f"left out: {len(constants)} times {MASKED[1:]}, a constant")
-    extra -= constants
-    if task == "encoder":
-        pooler = {name for name in missing if "pooler" in name.split(".")}
-        for name in pooler:
-            nn.init.zeros_(model.get_parameter(name))
-        if pooler:
-            notes.append("the source has no pooler: zeros stand in its place")
-        missing -= pooler
-    if task in ("encoder", "masked-lm"):
-        if extra:
-            notes.append("left out: " + ", ".join(sorted({name.split(".")[0] for name in extra})))
-        extra = set()
-    amiss = {
-        "missing": missing,
-        "left over": extra,
-        "of another shape": {str(item[0]) for item in info["mismatched_keys"]},
-    }
-    for fault, names in amiss.items():
-        if names:
-            listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-            raise PrunegridError(
-                f"{len(names)} tensors are {fault}: {listed}",
-                where=where,
-                expected="exactly the tensors that its config.json describes",
-                remedy="the folder is incomplete, or of another model: download it again",
-            )
-    return "; ".join(notes) or None
+def _way_out(config, names: list[str]) -> str:
+    """Return what to do with a config that is not of the task."""
+    tasks = [k.task for k in loading.KINDS if k.task and loading.is_of(k, names, config)]
+    if tasks:
+        return f"say `task: {tasks[0]}`" + (f", or {', '.join(tasks[1:])}" if tasks[1:] else "")
+    return "name another model"
 
 
 def _set_generation(model: nn.Module, folder: Path, where: str) -> None:

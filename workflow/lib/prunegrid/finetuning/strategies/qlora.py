@@ -44,10 +44,13 @@ HELD = 4
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the checkpoint of the folder of packed weights written."""
     names = context.targets()
+    plain = quantized.require_packable(context.checkpoint.model, context.where, training=True)
+    if plain:
+        context.facts["not_quantized"] = plain
     # Frees the plain model, which was attested and gave the masks: quantizing reads its files.
     context.checkpoint = None
     base = quantized.quantize(
-        context.folder, context.device, settings["quantization"], settings["double_quant"]
+        context.folder, context.device, settings["quantization"], settings["double_quant"], plain
     )
     with loading.computing_in(base, settings["autocast"]):
         model, facts = adapters.train(context, base, names, settings)
@@ -60,6 +63,7 @@ def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkp
         context.out / "summed",
         context.device,
         settings,
+        plain,
     )
     after = adapters.tuning_loss(packed, context)
     context.facts |= {"merge_loss_before": loss, "merge_loss_after": after}

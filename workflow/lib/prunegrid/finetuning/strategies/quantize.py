@@ -28,7 +28,12 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     if precision in PLAIN["precision"]:
         model = context.checkpoint.model.to(getattr(torch, precision))
         return checkpoint.write_plain(model, **context.destination, adapter=adapter)
+    plain = quantized.require_packable(context.checkpoint.model, context.where)
+    if plain:
+        context.facts["not_quantized"] = plain
     # Frees the plain model, which was attested and gave the masks: quantizing reads its files.
     context.checkpoint = None
-    packed = quantized.quantize(context.folder, context.device, precision, settings["double_quant"])
+    packed = quantized.quantize(
+        context.folder, context.device, precision, settings["double_quant"], plain
+    )
     return split_checkpoint.save(packed, **context.destination, adapter=adapter)

@@ -27,7 +27,7 @@ from prunegrid.finetuning.training.divergence import Diverged, Guard
 from prunegrid.finetuning.training.loss import batches_of, casting, mean_loss, summed_loss
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example, batches, collate, plan, scored
-from prunegrid.models.forward import inner
+from prunegrid.models.forward import embedding_rows
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +85,7 @@ class Loop:
         self.weights = task.weights()
         self.steps = plan(task.examples, task.settings, task.seed)
         self.facts = TrainFacts(learning_rate=rate)
-        self.guard = Guard(
-            inner(task.model).get_input_embeddings().num_embeddings, rate, task.where
-        )
+        self.guard = Guard(embedding_rows(task.model), rate, task.where)
         self.best: dict[str, Tensor] = {}
         self.optimizer = torch.optim.AdamW(
             list(self.weights.values()),
