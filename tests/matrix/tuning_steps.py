@@ -13,7 +13,9 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid.models import checkpoint
+from prunegrid.finetuning.training.objectives import Masking
+from prunegrid.finetuning.training.token_batches import Example
+from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.packed import packed_checkpoint
 from prunegrid.stages import finetune, perplexity, predictions, transform, translations
 from tests.helpers import tiny
@@ -21,7 +23,15 @@ from tests.matrix import oracle, packing_oracle, pruning_oracle
 from tests.matrix.checks import require, require_close, require_digest, require_equal, require_names
 from tests.matrix.oracle import LOSS_TOLERANCE
 from tests.matrix.steps import check_plain
-from tests.matrix.subjects import EOS, LENGTH, SAMPLES, TEMPLATE, Subject, record_of
+from tests.matrix.subjects import (
+    EOS,
+    LENGTH,
+    SAMPLES,
+    TEMPLATE,
+    VOCABULARY,
+    Subject,
+    record_of,
+)
 
 PROMPT = tiny.prompt(template=TEMPLATE)
 TUNED = {
@@ -70,12 +80,19 @@ def batches(subject: Subject) -> None:
     weights = subject.dense()
     model, rows = subject.plain(weights), subject.tokens(weights, "uneven")
     check_texts(subject, weights, model, rows)
-    strategy = "seq2seq" if subject.task == "seq2seq-lm" else "full"
     changes = {"dev_split": "uneven", "max_steps": 1, "learning_rate": 1e-5}
-    record, _ = tune(subject, weights, strategy, "batches-loss", **changes)
+    record, _ = tune(subject, weights, "full", "batches-loss", **changes)
     expected = oracle.mean_loss(model, rows)
     found = record["train"]["first_dev_loss"]
     require_close("the loss of a batch with pads", found, expected, LOSS_TOLERANCE)
+
+
+def logits_of_stored(subject: Subject, folder: Path, model: nn.Module) -> None:
+    """The library's model of a folder computes what the oracle's model does."""
+    loaded = oracle.without_cache(open_checkpoint.load(folder, compute_dtype="float32").model)
+    for window in subject.windows()[:2]:
+        found, expected = (oracle.run_window(each, window) for each in (loaded, model))
+        oracle.require_same_logits("stored model", found, expected)
 
 
 def check_texts(subject: Subject, weights: Path, model: nn.Module, rows: list[oracle.Row]) -> None:
@@ -124,13 +141,34 @@ def check_tuned(subject: Subject, parent: Path, folder: Path, record: dict) -> n
     return model
 
 
+def rows_of(subject: Subject, folder: Path, split: str, draw: str) -> list[oracle.Row]:
+    """Return the rows of a split; of an encoder with the tokens that the library's draw hides.
+
+    How many are hidden, and that none is a special one or of a prompt, is checked here.
+    """
+    rows = subject.tokens(folder, split)
+    if subject.task != "masked-lm":
+        return rows
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    masking = Masking.of(tokenizer, VOCABULARY, "response", subject.job().seed("masking"), "")
+    examples = [Example(row.prompt, row.response) for row in rows]
+    hidden = [example.hidden for example in masking.hide(examples, draw)]
+    for row, places in zip(rows, hidden, strict=True):
+        tokens = row.prompt + row.response
+        free = [i for i in range(len(row.prompt), len(tokens)) if tokens[i] != EOS]
+        require(set(places) <= set(free), "another token than one of the response is hidden")
+        require_equal("hidden tokens", len(places), max(1, round(0.15 * len(free))))
+    return [oracle.Row(r.prompt, r.response, h) for r, h in zip(rows, hidden, strict=True)]
+
+
 def full(subject: Subject) -> None:
     """Zeros stay; the losses of other rows before and after are the oracle's."""
     parent = subject.sparse()
-    strategy = "seq2seq" if subject.task == "seq2seq-lm" else "full"
-    record, folder = tune(subject, parent, strategy, "full")
+    # Rows of many lengths: of an encoder no other step shows that pads are not seen.
+    split = "uneven" if subject.task == "masked-lm" else "held"
+    record, folder = tune(subject, parent, "full", "full", dev_split=split)
     model, facts = check_tuned(subject, parent, folder, record), record["train"]
-    rows = subject.tokens(parent, "held")
+    rows = rows_of(subject, parent, split, "development rows")
     before = oracle.mean_loss(subject.plain(parent), rows)
     require_close("the loss before", facts["first_dev_loss"], before, LOSS_TOLERANCE)
     after = oracle.mean_loss(model, rows)
@@ -147,19 +185,19 @@ def lora(subject: Subject) -> None:
     pruning_oracle.require_others_unchanged(
         oracle.named_tensors(subject.plain(parent)), oracle.named_tensors(model), changed
     )
-    loss = oracle.mean_loss(model, subject.tokens(parent, "train"))
+    loss = oracle.mean_loss(model, rows_of(subject, parent, "train", "first rows"))
     for moment in ("before", "after"):
         found = record["train"][f"merge_loss_{moment}"]
         require_close(f"the loss {moment} the merge", found, loss, LOSS_TOLERANCE)
 
 
-def check_parts(folder: Path, record: dict) -> None:
+def check_parts(subject: Subject, folder: Path, record: dict) -> None:
     """The digest of a folder in parts is the one of its files, each under its part's name."""
     tensors = {f"base/{n}": t for n, t in oracle.read_files(folder / "base").items()}
     tensors |= {f"adapter/{n}": t for n, t in oracle.read_files(folder / "adapter").items()}
     tensors |= {f"masks/{n}": t for n, t in oracle.read_files(folder).items()}
     require_digest("the weights", record["sha256"], oracle.digest(tensors))
-    auto = getattr(transformers, oracle.AUTO["causal-lm"])
+    auto = getattr(transformers, oracle.AUTO[subject.task])
     _, info = auto.from_pretrained(folder / "base", output_loading_info=True)
     for key in ("missing_keys", "unexpected_keys"):
         require(not info[key], f"plain transformers has {key.replace('_', ' ')}")
@@ -172,6 +210,13 @@ def dequantized(
     model = subject.plain(parent)
     packed = packing_oracle.read_packed(folder / "base")
     linears = oracle.all_linears(model, subject.blocks)
+    # transformers never packs these (T5's `wo`).
+    kept = set(model._keep_in_fp32_modules or ())
+    floats = {name for name in linears if name.rpartition(".")[2] in kept}
+    files = oracle.read_files(folder / "base")
+    for name in floats:
+        same = torch.equal(files[f"{name}.weight"], linears.pop(name).weight)
+        require(same, f"{name}: not packed, and changed")
     require_names("packed linears", packed, linears)
     for name, module in linears.items():
         weight = oracle.weight_of(module)
@@ -197,19 +242,22 @@ def quantize(subject: Subject, precision: str) -> None:
     model = dequantized(subject, parent, folder, check)
     require_equal("precision", record["precision"], precision)
     check_zeros(record, model, subject)
-    check_parts(folder, record)
+    check_parts(subject, folder, record)
     if subject.task == "causal-lm":
         check_windows(subject, folder, model, f"perplexity-{precision}")
+    else:
+        logits_of_stored(subject, folder, model)
 
 
 def qlora(subject: Subject) -> None:
     """Codes are the nearest; losses are those of the base and the product under the mask."""
     parent = subject.sparse()
-    changes = {"dev_split": None, "evaluate_every": None}
+    plain = subject.task == "causal-lm"
+    changes = {"dev_split": None, "evaluate_every": None} if plain else {}
     record, folder = tune(subject, parent, "qlora", "qlora", **changes)
     model = dequantized(subject, parent, folder, packing_oracle.require_nf4)
     check_zeros(record["weights"], model, subject)
-    check_parts(folder, record["weights"])
+    check_parts(subject, folder, record["weights"])
     deltas = packing_oracle.read_adapter(folder / "adapter")
     masks = load_file(folder / "masks.safetensors")
     before = oracle.all_linears(subject.plain(parent), subject.blocks)
@@ -221,7 +269,13 @@ def qlora(subject: Subject) -> None:
         require(bool((torch.from_numpy(bits).bool() == kept).all()), f"{name}: another mask")
         weight.add_(deltas[name] * kept)
     require(any(bool(delta.any()) for delta in deltas.values()), "the adapters are all zero")
-    check_windows(subject, folder, model, "perplexity-qlora")
+    if plain:
+        check_windows(subject, folder, model, "perplexity-qlora")
+        return
+    rows = rows_of(subject, parent, "held", "development rows")
+    found = record["train"]["dev_loss"]
+    require_close("the loss after", found, oracle.mean_loss(model, rows), LOSS_TOLERANCE)
+    logits_of_stored(subject, folder, model)
 
 
 def pack(subject: Subject) -> None:

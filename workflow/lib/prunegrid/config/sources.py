@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,6 +37,31 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}; expected {FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def known_config(model: Any, base: Path) -> dict[str, Any]:
+    """Return what is known of a model's config before it is fetched; {} if nothing is.
+
+    Known are the configs of `random:`, of a local folder, and of a hub model that is in the cache.
+
+    Args:
+        model: a profile with a valid source.
+        base: as of `parse_source`.
+    """
+    source = parse_source(model.source, base)
+    if source["kind"] == "random":
+        return dict(model.config or {})
+    path = Path(source["path"], "config.json") if source["kind"] == "local" else None
+    if source["kind"] == "hf" and model.file is None and find_spec("huggingface_hub"):
+        from huggingface_hub import try_to_load_from_cache  # a tenth of a second
+
+        found = try_to_load_from_cache(source["repo"], "config.json", revision=model.revision)
+        path = Path(found) if isinstance(found, str) else None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):  # told by the step that reads it
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from prunegrid.common.model_family import STRATEGIES, unfit, unfit_learning
 from prunegrid.config import contrasts, shown, split_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import kinds
@@ -32,6 +33,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
         check = prune_faults if step.kind == "prune" else finetune_faults
         yield from below((f"grid ({step.kind} {step.name})",), check(config, step.profile))
     yield from _rows(cells)
+    yield from dict.fromkeys(fault for cell in cells for fault in _misfits(config, cell))
     if _names_broken(config, study):
         return
     if not cells:
@@ -75,6 +77,27 @@ def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:
             text = f"tunes ({tuned[0].name}) what '{pruned[0].name}' pruned with biases"
             yield Fault(("grid",), f"{text}; remove `biases` or the fine-tuning")
             return
+
+
+def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
+    """Yield a fault for each fine-tuning of a cell that its model's task does not fit."""
+    task = config.profile("models", cell.model).task
+    dataset = config.sections["datasets"].get(cell.dataset)
+    for step in cell.acting:
+        if step.kind != "finetune":
+            continue
+        text = unfit(STRATEGIES, step.profile.strategy, task)
+        if not text and step.trains:
+            text = unfit_learning(
+                task,
+                processes=step.profile.processes,
+                loss_on=step.profile.loss_on,
+                windows=getattr(dataset, "kind", "") == "text",
+            )
+        if text:
+            where = "the grid" if step.inline else f"finetune.{step.name}"
+            text = f"has '{step.name}' ({where}) on the model '{cell.model}': {text}"
+            yield Fault(("grid",), f"{text}; exclude the cell, or mend its step or its model")
 
 
 def _names_broken(config: Config, study: Study | Census) -> bool:

@@ -21,7 +21,14 @@ from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
 from prunegrid.data.prompts import Prompt, Prompter
 from prunegrid.evaluation.translation import Sources
-from prunegrid.models.forward import inner, is_encoder_decoder, start_token
+from prunegrid.models.forward import (
+    first_position,
+    forward_parameters,
+    inner,
+    is_encoder_decoder,
+    positions,
+    start_token,
+)
 from prunegrid.models.padding import unpadded
 
 log = logging.getLogger(__name__)
@@ -148,6 +155,7 @@ def _write_greedily(
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
+            **_places(model, mask),
             past_key_values=cache,
             generation_config=config,
             stopping_criteria=[_first_stop(stops)],
@@ -268,9 +276,19 @@ def _write(
     """Return the new tokens of each row, and how many were computed."""
     if before is None and not config.do_sample and config.num_beams == 1:
         return _write_greedily(model, inputs, config)
-    out = model.generate(**inputs, generation_config=config)
+    places = _places(model, inputs["attention_mask"])
+    out = model.generate(**inputs, **places, generation_config=config)
     new = out[:, inputs["input_ids"].shape[1] if before is None else before :]
     return new.tolist(), new.numel()
+
+
+def _places(model: nn.Module, mask: Tensor) -> dict[str, Tensor]:
+    """Return the position ids of a model that does not count them from 0 (RoBERTa); {} of others.
+
+    `generate` counts from 0.
+    """
+    counted = "position_ids" not in forward_parameters(model) or not first_position(inner(model))
+    return {} if counted else {"position_ids": positions(model, mask)}
 
 
 def _finish(

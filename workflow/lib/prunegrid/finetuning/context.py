@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,10 +13,12 @@ from prunegrid.common import file_io, held_weights, timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
 from prunegrid.finetuning import transform_context
-from prunegrid.finetuning.training import checkpoints, dataset, learning_rates
+from prunegrid.finetuning.training import checkpoints, dataset, learning_rates, objectives
+from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example
-from prunegrid.models import blocks, forward
+from prunegrid.models import blocks, forward, loading
+from prunegrid.models.causality import require_causal
 from prunegrid.models.zero_masks import promised
 
 
@@ -27,10 +31,15 @@ class Context(transform_context.Context):
         names: of the linears of the blocks.
         holds: keep the weights that adapted linears compute in memory during training.
         examples, dev: the rows to learn, and the held-out rows.
+        task: of the model (see `prunegrid.common.model_family`).
+        masking: hides tokens from a masked language model; None of others.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
         super().__init__(settings, parents, out, job)
+        self.task = loading.kind_of(self.checkpoint.model.config).task
+        if self.task == "causal-lm":
+            require_causal(self.checkpoint.model, self.where)
         self.seed: int = job.seed("finetune")
         self.holds = held_weights.holds(job.memory, job.device, settings["processes"])
         model = self.checkpoint.model
@@ -39,13 +48,22 @@ class Context(transform_context.Context):
         if promised(settings) == "none":
             self.masks = {}
         self.pad = prompts.pad_of(self.checkpoint)
+        self.eos: int | None = self.checkpoint.tokenizer.eos_token_id
         self.dev: list[Example] = []
         self._read_examples(Path(parents["data"]), forward.max_positions(model))
+        self.masking = None
+        if self.task == "masked-lm":
+            self._set_masking(job)
+        elif self.task == "seq2seq-lm":
+            # The encoder reads the prompt and its end.
+            for name in ("examples", "dev"):
+                rows = [replace(r, prompt=[*r.prompt, self.eos]) for r in getattr(self, name)]
+                setattr(self, name, rows)
         self.store = self._store(job)
 
     def _read_examples(self, data: Path, positions: int | None) -> None:
         settings, tokenizer = self.settings, self.checkpoint.tokenizer
-        reader = dataset.Reader(data, settings, tokenizer, positions, self.where)
+        reader = dataset.Reader(data, settings, tokenizer, positions, self.task, self.where)
         self.examples, shares = reader.read(settings["split"], settings["rows"])
         self.facts |= shares | reader.facts()
         self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
@@ -55,6 +73,25 @@ class Context(transform_context.Context):
         self.dev, _ = reader.read(settings["dev_split"], settings["dev_rows"])
         learned = dataset.count_learned(self.dev, self.examples, self.where)
         self.facts |= {"dev_rows": len(self.dev), "dev_rows_learned": learned}
+
+    def _set_masking(self, job) -> None:
+        """Set the masking, and hide tokens of the held-out rows once for all evaluations."""
+        vocabulary = self.checkpoint.model.get_input_embeddings().num_embeddings
+        tokenizer, loss_on = self.checkpoint.tokenizer, self.settings["loss_on"]
+        seed = job.seed("masking")
+        self.masking = Masking.of(tokenizer, vocabulary, loss_on, seed, self.where)
+        for rows in (self.examples, self.dev):
+            self.masking.require_tokens(rows, self.where)
+        self.dev = self.masking.hide(self.dev, "development rows")
+
+    def first_rows(self, count: int) -> list[Example]:
+        """Return the first rows to learn, with the same tokens hidden in each call."""
+        rows = self.examples[:count]
+        return rows if self.masking is None else self.masking.hide(rows, "first rows")
+
+    def as_one_sequence(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return the context in which a model of any task is run on this step's rows."""
+        return objectives.as_one_sequence(forward.inner(model), self.task, self.eos, self.pad)
 
     def _store(self, job) -> checkpoints.Store | None:
         """Return the store of training states; its identity guards against a copied scratch."""
@@ -87,7 +124,7 @@ class Context(transform_context.Context):
 
     def train(self, model: nn.Module, masks: dict[str, Tensor] | None = None) -> TrainFacts:
         """Train a model on this step's examples; return the facts (see `learning_rates.train`)."""
-        with timing_guard.running("training"):
+        with timing_guard.running("training"), self.as_one_sequence(model):
             return learning_rates.train(
                 model,
                 self.examples,
@@ -98,5 +135,6 @@ class Context(transform_context.Context):
                 where=self.where,
                 dev=self.dev,
                 masks=masks or {},
+                masking=self.masking,
                 store=self.store,
             )

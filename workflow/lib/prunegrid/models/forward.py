@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
+
+# Found once a model: training asks in each batch.
+_FIRST: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 def run_window(model: nn.Module, window: Tensor) -> Any:
@@ -60,23 +64,32 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def max_positions(model: nn.Module) -> int | None:
-    """Return how many tokens the model has positions for; None where its config sets no limit.
+    """Return how many tokens the model has positions for; None where its config sets no limit."""
+    total = getattr(model.config, "max_position_embeddings", None)
+    return None if total is None else total - first_position(model)
+
+
+def first_position(model: nn.Module) -> int:
+    """Return the position id of a row's first token.
 
     A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
-    rows stand for no token.
+    rows stand for no token. Others count from 0.
     """
-    total = getattr(model.config, "max_position_embeddings", None)
-    if total is None:
-        return None
-    for name, module in model.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and isinstance(module, nn.Embedding)
-            and module.num_embeddings == total
-            and module.padding_idx is not None
-        ):
-            return total - module.padding_idx - 1
-    return total
+    if model not in _FIRST:
+        total = getattr(model.config, "max_position_embeddings", None)
+        tables = (
+            module
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        )
+        padding = (t.padding_idx for t in tables if t.num_embeddings == total)
+        _FIRST[model] = next((index + 1 for index in padding if index is not None), 0)
+    return _FIRST[model]
+
+
+def positions(model: nn.Module, mask: Tensor) -> Tensor:
+    """Return position ids that count the unmasked tokens of each row, of the mask's shape."""
+    return (mask.cumsum(-1) - 1).clamp(min=0) + first_position(inner(model))
 
 
 def start_token(model: nn.Module) -> int:

@@ -175,7 +175,7 @@ def wrap(model: nn.Module, names: list[str], masks: dict[str, Tensor], settings:
         lora_dropout=settings["dropout"],
         target_modules=list(names),
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if model.can_generate() else None,
     )
     config._register_custom_module({type(model.get_submodule(n)): MaskedLinear for n in names})
     wrapped = get_peft_model(model, config, adapter_name=ADAPTER)

@@ -19,6 +19,7 @@ from prunegrid.models.forward import (
     forward_parameters,
     inner,
     is_encoder_decoder,
+    positions,
     start_token,
 )
 
@@ -78,7 +79,7 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     inputs: dict[str, Any] = {
         "input_ids": ids,
         "attention_mask": mask,
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "position_ids": positions(model, mask),
     }
     accepted = forward_parameters(model)
     inputs = {n: t.to(device_of(model)) for n, t in inputs.items() if n in accepted}

@@ -9,8 +9,9 @@ dtype, so activations are not quantized; only the linears of the blocks are pack
 from __future__ import annotations
 
 import functools
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunegrid.common.errors import PrunegridError
-from prunegrid.models import blocks, checkpoint, loading
+from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.models import blocks, checkpoint, forward, loading
 from prunegrid.models.masked_product import FormedProduct
 
 PACKED = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
@@ -43,14 +44,44 @@ def quantize(folder: Path, device: str, kind: str, double_quant: bool) -> nn.Mod
     outside = sorted(blocks.linears_of(skeleton).keys() - inside.keys())
     config = BitsAndBytesConfig(**options, llm_int8_skip_modules=outside)
     model = read_packed(folder, device, quantization_config=config)
-    left = sorted(name for name in inside if not is_packed(model.get_submodule(name)))
+    floats = kept_as_floats(model, inside)
+    left = sorted(n for n in inside if n not in floats and not is_packed(model.get_submodule(n)))
     if left:
         raise PrunegridError(
             f"{len(left)} linears could not be quantized, the first is {left[0]}",
             where=str(folder),
             expected="torch Linear or Conv1D layers in its blocks",
         )
+    _require_computes(model, str(folder))
     return model
+
+
+def kept_as_floats(model: nn.Module, names: Iterable[str]) -> set[str]:
+    """Return which linears of a model of transformers it never packs (T5's `wo`, which overflows).
+
+    They stay as they are beside the packed ones.
+    """
+    kept = getattr(model, "_keep_in_fp32_modules", None) or ()
+    ends = [re.compile(rf"(^|\.){re.escape(part)}(\.|$)") for part in kept]
+    return {name for name in names if any(end.search(name) for end in ends)}
+
+
+@torch.no_grad()
+def _require_computes(model: nn.Module, where: str) -> None:
+    """Check that a model runs with packed weights: some read the dtype of a weight, or its shape.
+
+    Raises:
+        PrunegridError: it ends in an error.
+    """
+    fails = PrunegridError(
+        f"{type(model).__name__} cannot compute with packed weights",
+        where=where,
+        expected="a model that gives its linears their inputs and reads no weight itself",
+        remedy="use precision bfloat16 or float32",
+    )
+    window = torch.arange(3, 11, device=forward.device_of(model))[None]
+    with explained(fails):
+        forward.run_window(model, window)
 
 
 def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:

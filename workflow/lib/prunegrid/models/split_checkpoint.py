@@ -188,11 +188,13 @@ def split_tensors(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 def _count(model: nn.Module, names: list[str], outside: set[str], where: str) -> dict[str, Any]:
     """Return linears, precision and counts for `weights_record.measure`.
 
-    A packed weight counts once. Linears `outside` the blocks are never packed.
+    A packed weight counts once. Linears `outside` the blocks are never packed, nor are those that
+    transformers keeps as floats.
     """
     inner, linears, effective = forward.inner(model), {}, 0
     parameters = nonzero = 0
     counted, precisions = set(), set()
+    floats = quantized.kept_as_floats(inner, names)
     for name, weight, _ in weights_of(model, names):
         module = inner.get_submodule(name)
         adapted = _is_adapted(module)
@@ -205,7 +207,7 @@ def _count(model: nn.Module, names: list[str], outside: set[str], where: str) ->
         nonzero += weight.numel() - zeros
         counted.add(id(base.weight))
         dtype = str(weight.dtype).removeprefix("torch.")
-        if name not in outside:
+        if name not in outside and (name not in floats or quantized.is_packed(base)):
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))
     if len(precisions) != 1:
         raise PrunegridError(

@@ -33,6 +33,7 @@ PACKAGES = ("any weights", "pandas", "pyarrow", "jinja2")
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 8
+FITS = ("encoder", "masked-lm")
 
 SAMPLES = pa.schema(
     [
@@ -61,7 +62,13 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     )
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
-    loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        compute_dtype=job.compute_dtype,
+        asked_by="classification",
+        where=job.where,
+    )
     head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
     limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
     size = settings["batch_size"]

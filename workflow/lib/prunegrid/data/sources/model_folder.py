@@ -157,6 +157,7 @@ def read_config(folder: Path, task: str, where: str):
             expected=kind.title,
             remedy="name another model",
         )
+    loading.require_task(config, task, where)
     return config
 
 
