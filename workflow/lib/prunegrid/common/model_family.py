@@ -29,7 +29,8 @@ _LISTS = {
     "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
     "MODEL_MAPPING_NAMES": "encoder",
 }
-STRATEGIES, STAGES = "finetuning/strategies", "stages"
+# Folders whose modules say what they fit.
+STRATEGIES, CRITERIA, STAGES = "finetuning/strategies", "pruning/structured", "stages"
 
 
 @functools.cache
@@ -86,21 +87,22 @@ def misfit(config: Mapping[str, Any], task: str) -> str:
 
 
 def unfit(folder: str, name: str, task: str | None) -> str:
-    """Return why a strategy or a stage does not fit models of a task; "" where it does.
+    """Return why a plugin or a stage does not fit models of a task, and what does; "" if it does.
 
     Args:
-        folder: STRATEGIES or STAGES.
+        folder: STRATEGIES, CRITERIA or STAGES.
         name: of the module there.
         task: of the model; None for a kind that no profile names.
     """
-    fits = _fits(LIBRARY / "prunegrid" / folder / f"{name}.py")
-    if task in fits:
+    file = LIBRARY / "prunegrid" / folder / f"{name}.py"
+    fits = _fits(file) if file.is_file() else ()
+    if task in fits or not fits:  # a name that is unknown has a fault of its own
         return ""
+    text = f"{name}{' of whole units' if folder == CRITERIA else ''} needs {TITLES[fits[0]] if len(fits) == 1 else 'a model'} "
+    text += f"(task: {' or '.join(fits)}), and this is {TITLES.get(task, 'a classifier')}"
+    text += f" (task: {task})" if task else ""
     files = sorted((LIBRARY / "prunegrid" / folder).glob("[!_]*.py"))
     others = [file.stem for file in files if file.stem != "none" and task in _fits(file)]
-    wanted = ", ".join(f"{TITLES[fit]} ({fit})" for fit in fits)
-    text = f"{name} needs {wanted}; the model is {TITLES.get(task, 'a classifier')}"
-    text += f" ({task})" if task else ""
     text += f", which {' or '.join(others)} would fit" if others else ""
     headless = task == "encoder" and "masked-lm" in fits
     return f"{text}; or name its task masked-lm, so that it keeps its head" if headless else text
@@ -125,4 +127,5 @@ def unfit_learning(task: str, *, processes: int, loss_on: str, windows: bool) ->
 
 
 def _fits(file: Path) -> tuple[str, ...]:
+    """Return the literal FITS of a module; () of one that has none."""
     return tuple(literals(file).get("FITS", ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prunegrid.common.model_family import STRATEGIES, unfit, unfit_learning
+from prunegrid.common.model_family import CRITERIA, STRATEGIES, unfit, unfit_learning
 from prunegrid.config import contrasts, shown, split_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import kinds
@@ -80,13 +80,15 @@ def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:
 
 
 def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
-    """Yield a fault for each fine-tuning of a cell that its model's task does not fit."""
+    """Yield a fault for each step of a cell that its model's task does not fit."""
     task = config.profile("models", cell.model).task
     dataset = config.sections["datasets"].get(cell.dataset)
     for step in cell.acting:
-        if step.kind != "finetune":
-            continue
-        text = unfit(STRATEGIES, step.profile.strategy, task)
+        text = ""
+        if step.kind == "finetune":
+            text = unfit(STRATEGIES, step.profile.strategy, task)
+        elif step.profile.pattern == "structured":
+            text = unfit(CRITERIA, step.profile.method, task)
         if not text and step.trains:
             text = unfit_learning(
                 task,
@@ -95,7 +97,7 @@ def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
                 windows=getattr(dataset, "kind", "") == "text",
             )
         if text:
-            where = "the grid" if step.inline else f"finetune.{step.name}"
+            where = "the grid" if step.inline else f"{step.kind}.{step.name}"
             text = f"has '{step.name}' ({where}) on the model '{cell.model}': {text}"
             yield Fault(("grid",), f"{text}; exclude the cell, or mend its step or its model")
 

@@ -53,6 +53,11 @@ def _config_without_cache(model: nn.Module) -> Iterator[None]:
             config.use_cache = True
 
 
+def final_states(output: Any) -> Tensor:
+    """Return the logits of an output; the last hidden states of a model without a head."""
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
 def is_encoder_decoder(model: nn.Module) -> bool:
     """Return whether the model's config says that it has an encoder and a decoder."""
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))

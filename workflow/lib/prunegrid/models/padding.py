@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from prunegrid.models.forward import (
     device_of,
+    final_states,
     forward_parameters,
     inner,
     is_encoder_decoder,
@@ -89,7 +90,7 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     output = model(**inputs)
-    first = output.logits if hasattr(output, "logits") else output.last_hidden_state
+    first = final_states(output)
     if is_encoder_decoder(inner(model)):
         return first[0].float()
     places = slice(width - len(rows[0]), width) if side == "left" else slice(len(rows[0]))

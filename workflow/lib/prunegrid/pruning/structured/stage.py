@@ -26,7 +26,7 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.blocks import oriented
-from prunegrid.models.forward import run_window
+from prunegrid.models.forward import final_states, run_window
 from prunegrid.models.loading import compute_in
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.holding import Storage
@@ -157,8 +157,8 @@ def _others(units: int, gone: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _logits(model: nn.Module, probe: Tensor) -> Tensor:
-    """Return the logits of some tokens, computed in float32 (the model is of no use after it)."""
-    return run_window(model.float(), probe).logits
+    """Return the logits (or states) of some tokens, computed in float32 (the model is of no use after it)."""
+    return final_states(run_window(model.float(), probe))
 
 
 @contextlib.contextmanager
