@@ -33,7 +33,7 @@ def test_a_config_that_says_no_decoder_is_seen_in_what_it_computes(decoder):
     if decoder:
         require_causal(model, "t")
         return
-    with pytest.raises(PrunegridError, match="BertGenerationDecoder see those after"):
+    with pytest.raises(PrunegridError, match="BertGenerationDecoder says of a token depends"):
         require_causal(model, "here")
 
 
@@ -42,5 +42,15 @@ def test_one_layer_that_looks_ahead_is_enough():
     block = model.transformer.h[1]
     own = block.forward
     block.forward = lambda hidden, *args, **kw: own(hidden + 0.1 * hidden.flip(1), *args, **kw)
-    with pytest.raises(PrunegridError, match="see those after"):
+    with pytest.raises(PrunegridError, match="depends on those after"):
+        require_causal(model, "t")
+
+
+def test_logits_that_depend_on_the_length_are_seen():
+    model = AutoModelForCausalLM.from_config(tiny.configs()["gpt2"]).eval()
+    own = model.transformer.h[0].forward
+    model.transformer.h[0].forward = lambda hidden, *args, **kw: own(
+        hidden * hidden.shape[1], *args, **kw
+    )
+    with pytest.raises(PrunegridError, match="depends on those after"):
         require_causal(model, "t")

@@ -244,8 +244,6 @@ def test_classes_refuse_a_decoder(tmp_path):
     items = [{"text": "{{ document }}", "pair": None, "label": "{{ id[-1] }}"}]
     settings = {"train_split": "train", "train_rows": None, "split": "test", "rows": None}
     settings |= {"items": items}
-    with pytest.raises(
-        PrunegridError, match="classification needs a model .task: encoder or masked-lm."
-    ):
+    with pytest.raises(PrunegridError, match="needs a model .task: encoder or masked-lm."):
         parents = {"weights": place, "data": data}
         classification.run(settings, parents, tmp_path, tiny.job())

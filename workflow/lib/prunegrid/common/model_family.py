@@ -98,8 +98,9 @@ def unfit(folder: str, name: str, task: str | None) -> str:
     fits = _fits(file) if file.is_file() else ()
     if task in fits or not fits:  # a name that is unknown has a fault of its own
         return ""
-    text = f"{name}{' of whole units' if folder == CRITERIA else ''} needs {TITLES[fits[0]] if len(fits) == 1 else 'a model'} "
-    text += f"(task: {' or '.join(fits)}), and this is {TITLES.get(task, 'a classifier')}"
+    text = f"{name}{' of whole units' if folder == CRITERIA else ''} needs "
+    text += f"{TITLES[fits[0]] if len(fits) == 1 else 'a model'} (task: {' or '.join(fits)}), "
+    text += f"and this is {TITLES.get(task, 'a classifier')}"
     text += f" (task: {task})" if task else ""
     files = sorted((LIBRARY / "prunegrid" / folder).glob("[!_]*.py"))
     others = [file.stem for file in files if file.stem != "none" and task in _fits(file)]

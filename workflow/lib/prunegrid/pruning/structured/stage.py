@@ -157,7 +157,7 @@ def _others(units: int, gone: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _logits(model: nn.Module, probe: Tensor) -> Tensor:
-    """Return the logits (or states) of some tokens, computed in float32 (the model is of no use after it)."""
+    """Return the logits or states of some tokens, in float32 (the model is of no use after it)."""
     return final_states(run_window(model.float(), probe))
 
 
