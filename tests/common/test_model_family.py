@@ -40,6 +40,11 @@ def test_a_decoder_of_a_type_with_an_encoder_is_a_causal_model():
     assert model_family.tasks_of(config) == {"causal-lm", "encoder"}
 
 
+def test_a_model_of_texts_and_images_can_be_what_its_text_part_is():
+    config = {"model_type": "llava", "text_config": {"model_type": "llama"}}
+    assert "causal-lm" in model_family.tasks_of(config)
+
+
 @pytest.mark.parametrize(
     ("config", "task", "words"),
     [
@@ -55,7 +60,7 @@ def test_a_task_that_a_config_cannot_have_is_told_with_those_that_it_can(config,
     assert all(word in text for word in words), text
 
 
-@pytest.mark.parametrize("config", [{"model_type": "of-its-own"}, {}, {"model_type": None}])
+@pytest.mark.parametrize("config", [{"model_type": "of-its-own"}, {}, {"model_type": {"a": 1}}])
 def test_of_an_unknown_type_nothing_is_said(config):
     assert all(model_family.misfit(config, task) == "" for task in model_family.TITLES)
 
@@ -71,7 +76,7 @@ def test_every_strategy_says_what_it_fits():
     [
         (model_family.STRATEGIES, "seq2seq", "masked-lm", ["seq2seq needs", "lora"]),
         (model_family.STRATEGIES, "norms", "encoder", ["quantize", "name its task masked-lm"]),
-        (model_family.STAGES, "tasks", "seq2seq-lm", ["translations would fit"]),
+        (model_family.STAGES, "tasks", "seq2seq-lm", ["one of translations would fit"]),
         (model_family.STAGES, "classification", "causal-lm", ["predictions"]),
         (model_family.STAGES, "perplexity", None, ["a classifier"]),
     ],
@@ -84,7 +89,7 @@ def test_a_misfit_is_told_with_what_fits(folder, name, task, words):
 @pytest.mark.parametrize("task", model_family.TITLES)
 def test_the_strategies_that_are_named_instead_fit(task):
     text = model_family.unfit(model_family.STRATEGIES, "seq2seq", task)
-    named = text.rpartition("which ")[2].partition(" would fit")[0].split(" or ")
+    named = text.rpartition("which one of ")[2].partition(" would fit")[0].split(", ")
     assert (task == "seq2seq-lm") == (text == "")
     assert not text or all(
         model_family.unfit(model_family.STRATEGIES, n, task) == "" for n in named

@@ -14,7 +14,7 @@ from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import blocks, checkpoint, open_checkpoint, split_checkpoint
 from prunegrid.stages import classification, finetune, perplexity, predictions, transform
 from tests.helpers import tiny, tiny_encoders, tiny_translators
-from tests.helpers.tuning import masks_of
+from tests.helpers.tuning import REFIT, calibration, change, masks_of
 
 pytestmark = pytest.mark.model
 
@@ -26,6 +26,7 @@ DEBERTA |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
 ALBERT = {**BERT, "model_type": "albert", "embedding_size": 32}
 MODERN = {**BERT, "model_type": "modernbert", "local_attention": 8}
 MODERN |= {"global_attn_every_n_layers": 2}
+FORMS = (("dense", None), ("pruned", "2:4"))
 ENCODERS = {"bert": BERT, "deberta": DEBERTA, "modernbert": MODERN}
 LEARNING = {"prompt": PLAIN, "learning_rate": 1e-2, "epochs": 2, "dev_split": "test"}
 LEARNING |= {"evaluate_every": 4}
@@ -238,12 +239,52 @@ def test_measures_of_decoders_refuse_others_before_weights_are_read(tmp_path, ki
         stage.run(settings, parents, tmp_path, tiny.job())
 
 
+ITEMS = [{"text": "{{ document }}", "pair": None, "label": "{{ id[-1] in '13579' }}"}]
+CLASSES = {"train_split": "train", "train_rows": None, "split": "test", "rows": None}
+CLASSES |= {"items": ITEMS, "max_tokens": 32, "epochs": 2, "batch_size": 8}
+CLASSES |= {"learning_rate": 1e-2, "metrics": ["acc"], "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [
+        ("lora", {}),
+        ("lora", {"adapter": "unmerged"}),
+        ("qlora", {}),
+        ("quantize", {"precision": "int8"}),
+    ],
+)
+def test_classes_are_asked_of_what_was_tuned_or_quantized(tmp_path, strategy, changes):
+    place = encoder(tmp_path / "w")
+    stage = transform if strategy == "quantize" else finetune
+    made, out = run(tmp_path, place, strategy, stage, **changes)
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    parents = {"weights": out, "data": tmp_path / "data"}
+    found = classification.run(CLASSES, parents, scores, tiny.job())
+    parents["weights"] = place
+    (tmp_path / "dense").mkdir()
+    before = classification.run(CLASSES, parents, tmp_path / "dense", tiny.job())
+    assert found["weights"]["sha256"] == made["weights"]["sha256"]
+    assert found["answers_sha256"] != before["answers_sha256"]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "masked-lm", "t5"])
+def test_any_model_is_refitted_to_the_dense_one(tmp_path, kind):
+    if kind == "t5":
+        dense, pruned = (tiny_translators.weights(tmp_path / p, "t5", q) for p, q in FORMS)
+    else:
+        dense, pruned = (encoder(tmp_path / p, "bert", q, kind) for p, q in FORMS)
+    (tmp_path / "data").mkdir()
+    parents = {"dense": dense, "calibration": calibration(tmp_path / "windows")}
+    record, out = change(tmp_path, pruned, parents=parents, **REFIT)
+    require_zeros_kept(pruned, out)
+    assert record["transform"]["error_after"] < record["transform"]["error_before"]
+
+
 def test_classes_refuse_a_decoder(tmp_path):
     place = tiny.artifact(tmp_path / "w", "llama")
     data = tiny.data(tmp_path / "data")
-    items = [{"text": "{{ document }}", "pair": None, "label": "{{ id[-1] }}"}]
-    settings = {"train_split": "train", "train_rows": None, "split": "test", "rows": None}
-    settings |= {"items": items}
     with pytest.raises(PrunegridError, match="needs a model .task: encoder or masked-lm."):
         parents = {"weights": place, "data": data}
-        classification.run(settings, parents, tmp_path, tiny.job())
+        classification.run(CLASSES, parents, tmp_path, tiny.job())

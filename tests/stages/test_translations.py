@@ -83,7 +83,7 @@ def test_tuning_learns_and_keeps_zeros(tmp_path, name):
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        ("llama", {}, "is no encoder-decoder"),
+        ("llama", {}, "seq2seq needs an encoder-decoder"),
         ("m2m100", {"loss_on": "all"}, "learns responses alone"),
     ],
 )

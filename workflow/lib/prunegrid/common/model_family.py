@@ -54,10 +54,14 @@ def tasks_of(config: Mapping[str, Any]) -> set[str]:
 
     A type that has a class for masked language models and one for causal ones (BERT) is causal only
     if its config says `is_decoder`. A decoder of a type with an encoder (BART's) is made from the
-    config of both.
+    config of both. A model of texts and images has the tasks of its part for texts too.
     """
     kind = config.get("model_type")
+    if not isinstance(kind, str):  # told by the step that builds the model
+        return set()
     found = {task for task, names in types().items() if kind in names}
+    if isinstance(config.get("text_config"), Mapping):
+        return found | tasks_of(config["text_config"])
     decoder = bool(config.get("is_decoder"))
     if "seq2seq-lm" in found:
         two = config.get("is_encoder_decoder", True)
@@ -104,7 +108,7 @@ def unfit(folder: str, name: str, task: str | None) -> str:
     text += f" (task: {task})" if task else ""
     files = sorted((LIBRARY / "prunegrid" / folder).glob("[!_]*.py"))
     others = [file.stem for file in files if file.stem != "none" and task in _fits(file)]
-    text += f", which {' or '.join(others)} would fit" if others else ""
+    text += f", which one of {', '.join(others)} would fit" if others else ""
     headless = task == "encoder" and "masked-lm" in fits
     return f"{text}; or name its task masked-lm, so that it keeps its head" if headless else text
 

@@ -25,7 +25,7 @@ from prunegrid.evaluation import classification_head
 from prunegrid.evaluation.harness.task_scores import SCORES
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
-from prunegrid.models.forward import max_positions
+from prunegrid.models.forward import inner, max_positions
 
 DOES = "classify"
 RULE = "classify"
@@ -69,8 +69,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         asked_by="classification",
         where=job.where,
     )
-    head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
-    limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
+    encoder = inner(loaded.model)
+    head = classification_head.Head(encoder, len(labels), job.seed("head"))
+    limit = min(settings["max_tokens"], max_positions(encoder) or settings["max_tokens"])
     size = settings["batch_size"]
     learned_states, learned_cut, learned_seconds = _states(loaded, learned, limit, size, head)
     states, cut, seconds = _states(loaded, asked, limit, size, head)
@@ -106,7 +107,7 @@ def _states(
     texts = [(item.text, item.pair) for item in items]
     encoded, cut = classification_head.encode(loaded.tokenizer, texts, limit)
     states, seconds = classification_head.first_states(
-        loaded.model, loaded.tokenizer, encoded, size, head
+        inner(loaded.model), loaded.tokenizer, encoded, size, head
     )
     return states, cut, seconds
 
