@@ -288,3 +288,12 @@ def test_classes_refuse_a_decoder(tmp_path):
     with pytest.raises(PrunegridError, match="needs a model .task: encoder or masked-lm."):
         parents = {"weights": place, "data": data}
         classification.run(CLASSES, parents, tmp_path, tiny.job())
+
+
+def test_a_model_that_wants_a_length_of_its_own_is_refused_before_it_trains(tmp_path):
+    config = {"model_type": "reformer", "hidden_size": 64, "num_attention_heads": 4}
+    config |= {"axial_pos_embds_dim": [32, 32], "axial_pos_shape": [8, 16]}
+    config |= {"max_position_embeddings": 128, "num_hidden_layers": 4, "is_decoder": False}
+    place = tiny_encoders.weights(tmp_path / "w", config=config, task="masked-lm")
+    with pytest.raises(PrunegridError, match="ReformerForMaskedLM cannot be trained .*axial"):
+        run(tmp_path, place, "full")

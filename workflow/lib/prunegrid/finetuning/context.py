@@ -7,16 +7,23 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from prunegrid.common import file_io, held_weights, timing_guard
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data import prompts
 from prunegrid.finetuning import transform_context
-from prunegrid.finetuning.training import checkpoints, dataset, learning_rates, objectives
+from prunegrid.finetuning.training import (
+    checkpoints,
+    dataset,
+    learning_rates,
+    loss,
+    objectives,
+)
 from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.run_facts import TrainFacts
-from prunegrid.finetuning.training.token_batches import Example
+from prunegrid.finetuning.training.token_batches import Example, collate
 from prunegrid.models import blocks, forward, loading
 from prunegrid.models.causality import require_causal
 from prunegrid.models.zero_masks import promised
@@ -93,6 +100,24 @@ class Context(transform_context.Context):
         """Return the context in which a model of any task is run on this step's rows."""
         return objectives.as_one_sequence(forward.inner(model), self.task, self.eos, self.pad)
 
+    def _require_runs(self, model: nn.Module) -> None:
+        """Check that a model can be trained on rows like the first: some want a length of theirs.
+
+        Raises:
+            PrunegridError: its forward pass in training ends in an error.
+        """
+        fails = PrunegridError(
+            f"{type(forward.inner(model)).__name__} cannot be trained on these rows",
+            where=self.where,
+            expected="a model that takes rows of any length",
+            remedy="use another model",
+        )
+        inputs, labels = collate(self.first_rows(1), self.pad, "response", self.device)
+        devices = [self.device] if self.device.startswith("cuda") else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), explained(fails):
+            loss.summed_loss(model.train(), inputs, labels)
+        model.eval()
+
     def _store(self, job) -> checkpoints.Store | None:
         """Return the store of training states; its identity guards against a copied scratch."""
         every_s = job.training["checkpoint_every_s"]
@@ -125,6 +150,7 @@ class Context(transform_context.Context):
     def train(self, model: nn.Module, masks: dict[str, Tensor] | None = None) -> TrainFacts:
         """Train a model on this step's examples; return the facts (see `learning_rates.train`)."""
         with timing_guard.running("training"), self.as_one_sequence(model):
+            self._require_runs(model)
             return learning_rates.train(
                 model,
                 self.examples,
