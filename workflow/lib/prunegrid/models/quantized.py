@@ -8,6 +8,7 @@ dtype, so activations are not quantized; only the linears of the blocks are pack
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import shutil
@@ -76,7 +77,7 @@ def _require_computes(model: nn.Module, where: str) -> None:
     fails = PrunegridError(
         f"{type(model).__name__} cannot compute with packed weights",
         where=where,
-        expected="a model that gives its linears their inputs and reads no weight itself",
+        expected="a model that reads no weight but by its linears",
         remedy="use precision bfloat16 or float32",
     )
     window = torch.arange(3, 11, device=forward.device_of(model))[None]
@@ -118,6 +119,9 @@ def hold_weights(model: nn.Module, held: bool) -> None:
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        # T5's kin give a linear its input in the dtype of its weight: here that of the codes.
+        raise TypeError(f"a packed linear is given {x.dtype}, not floats")
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     x = x.to(dtype)
@@ -148,7 +152,12 @@ def dequantize(module: nn.Module) -> Tensor:
 
     if type(module).__name__ == "Linear4bit":
         state = module.weight.quant_state
-        return packed.dequantize_4bit(module.weight.data, state).view(state.shape)
+        # Scales are of blocks of the flat weight; bitsandbytes' kernel for CPUs begins a block with
+        # each row, which is another where the width is no multiple of a block.
+        flat, count = copy.copy(state), state.shape.numel()
+        width = state.blocksize if count % state.blocksize == 0 else count
+        flat.shape = torch.Size((count // width, width))
+        return packed.dequantize_4bit(module.weight.data, flat).view(state.shape)
     weight = module.weight
     scale = weight.SCB if getattr(weight, "SCB", None) is not None else module.state.SCB
     return weight.data.float() * (scale.float() / 127).unsqueeze(1)
