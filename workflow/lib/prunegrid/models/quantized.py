@@ -72,7 +72,7 @@ def _require_computes(model: nn.Module, where: str) -> None:
     """Check that a model runs with packed weights: some read the dtype of a weight, or its shape.
 
     Raises:
-        PrunegridError: it ends in an error.
+        PrunegridError: it ends in an error, or changes its weights as it runs (RWKV).
     """
     fails = PrunegridError(
         f"{type(model).__name__} cannot compute with packed weights",
@@ -81,8 +81,11 @@ def _require_computes(model: nn.Module, where: str) -> None:
         remedy="use precision bfloat16 or float32",
     )
     window = torch.arange(3, 11, device=forward.device_of(model))[None]
+    packed = {module: module.weight for module in model.modules() if is_packed(module)}
     with explained(fails):
         forward.run_window(model, window)
+    if any(module.weight is not weight for module, weight in packed.items()):
+        raise fails
 
 
 def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:
