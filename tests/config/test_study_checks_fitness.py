@@ -83,6 +83,21 @@ def test_a_step_that_a_model_does_not_fit_is_told_once(raw, model, axes, words):
     assert all(word in found for word in words), found
 
 
+@pytest.mark.parametrize("passes", [True, False])
+def test_decoding_is_timed_of_decoders_alone(raw, passes):
+    raw["efficiency"]["mine"] = {"passes": passes}
+    raw["studies"]["a"]["efficiency"] = "mine"
+    if passes:
+        check(raw)
+        return
+    found = faults(raw)
+    assert len(found) == 3 and all("studies.a.efficiency" in text for text in found)
+    assert all("needs a causal" in text and "passes: true" in text for text in found), found
+    raw["studies"]["a"]["timed"] = [{"model": "my-t5"}]
+    (found,) = faults(raw)
+    assert "'my-t5'" in found
+
+
 def test_all_misfits_are_told_at_once(raw):
     raw["studies"]["a"]["grid"]["finetune"] = ["some", "ranks"]
     assert len(faults(raw)) == 4

@@ -12,7 +12,14 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import blocks, checkpoint, open_checkpoint, split_checkpoint
-from prunegrid.stages import classification, finetune, perplexity, predictions, transform
+from prunegrid.stages import (
+    classification,
+    efficiency,
+    finetune,
+    perplexity,
+    predictions,
+    transform,
+)
 from tests.helpers import tiny, tiny_encoders, tiny_translators
 from tests.helpers.tuning import REFIT, calibration, change, masks_of
 
@@ -224,7 +231,7 @@ def test_what_does_not_fit_is_refused_before_weights_are_read(
         run(tmp_path, place, strategy, **changes)
 
 
-@pytest.mark.parametrize("stage", [perplexity, predictions])
+@pytest.mark.parametrize("stage", [perplexity, predictions, efficiency])
 @pytest.mark.parametrize("kind", ["t5", "masked-lm", "encoder"])
 def test_measures_of_decoders_refuse_others_before_weights_are_read(tmp_path, kind, stage):
     if kind == "t5":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prunegrid.common.model_family import CRITERIA, STRATEGIES, unfit, unfit_learning
+from prunegrid.common.model_family import CRITERIA, STAGES, STRATEGIES, unfit, unfit_learning
 from prunegrid.config import contrasts, shown, split_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import kinds
@@ -157,6 +157,13 @@ def _timed(config: Config, study: Study | Census, cells: Sequence[Cell]) -> Iter
     """Yield the faults of a study's `timed`."""
     if study.timed is not None and study.efficiency is None:
         yield Fault(("timed",), "is not used without `efficiency`; add that, or remove it")
+    efficiency = config.sections["efficiency"].get(study.efficiency)
+    if efficiency is not None and not efficiency.passes:
+        for model in sorted({cell.model for cell in cells if study.times(cell)}):
+            text = unfit(STAGES, "efficiency", config.profile("models", model).task)
+            if text:
+                text = f"times the model '{model}' with '{study.efficiency}': {text}"
+                yield Fault(("efficiency",), f"{text}; one with `passes: true` times any model")
     for index, side in enumerate(study.timed or ()):
         if not side.chosen(cells) and not contrasts.names_broken(config, side):
             wanted = ", ".join(f"{key}: {value}" for key, value in side.wanted.items())

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.prompts import Prompt, Prompter
 from prunegrid.evaluation.translation import Sources
 from prunegrid.models.forward import (
@@ -264,7 +265,13 @@ def _write_timed(
     """Return the new tokens of each row, how many were computed, and the seconds spent."""
     synchronize(device)
     began = time.perf_counter()
-    with timing_guard.running("generation"), torch.inference_mode():
+    fails = PrunegridError(
+        f"{type(inner(model)).__name__} cannot write texts",
+        expected="a model whose `generate` of transformers takes a batch of prompts",
+        remedy="use another model",
+    )
+    running = timing_guard.running("generation")
+    with running, torch.inference_mode(), explained(fails, ValueError):
         written, count = _write(model, inputs, config, before)
     synchronize(device)
     return written, count, time.perf_counter() - began
