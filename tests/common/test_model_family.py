@@ -75,7 +75,7 @@ def test_every_strategy_says_what_it_fits():
     ("folder", "name", "task", "words"),
     [
         (model_family.STRATEGIES, "seq2seq", "masked-lm", ["seq2seq needs", "lora"]),
-        (model_family.STRATEGIES, "norms", "encoder", ["quantize", "name its task masked-lm"]),
+        (model_family.STRATEGIES, "seq2seq", "encoder", ["quantize"]),
         (model_family.STAGES, "tasks", "seq2seq-lm", ["one of translations would fit"]),
         (model_family.STAGES, "classification", "causal-lm", ["predictions"]),
         (model_family.STAGES, "perplexity", None, ["a classifier"]),
@@ -104,10 +104,17 @@ def test_the_strategies_that_are_named_instead_fit(task):
         ("seq2seq-lm", {"loss_on": "all"}, "loss_on: response"),
         ("seq2seq-lm", {"windows": True}, "summaries"),
         ("masked-lm", {"loss_on": "all", "windows": True}, ""),
+        ("masked-lm", {"loss_on": "label"}, ""),
+        ("encoder", {"loss_on": "label"}, ""),
+        ("encoder", {}, "loss_on: label"),
+        ("encoder", {"loss_on": "label", "windows": True}, "of summaries"),
+        ("causal-lm", {"loss_on": "label"}, "by encoders"),
+        ("seq2seq-lm", {"loss_on": "label"}, "by encoders"),
         ("causal-lm", {"processes": 2, "loss_on": "all", "windows": True}, ""),
     ],
 )
 def test_what_a_step_cannot_teach(task, changes, word):
     settings = {"processes": 1, "loss_on": "response", "windows": False} | changes
-    text = model_family.unfit_learning(task, **settings)
+    text = model_family.unfit_learning("lora", task, **settings)
     assert (text == "") == (word == "") and word in text
+    assert not text or text.startswith("strategy lora: ")

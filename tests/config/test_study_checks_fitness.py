@@ -48,7 +48,7 @@ def grid(raw, model, **axes):
     [
         ("my-bert", {"finetune": ["none", "some", "half"]}),
         ("my-t5", {"finetune": ["none", "some", "half"]}),
-        ("my-encoder", {"finetune": ["none", "half"]}),
+        ("my-encoder", {"finetune": ["none", "half", {"strategy": "lora", "loss_on": "label"}]}),
         ("my-bert", {"prune": "gone"}),
         ("my-encoder", {"prune": "gone"}),
     ],
@@ -60,8 +60,8 @@ def test_what_fits_is_accepted(raw, model, axes):
 @pytest.mark.parametrize(
     ("model", "axes", "words"),
     [
-        ("my-encoder", {"finetune": "some"}, ["'some' (finetune.some)", "lora needs", "quantize"]),
-        ("my-encoder", {"finetune": "ranks"}, ["full needs", "name its task masked-lm"]),
+        ("my-encoder", {"finetune": "some"}, ["'some' (finetune.some)", "loss_on: label"]),
+        ("my-encoder", {"finetune": "ranks"}, ["processes is 2"]),
         ("my-bert", {"finetune": "ranks"}, ["processes is 2"]),
         ("my-t5", {"finetune": "ranks"}, ["processes is 2"]),
         ("my-t5", {"prune": "gone"}, ["(prune.gone)", "magnitude of whole units needs"]),

@@ -108,12 +108,10 @@ def unfit(folder: str, name: str, task: str | None) -> str:
     text += f" (task: {task})" if task else ""
     files = sorted((LIBRARY / "prunegrid" / folder).glob("[!_]*.py"))
     others = [file.stem for file in files if file.stem != "none" and task in _fits(file)]
-    text += f", which one of {', '.join(others)} would fit" if others else ""
-    headless = task == "encoder" and "masked-lm" in fits
-    return f"{text}; or name its task masked-lm, so that it keeps its head" if headless else text
+    return text + (f", which one of {', '.join(others)} would fit" if others else "")
 
 
-def unfit_learning(task: str, *, processes: int, loss_on: str, windows: bool) -> str:
+def unfit_learning(strategy: str, task: str, *, processes: int, loss_on: str, windows: bool) -> str:
     """Return why a training step cannot teach a model of a task; "" where it can.
 
     Args:
@@ -121,14 +119,23 @@ def unfit_learning(task: str, *, processes: int, loss_on: str, windows: bool) ->
         processes, loss_on: of the step.
         windows: whether it learns windows of a text.
     """
+    labels, reads = loss_on == "label", task in ("masked-lm", "encoder")
+    text = ""
     if task != "causal-lm" and processes > 1:
-        return f"processes is {processes}; {TITLES[task]} is not shared out: expected 1"
-    if task == "seq2seq-lm" and (loss_on != "response" or windows):
-        return (
-            "an encoder-decoder learns responses alone: expected loss_on: response and a data set "
+        text = f"processes is {processes}, and {TITLES[task]} is not shared out; expected 1"
+    elif labels and (windows or not reads):
+        text = "labels are learned by encoders, of summaries; expected loss_on: response or all"
+    elif task == "encoder" and not labels:
+        text = (
+            "an encoder (task: encoder) has no head that tells tokens; expected loss_on: label, to "
+            "learn the class that a summary names, or task: masked-lm for the model"
+        )
+    elif task == "seq2seq-lm" and (loss_on != "response" or windows):
+        text = (
+            "an encoder-decoder learns responses alone; expected loss_on: response and a data set "
             "of summaries"
         )
-    return ""
+    return text and f"strategy {strategy}: {text}"
 
 
 def _fits(file: Path) -> tuple[str, ...]:

@@ -91,6 +91,7 @@ def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
             text = unfit(CRITERIA, step.profile.method, task)
         if not text and step.trains:
             text = unfit_learning(
+                step.profile.strategy,
                 task,
                 processes=step.profile.processes,
                 loss_on=step.profile.loss_on,

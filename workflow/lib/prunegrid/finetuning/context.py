@@ -26,6 +26,7 @@ from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example, collate
 from prunegrid.models import blocks, forward, loading
 from prunegrid.models.causality import require_causal
+from prunegrid.models.label_head import Head, require_first_alone
 from prunegrid.models.zero_masks import promised
 
 
@@ -40,6 +41,8 @@ class Context(transform_context.Context):
         examples, dev: the rows to learn, and the held-out rows.
         task: of the model (see `prunegrid.common.model_family`).
         masking: hides tokens from a masked language model; None of others.
+        head: tells the labels of an encoder's rows (`loss_on: label`), and is dropped in the end;
+            None where no labels are learned.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
@@ -58,8 +61,10 @@ class Context(transform_context.Context):
         self.eos: int | None = self.checkpoint.tokenizer.eos_token_id
         self.dev: list[Example] = []
         self._read_examples(Path(parents["data"]), forward.max_positions(model))
-        self.masking = None
-        if self.task == "masked-lm":
+        self.masking = self.head = None
+        if settings["loss_on"] == "label":
+            self._set_head(job)
+        elif self.task == "masked-lm":
             self._set_masking(job)
         elif self.task == "seq2seq-lm":
             # The encoder reads the prompt and its end.
@@ -75,6 +80,8 @@ class Context(transform_context.Context):
         self.facts |= shares | reader.facts()
         self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
         self.facts["compute_dtype"] = settings["autocast"]
+        if reader.labels:
+            self.facts["labels"] = reader.labels
         if settings["dev_split"] is None:
             return
         self.dev, _ = reader.read(settings["dev_split"], settings["dev_rows"])
@@ -91,6 +98,19 @@ class Context(transform_context.Context):
             self.masking.require_tokens(rows, self.where)
         self.dev = self.masking.hide(self.dev, "development rows")
 
+    def _set_head(self, job) -> None:
+        """Set the head of the labels that are learned.
+
+        Raises:
+            PrunegridError: transformers has none for the model, or it reads more than one token.
+        """
+        model = self.checkpoint.model
+        self.head = Head(model, len(self.facts["labels"]), job.seed("head"))
+        row = torch.tensor(self.examples[0].prompt, device=self.device)
+        with torch.no_grad():
+            states = objectives.states_of(model, model.forward, [row], self.pad)
+            require_first_alone(self.head, states)
+
     def first_rows(self, count: int) -> list[Example]:
         """Return the first rows to learn, with the same tokens hidden in each call."""
         rows = self.examples[:count]
@@ -98,7 +118,8 @@ class Context(transform_context.Context):
 
     def as_one_sequence(self, model: nn.Module) -> AbstractContextManager[None]:
         """Return the context in which a model of any task is run on this step's rows."""
-        return objectives.as_one_sequence(forward.inner(model), self.task, self.eos, self.pad)
+        base = forward.inner(model)
+        return objectives.as_one_sequence(base, self.task, self.eos, self.pad, self.head)
 
     def _require_runs(self, model: nn.Module) -> None:
         """Check that a model can be trained on rows like the first: some want a length of theirs.
@@ -149,7 +170,12 @@ class Context(transform_context.Context):
 
     def train(self, model: nn.Module, masks: dict[str, Tensor] | None = None) -> TrainFacts:
         """Train a model on this step's examples; return the facts (see `learning_rates.train`)."""
-        with timing_guard.running("training"), self.as_one_sequence(model):
+        base = forward.inner(model)
+        with (
+            timing_guard.running("training"),
+            self.as_one_sequence(model),
+            objectives.having(base, self.head),
+        ):
             self._require_runs(model)
             return learning_rates.train(
                 model,

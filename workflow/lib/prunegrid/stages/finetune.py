@@ -31,6 +31,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
     task = loading.require_fit(parents["weights"], STRATEGIES, settings["strategy"], job.where)
     fault = unfit_learning(
+        settings["strategy"],
         task,
         processes=settings["processes"],
         loss_on=settings["loss_on"],

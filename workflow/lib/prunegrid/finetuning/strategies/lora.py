@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
-FITS = ("causal-lm", "seq2seq-lm", "masked-lm")
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("preserve_zeros", "adapter", "rank", "alpha", "dropout", "targets")
 ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
 PLAIN = {"adapter": ("merged", "masked-after")}

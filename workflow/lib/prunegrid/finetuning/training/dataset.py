@@ -46,10 +46,11 @@ class Reader:
     ) -> None:
         self.data, self.settings, self.tokenizer, self.where = data, settings, tokenizer, where
         self.of_text = "window" in settings
+        self.labels: list[str] = []
         if self.of_text:
             require_length(settings["window"], positions, "finetune.window", where)
         else:
-            reads = task == "masked-lm"
+            reads = task in ("masked-lm", "encoder")
             prompt = settings["prompt"]
             self.prompter = prompts.Prompter(tokenizer, prompt, positions, where, reads)
         self.frame = frame(tokenizer) if task == "masked-lm" else ([], [])
@@ -60,6 +61,8 @@ class Reader:
         Raises:
             PrunegridError: the split is missing or too short.
         """
+        if self.settings["loss_on"] == "label":
+            return self._labelled(split, limit)
         return (self._windows if self.of_text else self._rows)(split, limit)
 
     def _windows(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
@@ -94,6 +97,31 @@ class Reader:
             "share_cut_words": words / len(rows),
             "share_cut_context": context / len(rows),
             "share_cut_summaries": summaries / len(rows),
+        }
+
+    def _labelled(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
+        """Return texts between special tokens, each with the number of its label as response."""
+        rows = read_rows(self.data, split, limit, self.where)
+        names = [row["summary"].strip() for row in rows]
+        self.labels = self.labels or sorted(set(names))
+        unknown = sorted(set(names) - set(self.labels))
+        if unknown or len(self.labels) < 2:
+            what = f"has the label {unknown[0]!r}" if unknown else "has one label alone"
+            raise PrunegridError(
+                f"the split '{split}' {what}",
+                where=self.where,
+                expected=f"labels that are learned, at least two; these are {self.labels[:5]}",
+                remedy="learn more rows, or name the column of labels as `summary`",
+            )
+        filled = [self.prompter.prompt(row["document"], 1, row["id"]) for row in rows]
+        examples = [
+            Example([*prompt.ids, self.prompter.eos], [self.labels.index(name)])
+            for prompt, name in zip(filled, names, strict=True)
+        ]
+        return examples, {
+            "share_cut_words": sum(prompt.cut_words for prompt in filled) / len(rows),
+            "share_cut_context": sum(prompt.cut_context for prompt in filled) / len(rows),
+            "share_cut_summaries": 0.0,
         }
 
     def facts(self) -> dict[str, Any]:

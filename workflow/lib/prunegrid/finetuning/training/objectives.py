@@ -8,7 +8,9 @@ column. `as_one_sequence` lets models of other tasks be run in this form:
 - a masked language model is given the row with some tokens hidden, and learns those. Devlin et al.
   2019 (BERT, arXiv 1810.04805, section 3.1): 15% of the tokens, of which 80% are shown as the mask
   token, 10% as a random one and 10% as they are. Deviations: tokens are drawn anew each time a row
-  is learned (RoBERTa, arXiv 1907.11692), and no next sentence is predicted.
+  is learned (RoBERTa, arXiv 1907.11692), and no next sentence is predicted;
+- an encoder learns the label of a text through a head on its first token's states: the row's last
+  "token" is the label's number, and what precedes it is the text.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from prunegrid.models.forward import start_token
 from prunegrid.models.padding import sees_padding
 
 SHARE, AS_MASK, AS_RANDOM = 0.15, 0.8, 0.1
+HEAD = "label_head"
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,28 @@ class Masking:
 
 
 @contextlib.contextmanager
-def as_one_sequence(model: nn.Module, task: str, eos: int, pad: int) -> Iterator[None]:
+def having(model: nn.Module, head: nn.Module | None) -> Iterator[None]:
+    """Let a model hold a head inside the context, so that it is trained with the model."""
+    if head is not None:
+        model.add_module(HEAD, head.train(model.training))
+    try:
+        yield
+    finally:
+        if head is not None:
+            delattr(model, HEAD)
+
+
+@contextlib.contextmanager
+def as_one_sequence(
+    model: nn.Module, task: str, eos: int | None, pad: int, head: nn.Module | None = None
+) -> Iterator[None]:
     """Let a model of any task be run on rows that are padded on the left.
 
     Args:
         task: of the model; a causal one is run as it is.
         eos: the first of a row ends the prompt of an encoder-decoder.
         pad: fills batches.
+        head: tells the label of a row; None where tokens are learned.
     """
     if task == "causal-lm":
         yield
@@ -136,7 +154,11 @@ def as_one_sequence(model: nn.Module, task: str, eos: int, pad: int) -> Iterator
         size = 1 if alone else len(rows)
         lines = []
         for at in range(0, len(rows), size):
-            if task == "seq2seq-lm":
+            if head is not None:
+                texts = [row[:-1] for row in rows[at : at + size]]
+                first = states_of(model, own, texts, pad)[:, :1]
+                lines += head(first)[:, None]
+            elif task == "seq2seq-lm":
                 lines += _decoded(model, own, rows[at : at + size], eos, pad)
             else:
                 lines += _read(own, rows[at : at + size], pad)
@@ -175,10 +197,25 @@ def _decoded(
 
 def _read(own: Any, rows: list[Tensor], pad: int) -> Iterator[Tensor]:
     """Yield the logits of all tokens of each row but the first, [tokens - 1, vocabulary]."""
-    mask = {"attention_mask": _padded([torch.ones_like(row) for row in rows], 0)}
-    takes_mask = "attention_mask" in inspect.signature(own).parameters
-    out = own(input_ids=_padded(rows, pad), **(mask if takes_mask else {})).logits
+    out = _run(own, rows, pad).logits
     return (logits[1 : len(row)] for logits, row in zip(out, rows, strict=True))
+
+
+def states_of(model: nn.Module, own: Any, rows: list[Tensor], pad: int) -> Tensor:
+    """Return the last hidden states of an encoder [rows, longest, width], padded on the right.
+
+    Args:
+        own: the forward of the model itself.
+    """
+    base = model.base_model
+    return _run(own if base is model else base, rows, pad).last_hidden_state
+
+
+def _run(own: Any, rows: list[Tensor], pad: int) -> Any:
+    """Return what an encoder, or its forward, gives for rows."""
+    mask = {"attention_mask": _padded([torch.ones_like(row) for row in rows], 0)}
+    takes_mask = "attention_mask" in inspect.signature(getattr(own, "forward", own)).parameters
+    return own(input_ids=_padded(rows, pad), **(mask if takes_mask else {}))
 
 
 def _padded(rows: list[Tensor], pad: int) -> Tensor:
