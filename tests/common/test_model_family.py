@@ -49,9 +49,9 @@ def test_a_model_of_texts_and_images_can_be_what_its_text_part_is():
     ("config", "task", "words"),
     [
         ({"model_type": "roberta"}, "causal-lm", ["is_decoder", "masked-lm or encoder"]),
-        ({"model_type": "mt5"}, "encoder", ["a mt5", "seq2seq-lm"]),
-        ({"model_type": "gpt2"}, "masked-lm", ["a gpt2", "causal-lm or encoder"]),
-        ({"model_type": "albert"}, "causal-lm", ["a albert", "masked-lm"]),
+        ({"model_type": "mt5"}, "encoder", ["model_type mt5", "seq2seq-lm"]),
+        ({"model_type": "gpt2"}, "masked-lm", ["model_type gpt2", "causal-lm or encoder"]),
+        ({"model_type": "albert"}, "causal-lm", ["model_type albert", "masked-lm"]),
         ({"model_type": "bert", "is_decoder": True}, "masked-lm", ["causal-lm"]),
     ],
 )

@@ -13,14 +13,13 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunegrid.finetuning.training.objectives import Masking
-from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.packed import packed_checkpoint
 from prunegrid.stages import finetune, perplexity, predictions, transform, translations
 from tests.helpers import tiny
 from tests.matrix import oracle, packing_oracle, pruning_oracle
 from tests.matrix.checks import require, require_close, require_digest, require_equal, require_names
+from tests.matrix.hidden_tokens import rows_of
 from tests.matrix.oracle import LOSS_TOLERANCE
 from tests.matrix.steps import check_plain
 from tests.matrix.subjects import (
@@ -28,7 +27,6 @@ from tests.matrix.subjects import (
     LENGTH,
     SAMPLES,
     TEMPLATE,
-    VOCABULARY,
     Subject,
     record_of,
 )
@@ -139,26 +137,6 @@ def check_tuned(subject: Subject, parent: Path, folder: Path, record: dict) -> n
         moved += int((old != new).any())
     require(moved > 0, "tuning has changed no linear")
     return model
-
-
-def rows_of(subject: Subject, folder: Path, split: str, draw: str) -> list[oracle.Row]:
-    """Return the rows of a split; of an encoder with the tokens that the library's draw hides.
-
-    How many are hidden, and that none is a special one or of a prompt, is checked here.
-    """
-    rows = subject.tokens(folder, split)
-    if subject.task != "masked-lm":
-        return rows
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    masking = Masking.of(tokenizer, VOCABULARY, "response", subject.job().seed("masking"), "")
-    examples = [Example(row.prompt, row.response) for row in rows]
-    hidden = [example.hidden for example in masking.hide(examples, draw)]
-    for row, places in zip(rows, hidden, strict=True):
-        tokens = row.prompt + row.response
-        free = [i for i in range(len(row.prompt), len(tokens)) if tokens[i] != EOS]
-        require(set(places) <= set(free), "another token than one of the response is hidden")
-        require_equal("hidden tokens", len(places), max(1, round(0.15 * len(free))))
-    return [oracle.Row(r.prompt, r.response, h) for r, h in zip(rows, hidden, strict=True)]
 
 
 def full(subject: Subject) -> None:

@@ -1,78 +1,28 @@
-"""Tuning and quantizing of encoders and encoder-decoders, and what is refused of them."""
+"""Tuning and quantizing of encoders and encoder-decoders."""
 
 import json
-import math
-import random
 import shutil
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers import BertTokenizer
 
-from prunegrid.common.errors import PrunegridError
 from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import blocks, checkpoint, open_checkpoint, split_checkpoint
-from prunegrid.stages import (
-    classification,
-    efficiency,
-    finetune,
-    perplexity,
-    predictions,
-    transform,
-)
-from tests.helpers import tiny, tiny_encoders, tiny_translators
-from tests.helpers.tuning import REFIT, calibration, change, masks_of
+from prunegrid.stages import classification, finetune, transform
+from tests.helpers import tiny, tiny_translators
+from tests.helpers.tiny_tasks import CLASSES, ENCODERS, FORMS, encoder, require_zeros_kept, run
+from tests.helpers.tuning import REFIT, calibration, change
 
 pytestmark = pytest.mark.model
-
-PLAIN = tiny.prompt(template="{document}")
-BERT = {"model_type": "bert", "hidden_size": 64, "intermediate_size": 128}
-BERT |= {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128}
-DEBERTA = {**BERT, "model_type": "deberta-v2", "relative_attention": True}
-DEBERTA |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
-ALBERT = {**BERT, "model_type": "albert", "embedding_size": 32}
-MODERN = {**BERT, "model_type": "modernbert", "local_attention": 8}
-MODERN |= {"global_attn_every_n_layers": 2}
-FORMS = (("dense", None), ("pruned", "2:4"))
-ENCODERS = {"bert": BERT, "deberta": DEBERTA, "modernbert": MODERN}
-LEARNING = {"prompt": PLAIN, "learning_rate": 1e-2, "epochs": 2, "dev_split": "test"}
-LEARNING |= {"evaluate_every": 4}
-
-
-def encoder(folder, name="bert", pattern="2:4", task="masked-lm"):
-    return tiny_encoders.weights(folder, pattern, config=ENCODERS[name], task=task)
-
-
-def run(tmp_path, place, strategy, stage=finetune, **changes):
-    """Return (record, folder) of a step on a weights artifact."""
-    data, out = tmp_path / "data", tmp_path / f"out-{strategy}"
-    if not data.exists():
-        tiny.data(data, uneven=True)
-    out.mkdir()
-    settings = tiny.finetune(strategy, **LEARNING | changes)
-    if stage is transform:
-        settings = {"strategy": strategy, "double_quant": True, **changes}
-    record = stage.run(settings, {"weights": place, "data": data}, out, tiny.job())
-    tiny.finish(out, record["weights"])
-    return record, out
-
-
-def require_zeros_kept(place, out):
-    kept = masks_of(place)
-    for name, _, both in open_checkpoint.load(out).weights():
-        assert not both[~kept[name]].any(), name
-    assert kept
 
 
 def dev_loss(model, tokenizer, folder):
     """Return the mean loss of the hidden tokens of the rows `test`, each alone."""
     masking = Masking.of(tokenizer, 260, "response", tiny.job().seed("masking"), "t")
-    import pandas
-
     examples = []
     for row in pandas.read_parquet(folder / "test.parquet").to_dict("records"):
         prompt = tokenizer(row["document"])["input_ids"][:-1]
@@ -139,8 +89,6 @@ def test_windows_of_a_text_hold_the_special_tokens(tmp_path):
     changes = {"window": 16, "column": "document", "dev_split": None, "evaluate_every": None}
     record, out = run(tmp_path, place, "full", **changes)
     loaded = checkpoint.load(place)
-    import pandas
-
     texts = pandas.read_parquet(tmp_path / "data/train.parquet")["document"]
     text = "\n\n".join(texts)
     tokens = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -212,53 +160,6 @@ def test_what_transformers_never_packs_stays_a_float(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy", "changes", "words"),
-    [
-        ("encoder", "full", {}, "expected loss_on: label.*masked-lm"),
-        ("encoder", "lora", {"loss_on": "all"}, "expected loss_on: label"),
-        ("encoder", "seq2seq", {}, "seq2seq needs"),
-        ("t5", "lora", {"loss_on": "label"}, "labels are learned by encoders"),
-        ("masked-lm", "seq2seq", {}, "seq2seq needs an encoder-decoder.*lora"),
-        ("masked-lm", "full", {"processes": 2}, "processes is 2"),
-        ("t5", "lora", {"loss_on": "all"}, "learns responses alone"),
-        ("t5", "full", {"window": 8, "column": "document"}, "learns responses alone"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_weights_are_read(
-    tmp_path, kind, strategy, changes, words
-):
-    if kind == "t5":
-        place = tiny_translators.weights(tmp_path / "w", "t5")
-    else:
-        place = encoder(tmp_path / "w", task=kind)
-    for file in checkpoint.weight_files(place):
-        file.unlink()
-    with pytest.raises(PrunegridError, match=words):
-        run(tmp_path, place, strategy, **changes)
-
-
-@pytest.mark.parametrize("stage", [perplexity, predictions, efficiency])
-@pytest.mark.parametrize("kind", ["t5", "masked-lm", "encoder"])
-def test_measures_of_decoders_refuse_others_before_weights_are_read(tmp_path, kind, stage):
-    if kind == "t5":
-        place = tiny_translators.weights(tmp_path / "w", "t5")
-    else:
-        place = encoder(tmp_path / "w", task=kind)
-    for file in checkpoint.weight_files(place):
-        file.unlink()
-    settings = tiny.generation(column="document", protocol="nonoverlap", window=8)
-    parents = {"weights": place, "data": tiny.data(tmp_path / "data")}
-    with pytest.raises(PrunegridError, match="test: .* needs a causal .*would fit"):
-        stage.run(settings, parents, tmp_path, tiny.job())
-
-
-ITEMS = [{"text": "{{ document }}", "pair": None, "label": "{{ id[-1] in '13579' }}"}]
-CLASSES = {"train_split": "train", "train_rows": None, "split": "test", "rows": None}
-CLASSES |= {"items": ITEMS, "max_tokens": 32, "epochs": 2, "batch_size": 8}
-CLASSES |= {"learning_rate": 1e-2, "metrics": ["acc"], "seed": 1}
-
-
-@pytest.mark.parametrize(
     ("strategy", "changes"),
     [
         ("lora", {}),
@@ -293,67 +194,3 @@ def test_any_model_is_refitted_to_the_dense_one(tmp_path, kind):
     record, out = change(tmp_path, pruned, parents=parents, **REFIT)
     require_zeros_kept(pruned, out)
     assert record["transform"]["error_after"] < record["transform"]["error_before"]
-
-
-def test_classes_refuse_a_decoder(tmp_path):
-    place = tiny.artifact(tmp_path / "w", "llama")
-    data = tiny.data(tmp_path / "data")
-    with pytest.raises(PrunegridError, match="needs a model .task: encoder or masked-lm."):
-        parents = {"weights": place, "data": data}
-        classification.run(CLASSES, parents, tmp_path, tiny.job())
-
-
-def test_a_model_that_wants_a_length_of_its_own_is_refused_before_it_trains(tmp_path):
-    config = {"model_type": "reformer", "hidden_size": 64, "num_attention_heads": 4}
-    config |= {"axial_pos_embds_dim": [32, 32], "axial_pos_shape": [8, 16]}
-    config |= {"max_position_embeddings": 128, "num_hidden_layers": 4, "is_decoder": False}
-    place = tiny_encoders.weights(tmp_path / "w", config=config, task="masked-lm")
-    with pytest.raises(PrunegridError, match="ReformerForMaskedLM cannot be trained .*axial"):
-        run(tmp_path, place, "full")
-
-
-def labelled(folder, rows=32):
-    """Write a data artifact whose summaries name which of two words begins a text."""
-    draw = random.Random(0)
-    folder.mkdir()
-    for split in ("train", "test"):
-        made = []
-        for number in range(rows):
-            words = [draw.choice("abcdef") for _ in range(3 + number % 4)]
-            first = draw.choice(("xx", "yy"))
-            text = " ".join([first, *words])
-            made.append({"id": f"{split}{number}", "document": text, "summary": first})
-        pq.write_table(pa.Table.from_pylist(made), folder / f"{split}.parquet")
-
-
-@pytest.mark.parametrize("kind", ["encoder", "masked-lm"])
-@pytest.mark.parametrize(
-    ("strategy", "changes"), [("full", {}), ("lora", {}), ("lora", {"adapter": "unmerged"}),
-                              ("qlora", {}), ("norms", {})],
-)  # fmt: skip
-def test_an_encoder_learns_labels_and_keeps_its_zeros(tmp_path, kind, strategy, changes):
-    place = encoder(tmp_path / "w", task=kind)
-    labelled(tmp_path / "data")
-    changes = {"loss_on": "label", "learning_rate": 5e-3, "epochs": 8, **changes}
-    record, out = run(tmp_path, place, strategy, **changes)
-    facts = record["train"]
-    assert facts["labels"] == ["xx", "yy"] and facts["scored_tokens"] == 8 * 32
-    assert facts["first_dev_loss"] == pytest.approx(math.log(2), abs=0.3)
-    assert facts["dev_loss"] < facts["first_dev_loss"] - 0.1
-    require_zeros_kept(place, out)
-    # The head is gone: what is written is an encoder of the same tensors as before.
-    names = {n.replace(".base_layer", "") for n in open_checkpoint.load(out).tensors}
-    assert not any("label_head" in name for name in names)
-
-
-def test_a_label_that_is_not_learned_is_refused(tmp_path):
-    place = encoder(tmp_path / "w", task="encoder")
-    labelled(tmp_path / "data")
-    rows = [{"id": "a", "document": "xx a", "summary": "zz"}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data/test.parquet")
-    with pytest.raises(PrunegridError, match="'test' has the label 'zz'"):
-        run(tmp_path, place, "lora", loss_on="label")
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data/train.parquet")
-    shutil.rmtree(tmp_path / "out-lora")
-    with pytest.raises(PrunegridError, match="'train' has one label alone"):
-        run(tmp_path, place, "lora", loss_on="label")

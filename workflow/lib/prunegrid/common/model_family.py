@@ -83,7 +83,7 @@ def misfit(config: Mapping[str, Any], task: str) -> str:
     found = tasks_of(config)
     if task in found or not found:
         return ""
-    reason = f"a {config['model_type']} is not {TITLES[task]}"
+    reason = f"model_type {config['model_type']} is not {TITLES[task]}"
     if task == "causal-lm" and config["model_type"] in types().get(task, ()):
         reason += ": its tokens see those after them, as its config has no `is_decoder: true`"
     fitting = " or ".join(task for task in TITLES if task in found)
