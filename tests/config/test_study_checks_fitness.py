@@ -139,9 +139,7 @@ def test_the_config_of_a_local_folder_is_read(raw, tmp_path):
 
 
 def test_the_config_of_a_hub_model_in_the_cache_is_read(raw, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     raw["models"]["mine"] = {"source": "hf:org/name", "task": "causal-lm"}
     check(raw)
     repo = tmp_path / "models--org--name"

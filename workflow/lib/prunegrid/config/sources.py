@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,16 +52,27 @@ def known_config(model: Any, base: Path) -> dict[str, Any]:
     if source["kind"] == "random":
         return dict(model.config or {})
     path = Path(source["path"], "config.json") if source["kind"] == "local" else None
-    if source["kind"] == "hf" and model.file is None and find_spec("huggingface_hub"):
-        from huggingface_hub import try_to_load_from_cache  # a tenth of a second
-
-        found = try_to_load_from_cache(source["repo"], "config.json", revision=model.revision)
-        path = Path(found) if isinstance(found, str) else None
+    if source["kind"] == "hf" and model.file is None:
+        path = _cached(source["repo"], model.revision or "main")
     try:
         facts = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError):  # told by the step that reads it
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _cached(repo: str, revision: str) -> Path:
+    """Return where the hub's cache has a model's config, if it has one.
+
+    As huggingface_hub does, whose import takes longer than reading the whole config here.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    home = Path(os.environ.get("HF_HOME", home))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    named = folder / "refs" / revision
+    commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
+    return folder / "snapshots" / commit / "config.json"
 
 
 def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
