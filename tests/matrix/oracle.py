@@ -38,10 +38,15 @@ ROUTER = re.compile(r"\.(router(\..*)?|gate(\.(wg|down_proj|router_mlp\..*))?|sh
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set as tokens: a prompt, and the response that is learned."""
+    """One row of a data set as tokens: a prompt, and the response that is learned.
+
+    Attributes:
+        hidden: place → the token shown there, of a masked language model, which learns these alone.
+    """
 
     prompt: list[int]
     response: list[int]
+    hidden: dict[int, int] | None = None
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -244,7 +249,12 @@ def window_loss(model: nn.Module, window: Sequence[int]) -> float:
 
 
 def row_loss(model: nn.Module, row: Row) -> float:
-    """Return the summed loss of a row's response."""
+    """Return the summed loss of a row's response, or of its hidden tokens."""
+    if row.hidden is not None:
+        tokens = row.prompt + row.response
+        shown = [row.hidden.get(place, token) for place, token in enumerate(tokens)]
+        places = list(row.hidden)
+        return summed_loss(run(model, shown)[places], [tokens[place] for place in places])
     if model.config.is_encoder_decoder:
         logits = run(model, row.prompt, [start_token(model), *row.response[:-1]])
         return summed_loss(logits, row.response)
@@ -253,8 +263,9 @@ def row_loss(model: nn.Module, row: Row) -> float:
 
 
 def mean_loss(model: nn.Module, rows: Sequence[Row]) -> float:
-    """Return the mean loss of the responses' tokens, one row at a time."""
-    return sum(row_loss(model, row) for row in rows) / sum(len(row.response) for row in rows)
+    """Return the mean loss of the responses' tokens, or of the hidden ones, a row at a time."""
+    counts = (len(row.response if row.hidden is None else row.hidden) for row in rows)
+    return sum(row_loss(model, row) for row in rows) / sum(counts)
 
 
 def greedy(

@@ -188,9 +188,11 @@ class Subject:
         """Return the rows of a split as the model's tokenizer reads them."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         end = [EOS] if self.task == "seq2seq-lm" else []
+        # An encoder's tokenizer ends the prompt, which goes on with the response here.
+        cut = -1 if self.task == "masked-lm" else None
         return [
             Row(
-                tokenizer(TEMPLATE.replace("{document}", row["document"])).input_ids + end,
+                tokenizer(TEMPLATE.replace("{document}", row["document"])).input_ids[:cut] + end,
                 [*tokenizer(row["summary"], add_special_tokens=False).input_ids, EOS],
             )
             for row in rows_of(split)

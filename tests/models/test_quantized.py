@@ -89,3 +89,13 @@ def test_linears_of_another_class_stay_plain():
 
     reasons = quantized.require_packable(Small(), "test")
     assert list(reasons) == ["layers.0.own"] and "Linear" in reasons["layers.0.own"]
+
+
+def test_a_packed_linear_that_is_given_no_floats_is_an_error():
+    """The model of T5 gives a linear its input in the dtype of its weight."""
+    module = packed((8, 64), double_quant=False)[0]
+    quantized.compute_dequantized(module)
+    given = torch.randn(2, 64)
+    assert torch.allclose(module(given), given @ quantized.dequantize(module).T, atol=1e-5)
+    with pytest.raises(TypeError, match="uint8, not floats"):
+        module(given.to(module.weight.dtype))

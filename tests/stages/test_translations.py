@@ -12,8 +12,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.config.steps import Finetune
 from prunegrid.data.sources import tiny as small
 from prunegrid.evaluation import scoring, translation
-from prunegrid.finetuning.strategies.seq2seq import as_one_sequence
 from prunegrid.finetuning.training import loss, token_batches
+from prunegrid.finetuning.training.objectives import as_one_sequence
 from prunegrid.models import checkpoint
 from prunegrid.stages import finetune, translations
 from tests.helpers import tiny
@@ -54,7 +54,7 @@ def test_one_sequence_has_the_loss_of_the_models_own_labels(name):
         count = sum(len(row.response) for row in rows)
         inputs, joined = token_batches.collate(rows, pad, "response", "cpu")
         forward = model.forward
-        with as_one_sequence(model, eos, pad):
+        with as_one_sequence(model, "seq2seq-lm", eos, pad):
             found = loss.summed_loss(model, inputs, joined)
     assert float(found) == pytest.approx(float(own.loss) * count, rel=1e-5)
     assert model.forward == forward and "forward" not in vars(model)
@@ -83,7 +83,7 @@ def test_tuning_learns_and_keeps_zeros(tmp_path, name):
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        ("llama", {}, "is no encoder-decoder"),
+        ("llama", {}, "seq2seq needs an encoder-decoder"),
         ("m2m100", {"loss_on": "all"}, "learns responses alone"),
     ],
 )

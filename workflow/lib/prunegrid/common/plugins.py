@@ -62,7 +62,7 @@ def allocation_facts(name: str) -> dict[str, Any]:
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
-    """Return {TRAINS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy."""
+    """Return {TRAINS, FITS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy."""
     defaults = {"SETTINGS": {}, "ADAPTERS": (), "PLAIN": {}, "COPY": 0, "HELD": 0}
     return defaults | literals(_file("finetuning/strategies", name, "TRAINS", "strategy"))
 

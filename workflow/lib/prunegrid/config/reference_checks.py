@@ -8,11 +8,12 @@ from typing import Any
 from prunegrid.common import plugins
 from prunegrid.common.data_formats import format_of
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.model_family import misfit
 from prunegrid.config import conclusion_checks, mixtures, row_checks, study_checks
 from prunegrid.config.evaluations.kind import Evaluation
 from prunegrid.config.fault import Fault, below, unknown
-from prunegrid.config.profiles import Calibration, Dataset, Metric
-from prunegrid.config.sources import NUMBERS, leaving, parse_source
+from prunegrid.config.profiles import Calibration, Dataset, Metric, Model
+from prunegrid.config.sources import NUMBERS, known_config, leaving, parse_source
 from prunegrid.config.step_checks import finetune_faults, prune_faults, unknown_settings
 from prunegrid.config.tasks import Task
 from prunegrid.config.validated import Config
@@ -35,6 +36,15 @@ def _faults(config: Config) -> Iterator[Fault]:
     for name, study in config.sections["studies"].items():
         yield from below(("studies", name), study_checks.faults(config, name, study))
     yield from below(("claims",), conclusion_checks.faults(config))
+
+
+def _model(config: Config, model: Model) -> Iterator[Fault]:
+    """Yield the faults of a model's source, or of a task that its config cannot have."""
+    faults = list(_source(config, model))
+    yield from faults
+    text = "" if faults else misfit(known_config(model, config.base), model.task)
+    if text:
+        yield Fault(("task",), f"is {model.task}, and {text}")
 
 
 def _source(config: Config, profile: Any) -> Iterator[Fault]:
@@ -112,7 +122,7 @@ def _evaluation(config: Config, evaluation: Evaluation) -> Iterator[Fault]:
 
 # {section: the check of one of its profiles}; a section without one needs no other.
 _CHECKS: dict[str, Callable[[Config, Any], Iterator[Fault]]] = {
-    "models": _source,
+    "models": _model,
     "datasets": _dataset,
     "calibration": _calibration,
     "prune": prune_faults,

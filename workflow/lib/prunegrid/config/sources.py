@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,6 +37,42 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}; expected {FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def known_config(model: Any, base: Path) -> dict[str, Any]:
+    """Return what is known of a model's config before it is fetched; {} if nothing is.
+
+    Known are the configs of `random:`, of a local folder, and of a hub model that is in the cache.
+
+    Args:
+        model: a profile with a valid source.
+        base: as of `parse_source`.
+    """
+    source = parse_source(model.source, base)
+    if source["kind"] == "random":
+        return dict(model.config or {})
+    path = Path(source["path"], "config.json") if source["kind"] == "local" else None
+    if source["kind"] == "hf" and model.file is None:
+        path = _cached(source["repo"], model.revision or "main")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):  # told by the step that reads it
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _cached(repo: str, revision: str) -> Path:
+    """Return where the hub's cache has a model's config, if it has one.
+
+    As huggingface_hub does, whose import takes longer than reading the whole config here.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    home = Path(os.environ.get("HF_HOME", home))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    named = folder / "refs" / revision
+    commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
+    return folder / "snapshots" / commit / "config.json"
 
 
 def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:

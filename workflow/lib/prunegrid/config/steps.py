@@ -157,7 +157,7 @@ class Finetune(Profile):
     schedule: Literal["linear", "constant"] = "linear"
     max_grad_norm: Rate = 1.0
     autocast: Precision = "auto"
-    loss_on: Literal["response", "all"] = "response"
+    loss_on: Literal["response", "all", "label"] = "response"
     gradient_checkpointing: bool = False
     processes: Positive = 1
     preserve_zeros: bool = True

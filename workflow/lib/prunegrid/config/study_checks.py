@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from prunegrid.common.model_family import CRITERIA, STAGES, STRATEGIES, unfit, unfit_learning
 from prunegrid.config import contrasts, shown, split_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import kinds
@@ -32,6 +33,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
         check = prune_faults if step.kind == "prune" else finetune_faults
         yield from below((f"grid ({step.kind} {step.name})",), check(config, step.profile))
     yield from _rows(cells)
+    yield from dict.fromkeys(fault for cell in cells for fault in _misfits(config, cell))
     if _names_broken(config, study):
         return
     if not cells:
@@ -75,6 +77,30 @@ def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:
             text = f"tunes ({tuned[0].name}) what '{pruned[0].name}' pruned with biases"
             yield Fault(("grid",), f"{text}; remove `biases` or the fine-tuning")
             return
+
+
+def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
+    """Yield a fault for each step of a cell that its model's task does not fit."""
+    task = config.profile("models", cell.model).task
+    dataset = config.sections["datasets"].get(cell.dataset)
+    for step in cell.acting:
+        text = ""
+        if step.kind == "finetune":
+            text = unfit(STRATEGIES, step.profile.strategy, task)
+        elif step.profile.pattern == "structured":
+            text = unfit(CRITERIA, step.profile.method, task)
+        if not text and step.trains:
+            text = unfit_learning(
+                step.profile.strategy,
+                task,
+                processes=step.profile.processes,
+                loss_on=step.profile.loss_on,
+                windows=getattr(dataset, "kind", "") == "text",
+            )
+        if text:
+            where = "the grid" if step.inline else f"{step.kind}.{step.name}"
+            text = f"has '{step.name}' ({where}) on the model '{cell.model}': {text}"
+            yield Fault(("grid",), f"{text}; exclude the cell, or mend its step or its model")
 
 
 def _names_broken(config: Config, study: Study | Census) -> bool:
@@ -132,6 +158,13 @@ def _timed(config: Config, study: Study | Census, cells: Sequence[Cell]) -> Iter
     """Yield the faults of a study's `timed`."""
     if study.timed is not None and study.efficiency is None:
         yield Fault(("timed",), "is not used without `efficiency`; add that, or remove it")
+    efficiency = config.sections["efficiency"].get(study.efficiency)
+    if efficiency is not None and not efficiency.passes:
+        for model in sorted({cell.model for cell in cells if study.times(cell)}):
+            text = unfit(STAGES, "efficiency", config.profile("models", model).task)
+            if text:
+                text = f"times the model '{model}' with '{study.efficiency}': {text}"
+                yield Fault(("efficiency",), f"{text}; one with `passes: true` times any model")
     for index, side in enumerate(study.timed or ()):
         if not side.chosen(cells) and not contrasts.names_broken(config, side):
             wanted = ", ".join(f"{key}: {value}" for key, value in side.wanted.items())

@@ -63,12 +63,20 @@ class Prompter:
         settings: a prompt profile.
         positions: tokens that the model can attend to (None: no limit).
         where: label for errors.
+        reads: the model writes nothing, so a SEP may stand where there is no EOS (BERT's).
 
     Raises:
         PrunegridError: the template has not one slot, or the tokenizer no chat template or EOS.
     """
 
-    def __init__(self, tokenizer: Any, settings: dict, positions: int | None, where: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        settings: dict,
+        positions: int | None,
+        where: str,
+        reads: bool = False,
+    ) -> None:
         self.tokenizer, self.positions, self.where = tokenizer, positions, where
         self.template: str = settings["template"]
         self.chat = bool(settings.get("chat"))
@@ -88,7 +96,10 @@ class Prompter:
                 where=where,
                 remedy="set chat: false for this model",
             )
-        if tokenizer.eos_token_id is None:
+        self.eos: int | None = tokenizer.eos_token_id
+        if self.eos is None and reads:
+            self.eos = tokenizer.sep_token_id
+        if self.eos is None:
             raise PrunegridError(
                 "the tokenizer has no end-of-sequence token",
                 where=where,
@@ -110,7 +121,7 @@ class Prompter:
         if not self.chat:
             ids = self.tokenizer(text)["input_ids"]
             # Some tokenizers end every text with EOS, after which a model writes nothing.
-            return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
+            return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
         turns = [{"role": "user", "content": text}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self.encode(text)
@@ -173,7 +184,7 @@ class Prompter:
                 limit it too.
         """
         ids = self.encode(summary)
-        tail = (self.encode(self.end) if self.end else []) + [self.tokenizer.eos_token_id]
+        tail = (self.encode(self.end) if self.end else []) + [self.eos]
         limits = [] if limit is None else [limit]
         if self.positions is not None:
             limits.append(max(self.positions // 2 - len(tail), 1))

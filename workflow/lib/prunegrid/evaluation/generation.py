@@ -19,13 +19,16 @@ from tqdm.auto import tqdm
 
 from prunegrid.common import timing_guard
 from prunegrid.common.device_meters import peak_memory, synchronize
+from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.data.prompts import Prompt, Prompter
 from prunegrid.evaluation.translation import Sources
 from prunegrid.models import caches
 from prunegrid.models.forward import (
+    first_position,
     forward_parameters,
     inner,
     is_encoder_decoder,
+    positions,
     start_token,
 )
 from prunegrid.models.padding import unpadded
@@ -155,6 +158,7 @@ def _write_greedily(
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
+            **_places(model, mask),
             past_key_values=cache,
             generation_config=config,
             stopping_criteria=[_first_stop(stops)],
@@ -276,7 +280,13 @@ def _write_timed(
     """Return the new tokens of each row, how many were computed, and the seconds spent."""
     synchronize(device)
     began = time.perf_counter()
-    with timing_guard.running("generation"), torch.inference_mode():
+    fails = PrunegridError(
+        f"{type(inner(model)).__name__} cannot write texts",
+        expected="a model whose `generate` of transformers takes a batch of prompts",
+        remedy="use another model",
+    )
+    running = timing_guard.running("generation")
+    with running, torch.inference_mode(), explained(fails, ValueError):
         written, count = _write(model, inputs, config, before)
     synchronize(device)
     return written, count, time.perf_counter() - began
@@ -288,9 +298,19 @@ def _write(
     """Return the new tokens of each row, and how many were computed."""
     if before is None and not config.do_sample and config.num_beams == 1:
         return _write_greedily(model, inputs, config)
-    out = model.generate(**inputs, generation_config=config)
+    places = _places(model, inputs["attention_mask"])
+    out = model.generate(**inputs, **places, generation_config=config)
     new = out[:, inputs["input_ids"].shape[1] if before is None else before :]
     return new.tolist(), new.numel()
+
+
+def _places(model: nn.Module, mask: Tensor) -> dict[str, Tensor]:
+    """Return the position ids of a model that does not count them from 0 (RoBERTa); {} of others.
+
+    `generate` counts from 0.
+    """
+    counted = "position_ids" not in forward_parameters(model) or not first_position(inner(model))
+    return {} if counted else {"position_ids": positions(model, mask)}
 
 
 def _finish(

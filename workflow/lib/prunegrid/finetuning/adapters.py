@@ -46,5 +46,6 @@ def tuning_loss(model: nn.Module, context: Context) -> float:
 
     Never under autocast: a merge changes weights in their own dtype.
     """
-    rows, settings = context.examples[:MERGE_ROWS], context.settings | {"autocast": "float32"}
-    return loss.mean_loss(model, rows, settings, context.pad, context.device)
+    rows, settings = context.first_rows(MERGE_ROWS), context.settings | {"autocast": "float32"}
+    with context.as_one_sequence(model):
+        return loss.mean_loss(model, rows, settings, context.pad, context.device)

@@ -2,6 +2,7 @@
 
 DOES              its work in a word, for Snakemake's log; the stage's name by default
 RULE              the rule that runs it; the stage's name by default
+FITS              of a stage that asks a model: the tasks that its model may have
 PACKAGES          the pinned packages that its bytes depend on, or names of STACKS
 COMPUTES          True if torch's threads, the device and the precision change its bytes
 METRICS           True if it scores texts; if a metric needs a model, it computes too

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
+
+# Found once a model: training asks in each batch.
+_FIRST: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 def run_window(model: nn.Module, window: Tensor) -> Any:
@@ -49,6 +53,11 @@ def _config_without_cache(model: nn.Module) -> Iterator[None]:
             config.use_cache = True
 
 
+def final_states(output: Any) -> Tensor:
+    """Return the logits of an output; the last hidden states of a model without a head."""
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
 def is_encoder_decoder(model: nn.Module) -> bool:
     """Return whether the model's config says that it has an encoder and a decoder."""
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
@@ -68,9 +77,6 @@ SOURCE, TARGET = "max_encoder_position_embeddings", "max_decoder_position_embedd
 def max_positions(model: nn.Module, *, source: bool = False) -> int | None:
     """Return how many tokens the model has positions for; None where its config sets no limit.
 
-    A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
-    rows stand for no token.
-
     Args:
         source: of an encoder-decoder, look at its encoder alone.
     """
@@ -81,17 +87,30 @@ def max_positions(model: nn.Module, *, source: bool = False) -> int | None:
     found = [getattr(config, name, None) for config in configs for name in names]
     # XLNet's config says -1 for no limit.
     total = min((n for n in found if isinstance(n, int) and n > 0), default=None)
-    if total is None:
-        return None
-    for name, module in model.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and isinstance(module, nn.Embedding)
-            and module.num_embeddings == total
-            and module.padding_idx is not None
-        ):
-            return total - module.padding_idx - 1
-    return total
+    return None if total is None else total - first_position(model)
+
+
+def first_position(model: nn.Module) -> int:
+    """Return the position id of a row's first token.
+
+    A table of positions with a padding index (RoBERTa's) counts from behind it: two of its 514
+    rows stand for no token. Others count from 0.
+    """
+    if model not in _FIRST:
+        total = getattr(model.config, "max_position_embeddings", None)
+        tables = (
+            module
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        )
+        padding = (t.padding_idx for t in tables if t.num_embeddings == total)
+        _FIRST[model] = next((index + 1 for index in padding if index is not None), 0)
+    return _FIRST[model]
+
+
+def positions(model: nn.Module, mask: Tensor) -> Tensor:
+    """Return position ids that count the unmasked tokens of each row, of the mask's shape."""
+    return (mask.cumsum(-1) - 1).clamp(min=0) + first_position(inner(model))
 
 
 def embedding_rows(model: nn.Module) -> int | None:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegrid.common import timing_guard
+from prunegrid.common import model_family, timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.gc_pause import importing
+from prunegrid.common.model_family import TITLES
 from prunegrid.models import bounded_tokenizer, forward
 
 
@@ -44,19 +45,19 @@ KINDS = (
         "causal-lm",
         "AutoModelForCausalLM",
         ("ForCausalLM", "LMHeadModel"),
-        "a causal language model",
+        TITLES["causal-lm"],
     ),
     Kind(
         "seq2seq-lm",
         "AutoModelForSeq2SeqLM",
         ("ForConditionalGeneration", "ForSeq2SeqLM", "WithLMHeadModel"),
-        "an encoder-decoder language model",
+        TITLES["seq2seq-lm"],
     ),
-    Kind("masked-lm", "AutoModelForMaskedLM", ("ForMaskedLM",), "a masked language model"),
+    Kind("masked-lm", "AutoModelForMaskedLM", ("ForMaskedLM",), TITLES["masked-lm"]),
     Kind(
         None, "AutoModelForSequenceClassification", ("ForSequenceClassification",), "a classifier"
     ),
-    Kind("encoder", "AutoModel", (), "an encoder"),
+    Kind("encoder", "AutoModel", (), TITLES["encoder"]),
 )
 TASKS = tuple(kind.task for kind in KINDS if kind.task)
 
@@ -122,6 +123,35 @@ def kind_of(config) -> Kind:
     """
     names = config.architectures or ["ForCausalLM"]
     return next((kind for kind in KINDS if is_of(kind, names, config)), KINDS[-1])
+
+
+def require_task(config, task: str, where: str) -> None:
+    """Check that a model of transformers' config can have a task.
+
+    Raises:
+        PrunegridError: it computes something else.
+    """
+    reason = model_family.misfit(config.to_dict(), task)
+    if reason:
+        raise PrunegridError(reason, where=where)
+
+
+def require_fit(folder: Path, modules: str, name: str, where: str) -> str:
+    """Return the task of a weights artifact, after checking that a strategy or a stage fits it.
+
+    Args:
+        folder: plain, or in parts.
+        modules, name: see `model_family.unfit`.
+
+    Raises:
+        PrunegridError: it does not fit.
+    """
+    base = Path(folder) / "base"
+    task = kind_of(read_config(base if base.is_dir() else folder)).task
+    reason = model_family.unfit(modules, name, task)
+    if reason:
+        raise PrunegridError(reason, where=where)
+    return task
 
 
 def skeleton(folder: Path) -> nn.Module:

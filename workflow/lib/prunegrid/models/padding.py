@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from prunegrid.models.forward import (
     device_of,
     embedding_rows,
+    final_states,
     forward_parameters,
     inner,
     is_encoder_decoder,
+    positions,
     start_token,
 )
 
@@ -79,7 +81,7 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     inputs: dict[str, Any] = {
         "input_ids": ids,
         "attention_mask": mask,
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "position_ids": positions(model, mask),
     }
     accepted = forward_parameters(model)
     inputs = {n: t.to(device_of(model)) for n, t in inputs.items() if n in accepted}
@@ -89,7 +91,7 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     output = model(**inputs)
-    first = output.logits if hasattr(output, "logits") else output.last_hidden_state
+    first = final_states(output)
     if is_encoder_decoder(inner(model)):
         return first[0].float()
     places = slice(width - len(rows[0]), width) if side == "left" else slice(len(rows[0]))

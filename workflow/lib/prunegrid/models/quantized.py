@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunegrid.common.errors import PrunegridError
-from prunegrid.models import blocks, checkpoint, linear_use, loading
+from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.models import blocks, checkpoint, forward, linear_use, loading
+from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.masked_product import FormedProduct
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,14 @@ def require_packable(model: nn.Module, where: str, *, training: bool = False) ->
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     linears = blocks.prunable(model)
+    fused = [name for name, linear in linears.items() if isinstance(linear, ExpertLinear)]
+    if fused:
+        raise PrunegridError(
+            f"{len(fused)} matrices of fused experts cannot be quantized, the first is {fused[0]}",
+            where=where,
+            expected="a model whose prunable weights are all in linears of their own",
+            remedy="use a strategy that does not quantize: full, lora, norms or none",
+        )
     exact = list(getattr(model, "_keep_in_fp32_modules", None) or ())
     reasons = {
         name: "transformers keeps it in float32"
@@ -95,6 +104,7 @@ def quantize(
             expected="packed linears in its blocks, and no others",
             remedy="this architecture is not supported in NF4 and int8",
         )
+    _require_computes(model, str(folder))
     return model
 
 
@@ -102,6 +112,27 @@ def plain_linears(model: nn.Module) -> set[str]:
     """Return the linears of a packed model that were left plain, those outside its blocks too."""
     how = getattr(model.config, "quantization_config", None)
     return set(getattr(how, "llm_int8_skip_modules", None) or ())
+
+
+@torch.no_grad()
+def _require_computes(model: nn.Module, where: str) -> None:
+    """Check that a model runs with packed weights: some read the dtype of a weight, or its shape.
+
+    Raises:
+        PrunegridError: it ends in an error, or changes its weights as it runs (RWKV).
+    """
+    fails = PrunegridError(
+        f"{type(model).__name__} cannot compute with packed weights",
+        where=where,
+        expected="a model that reads no weight but by its linears",
+        remedy="use precision bfloat16 or float32",
+    )
+    window = torch.arange(3, 11, device=forward.device_of(model))[None]
+    packed = {module: module.weight for module in model.modules() if is_packed(module)}
+    with explained(fails):
+        forward.run_window(model, window)
+    if any(module.weight is not weight for module, weight in packed.items()):
+        raise fails
 
 
 def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:
@@ -138,6 +169,9 @@ def hold_weights(model: nn.Module, held: bool) -> None:
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        # T5's kin give a linear its input in the dtype of its weight: here that of the codes.
+        raise TypeError(f"a packed linear is given {x.dtype}, not floats")
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     x = x.to(dtype)
@@ -167,12 +201,13 @@ def dequantize(module: nn.Module) -> Tensor:
     import bitsandbytes.functional as packed
 
     if type(module).__name__ == "Linear4bit":
-        state = copy.copy(module.weight.quant_state)
-        shape = state.shape
-        # A scale is of `blocksize` weights, row after row. bitsandbytes' kernel for the CPU begins
-        # a new one with each row, so rows that are no multiple of it are read as one long row.
-        state.shape = torch.Size((1, shape.numel()))
-        return packed.dequantize_4bit(module.weight.data, state).view(shape)
+        state = module.weight.quant_state
+        # Scales are of blocks of the flat weight; bitsandbytes' kernel for CPUs begins a block with
+        # each row, which is another where the width is no multiple of a block.
+        flat, count = copy.copy(state), state.shape.numel()
+        width = state.blocksize if count % state.blocksize == 0 else count
+        flat.shape = torch.Size((count // width, width))
+        return packed.dequantize_4bit(module.weight.data, flat).view(state.shape)
     weight = module.weight
     scale = weight.SCB if getattr(weight, "SCB", None) is not None else module.state.SCB
     return weight.data.float() * (scale.float() / 127).unsqueeze(1)

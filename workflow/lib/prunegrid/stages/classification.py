@@ -25,7 +25,7 @@ from prunegrid.evaluation import classification_head
 from prunegrid.evaluation.harness.task_scores import SCORES
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
-from prunegrid.models.forward import max_positions
+from prunegrid.models.forward import inner, max_positions
 
 DOES = "classify"
 RULE = "classify"
@@ -33,6 +33,7 @@ PACKAGES = ("any weights", "pandas", "pyarrow", "jinja2")
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 8
+FITS = ("encoder", "masked-lm")
 
 SAMPLES = pa.schema(
     [
@@ -61,9 +62,16 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     )
     labels = sorted({item.label for item in learned})
     _require_known(labels, asked, job.where)
-    loaded = open_checkpoint.load(parents["weights"], job.device, compute_dtype=job.compute_dtype)
-    head = classification_head.Head(loaded.model, len(labels), job.seed("head"))
-    limit = min(settings["max_tokens"], max_positions(loaded.model) or settings["max_tokens"])
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        compute_dtype=job.compute_dtype,
+        asked_by="classification",
+        where=job.where,
+    )
+    encoder = inner(loaded.model)
+    head = classification_head.Head(encoder, len(labels), job.seed("head"))
+    limit = min(settings["max_tokens"], max_positions(encoder) or settings["max_tokens"])
     size = settings["batch_size"]
     learned_states, learned_cut, learned_seconds = _states(loaded, learned, limit, size, head)
     states, cut, seconds = _states(loaded, asked, limit, size, head)
@@ -99,7 +107,7 @@ def _states(
     texts = [(item.text, item.pair) for item in items]
     encoded, cut = classification_head.encode(loaded.tokenizer, texts, limit)
     states, seconds = classification_head.first_states(
-        loaded.model, loaded.tokenizer, encoded, size, head
+        inner(loaded.model), loaded.tokenizer, encoded, size, head
     )
     return states, cut, seconds
 

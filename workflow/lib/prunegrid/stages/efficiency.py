@@ -13,18 +13,21 @@ from pathlib import Path
 import torch
 
 from prunegrid.common import file_io
+from prunegrid.common.model_family import STAGES
 from prunegrid.evaluation import side_by_side, speed, timed_work
 from prunegrid.evaluation.speed import CELL
-from prunegrid.models import sparse_kernels
+from prunegrid.models import loading, sparse_kernels
 
 PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
 MEASURES_MEMORY = True
+FITS = ("causal-lm",)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: medians and quartiles, ratios to dense, memory, energy, sizes, threads."""
+    loading.require_fit(parents["weights"], STAGES, "efficiency", job.where)
     loaded, facts, every = side_by_side.measure("efficiency", settings, parents, job)
     sparse, sparse_raw = time_sparse_kernels(loaded.model, settings, job.device)
     facts["sparse_kernels"] = sparse

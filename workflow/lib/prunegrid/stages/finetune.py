@@ -12,10 +12,13 @@ import logging
 from pathlib import Path
 
 from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
 from prunegrid.common.gc_pause import importing
+from prunegrid.common.model_family import STRATEGIES, unfit_learning
 from prunegrid.finetuning import processes
 from prunegrid.finetuning.context import Context
 from prunegrid.finetuning.training import distributed, run_facts
+from prunegrid.models import loading
 from prunegrid.models.zero_masks import require_kept
 
 PACKAGES = ("any weights", "pandas", "pyarrow", "accelerate")
@@ -26,6 +29,16 @@ log = logging.getLogger(__name__)
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "train": facts} of the weights written."""
+    task = loading.require_fit(parents["weights"], STRATEGIES, settings["strategy"], job.where)
+    fault = unfit_learning(
+        settings["strategy"],
+        task,
+        processes=settings["processes"],
+        loss_on=settings["loss_on"],
+        windows="window" in settings,
+    )
+    if fault:
+        raise PrunegridError(fault, where=job.where)
     if settings["processes"] > distributed.current().size:
         return processes.launch("finetune", settings, parents, out, job)
     context = Context(settings, parents, out, job)

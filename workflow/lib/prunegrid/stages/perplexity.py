@@ -28,6 +28,7 @@ PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 7.2
+FITS = ("causal-lm",)
 
 SCHEMA = pa.schema(
     [("window", pa.int64()), ("tokens", pa.int64()), ("loss", pa.float64()), ("units", pa.int64())]
@@ -47,7 +48,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
     cache, dtype = settings["cache_dequantized"], job.compute_dtype
-    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        cache,
+        compute_dtype=dtype,
+        asked_by="perplexity",
+        where=job.where,
+    )
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
     require_length(window, max_positions(loaded.model), "window", job.where)
     measure = _words if protocol == "words" else _windows

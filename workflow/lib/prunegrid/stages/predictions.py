@@ -20,12 +20,20 @@ PACKAGES = ("any weights", "pandas", "pyarrow")
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 8
+FITS = ("causal-lm",)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
     cache, dtype = settings["cache_dequantized"], job.compute_dtype
-    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        cache,
+        compute_dtype=dtype,
+        asked_by="predictions",
+        where=job.where,
+    )
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model)
     prompter = prompts.Prompter(loaded.tokenizer, settings["prompt"], positions, job.where)

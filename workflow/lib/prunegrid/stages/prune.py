@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.models import checkpoint
+from prunegrid.common.model_family import CRITERIA
+from prunegrid.models import checkpoint, loading
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
 from prunegrid.pruning.coverage import left_dense, settled
@@ -57,6 +58,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             out.
     """
     if settings["pattern"] == "structured":
+        loading.require_fit(parents["weights"], CRITERIA, settings["method"], job.where)
         # By name, as methods are: its code is in the keys of such steps alone.
         structured = importlib.import_module("prunegrid.pruning.structured.stage")
         return structured.run(settings, parents, out, job)

@@ -40,6 +40,7 @@ PACKAGES = (
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 8
+FITS = ("causal-lm",)
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     for benchmark in benchmarks:
         task_runner.rehearse(benchmark)
     cache, dtype = settings["cache_dequantized"], job.compute_dtype
-    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        cache,
+        compute_dtype=dtype,
+        asked_by="tasks",
+        where=job.where,
+    )
     parts = {}
     for benchmark in benchmarks:
         folder = out / benchmark.folder

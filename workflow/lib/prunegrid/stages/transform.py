@@ -14,7 +14,9 @@ from pathlib import Path
 
 from prunegrid.common import file_io
 from prunegrid.common.gc_pause import importing
+from prunegrid.common.model_family import STRATEGIES
 from prunegrid.finetuning.transform_context import Context
+from prunegrid.models import loading
 from prunegrid.models.zero_masks import require_kept
 
 PACKAGES = ("plain weights", "bitsandbytes", "accelerate")
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record {"weights": WEIGHTS RECORD, "transform": facts} of the weights written."""
     began = time.perf_counter()
+    loading.require_fit(parents["weights"], STRATEGIES, settings["strategy"], job.where)
     context = Context(settings, parents, out, job)
     name = f"prunegrid.finetuning.strategies.{settings['strategy']}"
     with importing(name):

@@ -21,6 +21,7 @@ PACKAGES = ("any weights", "pandas", "pyarrow", "sentencepiece")
 COMPUTES = True
 GROUP = "evaluate"
 BYTES_A_PARAMETER = 8
+FITS = ("seq2seq-lm",)
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
@@ -42,10 +43,14 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 remedy=f"name a generation profile without {key}",
             )
     cache, dtype = settings["cache_dequantized"], job.compute_dtype
-    loaded = open_checkpoint.load(parents["weights"], job.device, cache, compute_dtype=dtype)
-    if not forward.is_encoder_decoder(loaded.model):
-        where = str(parents["weights"])
-        raise PrunegridError("translation needs an encoder-decoder", where=where)
+    loaded = open_checkpoint.load(
+        parents["weights"],
+        job.device,
+        cache,
+        compute_dtype=dtype,
+        asked_by="translations",
+        where=job.where,
+    )
     rows = read_rows(parents["data"], settings["split"], settings["rows"], job.where)
     positions = forward.max_positions(loaded.model, source=True)
     sources = translation.Sources(loaded.tokenizer, settings, positions, job.where)

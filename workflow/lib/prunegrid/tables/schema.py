@@ -65,7 +65,7 @@ KEYS = (
     Column("finetune", "string", "name of the fine-tune profile(s), joined by +"),
     Column("strategy", "string", "their strategies, joined by +; none"),
     Column("arm", "string", "arms of an iterated grid that it is a point of, joined by +; or null"),
-    Column("loss_on", "string", "tokens that the last of them learned: response or all; or null"),
+    Column("loss_on", "string", "what the last of them learned: response, all or label; or null"),
     Column("tuned_on_tasks", "string", "evaluated tasks whose own data set was tuned on; or null"),
     Column("dataset", "string", "data set that it was tuned and evaluated on"),
     Column("generation", "string", "generation profile(s), joined by +; null without texts"),

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from prunegrid.common.source_code import literals
 from prunegrid.config import row_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
@@ -28,7 +29,7 @@ class Item(Profile):
 class Classification(Evaluation):
     """An evaluation of an encoder by the classes of a data set's rows."""
 
-    FITS: ClassVar = ("encoder", "masked-lm")
+    FITS: ClassVar = literals("prunegrid.stages.classification")["FITS"]
     REFERS: ClassVar = {"dataset": "datasets"}
 
     kind: Literal["classification"]

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from prunegrid.common.perplexity_names import metric_name
+from prunegrid.common.source_code import literals
 from prunegrid.config import row_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import PERPLEXITIES, Asked, Evaluation
@@ -19,7 +20,7 @@ from prunegrid.config.validated import Config
 class Perplexity(Evaluation):
     """An evaluation of a model: perplexity of windows of a text."""
 
-    FITS: ClassVar = ("causal-lm",)
+    FITS: ClassVar = literals("prunegrid.stages.perplexity")["FITS"]
     REFERS: ClassVar = {"dataset": "datasets"}
 
     kind: Literal["perplexity"]

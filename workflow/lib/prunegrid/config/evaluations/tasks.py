@@ -9,6 +9,7 @@ from pydantic import Field
 
 from prunegrid.artifacts.parts import part_folder
 from prunegrid.common.errors import nearest
+from prunegrid.common.source_code import literals
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TASKS, Asked, Evaluation
 from prunegrid.config.fault import Fault
@@ -26,7 +27,7 @@ class MeanOf(Profile):
 class Tasks(Evaluation):
     """An evaluation of a model by benchmarks."""
 
-    FITS: ClassVar = ("causal-lm",)
+    FITS: ClassVar = literals("prunegrid.stages.tasks")["FITS"]
     REFERS: ClassVar = {"tasks": "tasks"}
 
     kind: Literal["tasks"]

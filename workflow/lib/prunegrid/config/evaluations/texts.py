@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.source_code import literals
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation, metric_columns
 from prunegrid.config.fault import Fault
@@ -27,7 +28,7 @@ class Baseline(Profile):
 class Texts(Evaluation):
     """An evaluation of texts: predictions of summaries, scored."""
 
-    FITS: ClassVar = ("causal-lm",)
+    FITS: ClassVar = literals("prunegrid.stages.predictions")["FITS"]
     REFERS: ClassVar = {"generation": "generation", "metrics": "metrics"}
     NAMES_DATA: ClassVar = False
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from prunegrid.common.source_code import literals
 from prunegrid.config import row_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import TEXTS, Asked, Evaluation, metric_columns
@@ -18,7 +19,7 @@ from prunegrid.config.validated import Config
 class Translation(Evaluation):
     """An evaluation of an encoder-decoder: translations of a split's documents, scored."""
 
-    FITS: ClassVar = ("seq2seq-lm",)
+    FITS: ClassVar = literals("prunegrid.stages.translations")["FITS"]
     REFERS: ClassVar = {"dataset": "datasets", "generation": "generation", "metrics": "metrics"}
 
     kind: Literal["translation"]

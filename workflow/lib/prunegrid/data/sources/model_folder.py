@@ -182,6 +182,7 @@ def read_config(folder: Path, task: str, where: str):
             expected=kind.title,
             remedy=_way_out(config, names),
         )
+    loading.require_task(config, task, where)
     return config
 
 

@@ -53,6 +53,7 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
         torch.manual_seed(int(source.get("seed") or 0))
         with explained(wrong):
             config = AutoConfig.for_model(kind, **settings)
+            loading.require_task(config, task, where)
             auto = loading.auto_class(loading.of_task(task))
             model = auto.from_config(config, dtype=torch.float32)
         with torch.no_grad():
@@ -88,7 +89,8 @@ def byte_tokenizer(
         )
     roles = {"bos_token": BOS, "pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
     if encoder:
-        roles |= {"cls_token": BOS, "sep_token": EOS}
+        # No text of bytes has an unknown token, so that one can hide others.
+        roles |= {"cls_token": BOS, "sep_token": EOS, "mask_token": UNK}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,

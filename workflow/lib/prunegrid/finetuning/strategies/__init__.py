@@ -1,6 +1,7 @@
 """Strategies of the finetune steps, one a file, found by name, so that adding one edits no other.
 
     TRAINS    whether it trains on the rows of the data set
+    FITS      tasks of the models that it can change (`prunegrid.common.model_family`)
     KEYS      the keys of a finetune profile that it uses beside those of training
     MEMORY    bytes that it holds for each parameter of its parents, an estimate
     COPY      bytes a parameter of a copy of what it trains; 0, a small part, where it does not say

@@ -1,5 +1,7 @@
 """Full fine-tuning: every weight is trained, and the mask is applied again after every step.
 
+What is learned from a row is the model's task (`prunegrid.finetuning.training.objectives`).
+
 Weights are trained in float32 whatever the artifact's dtype is, and saved in the artifact's dtype.
 """
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("preserve_zeros",)
 MEMORY = 16
 COPY = 4
@@ -21,15 +24,9 @@ COPY = 4
 
 def tune(context: Context, settings: dict) -> tuple[run_facts.TrainFacts, checkpoint.Checkpoint]:
     """Return the training facts and the checkpoint of the plain folder written."""
-    facts = train_in_float32(context)
-    return facts, checkpoint.write_plain(context.checkpoint.model, **context.destination)
-
-
-def train_in_float32(context: Context) -> run_facts.TrainFacts:
-    """Train the parent's model under the masks in float32; give it its dtype again."""
     model = context.checkpoint.model
     dtype = model.dtype
     model.float()
     facts = context.train(model, context.masks)
     model.to(dtype)
-    return facts
+    return facts, checkpoint.write_plain(model, **context.destination)

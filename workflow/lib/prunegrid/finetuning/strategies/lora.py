@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("preserve_zeros", "adapter", "rank", "alpha", "dropout", "targets")
 ADAPTERS = ("merged", "unmerged", "unmasked", "masked-after")
 PLAIN = {"adapter": ("merged", "masked-after")}
@@ -72,5 +73,5 @@ def probe(model: nn.Module, context: Context) -> torch.Tensor:
     """Return the logits of the first training example, [tokens, vocabulary] float32."""
     row = context.examples[0]
     ids = torch.tensor([row.prompt + row.response], device=context.device)
-    with torch.no_grad():
+    with torch.no_grad(), context.as_one_sequence(model):
         return model(input_ids=ids, use_cache=False).logits[0].float()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
 TRAINS = True
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = (
     "preserve_zeros",
     "adapter",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.transform_context import Context
 
 TRAINS = False
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("precision", "double_quant")
 PLAIN = {"precision": ("bfloat16", "float32")}
 MEMORY = 12

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from prunegrid.finetuning.transform_context import Context
 
 TRAINS = False
+FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("calibration",)
 SETTINGS = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
 MEMORY = 8

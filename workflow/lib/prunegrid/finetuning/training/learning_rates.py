@@ -15,6 +15,7 @@ from prunegrid.finetuning.training import distributed
 from prunegrid.finetuning.training.checkpoints import Store
 from prunegrid.finetuning.training.divergence import Diverged
 from prunegrid.finetuning.training.loop import Loop, Task
+from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.state import restore, snapshot
 from prunegrid.finetuning.training.token_batches import Example, plan
@@ -35,6 +36,7 @@ def train(
     where: str,
     dev: Sequence[Example] = (),
     masks: dict[str, Tensor] | None = None,
+    masking: Masking | None = None,
     store: Store | None = None,
 ) -> TrainFacts:
     """Train the parameters that require a gradient, in place.
@@ -49,6 +51,7 @@ def train(
         seed: of the order of rows and of dropout.
         dev: rows whose loss chooses weights and rates; none: the last weights stay.
         masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
+        masking: hides tokens of the rows to learn (see `prunegrid.finetuning.training.objectives`).
         store: keeps the state of a run under way for a job that is run again.
 
     Returns:
@@ -68,6 +71,7 @@ def train(
         device,
         where,
         masks or {},
+        masking,
         store,
     )
     return _fit_sharded(task) if distributed.current().size > 1 else _fit(task)

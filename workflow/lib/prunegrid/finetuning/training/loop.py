@@ -25,6 +25,7 @@ from prunegrid.finetuning.training.checkpoints import Store
 from prunegrid.finetuning.training.distributed import ALONE, World, free_gathered, whole
 from prunegrid.finetuning.training.divergence import Diverged, Guard
 from prunegrid.finetuning.training.loss import batches_of, casting, mean_loss, summed_loss
+from prunegrid.finetuning.training.objectives import Masking
 from prunegrid.finetuning.training.run_facts import TrainFacts
 from prunegrid.finetuning.training.token_batches import Example, batches, collate, plan, scored
 from prunegrid.models.forward import embedding_rows
@@ -42,6 +43,7 @@ class Task:
         settings: of the finetune step.
         seed: of the order of rows and of dropout.
         masks: bool [d_out, d_in] by linear, True = kept; zero again after every optimizer step.
+        masking: hides tokens of the rows to learn from a masked language model; None of others.
         store: where the state of a run under way is kept; None keeps none.
         world: the processes that train it together.
     """
@@ -55,6 +57,7 @@ class Task:
     device: str
     where: str
     masks: dict[str, Tensor]
+    masking: Masking | None
     store: Store | None
     world: World = ALONE
 
@@ -168,6 +171,10 @@ class Loop:
     def _accumulate(self, micro: list[list[Example]]) -> float:
         """Accumulate the gradients of one optimizer step; return its mean loss."""
         task, device = self.task, self.task.device
+        if task.masking is not None:
+            rows = [row for part in micro for row in part]
+            rows = iter(task.masking.hide(rows, f"step {self.facts.steps}"))
+            micro = [[next(rows) for _ in part] for part in micro]
         parts = batches_of(task.model, micro, task.pad)
         ready = [collate(rows, task.pad, task.settings["loss_on"], device) for rows in parts]
         count = sum(scored(labels) for _, labels in ready)

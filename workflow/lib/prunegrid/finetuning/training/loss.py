@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunegrid.finetuning.training.token_batches import IGNORED, Example, collate, scored
-from prunegrid.models.forward import forward_parameters, inner, is_encoder_decoder
+from prunegrid.models.forward import forward_parameters, inner, is_encoder_decoder, positions
 from prunegrid.models.padding import unpadded
 
 
 def summed_loss(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
     """Return the summed cross entropy (nats) of the labels that are not IGNORED."""
     accepted = forward_parameters(model)
+    inputs = inputs | {"position_ids": positions(model, inputs["attention_mask"])}
     inputs = {name: t for name, t in inputs.items() if name in accepted}
     first = int((labels != IGNORED).any(0).to(torch.uint8).argmax())
     # The logits of column j predict column j + 1; the last column predicts nothing.
@@ -55,7 +56,7 @@ def mean_loss(
 def batches_of(model: nn.Module, batches: list[list[Example]], pad: int) -> list[list[Example]]:
     """Return the batches; those of a model that sees pads are cut into rows of equal length.
 
-    An encoder-decoder drops the pads of a row before it runs (`seq2seq.as_one_sequence`).
+    An encoder-decoder drops the pads of a row before it runs (`objectives.as_one_sequence`).
     """
     return batches if is_encoder_decoder(inner(model)) else unpadded(model, batches, pad, "left")
 

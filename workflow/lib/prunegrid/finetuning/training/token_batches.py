@@ -23,10 +23,16 @@ WINDOW = 16
 
 @dataclass(frozen=True)
 class Example:
-    """One tokenized training row: a prompt and the response to learn."""
+    """One tokenized training row: a prompt and the response to learn.
+
+    Attributes:
+        hidden: place → the token that is shown there: of a masked language model, which learns
+            these places alone; None for models that learn the next token.
+    """
 
     prompt: list[int]
     response: list[int]
+    hidden: dict[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)
@@ -50,13 +56,13 @@ def collate(
         ids[line, start:], mask[line, start:] = tokens, 1
         scored = start if loss_on == "all" else width - len(row.response)
         labels[line, scored:] = ids[line, scored:]
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions(mask)}
+        if row.hidden is not None:
+            places = start + torch.tensor(list(row.hidden))
+            labels[line] = IGNORED
+            labels[line, places] = ids[line, places]
+            ids[line, places] = torch.tensor(list(row.hidden.values()))
+    inputs = {"input_ids": ids, "attention_mask": mask}
     return {name: t.to(device) for name, t in inputs.items()}, labels.to(device)
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Return position ids that count the unmasked tokens of each row; 0 on pads."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def scored(labels: Tensor) -> int:

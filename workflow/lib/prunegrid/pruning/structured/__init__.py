@@ -2,6 +2,7 @@
 
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
+    FITS      tasks of the models that it can score (`prunegrid.common.model_family`)
     NEEDS     "nothing" | "input_norms" | "gradients": what it must know beside the weights
     SETTINGS  its own config settings with their defaults
     DRAWS     True where it draws random numbers

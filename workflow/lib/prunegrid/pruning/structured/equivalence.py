@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.models.forward import device_of, run_window
+from prunegrid.models.forward import device_of, final_states, run_window
 from prunegrid.pruning.structured import shapes
 from prunegrid.pruning.structured.config_search import smaller_config
 from prunegrid.pruning.structured.units import Units
@@ -96,7 +96,7 @@ def require_removable(units: Units, removed: Mapping, probe: Tensor, where: str)
 @torch.no_grad()
 def outputs(model: nn.Module, probe: Tensor) -> Tensor:
     """Return the logits of some tokens; of a model without a head its last hidden states."""
-    return run_window(model, probe)[0]
+    return final_states(run_window(model, probe))
 
 
 def require_equal(logits: Tensor, expected: Tensor, where: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+FITS = ("causal-lm", "masked-lm", "encoder")
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+FITS = ("causal-lm", "masked-lm", "encoder")
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = True

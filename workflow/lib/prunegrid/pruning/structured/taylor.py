@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+FITS = ("causal-lm",)
 NEEDS = "gradients"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False
