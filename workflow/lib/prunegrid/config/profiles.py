@@ -5,6 +5,7 @@ Checks that need other sections are in `reference_checks`.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import operator
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ class Dataset(Profile):
     splits: dict[Name, str]
     prompt: str = "{document}\n\nSummary:\n"
     chat: bool = False
+    chat_date: str | None = None
     end: str = ""
     max_words: Positive | None = None
     max_tokens: Positive | None = None
@@ -72,8 +74,10 @@ class Dataset(Profile):
     def _whole(self) -> Dataset:
         if (self.source is None) == (self.mixture is None):
             raise ValueError("give `source` or `mixture`")
+        if self.chat_date is not None:
+            _require_date(self.chat_date, self.chat)
         if self.mixture is not None:
-            idle = self.model_fields_set - {"mixture", "splits", "chat", "end"}
+            idle = self.model_fields_set - {"mixture", "splits", "chat", "chat_date", "end"}
             if idle:
                 raise ValueError(f"a mixture does not use {sorted(idle)}; remove them")
             return self
@@ -107,12 +111,22 @@ class Dataset(Profile):
             "chat": self.chat,
             "end": self.end,
             "max_tokens": self.max_tokens,
+            **({"chat_date": self.chat_date} if self.chat_date else {}),
         }
 
     def template_settings(self) -> dict[str, Any]:
         """Return the part of `prompt_settings` that steps without a causal model read."""
         template = self.prompt if self.mixture is None else "{document}"
         return {"template": template, "max_words": self.max_words}
+
+
+def _require_date(text: str, chat: bool) -> None:
+    if not chat:
+        raise ValueError("`chat_date` is what a chat template reads; set chat: true")
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f'chat_date is {text!r}; expected "2024-07-26", in quotes') from error
 
 
 class Calibration(Profile):

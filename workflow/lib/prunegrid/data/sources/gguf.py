@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.data.sources import gguf_tokenizer
 from prunegrid.data.sources import model_folder as folders
 from prunegrid.models import loading
 from prunegrid.models.attestation import require_finite
@@ -37,6 +38,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
         remedy="it may be truncated: delete it and download it again",
     )
     with explained(damaged):
+        tokenizer, rebuilt = gguf_tokenizer.load(path, where)
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -58,10 +60,9 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     model.tie_weights()
     model.generation_config = loaded.generation_config
     del loaded, tensors
-    tokenizer = folders.read_tokenizer(path.parent, where, gguf_file=path.name)
     if tokenizer.model_max_length > 10**9:  # GGUF does not say; the model does
         tokenizer.model_max_length = config.max_position_embeddings
-    return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized"
+    return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized; {rebuilt}"
 
 
 def _quantization(path: Path) -> str:

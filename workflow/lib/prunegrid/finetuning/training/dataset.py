@@ -43,7 +43,7 @@ class Reader:
             self.prompter = prompts.Prompter(tokenizer, settings["prompt"], positions, where)
 
     def read(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
-        """Return the first `limit` examples of a split, and the shares of rows that were cut.
+        """Return the first `limit` examples of a split, and what is recorded of them.
 
         Raises:
             PrunegridError: the split is missing or too short.
@@ -62,7 +62,8 @@ class Reader:
                 expected=f"at least one window of {window}",
                 remedy="use a longer text or a smaller finetune.window",
             )
-        return [Example([], tokens[start : start + window]) for start in starts], {}
+        windows = [Example([], tokens[start : start + window]) for start in starts]
+        return windows, {"window": window}
 
     def _rows(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
         rows = read_rows(self.data, split, limit, self.where)
@@ -79,13 +80,8 @@ class Reader:
             "share_cut_words": words / len(rows),
             "share_cut_context": context / len(rows),
             "share_cut_summaries": summaries / len(rows),
+            "prompt_sha256": prompts.prompt_sha256([example.prompt for example in examples]),
         }
-
-    def facts(self) -> dict[str, Any]:
-        """Return the facts of how examples are made: the window, or the digest of the prompt."""
-        if self.of_text:
-            return {"window": self.settings["window"]}
-        return {"prompt_sha256": prompts.prompt_sha256(self.settings["prompt"])}
 
 
 def count_learned(held: Sequence[Example], learned: Sequence[Example], where: str) -> int:
