@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from prunegrid.common import data_formats
 from prunegrid.common.data_formats import FORMATS, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
 from prunegrid.data.sources import hub
@@ -22,7 +23,7 @@ from prunegrid.data.sources.fetched import facts
 
 # The builders of `datasets` by the formats that they read.
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "csv": "csv", "text": "text"}
-PACKED = (".gz", ".bz2", ".xz", ".zst")
+PACKED = (*data_formats.PACKED, ".zst")
 
 Patterns = dict[str, list[str]]
 
@@ -165,7 +166,15 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
     """
     import datasets
 
-    kind = BUILDERS.get(form) if form else builder_of(files[0].name)
+    kinds = {BUILDERS.get(form) if form else builder_of(file.name) for file in files}
+    kind = next(iter(kinds))
+    if len(kinds) > 1 or len({is_tabbed(file) for file in files if kind == "csv"}) > 1:
+        raise PrunegridError(
+            f"the files of one split are of several formats: {', '.join(f.name for f in files)}",
+            where=where,
+            expected="one format, as `datasets` reads them together",
+            remedy="choose those of one: files: {<split>: <pattern>}",
+        )
     if kind is None:
         raise PrunegridError(
             f"format is {form!r}",
@@ -173,6 +182,7 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
             expected="jsonl, parquet, csv or text for a hf: source",
         )
     options = {"sep": "\t"} if kind == "csv" and is_tabbed(files[0]) else {}
+    options |= {"keep_default_na": False} if kind == "csv" else {}  # "NA" is a text
     options |= {"sample_by": "paragraph"} if kind == "text" else {}
     try:
         return datasets.load_dataset(
