@@ -138,7 +138,7 @@ PROVENANCE = (
     Column("dtype", "string", "dtype of the stored weights"),
     Column("evaluation_dtype", "string", "what the evaluation's products were computed in"),
     Column("data_sha256", "string", "content of the data artifact"),
-    Column("prompt_sha256", "string", "prompt template and its cuts"),
+    Column("prompt_sha256", "string", "tokens of all prompts of texts that were asked"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
     Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
     Column("heads_sha256", "string", "heads that were tuned on the weights; null without"),
@@ -150,7 +150,7 @@ COLUMNS = KEYS + FACTS + PROVENANCE
 
 # What several tables say in the same words.
 _SCORE = (
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; corpus metrics: their own"),
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null without"),
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
@@ -175,9 +175,7 @@ LONG = (
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
-    Column(
-        "stderr", "Float64", "of a task, by the harness; interval of ± 1.96 of it without items"
-    ),
+    Column("stderr", "Float64", "of a task, by the harness"),
     Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
     Column("task_version", "string", "version of the task's definition; null where not a task"),
     Column("harness", "string", "what ran it, with its version; null where not a task"),

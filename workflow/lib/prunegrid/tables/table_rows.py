@@ -13,7 +13,7 @@ from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json
 from prunegrid.tables import benchmarks, speed
-from prunegrid.tables.intervals import corpus_interval, interval, levels
+from prunegrid.tables.intervals import interval, levels, own_interval
 from prunegrid.tables.leaves import manifests_of, open_artifact, status_of
 from prunegrid.tables.schema import COLUMNS, Plan, cell_title
 
@@ -272,7 +272,7 @@ def text_rows(plan: Plan, about: dict, split: str, ref: dict, scores: dict) -> l
             low, high = interval(plan, items[metric].dropna().to_numpy())
         elif summary.get("corpus"):
             facts = record["metrics"].get(metric, {})
-            low, high = corpus_interval(facts.get("details", {}))
+            low, high = own_interval(facts.get("details", {}))
         row = about | {"split": split, "metric": metric, "value": summary["mean"]}
         row |= {"low": low, "high": high, "n": summary["n"]}
         row |= {"higher_is_better": summary["higher_is_better"]}

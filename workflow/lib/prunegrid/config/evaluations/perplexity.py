@@ -37,7 +37,7 @@ class Perplexity(Evaluation):
         if (self.protocol == "stride") != (self.stride is not None):
             raise ValueError("`stride` belongs to protocol: stride, and only to it")
         if self.protocol == "words" and self.special_tokens:
-            raise ValueError("protocol words begins every document by itself; remove it")
+            raise ValueError("protocol words takes the tokenizer's own, as the harness; remove it")
         return self
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
@@ -55,7 +55,7 @@ class Perplexity(Evaluation):
 
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
         """Return its one metric, named by the protocol."""
-        return {name: [metric_name(self.protocol, self.window, self.stride)]}
+        return {name: [metric_name(self.protocol, self.window, self.stride, self.special_tokens)]}
 
 
 PROFILE = Perplexity
