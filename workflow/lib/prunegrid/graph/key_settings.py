@@ -61,9 +61,12 @@ class Slices:
                 source[key] = getattr(profile, key)
         form = profile.format
         if form is None and source["kind"] != "hf":
-            files = profile.files or profile.source
-            form = format_of(next(iter(files.values())) if isinstance(files, dict) else files)
+            formats = {format_of(file) for file in profile.named_files}
+            # Of several formats each file has that of its ending.
+            form = formats.pop() if len(formats) == 1 else None
+        own = {"leaks": profile.leaks} if profile.leaks == "refuse" else {}
         return {
+            **own,
             "source": source,
             "kind": profile.kind,
             "format": form,

@@ -38,7 +38,12 @@ def levels(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def scores_at_chance(tall: pandas.DataFrame) -> set[tuple]:
     """Return (*cell_key, split, metric) of the cells' scores that chance could have given."""
-    rows = tall[(tall["kind"] == "cell") & tall["at_chance"].fillna(False).astype(bool)]
+    return scores_where(tall, "at_chance")
+
+
+def scores_where(tall: pandas.DataFrame, column: str, least: float = 1) -> set[tuple]:
+    """Return (*cell_key, split, metric) of the cells' scores with so much in a column."""
+    rows = tall[(tall["kind"] == "cell") & (tall[column].astype("Float64").fillna(0) >= least)]
     return {(*cell_key(row), row["split"], row["metric"]) for row in rows.to_dict("records")}
 
 

@@ -92,7 +92,8 @@ FACTS = (
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
-    Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
+    Column("contexts_cut", "Int64", "prompts that were cut to fit the positions, all scores"),
+    Column("learned_share", "Float64", "of scored texts that it was tuned or calibrated on, most"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
     Column("train_runs", "Int64", "learning rates tried in all tunings; costs are of the chosen"),
     Column(
@@ -182,6 +183,8 @@ LONG = (
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
+    Column("contexts_cut", "Int64", "prompts that were cut to fit the positions; or null"),
+    Column("learned_share", "Float64", "of its texts that the cell was tuned or calibrated on"),
     _FLAGGED,
 )
 

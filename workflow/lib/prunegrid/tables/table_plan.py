@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,8 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         "columns": _columns(graph, evaluations, plan.cell),
         **_steps(plan),
         "data": plan.data.ref,
+        "learned": list(_learned(graph, plan.cell)),
+        "scored": _scored(graph, evaluations, plan.cell),
         "texts": {
             split: {"predictions": predictions.ref, "scores": scores.ref}
             for split, (predictions, scores) in plan.texts.items()
@@ -173,6 +175,50 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         "tasks": {name: part.ref for name, part in plan.tasks.items()},
         "efficiency": plan.efficiency.ref if plan.efficiency else None,
     }
+
+
+def _learned(graph: Graph, cell: Any) -> Iterator[dict[str, Any]]:
+    """Yield the texts that a cell was tuned or calibrated on."""
+    for step in cell.acting:
+        profile = step.profile
+        if step.trains:
+            rows = profile.rows if profile.window is None else None
+            yield from _texts(graph, cell.dataset, (), profile.split, rows)
+        drawn = graph.config.sections["calibration"].get(profile.calibration)
+        if drawn is not None:
+            yield from _texts(graph, drawn.dataset, (), drawn.split, None)
+
+
+def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:
+    """Return {name in the table: its texts, and those that a head of its own learns}."""
+    scored = {}
+    for name, evaluation in evaluations.items():
+        for asked in evaluation.asks(graph.config, name, cell):
+            parts = asked.settings.get("tasks", [asked.settings])
+            places = zip(asked.names, asked.data.values(), parts, strict=True)
+            for label, (dataset, splits), part in places:
+                # Of a group each member has so many rows.
+                rows = None if part.get("by") else part.get("rows")
+                texts = list(_texts(graph, dataset, splits, part["split"], rows))
+                head, few = part.get("train_split"), part.get("train_rows")
+                heads = list(_texts(graph, dataset, splits, head, few)) if head else []
+                if texts:
+                    scored[label] = {"texts": texts[0], "heads": heads}
+    return scored
+
+
+def _texts(
+    graph: Graph, dataset: str, splits: tuple[str, ...], split: str, rows: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield where the first `rows` texts of a split stand; nothing if their columns are not known.
+
+    Args:
+        splits: those of the artifact (see `Graph.part`).
+    """
+    columns = graph.config.profile("datasets", dataset).text_columns
+    if columns is not None:
+        data = graph.part(dataset, *splits).ref
+        yield {"data": data, "split": split, "columns": columns, "rows": rows}
 
 
 def _columns(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:
