@@ -119,8 +119,20 @@ def test_a_file_of_tabs_is_read_by_its_ending(run):
     assert splits["test"] == [{"id": "all:0", "document": "One, two.", "summary": "One."}]
 
 
-def test_a_column_whose_own_name_has_a_dot():
-    assert columns.reach({"a.b": "x", "a": {"b": "y"}}, "a.b", "here") == "x"
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"a.b.c": "x"},
+        {"a": {"b": {"c": "x"}}},
+        {"a": {"b.c": "x"}},
+        {"a.b": {"c": "x"}},
+        {"a.b.c": "x", "a": {"b": {"c": "y"}}},
+        {"a.b": "no mapping", "a": {"b": {"c": "x"}}},
+        {"a.b": {"d": "y"}, "a": {"b.c": "x"}},
+    ],
+)
+def test_dots_are_a_columns_own_or_lead_into_it(row):
+    assert columns.reach(row, "a.b.c", "here") == "x"
 
 
 def test_a_missing_column_lists_what_there_is(run):

@@ -56,7 +56,7 @@ class Dataset(Profile):
     mixture: Mixture | None = None
     revision: str | None = None
     subset: str | None = None
-    files: dict[str, str] | str | None = None
+    files: dict[str, str | list[str]] | str | list[str] | None = None
     sha256: dict[str, str] | str | None = None
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
     kind: Literal["summaries", "text", "rows"] = "summaries"
@@ -94,7 +94,12 @@ class Dataset(Profile):
             raise ValueError("prompt must hold {document} exactly once")
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
             raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
+        if self.source.startswith("pypi:") and self.named_files != self._single_files():
+            raise ValueError("a pypi: source has one file for each split, and no lists")
         return self
+
+    def _single_files(self) -> list[Any]:
+        return list(self.files.values()) if isinstance(self.files, Mapping) else [self.files]
 
     @property
     def named_files(self) -> list[str]:

@@ -60,7 +60,8 @@ def _dataset(config: Config, dataset: Dataset) -> Iterator[Fault]:
     if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS)):
         return
     for file in dataset.named_files:
-        if format_of(file) is None:
+        place = config.base / dataset.source / ("" if dataset.files is None else file)
+        if format_of(file) is None and not place.is_dir():
             yield Fault(("format",), f"is missing, and the file's ending does not tell: {file}")
 
 

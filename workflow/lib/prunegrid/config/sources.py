@@ -43,7 +43,9 @@ def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
     if isinstance(files := named["files",], dict):
         del named["files",]
         named |= {("files", split): path for split, path in files.items()}
-    return [(keys, path) for keys, path in named.items() if path is not None and _leads_out(path)]
+    listed = {keys: path if isinstance(path, list) else [path] for keys, path in named.items()}
+    several = [(keys, path) for keys, paths in listed.items() for path in paths]
+    return [(keys, path) for keys, path in several if path is not None and _leads_out(path)]
 
 
 def _leads_out(text: str) -> bool:

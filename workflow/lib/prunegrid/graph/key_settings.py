@@ -62,7 +62,7 @@ class Slices:
         form = profile.format
         if form is None and source["kind"] != "hf":
             formats = {format_of(file) for file in profile.named_files}
-            # Of several formats each file has that of its ending.
+            # Of several formats, and in folders, each file has that of its ending.
             form = formats.pop() if len(formats) == 1 else None
         own = {"leaks": profile.leaks} if profile.leaks == "refuse" else {}
         return {

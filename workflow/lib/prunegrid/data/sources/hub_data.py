@@ -1,7 +1,7 @@
 """Data sets of the hub: the files of the wanted splits, at one commit.
 
 The files of a split are those of the first of these that there is:
-1. the source's own `files`: {split: pattern(s)}, or one pattern for the split `all`;
+1. the source's own `files`: {split: file, folder, pattern, or a list of these}, or that of `all`;
 2. the `configs` at the head of the repository's README.md (`subset` chooses one by its name);
 3. the files' names: data/test-00000-of-00001.parquet belongs to `test`, ca_test.jsonl to `ca_test`.
 Loading scripts are never run.
@@ -9,14 +9,13 @@ Loading scripts are never run.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from prunegrid.common import data_formats
-from prunegrid.common.data_formats import FORMATS, format_of, is_tabbed
+from prunegrid.common.data_formats import FORMATS, chosen, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
 from prunegrid.data.sources import hub
 from prunegrid.data.sources.fetched import facts
@@ -82,9 +81,8 @@ def resolve(
                 f"there is no split {split!r}", where=where, remedy=nearest(split, patterns)
             )
         else:
-            rules = patterns[split]
-            matches = [n for n in files if any(fnmatch.fnmatch(n, rule) for rule in rules)]
-        splits[split] = sorted(matches)
+            matches = [n for rule in patterns[split] for n in chosen(files, rule)]
+        splits[split] = sorted(set(matches))
         if not matches:
             raise PrunegridError(
                 f"no file of the repository is of the split {split!r}",

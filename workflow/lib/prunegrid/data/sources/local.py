@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
+from prunegrid.common.data_formats import files_below
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, facts, hashes
 
@@ -73,23 +74,23 @@ def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     """Return ({split: [file]}, facts) of local data files; a single file is the split `all`.
 
     Args:
-        source: path, of a file; or of a folder, and then files: {split: file below the folder}
-            (or one file).
+        source: path, of a file; or of a folder, and then files: {split: file, folder or pattern
+            below it, or a list of these} (or that of `all`; without, all data files in it).
 
     Raises:
         PrunegridError: a file is missing.
     """
     root, given = _existing(source["path"], where), source.get("files")
-    if root.is_dir() and not given:
-        raise PrunegridError(
-            f"{root} is a folder",
-            where=where,
-            expected="a file, or a folder with files: {split: file}",
-        )
-    named = given if isinstance(given, dict) else {"all": given or root}
-    base = root if root.is_dir() else root.parent
-    splits = {split: [_existing(base / name, where)] for split, name in named.items()}
-    files = {split: file_io.file_sha256(paths[0]) for split, paths in splits.items()}
+    named = given if isinstance(given, dict) else {"all": given}
+    if root.is_dir():
+        splits = {split: files_below(root, rules or "", where) for split, rules in named.items()}
+    else:
+        splits = {split: [root.parent / (name or root)] for split, name in named.items()}
+    files = {}
+    for split, paths in splits.items():
+        for path in paths:
+            label = split if len(paths) == 1 else f"{split}/{path.name}"
+            files[label] = file_io.file_sha256(_existing(path, where))
     return splits, _facts(source, files)
 
 
