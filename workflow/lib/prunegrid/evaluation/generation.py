@@ -280,7 +280,9 @@ def _finish(
     kept, stopped = until_stop(ids, stops)
     whole = prompter.decode(kept)
     if not stopped:  # the limit may halve a character, whose bytes are then no text
-        whole = whole.rstrip("\ufffd").rstrip()
+        for _ in range(3):  # of four bytes at most
+            whole = whole.removesuffix("\ufffd")
+        whole = whole.rstrip()
     text = cut_at(whole, marks)
     # A text that ended at a stop mark ended by itself, whatever came after it.
     return Prediction(text, len(kept) + stopped, not (stopped or text != whole))
