@@ -195,8 +195,10 @@ def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, A
     for name, evaluation in evaluations.items():
         for asked in evaluation.asks(graph.config, name, cell):
             parts = asked.settings.get("tasks", [asked.settings])
-            places = zip(asked.names, asked.data.values(), parts, strict=True)
+            places = zip(asked.names, asked.data.values(), parts, strict=False)
             for label, (dataset, splits), part in places:
+                if "split" not in part:  # a kind of evaluation that scores no texts of a split
+                    continue
                 # Of a group each member has so many rows.
                 rows = None if part.get("by") else part.get("rows")
                 texts = list(_texts(graph, dataset, splits, part["split"], rows))
