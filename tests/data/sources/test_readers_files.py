@@ -159,3 +159,20 @@ def test_a_split_of_the_hub_is_of_one_format(folder):
     files = [folder / "parts/b-0.jsonl", folder / "parts/x/c.csv"]
     with pytest.raises(PrunegridError, match="of several formats"):
         hub_data.load(files, None, folder / "cache", "here")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv"])
+def test_a_csv_file_of_the_hub_is_read_as_a_local_one(tmp_path, name):
+    """Texts that pandas takes for missing values, quotes, and columns that stand twice."""
+
+    def write(text):
+        text = text.replace(",", "\t") if "tsv" in name else text
+        body = text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(body) if name.endswith("gz") else body)
+        return [tmp_path / name]
+
+    files = write('x,y\nNA,"a ""b"""\nnull,c\nNone,"d\ne"\n')
+    found = hub_data.load(files, None, tmp_path / "cache", "here").to_list()
+    assert found == readers.read(files[0], None, "here") and found[0]["x"] == "NA"
+    with pytest.raises(PrunegridError, match="line 1: there are two columns 'x'"):
+        hub_data.load(write("x,x\n1,2\n"), None, tmp_path / "cache", "here")

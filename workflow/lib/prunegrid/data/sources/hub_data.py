@@ -17,7 +17,7 @@ from typing import Any
 from prunegrid.common import data_formats
 from prunegrid.common.data_formats import FORMATS, chosen, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
-from prunegrid.data.sources import hub
+from prunegrid.data.sources import hub, readers
 from prunegrid.data.sources.fetched import facts
 
 # The builders of `datasets` by the formats that they read.
@@ -179,6 +179,9 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
             where=where,
             expected="jsonl, parquet, csv or text for a hf: source",
         )
+    for file in files if kind == "csv" else ():
+        if file.suffix.lower() not in data_formats.UNREAD:
+            readers.require_distinct_columns(file)  # pandas gives the second another name
     options = {"sep": "\t"} if kind == "csv" and is_tabbed(files[0]) else {}
     options |= {"keep_default_na": False} if kind == "csv" else {}  # "NA" is a text
     options |= {"sample_by": "paragraph"} if kind == "text" else {}

@@ -138,6 +138,13 @@ def _read_parquet(path: Path) -> list[Row]:
         return table.to_pylist()
 
 
+def require_distinct_columns(path: Path) -> None:
+    """Check that the first line of a CSV file names no column twice."""
+    with unpacked(path) as handle:
+        names = next(csv.reader(handle, "excel-tab" if is_tabbed(path) else "excel"), [])
+    _require_distinct(names, f"{path}, line 1")
+
+
 def _read_csv(path: Path) -> list[Row]:
     """Return the rows of a CSV file (TSV by its ending) whose first line names the columns."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from sacrebleu.metrics import BLEU
 
+from prunegrid.evaluation.setting_checks import require_number
+
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
 COLUMNS = {"bleu": {"higher_is_better": True}}
 PACKAGES = ("sacrebleu",)
@@ -18,6 +20,7 @@ _SEED = 12345  # sacrebleu's
 
 def compute(predictions, references, *, tokenize, lowercase, resamples):
     """Return BLEU of decoded texts, and the ends of its interval."""
+    require_number("resamples", resamples, 1)
     metric = BLEU(tokenize=tokenize, lowercase=lowercase)
     score = metric.corpus_score(list(predictions), [list(references)])
     pairs = zip(predictions, references, strict=True)
