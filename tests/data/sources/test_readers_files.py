@@ -105,6 +105,7 @@ FILES = (
     "parts/x/c.csv",
     "a [1].jsonl",
     ".h.csv",
+    "parts/x/b-0.jsonl",
 )
 
 
@@ -123,14 +124,14 @@ def folder(tmp_path):
     [
         ("parts/b-1.jsonl", [1]),
         ("parts/b-*.jsonl", [2, 1]),
-        ("parts", [2, 1, 3]),
-        ("./parts/", [2, 1, 3]),
-        (["parts/x/", "parts/b-0.jsonl"], [2, 3]),
+        ("parts", [2, 1, 6, 3]),
+        ("./parts/", [2, 1, 6, 3]),
+        (["parts/x/", "parts/b-0.jsonl"], [2, 6, 3]),
         (["parts/b-0.jsonl", "parts/b-*"], [2, 1]),
-        ("*.jsonl", [4, 2, 1]),
+        ("*.jsonl", [4, 2, 1, 6]),
         ("a [1].jsonl", [4]),
         (".h.csv", [5]),
-        (None, [4, 2, 1, 3]),
+        (None, [4, 2, 1, 6, 3]),
     ],
 )
 def test_a_split_is_a_file_a_folder_a_pattern_or_a_list(folder, rules, found):

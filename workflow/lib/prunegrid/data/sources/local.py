@@ -89,7 +89,7 @@ def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     files = {}
     for split, paths in splits.items():
         for path in paths:
-            label = split if len(paths) == 1 else f"{split}/{path.name}"
+            label = split if len(paths) == 1 else f"{split}/{path.relative_to(root).as_posix()}"
             files[label] = file_io.file_sha256(_existing(path, where))
     return splits, _facts(source, files)
 
