@@ -38,7 +38,7 @@ def test_files_of_several_formats_are_told(raw, tmp_path):
     for name in ("a.tsv", "b.jsonl", "c.csv.gz"):
         (tmp_path / name).touch()
     mine = {"source": str(tmp_path), "columns": {"text": "a"}, "kind": "text"}
-    mine["splits"] = {"train": "all", "test": "all"}
+    mine["splits"] = {"train": "train", "test": "test"}
     files = {"train": "a.tsv", "test": "b.jsonl"}
     (found,) = faults(changed(raw, "datasets", "mine", mine | {"files": files}))
     assert "datasets.mine.files" in found and "csv and jsonl" in found

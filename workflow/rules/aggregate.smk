@@ -18,13 +18,8 @@ OUTPUTS
 """
 
 
-localrules:
-    aggregate,
-    census_table,
-    partial,
-
-
 rule aggregate:
+    localrule: True
     input:
         table_inputs,
     output:
@@ -39,7 +34,6 @@ rule aggregate:
         lambda wildcards: TABLE_ENV
     params:
         plan=table_plan,
-        partial=False,
     message:
         "aggregate: {wildcards.study}"
     script:
@@ -55,35 +49,21 @@ use rule aggregate as census_table with:
         "census table: {wildcards.study}"
 
 
-use rule aggregate as partial with:
-    input:
-        [],
-    output:
-        temp("results/status/{study}.partial"),
-    log:
-        "results/logs/aggregate/{study}.partial.log",
-    benchmark:
-        "results/benchmarks/aggregate/{study}.partial.tsv"
-    wildcard_constraints:
-        study=studies(),
-    params:
-        plan=table_plan,
-        partial=True,
-    message:
-        "aggregate what there is of {wildcards.study}"
+if ROOT == Path(workflow.basedir):  # one that imports this may have tables of its own
 
-
-rule unknown_study:
-    input:
-        unknown_study,
-    output:
-        "results/{unknown}.parquet",
-    wildcard_constraints:
-        unknown=rf"(?!(?:{studies()})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
+    rule unknown_study:
+        input:
+            unknown_study,
+        output:
+            "results/{unknown}.{suffix}",
+        wildcard_constraints:
+            unknown=rf"(?!(?:{studies()})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
+            suffix="|".join(map(re.escape, sorted(set().union(*tables.SUFFIXES.values())))),
 
 
 onstart:
-    bridge.start(workflow, GRAPH.config)
+    bridge.start(workflow, GRAPH.config, RESULTS)
+    forget_failures(itertools.chain(*map(tables.statuses, PLANS.values())))
 
 
 onsuccess:
@@ -91,4 +71,5 @@ onsuccess:
 
 
 onerror:
-    bridge.write_partial_tables(workflow, config, PLANS)
+    lacking = {n: p for n, p in PLANS.items() if not tables.is_whole(p, RESULTS)}
+    bridge.write_partial_tables(workflow, lacking, RESULTS)

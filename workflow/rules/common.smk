@@ -1,8 +1,10 @@
 # What all rules share: the validated config, the graph of artifacts, and what a job asks of them.
 # No function has an effect beside what it returns, but for the one setting in `table_inputs`.
+import itertools
 import re
 
 from prunegrid.artifacts import dropped
+from prunegrid.artifacts.job_status import forget_failures
 from prunegrid.artifacts.lock import LIVE
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
@@ -14,10 +16,11 @@ from prunegrid.running import snakemake_bridge as bridge
 from prunegrid.running.rule_values import RuleValues
 from prunegrid.tables import table_plan as tables
 
+RESULTS = bridge.results_folder(workflow)
 try:
-    GRAPH = Graph(
-        load(ROOT, config, bridge.laid_over(workflow, ROOT), Path.cwd()), ROOT
-    )
+    ROOT = bridge.own_folder(workflow).parents[1]
+    CONFIG = load(ROOT, config, bridge.laid_over(workflow, ROOT), Path.cwd())
+    GRAPH = Graph(CONFIG, ROOT, RESULTS)
     GRAPH.config.require_resolved()
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
@@ -52,8 +55,9 @@ def table_inputs(wildcards):
     That is newer than any table, so Snakemake makes the table again. Else times decide nothing.
     """
     bridge.keys_decide(workflow)
-    stale = tables.is_stale(table_plan(wildcards))
-    return JOB.of_table(wildcards.study) + ([LIVE] if stale else [])
+    stale = tables.is_stale(table_plan(wildcards), RESULTS)
+    # A whole path: a module's prefix does not move it.
+    return JOB.of_table(wildcards.study) + ([LIVE.resolve()] if stale else [])
 
 
 def table_files(kind):

@@ -57,6 +57,11 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
     for path in files:
         try:
             layer = _read(path)
+        except yaml.MarkedYAMLError as error:
+            place = f"{path}, line {error.problem_mark.line + 1}"
+            what = f"is no YAML: {error.problem}"
+            remedy = "check the line and the one above: brackets, colons, quotes, spaces for tabs"
+            raise PrunegridError(what, where=place, remedy=remedy) from error
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise PrunegridError(f"cannot be read ({error})", where=str(path)) from error
         if not isinstance(layer, Mapping):
