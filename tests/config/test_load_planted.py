@@ -10,7 +10,6 @@ import pytest
 
 from tests.helpers import shipped
 
-GONE = object()
 # Where, what is written there, and a word that the error says; a mistake a line.
 PLANTED = [
     (("studdies",), {}, "did you mean 'studies'"),
@@ -54,10 +53,7 @@ PLANTED = [
     (("studies", "recovery", "evaluations"), ["paper"], "did you mean 'papers'"),
     (("claims", "wanda-over-magnitude", "kind"), "bettr", "did you mean 'better'"),
 ]
-# Pairs of which one makes the other unknowable: the keys of an unknown kind of evaluation, say.
-DEPEND = {
-    (("models", "smollm2-135m", "source"), ("studies", "demo", "grid", 0, "model")): False,
-}
+RAW = shipped.config()
 
 
 def planted(*mistakes):
@@ -69,9 +65,6 @@ def planted(*mistakes):
             inner = inner[key]
         inner[path[-1]] = value
     return shipped.faults(raw)
-
-
-RAW = shipped.config()
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +88,11 @@ def pairs():
     return [pair for pair in itertools.chain(near, far) if pair[0] is not pair[1]]
 
 
-@pytest.mark.parametrize(
-    "pair", pairs(), ids=lambda pair: " + ".join(".".join(map(str, m[0])) for m in pair)
-)
+def title(pair):
+    return " + ".join(".".join(map(str, path)) for path, *_ in pair)
+
+
+@pytest.mark.parametrize("pair", pairs(), ids=title)
 def test_two_mistakes_are_both_told_and_nothing_else(alone, pair):
     found = planted(*pair)
     assert sorted(found) == sorted(alone[pair[0][0]] + alone[pair[1][0]])

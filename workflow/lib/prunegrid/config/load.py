@@ -100,7 +100,7 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     )
     faults += check_references(config, places, partial)
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(list(dict.fromkeys(faults)))
     return config
 
 
