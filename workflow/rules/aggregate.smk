@@ -31,7 +31,7 @@ rule aggregate:
     wildcard_constraints:
         study=studies("evaluations"),
     conda:
-        lambda wildcards: TABLE_ENV
+        TABLE_ENV
     params:
         plan=table_plan,
     message:
@@ -51,14 +51,13 @@ use rule aggregate as census_table with:
 
 if ROOT == Path(workflow.basedir):  # one that imports this may have tables of its own
 
-    rule unknown_study:
+    rule unknown_result:
         input:
-            unknown_study,
+            unknown_result,
         output:
-            "results/{unknown}.{suffix}",
+            "results/{unknown}",
         wildcard_constraints:
-            unknown=rf"(?!(?:{studies()})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
-            suffix="|".join(map(re.escape, sorted(set().union(*tables.SUFFIXES.values())))),
+            unknown=rf"(?!(?:{table_names()})$)[^/]+",
 
 
 onstart:

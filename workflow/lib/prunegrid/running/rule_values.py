@@ -6,11 +6,11 @@ Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from prunegrid.artifacts.artifact_folder import is_dropped
@@ -37,7 +37,7 @@ class RuleValues:
         try:
             return self._graph.find(wildcards.stage, wildcards.key)
         except PrunegridError as error:
-            raise WorkflowError(f"prunegrid: {error}") from None
+            sys.exit(f"prunegrid: {error}")  # a WorkflowError would have a traceback
 
     def _named(self, manifest: str) -> str:
         """Return a manifest as the rules name it: Snakemake puts a module's prefix before it."""

@@ -49,12 +49,12 @@ def mark_run(workflow: Any) -> None:
         hold_live()
 
 
-def has_conda(workflow: Any) -> bool:
-    """Return whether conda is installed; without it jobs run in the current environment."""
-    installed = shutil.which("conda") is not None
-    if _uses_conda(workflow) and not installed and workflow.is_main_process:
+def lacks_conda(workflow: Any) -> bool:
+    """Return whether conda is asked for and not installed; jobs then run in this environment."""
+    lacking = _uses_conda(workflow) and shutil.which("conda") is None
+    if lacking and workflow.is_main_process:
         logger.warning("No conda found: running in the current environment (see README).")
-    return installed
+    return lacking
 
 
 def _uses_conda(workflow: Any) -> bool:
@@ -191,7 +191,7 @@ def write_partial_tables(
         file_io.write_json(target.with_suffix(".plan.json"), plans[target.stem])
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
     command += ["--snakefile", str(PARTIAL), "--force"]
-    command += ["--use-conda"] if _uses_conda(workflow) and has_conda(workflow) else []
+    command += ["--use-conda"] if _uses_conda(workflow) and shutil.which("conda") else []
     subprocess.run([*command, "--", *map(str, targets)], check=False)
     for target in targets:
         if target.exists():
