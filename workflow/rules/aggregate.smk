@@ -19,7 +19,6 @@ OUTPUTS
 
 
 rule aggregate:
-    localrule: True
     input:
         table_inputs,
     output:
@@ -30,6 +29,7 @@ rule aggregate:
         "results/benchmarks/aggregate/{study}.tsv"
     wildcard_constraints:
         study=studies("evaluations"),
+    localrule: True
     conda:
         TABLE_ENV
     params:

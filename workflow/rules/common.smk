@@ -78,7 +78,9 @@ def unknown_result(wildcards):
     told = f"there is no study '{study}'; {successor(study, known)}"
     if study in known:
         suffixes = tables.SUFFIXES[known[study].kind]
-        told = f"a table of {study} has no file '.{suffix}'; {nearest(suffix, suffixes)}"
+        told = (
+            f"a table of {study} has no file '.{suffix}'; {nearest(suffix, suffixes)}"
+        )
     sys.exit(f"prunegrid: results/{wildcards.unknown}: {told}")
 
 

@@ -19,8 +19,7 @@ _NAME = re.compile(r"^[\"']?(?:task|group)[\"']?:\s*[\"']?(\S.*?)[\"']?\s*$", re
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """A safe loader that reads `!function` and the like as None."""
 
-
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    yaml_multi_constructors = {"!": lambda loader, suffix, node: None}  # noqa: RUF012
 
 
 @functools.cache
