@@ -25,6 +25,14 @@ def test_a_broken_config_is_told_at_once_without_a_traceback(tmp_path):
     assert not (run.folder / "results").exists()
 
 
+def test_a_config_that_is_no_yaml_is_told_with_file_and_line(tmp_path):
+    run = Run.fresh(tmp_path / "run")
+    (run.folder / "config.yaml").write_text("seed: 0\nmodels: {a: [1, 2}\n")
+    done = run.snakemake("-n", "results/tiny.parquet")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "prunegrid: config.yaml, line 2: is no YAML" in done.stdout
+
+
 def test_a_result_that_no_study_makes_is_refused_in_one_sentence(tmp_path):
     run = Run.fresh(tmp_path / "run")
     for target, told in (

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,30 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
     if over is not None:
         update_config(merged, over)
     return merged
+
+
+def check_given(words: Sequence[str]) -> None:
+    """End a command of Snakemake in one sentence if a file of its --configfile cannot be read.
+
+    Snakemake reads these files before any Snakefile, and names neither file nor line. Its default
+    profile calls this.
+
+    Args:
+        words: the command line.
+    """
+    given = ""
+    for word in words:
+        if word.startswith("-"):
+            given, _, value = word.partition("=")
+            word = value
+        if word and given in ("--configfile", "--configfiles"):
+            try:
+                if word.startswith("results/"):
+                    remedy = "put -- before the results that you ask for"
+                    raise PrunegridError("is no config file", where=word, remedy=remedy)
+                read_files([Path(word)])
+            except PrunegridError as error:
+                sys.exit(f"prunegrid: {error}")
 
 
 def defined_twice(files: Iterable[Path]) -> list[str]:
