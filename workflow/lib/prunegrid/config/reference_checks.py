@@ -85,9 +85,9 @@ def _each_once(faults: Iterable[Fault]) -> Iterator[Fault]:
         else:
             yield fault
     for (section, text), (first, *others) in places.items():
-        names = [".".join(map(str, keys)) for keys in others]
-        more = f", and {len(names) - MOST_SHARED} more" if len(names) > MOST_SHARED else ""
-        also = f" (also in {', '.join(names[:MOST_SHARED])}{more})" if names else ""
+        shared = [".".join(map(str, keys)) for keys in others]
+        more = f", and {len(shared) - MOST_SHARED} more" if len(shared) > MOST_SHARED else ""
+        also = f" (also in {', '.join(shared[:MOST_SHARED])}{more})" if shared else ""
         yield Fault((section, *first), text + also)
 
 
