@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from prunegrid.config import conclusions
 from prunegrid.config.evaluations import kinds
@@ -35,15 +35,12 @@ class Model(Profile):
     note: str | None = None
     parameters: Rate | None = None
 
-    @model_validator(mode="after")
-    def _fits_source(self) -> Model:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its source."""
         if self.source.startswith("pypi:") and not (self.file and self.sha256):
-            raise ValueError("a pypi: source needs `file` (inside the wheel) and its `sha256`")
+            yield "a pypi: source needs `file` (inside the wheel) and its `sha256`"
         if (self.source == "random:") != (self.config is not None):
-            raise ValueError(
-                "`config` (with model_type) belongs to a random: source, and only to it"
-            )
-        return self
+            yield "`config` (with model_type) belongs to a random: `source`, and only to it"
 
 
 class Dataset(Profile):
@@ -71,32 +68,32 @@ class Dataset(Profile):
     max_tokens: Positive | None = None
     max_summary_tokens: Positive | None = None
 
-    @model_validator(mode="after")
-    def _whole(self) -> Dataset:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its source and its kind."""
         if (self.source is None) == (self.mixture is None):
-            raise ValueError("give `source` or `mixture`")
+            yield "give `source` or `mixture`"
+            return
         if self.chat_date is not None:
-            _require_date(self.chat_date, self.chat)
+            yield from _date_faults(self.chat_date, self.chat)
         if self.mixture is not None:
             idle = self.model_fields_set - {"mixture", "splits", "chat", "chat_date", "end"}
             if idle:
-                raise ValueError(f"a mixture does not use {sorted(idle)}; remove them")
-            return self
+                yield f"a `mixture` does not use {sorted(idle)}; remove them"
+            return
         wanted = {"summaries": {"document", "summary"}, "text": {"text"}, "rows": set()}[self.kind]
         missing = wanted - set(self.columns)
         if missing:
-            raise ValueError(f"columns lacks {sorted(missing)}; kind {self.kind} needs them")
+            yield f"columns lacks {sorted(missing)}; kind {self.kind} needs them"
         if self.kind == "rows" and self.leaks == "refuse":
-            raise ValueError("kind rows is compared in mixtures; set leaks there")
+            yield "kind rows is compared in mixtures; set `leaks` there"
         if self.kind == "rows" and {"document", "summary"} & set(self.columns):
-            raise ValueError("kind rows keeps all columns; `columns` may name its id and text")
+            yield "kind rows keeps all columns; `columns` may name its id and text"
         if self.kind == "summaries" and self.prompt.count("{document}") != 1:
-            raise ValueError("prompt must hold {document} exactly once")
+            yield "`prompt` must hold {document} exactly once (kind summaries)"
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
-            raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
-        if self.source.startswith("pypi:") and self.named_files != self._single_files():
-            raise ValueError("a pypi: source has one file for each split, and no lists")
-        return self
+            yield "a pypi: source needs `files` (inside the wheel) and their `sha256`"
+        elif self.source.startswith("pypi:") and self.named_files != self._single_files():
+            yield "a pypi: source has one file for each split, and no lists in `files`"
 
     def _single_files(self) -> list[Any]:
         return list(self.files.values()) if isinstance(self.files, Mapping) else [self.files]
@@ -113,6 +110,11 @@ class Dataset(Profile):
         """Return the columns whose text identifies a row's document; None if not known."""
         columns = {"summaries": "document", "text": "text"}
         return columns.get(self.kind, self.columns.get("text"))
+
+    @property
+    def read_column(self) -> str:
+        """Return the column of its artifact that is read as plain text; rows have none."""
+        return "text" if self.kind == "text" else "document"
 
     @property
     def id_column(self) -> str | list[str] | None:
@@ -135,13 +137,13 @@ class Dataset(Profile):
         return {"template": template, "max_words": self.max_words}
 
 
-def _require_date(text: str, chat: bool) -> None:
+def _date_faults(text: str, chat: bool) -> Iterator[str]:
     if not chat:
-        raise ValueError("`chat_date` is what a chat template reads; set chat: true")
+        yield "`chat_date` is what a chat template reads; set chat: true"
     try:
         datetime.date.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f'chat_date is {text!r}; expected "2024-07-26", in quotes') from error
+    except ValueError:
+        yield f'`chat_date` is {text!r}; expected "2024-07-26", in quotes'
 
 
 class Calibration(Profile):
@@ -151,7 +153,7 @@ class Calibration(Profile):
     split: str
     samples: Positive = 128
     length: Annotated[int, Field(ge=2)] = 2048
-    column: Literal["text", "document"] = "text"
+    column: Literal["text", "document"] | None = None  # that of its data set
     join: bool = False
 
 
@@ -168,12 +170,11 @@ class Generation(Profile):
     reference_tokens: Positive | None = None
     cache_dequantized: bool = False
 
-    @model_validator(mode="after")
-    def _no_idle_keys(self) -> Generation:
+    def conflicts(self) -> Iterator[str]:
+        """Yield the keys that greedy decoding does not use."""
         idle = {"temperature", "top_p"} & self.model_fields_set
         if idle and not self.do_sample:
-            raise ValueError(f"greedy decoding does not use {sorted(idle)}; set do_sample: true")
-        return self
+            yield f"greedy decoding does not use {sorted(idle)}; set do_sample: true"
 
 
 class Metric(Profile):
@@ -257,3 +258,12 @@ class Globals(Profile):
     memory: Memory = Memory()
     training: Training = Training()
     keep_weights: Literal["always", "until_used"] = "always"
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _kind_of_device(cls, value: Any) -> Any:
+        name, _, number = str(value).partition(":")
+        if name.lower() in ("cuda", "gpu", "nvidia") and value != "cuda":
+            which = f", and CUDA_VISIBLE_DEVICES={number} before the command" if number else ""
+            raise ValueError(f"{value!r} is no kind of device; write cuda{which}")
+        return value

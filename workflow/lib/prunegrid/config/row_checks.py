@@ -61,7 +61,7 @@ def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
     """Return (source, slice) of a split, whatever its profile is called; None if not known."""
     profile = config.sections["datasets"].get(dataset)
     expression = getattr(profile, "splits", {}).get(split)
-    if expression is None:
+    if expression is None or (profile.source or profile.mixture) is None:
         return None
     name, bracket, part = expression.partition("[")
     if profile.mixture is not None:

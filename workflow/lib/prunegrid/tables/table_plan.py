@@ -15,6 +15,7 @@ from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
 from prunegrid.graph.artifact_graph import CellPlan, Graph
+from prunegrid.graph.nodes import RESULTS
 
 TABLE_ENV = Path("envs/table.yaml")
 _BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
@@ -28,9 +29,11 @@ SUFFIXES = {
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
-def outputs(study: str = "{study}", kind: str = "evaluations") -> list[str]:
+def outputs(
+    study: str = "{study}", kind: str = "evaluations", results: Path = RESULTS
+) -> list[str]:
     """Return the files of a study's table, the Parquet table first."""
-    return [f"results/{study}.{suffix}" for suffix in SUFFIXES[kind]]
+    return [f"{results.as_posix()}/{study}.{suffix}" for suffix in SUFFIXES[kind]]
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
@@ -107,21 +110,31 @@ def _cuts_references(graph: Graph, evaluations: Sequence[Any], split: str) -> bo
     )
 
 
-def is_stale(plan: dict[str, Any]) -> bool:
-    """Return whether a table exists that is of another plan or artifacts, not whole, or damaged."""
-    kind = plan.get("kind", "evaluations")
-    if not any(Path(path).exists() for path in outputs(plan["study"], kind)):
-        return False
+def is_stale(plan: dict[str, Any], results: Path = RESULTS) -> bool:
+    """Return whether a table exists that is not whole (`is_whole`)."""
+    paths = outputs(plan["study"], plan.get("kind", "evaluations"), results)
+    return any(Path(path).exists() for path in paths) and not is_whole(plan, results)
+
+
+def is_whole(plan: dict[str, Any], results: Path = RESULTS) -> bool:
+    """Return whether a table is there, of this plan and these artifacts, complete and undamaged."""
     try:
-        manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
+        manifest = read_sealed(results / f"{plan['study']}.manifest.json")
         if manifest["key"] != plan["key"] or not manifest["complete"]:
-            return True
+            return False
         if contents(manifest["leaves"]) != manifest["leaves"]:
-            return True
+            return False
         files = manifest["files"].items()
-        return any(file_sha256(Path("results", name)) != digest for name, digest in files)
+        return all(file_sha256(results / name) == digest for name, digest in files)
     except (AttestationError, OSError, KeyError, TypeError, AttributeError):
-        return True  # damaged
+        return False  # damaged
+
+
+def statuses(plan: dict[str, Any]) -> set[str]:
+    """Return the status records of all steps that a table depends on."""
+    refs = [ref for cell in plan["cells"] for ref in cell["ancestors"]]
+    refs += [control[role] for control in plan.get("baselines", ()) for role in ("data", "scores")]
+    return {ref["status"] for ref in refs}
 
 
 def _contrast(entry: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
-from prunegrid.data.sources.fetched import VOCABULARIES
+from prunegrid.common.model_files import VOCABULARIES, choose
 from prunegrid.models import loading, weight_files
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def load(
             those that it describes.
     """
     config = read_config(folder, task, where)
-    layout = weight_files.choose(list(names), where)
+    layout = choose(list(names), where)
     tensors = weight_files.read(folder, layout)
     _require_layers(config, len(tensors), where)
     skeleton, ties = _skeleton(config, task, where)
