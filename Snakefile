@@ -8,11 +8,9 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow/lib"))
-
-
-configfile: str(ROOT / "config.yaml")
+sys.path.insert(
+    0, f"{workflow.current_basedir.get_path_or_uri(secret_free=True)}/workflow/lib"
+)
 
 
 include: "workflow/rules/common.smk"

@@ -35,6 +35,17 @@ def test_only_what_no_study_reaches_goes(results):
     assert all(Path(node.manifest).exists() for node in smaller.all_nodes())
 
 
+def test_folders_without_manifest_go(results):
+    """`snakemake --delete-all-output` removes manifests, the declared outputs, and no weights."""
+    kept, *others = [n for n in graph().all_nodes() if n.stage in ("prune", "finetune")]
+    for node in others:
+        (node.path / "manifest.json").unlink()
+    os.replace(kept.path / "manifest.json", kept.path / "dropped.json")
+    garbage = collect_garbage.find([graph()], results)
+    assert {one.path.name for one in garbage} == {node.key for node in others}
+    assert all(one.label == "without a manifest" and one.size > 0 for one in garbage)
+
+
 def test_what_a_table_names_stays_unless_asked(results):
     smaller = graph(tunings=("none",))
     one = collect_garbage.find([smaller], results)[0]

@@ -111,12 +111,31 @@ def test_finished_steps_tell_more_than_the_formula(tmp_path):
     same = knows.estimate(one.step)
     assert same.basis == "alike" and same.seconds == pytest.approx(7.0)
     twice = knows.estimate(replace(one.step, parameters=2 * 10**6))
-    assert twice.seconds == pytest.approx(14.0)
+    assert twice.seconds == pytest.approx(3.5 + 2 * 3.5)  # half of 7 s at most is a start
     tuned = next(s for s in steps if s.step.stage == "finetune")
     other = replace(tuned.step, settings={**tuned.step.settings, "strategy": "lora"})
     assert knows.estimate(other).basis == "stage"
     assert knows.estimate(replace(tuned.step, device="cuda")).basis == "formula"
     assert knows.estimate(tuned.step).disk == pytest.approx(tuned.disk, rel=1e-4)
+
+
+@pytest.mark.parametrize(("stage", "scaled"), [("perplexity", 5 + 25), ("prune", 5 + 25)])
+def test_seconds_are_scaled_to_little_more_than_was_seen(stage, scaled):
+    """A start does not grow with the work, and toy studies say nothing of large models."""
+    toy = Step(stage, STEPS[stage], 10**5, samples=128)
+    seen = history.Finished("toy", toy, 10.0, 10**8, 10**6)
+    knows = history.Experience([seen])
+    five = knows.estimate(replace(toy, parameters=5 * 10**5))
+    assert (five.seconds, five.basis) == (pytest.approx(scaled), "alike")
+    for times in (31, 10**4, 10**6):
+        large = replace(toy, parameters=times * 10**5)
+        assert knows.estimate(large).basis == "formula"
+        assert knows.estimate(large).seconds == costs.seconds(large)
+    near = history.Finished("near", replace(toy, parameters=10**6), 60.0, 10**8, 10**6)
+    found = history.Experience([seen, near]).estimate(replace(toy, parameters=2 * 10**7))
+    assert found.basis == "alike"
+    start = costs.start(toy)
+    assert found.seconds == pytest.approx(start + (60 - start) * 20)
 
 
 def test_benchmark_files_say_how_long_and_how_much(tmp_path):

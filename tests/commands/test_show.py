@@ -55,6 +55,15 @@ def test_a_row_a_cell_with_the_most_telling_scores(results):
     assert any("w50 / full against dense / none" in line and "worse" in line for line in text)
 
 
+def test_a_cell_without_a_seed_has_none(results):
+    """Beside cells of two seeds, the dense cell, which draws nothing."""
+    wide = pandas.read_parquet(results / "mine.parquet")
+    wide.assign(seed=pandas.array([None, 0, 1], dtype="Int64")).to_parquet(results / "mine.parquet")
+    head, _, dense, pruned, failed = show.lines("mine", results)[:5]
+    assert head.split()[0] == "seed" and dense.split()[0] == "dense"
+    assert (pruned.split()[0], failed.split()[0]) == ("0", "1")
+
+
 def test_a_model_that_lost_units_says_how_much_is_gone(results):
     wide = pandas.read_parquet(results / "mine.parquet")
     gone = wide.assign(removed_prunable=[None, 0.25, None])

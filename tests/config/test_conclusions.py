@@ -39,7 +39,7 @@ MEASURED = "metric: ppl_*}"
         ("split:", "splits:", "scope.splits is not a key here; did you mean 'split'?"),
         ("match:", "margins: 1.0\n    match:", "mine.margins is not a key here"),
         ("match:", "with_more: rep5\n    match:", "mine.with_more is 'rep5', which names no"),
-        ("kind: better", "kind: best", "input tag 'best' found using 'kind'"),
+        ("kind: better", "kind: best", "kind is 'best'; did you mean 'better'?"),
         ("says:", "sais:", "mine.says is missing"),
         ("{method: ria}", "{methods: ria}", "mine.b.methods names 'methods', which is no column"),
         ("[finetune]", "[fine]", "mine.match.0 names 'fine', which is no column of the table"),

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from prunegrid.common import plugins
-from prunegrid.common.data_formats import format_of
+from prunegrid.common.errors import PrunegridError
 from prunegrid.config import conclusions, profiles, steps, studies, tasks
 from prunegrid.config.config_files import ConfigError, read_files
 from prunegrid.config.evaluations import classification, kinds, texts
@@ -23,25 +23,6 @@ def raw():
 
 def test_the_shipped_config_is_valid(raw):
     assert set(check(raw).sections["studies"]) >= {"demo", "table3", "table3-full", "table3-legacy"}
-
-
-@pytest.mark.parametrize("name", ["a.tsv", "a.ndjson", "a.TSV.gz", "a.ndjson.gz", "a.xml"])
-def test_a_file_whose_ending_tells_needs_no_format(raw, tmp_path, name):
-    (tmp_path / name).touch()
-    mine = {"source": str(tmp_path / name), "columns": {"text": "a"}, "splits": {"test": "all"}}
-    config = check(changed(raw, "datasets", "mine", mine | {"kind": "text"}))
-    assert Slices(config).data("mine")["format"] == format_of(name) is not None
-
-
-def test_files_of_several_formats_are_told(raw, tmp_path):
-    """All would be read in the format of the first."""
-    for name in ("a.tsv", "b.jsonl", "c.csv.gz"):
-        (tmp_path / name).touch()
-    mine = {"source": str(tmp_path), "columns": {"text": "a"}, "kind": "text"}
-    mine["splits"] = {"train": "all", "test": "all"}
-    files = {"train": "a.tsv", "test": "b.jsonl"}
-    (found,) = faults(changed(raw, "datasets", "mine", mine | {"files": files}))
-    assert "datasets.mine.files" in found and "csv and jsonl" in found
 
 
 def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
@@ -157,11 +138,74 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
         (("training", {"checkpoint_every": 3}), ["training.checkpoint_every is not a key here"]),
         (("threads", 0), ["config.yaml: threads"]),
         (("generation", "greedy-96", "top_p", 0.5), ["do_sample"]),
+        (("prune", "wanda-50", "sparsity", "30%"), ["prune.wanda-50.sparsity", "did you mean 0.3"]),
+        (("prune", "wanda-50", "sparsity", "0.5"), ["0.5, without quotes"]),
+        (("finetune", "demo-qlora", "dropout", 10), ["dropout is 10", "did you mean 0.1?"]),
+        (
+            ("studies", "demo", "grid", 1, "prune", {"method": "magnitude", "sparsity": [0.5, 70]}),
+            ["magnitude-70", "did you mean 0.7?"],
+        ),
+        (
+            ("models", "opt-125m", "source", "https://huggingface.co/facebook/opt-125m"),
+            ["did you mean hf:facebook/opt-125m?"],
+        ),
+        (("datasets", "c4", "source", "random:"), ["a source of models alone"]),
+        (("models", "opt-125m", "source", "numbers:"), ["a source of datasets alone"]),
+        (("device", "GPU"), ["'GPU' is no kind of device; write cuda"]),
+        (("prune", "wiki-sparsegpt-2of4", "dampening", "much"), ["one like 0.01"]),
     ],
 )
 def test_a_fault_names_place_and_remedy(raw, path_and_value, words):
     found = faults(changed(raw, *path_and_value))
     assert any(all(word in fault for word in words) for fault in found), found
+
+
+def test_a_path_of_a_file_is_not_taken_for_a_name_of_the_hub(raw):
+    (found,) = faults(changed(raw, "datasets", "c4", "source", "data/train.jsonl"))
+    assert "there is no file or folder" in found and "did you mean" not in found
+
+
+@pytest.mark.parametrize("names", [["README.md"], ["adapter_model.safetensors", "config.json"]])
+def test_a_folder_without_weights_is_told_before_anything_runs(raw, tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    (found,) = faults(changed(raw, "models", "opt-125m", "source", str(tmp_path)))
+    assert "models.opt-125m.source" in found and "no weights found" in found
+
+
+def test_files_and_splits_of_a_local_source_are_looked_for(raw, tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    mine = {"source": str(tmp_path), "kind": "text", "columns": {"text": "t"}}
+    mine |= {"files": {"train": "a.jsonl", "test": "b.jsonl"}}
+    mine |= {"splits": {"train": "train[:50%]", "test": "test", "dev": "trian"}}
+    found = faults(changed(raw, "datasets", "mine", mine))
+    assert len(found) == 2
+    assert "splits.dev" in found[0] and "did you mean 'train'" in found[0]
+    assert "files.test" in found[1] and "b.jsonl does not exist" in found[1]
+
+
+@pytest.mark.parametrize(("dataset", "column"), [("c4", "text"), ("aclsum", "document")])
+def test_a_calibration_reads_the_column_that_its_data_set_has(raw, dataset, column):
+    mine = {"dataset": dataset, "split": next(iter(raw["datasets"][dataset]["splits"]))}
+    config = check(changed(raw, "calibration", "mine", mine))
+    assert Slices(config).calibration("mine", 0)["column"] == column
+    assert check(changed(raw, "calibration", "mine", mine | {"column": column}))
+    (other,) = {"text", "document"} - {column}
+    (found,) = faults(changed(raw, "calibration", "mine", mine | {"column": other}))
+    assert "calibration.mine.column" in found and f"write {column}" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: [1, 2\nb: 3\n", 2), ("a:\n  b: 1\n c: 2\n", 3), ("a: 1\n\tb: 2\n", 2)],
+)
+def test_a_file_that_is_no_yaml_is_told_with_its_line(tmp_path, text, line):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    with pytest.raises(PrunegridError) as caught:
+        read_files([broken])
+    assert str(caught.value).startswith(f"{broken}, line {line}: is no YAML")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_was_pruned_with_biases_cannot_be_tuned(raw):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
+from prunegrid.data.sources.tiny import byte_tokenizer
 
 TEMPLATE = "text : {document} summary :"
 
@@ -181,6 +185,74 @@ def test_pad_ignores_tokens_that_are_not_special():
 
 
 def test_prompt_digest():
-    one = {"template": TEMPLATE, "chat": False}
-    assert prompts.prompt_sha256(one) == prompts.prompt_sha256(dict(reversed(one.items())))
-    assert prompts.prompt_sha256(one) != prompts.prompt_sha256(one | {"chat": True})
+    asked = [[3, 4], [5]]
+    assert prompts.prompt_sha256(asked) == prompts.prompt_sha256([[3, 4], [5]])
+    assert len({prompts.prompt_sha256(other) for other in (asked, asked[::-1], [[3, 4, 5]])}) == 3
+
+
+class Tomorrow(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2031, 5, 6, 7, 8, 9)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}",
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%Y-%m-%d %H:%M') %}"
+        "{% endif %}{{ date_string }} {{ messages[0].content }}",
+        "{%- macro today() -%}{{ strftime_now('%A %j') }}{%- endmacro -%}"
+        "{{ today() }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{% set clock = strftime_now %}{{ clock('%B') }}{{ messages[0].content }}",
+    ],
+)
+def test_the_clock_of_a_chat_template_stands_still(monkeypatch, template):
+    tok = byte_tokenizer(512, add_bos=False, encoder=False, chat_template=template)
+    asked = {"now": prompter(tok=tok, chat=True).prompt("w1", 5, "row").ids}
+    for name, date in (("unset", None), ("usual", "2024-07-26"), ("other", "2023-01-02")):
+        asked[name] = prompter(tok=tok, chat=True, chat_date=date).prompt("w1", 5, "row").ids
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    assert prompter(tok=tok, chat=True).prompt("w1", 5, "row").ids == asked["now"]
+    assert asked["now"] == asked["unset"] == asked["usual"] != asked["other"]
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("{{ [1, 2] | random }} {{ messages[0].content }}", "draws at random"),
+        ("{{ lipsum(n=1) }} {{ messages[0].content }}", "draws at random"),
+        ("{{ raise_exception('a system turn is needed') }}", "a system turn is needed"),
+        ("{{ messages[1].content }}", "cannot be filled"),
+        ("{% if %}", "cannot be filled"),
+    ],
+)
+def test_a_chat_template_that_draws_or_refuses_is_told_before_any_row(template, fault):
+    tok = byte_tokenizer(512, add_bos=False, encoder=False, chat_template=template)
+    with pytest.raises(PrunegridError, match=f"{fault}.*chat: false"):
+        prompter(tok=tok, chat=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "kept"),
+    [
+        ("ab\u00e9cd", 3, "ab"),  # two bytes, of which the limit keeps one
+        ("ab\u65e5\u672c", 6, "ab\u65e5"),
+        ("ab\U0001f600", 5, "ab"),
+        ("abe\u0301\u0323cd", 3, "ab"),  # a letter and the marks on it
+        ("ab\u0915\u093f", 5, "ab"),
+        ("ab\U0001f469\u200d\U0001f467 c", 9, "ab"),
+        ("ab\U0001f44d\U0001f3fd c", 6, "ab"),
+        ("abcd", 3, "abc"),
+        ("ab\u00e9\u00e9", 4, "ab\u00e9"),
+    ],
+)
+def test_no_cut_halves_a_character(text, limit, kept):
+    tok = byte_tokenizer(512, add_bos=False, encoder=False)
+    own = prompter(tok=tok, positions=None, template="{document}", max_tokens=limit)
+    assert own.cut_tokens(text, limit) == kept
+    assert tok.decode(own.prompt(text, 0, "row").ids) == kept
+    ids, cut = own.response(text, limit)
+    assert tok.decode(ids) == kept and cut
+    fitted = prompter(tok=tok, positions=limit, template="{document}").prompt(text, 0, "row")
+    assert tok.decode(fitted.ids) == kept and fitted.cut_context

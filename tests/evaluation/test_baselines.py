@@ -252,6 +252,35 @@ def test_the_greedy_oracle_takes_the_best_sentence_and_stops_where_none_helps():
         assert reached >= 0.8 * max(every)
 
 
+def every_round(parts: list[str], reference: str) -> list[str]:
+    """Return the greedy choice by scoring every sentence anew in each round."""
+    chosen, best = [], 0.0
+    while rest := [part for part in parts if part not in chosen]:
+        score, place = max((overlap([*chosen, part], reference), -i) for i, part in enumerate(rest))
+        if score <= best:
+            break
+        best, chosen = score, [*chosen, rest[-place]]
+    return [part for part in parts if part in chosen]
+
+
+def test_the_greedy_oracle_chooses_as_if_every_round_scored_every_sentence():
+    draw = random.Random(3)
+    for _ in range(60):
+        letters = ["aa", "bb", "cc", "dd", "ee", "ff"][: draw.randint(2, 6)]
+        sentences = {
+            "".join(draw.choices(letters, k=2)).capitalize()
+            + " "
+            + " ".join(draw.choices(letters, k=draw.randint(1, 9)))
+            + "."
+            for _ in range(12)
+        }
+        parts = sorted(sentences)
+        reference = " ".join(draw.choices(letters, k=draw.randint(1, 40))).capitalize() + "."
+        rows = pd.DataFrame({"document": [" ".join(parts)], "summary": [reference]})
+        found = greedy_extract.predict(rows, {"sentences": None}, None)[0].splitlines()
+        assert found == every_round(parts, reference)
+
+
 def test_a_document_without_the_references_words_gives_an_empty_extract():
     rows = pd.DataFrame({"document": ["One two. Three."], "summary": ["x y"]})
     assert greedy_extract.predict(rows, {"sentences": None}, None) == [""]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunegrid.evaluation.text_analysis import fragments, numbers_and_names, repeated_phrases
-from prunegrid.evaluation.text_analysis.words import content_stems, words
+from prunegrid.evaluation.text_analysis.words import content_stems, split_sentences, words
 
 # Few words, so that texts share and repeat them.
 WORDS = st.lists(st.sampled_from("abc"), max_size=14)
@@ -82,6 +82,50 @@ def test_fragments_are_those_of_the_paper(text, source):
         assert fragments.coverage(found, len(text)) == sum(map(len, slow)) / len(text)
         assert fragments.density(found, len(text)) == sum(len(s) ** 2 for s in slow) / len(text)
         assert fragments.coverage(found, len(text)) == sum(w in source for w in text) / len(text)
+
+
+@given(WORDS, WORDS)
+def test_a_fragment_is_the_first_of_its_equals_in_the_source(text, source):
+    for start, place, length in fragments.fragments(text, source):
+        run = text[start : start + length]
+        firsts = (i for i in range(len(source)) if source[i : i + length] == run)
+        assert place == next(firsts)
+
+
+class Counted(str):
+    """A word that counts how often any word was compared or looked up."""
+
+    looks = 0
+
+    def __hash__(self):
+        Counted.looks += 1
+        return super().__hash__()
+
+    def __eq__(self, other):
+        Counted.looks += 1
+        return super().__eq__(other)
+
+
+@pytest.mark.parametrize("loop", ["a", "ab", "aab", "abcdefghijklmnopqrstuvwxyz"])
+def test_work_does_not_grow_with_the_square_of_a_text(loop):
+    text = [Counted(letter) for letter in (loop * 2000)[:2000]]
+    source = [*text[:1000], Counted("z"), *text[1000:]]
+    Counted.looks = 0
+    assert repeated_phrases.longest_repeat(text) == 2000 - len(loop)
+    assert Counted.looks < 20 * len(text)
+    assert sum(f.length for f in fragments.fragments([*text, *source], source)) == 4001
+    assert Counted.looks < 80 * len(text)
+
+
+def test_the_word_before_a_mark_ends_a_sentence_unless_it_is_an_abbreviation():
+    line = 'It is in Sec. 3. See  (No. 4) and U.S. Code. "Sec." 5 is new . Then 6.'
+    assert split_sentences(line) == [
+        "It is in Sec. 3.",
+        "See  (No. 4) and U.S. Code.",
+        '"Sec."',
+        "5 is new .",
+        "Then 6.",
+    ]
 
 
 def test_a_copy_is_one_fragment_and_another_text_none():

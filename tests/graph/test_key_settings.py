@@ -142,3 +142,37 @@ def test_controls_count_the_code_of_each_and_how_a_metric_by_a_model_is_run():
     assert (node.compute_dtype, plain.compute_dtype) == ("float32", None)
     fewer = scores_nodes(metrics, without_controls("lead-60"))["controls"]
     assert fewer.code != plain.code
+
+
+def local_keys(tmp_path, source):
+    """Return {label: key} of a study over data and a model that are files of this machine."""
+    raw = shipped.config()
+    files = {"train": "train.jsonl", "test": "test.jsonl"}
+    raw["datasets"]["mine"] = {
+        "source": source, "files": files, "columns": {"document": "b", "summary": "g"},
+        "splits": {"train": "train", "test": "test"},
+    }  # fmt: skip
+    raw["models"]["mine"] = {"source": "model"}
+    grid = {"model": "mine", "prune": "magnitude-2of4", "finetune": ["none", "demo-full"]}
+    raw["studies"] = {"s": {"dataset": "mine", "evaluations": ["papers"], "grid": grid}}
+    raw["evaluations"]["papers"]["metrics"] = ["length"]
+    graph = Graph(validate(raw, shipped.FILES, tmp_path), ROOT)
+    return {node.label: node.key for node in graph.all_nodes()}
+
+
+def test_keys_cover_the_files_that_are_read_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "test.jsonl", "model/config.json", "model/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = local_keys(tmp_path, ".")
+    for name in ("README.md", "results/artifacts/x/y", "model/NOTES.txt", "model/original/a.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("anything")
+    assert local_keys(tmp_path, ".") == before
+    (tmp_path / "train.jsonl").write_text("other rows")
+    after = local_keys(tmp_path, ".")
+    assert after["data mine"] != before["data mine"]
+    assert after["model mine"] == before["model mine"]
+    (tmp_path / "model/model.safetensors").write_text("other weights")
+    assert local_keys(tmp_path, ".")["model mine"] != before["model mine"]

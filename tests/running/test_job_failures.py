@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from prunegrid.artifacts import artifact_folder, preconditions
-from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.file_digests import source_digest
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
@@ -90,7 +90,8 @@ def test_code_or_a_file_edited_during_a_run_stops_the_step(tmp_path, stage, node
     assert "the code was changed" in read_state(tmp_path / "status.json")["reason"]
     own = tmp_path / "own.jsonl"
     own.write_text("1")
-    source = {"kind": "local", "path": str(own), "digest": path_digest(own)}
+    source = {"kind": "local", "path": str(own)}
+    source["digest"] = source_digest(source, is_model=False)
     node["settings"] = {"source": source}
     job.run_step(node)
     shutil.rmtree(node["path"])

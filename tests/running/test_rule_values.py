@@ -52,11 +52,13 @@ def test_only_what_is_a_group_is_tied_together(tmp_path):
     (tmp_path / "scores").touch()  # of other weights, whose measures are all there
     keys = {"perplexity": "weights", "efficiency": "weights", "scores": "other"}
     graph = SimpleNamespace(
-        study_leaves=lambda study: leaves, group_key=lambda node: keys.get(node.stage, "weights")
+        study_leaves=lambda study: leaves,
+        group_key=lambda node: keys.get(node.stage, "weights"),
+        results=tmp_path,  # the prefix of a module, which Snakemake puts before `results`
     )
     values = RuleValues(graph, SimpleNamespace(local_exec=False), {})
     read = values.of_table("tiny")
-    assert read[: len(leaves)] == [leaf.manifest for leaf in leaves]
+    assert read[: len(leaves)] == [f"results/{leaf.stage}" for leaf in leaves]
     assert read[len(leaves) :] == ["results/status/tiny-weights.measured"]
     tied = values.measured(SimpleNamespace(study="tiny", key="weights"))
-    assert tied == [str(tmp_path / "perplexity"), str(tmp_path / "efficiency")]
+    assert tied == ["results/perplexity", "results/efficiency"]

@@ -3,6 +3,7 @@
 import fcntl
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -41,7 +42,7 @@ def test_results_that_cannot_be_written_end_the_run_with_a_word(folder, monkeypa
     (folder / "results").mkdir()
     monkeypatch.setattr(snakemake_bridge.os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match="cannot be written; mount it or make it writable"):
-        snakemake_bridge.start(SimpleNamespace(local_exec=True), None)
+        snakemake_bridge.start(SimpleNamespace(local_exec=True), None, Path("results"))
 
 
 def test_snakemake_offers_no_way_to_choose_rerun_triggers_in_a_snakefile(tmp_path):
@@ -75,8 +76,11 @@ def test_a_timing_says_what_it_has_for_itself(monkeypatch, submitted, given, alo
 
 def test_configfile_twice_is_an_error_since_snakemake_drops_the_first(monkeypatch, tmp_path):
     run = SimpleNamespace(is_main_process=True, overwrite_configfiles=["b.yaml"])
+    run.configfiles = ["b.yaml", "importer.yaml"]
     monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", "a.yaml", "b.yaml"])
-    assert [str(path) for path in snakemake_bridge.laid_over(run, tmp_path)] == ["b.yaml"]
+    assert [str(path) for path in snakemake_bridge.laid_over(run, tmp_path)] == [
+        "importer.yaml", "b.yaml"
+    ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", "a.yaml", "--configfile=b.yaml"])
     with pytest.raises(PrunegridError, match="twice"):
         snakemake_bridge.laid_over(run, tmp_path)

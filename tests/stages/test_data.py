@@ -119,8 +119,20 @@ def test_a_file_of_tabs_is_read_by_its_ending(run):
     assert splits["test"] == [{"id": "all:0", "document": "One, two.", "summary": "One."}]
 
 
-def test_a_column_whose_own_name_has_a_dot():
-    assert columns.reach({"a.b": "x", "a": {"b": "y"}}, "a.b", "here") == "x"
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"a.b.c": "x"},
+        {"a": {"b": {"c": "x"}}},
+        {"a": {"b.c": "x"}},
+        {"a.b": {"c": "x"}},
+        {"a.b.c": "x", "a": {"b": {"c": "y"}}},
+        {"a.b": "no mapping", "a": {"b": {"c": "x"}}},
+        {"a.b": {"d": "y"}, "a": {"b.c": "x"}},
+    ],
+)
+def test_dots_are_a_columns_own_or_lead_into_it(row):
+    assert columns.reach(row, "a.b.c", "here") == "x"
 
 
 def test_a_missing_column_lists_what_there_is(run):
@@ -170,6 +182,27 @@ def test_texts_that_two_splits_share_are_counted(run):
     rows = [{"body": "Same.", "short": "a"}, {"body": "Same.", "short": "b"}]
     _, record, _ = run(rows, splits={"train": "all[:1]", "test": "all[1:]"})
     assert record["same_texts"] == {"test/train": 1}
+
+
+def test_the_same_text_in_files_of_other_names_is_counted_or_refused(tmp_path):
+    """Texts are the same without case, marks and spacing; calibration may share them."""
+    (tmp_path / "a.jsonl").write_text('{"b": "One, two.", "s": "x"}\n{"b": "Three", "s": "y"}\n')
+    (tmp_path / "b.csv").write_text("b,s\none  TWO!,z\nfour,z\n")
+    settings = {
+        "source": {"kind": "local", "path": str(tmp_path)},
+        "kind": "summaries",
+        "format": None,
+        "columns": {"document": "b", "summary": "s"},
+        "splits": {"train": "train", "test": "test", "calibration": "test"},
+    }
+    settings["source"]["files"] = {"train": "a.jsonl", "test": "b.csv"}
+    _, record, _ = finish(settings, tmp_path)
+    shared = {"calibration/test": 2, "calibration/train": 1, "test/train": 1}
+    assert record["same_texts"] == shared
+    with pytest.raises(PrunegridError, match="'test' and 'train' share 1 texts.*leaks: mark"):
+        finish(settings | {"leaks": "refuse"}, tmp_path)
+    apart = settings | {"splits": {"train": "train[1:]", "test": "test", "calibration": "test"}}
+    finish(apart | {"leaks": "refuse"}, tmp_path)
 
 
 def test_several_local_files_are_splits(tmp_path):

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from prunegrid.common import model_files
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import model_folder as folders
-from prunegrid.models import weight_files
 from tests.helpers import hub_world
 
 pytestmark = pytest.mark.model
@@ -182,7 +182,7 @@ def test_an_index_must_stay_in_its_folder(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
     with pytest.raises(PrunegridError, match="files beside the index"):
-        weight_files.shards(index)
+        model_files.shards(index)
 
 
 GPT2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 16}

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import tiny
@@ -79,14 +81,19 @@ def test_gguf_is_dequantized_into_a_plain_model(tmp_path, run_model):
     gguf = pytest.importorskip("gguf")
     path = tmp_path / "small.gguf"
     model, _ = tiny.build(
-        {"config": LLAMA | {"tie_word_embeddings": True, "head_dim": 8}, "seed": 1},
+        {
+            "config": LLAMA | {"tie_word_embeddings": True, "head_dim": 8, "vocab_size": 288},
+            "seed": 1,
+        },
         "causal-lm",
         torch.float32,
         "here",
     )
     write_gguf(gguf, path, model)
     out, record = run_model({"kind": "local", "path": str(path)})
-    assert record["source"]["note"] == "Q8_0 file, dequantized"
+    assert record["source"]["note"] == (
+        "Q8_0 file, dequantized; tokenizer rebuilt from its vocabulary and the splits of gpt-2"
+    )
     assert list(record["source"]["files"]) == ["small.gguf"]
     loaded = AutoModelForCausalLM.from_pretrained(out)
     assert getattr(loaded, "hf_quantizer", None) is None
@@ -103,8 +110,74 @@ def test_gguf_is_dequantized_into_a_plain_model(tmp_path, run_model):
         run_model({"kind": "local", "path": str(path)}, name="c")
 
 
-def write_gguf(gguf, path, model):
-    """Write a small Llama as llama.cpp does, its matrices as Q8_0."""
+def splits(*rules, composed=False, digits=False, by_words=False):
+    """Return a tokenizer's own rules: NFC, patterns, single digits, and GPT-2's pattern or none."""
+    steps = [pre_tokenizers.Split(Regex(rule), "isolated") for rule in rules]
+    steps += [pre_tokenizers.Digits(individual_digits=True)] if digits else []
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not rules))
+    return normalizers.NFC() if composed else None, pre_tokenizers.Sequence(steps), by_words
+
+
+CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+")
+# The rules of models as their tokenizer.json has them, by the name in their GGUF files.
+OWN = {
+    "gpt-2": splits(),
+    "olmo": splits(composed=True),
+    "smollm": splits(digits=True),
+    "starcoder": splits(digits=True),
+    "command-r": splits(digits=True, composed=True),
+    "deepseek-coder": splits(*CODER, digits=True),
+    "qwen2": splits(PRETOKENIZE_REGEX, composed=True),
+    "llama-bpe": splits(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        by_words=True,
+    ),
+}
+MERGES = ["a b", "Ġ 1", "1 2", "Ġ Ġ", "Ġ a", "Ã ©", "' l", "'l l"]
+TEXTS = (
+    *("a 12  1", "ab  12\n\n 1a", "e\u0301 \u00e9", "it'll  ab12", "1234567 12.5", "whole ab"),
+    *("日本 12", "a\r\n12 \t", "x  ", " 1 1 12", "²12 ٣12"),
+)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_gguf_splits_texts_as_the_model_whose_name_it_has(tmp_path, run_model, name):
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "small.gguf"
+    config = LLAMA | {"tie_word_embeddings": True, "head_dim": 8, "vocab_size": 288}
+    model, _ = tiny.build({"config": config, "seed": 1}, "causal-lm", torch.float32, "here")
+    tokens = write_gguf(gguf, path, model, name)
+    out, record = run_model({"kind": "local", "path": str(path)})
+    assert f"the splits of {name}" in record["source"]["note"]
+    normalizer, pre_tokenizer, by_words = OWN[name]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    pairs = [tuple(merge.split(" ")) for merge in MERGES]
+    own = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=by_words))
+    own.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        own.normalizer = normalizer
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    for text in TEXTS:
+        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.convert_ids_to_tokens(found) == own.encode(text).tokens, text
+    begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    assert begins == (name == "llama-bpe")  # whose files do not say that texts begin with BOS
+
+
+@pytest.mark.parametrize("name", ["default", "superbpe", "smolm", None])
+def test_a_gguf_of_unknown_splits_is_refused(tmp_path, run_model, name):
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "small.gguf"
+    config = LLAMA | {"tie_word_embeddings": True, "head_dim": 8, "vocab_size": 288}
+    model, _ = tiny.build({"config": config, "seed": 1}, "causal-lm", torch.float32, "here")
+    write_gguf(gguf, path, model, name)
+    with pytest.raises(PrunegridError, match=f"pre-tokenizer.*{name or 'missing'}.*own folder"):
+        run_model({"kind": "local", "path": str(path)})
+
+
+def write_gguf(gguf, path, model, pre="gpt-2"):
+    """Write a small Llama as llama.cpp does, its matrices as Q8_0; return its tokens."""
     config = model.config
     names = {
         "self_attn.q_proj": "attn_q",
@@ -128,12 +201,15 @@ def write_gguf(gguf, path, model):
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     letters = sorted(set(tiny.byte_tokenizer(None, False, False).get_vocab()) - set(tiny.SPECIALS))
-    tokens = [*tiny.SPECIALS, *letters, "ab"]
+    merged = [merge.replace(" ", "") for merge in MERGES]
+    tokens = [*tiny.SPECIALS, *letters, *merged, "whole", "Ġwhole"]
     tokens += [f"<unused{i}>" for i in range(config.vocab_size - len(tokens))]
     writer.add_token_list(tokens)
     writer.add_token_types([3] * 4 + [1] * (len(tokens) - 4))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(MERGES)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(2)
     for name, tensor in model.state_dict().items():
@@ -155,3 +231,4 @@ def write_gguf(gguf, path, model):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return tokens

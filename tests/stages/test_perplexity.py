@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid.common import file_io
@@ -144,12 +146,14 @@ def test_first_windows_only(parents, tmp_path):
 
 
 def test_the_name_says_the_protocol():
-    assert metric_name("nonoverlap", 512, None) == "ppl_512_nonoverlap"
-    assert metric_name("nonoverlap", 2048, None) == "ppl_2048_nonoverlap"
-    assert metric_name("stride", 512, 256) == "ppl_512_stride256"
-    assert metric_name("stride", 2048, 512) == "ppl_stride512"
-    assert metric_name("words", 2048, None) == "word_perplexity"
-    assert metric_name("words", 512, None) == "word_perplexity_512"
+    assert metric_name("nonoverlap", 512, None, False) == "ppl_512_nonoverlap"
+    assert metric_name("nonoverlap", 2048, None, False) == "ppl_2048_nonoverlap"
+    assert metric_name("stride", 512, 256, False) == "ppl_512_stride256"
+    assert metric_name("stride", 2048, 512, False) == "ppl_stride512"
+    assert metric_name("words", 2048, None, False) == "word_perplexity"
+    assert metric_name("words", 512, None, False) == "word_perplexity_512"
+    assert metric_name("nonoverlap", 512, None, True) == "ppl_512_nonoverlap_special"
+    assert metric_name("stride", 2048, 512, True) == "ppl_stride512_special"
 
 
 @given(st.integers(2, 120), st.integers(1, 40))
@@ -168,10 +172,9 @@ def test_words_are_counted_whatever_the_tokenizer(parents, tmp_path):
     tokenizer = checkpoint.load(parents["weights"]).tokenizer
     losses = []
     for text in TEXTS:
-        tokens = [
-            tokenizer.bos_token_id,
-            *tokenizer(text, add_special_tokens=False)["input_ids"],
-        ]
+        # Two of BOS, as the harness has it where the tokenizer adds one by itself.
+        tokens = [tokenizer.bos_token_id, *tokenizer(text)["input_ids"]]
+        assert tokens[1] == tokens[0]
         total, end = sum(token_losses(parents, tokens[:21])), min(21, len(tokens))
         while end < len(tokens):
             stop = min(end + 20, len(tokens))
@@ -186,9 +189,35 @@ def test_words_are_counted_whatever_the_tokenizer(parents, tmp_path):
     assert (record["metric"], record["unit"]) == ("word_perplexity_20", "word")
 
 
+@pytest.mark.parametrize("window", [8, 20, 64])
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_word_perplexity_is_the_harnesss(parents, tmp_path, window, add_bos):
+    """Also of documents that begin with BOS as text, which gets no second one."""
+    texts = [*TEXTS, "<s>A fourth.", " <s> no beginning"]
+    model = checkpoint.load(parents["weights"]).model
+    tokenizer = byte_tokenizer(max_length=64, add_bos=add_bos, encoder=False)
+    weights, data, out = (tmp_path / name for name in ("weights", "data", "out"))
+    for folder in (weights, data, out):
+        folder.mkdir()
+    record = checkpoint.write_plain(model, tokenizer, weights, pattern=None).record
+    file_io.write_json(weights / "manifest.json", {"record": {"weights": record}})
+    ids = [str(i) for i in range(len(texts))]
+    pq.write_table(pa.table({"id": ids, "text": texts}), data / "test.parquet")
+    settings = {**SETTINGS, "protocol": "words", "window": window}
+    found = perplexity.run(settings, {"weights": weights, "data": data}, out, Job())
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, max_length=window, backend="causal")
+    asked = [Instance("loglikelihood_rolling", {}, (text,), 0, ("t", 0, 1)) for text in texts]
+    losses = harness.loglikelihood_rolling(asked, disable_tqdm=True)
+    rows = pq.read_table(out / "windows.parquet").to_pydict()
+    assert rows["loss"] == pytest.approx([-loss for loss in losses], rel=1e-5)
+    words = sum(len(text.split(" ")) for text in texts)
+    assert found["perplexity"] == pytest.approx(math.exp(-sum(losses) / words), rel=1e-5)
+
+
 def test_special_tokens_come_once_before_the_text(parents, tmp_path):
     record = perplexity.run({**SETTINGS, "special_tokens": True}, parents, tmp_path, Job())
     assert record["text_tokens"] == len(text_tokens(parents)) + 1
+    assert record["metric"] == "ppl_16_nonoverlap_special"
 
 
 @pytest.mark.parametrize(

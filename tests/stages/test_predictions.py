@@ -169,7 +169,7 @@ def test_nothing_is_generated_before_the_check(tmp_path, monkeypatch):
 def test_cut_by_context_is_counted(learned, tmp_path):
     tiny.data(tmp_path / "data", rows=5, words=90)
     record, rows = predict((learned[0], tmp_path / "data"), tmp_path / "p", max_new_tokens=10)
-    assert record["share_cut_context"] == 1.0 and all(r["cut"] for r in rows)
+    assert record["contexts_cut"] == 5 and all(r["cut"] for r in rows)
     assert max(r["prompt_tokens"] for r in rows) <= 54
 
 

@@ -165,6 +165,7 @@ def test_metrics_of_all_items_together_have_no_items(tmp_path, weights):
     share = sum(truth) / len(truth)
     assert record["summary"]["acc"]["majority"] == pytest.approx(max(share, 1 - share))
     assert record["summary"]["f1"]["items"] is False
+    assert within(record["summary"]["f1"], 0, 1)
 
 
 def test_a_correlation_is_at_chance_at_zero(tmp_path, weights):
@@ -173,6 +174,12 @@ def test_a_correlation_is_at_chance_at_zero(tmp_path, weights):
     truth, said = zip(*[json.loads(text)["mcc"] for text in samples["metrics"]], strict=True)
     assert record["summary"]["mcc"]["mean"] == pytest.approx(matthews_corrcoef(truth, said))
     assert record["summary"]["mcc"]["chance"] == 0.0
+    assert within(record["summary"]["mcc"], -1, 1)
+
+
+def within(score, least, most):
+    """Whether a score's interval holds it and lies in the metric's range."""
+    return least <= score["low"] <= score["mean"] <= score["high"] <= most
 
 
 def test_an_own_definition_is_run_as_it_stands(tmp_path, weights):

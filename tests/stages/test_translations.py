@@ -1,7 +1,7 @@
 """Encoder-decoders: tuned as one sequence, translating in batches, scored as decoded text."""
 
 import json
-from pathlib import Path
+import re
 
 import pandas
 import pytest
@@ -116,6 +116,8 @@ def test_batches_say_what_single_sources_do(tmp_path, name):
             torch.tensor([ids]), max_new_tokens=6, do_sample=False, num_beams=1, pad_token_id=1
         )
         text = loaded.tokenizer.decode(made[0], skip_special_tokens=True).strip()
+        if row["hit_limit"]:  # which may halve a character
+            text = re.sub("\ufffd{1,3}$", "", text).rstrip()
         assert row["prediction"] == text and row["prompt_tokens"] == len(ids)
     assert record["rows"] == 6 and record["generated_tokens"] == found["prediction_tokens"].sum()
     assert record["weights"]["sha256"] == loaded.record["sha256"]
@@ -201,6 +203,11 @@ def test_long_sources_are_cut_and_keep_their_end():
     whole, cut = sources.source("short"), sources.source("a text that is longer than that")
     assert not whole.cut and whole.ids[-1] == tokenizer.eos_token_id
     assert cut.cut_context and len(cut.ids) == 16 and cut.ids[-1] == tokenizer.eos_token_id
+    # The end that a tokenizer of bytes does not mark takes a place, and no character is halved.
+    exact, halved = sources.source("a" * 16), sources.source("a" * 14 + "\u00e9")
+    assert exact.cut_context and len(exact.ids) == 16
+    assert tokenizer.decode(halved.ids, skip_special_tokens=True) == "a" * 14
+    assert not sources.source("a" * 15).cut_context
 
 
 TEXTS = pandas.DataFrame(
@@ -233,7 +240,7 @@ def test_scores_are_sacrebleus_own_with_their_signature():
         assert "version:2.6.0" in found.facts[name]["details"]["signature"]
         assert found.facts[name]["versions"]["sacrebleu"] == "2.6.0"
     details = found.facts["bleu"]["details"]
-    assert details["half_width"] > 0 and Path(scoring.__file__).exists()
+    assert 0 <= details["low"] < found.summary["bleu"]["mean"] < details["high"] <= 100.01
 
 
 def test_a_perfect_translation_is_100_and_token_ids_are_refused():

@@ -212,8 +212,28 @@ def test_rows_say_version_shots_error_and_chance(world):
     assert short["value"] == 0.5 and short["at_chance"] is True
     assert both["split"] == "both" and both["value"] == pytest.approx((0.75 + 0.5) / 2)
     assert both["stderr"] == pytest.approx((2 * 0.05**2) ** 0.5 / 2)
-    assert both["low"] == pytest.approx(0.625 - 1.959964 * both["stderr"])
+    # Each task's items are drawn by themselves: variances add up, over the square of two tasks.
+    error = (0.25 / 8 + 0.75 * 0.25 / 160) ** 0.5 / 2
+    assert both["low"] == pytest.approx(0.625 - 1.96 * error, abs=0.015)
+    assert both["high"] == pytest.approx(0.625 + 1.96 * error, abs=0.015)
     assert both["n"] == 168 and both["chance"] == 0.5
+
+
+def test_no_interval_leaves_the_range_of_its_metric(world):
+    """A symmetric interval of nearly perfect tasks, or of a rare F1, would."""
+    _, short, both = world.cell("a", long=[1.0] * 29 + [0.0], short=[1.0] * 7 + [0.0])
+    assert 0 <= both["low"] < both["value"] < both["high"] <= 1
+    assert 0 <= short["low"] < short["high"] <= 1
+    ref, record = world.task("b", "rare", [1.0])
+    frame = pandas.DataFrame({"metric": ["acc"], "id": ["rare:0"], "value": [1.0]})
+    frame.to_parquet(f"{ref['path']}/scores.parquet")
+    whole = {**record["summary"]["acc"], "mean": 0.1, "stderr": 0.2, "items": False}
+    record["summary"] = {"f1": whole | {"low": 0.0, "high": 0.4}, "mcc": whole}
+    world.plan["means"] = {"both": {"tasks": ["rare", "rare"], "metric": "f1"}}
+    f1, mcc, mean = benchmarks.task_rows(world.plan, {}, {"rare": ref}, {"rare": record})
+    assert (f1["low"], f1["high"], f1["stderr"]) == (0.0, 0.4, 0.2)
+    # None is told where none was computed: the error alone is no range.
+    assert mcc["low"] is mcc["high"] is mean["low"] is mean["high"] is None
 
 
 def test_cells_are_compared_item_by_item_and_a_mean_task_by_task(world):

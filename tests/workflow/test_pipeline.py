@@ -220,3 +220,16 @@ def test_a_known_value_that_has_drifted_fails_the_table(finished, tmp_path):
     assert done.returncode == 1
     assert "off by -33.3%" in done.stdout
     assert "off by -33.3%, allowed ±1.0%" in (run.folder / "results/tiny.md").read_text()
+
+
+def test_the_table_says_what_was_learned_and_cut(finished):
+    """Training and calibration rows are others than the scored ones, and all prompts fit."""
+    wide = table(finished).set_index(["prune", "finetune"])
+    shares = wide["learned_share"]
+    assert pandas.isna(shares["dense", "none"]) and (shares.drop(("dense", "none")) == 0).all()
+    assert (wide["contexts_cut"] == 0).all()
+    long = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
+    cells = long[long["kind"] == "cell"].set_index("split")
+    assert (cells.loc["test", "contexts_cut"] == 0).all()
+    assert cells.loc["tiny-ppl", "contexts_cut"].isna().all()
+    assert long[long["kind"] != "cell"]["learned_share"].isna().all()

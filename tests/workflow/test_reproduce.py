@@ -7,7 +7,7 @@ from tests.helpers import hub_world, shipped
 from tests.helpers.hub_server import hub_server
 from tests.helpers.runs import Run
 
-COLUMN = "wikitext_ppl_2048_nonoverlap"
+COLUMN = "wikitext_ppl_2048_nonoverlap_special"
 CELLS = {"model": "opt-125m", "prune": ["dense", "magnitude-2of4"]}
 
 

@@ -25,13 +25,30 @@ def test_a_broken_config_is_told_at_once_without_a_traceback(tmp_path):
     assert not (run.folder / "results").exists()
 
 
-def test_an_unknown_study_is_refused(tmp_path):
+def test_a_config_that_is_no_yaml_is_told_with_file_and_line(tmp_path):
     run = Run.fresh(tmp_path / "run")
-    done = run.snakemake("-n", "results/tinny.parquet")
-    assert done.returncode != 0
-    assert "there is no study 'tinny'; did you mean 'tiny'?" in done.stdout
-    done = run.snakemake("-n", "results/table3_full.parquet")
-    assert "it is called 'table3-full' now" in done.stdout
+    (run.folder / "config.yaml").write_text("seed: 0\nmodels: {a: [1, 2}\n")
+    done = run.snakemake("-n", "results/tiny.parquet")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "prunegrid: config.yaml, line 2: is no YAML" in done.stdout
+
+
+def test_a_result_that_no_study_makes_is_refused_in_one_sentence(tmp_path):
+    run = Run.fresh(tmp_path / "run")
+    for target, told in (
+        ("results/tinny.parquet", "there is no study 'tinny'; did you mean 'tiny'?"),
+        ("results/tinny.long.parquet", "there is no study 'tinny'; did you mean 'tiny'?"),
+        ("results/table3_full.csv", "it is called 'table3-full' now"),
+        ("results/tiny.cvs", "a table of tiny has no file '.cvs'; did you mean 'csv'?"),
+        (
+            "results/artifacts/prune/0123456789abcdef/manifest.json",
+            "no study of the config makes the prune 0123456789abcdef",
+        ),
+    ):
+        done = run.snakemake("-n", target)
+        assert done.returncode != 0
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("prunegrid: ")]
+        assert told in line and "Traceback" not in done.stdout
 
 
 def test_cuda_where_there_is_none_is_a_clear_row(tmp_path):

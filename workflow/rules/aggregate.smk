@@ -18,12 +18,6 @@ OUTPUTS
 """
 
 
-localrules:
-    aggregate,
-    census_table,
-    partial,
-
-
 rule aggregate:
     input:
         table_inputs,
@@ -35,11 +29,11 @@ rule aggregate:
         "results/benchmarks/aggregate/{study}.tsv"
     wildcard_constraints:
         study=studies("evaluations"),
+    localrule: True
     conda:
-        lambda wildcards: TABLE_ENV
+        TABLE_ENV
     params:
         plan=table_plan,
-        partial=False,
     message:
         "aggregate: {wildcards.study}"
     script:
@@ -55,35 +49,20 @@ use rule aggregate as census_table with:
         "census table: {wildcards.study}"
 
 
-use rule aggregate as partial with:
-    input:
-        [],
-    output:
-        temp("results/status/{study}.partial"),
-    log:
-        "results/logs/aggregate/{study}.partial.log",
-    benchmark:
-        "results/benchmarks/aggregate/{study}.partial.tsv"
-    wildcard_constraints:
-        study=studies(),
-    params:
-        plan=table_plan,
-        partial=True,
-    message:
-        "aggregate what there is of {wildcards.study}"
+if ROOT == Path(workflow.basedir):  # one that imports this may have tables of its own
 
-
-rule unknown_study:
-    input:
-        unknown_study,
-    output:
-        "results/{unknown}.parquet",
-    wildcard_constraints:
-        unknown=rf"(?!(?:{studies()})\.)[A-Za-z0-9][A-Za-z0-9_-]*",
+    rule unknown_result:
+        input:
+            unknown_result,
+        output:
+            "results/{unknown}",
+        wildcard_constraints:
+            unknown=rf"(?!(?:{table_names()})$)[^/]+",
 
 
 onstart:
-    bridge.start(workflow, GRAPH.config)
+    bridge.start(workflow, GRAPH.config, RESULTS)
+    forget_failures(itertools.chain(*map(tables.statuses, PLANS.values())))
 
 
 onsuccess:
@@ -91,4 +70,5 @@ onsuccess:
 
 
 onerror:
-    bridge.write_partial_tables(workflow, config, PLANS)
+    lacking = {n: p for n, p in PLANS.items() if not tables.is_whole(p, RESULTS)}
+    bridge.write_partial_tables(workflow, lacking, RESULTS)

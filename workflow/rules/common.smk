@@ -1,10 +1,12 @@
 # What all rules share: the validated config, the graph of artifacts, and what a job asks of them.
 # No function has an effect beside what it returns, but for the one setting in `table_inputs`.
+import itertools
 import re
 
 from prunegrid.artifacts import dropped
+from prunegrid.artifacts.job_status import forget_failures
 from prunegrid.artifacts.lock import LIVE
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.logs import redact
 from prunegrid.config.load import load
 from prunegrid.config.renamed import successor
@@ -14,10 +16,11 @@ from prunegrid.running import snakemake_bridge as bridge
 from prunegrid.running.rule_values import RuleValues
 from prunegrid.tables import table_plan as tables
 
+RESULTS = bridge.results_folder(workflow)
 try:
-    GRAPH = Graph(
-        load(ROOT, config, bridge.laid_over(workflow, ROOT), Path.cwd()), ROOT
-    )
+    ROOT = bridge.own_folder(workflow).parents[1]
+    CONFIG = load(ROOT, config, bridge.laid_over(workflow, ROOT), Path.cwd())
+    GRAPH = Graph(CONFIG, ROOT, RESULTS)
     GRAPH.config.require_resolved()
 except PrunegridError as error:
     # One clear text instead of a traceback through the Snakefile.
@@ -26,9 +29,9 @@ bridge.mark_run(workflow)
 
 PLANS = {}  # of the tables that this run is asked for, each made once
 JOB = RuleValues(GRAPH, workflow, PLANS)
-# Without conda jobs run in the environment that Snakemake runs in.
+# Where conda is asked for and missing, jobs run in the environment that Snakemake runs in.
 ENVS = [f"../../envs/{name}.yaml" for name in ("models", "table")]
-MODELS_ENV, TABLE_ENV = ENVS if bridge.has_conda(workflow) else (None, None)
+MODELS_ENV, TABLE_ENV = (None, None) if bridge.lacks_conda(workflow) else ENVS
 
 
 def studies(kind=None):
@@ -52,8 +55,9 @@ def table_inputs(wildcards):
     That is newer than any table, so Snakemake makes the table again. Else times decide nothing.
     """
     bridge.keys_decide(workflow)
-    stale = tables.is_stale(table_plan(wildcards))
-    return JOB.of_table(wildcards.study) + ([LIVE] if stale else [])
+    stale = tables.is_stale(table_plan(wildcards), RESULTS)
+    # A whole path: a module's prefix does not move it.
+    return JOB.of_table(wildcards.study) + ([LIVE.resolve()] if stale else [])
 
 
 def table_files(kind):
@@ -67,10 +71,27 @@ def table_files(kind):
     return found
 
 
-def unknown_study(wildcards):
-    """Say which study may be meant by a name that is none."""
-    told = successor(wildcards.unknown, GRAPH.config.sections["studies"])
-    raise WorkflowError(f"there is no study '{wildcards.unknown}'; {told}")
+def unknown_result(wildcards):
+    """Say which table may be meant by a name in results/ that is none."""
+    study, _, suffix = wildcards.unknown.partition(".")
+    known = GRAPH.config.sections["studies"]
+    told = f"there is no study '{study}'; {successor(study, known)}"
+    if study in known:
+        suffixes = tables.SUFFIXES[known[study].kind]
+        told = (
+            f"a table of {study} has no file '.{suffix}'; {nearest(suffix, suffixes)}"
+        )
+    sys.exit(f"prunegrid: results/{wildcards.unknown}: {told}")
+
+
+def table_names():
+    """Return a pattern of the names of all tables' files in results/."""
+    files = [
+        re.escape(Path(path).name)
+        for name, study in GRAPH.config.sections["studies"].items()
+        for path in tables.outputs(name, study.kind)
+    ]
+    return "|".join([*files, r"claims\..*"])
 
 
 # Of the members of a group only one has its turn at a time.

@@ -21,7 +21,7 @@ rule step:
     group:
         JOB.group
     conda:
-        lambda wildcards: MODELS_ENV
+        MODELS_ENV
     threads: JOB.threads
     resources:
         mem_mb=JOB.memory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,20 @@ _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 
 
 def with_label(label: str, reason: str) -> str:
-    """Return a failed step's reason with its label in front, once."""
-    return reason if reason.startswith(f"{label}: ") else f"{label}: {reason}"
+    """Return a failed step's reason with its label in front, once; a source may follow that."""
+    return reason if reason.startswith((f"{label}: ", f"{label} (")) else f"{label}: {reason}"
 
 
 def has_failed(status: Path) -> bool:
     """Return whether a step's last status is a failure."""
     return (read_state(status) or {}).get("state") == "failed"
+
+
+def forget_failures(statuses: Iterable[str | Path]) -> None:
+    """Remove the records of failures, as a run begins: what it does not reach has not failed."""
+    for status in map(Path, statuses):
+        if has_failed(status):
+            status.unlink(missing_ok=True)
 
 
 def read_state(status: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.file_digests import source_digest
 from prunegrid.artifacts.keys import code_digest
 from prunegrid.common.errors import AttestationError, PrunegridError
 
@@ -49,7 +49,7 @@ def check_code(node: Mapping[str, Any]) -> None:
 
 
 def check_source(node: Mapping[str, Any]) -> None:
-    """Raise AttestationError if a user's file or folder changed since the key was made."""
+    """Raise AttestationError if a user's file that is read changed since the key was made."""
     source = node["settings"].get("source", {})
-    if "digest" in source and path_digest(Path(source["path"])) != source["digest"]:
+    if "digest" in source and source_digest(source, node["stage"] == "model") != source["digest"]:
         raise AttestationError("it was changed meanwhile", where=source["path"], remedy=_AGAIN)

@@ -19,7 +19,7 @@ from prunegrid.common.logs import redact
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return options.run(options)
@@ -28,10 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunegrid", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; its results have `run`, the command's function."""
+    whole = argparse.ArgumentParser(prog="prunegrid", description=__doc__)
+    whole.add_argument("--version", action="version", version=__version__)
+    commands = whole.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable, text: str, reads: str = "") -> Callable:
         """Add a command that reads a "study", a "config", or both; return its add_argument."""
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     option = command("unpack", _unpack, "write the model folder that was packed")
     option("source", type=Path, help="a packed folder, or a file in it")
     option("out", type=Path, help="a folder that does not exist")
-    return parser
+    return whole
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

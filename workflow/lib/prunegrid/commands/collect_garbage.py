@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import dropped
-from prunegrid.artifacts.artifact_folder import recorded
+from prunegrid.artifacts.artifact_folder import DROPPED, MANIFEST, recorded
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import read_json
@@ -39,7 +39,7 @@ class Garbage:
 def find(
     graphs: Sequence[Graph], results: Path, *, besides: Sequence[Graph] = (), tables: bool = False
 ) -> list[Garbage]:
-    """Return the folders that could go, in the order of their paths.
+    """Return the folders that could go, in the order of their paths; those without manifest too.
 
     Args:
         graphs: of each config that the store serves.
@@ -53,7 +53,10 @@ def find(
     for folder in sorted((results / "artifacts").glob("*/*")):
         name = f"{folder.parent.name}-{folder.name}"
         hidden = folder.name.startswith(".")  # half-written; the next job removes it
-        if hidden or not folder.is_dir() or name in stays or _is_running(results, name):
+        if hidden or not folder.is_dir() or _is_running(results, name):
+            continue
+        # Without a manifest it is no artifact: `snakemake --delete-all-output` leaves the rest.
+        if name in stays and any((folder / file).exists() for file in (MANIFEST, DROPPED)):
             continue
         garbage.append(Garbage(folder, _size(folder), _label(folder)))
     for folder in sorted((results / "scratch").glob("*-*")):

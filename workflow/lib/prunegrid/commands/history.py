@@ -1,7 +1,7 @@
 """Costs of finished steps, from their benchmark files and manifests, and estimates from them.
 
 An estimate comes from finished steps of the same method or strategy, else of the same stage, else
-from a formula. Seconds are scaled by the work of both steps, bytes by parameters.
+from a formula. Seconds after the start are scaled by the work of both steps, bytes by parameters.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from prunegrid.graph import nodes
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
 
+# How many times the work of a finished step its time is scaled to.
+FARTHEST = 30
 MEBI = 2**20  # benchmark files give memory in MiB
 
 
@@ -117,17 +119,27 @@ class Experience:
         formula = costs.disk_bytes(step, dtype_bytes)
         for name, basis in zip(_classes(step), ("alike", "stage"), strict=True):
             alike = self._by_class.get(name)
-            if alike:
-                return Estimate(_seconds(alike, step), _disk(alike, basis, step, formula), basis)
+            if alike and (seconds := _seconds(alike, step)) is not None:
+                return Estimate(seconds, _disk(alike, basis, step, formula), basis)
         return Estimate(costs.seconds(step), formula, "formula")
 
 
-def _seconds(alike: Iterable[Finished], step: Step) -> float:
-    """Return the median of the seconds, scaled by work (starts grow with the weights too)."""
+def _seconds(alike: Iterable[Finished], step: Step) -> float | None:
+    """Return the median of the seconds, what follows the start scaled by work.
+
+    None where the step is so much larger than all of them that they say nothing of its time.
+    """
     work = costs.work(step)
     if not work:
         return statistics.median(one.seconds for one in alike)
-    return work * statistics.median(one.seconds / max(costs.work(one.step), 1.0) for one in alike)
+    near = [one for one in alike if work <= FARTHEST * costs.work(one.step)]
+    return statistics.median(_scaled(one, work) for one in near) if near else None
+
+
+def _scaled(one: Finished, work: float) -> float:
+    # A machine may start faster than assumed; some of the time was work in any case.
+    start = min(costs.start(one.step), one.seconds / 2)
+    return start + (one.seconds - start) * work / costs.work(one.step)
 
 
 def _disk(alike: Iterable[Finished], basis: str, step: Step, formula: int) -> int:

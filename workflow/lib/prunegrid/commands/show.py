@@ -73,7 +73,8 @@ def _rows(wide: pandas.DataFrame, tall: pandas.DataFrame) -> list[list[str]]:
     names = [f"{'perplexity' if is_perplexity(m) else m} {split}" for split, m in pairs]
     rows = [[*several, "prune", "finetune", "sparsity", "weights", *names]]
     for _, row in wide.iterrows():
-        cells = [str(row[name]) for name in (*several, "prune", "finetune")]
+        keys = (row[name] for name in (*several, "prune", "finetune"))
+        cells = ["" if pandas.isna(key) else str(key) for key in keys]
         if row["status"] != "ok":
             rows.append([*cells, row["status"], "", *[""] * len(pairs)])
             continue

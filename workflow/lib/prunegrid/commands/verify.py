@@ -16,7 +16,6 @@ from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256
 from prunegrid.evaluation import scoring, sizes
-from prunegrid.graph.nodes import ARTIFACTS
 from prunegrid.models import checkpoint, open_checkpoint, weight_census
 from prunegrid.models.packed import plain_tensors
 from prunegrid.stages.census import as_table
@@ -42,6 +41,9 @@ def verify(table: Path) -> list[str]:
         table: `results/<study>.parquet`. The manifest beside it names the artifacts, as paths from
             the working directory.
     """
+    if table.suffix != ".parquet" or "." in table.stem:
+        expected = "results/<study>.parquet"
+        raise PrunegridError("is no study's table", where=str(table), expected=expected)
     manifest_path = table.with_name(table.name.removesuffix(".parquet") + ".manifest.json")
     try:
         manifest = read_sealed(manifest_path)
@@ -155,7 +157,7 @@ def _scores(split: str, pair: Mapping[str, Any], row: Mapping[str, Any]) -> Iter
     manifest = read_manifest(Path(pair["scores"]["path"]), pair["scores"]["key"])
     read_manifest(Path(pair["predictions"]["path"]), pair["predictions"]["key"])
     parents = {
-        role: ARTIFACTS / parent["stage"] / parent["key"]
+        role: Path(pair["scores"]["path"]).parents[1] / parent["stage"] / parent["key"]
         for role, parent in manifest["parents"].items()
     }
     models = {

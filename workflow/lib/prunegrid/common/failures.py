@@ -29,6 +29,8 @@ class Stopped(BaseException):
 
 def report(error: BaseException, label: str) -> str:
     """Log and return why the step `label` failed, with a traceback if the program is at fault."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped("the job was interrupted (Ctrl-C)")
     if not isinstance(error, (PrunegridError, Stopped)):
         disk_error = _of_disk(error)
         if disk_error is None:

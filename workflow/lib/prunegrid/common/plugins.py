@@ -17,18 +17,41 @@ from prunegrid.common.source_code import LIBRARY, facts, literals
 METRICS_READ = {"document", "template"}
 
 
-def _file(folder: str, name: str, marker: str, what: str) -> Path:
-    """Return the file `folder/name.py` of the library, which declares the constant `marker`."""
-    known = _declaring(folder, marker)
+# {kind of plugin: (its folder, the constant that each of its files declares)}.
+KINDS = {
+    "pruning method": ("pruning/criteria", "NEEDS"),
+    "criterion of structured pruning": ("pruning/structured", "NEEDS"),
+    "update": ("pruning/updates", "NEEDS"),
+    "allocation": ("pruning/allocation", "NEEDS"),
+    "strategy": ("finetuning/strategies", "TRAINS"),
+    "baseline": ("evaluation/baselines", "ROLE"),
+    "metric": ("evaluation/metrics", "COLUMNS"),
+}
+
+
+def _file(kind: str, name: str) -> Path:
+    """Return the file of a plugin of the library."""
+    known = files(kind)
     if name not in known:
-        raise PrunegridError(f"there is no {what} '{name}'", remedy=nearest(name, known))
+        raise PrunegridError(f"there is no {kind} '{name}'", remedy=nearest(name, known))
     return known[name]
 
 
 @functools.cache
-def _declaring(folder: str, marker: str) -> dict[str, Path]:
-    files = sorted((LIBRARY / "prunegrid" / folder).glob("*.py"))
-    return {path.stem: path for path in files if marker in literals(path)}
+def files(kind: str) -> dict[str, Path]:
+    """Return {name: file} of the library's plugins of a kind."""
+    folder, marker = KINDS[kind]
+    found = sorted((LIBRARY / "prunegrid" / folder).glob("*.py"))
+    return {path.stem: path for path in found if marker in literals(path)}
+
+
+@functools.cache
+def settings_of_all(kind: str) -> dict[str, Any]:
+    """Return the settings of all plugins of a kind together."""
+    found: dict[str, Any] = {}
+    for path in files(kind).values():
+        found |= literals(path).get("SETTINGS", {})
+    return found
 
 
 def method_facts(method: str) -> dict[str, Any]:
@@ -37,13 +60,12 @@ def method_facts(method: str) -> dict[str, Any]:
     This and the functions below raise a PrunegridError where there is no plugin of the name.
     """
     defaults = {"SETTINGS": {}, "DRAWS": False, "SCOPES": ("row", "layer")}
-    return defaults | literals(_file("pruning/criteria", method, "NEEDS", "pruning method"))
+    return defaults | literals(_file("pruning method", method))
 
 
 def criterion_facts(name: str) -> dict[str, Any]:
     """Return {NEEDS, SETTINGS, DRAWS} of a criterion of structured pruning."""
-    kind = "criterion of structured pruning"
-    return literals(_file("pruning/structured", name, "NEEDS", kind))
+    return literals(_file("criterion of structured pruning", name))
 
 
 def facts_for(method: str, pattern: str) -> dict[str, Any]:
@@ -53,24 +75,24 @@ def facts_for(method: str, pattern: str) -> dict[str, Any]:
 
 def update_facts(name: str) -> dict[str, Any]:
     """Return {NEEDS, SETTINGS} of an update of the weights that stay."""
-    return literals(_file("pruning/updates", name, "NEEDS", "update"))
+    return literals(_file("update", name))
 
 
 def allocation_facts(name: str) -> dict[str, Any]:
     """Return {NEEDS, SETTINGS} of a layer-wise allocation."""
-    return literals(_file("pruning/allocation", name, "NEEDS", "allocation"))
+    return literals(_file("allocation", name))
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
     """Return {TRAINS, FITS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy."""
     defaults = {"SETTINGS": {}, "ADAPTERS": (), "PLAIN": {}, "COPY": 0, "HELD": 0}
-    return defaults | literals(_file("finetuning/strategies", name, "TRAINS", "strategy"))
+    return defaults | literals(_file("strategy", name))
 
 
 def baseline_facts(method: str) -> dict[str, Any]:
     """Return {ROLE, SETTINGS, DRAWS, READS} of a baseline."""
     defaults = {"DRAWS": False, "READS": ()}
-    return defaults | literals(_file("evaluation/baselines", method, "ROLE", "baseline"))
+    return defaults | literals(_file("baseline", method))
 
 
 def draws(method: str, pattern: str) -> bool:
@@ -94,7 +116,7 @@ def metric_file(module: str, base: Path) -> Path | None:
         if not path.is_file():
             raise PrunegridError(f"there is no file {path}", remedy="give the path of a .py file")
         return path.resolve()
-    return _file("evaluation/metrics", module, "COLUMNS", "metric")
+    return _file("metric", module)
 
 
 def is_plain_metric(path: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from prunegrid.common.errors import nearest
 from prunegrid.config.conclusions import Conclusion
 from prunegrid.config.config_files import ConfigError
-from prunegrid.config.evaluations.kind import metric_columns
+from prunegrid.config.evaluations.kind import declared_columns, metric_columns
 from prunegrid.config.fault import Fault
 from prunegrid.config.validated import Config
 
@@ -26,6 +26,8 @@ def faults(config: Config) -> Iterator[Fault]:
     known = {key: {n for s, n in names if s == section} for key, section in sections.items()}
     if not any(section in ("evaluations", "metrics", "tasks") for section, _ in config.broken):
         known["split"], known["metric"] = _measured(config)
+        if any(_is_undeclared(config, name) for name in config.sections["metrics"]):
+            del known["metric"]
     for name, claim in config.sections["claims"].items():
         named = {("scope", key): (key, getattr(claim.scope, key)) for key in known}
         if claim.kind == "measure":
@@ -37,6 +39,11 @@ def faults(config: Config) -> Iterator[Fault]:
                 if not _is_known(pattern, known[key]):
                     text = f"is '{pattern}', which names no {key}; {nearest(pattern, known[key])}"
                     yield Fault((name, *keys), text)
+
+
+def _is_undeclared(config: Config, metric: str) -> bool:
+    """Return whether a metric's columns are unknown: it is the hub's, or has a fault of its own."""
+    return not declared_columns(config, metric)
 
 
 def _is_known(pattern: str, known: Iterable[str]) -> bool:

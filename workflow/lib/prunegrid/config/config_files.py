@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
     for path in files:
         try:
             layer = _read(path)
+        except yaml.MarkedYAMLError as error:
+            place = f"{path}, line {error.problem_mark.line + 1}"
+            what = f"is no YAML: {error.problem}"
+            remedy = "check the line and the one above: brackets, colons, quotes, spaces for tabs"
+            raise PrunegridError(what, where=place, remedy=remedy) from error
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise PrunegridError(f"cannot be read ({error})", where=str(path)) from error
         if not isinstance(layer, Mapping):
@@ -68,6 +74,30 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
     if over is not None:
         update_config(merged, over)
     return merged
+
+
+def check_given(words: Sequence[str]) -> None:
+    """End a command of Snakemake in one sentence if a file of its --configfile cannot be read.
+
+    Snakemake reads these files before any Snakefile, and names neither file nor line. Its default
+    profile calls this.
+
+    Args:
+        words: the command line.
+    """
+    given = ""
+    for word in words:
+        if word.startswith("-"):
+            given, _, value = word.partition("=")
+            word = value
+        if word and given in ("--configfile", "--configfiles"):
+            try:
+                if word.startswith("results/"):
+                    remedy = "put -- before the results that you ask for"
+                    raise PrunegridError("is no config file", where=word, remedy=remedy)
+                read_files([Path(word)])
+            except PrunegridError as error:
+                sys.exit(f"prunegrid: {error}")
 
 
 def defined_twice(files: Iterable[Path]) -> list[str]:

@@ -10,48 +10,46 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import declared_columns
 from prunegrid.config.fault import Fault
-from prunegrid.config.studies import Cliff, Contrast, Side, Study
+from prunegrid.config.studies import Cliff, Contrast, Study
 from prunegrid.config.validated import Config
 
-# The section of the names on each axis that a side may name.
-_SECTIONS = {"model": "models", "dataset": "datasets", "prune": "prune", "finetune": "finetune"}
+
+def faults_of_cells(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield the faults of the cells that a study's contrasts and cliffs compare.
+
+    Args:
+        cells: all of its grid.
+    """
+    for index, contrast in enumerate(study.contrasts):
+        keys = ("contrasts", index)
+        sides = {"a": contrast.a, "b": contrast.b}
+        chosen = {name: side.chosen(cells) for name, side in sides.items()}
+        for name in sides:
+            groups = dict.fromkeys(_group(cell) for cell in chosen[name])
+            if len(groups) != 1:
+                listing = "; ".join(groups) if groups else "no cell of the grid"
+                text = f"chooses {listing}; expected the cells of one prune and finetune"
+                yield Fault((*keys, name), text)
+        if chosen["a"] and chosen["a"] == chosen["b"]:
+            yield Fault(keys, "has the same cells on both sides")
+    if study.cliffs:
+        yield from _mixed(config, cells)
 
 
-def names_broken(config: Config, side: Side) -> bool:
-    """Return whether a side names a profile that is written but not valid."""
-    return any(
-        (section, name) in config.broken
-        for axis, section in _SECTIONS.items()
-        for name in (getattr(side, axis) or "").split("+")
-    )
-
-
-def faults(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[Fault]:
-    """Yield the faults of a study's contrasts and cliffs, given all cells of its grid."""
+def faults_of_scores(config: Config, study: Study) -> Iterator[Fault]:
+    """Yield the faults of the names, splits and metrics of a study's contrasts and cliffs."""
     seen: set[str] = set()
     for index, contrast in enumerate(study.contrasts):
         keys = ("contrasts", index)
         if contrast.name in seen:
             yield Fault((*keys, "name"), f"is '{contrast.name}' a second time")
         seen.add(contrast.name)
-        sides = {"a": contrast.a, "b": contrast.b}
-        chosen = {name: side.chosen(cells) for name, side in sides.items()}
-        for name, side in sides.items():
-            groups = dict.fromkeys(_group(cell) for cell in chosen[name])
-            if len(groups) != 1 and not names_broken(config, side):
-                listing = "; ".join(groups) if groups else "no cell of the grid"
-                text = f"chooses {listing}; expected the cells of one prune and finetune"
-                yield Fault((*keys, name), text)
-        if chosen["a"] and chosen["a"] == chosen["b"]:
-            yield Fault(keys, "has the same cells on both sides")
         yield from _measure(config, study, contrast, keys)
     for index, cliff in enumerate(study.cliffs):
         yield from _measure(config, study, cliff, ("cliffs", index))
-    if study.cliffs:
-        yield from _mixed(cells)
 
 
-def _mixed(cells: Sequence[Cell]) -> Iterator[Fault]:
+def _mixed(config: Config, cells: Sequence[Cell]) -> Iterator[Fault]:
     """Yield a fault for each line of a cliff along which more than the sparsity changes.
 
     Tests along a line have a fixed order only if the sparsity alone rises.
@@ -59,7 +57,7 @@ def _mixed(cells: Sequence[Cell]) -> Iterator[Fault]:
     lines: dict[tuple, dict[tuple, str]] = {}
     for cell in cells:
         pruned = [step for step in cell.acting if step.kind == "prune"]
-        if pruned:
+        if pruned and not any(config.is_broken("prune", step.name) for step in pruned):
             method = pruned[-1].profile.method
             line = (cell.model, cell.dataset, cell.names("finetune"), method)
             lines.setdefault(line, {}).setdefault(_but_sparsity(cell), cell.names("prune"))
@@ -94,13 +92,13 @@ def _measure(
     measured: dict[str, tuple[Any, list[str]]] = {}
     for name in study.evaluations:
         evaluation = config.sections["evaluations"].get(name)
-        if evaluation is None:  # a missing one has a fault of its own
-            return
-        for split, metrics in evaluation.measures(config, name).items():
+        for split, metrics in evaluation.measures(config, name).items() if evaluation else ():
             measured[split] = (evaluation, metrics)
     if contrast.split not in measured:
-        hint = nearest(contrast.split, measured)
-        yield Fault((*keys, "split"), f"is '{contrast.split}', which is not evaluated; {hint}")
+        if not any(_is_in_doubt(config, study, name) for name in study.evaluations):
+            hint = nearest(contrast.split, measured)
+            text = f"is '{contrast.split}', which is not evaluated; {hint}"
+            yield Fault((*keys, "split"), text)
         return
     evaluation, metrics = measured[contrast.split]
     metric = contrast.metric
@@ -114,6 +112,17 @@ def _measure(
     elif _is_neutral(config, evaluation, metric):
         text = f"is {metric}, of which neither more nor less is better"
         yield Fault((*keys, "metric"), text)
+
+
+def _is_in_doubt(config: Config, study: Study, name: str) -> bool:
+    """Return whether an evaluation has a fault of its own by which it lacks splits."""
+    evaluation = config.sections["evaluations"].get(name)
+    if evaluation is None or config.is_broken("evaluations", name):
+        return True
+    if any(task not in config.sections["tasks"] for task in getattr(evaluation, "tasks", ())):
+        return True
+    splits = getattr(config.sections["datasets"].get(study.dataset), "splits", {})
+    return not evaluation.NAMES_DATA and not splits.keys() >= {*evaluation.splits}
 
 
 def _is_neutral(config: Config, evaluation: Any, column: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from prunegrid.common import harness_files
 from prunegrid.common.errors import nearest
 from prunegrid.config.validated import Config
 
@@ -39,4 +40,8 @@ def unknown(config: Config, keys: tuple, section: str, name: str | None) -> Iter
     if name is None or name in config.sections[section] or (section, name) in config.broken:
         return
     hint = nearest(name, config.sections[section])
+    if section in ("models", "datasets") and "/" in name:
+        hint += f'; define it: {section}: {{a-name: {{source: "hf:{name}"}}}}'
+    if section == "tasks" and (lines := harness_files.lines_for(name)):
+        hint += "; to define it, write\n" + "\n".join(f"      {line}" for line in lines)
     yield Fault(keys, f"is '{name}', which is not in `{section}`; {hint}")

@@ -84,8 +84,8 @@ class _Expansion:
         models = self.names(place, "models", "model", grid["model"])
         datasets: list = [None]  # of a study that only counts weights
         if self.study.dataset is not None or "dataset" in grid:
-            named = grid.get("dataset", self.study.dataset)
-            datasets = self.names(place, "datasets", "dataset", named)
+            where, named = (place, grid) if "dataset" in grid else ((), vars(self.study))
+            datasets = self.names(where, "datasets", "dataset", named["dataset"])
         chains = self.arms(place, grid) if "iterate" in grid else self.chains(place, grid)
         seeds = _listed(grid.get("seed", self.config.seed))
         for seed in seeds:

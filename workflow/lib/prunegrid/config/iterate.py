@@ -68,7 +68,9 @@ class Iterate(Profile):
     def _whole(self) -> Iterate:
         levels = self.levels
         if not levels or not all(0 < s < 1 for s in levels):
-            raise ValueError(f"sparsities is {levels}; expected sparsities between 0 and 1")
+            text = f"sparsities is {levels}; expected sparsities between 0 and 1"
+            shares = [level / 100 if 1 < level < 100 else level for level in levels]
+            raise ValueError(text + (f"; did you mean {shares}?" if shares != levels else ""))
         if any(a >= b for a, b in itertools.pairwise(levels)):
             raise ValueError(f"sparsities is {levels}; each must be above the one before")
         if self.finetune is None and set(self.arms) != {"one-shot"}:

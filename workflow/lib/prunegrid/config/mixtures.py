@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prunegrid.common.errors import nearest
@@ -71,8 +71,7 @@ def _origin(config: Config, name: str) -> set[tuple]:
     if dataset.source is None:
         return {("profile", name)}
     source = parse_source(dataset.source, config.base)
-    files = dataset.files
-    files = list(files.values()) if isinstance(files, Mapping) else [files] if files else []
+    files = dataset.named_files if dataset.files else []
     if source["kind"] == "local" and files:
         return {("profile", name), *(("file", str(Path(source["path"], f))) for f in files)}
     return {("profile", name), (*source.values(), dataset.subset)}

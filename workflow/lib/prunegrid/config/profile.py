@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from prunegrid.common.errors import nearest
 from prunegrid.common.precision import AUTO, NAMED
@@ -30,12 +30,52 @@ def _precision(value: Any) -> Any:
 Precision = Annotated[Literal["auto", "bfloat16", "float32"], BeforeValidator(_precision)]
 
 
+# The context of a validation that takes what is right key by key.
+WITH_CONFLICTS = "with conflicts"
+
+
+class Conflicts(ValueError):
+    """All that is wrong with a profile whose keys are right one by one; a sentence each."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        self.sentences = sentences
+        super().__init__("; ".join(sentences))
+
+
 class Profile(BaseModel):
     """Base: unknown keys are errors, values are not coerced, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit together; each sentence names the keys that it is about."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        if info.context != WITH_CONFLICTS and (sentences := list(self.conflicts())):
+            raise Conflicts(sentences)
+        return self
+
 
 def message(item: Mapping[str, Any]) -> str:
-    """Return the text of one of pydantic's error dicts."""
-    return item["msg"].removeprefix("Value error, ")
+    """Return the text of one of pydantic's error dicts, with what was probably meant."""
+    text = item["msg"].removeprefix("Value error, ")
+    meant = _meant(item["type"], item.get("ctx", {}), item.get("input"))
+    return f"{text}; did you mean {meant}?" if meant else text
+
+
+def _meant(kind: str, bounds: Mapping[str, Any], value: Any) -> str:
+    """Return the value that was probably meant: a percentage as a share, a number in quotes."""
+    if isinstance(value, str) and kind in ("float_type", "int_type"):
+        number = value.strip()
+        share = number.endswith("%")
+        try:
+            found = float(number.rstrip("%")) / (100 if share else 1)
+        except ValueError:
+            return ""
+        return f"{found:g}" if share else f"{number}, without quotes"
+    is_share = bounds.get("le", bounds.get("lt")) == 1
+    if kind in ("less_than", "less_than_equal") and is_share and 1 < value <= 100:
+        return f"{value / 100:g}"
+    return ""

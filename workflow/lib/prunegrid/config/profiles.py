@@ -5,12 +5,13 @@ Checks that need other sections are in `reference_checks`.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from prunegrid.config import conclusions
 from prunegrid.config.evaluations import kinds
@@ -34,15 +35,12 @@ class Model(Profile):
     note: str | None = None
     parameters: Rate | None = None
 
-    @model_validator(mode="after")
-    def _fits_source(self) -> Model:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its source."""
         if self.source.startswith("pypi:") and not (self.file and self.sha256):
-            raise ValueError("a pypi: source needs `file` (inside the wheel) and its `sha256`")
+            yield "a pypi: source needs `file` (inside the wheel) and its `sha256`"
         if (self.source == "random:") != (self.config is not None):
-            raise ValueError(
-                "`config` (with model_type) belongs to a random: source, and only to it"
-            )
-        return self
+            yield "`config` (with model_type) belongs to a random: `source`, and only to it"
 
 
 class Dataset(Profile):
@@ -55,45 +53,68 @@ class Dataset(Profile):
     mixture: Mixture | None = None
     revision: str | None = None
     subset: str | None = None
-    files: dict[str, str] | str | None = None
+    files: dict[str, str | list[str]] | str | list[str] | None = None
     sha256: dict[str, str] | str | None = None
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
     kind: Literal["summaries", "text", "rows"] = "summaries"
+    leaks: Literal["mark", "refuse"] = "mark"
     columns: dict[Literal["id", "document", "summary", "text"], str | list[str]] = {}
     splits: dict[Name, str]
     prompt: str = "{document}\n\nSummary:\n"
     chat: bool = False
+    chat_date: str | None = None
     end: str = ""
     max_words: Positive | None = None
     max_tokens: Positive | None = None
     max_summary_tokens: Positive | None = None
 
-    @model_validator(mode="after")
-    def _whole(self) -> Dataset:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its source and its kind."""
         if (self.source is None) == (self.mixture is None):
-            raise ValueError("give `source` or `mixture`")
+            yield "give `source` or `mixture`"
+            return
+        if self.chat_date is not None:
+            yield from _date_faults(self.chat_date, self.chat)
         if self.mixture is not None:
-            idle = self.model_fields_set - {"mixture", "splits", "chat", "end"}
+            idle = self.model_fields_set - {"mixture", "splits", "chat", "chat_date", "end"}
             if idle:
-                raise ValueError(f"a mixture does not use {sorted(idle)}; remove them")
-            return self
+                yield f"a `mixture` does not use {sorted(idle)}; remove them"
+            return
         wanted = {"summaries": {"document", "summary"}, "text": {"text"}, "rows": set()}[self.kind]
         missing = wanted - set(self.columns)
         if missing:
-            raise ValueError(f"columns lacks {sorted(missing)}; kind {self.kind} needs them")
+            yield f"columns lacks {sorted(missing)}; kind {self.kind} needs them"
+        if self.kind == "rows" and self.leaks == "refuse":
+            yield "kind rows is compared in mixtures; set `leaks` there"
         if self.kind == "rows" and {"document", "summary"} & set(self.columns):
-            raise ValueError("kind rows keeps all columns; `columns` may name its id and text")
+            yield "kind rows keeps all columns; `columns` may name its id and text"
         if self.kind == "summaries" and self.prompt.count("{document}") != 1:
-            raise ValueError("prompt must hold {document} exactly once")
+            yield "`prompt` must hold {document} exactly once (kind summaries)"
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
-            raise ValueError("a pypi: source needs `files` (inside the wheel) and their `sha256`")
-        return self
+            yield "a pypi: source needs `files` (inside the wheel) and their `sha256`"
+        elif self.source.startswith("pypi:") and self.named_files != self._single_files():
+            yield "a pypi: source has one file for each split, and no lists in `files`"
+
+    def _single_files(self) -> list[Any]:
+        return list(self.files.values()) if isinstance(self.files, Mapping) else [self.files]
+
+    @property
+    def named_files(self) -> list[str]:
+        """Return the files that it names; its source, without any."""
+        files = self.files or self.source
+        named = files.values() if isinstance(files, Mapping) else [files]
+        return [name for each in named for name in (each if isinstance(each, list) else [each])]
 
     @property
     def text_columns(self) -> str | list[str] | None:
         """Return the columns whose text identifies a row's document; None if not known."""
         columns = {"summaries": "document", "text": "text"}
         return columns.get(self.kind, self.columns.get("text"))
+
+    @property
+    def read_column(self) -> str:
+        """Return the column of its artifact that is read as plain text; rows have none."""
+        return "text" if self.kind == "text" else "document"
 
     @property
     def id_column(self) -> str | list[str] | None:
@@ -107,12 +128,22 @@ class Dataset(Profile):
             "chat": self.chat,
             "end": self.end,
             "max_tokens": self.max_tokens,
+            **({"chat_date": self.chat_date} if self.chat_date else {}),
         }
 
     def template_settings(self) -> dict[str, Any]:
         """Return the part of `prompt_settings` that steps without a causal model read."""
         template = self.prompt if self.mixture is None else "{document}"
         return {"template": template, "max_words": self.max_words}
+
+
+def _date_faults(text: str, chat: bool) -> Iterator[str]:
+    if not chat:
+        yield "`chat_date` is what a chat template reads; set chat: true"
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        yield f'`chat_date` is {text!r}; expected "2024-07-26", in quotes'
 
 
 class Calibration(Profile):
@@ -122,7 +153,7 @@ class Calibration(Profile):
     split: str
     samples: Positive = 128
     length: Annotated[int, Field(ge=2)] = 2048
-    column: Literal["text", "document"] = "text"
+    column: Literal["text", "document"] | None = None  # that of its data set
     join: bool = False
 
 
@@ -139,12 +170,11 @@ class Generation(Profile):
     reference_tokens: Positive | None = None
     cache_dequantized: bool = False
 
-    @model_validator(mode="after")
-    def _no_idle_keys(self) -> Generation:
+    def conflicts(self) -> Iterator[str]:
+        """Yield the keys that greedy decoding does not use."""
         idle = {"temperature", "top_p"} & self.model_fields_set
         if idle and not self.do_sample:
-            raise ValueError(f"greedy decoding does not use {sorted(idle)}; set do_sample: true")
-        return self
+            yield f"greedy decoding does not use {sorted(idle)}; set do_sample: true"
 
 
 class Metric(Profile):
@@ -228,3 +258,12 @@ class Globals(Profile):
     memory: Memory = Memory()
     training: Training = Training()
     keep_weights: Literal["always", "until_used"] = "always"
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _kind_of_device(cls, value: Any) -> Any:
+        name, _, number = str(value).partition(":")
+        if name.lower() in ("cuda", "gpu", "nvidia") and value != "cuda":
+            which = f", and CUDA_VISIBLE_DEVICES={number} before the command" if number else ""
+            raise ValueError(f"{value!r} is no kind of device; write cuda{which}")
+        return value

@@ -61,13 +61,14 @@ def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
     """Return (source, slice) of a split, whatever its profile is called; None if not known."""
     profile = config.sections["datasets"].get(dataset)
     expression = getattr(profile, "splits", {}).get(split)
-    if expression is None:
+    if expression is None or (profile.source or profile.mixture) is None:
         return None
     name, bracket, part = expression.partition("[")
     if profile.mixture is not None:
         return ("mixture", dataset), bracket + part
     files = profile.files
     file = files.get(name) if isinstance(files, Mapping) else files
+    listed = sorted(file) if isinstance(file, list) else [file] if file else []
     try:
         source = parse_source(profile.source, config.base)
     except ValueError:  # the source has a fault of its own
@@ -75,5 +76,5 @@ def _rows(config: Config, dataset: str, split: str) -> tuple[tuple, str] | None:
     if source["kind"] == "local":
         path = Path(source["path"])
         folder = path if path.is_dir() else path.parent
-        return (str((folder / file).resolve() if file else path),), bracket + part
-    return (*source.values(), profile.subset, file or name), bracket + part
+        return tuple(str((folder / f).resolve()) for f in listed) or (str(path),), bracket + part
+    return (*source.values(), profile.subset, *(listed or [name])), bracket + part

@@ -31,8 +31,8 @@ def faults(config: Config, study: Study) -> Iterator[Fault]:
     known: dict[str, None] = {}
     for name in study.evaluations:
         evaluation = config.sections["evaluations"].get(name)
-        if evaluation is None:  # a missing one has a fault of its own
-            return
+        if evaluation is None or config.is_broken("evaluations", name):
+            return  # it has a fault of its own
         for split, metrics in evaluation.measures(config, name).items():
             if any("*" in metric for metric in metrics):  # its columns are not known
                 return

@@ -8,11 +8,19 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from prunegrid.common.data_formats import format_of
+
 _HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
 _PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$")
+# A repository of the hub as people copy it: its name, or its address.
+_REPOSITORY = re.compile(
+    r"(?:https?://)?(?:huggingface\.co/(?:datasets/)?)?([\w-][\w.-]*/[\w.-]+)/?"
+)
 NUMBERS = "numbers:"  # a data set that is made here: number names in three languages
 FORMS = "hf:org/name, pypi:dist==version, random:, numbers:, or a path of a file or folder"
 _SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>\d*)(?P<b>%?)\])?$")
+# As `datasets` reads it: a split and a slice, in rows or percent, which may count from the end.
+_EXPRESSION = re.compile(r"([^\[\]]+?)\s*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
 
 def parse_source(text: str, base: Path) -> dict[str, Any]:
@@ -35,8 +43,17 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     path = Path(text).expanduser()
     path = path if path.is_absolute() else base / path
     if not path.exists():
-        raise ValueError(f"there is no file or folder {path}; expected {FORMS}")
+        is_file = format_of(text) or text.endswith(".gguf")
+        name = None if is_file else _REPOSITORY.fullmatch(text)
+        hint = f"did you mean hf:{name[1]}? It is " if name else "expected "
+        raise ValueError(f"there is no file or folder {path}; {hint}{FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def split_read(expression: str) -> str | None:
+    """Return the split of the source in an expression of `splits`; None if it is no expression."""
+    match = _EXPRESSION.fullmatch(expression.strip())
+    return match and match[1]
 
 
 def known_config(model: Any, base: Path) -> dict[str, Any]:
@@ -81,7 +98,9 @@ def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:
     if isinstance(files := named["files",], dict):
         del named["files",]
         named |= {("files", split): path for split, path in files.items()}
-    return [(keys, path) for keys, path in named.items() if path is not None and _leads_out(path)]
+    listed = {keys: path if isinstance(path, list) else [path] for keys, path in named.items()}
+    several = [(keys, path) for keys, paths in listed.items() for path in paths]
+    return [(keys, path) for keys, path in several if path is not None and _leads_out(path)]
 
 
 def _leads_out(text: str) -> bool:

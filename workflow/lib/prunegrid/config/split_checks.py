@@ -21,8 +21,12 @@ def faults(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[Faul
     for dataset in sorted({cell.dataset for cell in cells} - {None}):
         profile = config.profile("datasets", dataset)
         steps = [step for cell in cells if cell.dataset == dataset for step in cell.steps]
+        if config.is_broken("datasets", dataset):  # its kind and splits may be others
+            continue
+        tunings = {s.name: s.profile for s in steps if s.trains}
+        known = {n: p for n, p in tunings.items() if not config.is_broken("finetune", n)}
         yield from _unscored(config, study, dataset, profile)
-        yield from _untuned(dataset, profile, {s.name: s.profile for s in steps if s.trains})
+        yield from _untuned(dataset, profile, known)
         if profile.mixture and any(s.kind == "finetune" and not s.idle for s in steps):
             yield from _unchecked(config, study, dataset, profile)
     yield from _not_held_out(config, study, cells)

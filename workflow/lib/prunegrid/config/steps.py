@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
@@ -53,74 +54,75 @@ class Prune(Profile):
             raise ValueError(f'YAML reads {text} as the number {value}: quote it, "{text}"')
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Prune:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its method and its pattern."""
         if self.method == "dense":
             extra = self.model_fields_set - {"method"} | set(self.model_extra or {})
             if extra:
-                raise ValueError(f"method dense prunes nothing; remove {sorted(extra)}")
-            return self
+                yield f"`method` dense prunes nothing; remove {sorted(extra)}"
+            return
         if self.update is None and self.update_settings:
-            raise ValueError("`update_settings` belong to an `update`; name it or remove them")
+            yield "`update_settings` belong to an `update`; name it or remove them"
         if self.pattern == "structured":
-            fault = _fault_of_structured(self)
-            if fault:
-                raise ValueError(fault)
-            return self
+            yield from _misfits_of_structured(self)
+            return
+        nm = parse_nm(self.pattern)
+        if self.pattern != "unstructured" and nm is None:
+            yield (
+                f'`pattern` is "{self.pattern}"; expected "unstructured", "structured" or "N:M", '
+                'as in "2:4"'
+            )
+            return
         structured = OF_STRUCTURED & self.model_fields_set
-        if structured and (self.pattern == "unstructured" or parse_nm(self.pattern)):
-            raise ValueError(f"{sorted(structured)} are of pattern: structured; remove them")
-        if self.pattern == "unstructured":
-            if self.sparsity is None:
-                raise ValueError("an unstructured pattern needs `sparsity` (0 ≤ sparsity ≤ 1)")
-            if self.scope == "model" and self.allocation != "uniform":
-                raise ValueError("scope model ranks all linears together; remove `allocation`")
-            if self.include and self.allocation != "uniform":
-                raise ValueError("`allocation` knows linears of blocks only; remove `include`")
-            return self
-        found = parse_nm(self.pattern)
-        if found is None:
-            raise ValueError(
-                f'pattern is "{self.pattern}"; expected "unstructured", "structured" or "N:M", as '
-                'in "2:4"'
-            )
-        if not 0 < found[0] < found[1]:
-            raise ValueError(
-                f'pattern is "{self.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
-            )
-        if self.biases:
-            raise ValueError(f"pattern {self.pattern} is of weights; remove `biases`")
-        if self.sparsity is not None:
-            raise ValueError(f"pattern {self.pattern} sets the sparsity itself; remove `sparsity`")
-        for key in ("scope", "allocation"):
-            if key in self.model_fields_set:
-                raise ValueError(f"pattern {self.pattern} has no {key}; remove `{key}`")
-        return self
+        if structured:
+            yield f"{sorted(structured)} are of `pattern`: structured; remove them"
+        yield from _misfits_of_nm(self, nm) if nm else _misfits_of_unstructured(self)
 
 
-def _fault_of_structured(profile: Prune) -> str:
-    """Return all faults of a step of pattern structured; empty without any."""
-    faults = []
+def _misfits_of_unstructured(profile: Prune) -> Iterator[str]:
+    if profile.sparsity is None:
+        yield "an unstructured `pattern` needs `sparsity` (0 ≤ sparsity ≤ 1)"
+    if profile.scope == "model" and profile.allocation != "uniform":
+        yield "`scope` model ranks all linears together; remove `allocation`"
+    if profile.include and profile.allocation != "uniform":
+        yield "`allocation` knows linears of blocks only; remove `include`"
+
+
+def _misfits_of_nm(profile: Prune, nm: tuple[int, int]) -> Iterator[str]:
+    pattern = f"`pattern` {profile.pattern}"
+    if not 0 < nm[0] < nm[1]:
+        yield (
+            f'`pattern` is "{profile.pattern}"; N:M keeps N of every M, so 0 < N < M, as in "2:4"'
+        )
+    if profile.biases:
+        yield f"{pattern} is of weights; remove `biases`"
+    if profile.sparsity is not None:
+        yield f"{pattern} sets the sparsity itself; remove `sparsity`"
+    for key in ("scope", "allocation"):
+        if key in profile.model_fields_set:
+            yield f"{pattern} has no {key}; remove `{key}`"
+
+
+def _misfits_of_structured(profile: Prune) -> Iterator[str]:
     units = profile.units or []
     if not units:
-        faults.append("pattern structured needs `units`: [mlp], [heads], [heads, mlp] or [blocks]")
+        yield "pattern structured needs `units`: [mlp], [heads], [heads, mlp] or [blocks]"
     elif set(units) not in _UNITS or len(set(units)) < len(units):
-        faults.append(f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]")
+        yield f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]"
     if profile.sparsity is None or not 0 < profile.sparsity < 1:
-        faults.append("pattern structured needs `sparsity` (0 < sparsity < 1)")
+        yield "pattern structured needs `sparsity` (0 < sparsity < 1)"
     idle = NOT_STRUCTURED & profile.model_fields_set
     if idle:
-        faults.append(f"pattern structured does not use {sorted(idle)}; remove them")
+        yield f"pattern structured does not use {sorted(idle)}; remove them"
     if profile.update not in (None, "none", "least_squares"):
-        faults.append(f"update is '{profile.update}'; units know none and least_squares")
+        yield f"update is '{profile.update}'; units know none and least_squares"
     if profile.update == "least_squares" and units == ["blocks"]:
-        faults.append("blocks leave nothing to correct; remove `update`")
+        yield "blocks leave nothing to correct; remove `update`"
     others = set(profile.update_settings) - {"dampening"}
     if others:
-        faults.append(f"the correction is in closed form and has no {sorted(others)}; remove them")
+        yield f"the correction is in closed form and has no {sorted(others)}; remove them"
     if "multiple" in profile.model_fields_set and "mlp" not in units:
-        faults.append("`multiple` is of kept neurons; remove it, or add mlp to `units`")
-    return "; ".join(faults)
+        yield "`multiple` is of kept neurons; remove it, or add mlp to `units`"
 
 
 # Keys that only some strategies use, which list them in KEYS; all others are of training.
@@ -198,32 +200,34 @@ class Finetune(Profile):
         values = facts["SETTINGS"] | dict(self) | (self.model_extra or {}) | {"adapter": self.way}
         return all(values.get(key) in allowed for key, allowed in facts["PLAIN"].items())
 
-    @model_validator(mode="after")
-    def _no_idle_keys(self) -> Finetune:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its strategy, and settings of training that exclude others."""
+        yield from self._misfits_of_strategy()
+        yield from self._misfits_of_training()
+
+    def _misfits_of_strategy(self) -> Iterator[str]:
         facts = plugins.strategy_facts(self.strategy)
         idle = self.unused() & self.model_fields_set
         if idle:
-            raise ValueError(f"strategy {self.strategy} does not use {sorted(idle)}; remove them")
+            yield f"strategy {self.strategy} does not use {sorted(idle)}; remove them"
         if self.adapter is not None and self.adapter not in facts["ADAPTERS"]:
-            raise ValueError(
+            yield (
                 f"strategy {self.strategy} has no adapter {self.adapter}; "
                 f"expected one of {sorted(facts['ADAPTERS'])}"
             )
-        for key in {"precision", "calibration"} & set(facts["KEYS"]):
+        for key in sorted({"precision", "calibration"} & set(facts["KEYS"])):
             if getattr(self, key) is None:
-                raise ValueError(f"strategy {self.strategy} needs `{key}`")
+                yield f"strategy {self.strategy} needs `{key}`"
         if not self.preserve_zeros and self.way in ("unmasked", "masked-after"):
-            raise ValueError(f"adapter {self.way} and preserve_zeros: false exclude each other")
+            yield f"adapter {self.way} and preserve_zeros: false exclude each other"
         key = "precision" if "precision" in facts["KEYS"] else "quantization"
         if "double_quant" in self.model_fields_set and getattr(self, key) != "nf4":
-            raise ValueError(
+            yield (
                 f"{key} {getattr(self, key)} does not use `double_quant`, which is of nf4; "
                 "remove it"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _training_fits(self) -> Finetune:
+    def _misfits_of_training(self) -> Iterator[str]:
         needs = {
             "dev_rows": "dev_split",
             "evaluate_every": "dev_split",
@@ -232,19 +236,18 @@ class Finetune(Profile):
         }
         for key, needed in needs.items():
             if getattr(self, key) is not None and getattr(self, needed) is None:
-                raise ValueError(f"`{key}` needs `{needed}`; add it or remove `{key}`")
+                yield f"`{key}` needs `{needed}`; add it or remove `{key}`"
         if self.dev_split == self.split:
-            raise ValueError(f"dev_split is '{self.split}', which is learned; name another")
+            yield f"dev_split is '{self.split}', which is learned; name another"
         whole = {"qlora": "packed weights are", "seq2seq": "an encoder-decoder is"}
         if self.processes > 1 and self.strategy in whole:
-            text = f"{whole[self.strategy]} not shared out: {self.strategy} has one process"
-            raise ValueError(text)
+            text = f"{whole[self.strategy]} not shared out; remove `processes`"
+            yield f"strategy {self.strategy} has one process: {text}"
         given = self.model_fields_set
         if self.token_budget is not None and {"epochs", "max_steps"} & given:
-            raise ValueError("`token_budget` takes the place of `epochs` and `max_steps`")
+            yield "`token_budget` takes the place of `epochs` and `max_steps`"
         if self.learning_rates is not None:
             if "learning_rate" in given:
-                raise ValueError("give `learning_rate`, or `learning_rates` to choose from")
+                yield "give `learning_rate`, or `learning_rates` to choose from"
             if len(set(self.learning_rates)) < max(2, len(self.learning_rates)):
-                raise ValueError("`learning_rates` lists at least two, each once, to choose from")
-        return self
+                yield "`learning_rates` lists at least two, each once, to choose from"

@@ -23,6 +23,8 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
     for evaluation in study.evaluations:
         yield from unknown(config, ("evaluations",), "evaluations", evaluation)
     yield from _shared_splits(config, study)
+    yield from contrasts.faults_of_scores(config, study)
+    yield from shown.faults(config, study)
     try:
         cells = expand(config, name)
     except GridError as error:
@@ -34,7 +36,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
         yield from below((f"grid ({step.kind} {step.name})",), check(config, step.profile))
     yield from _rows(cells)
     yield from dict.fromkeys(fault for cell in cells for fault in _misfits(config, cell))
-    if _names_broken(config, study):
+    if _lacks_cells(config, study):
         return
     if not cells:
         yield Fault((), "has no cell: its grid is empty or all of it is excluded")
@@ -46,8 +48,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
         yield from _unfit(config, study, sorted({cell.model for cell in cells}))
     yield from _timed(config, study, cells)
     yield from split_checks.faults(config, study, cells)
-    yield from contrasts.faults(config, study, cells)
-    yield from shown.faults(config, study)
+    yield from contrasts.faults_of_cells(config, study, cells)
 
 
 def _shared_splits(config: Config, study: Study | Census) -> Iterator[Fault]:
@@ -81,6 +82,8 @@ def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:
 
 def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
     """Yield a fault for each step of a cell that its model's task does not fit."""
+    if config.is_broken("models", cell.model) or config.is_broken("datasets", cell.dataset):
+        return
     task = config.profile("models", cell.model).task
     dataset = config.sections["datasets"].get(cell.dataset)
     for step in cell.acting:
@@ -103,11 +106,11 @@ def _misfits(config: Config, cell: Cell) -> Iterator[Fault]:
             yield Fault(("grid",), f"{text}; exclude the cell, or mend its step or its model")
 
 
-def _names_broken(config: Config, study: Study | Census) -> bool:
-    """Return whether a study names a profile that is not valid, so that it lacks cells."""
+def _lacks_cells(config: Config, study: Study | Census) -> bool:
+    """Return whether a study names a profile of which too little is valid to make a cell."""
     sections = ("models", "datasets", "prune", "finetune")
-    broken = {name for section, name in config.broken if section in sections}
-    return not broken.isdisjoint({"dense", "none", *_scalars(study.model_dump())})
+    lost = {n for s, n in config.broken if s in sections and n not in config.sections[s]}
+    return not lost.isdisjoint({"dense", "none", *_scalars(study.model_dump())})
 
 
 def _scalars(value: Any) -> Iterator[Any]:
@@ -129,6 +132,8 @@ def _uncounted(config: Config, cell: Cell) -> Iterator[str]:
     for step in cell.acting:
         if step.trains and cell.dataset is None:
             yield f"tunes ({step.name}) on no data set; name it in the study's `dataset`"
+    if config.is_broken("models", cell.model):
+        return
     reading = [s for s in cell.acting if s.trains or s.profile.calibration is not None]
     if reading and not config.profile("models", cell.model).tokenizer:
         yield f"has {reading[0].name} on the model '{cell.model}', which has no tokenizer"
@@ -137,8 +142,9 @@ def _uncounted(config: Config, cell: Cell) -> Iterator[str]:
 def _unfit(config: Config, study: Study, models: Sequence[str]) -> Iterator[Fault]:
     """Yield a fault for each model that no evaluation fits, each evaluation that fits no model."""
     named = {name: config.sections["evaluations"].get(name) for name in study.evaluations}
+    broken = [name for name in models if config.is_broken("models", name)]
     tasks = {name: config.profile("models", name).task for name in models}
-    if None in named.values():  # a missing one has a fault of its own
+    if None in named.values() or broken:  # a missing one has a fault of its own
         return
     for name, task in tasks.items():
         if not any(task in evaluation.FITS for evaluation in named.values()):
@@ -166,6 +172,6 @@ def _timed(config: Config, study: Study | Census, cells: Sequence[Cell]) -> Iter
                 text = f"times the model '{model}' with '{study.efficiency}': {text}"
                 yield Fault(("efficiency",), f"{text}; one with `passes: true` times any model")
     for index, side in enumerate(study.timed or ()):
-        if not side.chosen(cells) and not contrasts.names_broken(config, side):
+        if not side.chosen(cells):
             wanted = ", ".join(f"{key}: {value}" for key, value in side.wanted.items())
             yield Fault(("timed", index), f"chooses no cell of the grid ({wanted})")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prunegrid.common.errors import nearest
 from prunegrid.config import row_checks
@@ -45,26 +45,18 @@ class Task(Profile):
     rows: Positive | None = None
     metrics: Annotated[list[str], Field(min_length=1)] = ["acc"]
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Task:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit a definition of one's own, and examples that are scored."""
         if self.define is not None:
             if self.task is not None or self.by is not None:
-                raise ValueError("`task` and `by` are of the harness' own; `define` is yours")
-            if "output_type" not in self.define or "doc_to_text" not in self.define:
-                raise ValueError("define lacks output_type or doc_to_text")
-            ours = sorted(OF_OURS & set(self.define))
-            if ours:
-                raise ValueError(
-                    f"define holds {ours}, which other keys say or none may; remove them"
-                )
-            _require_own_metrics(self.define.get("metric_list"))
+                yield "`task` and `by` are of the harness' own; `define` is yours"
+            yield from _misfits_of_definition(self.define)
         if (self.shots > 0) != (self.shots_from is not None):
-            raise ValueError("`shots` need `shots_from` (a split), and only they do")
+            yield "`shots` need `shots_from` (a split), and only they do"
         if self.shots_from == self.split:
-            raise ValueError(f"shots_from is '{self.split}', which is scored; name another split")
+            yield f"shots_from is '{self.split}', which is scored; name another split"
         if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError("`metrics` names one twice")
-        return self
+            yield "`metrics` names one twice"
 
     def faults(self, config: Config) -> Iterator[Fault]:
         """Yield what its data set lacks, and whether an example that is shown is scored."""
@@ -77,22 +69,28 @@ class Task(Profile):
         yield from row_checks.apart(config, self, "shots_from")
 
 
-def _require_own_metrics(listed: Any) -> None:
-    """Raise ValueError unless a definition's `metric_list` names metrics of the harness alone."""
-    if listed is None:
-        return
+def _misfits_of_definition(define: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a definition lacks, and what in it others say or leads to code from elsewhere."""
+    if "output_type" not in define or "doc_to_text" not in define:
+        yield "`define` lacks output_type or doc_to_text"
+    ours = sorted(OF_OURS & set(define))
+    if ours:
+        yield f"`define` holds {ours}, which other keys say or none may; remove them"
+    listed = define.get("metric_list") or []
     whole = isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
     if not whole or not all(isinstance(entry.get("metric"), str) for entry in listed):
-        raise ValueError("define.metric_list is to be a list of {metric: a name, ...}")
+        yield "`define`.metric_list is to be a list of {metric: a name, ...}"
+        return
     for entry in listed:
         if entry["metric"] not in METRICS:
-            raise ValueError(
-                f"define.metric_list names '{entry['metric']}', no metric of the harness; "
+            yield (
+                f"`define`.metric_list names '{entry['metric']}', no metric of the harness; "
                 f"{nearest(entry['metric'], METRICS)}"
             )
         if "hf_evaluate" in entry:
-            raise ValueError(
-                "define.metric_list holds `hf_evaluate`, which runs code from elsewhere; remove it"
+            yield (
+                "`define`.metric_list holds `hf_evaluate`, which runs code from elsewhere; "
+                "remove it"
             )
 
 
@@ -115,10 +113,9 @@ class Mixture(Profile):
     leaks: Literal["drop", "refuse"] = "drop"
     disjoint_from: list[str] = []
 
-    @model_validator(mode="after")
-    def _all_or_none(self) -> Mixture:
+    def conflicts(self) -> Iterator[str]:
+        """Yield a sentence if some parts have weights and others none."""
         given = [name for name, part in self.parts.items() if part.weight is not None]
         if given and len(given) < len(self.parts):
             missing = sorted(set(self.parts) - set(given))
-            raise ValueError(f"weight is missing in {missing}; give one to all parts, or to none")
-        return self
+            yield f"weight is missing in {missing}; give one to all `parts`, or to none"

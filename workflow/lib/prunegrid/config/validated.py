@@ -21,6 +21,7 @@ class Config:
         sections: {section: {name: profile}}.
         base: the folder that relative paths start from.
         broken: (section, name) of profiles that are written but not valid; none in a whole config.
+            While a config is checked, `sections` hold what is valid of them, if that is enough.
     """
 
     seed: int
@@ -34,6 +35,10 @@ class Config:
     sections: dict[str, dict[str, Any]]
     base: Path
     broken: frozenset[tuple[str, str]] = frozenset()
+
+    def is_broken(self, section: str, name: str | None) -> bool:
+        """Return whether a profile is written but not valid."""
+        return (section, name) in self.broken
 
     def profile(self, section: str, name: str) -> Any:
         """Return the named profile of a section."""

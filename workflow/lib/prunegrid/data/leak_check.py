@@ -6,14 +6,30 @@ single spaces. A row that shares a mere passage with an evaluated one is not fou
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from prunegrid.data.sources.columns import text_of
 
 _OTHER = re.compile(r"[\W_]+")
+
+
+def fingerprints(texts: Iterable[str]) -> Counter[bytes]:
+    """Return {digest of a normalised text: characters of all that have it}, without blank ones."""
+    sizes: Counter[bytes] = Counter()
+    for text in map(normalised, texts):
+        if text:
+            sizes[hashlib.blake2b(text.encode(), digest_size=16).digest()] += len(text)
+    return sizes
+
+
+def same_texts(texts: Mapping[bytes, int], others: Collection[bytes]) -> dict[bytes, int]:
+    """Return those fingerprints of texts that other texts have too, with their characters."""
+    return {digest: size for digest, size in texts.items() if digest in others}
 
 
 def normalised(text: str) -> str:

@@ -1,23 +1,30 @@
 """Prompts: documents in a template, cut to fit, tokenized apart from their response.
 
-A prompt profile is {template, chat, max_words, max_tokens, end}: `template` holds `{document}`
-once; `chat` sends the filled template as one user turn through the tokenizer's chat template;
-`max_words` cuts documents at the same place for every tokenizer; `max_tokens` (of the legacy
-study) cuts them in this tokenizer's tokens; `end` stands between the summary and EOS.
+A prompt profile is {template, chat, chat_date, max_words, max_tokens, end}: `template` holds
+`{document}` once; `chat` sends the filled template as one user turn through the tokenizer's chat
+template, for which it is always `chat_date`; `max_words` cuts documents at the same place for every
+tokenizer; `max_tokens` (of the legacy study) cuts them in this tokenizer's tokens; `end` stands
+between the summary and EOS. A cut never halves a character.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import canonical_json
+from prunegrid.data import chat_templates
 
 SLOT = "{document}"
+# Tokens that are given up at most for the whole character at a cut.
+LONGEST_CHARACTER = 16
+JOINER = "\u200d"  # makes one character of two, such as families and professions
+SKINS = ("\U0001f3fb", "\U0001f3ff")  # the first and last colour of the emoji before it
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,9 @@ class Prompt:
         return self.cut_words or self.cut_context
 
 
-def prompt_sha256(settings: dict) -> str:
-    """Return one digest over a prompt profile."""
-    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
+def prompt_sha256(asked: Any) -> str:
+    """Return one digest over all that was asked: the tokens of prompts, in order."""
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
 
 
 def cut_words(text: str, limit: int | None) -> str:
@@ -56,6 +63,13 @@ def cut_words(text: str, limit: int | None) -> str:
     return text
 
 
+def _continues(before: str, behind: str) -> bool:
+    """Return whether a text goes on with the character that another one ends with."""
+    mark = behind[:1] or " "
+    joined = before.endswith(JOINER) or mark == JOINER or SKINS[0] <= mark <= SKINS[1]
+    return joined or unicodedata.category(mark).startswith("M")
+
+
 class Prompter:
     """Prompts and responses of one tokenizer.
 
@@ -66,7 +80,8 @@ class Prompter:
         reads: the model writes nothing, so a SEP may stand where there is no EOS (BERT's).
 
     Raises:
-        PrunegridError: the template has not one slot, or the tokenizer no chat template or EOS.
+        PrunegridError: the template has not one slot, or the tokenizer no chat template that can
+            be filled, or no EOS.
     """
 
     def __init__(
@@ -79,7 +94,7 @@ class Prompter:
     ) -> None:
         self.tokenizer, self.positions, self.where = tokenizer, positions, where
         self.template: str = settings["template"]
-        self.chat = bool(settings.get("chat"))
+        self.chat, self.date = bool(settings.get("chat")), settings.get("chat_date")
         self.max_words = settings.get("max_words")
         self.max_tokens = settings.get("max_tokens")
         self.end = settings.get("end") or ""
@@ -90,12 +105,8 @@ class Prompter:
                 expected="once",
                 remedy="write the template with one {document} in it",
             )
-        if self.chat and not getattr(tokenizer, "chat_template", None):
-            raise PrunegridError(
-                "the prompt asks for chat, but the tokenizer has no chat template",
-                where=where,
-                remedy="set chat: false for this model",
-            )
+        if self.chat:
+            self._fill("a document")  # a fault of the chat template is told before any row
         self.eos: int | None = tokenizer.eos_token_id
         if self.eos is None and reads:
             self.eos = tokenizer.sep_token_id
@@ -122,9 +133,7 @@ class Prompter:
             ids = self.tokenizer(text)["input_ids"]
             # Some tokenizers end every text with EOS, after which a model writes nothing.
             return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos else ids
-        turns = [{"role": "user", "content": text}]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self.encode(text)
+        return self.encode(chat_templates.fill(self.tokenizer, text, self.date, self.where))
 
     def prompt(self, document: str, reserve: int, label: str) -> Prompt:
         """Return the prompt of a document, leaving `reserve` positions for the response.
@@ -152,10 +161,22 @@ class Prompter:
         if limit is None:
             return text
         ids = self.encode(text)
-        return self._text(ids[:limit]) if len(ids) > limit else text
+        return self._text(ids[: self._whole(ids, limit)]) if len(ids) > limit else text
 
     def _text(self, ids: Sequence[int], **options: bool) -> str:
         return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False, **options)
+
+    def _whole(self, ids: Sequence[int], limit: int) -> int:
+        """Return how many of the first `limit` tokens end with a whole character.
+
+        A token can hold a part of a character's bytes, and marks (accents, vowel signs) that are
+        characters of their own to a tokenizer belong to the letter before them.
+        """
+        for end in range(limit, max(limit - LONGEST_CHARACTER, 0), -1):
+            before, behind = self._text(ids[:end][-8:]), self._text(ids[end:][:8])
+            if not before.endswith("\ufffd") and not _continues(before, behind):
+                return end
+        return limit
 
     def _fit(self, document: str, filled: list[int], room: int, label: str) -> list[int]:
         """Return the prompt after cutting the document's end until it fits into `room` tokens."""
@@ -171,6 +192,7 @@ class Prompter:
                     expected=f"at most {room} prompt tokens",
                     remedy="shorten the template or generate fewer tokens",
                 )
+            length = self._whole(ids, length)
             filled = self._fill(self._text(ids[:length]))
         return filled
 
@@ -189,7 +211,7 @@ class Prompter:
         if self.positions is not None:
             limits.append(max(self.positions // 2 - len(tail), 1))
         if limits and len(ids) > min(limits):
-            return ids[: min(limits)], True
+            return ids[: self._whole(ids, min(limits))], True
         return ids + tail, False
 
 

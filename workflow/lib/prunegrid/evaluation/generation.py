@@ -319,6 +319,10 @@ def _finish(
     """Return the prediction of the tokens that were written for a prompt."""
     kept, stopped = until_stop(ids, stops)
     whole = prompter.decode(kept)
+    if not stopped:  # the limit may halve a character, whose bytes are then no text
+        for _ in range(3):  # of four bytes at most
+            whole = whole.removesuffix("\ufffd")
+        whole = whole.rstrip()
     text = cut_at(whole, marks)
     # A text that ended at a stop mark ended by itself, whatever came after it.
     return Prediction(text, len(kept) + stopped, not (stopped or text != whole))

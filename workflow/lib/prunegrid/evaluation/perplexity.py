@@ -3,7 +3,7 @@
 perplexity = exp(sum of token losses in nats / number of scored tokens, or of words). A token of a
 `nonoverlap` or `stride` window is scored once, with as much context as its window holds; the rest
 behind the last whole `nonoverlap` window is dropped, the last `stride` window may be shorter.
-`words` is lm-evaluation-harness' word_perplexity with its rolling windows.
+`words` is lm-evaluation-harness' word_perplexity, with its rolling windows and its special tokens.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def write_generated(
     return {
         "rows": count,
         "share_cut_words": sum(p.cut_words for p in prompts) / count,
-        "share_cut_context": sum(p.cut_context for p in prompts) / count,
+        "contexts_cut": sum(p.cut_context for p in prompts),
         "share_hit_limit": sum(columns["hit_limit"]) / count,
         "references_cut": sum(
             text != row["summary"] for text, row in zip(references, rows, strict=True)

@@ -66,11 +66,21 @@ class Sources:
         shown = cut_words(document, self.prompt["max_words"])
         text = self.prompt["template"].replace(SLOT, shown)
         ids = self.tokenizer(text, verbose=False)["input_ids"]
-        over = self.positions is not None and len(ids) > self.positions
-        if over:
-            ids = self.tokenizer(text, truncation=True, max_length=self.positions)["input_ids"]
         # Encoders learn the end of a text, which a tokenizer of bytes does not mark by itself.
         end = self.tokenizer.eos_token_id
-        if ids[-1] != end:
-            ids = [*ids[: None if self.positions is None else self.positions - 1], end]
+        marked = ids[-1] == end
+        over = self.positions is not None and len(ids) + (not marked) > self.positions
+        if over:
+            room = self.positions - (not marked)
+            ids = self.tokenizer(text, truncation=True, max_length=room)["input_ids"]
+            ids = self._whole(ids[:-1] if marked else ids) + [end]
+        elif not marked:
+            ids = [*ids, end]
         return Prompt(ids, shown != document, over)
+
+    def _whole(self, ids: list[int]) -> list[int]:
+        """Return tokens without those at the end that hold a part of a character's bytes."""
+        for end in range(len(ids), len(ids) - 4, -1):
+            if not self.tokenizer.decode(ids[:end]).endswith("\ufffd"):
+                return ids[:end]
+        return ids

@@ -78,9 +78,8 @@ class Context(transform_context.Context):
     def _read_examples(self, data: Path, positions: int | None) -> None:
         settings, tokenizer = self.settings, self.checkpoint.tokenizer
         reader = dataset.Reader(data, settings, tokenizer, positions, self.task, self.where)
-        self.examples, shares = reader.read(settings["split"], settings["rows"])
-        self.facts |= shares | reader.facts()
-        self.facts |= {"rows": len(self.examples), "pad_token_id": self.pad}
+        self.examples, facts = reader.read(settings["split"], settings["rows"])
+        self.facts |= facts | {"rows": len(self.examples), "pad_token_id": self.pad}
         self.facts["compute_dtype"] = settings["autocast"]
         if reader.labels:
             self.facts["labels"] = reader.labels

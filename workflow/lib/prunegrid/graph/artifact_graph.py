@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError
 from prunegrid.config.cells import Cell
 from prunegrid.config.grid import expand
 from prunegrid.config.validated import Config
 from prunegrid.graph.evaluation_nodes import EvaluationNodes, Part
-from prunegrid.graph.nodes import Node, lineage, with_ancestors
+from prunegrid.graph.nodes import RESULTS, Node, lineage, with_ancestors
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,26 @@ class CellPlan:
 class Graph(EvaluationNodes):
     """All nodes of a config, each made once. `root`: the folder of the Snakefile."""
 
-    def __init__(self, config: Config, root: Path) -> None:
-        super().__init__(config, root)
+    def __init__(self, config: Config, root: Path, results: Path = RESULTS) -> None:
+        super().__init__(config, root, results)
         self._unread = list(config.sections["studies"])
 
     def find(self, stage: str, key: str) -> Node:
         """Return the node of a stage and key.
 
         Raises:
-            KeyError: no study of the config holds it.
+            PrunegridError: no study of the config holds it.
         """
         # A submitted job looks for one node: planning all studies would take it several seconds.
         while (stage, key) not in self._nodes and self._unread:
             study = self._unread.pop(0)
             self.plans(study)
             self.controls(study)
+        if (stage, key) not in self._nodes:
+            raise PrunegridError(
+                f"no study of the config makes the {stage} {key}",
+                remedy="name a table, or give the config (and the files) that it was made of",
+            )
         return self._nodes[stage, key]
 
     def all_nodes(self) -> list[Node]:

@@ -6,17 +6,16 @@ They enter the step's key, so a setting that the step does not read would rerun 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts.file_digests import path_digest
+from prunegrid.artifacts.file_digests import source_digest
 from prunegrid.artifacts.keys import digest
 from prunegrid.common import plugins
 from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.evaluations.texts import Baseline
-from prunegrid.config.sources import parse_source
+from prunegrid.config.sources import parse_source, split_read
 from prunegrid.config.steps import NOT_STRUCTURED, OF_STRUCTURED
 from prunegrid.config.validated import Config
 
@@ -31,15 +30,15 @@ class Slices:
         source = parse_source(profile.source, self.config.base)
         if source["kind"] == "hf":
             source["revision"] = profile.revision or "main"
-        elif source["kind"] == "local":
-            source["digest"] = path_digest(Path(source["path"]))
         return source
 
     def model(self, name: str) -> dict[str, Any]:
         """Return the slice of a model: its source, the dtype, the task."""
         profile = self.config.profile("models", name)
         source = self._source(profile)
-        if source["kind"] == "pypi":
+        if source["kind"] == "local":
+            source["digest"] = source_digest(source, is_model=True)
+        elif source["kind"] == "pypi":
             source |= {"file": profile.file, "sha256": profile.sha256}
         elif source["kind"] == "random":
             source |= {"config": profile.config, "seed": profile.seed}
@@ -52,33 +51,42 @@ class Slices:
         settings = {"source": source, "dtype": self.config.dtype, "task": profile.task}
         return settings if profile.tokenizer else settings | {"tokenizer": False}
 
-    def data(self, name: str) -> dict[str, Any]:
-        """Return the slice of a data set: its source, columns and splits; not its prompt."""
+    def data(self, name: str, splits: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the slice of a data set: its source, columns and splits; not its prompt.
+
+        Args:
+            splits: those that are read; None for all.
+        """
         profile = self.config.profile("datasets", name)
+        chosen = {split: profile.splits[split] for split in splits or profile.splits}
         source = self._source(profile)
         for key in ("files", "sha256", "subset"):
             if getattr(profile, key) is not None:
                 source[key] = getattr(profile, key)
+        if source["kind"] == "local":
+            if isinstance(profile.files, dict):
+                read = {split_read(expression) for expression in chosen.values()}
+                source["files"] = {k: v for k, v in profile.files.items() if k in read}
+            source["digest"] = source_digest(source, is_model=False)
         form = profile.format
         if form is None and source["kind"] != "hf":
-            files = profile.files or profile.source
-            form = format_of(next(iter(files.values())) if isinstance(files, dict) else files)
+            formats = {format_of(file) for file in profile.named_files}
+            # Of several formats, and in folders, each file has that of its ending.
+            form = formats.pop() if len(formats) == 1 else None
+        own = {"leaks": profile.leaks} if profile.leaks == "refuse" else {}
         return {
+            **own,
             "source": source,
             "kind": profile.kind,
             "format": form,
             "columns": dict(profile.columns),
-            "splits": dict(profile.splits),
+            "splits": chosen,
         }
 
     def rows(self, name: str, splits: Sequence[str]) -> dict[str, Any]:
         """Return the slice of some splits of a data set of kind rows."""
-        whole = self.data(name)
-        return {
-            "source": whole["source"],
-            "format": whole["format"],
-            "splits": {split: whole["splits"][split] for split in splits},
-        }
+        whole = self.data(name, splits)
+        return {key: whole[key] for key in ("source", "format", "splits")}
 
     def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, what is barred.
@@ -119,7 +127,9 @@ class Slices:
     def calibration(self, name: str, seed: int | None) -> dict[str, Any]:
         """Return the slice of calibration samples; the windows are drawn, so the seed is in it."""
         profile = self.config.profile("calibration", name)
-        return {**profile.model_dump(exclude={"dataset"}), "seed": self.config.seed_of(seed)}
+        column = self.config.profile("datasets", profile.dataset).read_column
+        settings = {**profile.model_dump(exclude={"dataset"}), "column": column}
+        return {**settings, "seed": self.config.seed_of(seed)}
 
     def prune(self, profile: profiles.Prune, seed: int | None) -> dict[str, Any]:
         """Return the slice of a pruning step, the method's own settings filled in."""

@@ -10,7 +10,7 @@ from prunegrid.common.precision import NAMED
 from prunegrid.config.sources import NUMBERS
 from prunegrid.config.validated import Config
 from prunegrid.graph.key_settings import Slices
-from prunegrid.graph.nodes import WEIGHTS, Node, lineage, without_paths
+from prunegrid.graph.nodes import RESULTS, WEIGHTS, Node, lineage, without_paths
 from prunegrid.graph.stage_facts import stage_facts
 
 ENV_FILE = Path("envs/models.yaml")
@@ -19,10 +19,15 @@ RUNTIME = "prunegrid.common.determinism"
 
 
 class NodeMaker:
-    """Makes nodes of a config; equal ones are one object. `root`: the folder that holds `envs/`."""
+    """Makes nodes of a config; equal ones are one object.
 
-    def __init__(self, config: Config, root: Path) -> None:
-        self.config = config
+    Args:
+        root: the folder that holds `envs/`.
+        results: the folder of their artifacts.
+    """
+
+    def __init__(self, config: Config, root: Path, results: Path = RESULTS) -> None:
+        self.config, self.results = config, results
         self.pins = keys.read_pins(root / ENV_FILE)
         self.slices = Slices(config)
         self._nodes: dict[tuple[str, str], Node] = {}
@@ -74,6 +79,7 @@ class NodeMaker:
                 memory=self.config.memory,
                 training=self.config.training,
                 key=key,
+                results=self.results,
             )
         return self._nodes[stage, key]
 

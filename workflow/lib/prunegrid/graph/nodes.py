@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ARTIFACTS = Path("results/artifacts")
+RESULTS = Path("results")
+ARTIFACTS = RESULTS / "artifacts"
 # Stages whose artifacts are weights.
 WEIGHTS_MADE = ("prune", "finetune", "transform")
 WEIGHTS = ("model", *WEIGHTS_MADE)
@@ -34,6 +35,7 @@ class Node:
         memory: how models are held; not part of the key.
         training: how often training saves its state; not part of the key.
         key: the digest of all these.
+        results: the folder of all results, which a `prefix` of a Snakemake module moves.
     """
 
     stage: str
@@ -49,11 +51,12 @@ class Node:
     memory: dict[str, Any]
     training: dict[str, Any]
     key: str
+    results: Path = RESULTS
 
     @functools.cached_property
     def path(self) -> Path:
         """Return the artifact's folder."""
-        return ARTIFACTS / self.stage / self.key
+        return self.results / "artifacts" / self.stage / self.key
 
     @functools.cached_property
     def manifest(self) -> str:
@@ -63,12 +66,12 @@ class Node:
     @property
     def status(self) -> Path:
         """Return the record of a running or failed job."""
-        return Path("results/status") / f"{self.stage}-{self.key}.json"
+        return self.results / "status" / f"{self.stage}-{self.key}.json"
 
     @property
     def scratch(self) -> str:
         """Return a folder that outlives a killed job; the maker's lock is `<scratch>.lock`."""
-        return f"results/scratch/{self.stage}-{self.key}"
+        return f"{self.results.as_posix()}/scratch/{self.stage}-{self.key}"
 
     @functools.cached_property
     def ref(self) -> dict[str, str]:

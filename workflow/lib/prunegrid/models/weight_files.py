@@ -1,10 +1,8 @@
-"""The weight files of a model folder: which of them to read, and their tensors by name."""
+"""The tensors of a model folder's weight files, by name."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +11,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.model_files import Layout, shards
 from prunegrid.models import pickled
 from prunegrid.models.attestation import require_finite
-
-# In order of preference; the index comes with files of its own.
-FORMATS = {
-    "safetensors": ("model.safetensors", "model.safetensors.index.json"),
-    "pickled": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-}
-# The file that peft writes beside an adapter; transformers would load it without a word.
-ADAPTER = "adapter_config.json"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The format of a model's weights, and its single file or its index."""
-
-    format: str
-    file: str
-
-    @property
-    def sharded(self) -> bool:
-        """Return whether `file` is an index of several weight files."""
-        return self.file.endswith(".index.json")
-
-
-def choose(names: Collection[str], where: str) -> Layout:
-    """Return what to read among a folder's files: safetensors before `.bin`.
-
-    Raises:
-        PrunegridError: there are no weights that can be read.
-    """
-    if ADAPTER in names:
-        raise PrunegridError(
-            "the folder holds a LoRA adapter",
-            where=where,
-            expected="the weights of a whole model",
-            remedy="merge it into its base and name the folder of the sum: PeftModel."
-            "from_pretrained(base, folder).merge_and_unload().save_pretrained(other_folder)",
-        )
-    for kind, (single, index) in FORMATS.items():
-        for name in (single, index):
-            if name in names:
-                return Layout(kind, name)
-    raise PrunegridError(
-        "no weights found; it holds " + (", ".join(sorted(names)[:12]) or "no file"),
-        where=where,
-        expected=" or ".join(single for single, _ in FORMATS.values()) + " (or an index of shards)",
-        remedy="name a model in one of these formats",
-    )
-
-
-def shards(index: Path) -> list[str]:
-    """Return the names of the weight files that an index lists.
-
-    Raises:
-        PrunegridError: it is no index, or names files outside of its folder.
-    """
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        names = sorted({str(name) for name in listed})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise PrunegridError(
-            "not an index of weight files",
-            where=str(index),
-            expected='{"weight_map": {tensor: file}}',
-            remedy="download it again",
-        ) from error
-    for name in names:
-        if "/" in name or "\\" in name or name.startswith("."):
-            raise PrunegridError(
-                f"the index names the file {name!r}",
-                where=str(index),
-                expected="files beside the index",
-            )
-    return names
 
 
 def read(folder: Path, layout: Layout) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Each method takes Snakemake's wildcards (`stage` and `key`) and has no effect.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from snakemake.io import ancient
 
 from prunegrid.artifacts.artifact_folder import is_dropped
+from prunegrid.common.errors import PrunegridError
 from prunegrid.graph import pending
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.graph.nodes import Node
+from prunegrid.graph.nodes import RESULTS, Node
 from prunegrid.graph.stage_facts import stage_facts
 from prunegrid.running import resources, snakemake_bridge
 
@@ -32,7 +34,14 @@ class RuleValues:
         self._graph, self._workflow, self._plans = graph, workflow, plans
 
     def _node(self, wildcards: Any) -> Node:
-        return self._graph.find(wildcards.stage, wildcards.key)
+        try:
+            return self._graph.find(wildcards.stage, wildcards.key)
+        except PrunegridError as error:
+            sys.exit(f"prunegrid: {error}")  # a WorkflowError would have a traceback
+
+    def _named(self, manifest: str) -> str:
+        """Return a manifest as the rules name it: Snakemake puts a module's prefix before it."""
+        return (RESULTS / Path(manifest).relative_to(self._graph.results)).as_posix()
 
     def params(self, wildcards: Any) -> dict[str, Any]:
         """Return everything that a job needs, in plain builtins."""
@@ -54,7 +63,7 @@ class RuleValues:
         made = Path(node.manifest).exists()
         # Dropped weights that are made again must not rerun a finished step that has read them.
         read = [p.manifest for p in node.parents.values() if not (made and is_dropped(p.path))]
-        return [ancient(manifest) for manifest in dict.fromkeys(read)]
+        return [ancient(self._named(manifest)) for manifest in dict.fromkeys(read)]
 
     def group(self, wildcards: Any) -> str | None:
         """Return the group in which a cluster runs a job; None if it runs by itself.
@@ -104,7 +113,7 @@ class RuleValues:
     def of_table(self, study: str) -> list[Any]:
         """Return the inputs of a study's table; for submitted jobs, a mark of each group too."""
         leaves = self._graph.study_leaves(study)
-        read = [ancient(leaf.manifest) for leaf in leaves]
+        read = [ancient(self._named(leaf.manifest)) for leaf in leaves]
         if self._workflow.local_exec:
             return read
         absent = [n for n in leaves if _is_grouped(n) and not Path(n.manifest).exists()]
@@ -114,7 +123,9 @@ class RuleValues:
     def measured(self, wildcards: Any) -> list[str]:
         """Return the manifests of a study's measurements of one set of weights in a group."""
         leaves = filter(_is_grouped, self._graph.study_leaves(wildcards.study))
-        return [n.manifest for n in leaves if self._graph.group_key(n) == wildcards.key]
+        return [
+            self._named(n.manifest) for n in leaves if self._graph.group_key(n) == wildcards.key
+        ]
 
 
 def _is_grouped(node: Node) -> bool:

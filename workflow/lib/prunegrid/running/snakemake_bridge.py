@@ -5,13 +5,11 @@ Tested against the pinned Snakemake in `tests/workflow`.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,18 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
 from prunegrid.artifacts.lock import hold_live
-from prunegrid.common import machine, precision
+from prunegrid.common import file_io, machine, precision
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY
 from prunegrid.config.config_files import ENTRY
 from prunegrid.config.validated import Config
+from prunegrid.graph.nodes import RESULTS
 from prunegrid.running.resources import SMALLEST_MB
 
 # Memory of a submitted job's Snakemake, and of the one that this starts; 200 MB each.
 SNAKEMAKE_MB = 400
+# The workflow of partial tables.
+PARTIAL = LIBRARY.parent / "rules/partial.smk"
 
 
 def keys_decide(workflow: Any) -> None:
@@ -47,19 +49,38 @@ def mark_run(workflow: Any) -> None:
         hold_live()
 
 
-def has_conda(workflow: Any) -> bool:
-    """Return whether conda is installed; without it jobs run in the current environment."""
-    installed = shutil.which("conda") is not None
-    if _uses_conda(workflow) and not installed and workflow.is_main_process:
+def lacks_conda(workflow: Any) -> bool:
+    """Return whether conda is asked for and not installed; jobs then run in this environment."""
+    lacking = _uses_conda(workflow) and shutil.which("conda") is None
+    if lacking and workflow.is_main_process:
         logger.warning("No conda found: running in the current environment (see README).")
-    return installed
+    return lacking
 
 
 def _uses_conda(workflow: Any) -> bool:
     return DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 
-def start(workflow: Any, config: Config) -> None:
+def results_folder(workflow: Any) -> Path:
+    """Return the folder of all results: `results`, or where the prefix of a module moves it."""
+    modified = workflow.modifier.path_modifier.replace_prefix(f"{RESULTS}/x")
+    return Path(str(modified)).parent
+
+
+def own_folder(workflow: Any) -> Path:
+    """Return the folder of the Snakefile that is read, also where another one imports it.
+
+    Raises:
+        PrunegridError: it is no folder of this machine.
+    """
+    place = workflow.current_basedir.get_path_or_uri(secret_free=True)
+    if not Path(place).is_dir():
+        remedy = "clone the repository, and name the Snakefile in it"
+        raise PrunegridError("is no folder of this machine", where=str(place), remedy=remedy)
+    return Path(place)
+
+
+def start(workflow: Any, config: Config, results: Path) -> None:
     """Check that the machine is fit for a run, and log its limits, before the first job.
 
     Raises:
@@ -67,9 +88,9 @@ def start(workflow: Any, config: Config) -> None:
             run elsewhere have no precision of their own (`compute_dtype: auto`).
     """
     try:
-        _require_writable(Path("results"))
+        _require_writable(results)
         lines = [limits(workflow)] if workflow.local_exec else []
-        lines += [precision.describe(config, Path("results"), workflow.local_exec)]
+        lines += [precision.describe(config, results, workflow.local_exec)]
     except PrunegridError as error:
         sys.exit(f"prunegrid: {error}")
     logger.info("; ".join(filter(None, lines)))
@@ -130,7 +151,9 @@ def beside_mb(workflow: Any) -> int:
 
 
 def laid_over(workflow: Any, root: Path) -> list[Path]:
-    """Return the files that were laid over the project's `config.yaml`, in order.
+    """Return the files that are laid over the project's `config.yaml`, in order.
+
+    They are those of --configfile, and of a Snakefile that imports this one.
 
     Raises:
         PrunegridError: the command line has --configfile twice: Snakemake would drop the first.
@@ -144,28 +167,37 @@ def laid_over(workflow: Any, root: Path) -> list[Path]:
             "--configfile stands twice, and Snakemake drops the first",
             remedy="name all files behind one: --configfile first.yaml second.yaml --",
         )
-    return [Path(p) for p in workflow.overwrite_configfiles if Path(p) != root / ENTRY]
+    over = list(workflow.overwrite_configfiles)
+    files = [*(path for path in workflow.configfiles if path not in over), *over]
+    return [Path(p) for p in files if Path(p) != root / ENTRY]
 
 
-def write_partial_tables(workflow: Any, config: dict, studies: Iterable[str]) -> None:
+def write_partial_tables(
+    workflow: Any, plans: Mapping[str, Mapping[str, Any]], results: Path
+) -> None:
     """Write the tables of studies whose run failed: failed cells are rows with their reasons.
 
-    A nested run makes them by a job in the environment of every table. Such a table is stale, so
+    A nested run makes them by a job in the environment of every table. It reads the plans alone:
+    the config and a user's files may have changed since the run began. Such a table is stale, so
     the next run completes it.
+
+    Args:
+        plans: {study: plan of its table} of the tables that are not whole.
     """
-    studies = sorted(studies)
-    if not studies:
+    if not plans:
         return
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as handle:
-        json.dump(config, handle)  # JSON is YAML, and knows every kind of mapping
-        handle.flush()
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
-        command += ["--snakefile", str(workflow.main_snakefile), "--configfile", handle.name]
-        command += ["--use-conda"] if _uses_conda(workflow) else []
-        command += ["--no-hooks", "--", *(f"results/status/{study}.partial" for study in studies)]
-        done = subprocess.run(command, check=False)
-    for study in studies:
-        if done.returncode:
-            logger.error(f"The partial table of {study} could not be written.")
+    targets = [results / f"status/{study}.partial" for study in sorted(plans)]
+    for target in targets:
+        file_io.write_json(target.with_suffix(".plan.json"), plans[target.stem])
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet", "all"]
+    command += ["--snakefile", str(PARTIAL), "--force"]
+    command += ["--use-conda"] if _uses_conda(workflow) and shutil.which("conda") else []
+    subprocess.run([*command, "--", *map(str, targets)], check=False)
+    for target in targets:
+        if target.exists():
+            place = results / f"{target.stem}.md"
+            logger.error(f"Not all of {target.stem} was made: {place} says what and why.")
         else:
-            logger.error(f"Not all of {study} was made: results/{study}.md says what and why.")
+            logger.error(f"The partial table of {target.stem} could not be written.")
+        for path in (target, target.with_suffix(".plan.json")):
+            path.unlink(missing_ok=True)

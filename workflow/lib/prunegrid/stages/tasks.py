@@ -94,8 +94,10 @@ def _ask(benchmark: Benchmark, loaded: Checkpoint, batch_size: int, out: Path) -
     from prunegrid.evaluation.harness import task_runner
 
     settings, name, where = benchmark.settings, benchmark.settings["task"], benchmark.where
-    results, model = task_runner.run(loaded.model, loaded.tokenizer, benchmark, batch_size)
-    summary = task_scores.summarize(results, name, settings["metrics"], where)
+    results, model, aggregations = task_runner.run(
+        loaded.model, loaded.tokenizer, benchmark, batch_size
+    )
+    summary = task_scores.summarize(results, name, settings["metrics"], where, aggregations)
     samples = task_scores.sample_rows(results["samples"])
     _write(pa.Table.from_pylist(samples, schema=task_scores.SAMPLES), out / "samples.parquet")
     rows = task_scores.score_rows(results["samples"], summary)
@@ -103,7 +105,7 @@ def _ask(benchmark: Benchmark, loaded: Checkpoint, batch_size: int, out: Path) -
     _describe(results, out / "definition.yaml")
     parts = task_scores.subtasks(results)
     if model.cut:
-        log.warning("%s: %d of %d contexts were cut", where, model.cut, model.requests)
+        log.warning("%s: %d contexts were cut", where, model.cut)
     questions = ("id", "filter", *task_scores.HASHES)
     answers = [[each["id"], each["responses"]] for each in samples]
     return {
@@ -111,7 +113,7 @@ def _ask(benchmark: Benchmark, loaded: Checkpoint, batch_size: int, out: Path) -
         "harness": f"lm-eval {metadata.version('lm-eval')}",
         "version": parts[name]["version"],
         "shots": settings["shots"],
-        "shots_seed": task_runner.SHOTS_SEED,
+        "shots_seed": task_scores.SEED,
         "summary": summary,
         "subtasks": parts,
         "rows": len({sample["id"] for sample in samples}),

@@ -71,9 +71,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     return {
         "weights": loaded.record,
         **counts,
-        "prompt_sha256": prompts.prompt_sha256(
-            {**settings["prompt"], "languages": settings["languages"]}
-        ),
+        "prompt_sha256": prompts.prompt_sha256([sources.forced, [row.ids for row in filled]]),
         "eos_token_ids": stops,
         "pad_token_id": pad,
         **facts,

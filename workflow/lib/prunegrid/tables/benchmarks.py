@@ -13,11 +13,8 @@ import pandas
 from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.file_io import canonical_json, read_json
-from prunegrid.tables.intervals import interval, levels
+from prunegrid.tables.intervals import interval, levels, mean_interval, own_interval
 from prunegrid.tables.schema import Plan
-
-# Half of a 95% interval in standard errors, for scores without items that could be resampled.
-Z95 = 1.959963984540054
 
 
 def task_rows(
@@ -33,14 +30,15 @@ def task_rows(
         refs: {task: its artifact}.
         records: {task: its record}.
     """
-    rows = []
+    rows, items_by = [], {}
     for task, record in records.items():
         scores = pandas.read_parquet(folder_of(refs[task]) / "scores.parquet")
         for metric, summary in record["summary"].items():
             named = {"split": task, "metric": metric, "shots": record["shots"]}
             named |= {"task_version": record["version"], "harness": record["harness"]}
-            items = scores.loc[scores["metric"] == metric, "value"]
-            bounds = interval(plan, items.to_numpy()) if len(items) else _normal(summary)
+            items = scores.loc[scores["metric"] == metric, "value"].to_numpy()
+            items_by[task, metric] = items
+            bounds = interval(plan, items) if len(items) else own_interval(summary)
             rows.append(_row({**about, **named}, summary, bounds))
     for name, mean in plan["means"].items() if rows else ():
         if all(task in records for task in mean["tasks"]):
@@ -48,7 +46,9 @@ def task_rows(
             summary = _mean_of([part["summary"][mean["metric"]] for part in parts])
             named = {"split": name, "metric": mean["metric"], "task_version": "mean"}
             named |= {"shots": _common(parts, "shots"), "harness": parts[0]["harness"]}
-            rows.append(_row({**about, **named}, summary, _normal(summary)))
+            items = [items_by[task, mean["metric"]] for task in mean["tasks"]]
+            bounds = mean_interval(plan, items) if all(map(len, items)) else (None, None)
+            rows.append(_row({**about, **named}, summary, bounds))
     return rows
 
 
@@ -56,14 +56,6 @@ def _row(about: dict, summary: Mapping[str, Any], bounds: tuple) -> dict:
     row = {**about, "value": summary["mean"], "low": bounds[0], "high": bounds[1]}
     row |= {name: summary[name] for name in ("n", "stderr", "higher_is_better")}
     return row | levels(row, summary)
-
-
-def _normal(summary: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return value ± 1.96 standard errors, (None, None) without one."""
-    if summary["stderr"] is None:
-        return None, None
-    half = Z95 * summary["stderr"]
-    return summary["mean"] - half, summary["mean"] + half
 
 
 def _common(records: list[Mapping[str, Any]], name: str) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
 import pandas
 
+from prunegrid.common.determinism import derived_seed
 from prunegrid.tables.schema import Plan, Row, cell_key
 
 RESAMPLES = 1000
@@ -37,7 +38,12 @@ def levels(row: Row, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def scores_at_chance(tall: pandas.DataFrame) -> set[tuple]:
     """Return (*cell_key, split, metric) of the cells' scores that chance could have given."""
-    rows = tall[(tall["kind"] == "cell") & tall["at_chance"].fillna(False).astype(bool)]
+    return scores_where(tall, "at_chance")
+
+
+def scores_where(tall: pandas.DataFrame, column: str, least: float = 1) -> set[tuple]:
+    """Return (*cell_key, split, metric) of the cells' scores with so much in a column."""
+    rows = tall[(tall["kind"] == "cell") & (tall[column].astype("Float64").fillna(0) >= least)]
     return {(*cell_key(row), row["split"], row["metric"]) for row in rows.to_dict("records")}
 
 
@@ -66,13 +72,24 @@ def interval(
     return float(low), float(high)
 
 
-def corpus_interval(details: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return the 95% interval of a number of all texts together; None without.
+def mean_interval(plan: Plan, parts: Sequence[numpy.ndarray]) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean of several means over items.
+
+    Each part, float64 [its items], is resampled by itself.
+    """
+    draws = []
+    for place, values in enumerate(parts):
+        seed = derived_seed(plan["bootstrap_seed"], f"part {place}")
+        draws.append(values[resampled(seed, len(values))].mean(axis=1))
+    low, high = numpy.quantile(numpy.mean(draws, axis=0), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def own_interval(facts: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the 95% interval that a score of all items together came with; None without.
 
     Args:
-        details: what its metric returned besides; one that has resampled the texts itself gives
-            `mean` and `half_width`, of which the interval is mean ± half_width.
+        facts: what the metric or task returned besides; one that has resampled its items itself
+            gives the percentiles, `low` and `high`.
     """
-    if not {"mean", "half_width"} <= details.keys():
-        return None, None
-    return details["mean"] - details["half_width"], details["mean"] + details["half_width"]
+    return facts.get("low"), facts.get("high")

@@ -11,7 +11,15 @@ from prunegrid.tables.schema import Row
 
 def table(frame: pandas.DataFrame) -> str:
     """Return a frame as a Markdown table, its texts as they are."""
-    return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    texts = frame.astype(object).map(_text)
+    return texts.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+
+def _text(value: Any) -> Any:
+    """Return a cell's text: "" for none, and a whole number as one, which pandas makes a float."""
+    if pandas.isna(value):
+        return ""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def filled(frame: pandas.DataFrame) -> pandas.DataFrame:

@@ -10,12 +10,15 @@ import pandas
 from prunegrid.tables import compared, speed
 from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import headline, is_perplexity
-from prunegrid.tables.intervals import scores_at_chance
+from prunegrid.tables.intervals import scores_at_chance, scores_where
+from prunegrid.tables.learned import MARKED
 from prunegrid.tables.markdown import filled, number, table
 from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
+# Marks behind scores: the column of the long table, and the least value in it.
+_MARKS = {"†": ("at_chance", 1), "§": ("learned_share", MARKED), "¶": ("contexts_cut", 1)}
 
 
 def render_markdown(
@@ -97,7 +100,7 @@ def _cells(plan: Plan, wide: pandas.DataFrame, tall: pandas.DataFrame, shown: Se
     """Return a row for every cell; columns that none fills are left out."""
     pairs = headline(plan, tall)
     several = len({split for split, _ in pairs}) > 1
-    low = scores_at_chance(tall)
+    marks = {mark: scores_where(tall, *what) for mark, what in _MARKS.items()}
     lines = []
     for _, row in wide.iterrows():
         line = {key: row[key] for key in shown}
@@ -114,8 +117,9 @@ def _cells(plan: Plan, wide: pandas.DataFrame, tall: pandas.DataFrame, shown: Se
         for split, metric in pairs:
             form = ".2f" if is_perplexity(metric) else ".3f"
             text = number(row.get(f"{split}_{metric}"), form)
-            text += " †" if (*cell_key(row), split, metric) in low else ""
-            text += " ‡" if split in tasks.split("+") else ""
+            own = "".join(m for m, at in marks.items() if (*cell_key(row), split, metric) in at)
+            own += "‡" if split in tasks.split("+") else ""
+            text += f" {own}" if own else ""
             line[f"{split} {metric}" if several else metric] = text
         line["MB"] = number(row["file_bytes"], ",.0f", 1e-6)
         line["packed MB"] = number(row["bytes_packed"], ",.0f", 1e-6)
@@ -234,6 +238,16 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
         )
     if scores_at_chance(tall):
         sentences.append("† not distinguishable from chance: such scores rank nothing.")
+    if scores_where(tall, *_MARKS["§"]):
+        sentences.append(
+            f"§ the cell was tuned or calibrated on {MARKED:.0%} or more of the scored texts "
+            "(`learned_share`): such scores say what was learned by heart."
+        )
+    if scores_where(tall, *_MARKS["¶"]):
+        sentences.append(
+            "¶ prompts were cut to fit the model's positions (`contexts_cut`): the model did not "
+            "see all that was asked."
+        )
     if wide["tuned_on_tasks"].notna().any():
         sentences.append("‡ tuned on other rows of the task's own data set: not zero-shot.")
     sentences += speed.sentences(wide)

@@ -100,7 +100,8 @@ FACTS = (
     Column("nonzero_parameters", "Int64", "counted"),
     Column("file_bytes", "Int64", "bytes of the weight files that generation loads"),
     Column("references_cut", "Int64", "references that were cut before scoring, all splits"),
-    Column("contexts_cut", "Int64", "prompts of tasks beyond the model's positions, all tasks"),
+    Column("contexts_cut", "Int64", "prompts that were cut to fit the positions, all scores"),
+    Column("learned_share", "Float64", "of scored texts that it was tuned or calibrated on, most"),
     Column("learning_rate", "Float64", "of the last fine-tuning; where several were tried, chosen"),
     Column("train_runs", "Int64", "learning rates tried in all tunings; costs are of the chosen"),
     Column(
@@ -146,7 +147,7 @@ PROVENANCE = (
     Column("dtype", "string", "dtype of the stored weights"),
     Column("evaluation_dtype", "string", "what the evaluation's products were computed in"),
     Column("data_sha256", "string", "content of the data artifact"),
-    Column("prompt_sha256", "string", "prompt template and its cuts"),
+    Column("prompt_sha256", "string", "tokens of all prompts of texts that were asked"),
     Column("predictions_sha256", "string", "content of the prediction artifacts"),
     Column("answers_sha256", "string", "all log-likelihoods that tasks were answered with"),
     Column("heads_sha256", "string", "heads that were tuned on the weights; null without"),
@@ -158,7 +159,7 @@ COLUMNS = KEYS + FACTS + PROVENANCE
 
 # What several tables say in the same words.
 _SCORE = (
-    Column("low", "Float64", "2.5% of a seeded bootstrap over items; corpus metrics: their own"),
+    Column("low", "Float64", "2.5% of a seeded bootstrap over items; null without"),
     Column("high", "Float64", "97.5% of it"),
     Column("n", "Int64", "items"),
     Column("higher_is_better", "boolean", "direction; null where neither is"),
@@ -183,15 +184,15 @@ LONG = (
     Column("metric", "string", "name of the metric's column"),
     Column("value", "Float64", "mean over items (perplexity: exp of the mean loss)"),
     *_SCORE,
-    Column(
-        "stderr", "Float64", "of a task, by the harness; interval of ± 1.96 of it without items"
-    ),
+    Column("stderr", "Float64", "of a task, by the harness"),
     Column("shots", "Int64", "examples that a task's prompt shows; null where not a task"),
     Column("task_version", "string", "version of the task's definition; null where not a task"),
     Column("harness", "string", "what ran it, with its version; null where not a task"),
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
+    Column("contexts_cut", "Int64", "prompts that were cut to fit the positions; or null"),
+    Column("learned_share", "Float64", "of its texts that the cell was tuned or calibrated on"),
     _FLAGGED,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from prunegrid.common.file_io import file_sha256
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
 from prunegrid.graph.artifact_graph import CellPlan, Graph
+from prunegrid.graph.nodes import RESULTS
 
 TABLE_ENV = Path("envs/table.yaml")
 _BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
@@ -28,9 +29,11 @@ SUFFIXES = {
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
-def outputs(study: str = "{study}", kind: str = "evaluations") -> list[str]:
+def outputs(
+    study: str = "{study}", kind: str = "evaluations", results: Path = RESULTS
+) -> list[str]:
     """Return the files of a study's table, the Parquet table first."""
-    return [f"results/{study}.{suffix}" for suffix in SUFFIXES[kind]]
+    return [f"{results.as_posix()}/{study}.{suffix}" for suffix in SUFFIXES[kind]]
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
@@ -107,21 +110,31 @@ def _cuts_references(graph: Graph, evaluations: Sequence[Any], split: str) -> bo
     )
 
 
-def is_stale(plan: dict[str, Any]) -> bool:
-    """Return whether a table exists that is of another plan or artifacts, not whole, or damaged."""
-    kind = plan.get("kind", "evaluations")
-    if not any(Path(path).exists() for path in outputs(plan["study"], kind)):
-        return False
+def is_stale(plan: dict[str, Any], results: Path = RESULTS) -> bool:
+    """Return whether a table exists that is not whole (`is_whole`)."""
+    paths = outputs(plan["study"], plan.get("kind", "evaluations"), results)
+    return any(Path(path).exists() for path in paths) and not is_whole(plan, results)
+
+
+def is_whole(plan: dict[str, Any], results: Path = RESULTS) -> bool:
+    """Return whether a table is there, of this plan and these artifacts, complete and undamaged."""
     try:
-        manifest = read_sealed(Path(f"results/{plan['study']}.manifest.json"))
+        manifest = read_sealed(results / f"{plan['study']}.manifest.json")
         if manifest["key"] != plan["key"] or not manifest["complete"]:
-            return True
+            return False
         if contents(manifest["leaves"]) != manifest["leaves"]:
-            return True
+            return False
         files = manifest["files"].items()
-        return any(file_sha256(Path("results", name)) != digest for name, digest in files)
+        return all(file_sha256(results / name) == digest for name, digest in files)
     except (AttestationError, OSError, KeyError, TypeError, AttributeError):
-        return True  # damaged
+        return False  # damaged
+
+
+def statuses(plan: dict[str, Any]) -> set[str]:
+    """Return the status records of all steps that a table depends on."""
+    refs = [ref for cell in plan["cells"] for ref in cell["ancestors"]]
+    refs += [control[role] for control in plan.get("baselines", ()) for role in ("data", "scores")]
+    return {ref["status"] for ref in refs}
 
 
 def _contrast(entry: Any) -> dict[str, Any]:
@@ -160,6 +173,8 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         "columns": _columns(graph, evaluations, plan.cell),
         **_steps(plan),
         "data": plan.data.ref,
+        "learned": list(_learned(graph, plan.cell)),
+        "scored": _scored(graph, evaluations, plan.cell),
         "texts": {
             split: {"predictions": predictions.ref, "scores": scores.ref}
             for split, (predictions, scores) in plan.texts.items()
@@ -173,6 +188,52 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
         "tasks": {name: part.ref for name, part in plan.tasks.items()},
         "efficiency": plan.efficiency.ref if plan.efficiency else None,
     }
+
+
+def _learned(graph: Graph, cell: Any) -> Iterator[dict[str, Any]]:
+    """Yield the texts that a cell was tuned or calibrated on."""
+    for step in cell.acting:
+        profile = step.profile
+        if step.trains:
+            rows = profile.rows if profile.window is None else None
+            yield from _texts(graph, cell.dataset, (), profile.split, rows)
+        drawn = graph.config.sections["calibration"].get(profile.calibration)
+        if drawn is not None:
+            yield from _texts(graph, drawn.dataset, (), drawn.split, None)
+
+
+def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:
+    """Return {name in the table: its texts, and those that a head of its own learns}."""
+    scored = {}
+    for name, evaluation in evaluations.items():
+        for asked in evaluation.asks(graph.config, name, cell):
+            parts = asked.settings.get("tasks", [asked.settings])
+            places = zip(asked.names, asked.data.values(), parts, strict=False)
+            for label, (dataset, splits), part in places:
+                if "split" not in part:  # a kind of evaluation that scores no texts of a split
+                    continue
+                # Of a group each member has so many rows.
+                rows = None if part.get("by") else part.get("rows")
+                texts = list(_texts(graph, dataset, splits, part["split"], rows))
+                head, few = part.get("train_split"), part.get("train_rows")
+                heads = list(_texts(graph, dataset, splits, head, few)) if head else []
+                if texts:
+                    scored[label] = {"texts": texts[0], "heads": heads}
+    return scored
+
+
+def _texts(
+    graph: Graph, dataset: str, splits: tuple[str, ...], split: str, rows: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield where the first `rows` texts of a split stand; nothing if their columns are not known.
+
+    Args:
+        splits: those of the artifact (see `Graph.part`).
+    """
+    columns = graph.config.profile("datasets", dataset).text_columns
+    if columns is not None:
+        data = graph.part(dataset, *splits).ref
+        yield {"data": data, "split": split, "columns": columns, "rows": rows}
 
 
 def _columns(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import canonical_json
 from prunegrid.tables import benchmarks, speed
-from prunegrid.tables.intervals import corpus_interval, interval, levels
+from prunegrid.tables.intervals import interval, levels, own_interval
+from prunegrid.tables.learned import learned_shares
 from prunegrid.tables.leaves import manifests_of, open_artifact, status_of
 from prunegrid.tables.schema import COLUMNS, Plan, cell_title
 
@@ -48,13 +49,19 @@ def cell_rows(plan: Plan, cell: dict[str, Any]) -> tuple[dict, list[dict]]:
         long = _scores(plan, cell, manifests, row)
     except PrunegridError as error:
         return base | status_of(error), []
+    shares, cut = learned_shares(plan, cell), _cut(cell, manifests)
+    row["learned_share"] = max((s for s in shares.values() if s is not None), default=None)
+    row["contexts_cut"] = sum(cut.values()) if cut else None
+    cut |= {name: sum(cut.get(task, 0) for task in m["tasks"]) for name, m in plan["means"].items()}
     for split in cell["texts"]:
         row[f"{split}_n"] = manifests[f"predictions:{split}"]["record"]["rows"]
     for entry in long:
-        row.setdefault(f"{entry['split']}_n", entry["n"])
-        row[f"{entry['split']}_{entry['metric']}"] = entry["value"]
+        split, column = entry["split"], f"{entry['split']}_{entry['metric']}"
+        entry |= {"learned_share": shares.get(split), "contexts_cut": cut.get(split)}
+        row.setdefault(f"{split}_n", entry["n"])
+        row[column] = entry["value"]
         if entry.get("stderr") is not None:
-            row[f"{entry['split']}_{entry['metric']}_stderr"] = entry["stderr"]
+            row[f"{column}_stderr"] = entry["stderr"]
     return row | {"status": "ok", "reason": None}, long
 
 
@@ -192,7 +199,7 @@ def _generated(manifests: dict[str, dict]) -> dict[str, Any]:
         "generate_seconds": sum(m["record"]["generate_seconds"] for m in texts.values()),
         "references_cut": sum(m["record"]["references_cut"] for m in texts.values()),
         "data_sha256": first["parents"]["data"]["content"],
-        "prompt_sha256": first["record"]["prompt_sha256"],
+        "prompt_sha256": _sha256({role: m["record"]["prompt_sha256"] for role, m in texts.items()}),
         "predictions_sha256": _sha256({role: m["content"] for role, m in texts.items()}),
     }
 
@@ -206,15 +213,22 @@ def _tasks(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, dict]:
     return {name: record_of(ref, manifests[f"tasks:{name}"]) for name, ref in cell["tasks"].items()}
 
 
+def _cut(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, int]:
+    """Return {split or task: how many of its prompts were cut to fit the model's positions}."""
+    cut = {split: manifests[f"predictions:{split}"]["record"] for split in cell["texts"]}
+    cut |= _tasks(cell, manifests)
+    return {name: record["contexts_cut"] for name, record in cut.items()}
+
+
 def _answered(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[str, Any]:
-    """Return how many prompts of tasks were cut, and digests of all answers and heads.
+    """Return digests of all answers and heads.
 
     Answers have no digest if one is a text, because models may share it.
     """
     records = {f"tasks:{name}": record for name, record in _tasks(cell, manifests).items()}
     if not records:
         return {}
-    columns: dict[str, Any] = {"contexts_cut": sum(r["contexts_cut"] for r in records.values())}
+    columns: dict[str, Any] = {}
     answers = {role: record["answers_sha256"] for role, record in records.items()}
     if None not in answers.values():
         columns["answers_sha256"] = _sha256(answers)
@@ -282,7 +296,7 @@ def text_rows(plan: Plan, about: dict, split: str, ref: dict, scores: dict) -> l
             low, high = interval(plan, items[metric].dropna().to_numpy())
         elif summary.get("corpus"):
             facts = record["metrics"].get(metric, {})
-            low, high = corpus_interval(facts.get("details", {}))
+            low, high = own_interval(facts.get("details", {}))
         row = about | {"split": split, "metric": metric, "value": summary["mean"]}
         row |= {"low": low, "high": high, "n": summary["n"]}
         row |= {"higher_is_better": summary["higher_is_better"]}

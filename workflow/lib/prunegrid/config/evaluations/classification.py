@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prunegrid.common.source_code import literals
 from prunegrid.config import row_checks
@@ -45,13 +45,10 @@ class Classification(Evaluation):
     learning_rate: Rate = 1e-3
     metrics: Annotated[list[Literal["acc", "mcc"]], Field(min_length=1)] = ["acc", "mcc"]
 
-    @model_validator(mode="after")
-    def _held_out(self) -> Classification:
+    def conflicts(self) -> Iterator[str]:
+        """Yield a sentence if the head is tuned on what is scored."""
         if self.train_split == self.split:
-            raise ValueError(
-                f"train_split is '{self.train_split}', which is scored; name another split"
-            )
-        return self
+            yield f"train_split is '{self.split}', which is scored; name another split"
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
         """Yield the one artifact: a tuned head and its answers, drawn from the config's seed."""

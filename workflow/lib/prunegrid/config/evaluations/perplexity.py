@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.common.source_code import literals
@@ -33,19 +33,17 @@ class Perplexity(Evaluation):
     special_tokens: bool = False
     cache_dequantized: bool = False
 
-    @model_validator(mode="after")
-    def _stride_fits(self) -> Perplexity:
+    def conflicts(self) -> Iterator[str]:
+        """Yield what does not fit its protocol."""
         if (self.protocol == "stride") != (self.stride is not None):
-            raise ValueError("`stride` belongs to protocol: stride, and only to it")
+            yield "`stride` belongs to `protocol`: stride, and only to it"
         if self.protocol == "words" and self.special_tokens:
-            raise ValueError("protocol words begins every document by itself; remove it")
-        return self
+            yield "`protocol` words takes the tokenizer's own; remove `special_tokens`"
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
         """Yield the one artifact: every window of the split, with its loss."""
-        kind = config.profile("datasets", self.dataset).kind
         settings = self.model_dump(exclude={"kind", "dataset"})
-        settings["column"] = "text" if kind == "text" else "document"
+        settings["column"] = config.profile("datasets", self.dataset).read_column
         data = {"data": (self.dataset, ())}
         yield Asked("perplexity", name, settings, data, PERPLEXITIES, {name: ""})
 
@@ -56,7 +54,7 @@ class Perplexity(Evaluation):
 
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
         """Return its one metric, named by the protocol."""
-        return {name: [metric_name(self.protocol, self.window, self.stride)]}
+        return {name: [metric_name(self.protocol, self.window, self.stride, self.special_tokens)]}
 
 
 PROFILE = Perplexity

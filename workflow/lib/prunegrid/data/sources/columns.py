@@ -1,6 +1,7 @@
 """Conversion of a source's rows to those that later steps read: id, document, summary.
 
-A column's name may lead into nested ones by dots (`sentences.abstract`). Its value is text, or a
+A column's name may lead into nested ones by dots (`sentences.abstract`), unless a column has that
+very name. Its value is text, or a
 list of texts, which a space joins. A line break joins the texts of several columns.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 
 from prunegrid.common.errors import PrunegridError, nearest
 
+_MISSING = object()
 TARGETS = {"summaries": ("document", "summary"), "text": ("text",)}
 
 
@@ -82,17 +84,28 @@ def _text(value: Any, name: str, where: str) -> str:
 
 
 def reach(row: Mapping[str, Any], name: str, where: str) -> Any:
-    """Return the value of a column, following the dots of its name into nested ones."""
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            raise PrunegridError(
-                f"there is no column {name!r}", where=where, remedy=nearest(name, _paths(row))
-            )
-        value = value[part]
+    """Return the value of a column; dots of its name are its own, or lead into nested ones.
+
+    Raises:
+        PrunegridError: there is none of the name.
+    """
+    value = _inside(row, name)
+    if value is _MISSING:
+        raise PrunegridError(
+            f"there is no column {name!r}", where=where, remedy=nearest(name, _paths(row))
+        )
     return value
+
+
+def _inside(value: Any, name: str) -> Any:
+    """Return what a name leads to; where both stand, a key with dots before nested ones."""
+    if not isinstance(value, Mapping):
+        return _MISSING
+    if name in value:
+        return value[name]
+    dots = [place for place, letter in enumerate(name) if letter == "."]
+    found = (_inside(value.get(name[:dot]), name[dot + 1 :]) for dot in reversed(dots))
+    return next((each for each in found if each is not _MISSING), _MISSING)
 
 
 def _paths(row: Mapping[str, Any], prefix: str = "") -> list[str]:

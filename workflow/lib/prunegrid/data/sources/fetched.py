@@ -9,17 +9,6 @@ from pathlib import Path, PurePosixPath
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 
-# A tokenizer's folder has one of these; without any, transformers would make an empty tokenizer.
-VOCABULARIES = (
-    *("tokenizer.json", "vocab.json", "vocab.txt"),
-    *("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
-)
-# Files of a model beside its weights.
-CONFIG_FILES = (
-    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("added_tokens.json", "merges.txt", "chat_template.jinja", *VOCABULARIES),
-)
-
 
 @dataclass(frozen=True)
 class Fetched:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
-from prunegrid.data.sources import accounts
-from prunegrid.data.sources import model_folder as folders
+from prunegrid.data.sources import accounts, gguf_tokenizer
 from prunegrid.models import forward, loading
 from prunegrid.models.attestation import require_finite
 
@@ -38,6 +37,7 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
         remedy="it may be truncated: delete it and download it again",
     )
     with explained(damaged):
+        tokenizer, rebuilt = gguf_tokenizer.load(path, where)
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -59,11 +59,10 @@ def load(path: Path, dtype: torch.dtype, where: str) -> tuple[nn.Module, Any, st
     model.tie_weights()
     model.generation_config = loaded.generation_config
     del loaded, tensors
-    tokenizer = folders.read_tokenizer(path.parent, where, gguf_file=path.name)
     positions = forward.max_positions(model)
     if tokenizer.model_max_length > 10**9 and positions:  # GGUF does not say; the model does
         tokenizer.model_max_length = positions
-    return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized"
+    return model.to(dtype).eval(), tokenizer, f"{_quantization(path)} file, dequantized; {rebuilt}"
 
 
 def _quantization(path: Path) -> str:

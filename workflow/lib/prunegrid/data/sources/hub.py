@@ -242,7 +242,10 @@ def _explained(name: str, revision: str, where: str) -> Iterator[None]:
             remedy="check HF_ENDPOINT, and any proxy or log-in page between",
         ) from error
     except httpx2.RequestError as error:
-        raise _unreachable(name, type(error).__name__, where) from error
+        reason = type(error).__name__
+        if "certificate" in str(error).lower():
+            reason = "its certificate is not trusted here: SSL_CERT_FILE names your network's own"
+        raise _unreachable(name, reason, where) from error
 
 
 def _refusal(error: hub_errors.HfHubHTTPError, name: str, revision: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Data sets of the hub: the files of the wanted splits, at one commit.
 
 The files of a split are those of the first of these that there is:
-1. the source's own `files`: {split: pattern(s)}, or one pattern for the split `all`;
+1. the source's own `files`: {split: file, folder, pattern, or a list of these}, or that of `all`;
 2. the `configs` at the head of the repository's README.md (`subset` chooses one by its name);
 3. the files' names: data/test-00000-of-00001.parquet belongs to `test`, ca_test.jsonl to `ca_test`.
 Loading scripts are never run.
@@ -9,20 +9,20 @@ Loading scripts are never run.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from prunegrid.common.data_formats import FORMATS, format_of, is_tabbed
+from prunegrid.common import data_formats
+from prunegrid.common.data_formats import FORMATS, chosen, format_of, is_tabbed
 from prunegrid.common.errors import PrunegridError, nearest, summary
-from prunegrid.data.sources import hub
+from prunegrid.data.sources import hub, readers
 from prunegrid.data.sources.fetched import facts
 
 # The builders of `datasets` by the formats that they read.
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "csv": "csv", "text": "text"}
-PACKED = (".gz", ".bz2", ".xz", ".zst")
+PACKED = (*data_formats.PACKED, ".zst")
 
 Patterns = dict[str, list[str]]
 
@@ -81,9 +81,8 @@ def resolve(
                 f"there is no split {split!r}", where=where, remedy=nearest(split, patterns)
             )
         else:
-            rules = patterns[split]
-            matches = [n for n in files if any(fnmatch.fnmatch(n, rule) for rule in rules)]
-        splits[split] = sorted(matches)
+            matches = [n for rule in patterns[split] for n in chosen(files, rule)]
+        splits[split] = sorted(set(matches))
         if not matches:
             raise PrunegridError(
                 f"no file of the repository is of the split {split!r}",
@@ -165,14 +164,26 @@ def load(files: list[Path], form: str | None, cache: Path, where: str):
     """
     import datasets
 
-    kind = BUILDERS.get(form) if form else builder_of(files[0].name)
+    kinds = {BUILDERS.get(form) if form else builder_of(file.name) for file in files}
+    kind = next(iter(kinds))
+    if len(kinds) > 1 or len({is_tabbed(file) for file in files if kind == "csv"}) > 1:
+        raise PrunegridError(
+            f"the files of one split are of several formats: {', '.join(f.name for f in files)}",
+            where=where,
+            expected="one format, as `datasets` reads them together",
+            remedy="choose those of one: files: {<split>: <pattern>}",
+        )
     if kind is None:
         raise PrunegridError(
             f"format is {form!r}",
             where=where,
             expected="jsonl, parquet, csv or text for a hf: source",
         )
+    for file in files if kind == "csv" else ():
+        if file.suffix.lower() not in data_formats.UNREAD:
+            readers.require_distinct_columns(file)  # pandas gives the second another name
     options = {"sep": "\t"} if kind == "csv" and is_tabbed(files[0]) else {}
+    options |= {"keep_default_na": False} if kind == "csv" else {}  # "NA" is a text
     options |= {"sample_by": "paragraph"} if kind == "text" else {}
     try:
         return datasets.load_dataset(

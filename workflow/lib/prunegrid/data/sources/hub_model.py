@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from prunegrid.common import model_files
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import hub
-from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, facts
-from prunegrid.data.sources.local import weight_parts
-from prunegrid.models import weight_files
+from prunegrid.data.sources.fetched import Fetched, facts
 
 
 def fetch(source: dict, where: str) -> Fetched:
@@ -31,8 +30,8 @@ def fetch(source: dict, where: str) -> Fetched:
         folder, digests = hub.download(repo, [single])
         place = folder / single
     else:
-        layout = weight_files.choose(list(repo.files), where)
-        first = [name for name in CONFIG_FILES if name in repo.files]
+        layout = model_files.choose(list(repo.files), where)
+        first = [name for name in model_files.CONFIG_FILES if name in repo.files]
         place, digests = hub.download(repo, [*first, layout.file] if layout.sharded else first)
-        digests |= hub.download(repo, weight_parts(place, layout, repo.files, where))[1]
+        digests |= hub.download(repo, model_files.weight_parts(place, layout, repo.files, where))[1]
     return Fetched(place, tuple(digests), facts(source, repo.commit, licence, digests))

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.common import file_io
-from prunegrid.common.errors import PrunegridError
-from prunegrid.data.sources.fetched import CONFIG_FILES, Fetched, facts, hashes
-
-if TYPE_CHECKING:
-    from prunegrid.models.weight_files import Layout
+from prunegrid.common import file_io, local_files
+from prunegrid.data.sources.fetched import Fetched, facts, hashes
 
 
 def model(source: dict, where: str) -> Fetched:
@@ -21,85 +15,28 @@ def model(source: dict, where: str) -> Fetched:
     Raises:
         PrunegridError: there is nothing of the kind at the path.
     """
-    path = _existing(source["path"], where)
-    if path.is_dir():
-        files = hashes(path, model_files(path, where))
-    elif path.suffix == ".gguf":
-        files = hashes(path.parent, [path.name])
-    else:
-        raise PrunegridError(
-            f"{path} is a file", where=where, expected="a model folder or a .gguf file"
-        )
-    return Fetched(path, tuple(files), _facts(source, files))
-
-
-def model_files(folder: Path, where: str) -> set[str]:
-    """Return the names of the files of a folder that make up its model.
-
-    Raises:
-        PrunegridError: there are no weights, or a part of them is missing.
-    """
-    from prunegrid.models import weight_files  # torch, which data do without
-
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    layout = weight_files.choose(names, where)
-    parts = weight_parts(folder, layout, names, str(folder))
-    return {layout.file, *parts, *names.intersection(CONFIG_FILES)}
-
-
-def weight_parts(folder: Path, layout: Layout, names: Iterable[str], where: str) -> list[str]:
-    """Return the weight files of a layout whose index, if it has one, lies in the folder.
-
-    Args:
-        names: the files that there are.
-
-    Raises:
-        PrunegridError: one of them is missing.
-    """
-    from prunegrid.models import weight_files
-
-    parts = weight_files.shards(folder / layout.file) if layout.sharded else [layout.file]
-    absent = sorted(set(parts) - set(names))
-    if absent:
-        raise PrunegridError(
-            f"the index names {', '.join(absent[:3])}, which is missing",
-            where=where,
-            remedy="copy or download the model again, or name another one",
-        )
-    return parts
+    paths = local_files.of_model(Path(source["path"]), where)
+    files = hashes(paths[0].parent, [path.name for path in paths])
+    place = paths[0] if paths[0].suffix == ".gguf" else paths[0].parent
+    return Fetched(place, tuple(files), _facts(source, files))
 
 
 def data(source: dict, where: str) -> tuple[dict[str, list[Path]], dict]:
     """Return ({split: [file]}, facts) of local data files; a single file is the split `all`.
 
     Args:
-        source: path, of a file; or of a folder, and then files: {split: file below the folder}
-            (or one file).
+        source: path and files, as of `local_files.of_data`.
 
     Raises:
         PrunegridError: a file is missing.
     """
-    root, given = _existing(source["path"], where), source.get("files")
-    if root.is_dir() and not given:
-        raise PrunegridError(
-            f"{root} is a folder",
-            where=where,
-            expected="a file, or a folder with files: {split: file}",
-        )
-    named = given if isinstance(given, dict) else {"all": given or root}
-    base = root if root.is_dir() else root.parent
-    splits = {split: [_existing(base / name, where)] for split, name in named.items()}
-    files = {split: file_io.file_sha256(paths[0]) for split, paths in splits.items()}
+    splits, root = local_files.of_data(source, where), Path(source["path"])
+    files = {}
+    for split, paths in splits.items():
+        for path in paths:
+            label = split if len(paths) == 1 else f"{split}/{path.relative_to(root).as_posix()}"
+            files[label] = file_io.file_sha256(path)
     return splits, _facts(source, files)
-
-
-def _existing(path: str | Path, where: str) -> Path:
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise PrunegridError(
-            f"{path} does not exist", where=where, remedy="check the path (and the disk's mount)"
-        )
-    return path
 
 
 def _facts(source: dict, files: dict[str, str]) -> dict:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import itertools
+import lzma
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from prunegrid.common.data_formats import unpacked
 from prunegrid.common.errors import PrunegridError, explained
 
 ARTICLES = "0"
@@ -43,15 +43,14 @@ def read(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         PrunegridError: the file is truncated or no such dump.
     """
-    opener = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix.lower(), open)
     damaged = PrunegridError(
         "not readable as a MediaWiki dump",
         where=str(path),
-        expected="pages-articles XML, plain, .bz2 or .gz",
+        expected="pages-articles XML, plain, .bz2, .gz or .xz",
         remedy="it may be truncated: delete it and download it again",
     )
-    kinds = (ElementTree.ParseError, EOFError, OSError, KeyError)
-    with explained(damaged, kinds), opener(path, "rb") as handle:
+    kinds = (ElementTree.ParseError, EOFError, OSError, KeyError, lzma.LZMAError)
+    with explained(damaged, kinds), unpacked(path, "rb") as handle:
         for _, element in ElementTree.iterparse(handle):
             if _local_name(element) != "page":
                 continue

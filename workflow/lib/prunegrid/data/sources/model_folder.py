@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError, explained
+from prunegrid.common.model_files import VOCABULARIES, choose
 from prunegrid.data.sources import accounts, text_part
-from prunegrid.data.sources.fetched import VOCABULARIES
 from prunegrid.models import bounded_tokenizer, forward, loading, weight_files
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def load(
             those that it describes.
     """
     config = read_config(folder, task, where)
-    layout = weight_files.choose(list(names), where)
+    layout = choose(list(names), where)
     tensors = weight_files.read(folder, layout)
     _require_layers(config, len(tensors), where)
     skeleton, ties = _skeleton(config, task, where)

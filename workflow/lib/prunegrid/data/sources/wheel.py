@@ -201,6 +201,12 @@ def pip_download(dist: str, version: str, folder: Path, where: str) -> Path:
                 remedy="run `python -m ensurepip` in this environment and run again",
             )
         # pip reports a network that is down as a package that has no versions.
+        if "certificate" in output.lower():
+            raise PrunegridError(
+                f"the certificate of the package index is not trusted here ({dist}=={version})",
+                where=where,
+                remedy="set PIP_CERT to the file of your network's own certificates",
+            )
         if NO_NETWORK.search(output):
             raise PrunegridError(
                 f"the package index cannot be reached for {dist}=={version}",

@@ -11,8 +11,9 @@ and the number of sentences has no limit unless `sentences` sets one.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
+import numpy as np
 import pandas as pd
 
 from prunegrid.evaluation.setting_checks import require_number
@@ -33,42 +34,70 @@ def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:
     texts = []
     for document, summary in zip(rows["document"], rows["summary"], strict=True):
         sentences = split_sentences(document)
-        reference = [_grams(sentence) for sentence in split_sentences(summary)]
-        total = tuple(sum(counts, Counter()) for counts in zip(*reference, strict=True))
-        chosen = _choose([_grams(s) for s in sentences], total or (Counter(), Counter()), limit)
+        reference: Grams = (Counter(), Counter())
+        for sentence in split_sentences(summary):
+            for total, counts in zip(reference, _grams(sentence), strict=True):
+                total.update(counts)
+        chosen = _choose([_grams(sentence) for sentence in sentences], reference, limit)
         texts.append("\n".join(sentences[i] for i in sorted(chosen)))
     return texts
 
 
 def _choose(sentences: list[Grams], reference: Grams, limit: int | None) -> list[int]:
     """Return the numbers of the sentences that are taken, in the order of choice."""
+    sides = [
+        _Side([grams[side] for grams in sentences], wanted) for side, wanted in enumerate(reference)
+    ]
     chosen: list[int] = []
-    taken, best = (Counter(), Counter()), 0.0
-    while limit is None or len(chosen) < limit:
-        scores = [
-            (_score(taken, sentence, reference), -i)
-            for i, sentence in enumerate(sentences)
-            if i not in chosen
-        ]
-        score, place = max(scores, default=(0.0, 0))
-        if score <= best:
+    best = 0.0
+    while len(chosen) < (len(sentences) if limit is None else min(limit, len(sentences))):
+        scores = sides[0].scores() + sides[1].scores()
+        scores[chosen] = 0.0
+        place = int(scores.argmax())  # the first of equals
+        if scores[place] <= best:
             break
-        best = score
-        chosen.append(-place)
-        taken = tuple(a + b for a, b in zip(taken, sentences[-place], strict=True))
+        best = scores[place]
+        chosen.append(place)
+        for side in sides:
+            side.take(place)
     return chosen
+
+
+class _Side:
+    """ROUGE-n F of the taken sentences and one more, for one n.
+
+    Another sentence's hits change only where the reference wants no more of a gram than it has: so
+    all choices together take time by the length of the document.
+    """
+
+    def __init__(self, sentences: list[Counter], wanted: Counter) -> None:
+        self.size, self.hits, self.wanted = wanted.total(), 0, dict(wanted)
+        self.sizes = np.array([counts.total() for counts in sentences], dtype=np.int64)
+        self.shared = [{g: n for g, n in s.items() if g in wanted} for s in sentences]
+        holders = defaultdict(list)
+        for i, counts in enumerate(self.shared):
+            for gram, count in counts.items():
+                holders[gram].append((i, count))
+        # Of each gram of the reference the sentences that have it, and how often.
+        self.holders = {gram: np.array(pairs).T for gram, pairs in holders.items()}
+        self.more = np.zeros(len(sentences), dtype=np.int64)  # hits that each would add
+        for gram, (places, counts) in self.holders.items():
+            self.more[places] += np.minimum(counts, wanted[gram])
+
+    def scores(self) -> np.ndarray:
+        """Return the score with each sentence, float64 [sentences]."""
+        return 2 * (self.hits + self.more) / np.maximum(self.size + self.sizes, 1)
+
+    def take(self, i: int) -> None:
+        """Add sentence `i` to those that are taken."""
+        self.hits, self.size = self.hits + self.more[i], self.size + self.sizes[i]
+        for gram, count in self.shared[i].items():
+            before, (places, counts) = self.wanted[gram], self.holders[gram]
+            after = self.wanted[gram] = max(before - count, 0)
+            if before and after < counts.max():
+                self.more[places] += np.minimum(counts, after) - np.minimum(counts, before)
 
 
 def _grams(sentence: str) -> Grams:
     tokens = words(sentence)
     return Counter(tokens), Counter(zip(tokens, tokens[1:], strict=False))
-
-
-def _score(taken: Grams, more: Grams, reference: Grams) -> float:
-    """Return ROUGE-1 F + ROUGE-2 F of the taken sentences and one more."""
-    total = 0.0
-    for have, new, wanted in zip(taken, more, reference, strict=True):
-        hits = sum(min(have[gram] + new[gram], count) for gram, count in wanted.items())
-        size = have.total() + new.total() + wanted.total()
-        total += 2 * hits / size if size else 0.0
-    return total

@@ -7,7 +7,6 @@ is scored, and the number of shots; prompt, choices, filters and metrics stay it
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import pyarrow.parquet
 import yaml
 
 from prunegrid.artifacts.parts import part_folder
+from prunegrid.common import harness_files
 from prunegrid.common.errors import PrunegridError, nearest
 
 
@@ -84,7 +84,7 @@ def find(name: str, where: str) -> Definition:
     """
     import lm_eval.tasks
 
-    folders = _folders(Path(lm_eval.tasks.__file__).parent)
+    folders = {name: file.parent for name, file in harness_files.files().items()}
     index = {}
     if name in folders:
         manager = lm_eval.tasks.TaskManager(include_path=str(folders[name]), include_defaults=False)
@@ -109,19 +109,6 @@ def find(name: str, where: str) -> Definition:
         {task: (leaf.cfg or {}).get("dataset_name") for task, leaf in leaves.items()},
         [folders[name]] if index[name].kind.name == "GROUP" else [],
     )
-
-
-def _folders(root: Path) -> dict[str, Path]:
-    """Return {task or group: folder of the file that defines it}, by a pattern of its lines.
-
-    To parse all files takes ten seconds.
-    """
-    line = re.compile(r"^[\"']?(?:task|group)[\"']?:\s*[\"']?(\S.*?)[\"']?\s*$", re.M)
-    folders: dict[str, Path] = {}
-    for path in sorted(root.glob("**/*.yaml"), key=Path.as_posix):
-        for name in line.findall(path.read_text(encoding="utf-8")):
-            folders.setdefault(name, path.parent)
-    return folders
 
 
 def _own(name: str, body: Mapping[str, Any], folder: Path) -> Definition:

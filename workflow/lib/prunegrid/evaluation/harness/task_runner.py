@@ -21,13 +21,16 @@ from lm_eval.tasks import TaskManager
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.evaluation.harness.task_definitions import Benchmark
-from prunegrid.evaluation.harness.task_scores import metric_name, require_metrics
+from prunegrid.evaluation.harness.task_scores import (
+    RESAMPLES,
+    SEED,
+    metric_name,
+    require_metrics,
+)
 from prunegrid.models.padding import sees_padding
 
-# The seed of the harness' command line, so that drawn shots are those of published numbers.
-SHOTS_SEED = 1234
-# Of the harness' standard errors of F1, correlation and the like; that of a mean needs none.
-RESAMPLES = 1000
+# What the harness raises where a definition does not fit: a generation without room, too.
+_FAULTS = (LookupError, TypeError, ValueError, AttributeError, TemplateError, AssertionError)
 # The name of a column, and not a template.
 _COLUMN = re.compile(r"[A-Za-z_]\w*$")
 
@@ -39,7 +42,7 @@ class Model(HFLM):
 
     Attributes:
         requests: pairs of a context and a continuation that were scored.
-        cut: how many of them had their context cut.
+        cut: how many contexts were cut, of those and of texts that were generated.
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
@@ -58,6 +61,15 @@ class Model(HFLM):
             self.batch_size_per_gpu = 1
         return super().generate_until(requests, disable_tqdm=not sys.stderr.isatty())
 
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", left_truncate_len: Any = None, **named
+    ) -> Any:
+        """Encode the prompts of a batch of texts, of which the last tokens are kept."""
+        if left_truncate_len:
+            _, mask = super().tok_batch_encode(strings, padding_side, **named)
+            self.cut += int((mask.sum(1) > left_truncate_len).sum())
+        return super().tok_batch_encode(strings, padding_side, left_truncate_len, **named)
+
     def _loglikelihood_tokens(self, requests: list, **named: Any) -> list:
         self.requests += len(requests)
         self.cut += sum(
@@ -68,8 +80,10 @@ class Model(HFLM):
 
 def run(
     model: Any, tokenizer: Any, benchmark: Benchmark, batch_size: int
-) -> tuple[dict[str, Any], Model]:
-    """Return (the harness' results with all samples, the model that answered).
+) -> tuple[dict[str, Any], Model, dict[str, Any]]:
+    """Return (the harness' results with all samples, the model that answered, aggregations).
+
+    Aggregations make one score of all items: {metric: function}; {} of a group of tasks.
 
     Args:
         model: a causal language model in eval mode, on its device.
@@ -88,7 +102,8 @@ def run(
             bootstrap_iters=RESAMPLES,
             log_samples=True,
         )
-    return results, answering
+    own = tasks["tasks"].get(benchmark.settings["task"])
+    return results, answering, {} if own is None else own.aggregation()
 
 
 def rehearse(benchmark: Benchmark) -> None:
@@ -116,7 +131,7 @@ def _plain_errors(benchmark: Benchmark) -> Iterator[None]:
     """Turn errors of the harness into a sentence."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+    except _FAULTS as error:
         name = benchmark.settings["task"]
         raise PrunegridError(
             f"the harness cannot make '{name}' of these rows ({type(error).__name__}: {error})",
@@ -138,7 +153,7 @@ def _load(benchmark: Benchmark) -> dict[str, Any]:
     loaded = manager.load([benchmark.settings["task"]])
     for task in loaded["tasks"].values():
         _require_columns(task, benchmark.where)
-        task.set_fewshot_seed(seed=SHOTS_SEED)
+        task.set_fewshot_seed(seed=SEED)
     return loaded
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from prunegrid.common.errors import PrunegridError, nearest
@@ -24,6 +25,11 @@ SAMPLES = pa.schema(
         *((name, pa.string()) for name in ("target", "responses", "metrics")),
     ]
 )
+# The seed of the harness' command line, so that drawn shots are those of published numbers.
+SEED = 1234
+# Of intervals and of the harness' standard errors of F1, correlation and the like; those of means
+# need none.
+RESAMPLES = 1000
 # Accuracies among choices, where a uniform guess and the commonest answer have a score too.
 OF_CHOICES = ("acc", "acc_norm", "acc_bytes")
 
@@ -70,14 +76,22 @@ def score_rows(
 
 
 def summarize(
-    results: Mapping[str, Any], name: str, metrics: Sequence[str], where: str
+    results: Mapping[str, Any],
+    name: str,
+    metrics: Sequence[str],
+    where: str,
+    aggregations: Mapping[str, Callable[[list], float]],
 ) -> dict[str, dict[str, Any]]:
     """Return {metric: mean, stderr, n, higher_is_better, items, chance, majority}.
+
+    A metric of all items together has `low` and `high` too, the ends of its interval.
 
     Args:
         results: of the harness, samples included.
         name: of the task or group.
         metrics: to keep.
+        aggregations: {metric: the function of all items' values that the task scores by}; {} of a
+            group.
 
     Raises:
         PrunegridError: the task has no such metric.
@@ -108,9 +122,27 @@ def summarize(
             "items": _is_mean(value, values),
             **(levels if metric in OF_CHOICES else {"chance": None, "majority": None}),
         }
+        if not summary[full]["items"] and metric in aggregations:
+            summary[full] |= _resampled(values, aggregations[metric])
         if metric == "mcc":  # no guess correlates with the answer
             summary[full] |= {"chance": 0.0, "majority": 0.0}
     return summary
+
+
+def percentiles(drawn: Sequence[float]) -> dict[str, float]:
+    """Return {low, high}: the 95% percentile interval of bootstrapped scores.
+
+    Its ends are scores of resampled items, so they lie in the metric's range.
+    """
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"low": float(low), "high": float(high)}
+
+
+def _resampled(values: list, aggregate: Callable[[list], float]) -> dict[str, float]:
+    """Return the interval of a score that is made of the values of all items."""
+    draw, count = np.random.default_rng(SEED), len(values)
+    picks = (draw.integers(0, count, size=count) for _ in range(RESAMPLES))
+    return percentiles([float(aggregate([values[i] for i in pick])) for pick in picks])
 
 
 def require_metrics(metrics: Iterable[str], known: Collection[str], name: str, where: str) -> None:

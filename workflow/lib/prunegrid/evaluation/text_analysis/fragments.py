@@ -11,7 +11,6 @@ from a tagger and count punctuation.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,31 +24,70 @@ class Fragment(NamedTuple):
 
 
 def fragments(text: Sequence[str], source: Sequence[str]) -> list[Fragment]:
-    """Return the extractive fragments of a text's words, in the order of the text."""
-    places = defaultdict(list)
-    for place, word in enumerate(source):
-        places[word].append(place)
+    """Return the extractive fragments of a text's words, in the order of the text.
+
+    It takes time by the sum of both lengths.
+    """
+    runs = _Runs(source)
     copied, start = [], 0
     while start < len(text):
-        best = Fragment(start, -1, 0)
-        for place in places.get(text[start], ()):
-            length = _shared(text, start, source, place, best.length)
-            if length > best.length:
-                best = Fragment(start, place, length)
+        best = runs.longest(text, start)
         if best.length:
             copied.append(best)
         start += max(best.length, 1)
     return copied
 
 
-def _shared(text: Sequence[str], start: int, source: Sequence[str], place: int, least: int) -> int:
-    """Return how many words agree from two places on; 0 where no more than `least` can."""
-    length, limit = 0, min(len(text) - start, len(source) - place)
-    if least >= limit or (least and text[start + least] != source[place + least]):
-        return 0
-    while length < limit and text[start + length] == source[place + length]:
-        length += 1
-    return length
+class _Runs:
+    """All runs of a source's words: its suffix automaton (Blumer et al., 1985).
+
+    A state stands for the runs that end at the same places of the source. `steps` of a state has
+    the state of these runs and a word more, `length` their longest, `shorter` the state of the
+    longest of their ends that ends at further places, `end` the place behind the first.
+    """
+
+    def __init__(self, source: Sequence[str]) -> None:
+        self.steps: list[dict[str, int]] = [{}]
+        self.length, self.shorter, self.end = [0], [-1], [0]
+        last = 0
+        for place, word in enumerate(source):
+            last = self._append(word, last, place + 1)
+
+    def longest(self, text: Sequence[str], start: int) -> Fragment:
+        """Return the longest run of the source that stands in a text at `start`."""
+        state, stop = 0, start
+        while stop < len(text) and (after := self.steps[state].get(text[stop])) is not None:
+            state, stop = after, stop + 1
+        length = stop - start
+        return Fragment(start, self.end[state] - length if length else -1, length)
+
+    def _append(self, word: str, last: int, end: int) -> int:
+        """Add the source's next word behind the state of all of it; return that of all now."""
+        whole = self._new({}, self.length[last] + 1, 0, end)
+        state = last
+        while state >= 0 and word not in self.steps[state]:
+            self.steps[state][word] = whole
+            state = self.shorter[state]
+        if state < 0:
+            return whole
+        after = self.steps[state][word]
+        if self.length[after] > self.length[state] + 1:
+            # The shorter of its runs end here too: they become a state of their own.
+            long, length = after, self.length[state] + 1
+            after = self._new(dict(self.steps[long]), length, self.shorter[long], self.end[long])
+            while state >= 0 and self.steps[state].get(word) == long:
+                self.steps[state][word] = after
+                state = self.shorter[state]
+            self.shorter[long] = after
+        self.shorter[whole] = after
+        return whole
+
+    def _new(self, steps: dict[str, int], length: int, shorter: int, end: int) -> int:
+        self.steps.append(steps)
+        self.length.append(length)
+        self.shorter.append(shorter)
+        self.end.append(end)
+        return len(self.steps) - 1
 
 
 def coverage(copied: Sequence[Fragment], size: int) -> float:

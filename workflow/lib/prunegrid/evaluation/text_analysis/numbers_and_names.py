@@ -20,7 +20,7 @@ _CODE = re.compile(
     rf"(?<!\w)(\d+)\s+U\.?\s?S\.?\s?(?:C\b\.?|Code\b)\s*(?:§+\s*|sec(?:tion|\.)\s*)?{_PLACE}",
     re.IGNORECASE,
 )
-_SECTION = re.compile(rf"(?:(?<!\w)(?:sections?|secs?\.)|§+)\s*{_PLACE}", re.IGNORECASE)
+_SECTION = re.compile(rf"(?:(?<!\w)(?:sections?|secs?\.)|(?<!§)§+)\s*{_PLACE}", re.IGNORECASE)
 _MARK = re.compile(r"\([0-9a-z]{1,5}\)", re.IGNORECASE)
 
 _NAME_WORD = re.compile(r"(?:[^\W\d_]\.){2,}|[^\W\d_](?:[\w’'-]*\w)?")

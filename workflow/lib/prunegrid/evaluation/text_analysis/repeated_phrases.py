@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 
 def repeated_share(words: Sequence[str], size: int) -> float | None:
@@ -19,22 +19,36 @@ def repeated_share(words: Sequence[str], size: int) -> float | None:
 def longest_repeat(words: Sequence[str]) -> int:
     """Return the words of the longest span that stands at two places, which may overlap.
 
-    A loop of p words through a text of n has n - p; a text of distinct words has 0.
+    A loop of p words through a text of n has n - p; a text of distinct words has 0. Spans of a
+    length are numbered so that equal ones have one number, by the numbers of their halves (Karp,
+    Miller and Rosenberg, 1972): n log n operations.
     """
+    doubled = [_numbered(words)]  # spans of 1, 2, 4, … words
+    while _repeats(doubled[-1]):
+        half = doubled[-1]
+        doubled.append(_joined(half, half, 2 ** (len(doubled) - 1)))
     # A span that stands at two places holds shorter ones that do: the length can be bisected.
-    least, most = 0, max(len(words) - 1, 0)
-    while least < most:
-        size = (least + most + 1) // 2
-        if _occurs_twice(words, size):
-            least = size
-        else:
-            most = size - 1
-    return least
+    longest, spans = 0, None
+    for power in reversed(range(len(doubled) - 1)):
+        longer = doubled[power] if spans is None else _joined(spans, doubled[power], longest)
+        if _repeats(longer):
+            longest, spans = longest + 2**power, longer
+    return longest
 
 
-def _occurs_twice(words: Sequence[str], size: int) -> bool:
-    spans = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
-    return len(set(spans)) < len(spans)
+def _numbered(spans: Iterable[Hashable]) -> list[int]:
+    """Return a number for each span, the same for equal ones."""
+    known: dict[Hashable, int] = {}
+    return [known.setdefault(span, len(known)) for span in spans]
+
+
+def _joined(first: list[int], second: list[int], length: int) -> list[int]:
+    """Return the numbers of spans whose first `length` words `first` numbers, the rest `second`."""
+    return _numbered(zip(first, second[length:], strict=False))
+
+
+def _repeats(numbers: list[int]) -> bool:
+    return bool(numbers) and max(numbers) + 1 < len(numbers)
 
 
 def compression_ratio(text: str) -> float | None:

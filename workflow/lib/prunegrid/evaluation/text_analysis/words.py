@@ -58,8 +58,7 @@ def split_sentences(text: str) -> list[str]:
     for line in text.splitlines():
         start = 0
         for match in _CANDIDATE.finditer(line):
-            before = line[start : match.start()].split()
-            last = before[-1].lstrip("\"'([“‘") if before else ""
+            last = _last_word(line, start, match.start()).lstrip("\"'([“‘")
             closed = match.start(1) - match.start() > 1
             abbreviated = _ABBREVIATION.fullmatch(last) or _INITIALS.fullmatch(last)
             if line[match.start()] == "." and abbreviated and not closed:
@@ -68,3 +67,13 @@ def split_sentences(text: str) -> list[str]:
             start = match.end()
         sentences.append(line[start:])
     return [sentence.strip() for sentence in sentences if sentence.strip()]
+
+
+def _last_word(line: str, start: int, end: int) -> str:
+    """Return the last word of a part of a line; to split the part would read all of it."""
+    while end > start and line[end - 1].isspace():
+        end -= 1
+    begin = end
+    while begin > start and not line[begin - 1].isspace():
+        begin -= 1
+    return line[begin:end]

@@ -56,7 +56,7 @@ class Reader:
         self.frame = frame(tokenizer) if task == "masked-lm" else ([], [])
 
     def read(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
-        """Return the first `limit` examples of a split, and the shares of rows that were cut.
+        """Return the first `limit` examples of a split, and what is recorded of them.
 
         Raises:
             PrunegridError: the split is missing or too short.
@@ -80,7 +80,8 @@ class Reader:
                 remedy="use a longer text or a smaller finetune.window",
             )
         pieces = (tokens[start : start + length] for start in starts)
-        return [Example([], [*before, *piece, *behind]) for piece in pieces], {}
+        windows = [Example([], [*before, *piece, *behind]) for piece in pieces]
+        return windows, {"window": window}
 
     def _rows(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
         rows = read_rows(self.data, split, limit, self.where)
@@ -97,6 +98,7 @@ class Reader:
             "share_cut_words": words / len(rows),
             "share_cut_context": context / len(rows),
             "share_cut_summaries": summaries / len(rows),
+            "prompt_sha256": prompts.prompt_sha256([example.prompt for example in examples]),
         }
 
     def _labelled(self, split: str, limit: int | None) -> tuple[list[Example], dict[str, Any]]:
@@ -122,13 +124,8 @@ class Reader:
             "share_cut_words": sum(prompt.cut_words for prompt in filled) / len(rows),
             "share_cut_context": sum(prompt.cut_context for prompt in filled) / len(rows),
             "share_cut_summaries": 0.0,
+            "prompt_sha256": prompts.prompt_sha256([example.prompt for example in examples]),
         }
-
-    def facts(self) -> dict[str, Any]:
-        """Return the facts of how examples are made: the window, or the digest of the prompt."""
-        if self.of_text:
-            return {"window": self.settings["window"]}
-        return {"prompt_sha256": prompts.prompt_sha256(self.settings["prompt"])}
 
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -16,6 +16,7 @@ from typing import Any
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.model_files import choose
 from prunegrid.models import attestation, checkpoint, weight_files
 from prunegrid.models.packed import container
 from prunegrid.models.packed.tensor_forms import patterns_of
@@ -81,7 +82,7 @@ def _plain_tensors(folder: Path) -> weight_files.LazyTensors:
             remedy="pack a merged or untuned model: this one is small already",
         )
     checkpoint.check_files(folder)
-    layout = weight_files.choose([path.name for path in folder.iterdir()], str(folder))
+    layout = choose([path.name for path in folder.iterdir()], str(folder))
     if layout.format != "safetensors":
         raise PrunegridError(
             f"its weights are in {layout.file}", where=str(folder), expected="safetensors"

@@ -1,0 +1,106 @@
+"""Each name that an error offers is a plugin that works, and a wrong name is offered no other."""
+
+import importlib
+import inspect
+
+import pytest
+import torch
+
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError
+from prunegrid.pruning.criteria import method_module
+from prunegrid.pruning.input_stats import Accumulator
+from prunegrid.pruning.patterns import parse_pattern
+from tests.helpers import shipped
+from tests.helpers.shipped import changed, check, faults
+
+NAMES = [(kind, name) for kind in plugins.KINDS for name in plugins.files(kind)]
+# The function of each plugin of a kind.
+FUNCTIONS = {
+    "pruning method": "prune_linear",
+    "criterion of structured pruning": "importance",
+    "update": "update_linear",
+    "allocation": "allocate",
+    "baseline": "predict",
+    "metric": "compute",
+}
+# {kind: (section, a profile, the key of the name)} by which a config names one.
+NAMED = {
+    "pruning method": ({"sparsity": 0.5}, "method"),
+    "criterion of structured pruning": (
+        {"pattern": "structured", "units": ["mlp"], "sparsity": 0.5},
+        "method",
+    ),
+    "update": ({"method": "magnitude", "pattern": "2:4"}, "update"),
+    "allocation": ({"method": "magnitude", "sparsity": 0.5}, "allocation"),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_a_plugin_has_the_function_of_its_kind(kind, name):
+    """A file that only declares a constant of that name is no plugin."""
+    folder, _ = plugins.KINDS[kind]
+    module = importlib.import_module(f"prunegrid.{folder.replace('/', '.')}.{name}")
+    wanted = FUNCTIONS.get(kind)
+    if kind == "strategy":
+        wanted = "tune" if plugins.strategy_facts(name)["TRAINS"] else "transform"
+    if (kind, name) == ("strategy", "none"):  # which is no step at all
+        return
+    function = getattr(module, wanted)
+    taken = inspect.signature(function).parameters
+    settings = getattr(module, "SETTINGS", {})
+    passed = kind in ("baseline", "strategy") or any(
+        p.kind == p.VAR_KEYWORD for p in taken.values()
+    )
+    assert passed or set(settings) <= set(taken)
+
+
+@pytest.mark.parametrize(("kind", "name"), [one for one in NAMES if one[0] in NAMED])
+def test_a_config_takes_each_name(kind, name):
+    body, key = NAMED[kind]
+    raw = shipped.config()
+    for calibration in ({}, {"calibration": "c4-128x2048"}):
+        tree = changed(raw, "prune", "mine", {**body, key: name, **calibration})
+        if needs(kind, name, body) == bool(calibration):
+            assert check(tree).profile("prune", "mine")
+
+
+def needs(kind, name, body):
+    """Return whether a pruning step of a plugin needs calibration samples."""
+    look = {"update": plugins.update_facts, "allocation": plugins.allocation_facts}.get(kind)
+    facts = look(name) if look else plugins.facts_for(name, body.get("pattern", "unstructured"))
+    return facts["NEEDS"] != "nothing"
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_wrong_name_is_offered_names_that_work(kind):
+    body, key = NAMED[kind]
+    (found,) = faults(changed(shipped.config(), "prune", "mine", {**body, key: "nonesuch"}))
+    offered = found.partition("(known: ")[2].rstrip(")").split(", ")
+    assert offered == sorted(plugins.files(kind))
+
+
+@pytest.mark.parametrize("name", plugins.files("pruning method"))
+def test_each_method_prunes_half_of_a_linear(name):
+    facts = plugins.method_facts(name)
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 16, generator=draw)
+    inputs = torch.randn(64, 16, generator=draw)
+    stats = None
+    if facts["NEEDS"] != "nothing":
+        sums = Accumulator(facts["NEEDS"], 16)
+        sums.add(inputs, "test")
+        stats = sums.finish()
+    more = {"generator": draw} if facts["DRAWS"] else {}
+    pattern = parse_pattern("2:4", None)
+    pruned, _ = method_module(name).prune_linear(
+        weight, stats, pattern, **facts["SETTINGS"], **more
+    )
+    assert ((pruned.view(8, 4, 4) != 0).sum(2) <= 2).all()
+
+
+def test_a_constant_alone_makes_no_plugin():
+    for kind, name in (("pruning method", "recipe"), ("pruning method", "__init__")):
+        assert name not in plugins.files(kind)
+    with pytest.raises(PrunegridError, match="there is no pruning method 'recipe'"):
+        plugins.method_facts("recipe")
