@@ -28,7 +28,7 @@ from prunegrid.models import (
     quantized,
     weights_record,
 )
-from prunegrid.models.experts import linear_named
+from prunegrid.models.experts import linear_named, weight_of
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 
 MASKS = "masks.safetensors"
@@ -213,7 +213,7 @@ def _count(
             effective += module.effective_zeros(weight) if adapted else zeros
         parameters += weight.numel()
         nonzero += weight.numel() - zeros
-        counted.add(id(blocks.weight_of(base)))
+        counted.add(id(weight_of(base)))
         dtype = str(weight.dtype).removeprefix("torch.")
         if name not in plain:
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))
