@@ -192,6 +192,21 @@ def test_of_a_product_with_all_experts_at_once_each_gets_its_own_tokens():
     assert torch.equal(seen["first.2"], x[2, 1:])
 
 
+@torch.no_grad()
+def test_a_watch_inside_another_gives_the_forward_back():
+    module, outer, inner = Together(), [], []
+    linears = experts_of(module)
+    x = torch.randn(3, 2, 6)
+    with watching_experts(linears, lambda name, _: outer.append(name)):
+        with watching_experts(linears, lambda name, _: inner.append(name)):
+            module(x)
+        module(x)
+    module(x)
+    assert sorted(inner) == sorted(linears)
+    assert sorted(outer) == sorted([*linears, *linears])
+    assert "forward" not in vars(module)
+
+
 def test_experts_run_one_by_one_only_inside_the_context():
     model = build("mixtral")
     before = model.get_experts_implementation()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from prunegrid.common.errors import PrunegridError
 from prunegrid.evaluation import sizes
 from prunegrid.models import blocks, checkpoint, open_checkpoint
 from prunegrid.models.packed import plain_tensors
@@ -87,9 +86,31 @@ def test_sizes_count_each_expert_as_a_linear(tmp_path, kind):
 
 
 @KINDS
-def test_quantizing_fused_experts_is_refused(tmp_path, kind):
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_quantizing_leaves_experts_plain(tmp_path, kind, precision):
     parent = pruned(tmp_path / "w", kind)
-    settings = {"strategy": "quantize", "precision": "nf4", "double_quant": True}
+    settings = {"strategy": "quantize", "precision": precision, "double_quant": True}
     (tmp_path / "out").mkdir()
-    with pytest.raises(PrunegridError, match="fused experts"):
-        transform.run(settings, {"weights": parent}, tmp_path / "out", tiny.job())
+    record = transform.run(settings, {"weights": parent}, tmp_path / "out", tiny.job())
+    tiny.finish(tmp_path / "out", record["weights"])
+    loaded = open_checkpoint.load(tmp_path / "out")
+    assert loaded.record["precision"] == precision and loaded.record["nm_valid"] is True
+    before = AutoModelForCausalLM.from_pretrained(parent)
+    old, new = (expert_models.weights(model, kind) for model in (before, loaded.model))
+    assert all(torch.equal(new[name], weight) for name, weight in old.items())
+    assert loaded.record["prunable_parameters"] == sum(
+        blocks.oriented(linear).numel() for linear in blocks.prunable(before).values()
+    )
+
+
+@KINDS
+def test_adapters_over_packed_weights_leave_experts_as_they_are(tmp_path, kind):
+    parent = pruned(tmp_path / "w", kind)
+    record, folder = tune(tmp_path, parent, "qlora")
+    loaded = open_checkpoint.load(folder)
+    assert loaded.record == record["weights"] and record["train"]["zeros_filled"] == 0
+    inner = (
+        loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
+    )
+    old = expert_models.weights(AutoModelForCausalLM.from_pretrained(parent), kind)
+    assert all(torch.equal(expert_models.weights(inner, kind)[n], w) for n, w in old.items())

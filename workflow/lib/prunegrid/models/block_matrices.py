@@ -1,7 +1,8 @@
-"""The matrices of a block that no linear holds, and its routers: by structure, never by name.
+"""The matrices of a block that no linear holds, and its routers: by structure and by class.
 
 A block's matrices are the weights of its linears and every other parameter that `is_matrix` takes:
-fused experts, block-diagonal gates, convolutions over channels. Tables (nn.Embedding) are not.
+block-diagonal gates, convolutions over channels, experts in a form that is not known. Tables
+(nn.Embedding) are not.
 """
 
 from __future__ import annotations

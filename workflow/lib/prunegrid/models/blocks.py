@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.block_matrices import other_matrices, routers
-from prunegrid.models.experts import ExpertLinear, experts_of, stored_name
+from prunegrid.models.experts import ExpertLinear, experts_of, stored_name, weight_of
 from prunegrid.models.forward import is_encoder_decoder
 
 # The group of the linears outside the blocks that a profile includes.
@@ -252,11 +252,6 @@ def oriented(module: nn.Module | ExpertLinear) -> Tensor:
 def weights_in_memory(linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return the weights [d_out, d_in] of linears that are in memory, by the same names."""
     return {name: oriented(module) for name, module in linears.items()}
-
-
-def weight_of(linear: nn.Module | ExpertLinear) -> Tensor:
-    """Return the parameter that a linear's weight is, or is a part of."""
-    return linear.fused if isinstance(linear, ExpertLinear) else linear.weight
 
 
 def linears_of(module: nn.Module) -> dict[str, nn.Module]:

@@ -71,6 +71,11 @@ def linear_named(model: nn.Module, name: str) -> nn.Module | ExpertLinear:
     return ExpertLinear(holder, leaf, int(index), flipped)
 
 
+def weight_of(linear: nn.Module | ExpertLinear) -> Tensor:
+    """Return the parameter that a linear's weight is, or is a part of."""
+    return linear.fused if isinstance(linear, ExpertLinear) else linear.weight
+
+
 def stored_name(name: str, linear: nn.Module | ExpertLinear) -> str:
     """Return the name of the tensor in a file that holds a linear's weight."""
     return name.rpartition(".")[0] if isinstance(linear, ExpertLinear) else f"{name}.weight"

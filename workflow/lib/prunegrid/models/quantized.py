@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, explained
 from prunegrid.models import blocks, checkpoint, forward, linear_use, loading
-from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.masked_product import FormedProduct
 
 log = logging.getLogger(__name__)
@@ -43,14 +42,6 @@ def require_packable(model: nn.Module, where: str, *, training: bool = False) ->
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     linears = blocks.prunable(model)
-    fused = [name for name, linear in linears.items() if isinstance(linear, ExpertLinear)]
-    if fused:
-        raise PrunegridError(
-            f"{len(fused)} matrices of fused experts cannot be quantized, the first is {fused[0]}",
-            where=where,
-            expected="a model whose prunable weights are all in linears of their own",
-            remedy="use a strategy that does not quantize: full, lora, norms or none",
-        )
     exact = list(getattr(model, "_keep_in_fp32_modules", None) or ())
     reasons = {
         name: "transformers keeps it in float32"
@@ -136,8 +127,19 @@ def _require_computes(model: nn.Module, where: str) -> None:
 
 
 def read_packed(folder: Path, device: str, **options: Any) -> nn.Module:
-    """Return the model of a folder whose linears are packed, or are packed by `options`."""
-    model = loading.read_model(folder, device_map={"": device}, **options)
+    """Return the model of a folder whose linears are packed, or are packed by `options`.
+
+    Raises:
+        PrunegridError: transformers cannot load this architecture so.
+    """
+    odd = PrunegridError(
+        "transformers cannot load the model with packed linears",
+        where=str(folder),
+        expected="an architecture that it can load in NF4 and int8",
+        remedy="use precision bfloat16 or float32",
+    )
+    with explained(odd):
+        model = loading.read_model(folder, device_map={"": device}, **options)
     compute_dequantized(model)
     return model
 

@@ -28,7 +28,7 @@ from prunegrid.models import (
     quantized,
     weights_record,
 )
-from prunegrid.models.experts import linear_named
+from prunegrid.models.experts import ExpertLinear, linear_named, weight_of
 from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 
 MASKS = "masks.safetensors"
@@ -98,8 +98,9 @@ def read(
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
     names, prunable = list(extent.all_linears(base)), set(extent.linears(base))
-    plain = set(names) - set(blocks.prunable(base)) | quantized.plain_linears(base)
-    shares = extent.shares(base)
+    inside, shares = blocks.prunable(base), extent.shares(base)
+    plain = set(names) - inside.keys() | quantized.plain_linears(base)
+    plain |= {name for name, linear in inside.items() if isinstance(linear, ExpertLinear)}
     masks = {}
     if (folder / MASKS).exists():
         for name, packed in load_file(folder / MASKS).items():
@@ -213,7 +214,7 @@ def _count(
             effective += module.effective_zeros(weight) if adapted else zeros
         parameters += weight.numel()
         nonzero += weight.numel() - zeros
-        counted.add(id(blocks.weight_of(base)))
+        counted.add(id(weight_of(base)))
         dtype = str(weight.dtype).removeprefix("torch.")
         if name not in plain:
             precisions.add(quantized.PACKED.get(type(base).__name__, dtype))

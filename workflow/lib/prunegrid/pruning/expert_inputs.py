@@ -37,7 +37,8 @@ class _Products(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         if name in PRODUCTS:
             inputs, weight = [*args, *kwargs.values()][:2]
-            if (linear := self._places.get(weight.data_ptr())) is not None:
+            linear = self._places.get(weight.data_ptr())
+            if linear is not None and weight.dim() > 1:
                 self._look(linear, inputs, weight if name == "linear" else weight.mT)
         return func(*args, **kwargs)
 
@@ -87,13 +88,20 @@ def watching_experts(
     """
     names = {(id(e.owner), e.leaf, e.index): name for name, e in linears.items()}
     owners = {id(e.owner): e.owner for e in linears.values()}
-    for owner in owners.values():
-        owner.forward = _looking(owner, names, see)
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as restore:
         for owner in owners.values():
-            del owner.forward
+            # Another watch around this one has put its own there.
+            restore.callback(_set_forward, owner, vars(owner).get("forward"))
+            owner.forward = _looking(owner, names, see)
+        yield
+
+
+def _set_forward(owner: nn.Module, forward: Callable[..., Any] | None) -> None:
+    """Give a module a forward of its own, or its class's again (None)."""
+    if forward is None:
+        del owner.forward
+    else:
+        owner.forward = forward
 
 
 def _looking(

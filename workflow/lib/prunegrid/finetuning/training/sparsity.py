@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.finetuning.training.distributed import local, share_like
-from prunegrid.models.blocks import is_transposed, weight_of
-from prunegrid.models.experts import linear_named
+from prunegrid.models.blocks import is_transposed
+from prunegrid.models.experts import linear_named, weight_of
 
 
 def masker(model: nn.Module, masks: dict[str, Tensor]):

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import is_transposed, oriented, weight_of
-from prunegrid.models.experts import ExpertLinear
+from prunegrid.models.blocks import is_transposed, oriented
+from prunegrid.models.experts import ExpertLinear, weight_of
 from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.dense_statistics import dense_norms
