@@ -37,8 +37,9 @@ the exact counts of the record, and reads the folder in plain transformers. Besi
 """
 TAIL = """\
 
-Fused experts (one tensor for all experts of a layer) are tried as they come: pruning must take them
-or say that they stay dense. The oracle counts their zeros and does not compute their scores.
+Fused experts (one tensor for all experts of a layer) count as a linear for each expert. The oracle
+runs them in a loop of its own; an expert that no token reaches counts as one whose inputs are all
+alike. Routers stay dense.
 
 An architecture that is not on this page runs behind the same guards: its blocks are found by
 structure, counts and digests are compared after every step, and what is not understood is refused.
