@@ -82,4 +82,4 @@ def test_units_take_no_patterns_and_come_first():
 
 
 def test_a_dense_cell_has_nothing_to_exclude():
-    assert "method dense prunes nothing" in refused({"method": "dense", "exclude": ["*.a"]})
+    assert "dense prunes nothing" in refused({"method": "dense", "exclude": ["*.a"]})

@@ -69,7 +69,8 @@ def test_a_download_in_a_time(tmp_path, monkeypatch, work):
             tune_pruned(tmp_path, "full")
         else:
             prompter = SimpleNamespace(decode=str)
-            model = SimpleNamespace(generate=lambda **_: fetch(), generation_config=None)
+            model = tiny.model("llama")
+            monkeypatch.setattr(model, "generate", fetch)
             asked = [SimpleNamespace(ids=[3, 4])]
             generation.generate(
                 model, prompter, asked, tiny.generation(), stops=[1], pad=0, device="cpu"

@@ -34,7 +34,7 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         (("tasks", "piqa", "dataset", "pica"), ["tasks.piqa.dataset", "did you mean 'piqa'"]),
         (("tasks", "piqa", "dataset", "aclsum"), ["tasks read data of kind rows"]),
         (("tasks", "piqa", "shots", 5), ["`shots` need `shots_from`"]),
-        (("tasks", "piqa", "define", {"doc_to_text": "x"}), ["define lacks output_type"]),
+        (("tasks", "piqa", "define", {"doc_to_text": "x"}), ["lacks output_type"]),
         (
             ("tasks", "papers-outcome", "define", "dataset_path", "x"),
             ["tasks.papers-outcome", "['dataset_path'], which other keys say"],
@@ -44,8 +44,8 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         ((*LISTED, [{"metric": "/x/mine.py"}]), ["names '/x/mine.py', no metric"]),
         ((*LISTED, [{"metric": "acc_nrm"}]), ["did you mean 'acc_norm'"]),
         ((*LISTED, [{"metric": "acc", "hf_evaluate": True}]), ["`hf_evaluate`", "remove it"]),
-        ((*LISTED, ["acc"]), ["define.metric_list is to be a list of"]),
-        ((*LISTED, [{"metric": ["acc"]}]), ["define.metric_list is to be a list of"]),
+        ((*LISTED, ["acc"]), ["metric_list is to be a list of"]),
+        ((*LISTED, [{"metric": ["acc"]}]), ["metric_list is to be a list of"]),
         (
             ("evaluations", "benchmarks", "tasks", ["piqa", "pica"]),
             ["evaluations.benchmarks.tasks is 'pica'", "did you mean 'piqa'"],
@@ -67,7 +67,7 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         ((*PARTS, "split", "tran"), ["parts.siqa.split", "did you mean 'train'"]),
         ((*PARTS, "dataset", "wikipedia"), ["a data set of kind rows or summaries"]),
         (("datasets", "multitask", "mixture", "disjoint_from", ["bills"]), ["of kind texts"]),
-        (("datasets", "multitask", "prompt", "x"), ["a mixture does not use ['prompt']"]),
+        (("datasets", "multitask", "prompt", "x"), ["does not use ['prompt']"]),
         (("datasets", "siqa", "columns", {}), ["whose `columns` lack `text`"]),
         (("datasets", "siqa", "columns", {"summary": "x"}), ["kind rows keeps all columns"]),
         (("datasets", "siqa", "source", None), ["give `source` or `mixture`"]),

@@ -156,8 +156,8 @@ def test_local_data_files(tmp_path):
     assert facts["files"] == {"all": sha(TEXT)}
     source = {"kind": "local", "path": str(tmp_path), "files": {"train": "a.jsonl"}}
     assert local.data(source, "here")[0] == {"train": [tmp_path / "a.jsonl"]}
-    with pytest.raises(PrunegridError, match="is a folder; expected a file"):
-        local.data({"kind": "local", "path": str(tmp_path)}, "here")
+    whole = local.data({"kind": "local", "path": str(tmp_path)}, "here")[0]
+    assert whole == {"all": [tmp_path / "a.jsonl"]}
     with pytest.raises(PrunegridError, match="does not exist"):
         local.data({"kind": "local", "path": str(tmp_path / "b.jsonl")}, "here")
 

@@ -60,11 +60,11 @@ def faults(grid=None, **prune):
         ({"method": "sparsegpt"}, "no criterion of structured pruning 'sparsegpt'"),
         ({"calibration": None}, "taylor needs calibration"),
         ({"method": "random"}, "calibration is not used by random"),
-        ({"dampning": 0.1}, "prune.shrink.dampning is not a setting of taylor"),
+        ({"dampning": 0.1}, "prune.shrink.dampning is not a key here, nor a setting of taylor"),
         ({"pattern": "structurd"}, '"structured" or "N:M"'),
         (
             {"method": "wanda", "pattern": "unstructured"},
-            "['units'] are of pattern: structured; remove them",
+            "['units'] are of `pattern`: structured",
         ),
     ],
     ids=str,

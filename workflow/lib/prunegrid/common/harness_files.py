@@ -59,7 +59,11 @@ def lines_for(name: str) -> list[str]:
 
 def _facts(path: Path, depth: int = 5) -> dict[str, Any]:
     """Return a definition, over those that it includes."""
-    body = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    try:
+        body = loader.get_single_data()
+    finally:
+        loader.dispose()
     included = path.parent / str(body.get("include"))
     if depth and included.is_file():
         return _facts(included, depth - 1) | body

@@ -23,8 +23,9 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     except PrunegridError as error:
         yield Fault(("method",), f"is '{prune.method}': {error.what}; {error.remedy}")
         return
-    if prune.scope is not None and prune.scope not in facts.get("SCOPES", ()):
-        known = " or ".join(facts["SCOPES"])
+    scopes = facts.get("SCOPES")  # structured criteria have none
+    if scopes is not None and prune.scope is not None and prune.scope not in scopes:
+        known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
     needs = [(prune.method, facts["NEEDS"])]
     for kind, look in (("update", plugins.update_facts), ("allocation", plugins.allocation_facts)):
