@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,10 +164,16 @@ def other_matrices(model: nn.Module, lists: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def counts(model: nn.Module, lists: Sequence[str]) -> dict[str, int]:
-    """Return the counts of a weights record, counted on the model's own parameters."""
+def counts(
+    model: nn.Module, lists: Sequence[str], uncalled: Collection[str] = ()
+) -> dict[str, int]:
+    """Return the counts of a weights record, counted on the model's own parameters.
+
+    Linears that are `uncalled` were left dense, and count as not prunable.
+    """
     parameters = list(model.parameters())
-    linears = [weight_of(module) for module in all_linears(model, lists).values()]
+    every = all_linears(model, lists).items()
+    linears = [weight_of(module) for name, module in every if name not in uncalled]
     return {
         "parameters": sum(p.numel() for p in parameters),
         "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
