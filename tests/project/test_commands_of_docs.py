@@ -11,7 +11,7 @@ import pytest
 from snakemake.cli import get_argument_parser
 
 from prunegrid.commands import cli
-from prunegrid.tables.table_plan import SUFFIXES
+from prunegrid.tables.table_names import SUFFIXES
 from tests.helpers import ROOT, shipped
 
 PAGES = [ROOT / name for name in ("README.md", "config/README.md", "config.yaml", "Snakefile")]

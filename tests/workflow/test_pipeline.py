@@ -9,7 +9,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.artifacts.artifact_folder import sealed
 from prunegrid.common import file_io
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
-from prunegrid.tables.table_plan import outputs
+from prunegrid.tables.table_names import outputs
 from tests.helpers.runs import table
 
 

@@ -57,7 +57,7 @@ if ROOT == Path(workflow.basedir):  # one that imports this may have tables of i
         output:
             "results/{unknown}",
         wildcard_constraints:
-            unknown=rf"(?!(?:{table_names()})$)[^/]+",
+            unknown=rf"(?!(?:{table_names.pattern(GRAPH.config)})$)[^/]+",
 
 
 onstart:

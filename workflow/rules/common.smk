@@ -6,14 +6,14 @@ import re
 from prunegrid.artifacts import dropped
 from prunegrid.artifacts.job_status import forget_failures
 from prunegrid.artifacts.lock import LIVE
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
 from prunegrid.config.load import load
-from prunegrid.config.renamed import successor
 from prunegrid.graph import pending
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.running import snakemake_bridge as bridge
 from prunegrid.running.rule_values import RuleValues
+from prunegrid.tables import table_names
 from prunegrid.tables import table_plan as tables
 
 RESULTS = bridge.results_folder(workflow)
@@ -64,7 +64,7 @@ def table_files(kind):
     """Return the files of a table, those that a report shows marked as such."""
     shown = {"csv": "table", "png": "plot", "depth.png": "depth"}
     marked, found = report, []
-    for path in tables.outputs("{study}", kind):
+    for path in table_names.outputs("{study}", kind):
         told = shown.get(path.removeprefix("results/{study}."))
         labels = {"kind": told}
         found += [marked(path, category="{study}", labels=labels) if told else path]
@@ -73,25 +73,8 @@ def table_files(kind):
 
 def unknown_result(wildcards):
     """Say which table may be meant by a name in results/ that is none."""
-    study, _, suffix = wildcards.unknown.partition(".")
-    known = GRAPH.config.sections["studies"]
-    told = f"there is no study '{study}'; {successor(study, known)}"
-    if study in known:
-        suffixes = tables.SUFFIXES[known[study].kind]
-        told = (
-            f"a table of {study} has no file '.{suffix}'; {nearest(suffix, suffixes)}"
-        )
+    told = table_names.meant_by(wildcards.unknown, GRAPH.config)
     sys.exit(f"prunegrid: results/{wildcards.unknown}: {told}")
-
-
-def table_names():
-    """Return a pattern of the names of all tables' files in results/."""
-    files = [
-        re.escape(Path(path).name)
-        for name, study in GRAPH.config.sections["studies"].items()
-        for path in tables.outputs(name, study.kind)
-    ]
-    return "|".join([*files, r"claims\..*"])
 
 
 # Of the members of a group only one has its turn at a time.

@@ -16,24 +16,10 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 from prunegrid.graph.nodes import RESULTS
+from prunegrid.tables.table_names import outputs
 
 TABLE_ENV = Path("envs/table.yaml")
-_BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
-SUFFIXES = {
-    "evaluations": (
-        *("parquet", *(f"{name}.parquet" for name in _BESIDE), "examples.md"),
-        *("csv", "md", "png", "svg", "manifest.json"),
-    ),
-    "census": ("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
-}
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
-
-
-def outputs(
-    study: str = "{study}", kind: str = "evaluations", results: Path = RESULTS
-) -> list[str]:
-    """Return the files of a study's table, the Parquet table first."""
-    return [f"{results.as_posix()}/{study}.{suffix}" for suffix in SUFFIXES[kind]]
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
