@@ -46,29 +46,29 @@ def sees_padding(model: nn.Module, pad: int, side: Side, *, writing: bool = Fals
         model: on its device; it keeps the mode that it is in.
         pad: the token that fills rows.
         side: where rows are filled.
-        writing: look at the next token of `generate`, which may leave the attention mask out
-            (Reformer's), and not at the outputs of the forward pass.
+        writing: look at the next token of `generate` too, which may leave the attention mask out
+            (Reformer's).
     """
     answers = _ANSWERS.setdefault(inner(model), {})
     if (pad, side, writing) not in answers:
         training = model.training
         model.eval()
         with torch.no_grad():
-            answers[pad, side, writing] = _differs(model, pad, side, writing)
+            measures = (_outputs, _next_token) if writing else (_outputs,)
+            answers[pad, side, writing] = any(_differs(m, model, pad, side) for m in measures)
         model.train(training)
     return answers[pad, side, writing]
 
 
-def _differs(model: nn.Module, pad: int, side: Side, writing: bool) -> bool:
+def _differs(measure: Callable[..., Tensor], model: nn.Module, pad: int, side: Side) -> bool:
     vocabulary = embedding_rows(model)
     row, other, longer = (
         [token + (token == pad) for token in ((7 * i + 3 * n) % (vocabulary - 1) for i in range(n))]
         for n in (SHORT, SHORT, LONG)
     )
     other = other[::-1]
-    measured = _next_token if writing else _outputs
     alone, equal, padded = (
-        measured(model, rows, pad, side) for rows in ([row], [row, other], [row, longer])
+        measure(model, rows, pad, side) for rows in ([row], [row, other], [row, longer])
     )
     noise = float((equal - alone).abs().max())
     limit = max(TIMES * noise, SHARE * float(alone.abs().max()))
