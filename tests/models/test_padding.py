@@ -83,6 +83,18 @@ def test_models_whose_mask_hides_pads_share_batches_of_any_lengths(kind):
     assert unpadded(model, batches, 0, side) is batches
 
 
+def test_a_decoder_beside_an_encoder_that_sees_the_pads_behind_its_row_is_found():
+    model, side = build("bart", BLIND)
+
+    def mixed(_module, _args, output):
+        states = output.last_hidden_state
+        output.last_hidden_state = states + states.mean(1, keepdim=True)
+        return output
+
+    model.get_decoder().register_forward_hook(mixed)
+    assert sees_padding(model, 0, side)
+
+
 def test_batches_are_cut_into_rows_of_equal_length():
     model, side = build("rwkv", SEEING)
     (a, b, c, d) = rows([3, 9, 3, 9])

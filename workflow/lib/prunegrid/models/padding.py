@@ -86,15 +86,14 @@ def _outputs(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> T
     accepted = forward_parameters(model)
     inputs = {n: t for n, t in inputs.items() if n in accepted}
     if is_encoder_decoder(inner(model)):
-        first = torch.full_like(inputs["input_ids"][:, :1], start_token(inner(model)))
-        inputs["decoder_input_ids"] = first
+        # A decoder beside an encoder is filled on the right, without a mask.
+        first = torch.full_like(ids[:, :1], start_token(inner(model)))
+        targets, mask = _filled(model, rows, pad, "right")
+        inputs["decoder_input_ids"] = torch.cat([first, targets[:, :-1]], dim=1)
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     output = model(**inputs)
-    first = final_states(output)
-    if is_encoder_decoder(inner(model)):
-        return first[0].float()
-    return first[0, mask[0].bool()].float()
+    return final_states(output)[0, mask[0].bool()].float()
 
 
 def _next_token(model: nn.Module, rows: list[list[int]], pad: int, side: Side) -> Tensor:
