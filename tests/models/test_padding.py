@@ -83,10 +83,48 @@ def test_models_whose_mask_hides_pads_share_batches_of_any_lengths(kind):
     assert unpadded(model, batches, 0, side) is batches
 
 
+def test_a_decoder_beside_an_encoder_that_sees_the_pads_behind_its_row_is_found():
+    model, side = build("bart", BLIND)
+
+    def mixed(_module, _args, output):
+        states = output.last_hidden_state
+        output.last_hidden_state = states + states.mean(1, keepdim=True)
+        return output
+
+    model.get_decoder().register_forward_hook(mixed)
+    assert sees_padding(model, 0, side)
+
+
 def test_batches_are_cut_into_rows_of_equal_length():
     model, side = build("rwkv", SEEING)
     (a, b, c, d) = rows([3, 9, 3, 9])
     assert unpadded(model, [[a, b, c], [d]], 0, side) == [[a, c], [b], [d]]
+
+
+def without_mask(model):
+    """Return the model with a `generate` that keeps the attention mask to itself."""
+    prepare = model.prepare_inputs_for_generation
+
+    def bare(input_ids, attention_mask=None, position_ids=None, **named):
+        return prepare(input_ids, **named)
+
+    model.prepare_inputs_for_generation = bare
+    return model
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_pads_that_generate_alone_shows_are_found(kind):
+    model = without_mask(build(kind, BLIND)[0])
+    assert not sees_padding(model, 0, "left")
+    assert sees_padding(model, 0, "left", writing=True)
+
+
+@pytest.mark.parametrize("kind", [*[k for k in BLIND if k != "bert"], "roberta"])
+def test_generate_that_hands_the_mask_on_shows_no_pads(kind):
+    # RoBERTa counts positions from behind its padding index, which `generate` does not.
+    decoder = (AutoModelForCausalLM, SMALL | {"is_decoder": True, "pad_token_id": 1}, "left")
+    model, side = build(kind, BLIND | {"roberta": decoder})
+    assert not sees_padding(model, model.config.pad_token_id, side, writing=True)
 
 
 @torch.no_grad()
@@ -114,9 +152,9 @@ def test_a_loss_does_not_depend_on_the_batch(kind):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["pegasus", "rwkv"])
-def test_texts_do_not_depend_on_the_batch(kind, tmp_path):
-    model, _ = build(kind, SEEING)
+@pytest.mark.parametrize("kind", ["pegasus", "rwkv", "llama"])
+def test_texts_do_not_depend_on_the_batch(kind):
+    model = build(kind, SEEING)[0] if kind in SEEING else without_mask(build(kind, BLIND)[0])
 
     class Plain:
         """Decodes tokens to themselves."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, conversion_mapping
+from transformers.core_model_loading import PrefixChange, WeightRenaming
 
-from prunegrid.models import quantized
+from prunegrid.models import checkpoint, quantized
 
 pytestmark = pytest.mark.model
 
@@ -89,6 +91,46 @@ def test_linears_of_another_class_stay_plain():
 
     reasons = quantized.require_packable(Small(), "test")
     assert list(reasons) == ["layers.0.own"] and "Linear" in reasons["layers.0.own"]
+
+
+# Names of a first release, by patterns that match today's names too: `.` is any character.
+RENAMINGS = {
+    "a letter more": ([WeightRenaming("self_attn.q_pro.", "self_attn.q_proj.")], ["q_proj"]),
+    "two patterns": (
+        [WeightRenaming("mlp.up.", "mlp.up_up."), WeightRenaming("attn.v.", "attn.values.")],
+        ["up_proj", "v_proj"],
+    ),
+    "a prefix": ([PrefixChange(prefix_to_remove="model")], []),
+    "no match": ([WeightRenaming("attention.query", "self_attn.q_proj")], []),
+}
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("renamings,plain", RENAMINGS.values(), ids=RENAMINGS)
+def test_linears_whose_names_do_not_survive_reading_stay_plain(
+    renamings, plain, kind, tmp_path, monkeypatch
+):
+    known = conversion_mapping.get_checkpoint_conversion_mapping
+    monkeypatch.setattr(
+        conversion_mapping,
+        "get_checkpoint_conversion_mapping",
+        lambda name: renamings if name == "llama" else known(name),
+    )
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    for folder in ("plain", "packed"):
+        (tmp_path / folder).mkdir()
+    checkpoint.save_model(model, tmp_path / "plain")
+    reasons = quantized.require_packable(model, "test")
+    assert {name.rpartition(".")[2] for name in reasons} == set(plain)
+    made = quantized.quantize(tmp_path / "plain", "cpu", kind, False, reasons)
+    checkpoint.save_model(made, tmp_path / "packed")
+    read = quantized.read_packed(tmp_path / "packed", "cpu")
+    ids = torch.arange(3, 11)[None]
+    assert torch.equal(read(ids).logits, made(ids).logits)
 
 
 def test_a_packed_linear_that_is_given_no_floats_is_an_error():

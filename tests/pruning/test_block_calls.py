@@ -1,6 +1,7 @@
 """Models that hand state on beside the hidden states: as the model itself does it, or refused."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -83,6 +84,35 @@ def using_up(block, hidden, state):
     return block.linear(hidden) * state.pop()
 
 
+class Named(NamedTuple):
+    """What a block returns by names, of which its model asks."""
+
+    states: torch.Tensor
+    beside: torch.Tensor
+
+
+class ByName(Stateful):
+    """A model whose blocks hand their `beside` on, the first one that of the positions."""
+
+    def forward(self, tokens, **named):
+        hidden = self.embed(tokens)
+        beside = torch.linspace(0, 1, tokens.shape[1])[:, None]
+        for layer in self.layers:
+            output = layer(hidden, beside)
+            hidden, beside = output.states, output.beside
+        return hidden
+
+
+def of_positions(block, hidden, state):
+    """Hand on what positions alone decide."""
+    return Named(torch.tanh(block.linear(hidden) + state), state * 2)
+
+
+def of_two_streams(block, hidden, state):
+    """Hand on a second stream of hidden states, as reversible blocks do."""
+    return Named(hidden + block.linear(hidden + state), state + block.linear(hidden))
+
+
 @pytest.fixture
 def tokens():
     torch.manual_seed(0)
@@ -136,6 +166,19 @@ def test_real_models_that_hand_state_on_run_by_hand_as_by_themselves(kind, token
     for ours, own in zip(by_hand(model, tokens), outputs(model, tokens), strict=True):
         for a, b in zip(ours, own, strict=True):
             assert close(a, b, 4 * 64)
+
+
+def test_outputs_with_names_keep_them(tokens):
+    model = ByName(of_positions, None).eval()
+    for ours, own in zip(by_hand(model, tokens), outputs(model, tokens), strict=True):
+        for a, b in zip(ours, own, strict=True):
+            assert close(a, b, BLOCKS * (WIDTH + 1))
+
+
+def test_a_second_stream_beside_the_hidden_states_is_refused(tokens):
+    model = ByName(of_two_streams, None).eval()
+    with pytest.raises(PrunegridError, match=r"layers\.1 gives something else"):
+        Replay(model, find_blocks(model), tokens)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunegrid.models.forward import first_position, forward_parameters, inner, positions
+from prunegrid.models.forward import forward_parameters, places
 
 
 def write(
@@ -23,8 +23,8 @@ def write(
     """
     if before is None and not config.do_sample and config.num_beams == 1:
         return _write_greedily(model, inputs, config)
-    places = _places(model, inputs["attention_mask"])
-    out = model.generate(**inputs, **places, generation_config=config)
+    counted = places(model, inputs["attention_mask"])
+    out = model.generate(**inputs, **counted, generation_config=config)
     new = out[:, inputs["input_ids"].shape[1] if before is None else before :]
     return new.tolist(), new.numel()
 
@@ -58,7 +58,7 @@ def _write_greedily(
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
-            **_places(model, mask),
+            **places(model, mask),
             past_key_values=cache,
             generation_config=config,
             stopping_criteria=[_first_stop(stops)],
@@ -84,12 +84,3 @@ def _rows_of(cache: Any, rows: Tensor) -> Any:
         return None
     cache.reorder_cache(rows)
     return cache
-
-
-def _places(model: nn.Module, mask: Tensor) -> dict[str, Tensor]:
-    """Return the position ids of a model that does not count them from 0 (RoBERTa); {} of others.
-
-    `generate` counts from 0.
-    """
-    counted = "position_ids" not in forward_parameters(model) or not first_position(inner(model))
-    return {} if counted else {"position_ids": positions(model, mask)}

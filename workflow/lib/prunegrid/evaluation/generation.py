@@ -7,6 +7,7 @@ its batch; elsewhere it is filled up to the longest, since draws and beams would
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -168,7 +169,9 @@ def generate(
             torch.manual_seed(seed)
         # The longest first: memory that will not suffice fails in the first batch.
         planned = batches([len(row.ids) for row in rows], settings["batch_size"])
-        planned = unpadded(model, planned, pad, side, lambda i: len(rows[i].ids))
+        with _explained(model):
+            length = [len(row.ids) for row in rows].__getitem__
+            planned = unpadded(model, planned, pad, side, length, writing=True)
         for picked in tqdm(planned, disable=None, unit="batch"):
             inputs = batch_inputs([rows[i].ids for i in picked], pad, device, side)
             written, count, spent = _write_timed(model, inputs, config, before, device)
@@ -220,16 +223,21 @@ def _write_timed(
     """Return the new tokens of each row, how many were computed, and the seconds spent."""
     synchronize(device)
     began = time.perf_counter()
+    running = timing_guard.running("generation")
+    with running, torch.inference_mode(), _explained(model):
+        written, count = decoding.write(model, inputs, config, before)
+    synchronize(device)
+    return written, count, time.perf_counter() - began
+
+
+def _explained(model: nn.Module) -> contextlib.AbstractContextManager:
+    """Return a context in which a refusal of transformers' `generate` is told as an error."""
     fails = PrunegridError(
         f"{type(inner(model)).__name__} cannot write texts",
         expected="a model whose `generate` of transformers takes a batch of prompts",
         remedy="use another model",
     )
-    running = timing_guard.running("generation")
-    with running, torch.inference_mode(), explained(fails, ValueError):
-        written, count = decoding.write(model, inputs, config, before)
-    synchronize(device)
-    return written, count, time.perf_counter() - began
+    return explained(fails, ValueError)
 
 
 def _finish(

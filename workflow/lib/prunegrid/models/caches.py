@@ -63,9 +63,11 @@ def are_right(model: nn.Module, rows: int) -> bool:
 def _agree(model: nn.Module, rows: int) -> bool:
     ids = torch.arange(1, rows * LENGTH + 1, device=device_of(model)).view(rows, LENGTH)
     ids = ids.mul(7) % (embedding_rows(model) or LENGTH)
-    # An encoder-decoder keeps what its decoder has read; its encoder reads the same again.
-    two = is_encoder_decoder(inner(model))
-    source, name = ({"input_ids": ids}, "decoder_input_ids") if two else ({}, "input_ids")
+    source, name = {}, "input_ids"
+    if is_encoder_decoder(inner(model)):
+        # As `generate` does: the encoder reads once, and is not asked for a cache.
+        source = {"encoder_outputs": inner(model).get_encoder()(input_ids=ids)}
+        name = "decoder_input_ids"
     wanted = model(**source, **{name: ids}).logits[:, -STEPS:].float()
     output = model(**source, **{name: ids[:, :-STEPS]}, **options(model))
     for step in range(STEPS):

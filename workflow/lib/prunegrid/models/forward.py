@@ -113,6 +113,15 @@ def positions(model: nn.Module, mask: Tensor) -> Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0) + first_position(inner(model))
 
 
+def places(model: nn.Module, mask: Tensor) -> dict[str, Tensor]:
+    """Return the position ids of a model that does not count them from 0 (RoBERTa); {} of others.
+
+    `generate` counts from 0.
+    """
+    counted = "position_ids" not in forward_parameters(model) or not first_position(inner(model))
+    return {} if counted else {"position_ids": positions(model, mask)}
+
+
 def embedding_rows(model: nn.Module) -> int | None:
     """Return how many tokens the model's input embedding has rows for; None without a table."""
     try:

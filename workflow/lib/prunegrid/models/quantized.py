@@ -53,6 +53,10 @@ def require_packable(model: nn.Module, where: str, *, training: bool = False) ->
         for name, linear in linears.items()
         if type(linear) is not nn.Linear and not blocks.is_transposed(linear)
     }
+    reasons |= {
+        name: "transformers would read its scales back under another name"
+        for name in _renamed(model, linears)
+    }
     reasons |= linear_use.irreplaceable(model, linears, training=training)
     if len(reasons) == len(linears):
         raise PrunegridError(
@@ -64,6 +68,28 @@ def require_packable(model: nn.Module, where: str, *, training: bool = False) ->
     if reasons:
         log.info("%s: not packed: %s", where, linear_use.listing(reasons))
     return reasons
+
+
+def _renamed(model: nn.Module, names: Iterable[str]) -> set[str]:
+    """Return the linears whose scales transformers reads under another name than it wrote.
+
+    Its patterns, from names of a first release to those of today, can match today's names too. It
+    leaves a weight's own name alone then, since the model has it, but not those of scales.
+    """
+    from transformers import conversion_mapping, core_model_loading
+
+    known = conversion_mapping.get_model_conversion_mapping(model)
+    renamings = [one for one in known if isinstance(one, core_model_loading.WeightRenaming)]
+    prefix = getattr(model, "base_model_prefix", None)
+    tensors, found = model.state_dict(), set()
+    for name in names:
+        scale = core_model_loading.apply_renamings(f"{name}.weight.absmax", renamings)
+        weight = scale.removesuffix(".absmax")
+        # A prefix that is lost is put back.
+        weight, _ = core_model_loading.rename_source_key(weight, [], [], prefix, tensors)
+        if weight != f"{name}.weight":
+            found.add(name)
+    return found
 
 
 def quantize(

@@ -90,7 +90,7 @@ class _Seen:
     index: int
     handed_on: bool
     output: Tensor
-    extras: tuple | None
+    extras: tuple | None  # the whole output, None in place of its hidden states
     repeats: bool
 
 
@@ -169,7 +169,7 @@ class OwnForward:
                 elif index + 1 == start:
                     hidden = ended
                 extras = self._extras[index]
-                return hidden if extras is None else (hidden, *extras)
+                return hidden if extras is None else _with_first(extras, hidden)
 
             return forward
 
@@ -197,7 +197,7 @@ class OwnForward:
             handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
 
         def after(index: int, output: Any) -> None:
-            extras = tuple(output[1:]) if isinstance(output, tuple) else None
+            extras = _with_first(output, None) if isinstance(output, tuple) else None
             # A clone, in case that the model goes on in place.
             twice = len(set(called)) < len(called)
             seen.append(_Seen(index, handed_on[0], first_tensor(output).clone(), extras, twice))
@@ -258,6 +258,12 @@ class OwnForward:
             return hidden, f"cannot be run by hand ({type(error).__name__}: {error})"
         changed = not torch.equal(before.nan_to_num(), hidden.nan_to_num())
         return output, "changes its input in place" if changed else ""
+
+
+def _with_first(output: tuple, first: Tensor | None) -> tuple:
+    """Return a tuple of the same class, with names where it has some, and another first item."""
+    items = (first, *output[1:])
+    return type(output)._make(items) if hasattr(output, "_make") else items
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

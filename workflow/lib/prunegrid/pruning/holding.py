@@ -44,13 +44,18 @@ ON_DEVICE = Storage()
 
 
 class Boundary:
-    """A list of `count` tensors [1, tokens, d] of one shape and dtype, given on `device`."""
+    """A list of `count` tensors [1, tokens, d], given on `device`.
+
+    A decoder's may have another shape than those of the encoder before it, whose places they take.
+    """
 
     def __init__(self, count: int, device: torch.device, storage: Storage) -> None:
         self._device, self._storage = device, storage
         self._held: list[Tensor | None] = [None] * count
         self._near: dict[int, Tensor] = {}
-        self._shape, self._dtype = torch.Size(), torch.float32
+        # Of place "disk": each sample's offset, bytes, shape and dtype in the file, and its end.
+        self._places: dict[int, tuple[int, int, torch.Size, torch.dtype]] = {}
+        self._end = 0
         self._file: int | None = None
         if storage.place == "disk":
             storage.folder.mkdir(parents=True, exist_ok=True)
@@ -78,18 +83,22 @@ class Boundary:
             place = self._device if self._storage.place == "device" else "cpu"
             self._held[sample] = value.to(place)
             return
-        self._shape, self._dtype = value.shape, value.dtype
         data = value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        os.pwrite(self._file, memoryview(data), sample * data.nbytes)
+        offset, size, *_ = self._places.get(sample, (self._end, 0))
+        if size != data.nbytes:
+            offset, self._end = self._end, self._end + data.nbytes
+        self._places[sample] = offset, data.nbytes, value.shape, value.dtype
+        os.pwrite(self._file, memoryview(data), offset)
 
     def _fetch(self, first: int, last: int) -> list[Tensor]:
         """Return samples first…last on the device."""
         if self._storage.place == "cpu":
             return [value.to(self._device, non_blocking=True) for value in self._held[first:last]]
-        size = self._shape.numel() * self._dtype.itemsize
-        data = bytearray(os.pread(self._file, size * (last - first), size * first))
-        whole = torch.frombuffer(data, dtype=self._dtype).reshape(last - first, *self._shape)
-        return list(whole.to(self._device).unbind(0))
+        found = []
+        for offset, size, shape, dtype in map(self._places.__getitem__, range(first, last)):
+            data = bytearray(os.pread(self._file, size, offset))
+            found.append(torch.frombuffer(data, dtype=dtype).reshape(shape).to(self._device))
+        return found
 
     def __del__(self) -> None:
         if self._file is not None:

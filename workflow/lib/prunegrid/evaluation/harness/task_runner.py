@@ -57,7 +57,7 @@ class Model(HFLM):
 
     def generate_until(self, requests: list, disable_tqdm: bool = False) -> list:
         """Generate texts, with a progress bar on a terminal only; one by one if pads are seen."""
-        if sees_padding(self.model, self.tokenizer.pad_token_id, "left"):
+        if sees_padding(self.model, self.tokenizer.pad_token_id, "left", writing=True):
             self.batch_size_per_gpu = 1
         return super().generate_until(requests, disable_tqdm=not sys.stderr.isatty())
 
