@@ -40,6 +40,11 @@ PROBE, TRIES = 512, 3
 LOOKED_AT = 200
 
 
+def of_job(job) -> str:
+    """Return the dtype that a step computes in: float32 where its job names none."""
+    return getattr(job, "compute_dtype", None) or "float32"
+
+
 def resolve(named: str, device: str) -> str:
     """Return "bfloat16" or "float32" for the setting `named`, which may be "auto".
 

@@ -19,7 +19,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.common import file_io, malloc
+from prunegrid.common import file_io, malloc, precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation, checkpoint
 from prunegrid.models.blocks import find_blocks
@@ -185,9 +185,9 @@ def open_dense(folder: Path, job) -> Dense:
     if job.memory["model"] == "whole":
         loaded = checkpoint.load(folder, job.device)
         dtype = loaded.model.dtype
-        compute_in(loaded.model, job.compute_dtype)
+        compute_in(loaded.model, precision.of_job(job))
         return Dense(folder, loaded.model, loaded.tokenizer, Holding(storage), loaded.record, dtype)
-    source = ByBlock(folder, job.device, job.compute_dtype, storage)
+    source = ByBlock(folder, job.device, precision.of_job(job), storage)
     recorded = file_io.read_json(folder / artifact_folder.MANIFEST)["record"]["weights"]
     extent = Extent.of(recorded)
     record = measure(source.model, folder, recorded["pattern"], recorded["adapter"], extent)

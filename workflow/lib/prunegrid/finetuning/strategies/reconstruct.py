@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.blocks import oriented
@@ -59,7 +60,7 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     dense = checkpoint.load(context.parents["dense"], context.device)
     stored = parent.model.dtype
     for model in (parent.model, dense.model):
-        compute_in(model, context.job.compute_dtype)
+        compute_in(model, precision.of_job(context.job))
     tokens = load_file(context.parents["calibration"] / "tokens.safetensors")["tokens"]
     storage = Storage(memory["activations"], memory["chunk"], context.job.scratch)
     own = {"extent": context.destination["extent"], **{name: settings[name] for name in SETTINGS}}

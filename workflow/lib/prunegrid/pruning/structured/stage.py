@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from prunegrid.common import file_io
+from prunegrid.common import file_io, precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import checkpoint
 from prunegrid.models.loading import compute_in
@@ -68,7 +68,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     began = time.perf_counter()
     parent = checkpoint.load(parents["weights"], job.device)
     model, dtype = parent.model, parent.model.dtype
-    compute_in(model, job.compute_dtype)
+    compute_in(model, precision.of_job(job))
     tokens = _tokens(settings, parents, job.where)
     probe = tokens[:1, :PROBE_TOKENS] if tokens is not None else torch.arange(PROBE_TOKENS)[None]
     units = find_units(model, settings["units"], probe)
