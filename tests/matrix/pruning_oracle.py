@@ -106,18 +106,21 @@ def require_wanda(name: str, before: Tensor, after: Tensor, inputs: Tensor) -> N
 def require_sparsegpt(
     name: str, before: Tensor, after: Tensor, inputs: Tensor, dampening: float = DAMPENING
 ) -> None:
-    """Check SparseGPT's 2:4 mask and weights: algorithm 1 of the paper, column by column."""
+    """Check SparseGPT's 2:4 mask and weights: algorithm 1 of the paper, column by column.
+
+    Weights of inputs that are always zero count towards the zeros; those that stay are unchanged.
+    """
     weight, gone = before.double().clone(), after == 0
     hessian = 2 * inputs.t() @ inputs / len(inputs)
     dead = hessian.diagonal() == 0
     hessian[dead, dead] = 1
-    weight[:, dead] = 0
     hessian += dampening * hessian.diagonal().mean() * torch.eye(len(hessian))
     root = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
     for column in range(weight.shape[1]):
         if column % 4 == 0:
             part = slice(column, column + 4)
             scores = (weight[:, part] / root.diagonal()[part]).square()
+            scores[:, dead[part]] = 0  # weights of inputs that are always zero go first
             require_lowest(name, scores, gone[:, part], 0.5, SOLUTION_TIE)
         error = weight[:, column] * gone[:, column] / root[column, column]
         weight[:, column:] -= error[:, None] * root[column, column:]
