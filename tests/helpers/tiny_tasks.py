@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from prunegrid.models import open_checkpoint
+import torch
+from torch.nn.functional import cross_entropy
+
+from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.stages import finetune, transform
-from tests.helpers import tiny, tiny_encoders
+from tests.helpers import tiny, tiny_encoders, tiny_translators
 from tests.helpers.tuning import masks_of
 
 PLAIN = tiny.prompt(template="{document}")
@@ -49,3 +52,24 @@ ITEMS = [{"text": "{{ document }}", "pair": None, "label": "{{ id[-1] in '13579'
 CLASSES = {"train_split": "train", "train_rows": None, "split": "test", "rows": None}
 CLASSES |= {"items": ITEMS, "max_tokens": 32, "epochs": 2, "batch_size": 8}
 CLASSES |= {"learning_rate": 1e-2, "metrics": ["acc"], "seed": 1}
+
+
+def without_weights(folder, kind):
+    """Return an artifact of a T5, or of an encoder with a task, whose weight files are gone."""
+    made = tiny_translators.weights(folder, "t5") if kind == "t5" else encoder(folder, task=kind)
+    for file in checkpoint.weight_files(made):
+        file.unlink()
+    return made
+
+
+def hidden_losses(model, rows):
+    """Return the loss of each hidden token of rows, each row alone, by plain torch."""
+    losses = []
+    for row in rows:
+        tokens = row.prompt + row.response
+        shown = [row.hidden.get(place, token) for place, token in enumerate(tokens)]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([shown])).logits[0]
+        for place in row.hidden:
+            losses.append(float(cross_entropy(logits[place], torch.tensor(tokens[place]))))
+    return losses

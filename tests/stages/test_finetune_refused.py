@@ -3,10 +3,9 @@
 import pytest
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models import checkpoint
 from prunegrid.stages import classification, efficiency, perplexity, predictions
-from tests.helpers import tiny, tiny_encoders, tiny_translators
-from tests.helpers.tiny_tasks import CLASSES, encoder, run
+from tests.helpers import tiny, tiny_encoders
+from tests.helpers.tiny_tasks import CLASSES, run, without_weights
 
 pytestmark = pytest.mark.model
 
@@ -27,12 +26,7 @@ pytestmark = pytest.mark.model
 def test_what_does_not_fit_is_refused_before_weights_are_read(
     tmp_path, kind, strategy, changes, words
 ):
-    if kind == "t5":
-        place = tiny_translators.weights(tmp_path / "w", "t5")
-    else:
-        place = encoder(tmp_path / "w", task=kind)
-    for file in checkpoint.weight_files(place):
-        file.unlink()
+    place = without_weights(tmp_path / "w", kind)
     with pytest.raises(PrunegridError, match=words):
         run(tmp_path, place, strategy, **changes)
 
@@ -40,12 +34,7 @@ def test_what_does_not_fit_is_refused_before_weights_are_read(
 @pytest.mark.parametrize("stage", [perplexity, predictions, efficiency])
 @pytest.mark.parametrize("kind", ["t5", "masked-lm", "encoder"])
 def test_measures_of_decoders_refuse_others_before_weights_are_read(tmp_path, kind, stage):
-    if kind == "t5":
-        place = tiny_translators.weights(tmp_path / "w", "t5")
-    else:
-        place = encoder(tmp_path / "w", task=kind)
-    for file in checkpoint.weight_files(place):
-        file.unlink()
+    place = without_weights(tmp_path / "w", kind)
     settings = tiny.generation(column="document", protocol="nonoverlap", window=8)
     parents = {"weights": place, "data": tiny.data(tmp_path / "data")}
     with pytest.raises(PrunegridError, match="test: .* needs a causal .*would fit"):

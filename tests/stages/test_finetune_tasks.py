@@ -6,7 +6,6 @@ import shutil
 import pandas
 import pytest
 import torch
-import torch.nn.functional as F
 from transformers import BertTokenizer
 
 from prunegrid.finetuning.training.objectives import Masking
@@ -14,7 +13,15 @@ from prunegrid.finetuning.training.token_batches import Example
 from prunegrid.models import blocks, checkpoint, open_checkpoint, split_checkpoint
 from prunegrid.stages import classification, finetune, transform
 from tests.helpers import tiny, tiny_translators
-from tests.helpers.tiny_tasks import CLASSES, ENCODERS, FORMS, encoder, require_zeros_kept, run
+from tests.helpers.tiny_tasks import (
+    CLASSES,
+    ENCODERS,
+    FORMS,
+    encoder,
+    hidden_losses,
+    require_zeros_kept,
+    run,
+)
 from tests.helpers.tuning import REFIT, calibration, change
 
 pytestmark = pytest.mark.model
@@ -28,16 +35,8 @@ def dev_loss(model, tokenizer, folder):
         prompt = tokenizer(row["document"])["input_ids"][:-1]
         response = tokenizer(row["summary"], add_special_tokens=False)["input_ids"]
         examples.append(Example(prompt, [*response, tokenizer.sep_token_id]))
-    total, count = 0.0, 0
-    for row in masking.hide(examples, "development rows"):
-        tokens = row.prompt + row.response
-        shown = [row.hidden.get(place, token) for place, token in enumerate(tokens)]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([shown])).logits[0]
-        for place in row.hidden:
-            total += float(F.cross_entropy(logits[place], torch.tensor(tokens[place])))
-            count += 1
-    return total / count
+    losses = hidden_losses(model, masking.hide(examples, "development rows"))
+    return sum(losses) / len(losses)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -44,8 +44,8 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         ((*LISTED, [{"metric": "/x/mine.py"}]), ["names '/x/mine.py', no metric"]),
         ((*LISTED, [{"metric": "acc_nrm"}]), ["did you mean 'acc_norm'"]),
         ((*LISTED, [{"metric": "acc", "hf_evaluate": True}]), ["`hf_evaluate`", "remove it"]),
-        ((*LISTED, ["acc"]), ["metric_list is to be a list of"]),
-        ((*LISTED, [{"metric": ["acc"]}]), ["metric_list is to be a list of"]),
+        ((*LISTED, ["acc"]), ["`define.metric_list` is to be a list of"]),
+        ((*LISTED, [{"metric": ["acc"]}]), ["`define.metric_list` is to be a list of"]),
         (
             ("evaluations", "benchmarks", "tasks", ["piqa", "pica"]),
             ["evaluations.benchmarks.tasks is 'pica'", "did you mean 'piqa'"],

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import tiny as small
 from prunegrid.finetuning.training import loss, objectives, token_batches
 from prunegrid.finetuning.training.objectives import Masking, as_one_sequence
 from prunegrid.finetuning.training.token_batches import Example
+from tests.helpers.tiny_tasks import hidden_losses
 
 ELECTRA = {"model_type": "electra", "embedding_size": 16, "hidden_size": 32}
 ELECTRA |= {"intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -91,15 +91,8 @@ def test_the_loss_of_a_batch_is_that_of_the_hidden_tokens_of_each_row_alone(name
     masking = Masking(3, SPECIAL, 260, whole=False, seed=1)
     made = [Example([0, *range(10, 10 + n)], [*range(40, 41 + 3 * n), 2]) for n in range(1, 6)]
     made = masking.hide(made, "a")
-    expected, count = 0.0, 0
-    for row in made:
-        tokens = row.prompt + row.response
-        shown = [row.hidden.get(place, token) for place, token in enumerate(tokens)]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([shown])).logits[0]
-        for place in row.hidden:
-            expected += float(F.cross_entropy(logits[place], torch.tensor(tokens[place])))
-            count += 1
+    losses = hidden_losses(model, made)
+    expected, count = sum(losses), len(losses)
     inputs, labels = token_batches.collate(made, 1, "response", "cpu")
     assert token_batches.scored(labels) == count
     forward = model.forward

@@ -79,17 +79,17 @@ def _misfits_of_definition(define: Mapping[str, Any]) -> Iterator[str]:
     listed = define.get("metric_list") or []
     whole = isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
     if not whole or not all(isinstance(entry.get("metric"), str) for entry in listed):
-        yield "`define`.metric_list is to be a list of {metric: a name, ...}"
+        yield "`define.metric_list` is to be a list of {metric: a name, ...}"
         return
     for entry in listed:
         if entry["metric"] not in METRICS:
             yield (
-                f"`define`.metric_list names '{entry['metric']}', no metric of the harness; "
+                f"`define.metric_list` names '{entry['metric']}', no metric of the harness; "
                 f"{nearest(entry['metric'], METRICS)}"
             )
         if "hf_evaluate" in entry:
             yield (
-                "`define`.metric_list holds `hf_evaluate`, which runs code from elsewhere; "
+                "`define.metric_list` holds `hf_evaluate`, which runs code from elsewhere; "
                 "remove it"
             )
 

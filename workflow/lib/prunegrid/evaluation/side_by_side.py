@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.cpu_counters import Machine
+from prunegrid.common.precision import of_job
 from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, timed_work
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import open_checkpoint
@@ -42,7 +43,7 @@ def measure(
     """
     device, kept = job.device, settings["cache_dequantized"]
     bytes_alone = peak_memory.alone(stage, parents["weights"], settings, job)
-    loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=job.compute_dtype)
+    loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=of_job(job))
     models = _untouched(parents["dense"], loaded, job, kept) if "dense" in parents else {}
     models[CELL] = loaded.model
     works = {
@@ -71,7 +72,7 @@ def measure(
 
 def _untouched(folder: Path, cell: Checkpoint, job: Any, kept: bool) -> dict[str, nn.Module]:
     """Return the untouched model, and one in the cell's format where that is another."""
-    dtype, device = job.compute_dtype, job.device
+    dtype, device = of_job(job), job.device
     dense = open_checkpoint.load(folder, device, kept, compute_dtype=dtype)
     precision = cell.record["precision"]
     models = {"dense": dense.model}

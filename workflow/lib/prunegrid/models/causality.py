@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.forward import device_of, forward_parameters, inner
+from prunegrid.models.forward import device_of, embedding_rows, forward_parameters, inner
 
 LENGTH, KEPT = 12, 8
 # As a share of the largest logit. In bfloat16 batches of other shapes round otherwise (experts').
@@ -21,7 +21,7 @@ def require_causal(model: nn.Module, where: str) -> None:
     Raises:
         PrunegridError: they do.
     """
-    vocabulary = inner(model).get_input_embeddings().weight.shape[0]
+    vocabulary = embedding_rows(model)
     row = [(7 * i + 5) % (vocabulary - 1) for i in range(LENGTH)]
     other = [(token + 3) % (vocabulary - 1) for token in row[KEPT:]]
     options = {"use_cache": False} if "use_cache" in forward_parameters(model) else {}

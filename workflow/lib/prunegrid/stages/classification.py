@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from prunegrid.common import file_io
+from prunegrid.common import file_io, precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.labelled_items import Item, read_items
 from prunegrid.evaluation import classification_head
@@ -65,7 +65,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
-        compute_dtype=job.compute_dtype,
+        compute_dtype=precision.of_job(job),
         asked_by="classification",
         where=job.where,
     )

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.data.rows import SEPARATOR, read_texts, require_length
@@ -47,7 +48,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
             not finite.
     """
     texts = read_texts(parents["data"], settings["split"], settings["column"], job.where)
-    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    cache, dtype = settings["cache_dequantized"], precision.of_job(job)
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,

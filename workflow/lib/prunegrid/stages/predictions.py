@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prunegrid.common import precision
 from prunegrid.common.errors import AttestationError
 from prunegrid.data import prompts
 from prunegrid.data.rows import read_rows
@@ -25,7 +26,7 @@ FITS = ("causal-lm",)
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured in memory, counts, shares, seconds, digests."""
-    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    cache, dtype = settings["cache_dequantized"], precision.of_job(job)
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from prunegrid.artifacts import artifact_folder
+from prunegrid.common import precision
 from prunegrid.common.file_io import json_sha256
 from prunegrid.evaluation.harness import task_definitions, task_scores
 from prunegrid.evaluation.harness.task_definitions import Benchmark
@@ -71,7 +72,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     ]
     for benchmark in benchmarks:
         task_runner.rehearse(benchmark)
-    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    cache, dtype = settings["cache_dequantized"], precision.of_job(job)
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,

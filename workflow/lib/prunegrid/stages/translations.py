@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data import prompts
 from prunegrid.data.rows import read_rows
@@ -42,7 +43,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
                 expected="whole references, and translations that end by themselves",
                 remedy=f"name a generation profile without {key}",
             )
-    cache, dtype = settings["cache_dequantized"], job.compute_dtype
+    cache, dtype = settings["cache_dequantized"], precision.of_job(job)
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
