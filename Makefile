@@ -44,7 +44,7 @@ $(STAMP): requirements.lock pyproject.toml envs/models.yaml
 	$(INSTALL) --require-hashes --no-deps -r requirements.lock
 ifdef TORCH_BACKEND
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH) || { echo "torch's builds for TORCH_BACKEND=$(TORCH_BACKEND) cannot be had from here (why: above). make env alone takes the build of pip's own index; TORCH_INDEX= names a mirror."; exit 1; }
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 endif
