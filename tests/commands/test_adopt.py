@@ -11,7 +11,7 @@ import pytest
 
 from prunegrid.artifacts import artifact_folder, dropped, keys
 from prunegrid.artifacts.lock import LIVE, only_maker
-from prunegrid.commands import adopt, cli
+from prunegrid.commands import adopt, cli, options_of
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.graph.nodes import with_ancestors
@@ -144,7 +144,7 @@ def test_a_reason_is_needed(upgraded, tmp_path):
 
 
 def test_nothing_is_adopted_under_a_run(upgraded, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "graph_of", lambda options: upgraded)
+    monkeypatch.setattr(options_of, "graph", lambda options: upgraded)
     LIVE.parent.mkdir()
     with open(LIVE, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)

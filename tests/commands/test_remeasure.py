@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunegrid.artifacts.lock import LIVE
-from prunegrid.commands import cli, remeasure
+from prunegrid.commands import cli, options_of, remeasure
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.config.config_files import ConfigError
@@ -145,7 +145,7 @@ def test_under_a_live_run_nothing_is_removed(timed):
 
 
 def test_the_command_says_how_to_measure_again(timed, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "graph_of", lambda options: timed)
+    monkeypatch.setattr(options_of, "graph", lambda options: timed)
     options = ["--configfile", "a.yaml", "b.yaml", "--config", "seed=1"]
     assert cli.main(["remeasure", "s", *options]) == 0
     said = capsys.readouterr().out

@@ -38,7 +38,7 @@ def command(
     return [*words, "--", f"results/{study}.parquet"]
 
 
-def run(study: str, words: Sequence[str]) -> int:
+def run_study(study: str, words: Sequence[str]) -> int:
     """Run a command line of `command`; print the table; return the exit status."""
     began = time.monotonic()
     status = subprocess.run(words, check=False).returncode

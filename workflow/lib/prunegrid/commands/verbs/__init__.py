@@ -1,0 +1,1 @@
+"""The commands `prunegrid VERB`, a file each: its docstring is its help."""

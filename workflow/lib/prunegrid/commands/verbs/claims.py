@@ -1,0 +1,29 @@
+"""Test published conclusions on finished tables; write results/claims.md."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from prunegrid.commands import cli_config, options_of
+from prunegrid.config.conclusion_checks import require_columns
+from prunegrid.tables import finished
+from prunegrid.tables.claims import page
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options_of.add_config(parser)
+    parser.add_argument("tables", type=Path, nargs="*", help="default: all in results/")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    folder = Path("results")
+    config, place = cli_config.validated(options_of.files(options), options.config)
+    claims = config.sections["claims"]
+    require_columns(claims, finished.facts(), place)
+    for outcome in page.write(options.tables or finished.find(folder), folder, claims):
+        print(f"{outcome.verdict:12} {outcome.name}: {outcome.claim.says}")
+    print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}")
+    return 0

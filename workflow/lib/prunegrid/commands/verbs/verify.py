@@ -1,0 +1,27 @@
+"""Hash, count and score again what a table names; exit 1 on any difference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from prunegrid.common.errors import PrunegridError
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("table", type=Path, help="results/<study>.parquet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    if not options.table.is_file():
+        raise PrunegridError("there is no such table", where=str(options.table))
+    from prunegrid.commands.verify import verify  # it imports torch, which takes seconds
+
+    differences = verify(options.table)
+    for text in differences:
+        print(text)
+    verdict = f"{len(differences)} difference(s)" if differences else "verified: no difference"
+    print(f"{options.table}: {verdict}")
+    return 1 if differences else 0
