@@ -13,6 +13,7 @@ OUTPUTS
     results/{study}.controls.parquet  each control against the best cell; metrics flagged
     results/{study}.examples.parquet  one row an example: its label and scores
     results/{study}.examples.md       a few documents with all that was made of them
+    results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
     of a census: one row a bin of a group (docs/census.md), and .depth.png, .depth.svg
 """

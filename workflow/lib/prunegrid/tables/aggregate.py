@@ -16,6 +16,7 @@ from prunegrid.tables.copies import copied_rows
 from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.headline import is_perplexity
+from prunegrid.tables.latex import render_latex
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import Plan
@@ -65,6 +66,7 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
         for form in ("png", "svg")
     }
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
+    pages["tex"] = render_latex(plan, wide, tall, contrasts)
     facts = {"version": schema.SCHEMA_VERSION, "complete": complete, "leaves": contents_read(plan)}
     write_table(plan, frames, pages, figures, folder=folder, **facts)
     return complete

@@ -14,7 +14,7 @@ _BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
 SUFFIXES = {
     "evaluations": (
         *("parquet", *(f"{name}.parquet" for name in _BESIDE), "examples.md"),
-        *("csv", "md", "png", "svg", "manifest.json"),
+        *("csv", "md", "tex", "png", "svg", "manifest.json"),
     ),
     "census": ("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
 }
