@@ -19,6 +19,7 @@ import pandas as pd
 from prunegrid.evaluation.setting_checks import require_number
 from prunegrid.evaluation.text_analysis.words import split_sentences, words
 
+CITE = ("liu2019text", "nallapati2017summarunner")
 ROLE = "oracle"
 SETTINGS = {"sentences": None}
 

@@ -10,6 +10,7 @@ import math
 
 import pandas as pd
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "oracle"
 SETTINGS = {"share": 0.5}
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from prunegrid.evaluation.setting_checks import require_number
 
+CITE: tuple[str, ...] = ()  # none: the first words of the document
 ROLE = "baseline"
 SETTINGS = {"words": 64}
 

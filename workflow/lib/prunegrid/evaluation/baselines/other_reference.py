@@ -8,6 +8,7 @@ import pandas as pd
 
 from prunegrid.common.errors import PrunegridError
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS: dict = {}
 DRAWS = True

@@ -11,6 +11,7 @@ import pandas as pd
 from prunegrid.data.prompts import SLOT, cut_words
 from prunegrid.evaluation.setting_checks import require_number
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS = {"words": None}
 READS = ("prompt",)

@@ -7,6 +7,7 @@ import pandas as pd
 from prunegrid.evaluation.setting_checks import require_number
 from prunegrid.evaluation.text_analysis.words import split_sentences
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS = {"times": 3}
 

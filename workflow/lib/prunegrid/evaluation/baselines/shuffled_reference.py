@@ -6,6 +6,7 @@ import random
 
 import pandas as pd
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS: dict = {}
 DRAWS = True

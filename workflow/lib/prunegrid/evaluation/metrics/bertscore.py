@@ -21,6 +21,7 @@ from prunegrid.common.file_io import file_sha256
 from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"layer": None, "batch_size": 16}
+CITE = ("zhang2020bertscore",)
 COLUMNS = {"bertscore": {"higher_is_better": True}}
 NEEDS_MODEL = True
 PACKAGES = ("bert-score", "torch", "transformers")

@@ -12,6 +12,7 @@ from sacrebleu.metrics import BLEU
 from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
+CITE = ("papineni2002bleu", "post2018call", "koehn2004statistical")
 COLUMNS = {"bleu": {"higher_is_better": True}}
 PACKAGES = ("sacrebleu",)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sacrebleu.metrics import CHRF
 
 SETTINGS = {"word_order": 0}
+CITE = ("popovic2015chrf", "post2018call")
 COLUMNS = {"chrf": {"higher_is_better": True}, "chrf_corpus": {"higher_is_better": True}}
 PACKAGES = ("sacrebleu",)
 

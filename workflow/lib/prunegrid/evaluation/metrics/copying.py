@@ -11,6 +11,7 @@ from prunegrid.evaluation.text_analysis import fragments
 from prunegrid.evaluation.text_analysis.words import words
 
 SETTINGS: dict = {}
+CITE = ("grusky2018newsroom",)
 COLUMNS = {
     "copy_coverage": {"higher_is_better": None},
     "copy_density": {"higher_is_better": None},

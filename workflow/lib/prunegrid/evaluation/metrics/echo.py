@@ -11,6 +11,7 @@ from prunegrid.data.prompts import SLOT
 from prunegrid.evaluation.setting_checks import require_number
 
 SETTINGS = {"run": 5}
+CITE: tuple[str, ...] = ()  # none: a rule of this project
 COLUMNS = {"prompt_echo": {"higher_is_better": False}}
 READS = ("template",)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from prunegrid.evaluation.text_analysis import numbers_and_names
 
 SETTINGS: dict = {}
+CITE: tuple[str, ...] = ()  # none: rules of this project
 COLUMNS = {
     "number_precision": {"higher_is_better": True},
     "name_precision": {"higher_is_better": True},

@@ -26,6 +26,7 @@ SETTINGS = {
     "name_precision": 0.5,
     "least_names": 2,
 }
+CITE: tuple[str, ...] = ()  # none: rules of this project
 COLUMNS = {
     "label_blank": {"higher_is_better": False},
     "label_loop": {"higher_is_better": False},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SETTINGS: dict = {}
+CITE: tuple[str, ...] = ()  # none: counts words
 COLUMNS = {"length_ratio": {"higher_is_better": None}, "empty": {"higher_is_better": False}}
 
 

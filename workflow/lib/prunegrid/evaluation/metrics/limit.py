@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SETTINGS: dict = {}
+CITE: tuple[str, ...] = ()  # none: counts tokens
 COLUMNS = {"hit_limit": {"higher_is_better": False}}
 
 

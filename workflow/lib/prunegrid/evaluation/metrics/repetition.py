@@ -13,6 +13,7 @@ import zlib
 from prunegrid.evaluation.text_analysis import repeated_phrases
 
 SETTINGS: dict = {}
+CITE = ("welleck2020neural",)
 COLUMNS = {
     "rep2": {"higher_is_better": False},
     "rep3": {"higher_is_better": False},

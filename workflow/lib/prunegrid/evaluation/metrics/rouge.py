@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from prunegrid.evaluation.text_analysis.words import split_sentences
 
 SETTINGS = {"stemmer": True, "sentences": "rule"}
+CITE = ("lin2004rouge",)
 COLUMNS = {
     "rouge1": {"higher_is_better": True},
     "rouge2": {"higher_is_better": True},

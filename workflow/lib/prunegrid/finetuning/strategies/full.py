@@ -15,6 +15,7 @@ from prunegrid.models import checkpoint
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
+CITE: tuple[str, ...] = ()  # none: plain training of all weights
 TRAINS = True
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("preserve_zeros",)

@@ -20,6 +20,7 @@ from prunegrid.models import checkpoint, masked_lora, split_checkpoint
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
+CITE = ("hu2022lora", "zimmer2023perp")
 TRAINS = True
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("preserve_zeros", "adapter", "rank", "alpha", "dropout", "targets")

@@ -22,6 +22,7 @@ from prunegrid.models import checkpoint
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
+CITE = ("zimmer2023perp",)
 TRAINS = True
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ()

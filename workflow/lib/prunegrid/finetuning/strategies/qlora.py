@@ -24,6 +24,7 @@ from prunegrid.models import checkpoint, loading, masked_lora, quantized, split_
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
+CITE = ("dettmers2023qlora",)
 TRAINS = True
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = (

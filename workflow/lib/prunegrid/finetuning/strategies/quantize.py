@@ -16,6 +16,7 @@ from prunegrid.models import checkpoint, quantized, split_checkpoint
 if TYPE_CHECKING:
     from prunegrid.finetuning.transform_context import Context
 
+CITE = ("dettmers2023qlora",)
 TRAINS = False
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("precision", "double_quant")

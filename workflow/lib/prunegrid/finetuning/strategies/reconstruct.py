@@ -43,6 +43,7 @@ from prunegrid.pruning.updates.least_squares import conjugate_gradients
 if TYPE_CHECKING:
     from prunegrid.finetuning.transform_context import Context
 
+CITE = ("he2017channel", "wagner2025free")
 TRAINS = False
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("calibration",)

@@ -11,6 +11,7 @@ from prunegrid.models import checkpoint
 if TYPE_CHECKING:
     from prunegrid.finetuning.context import Context
 
+CITE: tuple[str, ...] = ()  # none: plain training of all weights
 TRAINS = True
 FITS = ("seq2seq-lm",)
 KEYS = ("preserve_zeros",)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from prunegrid.pruning.allocation.counts import histogram
 
+CITE = ("lecun1989optimal",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"shift": 0.1}
 

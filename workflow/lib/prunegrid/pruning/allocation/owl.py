@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+CITE = ("yin2024owl",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"multiple": 5.0, "shift": 0.08}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+CITE: tuple[str, ...] = ()  # none: the same share everywhere
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_by_rows
 
+CITE = ("han2015learning",)
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 SCOPE = "layer"

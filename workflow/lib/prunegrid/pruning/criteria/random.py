@@ -13,6 +13,7 @@ from torch import Tensor
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_lowest
 
+CITE: tuple[str, ...] = ()  # none: a control of this project
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 SCOPE = "layer"

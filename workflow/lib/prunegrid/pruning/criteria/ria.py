@@ -18,6 +18,7 @@ from torch import Tensor
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_lowest
 
+CITE = ("zhang2024plug",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"exponent": 0.5}
 SCOPE = "layer"

@@ -27,6 +27,7 @@ from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import NM, Pattern
 from prunegrid.pruning.selection import lowest, lowest_by_row, lowest_of_group
 
+CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
 # fmt: off
 SETTINGS: dict[str, Any] = {

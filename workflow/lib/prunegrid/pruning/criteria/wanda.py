@@ -17,6 +17,7 @@ from torch import Tensor
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import Pattern, prune_by_rows, zeros_first
 
+CITE = ("sun2024simple",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {}
 SCOPE = "row"

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
+CITE = ("li2017pruning",)
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

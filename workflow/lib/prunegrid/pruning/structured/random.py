@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
+CITE: tuple[str, ...] = ()  # none: a control of this project
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = True

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 FITS = ("causal-lm",)
+CITE = ("molchanov2019importance", "ma2023llmpruner")
 NEEDS = "gradients"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
+CITE = ("sun2024simple", "an2024fluctuation")
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

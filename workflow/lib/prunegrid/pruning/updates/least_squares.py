@@ -21,6 +21,7 @@ from torch import Tensor
 from prunegrid.pruning.column_sweep import dampened
 from prunegrid.pruning.input_stats import InputStats
 
+CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
 

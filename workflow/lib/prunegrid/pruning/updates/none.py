@@ -9,6 +9,7 @@ from torch import Tensor
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import apply_mask
 
+CITE: tuple[str, ...] = ()  # none: changes nothing
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from prunegrid.pruning.column_sweep import factor_of, sweep
 from prunegrid.pruning.input_stats import InputStats
 
+CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "blocksize": 128}
 
