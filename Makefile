@@ -19,6 +19,7 @@ JOBS = $(or $(CORES),$(shell $(BIN)/python -m prunegrid.common.machine))
 # The Python of gpu-check: any with a CUDA build of torch.
 PY ?= $(BIN)/python
 STAMP := $(VENV)/.installed
+FORMATS := .venv-formats
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 # Compiled now, or the first job of each kind would: 10 CPU seconds where it imports peft.
@@ -27,7 +28,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults test-cluster audit bench gpu-check matrix lint status plan gc format lock clean
+.PHONY: help env demo test test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,11 +55,20 @@ endif
 demo: env ## prune, tune and score a real small model; prints the table (7 to 15 minutes, no GPU, no hub)
 	@$(BIN)/prunegrid run demo $(if $(CORES),--cores $(CORES)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env ## the tests, offline (all but those of test-faults and test-cluster)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster" tests
+test: env ## the tests, offline (all but those of test-faults, test-cluster and test-formats)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster and not formats" tests
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m faults $(FAULTS) tests/faults
+
+test-formats: env $(FORMATS)/.installed ## exported formats by their own validators, offline (a small environment of theirs)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m formats tests
+
+# Of the validators one asks for a newer Python than it needs, and two for different releases of rich.
+$(FORMATS)/.installed: envs/formats.lock
+	@test -x $(FORMATS)/bin/python || $(BIN)/python -m venv $(FORMATS)
+	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --ignore-requires-python -r envs/formats.lock
+	@touch $@
 
 audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a network)
 	pip-audit --require-hashes --disable-pip -r requirements.lock
@@ -79,14 +89,14 @@ matrix: env ## try every step on every small config, and write docs/matrix.md ag
 lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m pytest -q tests/project/test_rooms.py
 
 format: env ## format all code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 status: env ## done, running, failed and missing cells of STUDY=demo
 	@$(BIN)/prunegrid status $(STUDY) $(OVER)

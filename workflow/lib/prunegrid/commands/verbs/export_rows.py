@@ -1,0 +1,31 @@
+"""Write a study's rows in a format of others: every-eval-ever or ro-crate."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from prunegrid.commands import options_of
+from prunegrid.tables import formats, study_tables
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options_of.add_study(parser)
+    parser.add_argument("--format", required=True, help=" or ".join(formats.names()))
+    text = "a folder that does not exist (default: results/exports/<study>.<format>)"
+    parser.add_argument("--out", type=Path, help=text)
+    parser.add_argument("--organization", help="who ran the study")
+    parser.add_argument("--licence", help="of the exported rows: an SPDX name, or an address")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    results = Path("results")
+    folder = options.out or results / f"exports/{options.study}.{options.format}"
+    said = formats.Said(options.organization, options.licence)
+    tables = study_tables.read(options.study, results)
+    for line in formats.export(tables, options.format, folder, said):
+        print(line)
+    print(f"written: {folder}")
+    return 0
