@@ -32,7 +32,10 @@ class Run:
     Attributes:
         folder: the working folder: data, config, results.
         project: the folder of the Snakefile.
+        snakefile: its name there.
     """
+
+    snakefile = "Snakefile"
 
     def __init__(self, folder: Path, project: Path = ROOT) -> None:
         self.folder, self.project = folder, project
@@ -64,7 +67,13 @@ class Run:
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of a Snakemake run with the folder's config."""
         # The profile is not named: Snakemake has to find `profiles/default` by itself.
-        base = [sys.executable, "-m", "snakemake", "--snakefile", str(self.project / "Snakefile")]
+        base = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(self.project / self.snakefile),
+        ]
         return [*base, "--cores", "2", *arguments, "--configfile", "config.yaml"]
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

@@ -14,7 +14,8 @@ from prunegrid.commands import cli
 from prunegrid.tables.table_names import SUFFIXES
 from tests.helpers import ROOT, shipped
 
-PAGES = [ROOT / name for name in ("README.md", "config/README.md", "config.yaml", "Snakefile")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
+PAGES += [ROOT / "config.yaml", ROOT / "Snakefile"]
 PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "benchmarks").glob("*/README.md"))
 PAGES += [p for folder in ("config", "profiles") for p in sorted((ROOT / folder).rglob("*.yaml"))]
 PROGRAMS = ("snakemake", "prunegrid", "make")

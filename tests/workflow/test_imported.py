@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
 
+from prunegrid.tables.table_names import outputs
 from tests.helpers.runs import FOR_EVER, ROOT, Run
 
 CONFIG = """\
@@ -58,10 +60,13 @@ rule report:
 """
 PREFIX = '    prefix:\n        "sub/pruned"\n'
 REPLACED = '    replace_prefix:\n        {"results/": "elsewhere/"}\n'
+# The name under which catalogs look for it; the root's Snakefile by another name.
+CATALOG = {"snakefile": ROOT / "workflow/Snakefile"}
 # {form: (the Snakefile, its values)}.
 FORMS = {
     "renamed": (MODULE, {"renamed": " as pg_*", "table": "results/mini.csv"}),
-    "prefix": (MODULE, {"where": PREFIX, "table": "sub/pruned/results/mini.csv"}),
+    "catalog": (MODULE, {"renamed": " as pg_*", "table": "results/mini.csv", **CATALOG}),
+    "prefix": (MODULE, {"where": PREFIX, "table": "sub/pruned/results/mini.csv", **CATALOG}),
     "replaced": (
         MODULE,
         {"where": REPLACED, "renamed": " as pg_*", "table": "elsewhere/mini.csv"},
@@ -110,6 +115,7 @@ def test_another_workflow_plans_a_study(snakemake, form):
 def test_results_lie_below_a_prefix_and_are_found_again(snakemake, tmp_path):
     assert (done := snakemake("prefix")).returncode == 0, done.stdout[-3000:]
     folder = tmp_path / "sub/pruned/results"
+    assert all(Path(path).stat().st_size for path in outputs("mini", results=folder))
     wide = pandas.read_parquet(folder / "mini.parquet")
     assert wide["status"].tolist() == ["ok", "ok"] and (tmp_path / wide["artifact"][0]).is_dir()
     assert not (tmp_path / "results/artifacts").exists()
@@ -117,3 +123,15 @@ def test_results_lie_below_a_prefix_and_are_found_again(snakemake, tmp_path):
     assert "Nothing to be done" in snakemake("prefix", "-n").stdout
     done = Run(tmp_path).prunegrid("verify", str(folder.relative_to(tmp_path) / "mini.parquet"))
     assert done.returncode == 0, done.stdout
+
+
+def test_both_names_of_the_workflow_plan_the_same(finished, tmp_path):
+    plans, told = [], []
+    for name in ("Snakefile", "workflow/Snakefile"):
+        run = Run(finished.copy(tmp_path / name.replace("/", "-")).folder)
+        run.snakefile = name
+        plans.append(run.plan("results/one.parquet"))
+        told.append(run.snakemake("-n", "results/tinny.parquet").stdout)
+    assert plans[0] == plans[1] and plans[0]["aggregate"] == 1
+    assert all("did you mean 'tiny'?" in text for text in told)
+    assert all("specific profile" in text for text in told)  # found beside either
