@@ -1,6 +1,8 @@
 """The LaTeX table: its numbers are the Parquet's, its texts escaped, its rows of equal length."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -82,3 +84,17 @@ def test_verdicts_are_marks_on_their_rows_and_explained(tmp_path):
 def test_a_score_at_chance_is_marked(at_chance):
     world = World().cell(scores={("piqa", "acc"): 0.5}).last(at_chance=at_chance)
     assert (r"0.500$^{\dagger}$" in render_latex(*world.tables())) == at_chance
+
+
+@pytest.mark.formats
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_takes_the_table(tmp_path):
+    world = study(title=SPECIALS).cell(SPECIALS, scores={WIKI: around(1.5), (SPECIALS, "m_x"): 1.0})
+    (tmp_path / "table.tex").write_text(render_latex(*world.tables()))
+    lines = (r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}")
+    lines += (r"\input{table}", r"\end{document}")
+    (tmp_path / "paper.tex").write_text("\n".join(lines))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from prunegrid.common import plugins
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.common.source_code import literals
-from prunegrid.tables.study_tables import StudyTables, manifest_of
+from prunegrid.tables.study_tables import StudyTables
 
 BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
 SOFTWARE = {
@@ -66,16 +66,17 @@ def cited(tables: StudyTables) -> list[Cited]:
     Raises:
         AttestationError: an artifact that the table names is gone.
     """
-    steps = [(ref["stage"], manifest_of(ref)) for ref in tables.refs().values()]
-    found = [one for stage, manifest in steps for one in _of_step(stage, manifest)]
-    if any(stage == "tasks" for stage, _ in steps):
+    steps = tables.steps()
+    found = [one for manifest in steps for one in _of_step(manifest)]
+    if any(manifest["stage"] == "tasks" for manifest in steps):
         found.append(Cited("software", "lm-evaluation-harness", (HARNESS,)))
     found += [Cited("software", name, (key,)) for name, key in SOFTWARE.items()]
     return list(dict.fromkeys(found))
 
 
-def _of_step(stage: str, manifest: Mapping[str, Any]) -> Iterator[Cited]:
+def _of_step(manifest: Mapping[str, Any]) -> Iterator[Cited]:
     """Yield what one step used."""
+    stage = manifest["stage"]
     settings, source = manifest["settings"], manifest["record"].get("source")
     if source:
         kind = "model" if stage == "model" else "data"

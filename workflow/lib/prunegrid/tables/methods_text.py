@@ -13,7 +13,7 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.tables.citations import HARNESS, NM, SOFTWARE, Cited
 from prunegrid.tables.intervals import RESAMPLES
 from prunegrid.tables.latex import escape
-from prunegrid.tables.study_tables import StudyTables, manifest_of
+from prunegrid.tables.study_tables import StudyTables
 
 # Settings that a sentence says in words, that say how a step was computed, or that are long.
 _SAID = {"method", "pattern", "sparsity", "strategy", "metrics", "controls", "tasks", "prompt"}
@@ -27,7 +27,7 @@ class _Steps:
 
     def __init__(self, tables: StudyTables, used: Iterable[Cited]) -> None:
         self.tables = tables
-        self.all = [manifest_of(ref) for ref in tables.refs().values()]
+        self.all = tables.steps()
         self.by_key = {step["key"]: step for step in self.all}
         self.works = {(one.kind, one.name): one.keys for one in used}
 
@@ -92,10 +92,11 @@ def _name(step: Manifest) -> str:
 def _models(steps: _Steps) -> Iterator[str]:
     for step in steps.of("model"):
         name, source = step["label"].removeprefix("model "), step["record"]["source"]
-        where = "a local folder" if source["kind"] == "local" else source["name"]
-        where = where.replace("@", ", revision ").removesuffix(":")
-        text = f"{escape(name)}{steps.cite('model', name)} was read from {escape(where)}"
-        yield f"{text} and stored in {step['settings']['dtype']}."
+        where = source["name"].replace("@", ", revision ")
+        made = {"local": "was read from a local folder", "random": "has random weights"}
+        text = made.get(source["kind"], f"was read from {escape(where)}")
+        text = f"{escape(name)}{steps.cite('model', name)} {text}"
+        yield f"{text} and is stored in {step['settings']['dtype']}."
 
 
 def _software(steps: _Steps) -> str:

@@ -53,9 +53,23 @@ class StudyTables:
 
     def refs(self) -> dict[str, Mapping[str, str]]:
         """Return {path: its entry in the plan} of every artifact, parents before children."""
-        refs = [ref for cell in self.plan["cells"] for ref in cell["ancestors"]]
-        refs += [one[role] for one in self.plan.get("baselines", ()) for role in ("data", "scores")]
-        return {ref["path"]: ref for ref in refs}
+        cells = [ref for cell in self.plan["cells"] for ref in cell["ancestors"]]
+        return {ref["path"]: ref for ref in (*cells, *self._of_controls())}
+
+    def _of_controls(self) -> Iterator[Mapping[str, str]]:
+        for control in self.plan.get("baselines", ()):
+            yield from (control["data"], control["scores"])
+
+    def steps(self) -> list[Mapping[str, Any]]:
+        """Return the manifests of all steps that a score was made by, parents before children.
+
+        Raises:
+            AttestationError: one is gone, or another one lies in its place.
+        """
+        refs = {ref["path"]: ref for cell, _ in self.cells() for ref in cell["ancestors"]}
+        made = (ref for ref in self._of_controls() if Path(ref["path"]).is_dir())
+        refs |= {ref["path"]: ref for ref in made}
+        return [manifest_of(ref) for ref in refs.values()]
 
 
 def read(study: str, folder: Path) -> StudyTables:

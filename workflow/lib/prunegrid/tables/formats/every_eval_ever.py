@@ -56,7 +56,8 @@ def write(tables: StudyTables, out: Path, said: Said) -> list[str]:
             count += 1
             write_json(out / place(tables.name, body), body)
     left = len(tables.wide) - count
-    return [f"{count} records" + (f"; {left} cells have no scores" if left else "")]
+    lost = f"; {left} of {len(tables.wide)} cells have no scores" if left else ""
+    return [f"{count} records{lost}"]
 
 
 def known(value: Any) -> Any:
