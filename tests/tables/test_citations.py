@@ -74,6 +74,7 @@ def test_the_bibliography_is_whole():
         assert number is None or re.fullmatch(r"\d{4}\.\d{5}", number), key
         assert entry.count("{") == entry.count("}"), key
     used = {key for kind, name in FILES for key in citations.of_plugin(kind, name)}
+    used |= set(literals(citations.CORRECTION)["CITE"])
     of_sources = set(re.findall(r"@\w+{(\w+),\n(?:  .*\n)*?  sources", text))
     assert used | of_sources | {citations.NM, citations.HARNESS, *citations.SOFTWARE.values()} == {
         *ENTRIES

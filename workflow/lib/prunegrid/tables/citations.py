@@ -24,6 +24,7 @@ SOFTWARE = {
     "transformers": "wolf2020transformers",
 }
 HARNESS = "biderman2024lessons"
+CORRECTION = "prunegrid.pruning.structured.output_correction"  # the update of whole units
 NM = "mishra2021accelerating"  # of patterns that keep N of M
 _ENTRY = re.compile(r"^@\w+\{(?P<key>[^,]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
 _SOURCES = re.compile(r"^  sources = \{(.*)\},\n", re.MULTILINE)
@@ -70,7 +71,8 @@ def cited(tables: StudyTables) -> list[Cited]:
     found = [one for manifest in steps for one in _of_step(manifest)]
     if any(manifest["stage"] == "tasks" for manifest in steps):
         found.append(Cited("software", "lm-evaluation-harness", (HARNESS,)))
-    found += [Cited("software", name, (key,)) for name, key in SOFTWARE.items()]
+    ran = {"Snakemake", *(name for step in steps for name in step.get("versions", ()))}
+    found += [Cited("software", name, (key,)) for name, key in SOFTWARE.items() if name in ran]
     return list(dict.fromkeys(found))
 
 
@@ -105,7 +107,9 @@ def _of_pruning(settings: Mapping[str, Any]) -> Iterator[Cited]:
     if parse_nm(settings["pattern"]):
         yield Cited("pattern", settings["pattern"], (NM,))
     if settings.get("update") not in (None, "none"):
-        yield _plugin("update", "update", settings["update"])
+        corrected = literals(CORRECTION)["CITE"]
+        known = corrected if structured else of_plugin("update", settings["update"])
+        yield Cited("update", settings["update"], known)
     if settings.get("allocation") not in (None, "uniform"):
         yield _plugin("allocation", "allocation", settings["allocation"])
 

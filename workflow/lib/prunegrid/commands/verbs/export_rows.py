@@ -16,7 +16,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     text = "a folder that does not exist (default: results/exports/<study>.<format>)"
     parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--organization", help="who ran the study")
-    parser.add_argument("--licence", help="of the exported rows: an SPDX name, or an address")
+    parser.add_argument("--licence", help="of a crate: an SPDX name, or an address")
 
 
 def run(options: argparse.Namespace) -> int:

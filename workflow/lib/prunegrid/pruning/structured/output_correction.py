@@ -34,6 +34,7 @@ from prunegrid.pruning.structured.units import Units
 
 log = logging.getLogger(__name__)
 
+CITE = ("kurtic2023ziplm",)
 SETTINGS: dict[str, Any] = {"dampening": 0.01}
 
 
