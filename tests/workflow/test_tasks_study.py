@@ -172,3 +172,20 @@ def test_a_task_that_fails_fails_its_evaluation_and_nothing_half_is_left(run, tm
     assert done.returncode == 0, done.stdout[-6000:]
     wide = pandas.read_parquet(other.folder / "results/tasks.parquet")
     assert set(wide["status"]) == {"ok"} and set(wide["rte-again_n"]) == {3}
+
+
+def test_benchmarks_are_exported_with_their_errors_and_data(run, tmp_path):
+    words = ("export-rows", "tasks", "--format", "every-eval-ever", "--out", str(tmp_path / "x"))
+    assert run.prunegrid(*words).returncode == 0
+    tall = pandas.read_parquet(run.folder / "results/tasks.long.parquet")
+    found = []
+    for path in (tmp_path / "x").rglob("*.json"):
+        for one in json.loads(path.read_text())["evaluation_results"]:
+            details = one["score_details"]
+            error = details["uncertainty"]["standard_error"]["value"]
+            split = one["evaluation_name"]
+            found.append((split, one["metric_config"]["metric_name"], details["score"], error))
+            of_data = one["source_data"].get("additional_details", {})
+            assert (of_data.get("source") == "local") == (split != "both")
+    rows = tall[["split", "metric", "value", "stderr"]].itertuples(index=False, name=None)
+    assert sorted(found) == sorted(rows)

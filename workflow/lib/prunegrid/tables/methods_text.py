@@ -220,4 +220,4 @@ def _statistics(tables: StudyTables) -> Iterator[str]:
     if contrasts := tables.plan.get("contrasts"):
         tests = len(contrasts) + sum(one["margin"] is not None for one in contrasts)
         yield f"Contrasts: {len(contrasts)} declared, paired sign flips over items, two-sided 5\\%,"
-        yield f"Holm's correction over {tests} tests."
+        yield f"Holm's correction over {tests} test{'s' * (tests > 1)}."
