@@ -8,7 +8,6 @@ no one has published its weights. Facts without a field of their own are texts i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import uuid
@@ -16,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from prunegrid.common.errors import PrunegridError
-from prunegrid.common.file_io import canonical_json, write_json
+from prunegrid.common.file_io import canonical_json, json_sha256, write_json
 from prunegrid.tables.formats import Said
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.intervals import RESAMPLES
@@ -62,7 +63,7 @@ def write(tables: StudyTables, out: Path, said: Said) -> list[str]:
 
 def known(value: Any) -> Any:
     """Return a value of a table, None for a null of any kind."""
-    return None if value is None or value != value or str(value) == "<NA>" else value
+    return None if pandas.isna(value) else value
 
 
 def texts(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str]:
@@ -72,7 +73,7 @@ def texts(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str]:
 
 def place(study: str, body: Record) -> Path:
     """Return where a record lies: its name is a UUID of its content, in the form of version 4."""
-    digest = hashlib.sha256(canonical_json(body).encode()).digest()
+    digest = bytes.fromhex(json_sha256(body))
     developer, _, model = body["model_info"]["id"].partition("/")
     name = f"{uuid.UUID(bytes=digest[:16], version=4)}.json"
     return Path("data", study, developer, model.replace("/", "_"), name)
@@ -88,12 +89,10 @@ def record(tables: StudyTables, cell: Mapping[str, Any], row: Row, said: Said) -
     source["source_organization_name"] = said.organization or UNSAID
     source["evaluator_relationship"] = "other" if is_published(cell) else "first_party"
     source["additional_details"] = {"study": tables.name, "table_key": tables.manifest["key"]}
-    key = hashlib.sha256(
-        canonical_json([tables.manifest["key"], *map(str, cell_key(row))]).encode()
-    )
+    key = json_sha256([tables.manifest["key"], *map(str, cell_key(row))])
     return {
         "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"{tables.name}/{model['id']}/{key.hexdigest()[:16]}",
+        "evaluation_id": f"{tables.name}/{model['id']}/{key[:16]}",
         "retrieved_timestamp": str(written),
         "source_metadata": source,
         "eval_library": library | {"additional_details": versions},
