@@ -78,7 +78,7 @@ def test_benchmarks_and_classes_are_told_with_their_data():
 
 def test_places_of_this_machine_and_what_is_unknown_are_not_told():
     model = step("model", "model mine", {"dtype": "bfloat16"}, {"source": LOCAL})
-    own = {"metrics": {"my_metric": {"module": "mine", "path": "/home/me/mine.py"}}}
+    own = {"metrics": {"my_metric": {"module": "rouge", "path": "/home/me/rouge.py"}}}
     text, named = told(model, step("scores", "m > score test", own))
     assert named["mine"] == named["my_metric"] == ()
     assert "mine was read from a local folder and is stored in bfloat16." in text

@@ -89,7 +89,9 @@ def _of_step(manifest: Mapping[str, Any]) -> Iterator[Cited]:
     elif stage in ("finetune", "transform"):
         yield _plugin("recovery", "strategy", settings["strategy"])
     for name, metric in _metrics(settings).items():
-        yield Cited("metric", name, of_plugin("metric", metric["module"]))
+        # A user's own file may have the name of one that ships.
+        ours = str(metric.get("path")).endswith(f"/evaluation/metrics/{metric['module']}.py")
+        yield Cited("metric", name, of_plugin("metric", metric["module"]) if ours else ())
     for control in settings.get("controls", ()):
         yield _plugin("control", "baseline", control["method"])
 
