@@ -1,0 +1,115 @@
+"""Every form of weights, exported, and loaded in a process that cannot import prunegrid."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prunegrid.common import file_io
+from prunegrid.models import checkpoint, export_forms, exported_folder
+from tests.helpers import export_world
+
+pytestmark = pytest.mark.model
+
+FORMS = {
+    **dict.fromkeys(("decoder", "encoder-decoder", "structured", "experts"), "plain"),
+    **dict.fromkeys(("nf4", "int8"), "quantized"),
+    **dict.fromkeys(("adapter", "nf4-adapter"), "adapter"),
+    **dict.fromkeys(("masked", "nf4-masked"), "summed"),
+}
+# The largest difference of logits, as a share of the largest. transformers' own products of codes
+# round activations: to 8 bits for int8.
+CLOSE = {"nf4": 0.02, "nf4-adapter": 0.02, "int8": 0.1}
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """An artifact of each form."""
+    place = tmp_path_factory.mktemp("artifacts")
+    return {name: export_world.artifact(place / name, name) for name in FORMS}
+
+
+@pytest.fixture(scope="module")
+def exported(artifacts, tmp_path_factory):
+    """{form: (folder, how its files make up the model)}."""
+    place, found = tmp_path_factory.mktemp("exported"), {}
+    for name, artifact in artifacts.items():
+        (place / name).mkdir()
+        found[name] = place / name, export_forms.write(artifact, place / name, "float32")
+        exported_folder.seal(place / name, found[name][1] | {"row": {}})
+    return found
+
+
+@pytest.fixture(scope="module")
+def logits(exported, tmp_path_factory):
+    """The logits of every folder, computed without prunegrid."""
+    folders = {name: folder for name, (folder, _) in exported.items()}
+    return export_world.logits_without_prunegrid(folders, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_without_prunegrid_a_folder_computes_what_was_evaluated(artifacts, logits, name):
+    own = export_world.own_logits(artifacts[name])
+    apart = numpy.abs(logits[name] - own).max() / numpy.abs(own).max()
+    assert apart <= CLOSE.get(name, 1e-4)
+
+
+def test_the_adapter_is_not_left_out(exported, logits, tmp_path):
+    """Else the folder's model would be the base, which the tolerances above might take."""
+    alone = tmp_path / "base"
+    alone.mkdir()
+    for path in exported["adapter"][0].iterdir():
+        if not path.name.startswith("adapter"):
+            (alone / path.name).write_bytes(path.read_bytes())
+    base = export_world.logits_without_prunegrid({"base": alone}, tmp_path)["base"]
+    assert numpy.abs(logits["adapter"] - base).max() > 0.1 * numpy.abs(base).max()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_form_and_the_evaluated_digest(artifacts, exported, name):
+    folder, written = exported[name]
+    assert written["form"] == FORMS[name]
+    record = file_io.read_json(artifacts[name] / "manifest.json")["record"]["weights"]
+    assert written["models"][0]["weights"] == record
+    assert len(written["models"]) == (2 if FORMS[name] == "summed" else 1)
+    assert exported_folder.check(folder).differences == []
+    assert not (folder / "manifest.json").exists() and not (folder / "prune.json").exists()
+
+
+@pytest.mark.parametrize("name", ["masked", "nf4-masked"])
+def test_a_masked_adapter_keeps_its_zeros_in_the_sum(exported, name):
+    folder, written = exported[name]
+    parts, whole = (model["weights"] for model in written["models"])
+    assert whole["nm_valid"] and whole["prunable_zeros"] > 0
+    assert whole["sparsity_prunable"] == parts["sparsity_effective"]
+    assert (folder / "parts/masks.safetensors").is_file()
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & {
+        path.name for path in folder.iterdir()
+    }
+
+
+def test_the_sum_has_the_precision_that_was_evaluated(artifacts, tmp_path):
+    tensors = {}
+    for dtype in ("float32", "bfloat16"):
+        out = tmp_path / dtype
+        out.mkdir()
+        export_forms.write(artifacts["nf4-masked"], out, dtype)
+        tensors[dtype] = load_file(out / "model.safetensors")
+    # The base is float32 outside of its codes, so nothing is narrowed.
+    assert tensors["bfloat16"].keys() == tensors["float32"].keys()
+    assert all(t.dtype == torch.float32 for t in tensors["bfloat16"].values())
+
+
+def test_packed_it_is_unpacked_to_the_same_weights(artifacts, tmp_path):
+    from prunegrid.models.packed.packed_checkpoint import unpack
+
+    out = tmp_path / "packed"
+    out.mkdir()
+    written = export_forms.write(artifacts["decoder"], out, "float32", packed=True)
+    exported_folder.seal(out, written | {"row": {}})
+    assert written["form"] == "packed" and exported_folder.check(out).differences == []
+    unpack(out, tmp_path / "whole")
+    digest = checkpoint.file_weights_sha256(tmp_path / "whole")
+    assert digest == written["models"][0]["weights"]["sha256"]
