@@ -80,6 +80,17 @@ def test_the_card_has_the_rows_numbers_and_what_a_hub_reads():
     assert not Path("model/.eval_results").exists()  # no registered benchmark
 
 
+def test_nothing_in_the_folder_names_a_place_of_this_machine(tmp_path):
+    path = Path("results/artifacts/model", "ba5e" * 4, artifact_folder.MANIFEST)
+    manifest = file_io.read_json(path)
+    manifest["record"]["source"] |= {"kind": "local", "name": f"local:{tmp_path}/base"}
+    manifest["settings"]["source"] = {"kind": "local", "path": f"{tmp_path}/base"}
+    file_io.write_json(path, artifact_folder.sealed(manifest))
+    export(CELL, "model")
+    for file in Path("model").rglob("*"):
+        assert str(tmp_path).encode() not in (file.read_bytes() if file.is_file() else b"")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -176,7 +176,8 @@ def _model_faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
         try:
             _lay_out(folder, model, place)
             with explained(amiss):
-                open_checkpoint.load(place)
+                loaded = open_checkpoint.load(place, attest=False)
+            attestation.require_same(loaded.record, model["weights"], str(folder))
         except PrunegridError as error:
             yield f"weights: {error.what}" + (f"; expected {error.expected}" * bool(error.expected))
 

@@ -63,7 +63,7 @@ def metadata(cell: TableCell, place: str) -> ModelCardData:
     declared = source["licence"] if not source["licence_of"] else None
     return ModelCardData(
         base_model=base,
-        base_model_relation="finetune" if base else None,
+        base_model_relation=_relation(cell.row) if base else None,
         license=declared,
         library_name="transformers",
         pipeline_tag=pipeline_tag(cell),
@@ -72,6 +72,13 @@ def metadata(cell: TableCell, place: str) -> ModelCardData:
         model_name=place.rpartition("/")[2],
         eval_results=list(_results(cell)) or None,
     )
+
+
+def _relation(row: Mapping[str, Any]) -> str | None:
+    """Return the hub's word for what was done to the base; it has none for pruning."""
+    if row["method"] != "dense":
+        return "finetune"
+    return {"none": None, "quantize": "quantized"}.get(row["strategy"], "finetune")
 
 
 def pipeline_tag(cell: TableCell) -> str:
@@ -92,7 +99,7 @@ def _tags(row: Mapping[str, Any]) -> Iterator[str]:
 def _results(cell: TableCell) -> Iterator[EvalResult]:
     """Yield the row's scores for `model-index`."""
     texts = cell_sources.scored(cell)
-    for score in _values(cell.scores):
+    for score in _shown(cell):
         entry = texts.get(score["split"])
         name = entry["label"] if entry else score["split"]
         yield EvalResult(
@@ -124,6 +131,12 @@ def benchmark_entries(cell: TableCell) -> str | None:
     return yaml.safe_dump(eval_result_entries_to_yaml(entries)) if entries else None
 
 
+def _shown(cell: TableCell) -> list[dict[str, Any]]:
+    """Return the scores that the study's page shows, in its order."""
+    values = {(score["split"], score["metric"]): score for score in _values(cell.scores)}
+    return [values[pair] for pair in cell.shown if pair in values]
+
+
 def _values(scores: pandas.DataFrame) -> list[dict[str, Any]]:
     """Return the scores that have a value, as dicts with None for nulls."""
     rows = scores[scores["value"].notna()].astype(object)
@@ -133,7 +146,7 @@ def _values(scores: pandas.DataFrame) -> list[dict[str, Any]]:
 def summary(cell: TableCell) -> str:
     """Return in two sentences what the model is."""
     row, source = cell.row, cell_sources.model_source(cell)
-    base = cell_sources.repository(source) or source["name"] or row["model"]
+    base = cell_sources.repository(source) or row["model"]
     text = f"This is `{base}`"
     if row["method"] == "dense":
         text += ", not pruned"
@@ -147,8 +160,8 @@ def summary(cell: TableCell) -> str:
     tuned = "" if row["strategy"] == "none" else f" It was then changed by `{row['strategy']}`"
     if tuned and cell_sources.learned(cell):
         tuned += f" (`{row['finetune']}`, on `{row['dataset']}`)"
-    note = f" Source: {source['note']}." if source["note"] else ""
-    return text + "." + (tuned and tuned + ".") + note
+    origin = f" Source of `{base}`: " + "; ".join(filter(None, (source["name"], source["note"])))
+    return text + "." + (tuned and tuned + ".") + origin + "."
 
 
 def _steps(cell: TableCell) -> Iterator[str]:
@@ -160,7 +173,7 @@ def _steps(cell: TableCell) -> Iterator[str]:
         yield f"{place}. **{step['label'].rpartition(' > ')[2]}**: {listed or 'no settings'}"
     for each in cell_sources.learned(cell):
         origin = cell_sources.repository(each["source"]) or each["source"]["name"]
-        yield f"- Learned from the split `{each['split']}` of `{each['label']}` ({origin})."
+        yield f"\nLearned from the split `{each['split']}` of `{each['label']}` ({origin})."
 
 
 def _scores(cell: TableCell) -> str:
@@ -171,28 +184,31 @@ def _scores(cell: TableCell) -> str:
             "evaluation": score["split"],
             "metric": score["metric"],
             "this model": number(score["value"], ".4g"),
-            "95% interval": " to ".join(filter(None, (number(score[e], ".4g") for e in BOUNDS))),
+            "95% interval": _interval(score),
             "untouched model": number(dense.get((score["split"], score["metric"])), ".4g"),
             "items": score["n"],
             "better": {True: "higher", False: "lower"}.get(score["higher_is_better"], ""),
         }
-        for score in _values(cell.scores)
+        for score in _shown(cell)
     ]
     if not rows:
         return "The row has no scores."
     text = "Each interval is a bootstrap over the items that were scored; it does not cover the "
-    text += "choice of the data. Perplexities compare only over one tokenizer.\n\n"
+    text += "choice of the data. Perplexities compare only over one tokenizer. `prunegrid.json` "
+    text += "has every score of the row.\n\n"
     return text + markdown.table(pandas.DataFrame(rows))
 
 
-BOUNDS = ("low", "high")
+def _interval(score: Mapping[str, Any]) -> str:
+    low, high = number(score["low"], ".4g"), number(score["high"], ".4g")
+    return f"{low} to {high}" if low else ""
 
 
 def _weights(row: Mapping[str, Any]) -> pandas.DataFrame:
     """Return what was counted on the evaluated weights."""
     counted = {
-        "parameters": number(row["parameters"], ","),
-        "non-zero parameters": number(row["nonzero_parameters"], ","),
+        "parameters": f"{row['parameters']:,}",
+        "non-zero parameters": f"{row['nonzero_parameters']:,}",
         "zeros among prunable weights": number(row["sparsity_prunable"], ".2%"),
         "zeros of base + adapter": number(row["sparsity_effective"], ".2%"),
         "prunable weights removed": number(row["removed_prunable"], ".2%"),

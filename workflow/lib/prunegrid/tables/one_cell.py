@@ -19,6 +19,7 @@ from prunegrid.artifacts.artifact_folder import read_sealed
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import finished
 from prunegrid.tables.files import read_parquet
+from prunegrid.tables.headline import headline
 from prunegrid.tables.schema import CELL, COLUMNS, LONG, cell_key
 
 DIGEST = re.compile(r"[0-9a-f]{6,64}")
@@ -34,6 +35,7 @@ class TableCell:
         name: `STUDY/NAME/NAME`, by which it is found.
         row: its columns, None for nulls.
         scores: its rows of the long table.
+        shown: (split, metric) of the scores that the study's page shows.
         dense_scores: those of the untouched model on the same data; empty if there is none.
         plan: its entry in the table's plan: chain, texts, perplexities, tasks.
     """
@@ -41,6 +43,7 @@ class TableCell:
     name: str
     row: dict[str, Any]
     scores: pandas.DataFrame
+    shown: list[tuple[str, str]]
     dense_scores: pandas.DataFrame
     plan: dict[str, Any]
 
@@ -119,8 +122,8 @@ def _of_names(rows: pandas.DataFrame, names: Sequence[str], text: str) -> pandas
     Raises:
         PrunegridError: a name is no row's.
     """
-    values = rows[list(CELL)].astype(str)
-    known = set(values.to_numpy().ravel()) - {"<NA>", "nan", "None"}
+    values = [{str(v) for v in row.dropna()} for _, row in rows[list(CELL)].iterrows()]
+    known = set().union(*values)
     for name in names:
         if name not in known:
             what = f"the study has no model, pruning, tuning, data set or seed '{name}'"
@@ -128,9 +131,7 @@ def _of_names(rows: pandas.DataFrame, names: Sequence[str], text: str) -> pandas
     exact = rows["name"] == "/".join([rows["study"].iloc[0], *names])
     if exact.sum() == 1:
         return exact
-    return pandas.Series(
-        [all(name in set(row) for name in names) for row in values.to_numpy()], index=rows.index
-    )
+    return pandas.Series([own.issuperset(names) for own in values], index=rows.index)
 
 
 def _whole(row: pandas.Series, results: Path) -> TableCell:
@@ -163,7 +164,8 @@ def _whole(row: pandas.Series, results: Path) -> TableCell:
     return TableCell(
         row["name"],
         {name: None if pandas.isna(row[name]) else row[name] for name in columns},
-        cells[[each == key for each in keys]],
+        (own := cells[[each == key for each in keys]]),
+        headline(plan, own),
         cells[[each[:4] == untouched for each in keys]],
         entries[0],
     )
