@@ -75,7 +75,9 @@ def _require_weights(cell: TableCell) -> None:
         PrunegridError: they were dropped or removed, or they are others.
     """
     ref, folder = cell.plan["chain"][-1], cell.folder
-    again = f"make them again: snakemake --cores all --config keep_weights=always -- {folder}/"
+    # Kept, as no step that reads them will run.
+    again = "(with the --configfile of the run, if it had one) make them again: "
+    again += f"snakemake --cores all --config keep_weights=always -- {folder}/"
     if artifact_folder.is_dropped(folder):
         raise PrunegridError(
             "its weights were dropped (keep_weights: until_used)",
