@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy
 import pytest
 import torch
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 
 from prunegrid.common import file_io
 from prunegrid.models import checkpoint, export_forms, exported_folder
+from prunegrid.tables import loading_snippets
 from tests.helpers import export_world
 
 pytestmark = pytest.mark.model
@@ -45,8 +48,12 @@ def exported(artifacts, tmp_path_factory):
 @pytest.fixture(scope="module")
 def logits(exported, tmp_path_factory):
     """The logits of every folder, computed without prunegrid."""
-    folders = {name: folder for name, (folder, _) in exported.items()}
-    return export_world.logits_without_prunegrid(folders, tmp_path_factory.mktemp("alone"))
+    folders, alone = {name: folder for name, (folder, _) in exported.items()}, "base"
+    place = tmp_path_factory.mktemp("alone")
+    folders[alone] = place / alone
+    ignore = shutil.ignore_patterns("adapter*")
+    shutil.copytree(folders["adapter"], folders[alone], ignore=ignore)
+    return export_world.logits_without_prunegrid(folders, place)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -56,15 +63,20 @@ def test_without_prunegrid_a_folder_computes_what_was_evaluated(artifacts, logit
     assert apart <= CLOSE.get(name, 1e-4)
 
 
-def test_the_adapter_is_not_left_out(exported, logits, tmp_path):
+def test_the_adapter_is_not_left_out(logits):
     """Else the folder's model would be the base, which the tolerances above might take."""
-    alone = tmp_path / "base"
-    alone.mkdir()
-    for path in exported["adapter"][0].iterdir():
-        if not path.name.startswith("adapter"):
-            (alone / path.name).write_bytes(path.read_bytes())
-    base = export_world.logits_without_prunegrid({"base": alone}, tmp_path)["base"]
-    assert numpy.abs(logits["adapter"] - base).max() > 0.1 * numpy.abs(base).max()
+    apart = numpy.abs(logits["adapter"] - logits["base"]).max()
+    assert apart > 0.1 * numpy.abs(logits["base"]).max()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_lines_of_its_card_load_it(exported, name):
+    folder, written = exported[name]
+    task = "seq2seq-lm" if name == "encoder-decoder" else "causal-lm"
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    found = {}
+    exec(loading_snippets.code(written["form"], task, str(folder), has_tokenizer), found)
+    assert found["model"].config.vocab_size and ("tokenizer" in found) == has_tokenizer
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -76,6 +88,15 @@ def test_the_form_and_the_evaluated_digest(artifacts, exported, name):
     assert len(written["models"]) == (2 if FORMS[name] == "summed" else 1)
     assert exported_folder.check(folder).differences == []
     assert not (folder / "manifest.json").exists() and not (folder / "prune.json").exists()
+
+
+def test_an_adapter_that_goes_to_a_hub_finds_its_base_there(artifacts, tmp_path):
+    for repo, base in ((None, "."), ("org/model", "org/model")):
+        out = tmp_path / f"to-{len(base)}"
+        out.mkdir()
+        export_forms.write(artifacts["nf4-adapter"], out, "float32", repo=repo)
+        about = file_io.read_json(out / "adapter_config.json")
+        assert about["base_model_name_or_path"] == base
 
 
 @pytest.mark.parametrize("name", ["masked", "nf4-masked"])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from prunegrid.artifacts.artifact_folder import sealed
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models import export_forms, exported_folder
-from tests.helpers import export_world
+from prunegrid.models import checkpoint, export_forms, exported_folder
+from tests.helpers import export_world, tiny
+from tests.helpers.fuzzing import fuzz
 
 pytestmark = pytest.mark.model
 
@@ -174,6 +178,7 @@ def out_of_folder(about):
         lambda about: about.update(version=99),
         lambda about: about.update(files=[]),
         lambda about: about.pop("models"),
+        lambda about: about.update(models=[]),
         lambda about: about.pop("row"),
         lambda about: about["models"][0].update(weights=None),
         lambda about: about["models"][0]["files"].update(x="not listed"),
@@ -187,6 +192,47 @@ def test_another_form_of_header_is_refused(folder, change):
     file_io.write_json(path, sealed(about))
     with pytest.raises(PrunegridError, match="not the record of an exported folder"):
         exported_folder.check(folder)
+
+
+ODD = st.sampled_from([None, 0, -1, 1e300, "", "x", "../x", [], ["x"], {}, {"x": 1}, True])
+
+
+def spots(value, path=()):
+    """Yield the place of every entry of a header but the digests, which are many."""
+    if isinstance(value, (dict, list)) and path[:1] not in (("tensors",), ("files",)):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from spots(entry, (*path, key))
+
+
+@fuzz(60)
+@given(choice=st.integers(0, 10**6), odd=ODD)
+def test_an_odd_header_is_refused_or_told(whole, folder, choice, odd):
+    """Anyone may have written it: one entry of another kind, with a seal that fits."""
+    about = file_io.read_json(whole / exported_folder.HEADER)
+    places = [place for place in spots(about) if place != ("row",) and place[0] != "seal"]
+    *above, last = places[choice % len(places)]
+    entry = about
+    for key in above:
+        entry = entry[key]
+    entry[last] = odd
+    file_io.write_json(folder / exported_folder.HEADER, sealed(about))
+    with contextlib.suppress(PrunegridError):
+        assert isinstance(exported_folder.check(folder).differences, list)
+
+
+def test_a_truncated_shard_is_named(tmp_path):
+    artifact, out = tmp_path / "artifact", tmp_path / "out"
+    out.mkdir()
+    tiny.model("llama").save_pretrained(artifact, max_shard_size="100KB")
+    tiny.finish(artifact, checkpoint.read_plain(artifact, "cpu", None, "none").record)
+    written = export_forms.write(artifact, out, "float32")
+    exported_folder.seal(out, written | {"row": {}})
+    assert exported_folder.check(out).differences == []
+    shard = sorted(out.glob("model-*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    (found,) = exported_folder.check(out).differences
+    assert found.startswith(f"{shard.name}: not a whole safetensors file")
 
 
 def test_a_folder_that_was_not_exported(tmp_path):

@@ -43,7 +43,8 @@ def export(
     with artifact_folder.writing(out) as aside:
         dtype = cell.row["evaluation_dtype"]
         written = export_forms.write(cell.folder, aside, dtype, packed=packed, repo=repo)
-        card = model_card.write(cell, written["form"], place)
+        tokenizer = (aside / "tokenizer_config.json").is_file()
+        card = model_card.write(cell, written["form"], place, tokenizer=tokenizer)
         file_io.write_text(aside / exported_folder.CARD, card)
         if entries := model_card.benchmark_entries(cell):
             file_io.write_text(aside / BENCHMARKS, entries)

@@ -100,10 +100,11 @@ def read_header(folder: Path) -> dict[str, Any]:
 def _is_whole(about: Mapping[str, Any]) -> bool:
     """Return whether a header has the facts that are read here, each of its type."""
     files, tensors, models = (about.get(key) for key in ("files", "tensors", "models"))
-    if artifact_folder.SEAL not in about or not isinstance(about.get("row"), dict):
+    kinds = {"row": dict, "form": str, "files": dict, "tensors": dict, "models": list}
+    kinds |= {artifact_folder.SEAL: str}
+    if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()) or not models:
         return False
-    if not (isinstance(files, dict) and isinstance(tensors, dict) and isinstance(models, list)):
-        return False
+    names = list(files)  # a name that is none may not fit into a dict
     listed = all(isinstance(facts, dict) and "sha256" in facts for facts in files.values())
     return (
         listed
@@ -112,7 +113,7 @@ def _is_whole(about: Mapping[str, Any]) -> bool:
             isinstance(model, dict)
             and isinstance(model.get("weights"), dict)
             and isinstance(model.get("files"), dict)
-            and all(_is_inside(place) and name in files for place, name in model["files"].items())
+            and all(_is_inside(place) and name in names for place, name in model["files"].items())
             for model in models
         )
     )

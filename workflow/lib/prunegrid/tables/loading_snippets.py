@@ -8,11 +8,6 @@ CLASSES = {
     "masked-lm": "AutoModelForMaskedLM",
     "encoder": "AutoModel",
 }
-_LINES = """\
-from transformers import {auto}, AutoTokenizer
-
-model = {auto}.from_pretrained("{place}", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained("{place}")"""
 _SAYS = {
     "plain": "transformers loads it; the zeros are in the weights, and stay until you train it.",
     "quantized": "transformers loads it with bitsandbytes and accelerate installed. The numbers "
@@ -30,14 +25,28 @@ _SAYS = {
 }
 
 
-def text(form: str, task: str, place: str) -> str:
+def text(form: str, task: str, place: str, *, tokenizer: bool) -> str:
     """Return how a folder of a form is loaded, as Markdown.
 
     Args:
         form: see `prunegrid.models.export_forms`.
         task: of the model, as profiles name it.
-        place: the repository, or a word for the folder.
+        place: the repository, or the folder's name.
+        tokenizer: whether it has one.
     """
+    return (
+        f"{_SAYS[form].format(place=place)}\n\n```python\n{code(form, task, place, tokenizer)}\n```"
+    )
+
+
+def code(form: str, task: str, place: str, tokenizer: bool) -> str:
+    """Return the lines of Python that load a folder (see `text`)."""
     loaded = "model" if form == "packed" else place
-    lines = _LINES.format(auto=CLASSES[task], place=loaded)
-    return f"{_SAYS[form].format(place=place)}\n\n```python\n{lines}\n```"
+    autos = {"model": (CLASSES[task], ', dtype="auto"')}
+    if tokenizer:
+        autos["tokenizer"] = ("AutoTokenizer", "")
+    names = ", ".join(auto for auto, _ in autos.values())
+    lines = [
+        f'{name} = {auto}.from_pretrained("{loaded}"{more})' for name, (auto, more) in autos.items()
+    ]
+    return "\n".join([f"from transformers import {names}", "", *lines])

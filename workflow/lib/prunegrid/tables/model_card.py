@@ -28,19 +28,20 @@ REGISTERED = {
 }
 
 
-def write(cell: TableCell, form: str, place: str) -> str:
+def write(cell: TableCell, form: str, place: str, *, tokenizer: bool) -> str:
     """Return the text of README.md.
 
     Args:
         form: of the folder (`prunegrid.models.export_forms`).
-        place: the repository, or a word for the folder, that the code to load it names.
+        place: the repository, or the folder's name: what the code to load it names.
+        tokenizer: whether the folder has one.
     """
     parts = [
         f"---\n{metadata(cell, place).to_yaml()}\n---",
         f"# {cell.name}",
         summary(cell),
         "## Load it",
-        loading_snippets.text(form, cell_sources.task_of(cell), place),
+        loading_snippets.text(form, cell_sources.task_of(cell), place, tokenizer=tokenizer),
         "## What was done",
         "\n".join(_steps(cell)),
         "## Scores",
