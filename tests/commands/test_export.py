@@ -109,6 +109,17 @@ def test_a_licence_that_is_not_the_models_is_no_key(source, words):
     assert card.data.tags == ["prunegrid"]
 
 
+def test_a_licence_by_a_name_that_is_not_the_hubs():
+    path = Path("results/artifacts/model", "ba5e" * 4, artifact_folder.MANIFEST)
+    manifest = file_io.read_json(path)
+    manifest["record"]["source"]["licence"] = "own-terms"
+    file_io.write_json(path, artifact_folder.sealed(manifest))
+    export(CELL, "model")
+    data = ModelCard.load("model/README.md").data
+    assert (data.license, data.license_name) == ("other", "own-terms")
+    assert data.license_link.endswith("org/base")
+
+
 def test_scores_of_whole_registered_benchmarks_are_listed_for_the_hub(tmp_path):
     from prunegrid.tables import model_card, one_cell
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from prunegrid.artifacts import artifact_folder
+from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import one_cell
 from prunegrid.tables.schema import COLUMNS
@@ -78,6 +80,24 @@ def test_the_scores_of_a_cell_and_of_the_untouched_model():
     assert found.scores["seed"].tolist() == [1]
     assert found.dense_scores["prune"].tolist() == ["dense"]
     assert found.row["seed"] == 1 and set(found.row) >= {column.name for column in COLUMNS}
+
+
+def test_a_census_has_no_models_to_name():
+    path = RESULTS / "s.manifest.json"
+    manifest = file_io.read_json(path)
+    manifest["plan"]["kind"] = "census"
+    file_io.write_json(path, artifact_folder.sealed(manifest))
+    with pytest.raises(PrunegridError, match="census"):
+        one_cell.find("s/dense", RESULTS)
+
+
+def test_a_plan_of_another_version_says_to_make_the_table_again():
+    path = RESULTS / "s.manifest.json"
+    manifest = file_io.read_json(path)
+    del manifest["plan"]["cells"][0]["scored"]
+    file_io.write_json(path, artifact_folder.sealed(manifest))
+    with pytest.raises(PrunegridError, match="prunegrid run s"):
+        one_cell.find("s/dense/none", RESULTS)
 
 
 def test_a_table_that_was_changed_is_not_read(tmp_path):

@@ -20,6 +20,16 @@ PIPELINES = {
     "masked-lm": "fill-mask",
     "encoder": "feature-extraction",
 }
+# Licences by the hub's names; it refuses a card with any other (but `other`).
+LICENCES = (
+    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "wtfpl"),
+    *("gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "odc-by", "cc"),
+    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    *("cc-by-nd-4.0", "cc-by-nc-nd-4.0", "openrail", "openrail++", "creativeml-openrail-m"),
+    *("bigscience-openrail-m", "bigscience-bloom-rail-1.0", "bigcode-openrail-m", "gemma"),
+    *("llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "other"),
+)
 # Benchmarks that the hub has registered: {data set: (its task, the metric, a harness' task)}.
 REGISTERED = {
     "openai/gsm8k": ("gsm8k", "exact_match", "gsm8k"),
@@ -61,11 +71,10 @@ def metadata(cell: TableCell, place: str) -> ModelCardData:
     source = cell_sources.model_source(cell)
     base = cell_sources.repository(source)
     data = [cell_sources.repository(each["source"]) for each in cell_sources.learned(cell)]
-    declared = source["licence"] if not source["licence_of"] else None
     return ModelCardData(
         base_model=base,
         base_model_relation=_relation(cell.row) if base else None,
-        license=declared,
+        **_licence_keys(source, base),
         library_name="transformers",
         pipeline_tag=pipeline_tag(cell),
         tags=list(_tags(cell.row)),
@@ -86,6 +95,17 @@ def pipeline_tag(cell: TableCell) -> str:
     """Return the hub's name of what the model does."""
     task = cell_sources.task_of(cell)
     return PIPELINES.get(task) or ("translation" if cell.plan["documents"] else "summarization")
+
+
+def _licence_keys(source: Mapping[str, Any], base: str | None) -> dict[str, str]:
+    """Return the card's keys of a declared licence; a name that is not the hub's is `other`."""
+    declared = source["licence"]
+    if not declared or source["licence_of"]:
+        return {}
+    if declared in LICENCES:
+        return {"license": declared}
+    link = {"license_link": f"https://huggingface.co/{base}"} if base else {}
+    return {"license": "other", "license_name": declared, **link}
 
 
 def _tags(row: Mapping[str, Any]) -> Iterator[str]:

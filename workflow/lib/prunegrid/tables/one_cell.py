@@ -23,6 +23,8 @@ from prunegrid.tables.headline import headline
 from prunegrid.tables.schema import CELL, COLUMNS, LONG, cell_key
 
 DIGEST = re.compile(r"[0-9a-f]{6,64}")
+# Facts of a cell's plan that are read of it.
+READ = {"chain", "learned", "scored", "documents"}
 # Candidates that an error lists.
 LISTED = 12
 
@@ -92,6 +94,9 @@ def _existing(study: str, results: Path) -> Path:
         PrunegridError: there is none, with the nearest name.
     """
     tables = {path.stem: path for path in finished.find(results)}
+    if study not in tables and _table(results, study).is_file():
+        what = f"'{study}' is a census, whose rows have no scores"
+        raise PrunegridError(what, where=str(results), remedy=nearest(study, tables))
     if study not in tables:
         raise PrunegridError(
             f"there is no finished table of a study '{study}'",
@@ -154,9 +159,9 @@ def _whole(row: pandas.Series, results: Path) -> TableCell:
     plan = read_sealed(table.with_suffix(".manifest.json"))["plan"]
     wanted = dict(zip(CELL, key, strict=True))
     entries = [c for c in plan["cells"] if {n: c["columns"][n] for n in CELL} == wanted]
-    if not entries:
+    if not entries or not entries[0].keys() >= READ:
         raise PrunegridError(
-            f"its manifest has no cell {row['name']}",
+            f"its manifest does not say what {row['name']} was made of",
             where=str(table),
             remedy=f"make the table again: prunegrid run {row['study']}",
         )
