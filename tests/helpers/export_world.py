@@ -108,8 +108,10 @@ def _quantized(folder: Path, kind: str) -> torch.nn.Module:
     return quantized.quantize(whole, "cpu", kind, double_quant=True)
 
 
-def _adapted(folder: Path, model: torch.nn.Module, masked: bool) -> Path:
-    """Write a model with an adapter beside it, its second factor drawn."""
+def _adapted(
+    folder: Path, model: torch.nn.Module, masked: bool, dtype: torch.dtype | None = None
+) -> Path:
+    """Write a model with an adapter beside it, its second factor drawn; the base in a dtype."""
     names = [n for n, _ in model.named_modules() if n.endswith(("q_proj", "c_fc", "down_proj"))]
     masks = {}
     if masked:
@@ -120,7 +122,8 @@ def _adapted(folder: Path, model: torch.nn.Module, masked: bool) -> Path:
         if "lora_B" in name:
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     folder.mkdir(parents=True)
-    tiny.finish(folder, split_checkpoint.save(wrapped, tiny.tokenizer(), folder, "2:4").record)
+    saved = split_checkpoint.save(wrapped, tiny.tokenizer(), folder, "2:4", dtype=dtype)
+    tiny.finish(folder, saved.record)
     return folder
 
 
@@ -148,5 +151,8 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "adapter": lambda folder: _adapted(folder, _pruned("llama"), masked=False),
     "nf4-adapter": lambda folder: _adapted(folder, _quantized(folder, "nf4"), masked=False),
     "masked": lambda folder: _adapted(folder, _pruned("gpt2"), masked=True),
+    "bfloat16-masked": lambda folder: _adapted(
+        folder, _pruned("llama"), masked=True, dtype=torch.bfloat16
+    ),
     "nf4-masked": lambda folder: _adapted(folder, _quantized(folder, "nf4"), masked=True),
 }

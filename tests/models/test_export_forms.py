@@ -20,7 +20,7 @@ FORMS = {
     **dict.fromkeys(("decoder", "encoder-decoder", "structured", "experts"), "plain"),
     **dict.fromkeys(("nf4", "int8"), "quantized"),
     **dict.fromkeys(("adapter", "nf4-adapter"), "adapter"),
-    **dict.fromkeys(("masked", "nf4-masked"), "summed"),
+    **dict.fromkeys(("masked", "bfloat16-masked", "nf4-masked"), "summed"),
 }
 # The largest difference of logits, as a share of the largest. bitsandbytes' own products round:
 # weights and inputs to 8 bits (bfloat16's, int8's).
@@ -127,15 +127,17 @@ def test_a_masked_adapter_keeps_its_zeros_in_the_sum(exported, name):
 
 
 def test_the_sum_has_the_precision_that_was_evaluated(artifacts, tmp_path):
-    tensors = {}
-    for dtype in ("float32", "bfloat16"):
-        out = tmp_path / dtype
+    # The NF4 base is float32 outside of its codes, so nothing of it is narrowed.
+    for name, dtype, stored in (
+        ("bfloat16-masked", "bfloat16", torch.bfloat16),
+        ("bfloat16-masked", "float32", torch.float32),
+        ("nf4-masked", "bfloat16", torch.float32),
+    ):
+        out = tmp_path / f"{name}-{dtype}"
         out.mkdir()
-        export_forms.write(artifacts["nf4-masked"], out, dtype)
-        tensors[dtype] = load_file(out / "model.safetensors")
-    # The base is float32 outside of its codes, so nothing is narrowed.
-    assert tensors["bfloat16"].keys() == tensors["float32"].keys()
-    assert all(t.dtype == torch.float32 for t in tensors["bfloat16"].values())
+        export_forms.write(artifacts[name], out, dtype)
+        tensors = load_file(out / "model.safetensors")
+        assert {tensor.dtype for tensor in tensors.values()} == {stored}
 
 
 def test_packed_it_is_unpacked_to_the_same_weights(artifacts, tmp_path):

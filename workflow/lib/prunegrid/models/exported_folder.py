@@ -174,8 +174,8 @@ def _model_faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
     amiss = AttestationError("it cannot be loaded")
     with tempfile.TemporaryDirectory(prefix="prunegrid-check-") as scratch:
         place = Path(scratch) / "model"
+        _lay_out(folder, model, place)
         try:
-            _lay_out(folder, model, place)
             with explained(amiss):
                 loaded = open_checkpoint.load(place, attest=False)
             attestation.require_same(loaded.record, model["weights"], str(folder))
@@ -184,7 +184,11 @@ def _model_faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lay_out(folder: Path, model: Mapping[str, Any], place: Path) -> None:
-    """Put links to a model's files where its artifact had them; unpack a packed model."""
+    """Put links to a model's files where its artifact had them; unpack a packed model.
+
+    Raises:
+        PrunegridError: there is no space for the unpacked weights.
+    """
     if model["files"]:
         for name, exported in model["files"].items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def write(cell: TableCell, form: str, place: str, *, tokenizer: bool) -> str:
         "\n".join(_steps(cell)),
         "## Scores",
         _scores(cell),
-        "## Weights, as counted",
+        "## The evaluated weights, as counted",
         markdown.table(_weights(cell.row)),
         "## Check it",
         _checked(cell.row),

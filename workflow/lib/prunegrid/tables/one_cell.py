@@ -1,8 +1,8 @@
 """One cell of the finished tables, by a text: a study and names, or the beginning of a digest.
 
 `STUDY/NAME/NAME`: every name is the cell's model, pruning, tuning, data set or seed, and together
-they are no other cell's: `demo/wanda-2-4/lora`. Or six or more hexadecimal digits: the beginning of
-the key of its weights' artifact, or of `weights_sha256`.
+they are no other cell's: `demo/wiki-sparsegpt-2of4/demo-full`. Or six or more hexadecimal digits:
+the beginning of the key of its weights' artifact, or of `weights_sha256`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from typing import Any
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    text = "STUDY/NAME/NAME, such as demo/wanda-2-4/lora, or the first digits of weights_sha256"
+    text = "STUDY/NAME/NAME, such as demo/wiki-sparsegpt-2of4/demo-full; "
+    text += "or the first digits of weights_sha256"
     parser.add_argument("cell", help=text)
     parser.add_argument("folder", type=Path, help="a folder that does not exist")
     parser.add_argument("--packed", action="store_true", help="without zeros, for prunegrid unpack")
