@@ -18,6 +18,7 @@ from tests.helpers.hub_files import (
     git_blob,
     sha256_of,
 )
+from tests.helpers.hub_uploads import Uploads
 
 if TYPE_CHECKING:
     from tests.helpers.hub_server import Hub
@@ -26,7 +27,7 @@ API = re.compile(r"/api/(models|datasets)/((?:[^/]+/)?[^/]+?)(?:/(revision|tree)
 FILE = re.compile(r"/(datasets/)?((?:[^/]+/)?[^/]+)/resolve/([^/]+)/(.+)")
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Uploads, BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"

@@ -38,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         seen: "METHOD path" of every request, and its Range.
         tokens: (host, Authorization) of every request.
         xet: whether it offers large files by Xet too.
+        uploads: {SHA-256: bytes} of the large files that it was sent (`hub_uploads`).
     """
 
     daemon_threads = True
@@ -53,6 +54,7 @@ class Hub(ThreadingHTTPServer):
         self.twists: dict[str, int] = {}
         self.limits: dict[str, int] = {}
         self.xet = False
+        self.uploads: dict[str, bytes] = {}
         self.tokens: list[tuple[str, str | None]] = []
         self.seen: list[tuple[str, str | None]] = []
 
