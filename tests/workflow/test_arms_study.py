@@ -8,6 +8,7 @@ from tests.helpers.runs import Run
 
 def test_arms_spend_the_same_tokens_and_keep_their_zeros(tmp_path):
     run = Run.fresh(tmp_path / "run")
+    run.make_artifacts("arms")
     done = run.snakemake("results/arms.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     wide = pandas.read_parquet(run.folder / "results/arms.parquet")

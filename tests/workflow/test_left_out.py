@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
@@ -38,21 +35,6 @@ CHANGES = {
 }
 # Times of other runs are other bytes.
 TIMED = "efficiency"
-MAKE_ALL = """
-import sys
-from pathlib import Path
-from prunegrid.config.config_files import project_files, read_files
-from prunegrid.config.load import validate
-from prunegrid.graph.artifact_graph import Graph
-from prunegrid.running.job import run_step
-from prunegrid.graph.nodes import with_ancestors
-
-root, study = Path(sys.argv[1]), sys.argv[2]
-files = [*project_files(root), Path("config.yaml")]
-graph = Graph(validate(read_files(files), files, Path.cwd()), root)
-for node in with_ancestors(graph.study_leaves(study)):
-    run_step(node.params())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +68,5 @@ def test_each_module_that_is_left_out_is_changed_here():
 
 def test_changing_what_is_left_out_changes_no_key_and_no_byte(finished, library, tmp_path):
     run = Run.fresh(tmp_path / "run")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MAKE_ALL), str(ROOT), "tiny"],
-        cwd=run.folder,
-        env=run.environment(PYTHONPATH=str(library)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    run.make_artifacts("tiny", PYTHONPATH=str(library))
     assert contents(run) == contents(finished)

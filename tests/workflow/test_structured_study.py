@@ -8,6 +8,7 @@ from tests.helpers.runs import Run
 
 def test_models_shrink_step_by_step_and_verify(tmp_path):
     run = Run.fresh(tmp_path / "run")
+    run.make_artifacts("shrunken")
     done = run.snakemake("results/shrunken.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     wide = pandas.read_parquet(run.folder / "results/shrunken.parquet")
