@@ -20,6 +20,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from prunegrid.artifacts.job_status import with_label
 from prunegrid.common.durations import duration
 
 # Seconds of a step that nothing is known of: the table's.
@@ -28,6 +29,8 @@ OTHERWISE = 10.0
 DULL = (
     *("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided"),
     *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored", "Config file"),
+    # A failed step has a line of its own.
+    *("RuleException", "WorkflowError:\nAt least one job did not", "Elapsed time"),
 )
 
 
@@ -173,8 +176,9 @@ class LogHandler(LogHandlerBase):
 def failure(record: logging.LogRecord) -> str:
     """Return the line of a step that failed: why, by its status record, and where its log is."""
     logs = ", ".join(map(str, getattr(record, "log", None) or ()))
-    reason = "no reason was recorded"
+    label, reason = getattr(record, "rule_name", "a step"), "no reason was recorded"
     for path in map(Path, getattr(record, "log", None) or ()):
         for status in Path("results/status").glob(f"*-{path.stem}.json"):
-            reason = json.loads(status.read_bytes()).get("reason", reason)
-    return f"FAILED  {getattr(record, 'rule_name', 'a step')}: {reason} (log: {logs})"
+            state = json.loads(status.read_bytes())
+            label, reason = state.get("label", label), state.get("reason", reason)
+    return f"FAILED  {with_label(label, reason)} (log: {logs})"
