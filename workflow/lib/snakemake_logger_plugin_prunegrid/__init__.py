@@ -127,12 +127,12 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.progress.plan(sum(n for k, n in record.stats.items() if k != "total"))
-            return None
+            return f"{self.progress.total} steps to do"
         if hasattr(record, "expected"):
             self.progress.expect(record.expected)
             beside = min(record.beside, len(record.expected))
-            about = f"about {duration(self.progress.left() / beside)}"
-            return f"{record.getMessage()}\n{self.progress.total} steps to do, {about}"
+            about = duration(self.progress.left() / beside)
+            return f"{record.getMessage()}; about {about}"
         if event == LogEvent.JOB_INFO:
             text = record.rule_msg or record.rule_name
             key = (getattr(record, "wildcards", None) or {}).get("key", "")

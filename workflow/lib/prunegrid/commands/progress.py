@@ -72,9 +72,8 @@ class Snapshot:
         return self.done == self.steps
 
     def facts(self) -> tuple:
-        """Return what a reader wants to hear of when it changes: no times."""
-        running = tuple(one.label for one in self.running)
-        return (self.done, running, tuple(self.failed), self.is_done)
+        """Return what a reader wants to hear of when it changes: steps done and failed."""
+        return (self.done, tuple(self.failed))
 
     def head(self) -> str:
         """Return one line: cells and steps done, the time left."""
@@ -120,6 +119,7 @@ class Watch:
         self.leaves = graph.study_leaves(study)
         self.nodes = with_ancestors(self.leaves)
         self.seconds: dict[Node, float] = {}
+        self.beside = 1  # the most steps that ran side by side at any look
 
     def snapshot(self) -> Snapshot:
         """Return how far the study is now."""
@@ -139,7 +139,8 @@ class Watch:
         ]
         left = sum(self.seconds[node] for node in todo if node not in running)
         own = [one.left or 0.0 for one in running.values()]
-        left = max([(left + sum(own)) / max(1, len(running)), *own])
+        self.beside = max(self.beside, len(running))
+        left = max([(left + sum(own)) / self.beside, *own])
         return Snapshot(
             self.study,
             cell_states(self.graph, self.study),
@@ -154,7 +155,8 @@ class Watch:
     def _running(self, node: Node, state: dict[str, Any]) -> Running:
         since, progress = state.get("since"), state.get("progress") or {}
         seconds = None if since is None else max(0.0, self.clock() - since)
-        left = None if seconds is None else max(0.0, self.seconds[node] - seconds)
+        left = None if seconds is None else self.seconds[node] - seconds
+        left = left if left is not None and left > 0 else None  # longer than steps alike took
         if not progress:
             return Running(node.label, seconds=seconds, left=left)
         done, of, first = (progress[name] for name in ("done", "of", "first"))

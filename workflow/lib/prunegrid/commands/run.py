@@ -17,7 +17,7 @@ from rich.text import Text
 
 from prunegrid.artifacts import lock
 from prunegrid.artifacts.job_status import read_state
-from prunegrid.commands import sheet, show
+from prunegrid.commands import show, terminal_table
 from prunegrid.commands.watch import INTERRUPTED
 from prunegrid.common import machine
 from prunegrid.common.durations import duration
@@ -68,7 +68,7 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
     Args:
         same: of `again`, for the words after a failure or Ctrl-C.
     """
-    began, told = time.monotonic(), sheet.console(stderr=True)
+    began, told = time.monotonic(), terminal_table.console(stderr=True)
     if lock.is_live():
         how = "prunegrid status shows how far it is, Ctrl-C stops waiting"
         told.print(f"Another run is under way in this folder: waiting for its end ({how}).")
@@ -83,7 +83,7 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
             f"\nStopped after {took}. Finished steps are kept. To go on: {same}", soft_wrap=True
         )
         return INTERRUPTED
-    console = sheet.console()
+    console = terminal_table.console()
     try:
         fields = show.chosen(study, RESULTS)
     except PrunegridError:
@@ -108,8 +108,7 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
     last, is_stopped = "starting", False
 
     def now() -> Text:
-        text = Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)
-        return text
+        return Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)
 
     with Live(get_renderable=now, console=console, refresh_per_second=2, transient=True) as live:
         while True:
@@ -117,7 +116,7 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
                 for line in process.stderr or ():
                     if _STEP.match(line):
                         last = line.rstrip()
-                    else:
+                    elif not line.startswith("Using workflow specific profile"):
                         live.console.print(line.rstrip("\n"), markup=False, soft_wrap=True)
                 return process.wait(), is_stopped
             except KeyboardInterrupt:  # Snakemake has it too, and ends its jobs

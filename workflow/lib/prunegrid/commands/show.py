@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 from rich.console import Console
 
-from prunegrid.commands import sheet
+from prunegrid.commands import terminal_table
 from prunegrid.commands.study_sheet import CELL, of_study
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables.markdown import number
@@ -26,8 +26,8 @@ FILES = {
 
 def chosen(
     study: str, results: Path, columns: Sequence[str] = (), sort: str | None = None
-) -> list[sheet.Field]:
-    """Return the columns of a study's table to show, see `sheet.Sheet.chosen` and `sort`.
+) -> list[terminal_table.Field]:
+    """Return the columns of a study's table to show, see `terminal_table.Sheet.chosen` and `sort`.
 
     Raises:
         PrunegridError: there is no such table, or a column is unknown.
@@ -39,19 +39,21 @@ def chosen(
     return whole.chosen(columns)
 
 
-def print_table(fields: Sequence[sheet.Field], console: Console, fit: bool = True) -> None:
+def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: bool = True) -> None:
     """Print columns as a table; `fit` leaves out the last ones where the terminal is narrow."""
-    fields = sheet.fitted(fields, console.width) if fit else fields
-    console.print(sheet.table(fields, console.encoding, console.width))
+    fields = terminal_table.fitted(fields, console.width) if fit else fields
+    console.print(terminal_table.table(fields, console.encoding, console.width))
     remarks = []
     if any(any(one.marks) for one in fields):
-        remarks.append(f"{sheet.BEST} best, {sheet.WORST} worst value of the changed models")
+        remarks.append(
+            f"{terminal_table.BEST} best, {terminal_table.WORST} worst value of the changed models"
+        )
     if any(one.bounds for one in fields):
         remarks.append("95% intervals, which may overlap")
     if remarks:
         text = "; ".join(remarks)
         is_plain = not console.encoding.lower().startswith("utf")
-        console.print(sheet.in_ascii(text) if is_plain else text, style="dim")
+        console.print(terminal_table.in_ascii(text) if is_plain else text, style="dim")
 
 
 def print_rest(study: str, results: Path, console: Console) -> None:

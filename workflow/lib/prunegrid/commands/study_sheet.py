@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.commands.sheet import Field, Sheet, is_null, marks, scores
+from prunegrid.commands.terminal_table import Field, Sheet, is_null, marks, scores
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import number
 
@@ -16,10 +16,10 @@ from prunegrid.tables.markdown import number
 TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
 MAIN = 2  # scores that stand before sizes and speeds
 CELL = ["model", "prune", "finetune", "dataset", "seed"]
-# Numbers of a cell beside its scores: (column, header, divisor, whether more is better).
+# Numbers beside the scores: (column, header, divisor, whether more is better; None for noisy ones).
 BESIDE = (
     ("file_bytes", "MB on disk", 1e6, False),
-    ("decode_tokens_per_second", "tokens/s", 1, True),
+    ("decode_tokens_per_second", "tokens/s", 1, None),
     ("train_seconds", "tuning s", 1, None),
 )
 

@@ -55,7 +55,7 @@ class Estimate:
 
 def read(results: Path) -> list[Finished]:
     """Return the finished steps of a results folder, without those of broken manifests."""
-    broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, OverflowError)
+    broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError)
     steps = []
     for folder in sorted((results / "artifacts").glob("*/*")):
         with contextlib.suppress(*broken):  # the step that reads it reports the fault
@@ -73,7 +73,7 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
             memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())
     step = _step(results, manifest)
-    for estimate in (resources.memory, resources.time_limit):
+    for estimate in (resources.memory, resources.time_limit, costs.seconds):
         estimate(step)  # fails if its settings are not of its stage
     return Finished(manifest["label"], step, seconds, memory, disk)
 
@@ -116,7 +116,7 @@ class Experience:
     def __init__(self, finished: Iterable[Finished]) -> None:
         self._by_class: dict[tuple, list[Finished]] = {}
         finished = list(finished)
-        paces = [one.seconds / costs.seconds(one.step) for one in finished]
+        paces = [one.seconds / max(costs.seconds(one.step), 1.0) for one in finished]
         self.pace = statistics.median(paces) if paces else 1.0
         for one in finished:
             for name in _classes(one.step):

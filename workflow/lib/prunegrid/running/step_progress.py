@@ -11,7 +11,8 @@ from typing import Any
 
 EVERY_SECONDS = 1.0
 
-# The bars under way, by identity: tqdm calls bars equal that are at one place. The outermost is told.
+# The bars under way, by identity, as tqdm calls bars equal that are at one place of the screen. The
+# outermost is told.
 _shown: dict[int, None] = {}
 
 

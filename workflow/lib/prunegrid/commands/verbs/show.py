@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prunegrid.commands import sheet, show
+from prunegrid.commands import show, terminal_table
 
 RESULTS = Path("results")
 
@@ -29,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
     names = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
     fields = show.chosen(options.study, RESULTS, names, options.sort)
     if options.csv:
-        sys.stdout.write(sheet.csv(fields))
+        sys.stdout.write(terminal_table.csv(fields))
         return 0
-    console = sheet.console()
+    console = terminal_table.console()
     show.print_table(fields, console, fit=not names)
     if not names:
         show.print_rest(options.study, RESULTS, console)

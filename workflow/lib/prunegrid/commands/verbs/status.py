@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from prunegrid.artifacts.lock import is_live
-from prunegrid.commands import options_of, sheet, watch
+from prunegrid.commands import options_of, terminal_table, watch
 from prunegrid.commands.progress import Watch
 
 
@@ -22,6 +22,6 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     study = Watch(options_of.graph(options), options.study, Path("results"))
     if options.watch:
-        return watch.watch(study.snapshot, is_live, sheet.console())
+        return watch.watch(study.snapshot, is_live, terminal_table.console())
     print("\n".join(study.snapshot().lines()))
     return 0

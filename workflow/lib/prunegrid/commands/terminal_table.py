@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas
@@ -188,7 +188,7 @@ def scores(values: Sequence[Any], low: Sequence[Any], high: Sequence[Any]) -> li
 
 
 def marks(values: Sequence[Any], higher_is_better: bool | None) -> list[str]:
-    """Return BEST and WORST of the values, "" elsewhere; an end that several share is not marked."""
+    """Return BEST and WORST of the values, "" elsewhere; an end that several share has none."""
     found = [float(v) for v in values if not is_null(v) and math.isfinite(v)]
     if higher_is_better is None or len(set(found)) < 2:
         return [""] * len(values)
@@ -207,6 +207,7 @@ def table(fields: Sequence[Field], encoding: str = "utf-8", width: int = 80) -> 
     """
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     plain = not encoding.lower().startswith("utf")
+    fields = [_in_ascii(one) for one in fields] if plain else fields
     whole = [max(one.width, len(one.header)) for one in fields]
     is_wide = sum(whole) + _GAP * len(whole) <= width + _GAP
     for one, full in zip(fields, whole, strict=True):
@@ -218,18 +219,23 @@ def table(fields: Sequence[Field], encoding: str = "utf-8", width: int = 80) -> 
             # A name, and a text of any length such as a digest, takes what is left.
             width=(full if is_wide else one.width) if numeric or one.bounds else None,
         )
-    for row in zip(*(_texts(one, plain) for one in fields), strict=True):
+    for row in zip(*map(_texts, fields), strict=True):
         drawn.add_row(*row)
     return drawn
 
 
-def _texts(one: Field, plain: bool) -> list[Text]:
+def _texts(one: Field) -> list[Text]:
+    """Return the texts of a column, each behind its mark."""
     texts = []
     for text, mark in zip(one.texts, one.marks, strict=True):
+        sign = f"{mark or ' '} " if any(one.marks) else ""
         style = _STYLES.get(mark, "red" if text == "failed" else "")
-        text = f"{mark or ' '} {text}" if any(one.marks) else text
-        texts.append(Text(in_ascii(text) if plain else text, style=style))
+        texts.append(Text(sign + text, style=style))
     return texts
+
+
+def _in_ascii(one: Field) -> Field:
+    return replace(one, texts=[*map(in_ascii, one.texts)], marks=[*map(in_ascii, one.marks)])
 
 
 def in_ascii(text: str) -> str:
