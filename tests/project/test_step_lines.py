@@ -108,7 +108,7 @@ def test_a_run_is_a_line_a_step_and_its_warnings(handler, capsys):
     handler.emit(record(LogEvent.JOB_FINISHED, job_id=3))
     handler.emit(record(level=logging.WARNING, msg="watch out"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "1 steps to do" and len(lines) == 3
+    assert lines[0] == "1 step to do" and len(lines) == 3
     assert "[1/1]" in lines[1] and "prune: m > w" in lines[1] and lines[2] == "watch out"
     assert os.environ[QUIET] == "1"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 
 import pytest
 import tqdm
 import tqdm.auto
 
-from prunegrid.running import step_progress
+from prunegrid.artifacts.job_status import read_state
+from prunegrid.running import job, step_progress
 
 
 @pytest.fixture
@@ -51,6 +54,16 @@ def test_a_loop_that_fails_leaves_its_place(told):
 def test_a_loop_of_unknown_length_tells_nothing(told):
     list(tqdm.auto.tqdm(iter(range(3)), disable=True))
     assert told == []
+
+
+def test_a_job_tells_it_in_its_status_record(tmp_path, told):
+    status = tmp_path / "status.json"
+    running = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    job.report_progress(status, running | {"label": "m > prune"})
+    list(tqdm.auto.tqdm(range(1), disable=True, unit="block"))
+    state = read_state(status)
+    assert state["label"] == "m > prune" and state["progress"]["unit"] == "block"
+    assert (state["progress"]["done"], state["progress"]["of"]) == (1, 1)
 
 
 def test_a_fast_loop_does_not_write_for_every_part(monkeypatch):

@@ -31,6 +31,7 @@ DULL = (
     *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored", "Config file"),
     # A failed step has a line of its own.
     *("RuleException", "WorkflowError:\nAt least one job did not", "Elapsed time"),
+    *("Cannot restore", "Exiting because a job execution failed"),
 )
 
 
@@ -127,7 +128,8 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.progress.plan(sum(n for k, n in record.stats.items() if k != "total"))
-            return f"{self.progress.total} steps to do"
+            count = self.progress.total
+            return f"{count} step{'s' if count > 1 else ''} to do"
         if hasattr(record, "expected"):
             self.progress.expect(record.expected)
             beside = min(record.beside, len(record.expected))

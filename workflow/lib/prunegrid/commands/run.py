@@ -156,6 +156,6 @@ def _folders(table: Path) -> Iterator[str]:
     """Yield a line for each folder of weights that a table names; of many the first ones."""
     frame = pandas.read_parquet(table).drop_duplicates("artifact").dropna(subset="artifact")
     for row in frame.head(FOLDERS_SHOWN).to_dict("records"):
-        yield f"  {row['artifact']}/  (the model {row['prune']}, {row['finetune']})"
+        yield f"  {row['artifact']}/  (the model {row['prune']} / {row['finetune']})"
     if len(frame) > FOLDERS_SHOWN:
         yield f"  {len(frame) - FOLDERS_SHOWN} more: prunegrid show {table.stem} --columns artifact"
