@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pandas
@@ -80,6 +82,15 @@ def test_a_model_that_lost_units_says_how_much_is_gone(results, capsys):
     gone.to_parquet(results / "mine.parquet")
     _, _, dense, pruned, _ = lines(capsys, "--columns", "sparsity")[:5]
     assert "25.0% removed, 50%" in pruned and "removed" not in dense
+
+
+def test_a_table_is_shown_without_the_libraries_of_models():
+    code = "import sys; from prunegrid.commands import cli; cli.parser(['show'])\n"
+    code += "print(sorted({'torch', 'transformers', 'matplotlib', 'scipy'} & sys.modules.keys()))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_table_that_is_not_there_says_how_to_make_it(results, capsys):

@@ -123,6 +123,23 @@ def test_columns_are_those_of_the_table_or_a_split_and_metric():
     assert [one.name for one in whole.chosen(["finetune"])] == ["prune", "finetune"]
 
 
+def test_scores_that_the_study_names_stand_first():
+    wide, tall = frames()
+    second = tall.assign(metric="own", value=[1.0, 2.0, 3.0])
+    both = pandas.concat([tall, second])
+    usual = [one.name for one in of_frames(wide, both).chosen([])]
+    named = [one.name for one in of_frames(wide, both, {"show": ["own"]}).chosen([])]
+    assert "test acc" in usual and "test own" in named and "test acc" not in named
+
+
+def test_a_study_whose_cells_all_failed_has_their_rows():
+    wide, tall = frames()
+    failed = wide.assign(status="failed", sparsity_effective=pandas.NA, file_bytes=pandas.NA)
+    for scores in (None, tall.iloc[:0]):
+        lines = drawn(of_frames(failed, scores).chosen([]), 60)
+        assert sum("failed" in line for line in lines) == 3
+
+
 def test_an_unknown_column_names_the_nearest():
     with pytest.raises(PrunegridError, match="did you mean 'file_bytes'"):
         of_frames(*frames()).find("flie_bytes")

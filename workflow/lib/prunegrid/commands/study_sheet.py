@@ -9,13 +9,16 @@ from typing import Any
 import pandas
 
 from prunegrid.commands.terminal_table import Field, Sheet, is_null, marks, scores
+from prunegrid.common.file_io import read_json
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import number
+from prunegrid.tables.schema import Plan
 
 # Beginnings of the metrics to show, in order of preference.
 TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
 MAIN = 2  # scores that stand before sizes and speeds
 CELL = ["model", "prune", "finetune", "dataset", "seed"]
+NONE: Plan = {}  # of a table whose study says nothing
 # Numbers beside the scores: (column, header, divisor, whether more is better; None for noisy ones).
 BESIDE = (
     ("file_bytes", "MB on disk", 1e6, False),
@@ -34,18 +37,24 @@ def of_study(results: Path, study: str) -> Sheet:
         return Sheet([*_census(wide)])
     tall_path = results / f"{study}.long.parquet"
     tall = pandas.read_parquet(tall_path) if tall_path.is_file() else None
-    return of_frames(wide, tall)
+    manifest = results / f"{study}.manifest.json"
+    plan = read_json(manifest).get("plan", {}) if manifest.is_file() else {}
+    return of_frames(wide, tall, plan)
 
 
-def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None) -> Sheet:
-    """Return the columns of a study's table and of its table of scores, which may be missing."""
+def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None, plan: Plan = NONE) -> Sheet:
+    """Return the columns of a study's table and of its table of scores, which may be missing.
+
+    Args:
+        plan: of the study; scores that its `show` names stand first.
+    """
     several = [name for name in ("model", "dataset", "seed") if wide[name].nunique() > 1]
     several += ["weight_precision"] if wide["weight_precision"].nunique() > 1 else []
     names = [n for n in (*several, "prune", "finetune") if n != "weight_precision"]
     fields = [Field(name, values_of(wide[name]), is_name=True) for name in names]
     fields.append(_sparsity(wide))
     changed = ~((wide["prune"] == "dense") & (wide["finetune"] == "none"))
-    scored = [] if tall is None else _scores(wide, tall, changed)
+    scored = [] if tall is None else _scores(wide, tall, changed, telling(tall, plan))
     fields += scored[:MAIN]
     if "weight_precision" in several:
         values = values_of(wide["weight_precision"])
@@ -62,9 +71,11 @@ def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None) -> Sheet:
     return Sheet([*fields, *(Field(name, values_of(wide[name])) for name in rest)])
 
 
-def telling(tall: pandas.DataFrame) -> list[tuple[str, str]]:
-    """Return the (split, metric) pairs of the headline, in the order of TELLING."""
-    pairs = headline({}, tall[tall["kind"] == "cell"])
+def telling(tall: pandas.DataFrame, plan: Plan) -> list[tuple[str, str]]:
+    """Return the (split, metric) pairs of the headline: as `show` names them, or by TELLING."""
+    pairs = headline(plan, tall[tall["kind"] == "cell"])
+    if plan.get("show"):
+        return pairs
     ranked = [pair for start in TELLING for pair in pairs if pair[1].startswith(start)]
     return list(dict.fromkeys([*ranked, *pairs]))
 
@@ -74,10 +85,14 @@ def values_of(column: pandas.Series) -> list[Any]:
     return [None if is_null(value) else value for value in column.astype(object).tolist()]
 
 
-def _scores(wide: pandas.DataFrame, tall: pandas.DataFrame, changed: pandas.Series) -> list[Field]:
+def _scores(
+    wide: pandas.DataFrame,
+    tall: pandas.DataFrame,
+    changed: pandas.Series,
+    first: Sequence[tuple[str, str]],
+) -> list[Field]:
     """Return a column for each split and metric, the telling ones first."""
     cells = tall[tall["kind"] == "cell"]
-    first = telling(tall)
     pairs = dict.fromkeys([*first, *zip(cells["split"], cells["metric"], strict=True)])
     by_pair = dict(list(cells.groupby(["split", "metric"], sort=False)))
     keys = list(map(_key, wide.to_dict("records")))
