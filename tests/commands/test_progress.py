@@ -143,7 +143,15 @@ def test_ctrl_c_leaves_the_watch_with_its_own_status():
     assert watched([shot(0)], console, [True], interrupt) == watch.INTERRUPTED
 
 
-def test_a_terminal_is_drawn_in_place():
+def test_a_terminal_without_a_cursor_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    assert watched([shot(0, running="a"), shot(2)], console, [True, False]) == 0
+    assert "0 of 2 steps" in console.file.getvalue() and "\x1b[2K" not in console.file.getvalue()
+
+
+def test_a_terminal_is_drawn_in_place(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     assert watched([shot(0, running="a"), shot(2)], console, [True, False]) == 0
     assert "\x1b[2K" in console.file.getvalue()  # the line before is erased

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from prunegrid.artifacts import lock
 from prunegrid.commands import run, watch
+from tests.helpers.runs import wait_for
 
 HOLD = """
 import fcntl, sys
@@ -58,8 +59,7 @@ def test_a_run_waits_while_another_is_under_way(folder, capsys):
     words = script("open('began', 'w').close()")
     waiting = threading.Thread(target=lambda: done.append(run.run_study("mine", words, "again")))
     waiting.start()
-    while "waiting for its end" not in capsys.readouterr().err:
-        pass
+    wait_for(lambda: "waiting for its end" in capsys.readouterr().err)
     assert not Path("began").exists()
     other.communicate("")
     waiting.join()
@@ -102,6 +102,7 @@ def test_ctrl_c_waits_for_the_jobs_and_says_how_to_go_on(folder, capsys):
     code = f"""
 import os, signal, time
 signal.signal(signal.SIGINT, lambda *_: None)
+time.sleep(1)  # until the other process waits for this one
 os.kill({os.getpid()}, signal.SIGINT)
 time.sleep(0.5)
 open('ended', 'w').close()
@@ -116,7 +117,8 @@ raise SystemExit(1)
     assert "To go on: prunegrid run mine -c a.yaml" in capsys.readouterr().err
 
 
-def test_on_a_terminal_steps_stand_in_one_line_and_faults_stay(folder):
+def test_on_a_terminal_steps_stand_in_one_line_and_faults_stay(folder, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     record = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
     record |= {"label": "m > prune", "progress": {"unit": "block", "done": 3, "of": 30}}
     Path("results/status/prune-0.json").write_text(json.dumps(record))

@@ -102,7 +102,7 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
 
     On a terminal what runs now stands in place of a line a step; all other lines stay.
     """
-    in_place = console.is_terminal
+    in_place = terminal_table.draws(console)
     pipe = {"stderr": subprocess.PIPE, "text": True} if in_place else {}
     process = subprocess.Popen(words, **pipe)
     last, is_stopped = "starting", False

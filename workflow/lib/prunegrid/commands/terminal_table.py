@@ -251,3 +251,8 @@ def console(stderr: bool = False) -> Console:
     if not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = 100
     return found
+
+
+def draws(console: Console) -> bool:
+    """Return whether lines can be drawn again in place: a terminal that moves its cursor."""
+    return console.is_terminal and not console.is_dumb_terminal

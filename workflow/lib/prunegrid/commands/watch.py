@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from prunegrid.commands.progress import Snapshot
+from prunegrid.commands.terminal_table import draws
 
 EVERY_SECONDS = 1.0
 INTERRUPTED = 130  # a shell's status of a command that Ctrl-C ended
@@ -40,7 +41,7 @@ def watch(
             while True:
                 going = is_live()  # before the look: what a run made last is seen
                 now = look()
-                if console.is_terminal:
+                if draws(console):
                     screen.update(Text("\n".join([now.head(), *now.now()])), refresh=True)
                 elif now.facts() != last:
                     print("\n".join([now.head(), *now.now()]), file=console.file, flush=True)
