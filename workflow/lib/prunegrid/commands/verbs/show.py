@@ -13,14 +13,11 @@ RESULTS = Path("results")
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
-        "study", help="a name of `studies` in the config, or of a table in results/"
-    )
+    parser.add_argument("study", help="the name of a table in results/")
     text = "columns of the Parquet table, or 'SPLIT METRIC'; default: the most telling that fit"
     parser.add_argument("--columns", metavar="A,B,C", help=text)
-    parser.add_argument(
-        "--sort", metavar="COLUMN", help="COLUMN, or COLUMN:desc for the largest first"
-    )
+    text = "a column, or COLUMN:desc for the largest first"
+    parser.add_argument("--sort", metavar="COLUMN", help=text)
     parser.add_argument("--csv", action="store_true", help="write CSV at full precision")
 
 
