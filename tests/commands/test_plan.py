@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from prunegrid.commands import adopt, cli, history
+from prunegrid.commands import adopt, cli
 from prunegrid.commands import plan as planning
 from prunegrid.config.config_files import read_files
 from prunegrid.config.load import validate
@@ -14,7 +14,7 @@ from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
 from prunegrid.graph.stage_facts import stage_facts, stages
-from prunegrid.running import costs, resources
+from prunegrid.running import costs, history, resources
 from prunegrid.running.costs import Step
 from tests.helpers import shipped
 from tests.helpers.study_world import ROOT, graph, make

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pandas
 import pytest
 
-from prunegrid.commands import cli, run, show
+from prunegrid.commands import cli, run
 
 CELLS = [
     {"prune": "dense", "finetune": "none", "status": "ok", "seed": None, "sparsity_effective": 0.0},
@@ -22,7 +24,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "results"
     folder.mkdir()
-    same = {"model": "m", "dataset": "d", "weight_precision": "float32"}
+    same = {"model": "m", "dataset": "d", "weight_precision": "float32", "reason": "no disk"}
     pandas.DataFrame([same | cell for cell in CELLS]).to_parquet(folder / "mine.parquet")
     scores = []
     for number, cell in enumerate(CELLS[:2]):
@@ -34,7 +36,8 @@ def results(tmp_path, monkeypatch):
             about = {key: cell[key] for key in ("prune", "finetune", "seed")}
             about |= {"model": "m", "dataset": "d", "kind": "cell", "split": split}
             bounds = {"low": value - 0.01, "high": value + 0.01}
-            scores.append(about | {"metric": metric, "value": value} | bounds)
+            about |= {"metric": metric, "higher_is_better": split == "test"}
+            scores.append(about | {"value": value} | bounds)
     pandas.DataFrame(scores).to_parquet(folder / "mine.long.parquet")
     contrast = {"a": "m / d / w50 / full", "b": "m / d / dense / none", "split": "wiki"}
     contrast |= {"metric": "ppl_128_nonoverlap", "verdict": "worse", "effect": "ratio"}
@@ -44,37 +47,57 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_row_a_cell_with_the_most_telling_scores(results):
-    text = show.lines("mine", results)
-    head, _, dense, pruned, failed = text[:5]
-    assert "perplexity wiki" in head and "rougeLsum test" in head and "rouge1" not in head
-    assert "20.0 (20.0 to 20.0)" in dense and "0.300 (0.290 to 0.310)" in dense
-    assert "50.0%" in pruned and "21.0" in pruned and "failed" in failed
+def lines(capsys, *options: str) -> list[str]:
+    """Return what the command prints of the study."""
+    assert cli.main(["show", "mine", *options]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_row_a_cell_with_the_most_telling_scores(results, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "52")
+    text = lines(capsys)
+    first, second, _, dense, pruned, failed = text[:6]
+    assert first.split()[:2] == ["perplexity", "rougeLsum"] and "rouge1" not in first + second
+    assert "20.0 ±0.0" in dense and "0.300 ±0.010" in dense
+    assert "50%" in pruned and "21.0" in pruned and "failed" in failed
     assert "3 cells, 1 failed" in text
+    assert any("FAILED m / w70 / none: no disk" in line for line in text)
     assert any("results/mine.md" in line for line in text)
-    assert any("w50 / full against dense / none" in line and "worse" in line for line in text)
+    verdict = " ".join(line.strip() for line in text)
+    assert "w50 / full against dense / none" in verdict and "worse" in verdict
 
 
-def test_a_cell_without_a_seed_has_none(results):
+def test_a_cell_without_a_seed_has_none(results, capsys):
     """Beside cells of two seeds, the dense cell, which draws nothing."""
     wide = pandas.read_parquet(results / "mine.parquet")
     wide.assign(seed=pandas.array([None, 0, 1], dtype="Int64")).to_parquet(results / "mine.parquet")
-    head, _, dense, pruned, failed = show.lines("mine", results)[:5]
+    head, _, dense, pruned, failed = lines(capsys, "--columns", "prune,finetune")[:5]
     assert head.split()[0] == "seed" and dense.split()[0] == "dense"
     assert (pruned.split()[0], failed.split()[0]) == ("0", "1")
 
 
-def test_a_model_that_lost_units_says_how_much_is_gone(results):
+def test_a_model_that_lost_units_says_how_much_is_gone(results, capsys):
     wide = pandas.read_parquet(results / "mine.parquet")
     gone = wide.assign(removed_prunable=[None, 0.25, None])
     gone.to_parquet(results / "mine.parquet")
-    _, _, dense, pruned, _ = show.lines("mine", results)[:5]
-    assert "25.0% removed, 50.0%" in pruned and "removed" not in dense
+    _, _, dense, pruned, _ = lines(capsys, "--columns", "sparsity")[:5]
+    assert "25.0% removed, 50%" in pruned and "removed" not in dense
+
+
+def test_a_table_is_shown_without_the_libraries_of_models():
+    code = "import sys; from prunegrid.commands import cli; cli.parser(['show'])\n"
+    code += "print(sorted({'torch', 'transformers', 'matplotlib', 'scipy'} & sys.modules.keys()))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_table_that_is_not_there_says_how_to_make_it(results, capsys):
+    assert cli.main(["show", "demo"]) == 1
+    assert "prunegrid run demo" in capsys.readouterr().err
     assert cli.main(["show", "mien"]) == 1
-    assert "prunegrid run mien" in capsys.readouterr().err
+    assert "did you mean 'mine'" in capsys.readouterr().err
 
 
 def test_a_wrong_name_is_told_before_anything_runs(results, capsys):

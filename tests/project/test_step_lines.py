@@ -42,20 +42,21 @@ def test_durations_are_written_as_people_do(seconds, text):
 def test_the_time_left_is_what_steps_alike_took_over_how_many_run_together():
     clock = Clock()
     progress = Progress(clock)
-    progress.plan({"prune": 4, "finetune": 0})
-    for job in (1, 2):
-        progress.start(job, "prune", f"prune {job}")
+    progress.plan(4)
+    progress.expect({key: ("prune", 5.0) for key in "abcd"})
+    for job, key in ((1, "a"), (2, "b")):
+        progress.start(job, "prune", f"prune {job}", key)
     clock.now = 10.0
     first = progress.finish(1)
     assert first.startswith("[1/4]") and "10 s" in first and "prune 1" in first
     progress.finish(2)
     assert progress.left() == pytest.approx(10.0)  # two steps of 10 s, two at a time
-    progress.start(3, "prune", "prune 3")
+    progress.start(3, "prune", "prune 3", "c")
     clock.now = 14.0
-    assert progress.left() == pytest.approx((6 + 10) / (20 / 14))
+    assert progress.left() == pytest.approx((6 + 10) / (24 / 14))
     clock.now = 20.0
     progress.finish(3)
-    progress.start(4, "prune", "prune 4")
+    progress.start(4, "prune", "prune 4", "d")
     clock.now = 30.0
     assert progress.finish(4).endswith("(done)")
     assert progress.finish(99) is None
@@ -63,10 +64,28 @@ def test_the_time_left_is_what_steps_alike_took_over_how_many_run_together():
 
 def test_a_step_that_is_tried_again_is_counted_once():
     progress = Progress(Clock())
-    progress.plan({"prune": 2})
-    progress.start(1, "prune", "one")
-    progress.start(1, "prune", "one")
-    assert progress.waiting["prune"] == 1
+    progress.plan(2)
+    progress.expect({"a": ("prune", 5.0), "b": ("prune", 5.0)})
+    progress.start(1, "prune", "one", "a")
+    progress.start(1, "prune", "one", "a")
+    assert list(progress.waiting) == ["b"] and progress.left() == pytest.approx(10)
+
+
+def test_the_plans_seconds_are_corrected_by_what_was_seen_of_a_rule_and_else_of_all():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.plan(4)
+    seconds = {"a": ("prune", 10.0), "b": ("prune", 40.0), "c": ("tasks", 100.0)}
+    progress.expect(seconds)
+    assert progress.left() == 160.0  # the table's step is not among them
+    progress.start(1, "prune", "a", "a")
+    clock.now = 30.0
+    progress.finish(1)
+    assert progress.left() == pytest.approx(3 * 40 + 3 * 100 + 10)
+    progress.start(2, "tasks", "c", "c")
+    clock.now = 80.0
+    progress.finish(2)
+    assert progress.left() == pytest.approx(3 * 40 + 10)
 
 
 @pytest.fixture
@@ -89,7 +108,7 @@ def test_a_run_is_a_line_a_step_and_its_warnings(handler, capsys):
     handler.emit(record(LogEvent.JOB_FINISHED, job_id=3))
     handler.emit(record(level=logging.WARNING, msg="watch out"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "1 steps to do" and len(lines) == 3
+    assert lines[0] == "1 step to do" and len(lines) == 3
     assert "[1/1]" in lines[1] and "prune: m > w" in lines[1] and lines[2] == "watch out"
     assert os.environ[QUIET] == "1"
 
@@ -97,11 +116,13 @@ def test_a_run_is_a_line_a_step_and_its_warnings(handler, capsys):
 def test_a_failed_step_says_why_and_where_its_log_is(handler, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/status").mkdir(parents=True)
-    (tmp_path / "results/status/predictions-abc.json").write_text(json.dumps({"reason": "no disk"}))
+    (tmp_path / "results/status/predictions-abc.json").write_text(
+        json.dumps({"reason": "no disk", "label": "m > x"})
+    )
     log = "results/logs/generate/abc.log"
     handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, rule_name="generate", log=[log]))
     (line,) = capsys.readouterr().err.splitlines()
-    assert "generate: no disk" in line and log in line
+    assert "m > x: no disk" in line and log in line
 
 
 def test_a_quiet_job_writes_all_to_its_log(tmp_path):
@@ -121,3 +142,13 @@ def test_a_quiet_job_writes_all_to_its_log(tmp_path):
     )
     assert not done.stdout and not done.stderr
     assert all(said in log.read_text() for said in ("by the log", "by a library", "by print"))
+
+
+def test_a_failed_step_has_one_line_and_the_plan_says_how_long_all_will_take(handler, capsys):
+    handler.emit(record(LogEvent.RUN_INFO, stats={"prune": 2, "total": 2}))
+    steps = {"a": ("prune", 60.0), "b": ("prune", 60.0)}
+    handler.emit(record(msg="2 jobs at a time", expected=steps, beside=2))
+    handler.emit(record(level=logging.ERROR, msg="RuleException:\nCalledProcessError in file"))
+    handler.emit(record(level=logging.ERROR, msg="WorkflowError:\nAt least one job did not end"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["2 steps to do", "2 jobs at a time; about 1 min 00 s"]

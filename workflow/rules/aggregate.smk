@@ -63,7 +63,8 @@ if Path(workflow.basedir) in (ROOT, ROOT / "workflow"):
 
 
 onstart:
-    bridge.start(workflow, GRAPH.config, RESULTS)
+    expected = bridge.expected_steps(GRAPH, PLANS)
+    bridge.start(workflow, GRAPH.config, RESULTS, expected)
     forget_failures(itertools.chain(*map(tables.statuses, PLANS.values())))
 
 

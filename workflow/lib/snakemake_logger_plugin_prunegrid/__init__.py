@@ -6,25 +6,32 @@ will take. What jobs and their libraries print goes to their logs. Warnings and 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# Seconds of a step, until one of its rule has ended; only their ratios matter.
-TYPICAL = {"finetune": 100, "generate": 40, "efficiency": 60, "prune": 20, "tasks": 60}
-OTHERWISE = 10
+from prunegrid.artifacts.job_status import with_label
+from prunegrid.common.durations import duration
+
+# Seconds of a step that nothing is known of: the table's.
+OTHERWISE = 10.0
 # Snakemake's own lines that a reader can do without.
 DULL = (
     *("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided"),
     *("Select jobs to execute", "Execute ", "Using ", "Conda environments: ignored", "Config file"),
+    # A failed step has a line of its own.
+    *("RuleException", "WorkflowError:\nAt least one job did not", "Elapsed time"),
+    *("Cannot restore", "Exiting because a job execution failed"),
 )
 
 
@@ -38,28 +45,34 @@ class Progress:
     def __init__(self, clock: Any = time.monotonic) -> None:
         self.clock, self.begun = clock, clock()
         self.total = self.done = 0
-        self.waiting: Counter[str] = Counter()
-        self.running: dict[int, tuple[str, str, float]] = {}
-        self.spent: dict[str, list[float]] = defaultdict(list)
+        self.waiting: dict[str, float] = {}  # {key of a step that has not begun: its seconds}
+        self.running: dict[int, tuple[str, str, float, float]] = {}
+        # {rule: (seconds taken, seconds expected) of each step that has ended}
+        self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.rules: dict[str, str] = {}
 
-    def plan(self, counts: dict[str, int]) -> None:
-        """Take the number of steps by rule."""
-        self.waiting = Counter(counts)
-        self.total = sum(counts.values())
+    def plan(self, total: int) -> None:
+        """Take the number of steps."""
+        self.total = total
 
-    def start(self, job: int, rule: str, text: str) -> None:
+    def expect(self, steps: Mapping[str, tuple[str, float]]) -> None:
+        """Take {key of a step: (its rule, its seconds)} as the plan estimates them."""
+        self.rules = {key: rule for key, (rule, _) in steps.items()}
+        self.waiting = {key: seconds for key, (_, seconds) in steps.items()}
+
+    def start(self, job: int, rule: str, text: str, key: str = "") -> None:
         """Note that a step has begun; a step that is tried again begins anew."""
-        if job not in self.running:
-            self.waiting[rule] -= 1
-        self.running[job] = (rule, text, self.clock())
+        before = self.running.get(job)
+        expected = before[3] if before else self.waiting.pop(key, OTHERWISE)
+        self.running[job] = (rule, text, self.clock(), expected)
 
     def finish(self, job: int) -> str | None:
         """Return the line of a step that has ended; None for one that never began."""
         if job not in self.running:
             return None
-        rule, text, began = self.running.pop(job)
+        rule, text, began, expected = self.running.pop(job)
         seconds = self.clock() - began
-        self.spent[rule].append(seconds)
+        self.spent[rule].append((seconds, expected))
         self.done += 1
         left = f"about {duration(self.left())} left" if self.done < self.total else "done"
         width = len(str(self.total))
@@ -68,33 +81,25 @@ class Progress:
     def left(self) -> float:
         """Return about how many seconds all other steps will take.
 
-        Steps of a rule take as long as those before them did; as many run side by side as did so
-        far.
+        Estimates are corrected by what the steps of a rule took so far; as many steps run side by
+        side as did so far.
         """
-        spent = sum(map(sum, self.spent.values()))
-        beside = max(1.0, spent / max(self.clock() - self.begun, 1e-9))
-        todo = sum(max(count, 0) * self._typical(rule) for rule, count in self.waiting.items())
-        for rule, _, began in self.running.values():
-            todo += max(0.0, self._typical(rule) - (self.clock() - began))
+        now = self.clock()
+        under_way = [now - began for _, _, began, _ in self.running.values()]
+        spent = sum(seconds for steps in self.spent.values() for seconds, _ in steps)
+        beside = max(1.0, (spent + sum(under_way)) / max(now - self.begun, 1e-9))
+        todo = sum(s * self._pace(self.rules.get(key, "")) for key, s in self.waiting.items())
+        unknown = self.total - self.done - len(self.running) - len(self.waiting)
+        todo += max(0, unknown) * OTHERWISE
+        for (rule, _, _, expected), so_far in zip(self.running.values(), under_way, strict=True):
+            todo += max(0.0, expected * self._pace(rule) - so_far)
         return todo / beside
 
-    def _typical(self, rule: str) -> float:
-        """Return the mean seconds of a rule's steps; of one not yet seen, by TYPICAL's ratios."""
-        if self.spent[rule]:
-            return sum(self.spent[rule]) / len(self.spent[rule])
-        seen = [(sum(s), len(s) * TYPICAL.get(r, OTHERWISE)) for r, s in self.spent.items() if s]
-        pace = sum(a for a, _ in seen) / sum(b for _, b in seen) if seen else 1.0
-        return pace * TYPICAL.get(rule, OTHERWISE)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people write them: `8 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    def _pace(self, rule: str) -> float:
+        """Return how much longer than expected steps took: those of a rule, or else all."""
+        steps = self.spent.get(rule) or list(itertools.chain(*self.spent.values()))
+        expected = sum(seconds for _, seconds in steps)
+        return sum(seconds for seconds, _ in steps) / expected if expected else 1.0
 
 
 class LogHandler(LogHandlerBase):
@@ -122,11 +127,18 @@ class LogHandler(LogHandlerBase):
     def _text(self, record: logging.LogRecord) -> str | None:
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
-            counts = {k: v for k, v in record.stats.items() if k != "total"}
-            self.progress.plan(counts)
-            return f"{self.progress.total} steps to do"
+            self.progress.plan(sum(n for k, n in record.stats.items() if k != "total"))
+            count = self.progress.total
+            return f"{count} step{'s' if count > 1 else ''} to do"
+        if hasattr(record, "expected"):
+            self.progress.expect(record.expected)
+            beside = min(record.beside, len(record.expected))
+            about = duration(self.progress.left() / beside)
+            return f"{record.getMessage()}; about {about}"
         if event == LogEvent.JOB_INFO:
-            self.progress.start(record.jobid, record.rule_name, record.rule_msg or record.rule_name)
+            text = record.rule_msg or record.rule_name
+            key = (getattr(record, "wildcards", None) or {}).get("key", "")
+            self.progress.start(record.jobid, record.rule_name, text, key)
             return None
         if event == LogEvent.JOB_FINISHED:
             return self.progress.finish(record.job_id)
@@ -166,8 +178,9 @@ class LogHandler(LogHandlerBase):
 def failure(record: logging.LogRecord) -> str:
     """Return the line of a step that failed: why, by its status record, and where its log is."""
     logs = ", ".join(map(str, getattr(record, "log", None) or ()))
-    reason = "no reason was recorded"
+    label, reason = getattr(record, "rule_name", "a step"), "no reason was recorded"
     for path in map(Path, getattr(record, "log", None) or ()):
         for status in Path("results/status").glob(f"*-{path.stem}.json"):
-            reason = json.loads(status.read_bytes()).get("reason", reason)
-    return f"FAILED  {getattr(record, 'rule_name', 'a step')}: {reason} (log: {logs})"
+            state = json.loads(status.read_bytes())
+            label, reason = state.get("label", label), state.get("reason", reason)
+    return f"FAILED  {with_label(label, reason)} (log: {logs})"

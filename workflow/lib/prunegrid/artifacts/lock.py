@@ -92,6 +92,24 @@ def hold_live() -> None:
     HELD.append(handle)
 
 
+def is_live() -> bool:
+    """Return whether a run is under way in this folder; it needs no right to write."""
+    try:
+        with open(LIVE, encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no run yet, or a file system without locks
+        pass
+    return False
+
+
+def wait_for_live() -> None:
+    """Wait until no run is under way in this folder."""
+    with contextlib.suppress(OSError), open(LIVE, encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
 @contextlib.contextmanager
 def no_live_run() -> Iterator[None]:
     """Keep runs out of this folder; raise PrunegridError if one is under way."""

@@ -53,8 +53,13 @@ def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] 
     Raises:
         PrunegridError: it has none of that name, or cannot be read.
     """
+    _require(study, studies(files, values))
+
+
+def studies(files: Iterable[Path] = (), values: Iterable[str] = ()) -> list[str]:
+    """Return the names of a config's studies, and check nothing else of it."""
     tree = read_files([*project_files(ROOT), *files], over=overrides(values))
-    _require(study, tree.get("studies") or {})
+    return list(tree.get("studies") or {})
 
 
 def _require(study: str, known: Iterable[str]) -> None:

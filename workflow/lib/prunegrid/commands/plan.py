@@ -6,18 +6,18 @@ import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
-from prunegrid.commands import adopt, history
+from prunegrid.commands import adopt
 from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
 from prunegrid.graph.stage_facts import stage_facts
-from prunegrid.running import costs, resources
+from prunegrid.running import costs, history, resources
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -93,9 +93,8 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         if node not in waiting:
             rule.done += 1
             continue
-        step = resources.step_of(node, resources.likely_parameters)
-        if step.parameters is None and _reads_weights(node):
-            step = replace(step, parameters=resources.UNKNOWN)
+        step, is_known = resources.planned_step(node)
+        if not is_known:
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
         rule.add(step, estimate)
@@ -129,10 +128,6 @@ def _precision(nodes: Iterable[Node]) -> str:
     """Return in words the precision of the steps that tune; "" if there is none."""
     counts = Counter(node.compute_dtype for node in nodes if node.stage == "finetune")
     return ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
-
-
-def _reads_weights(node: Node) -> bool:
-    return node.stage == "model" or any(p.stage in resources.WEIGHTS for p in node.parents.values())
 
 
 def _models(node: Node) -> list[str]:

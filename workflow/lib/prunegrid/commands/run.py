@@ -1,19 +1,33 @@
-"""Runs of a study by Snakemake, with all of this machine and a line a step."""
+"""Runs of a study by Snakemake, with all of this machine; the table and its places at the end."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from prunegrid.commands.show import lines
+import pandas
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from prunegrid.artifacts import lock
+from prunegrid.artifacts.job_status import read_state
+from prunegrid.commands import show, terminal_table
+from prunegrid.commands.watch import INTERRUPTED
 from prunegrid.common import machine
+from prunegrid.common.durations import duration
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import LIBRARY
 
 SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
+RESULTS = Path("results")
+FOLDERS_SHOWN = 8
+_STEP = re.compile(r"^\[ *\d+/\d+\]")  # the line of a step that has ended
 
 
 def command(
@@ -38,15 +52,110 @@ def command(
     return [*words, "--", f"results/{study}.parquet"]
 
 
-def run_study(study: str, words: Sequence[str]) -> int:
-    """Run a command line of `command`; print the table; return the exit status."""
-    began = time.monotonic()
-    status = subprocess.run(words, check=False).returncode
+def again(study: str, files: Sequence[Path] = (), values: Sequence[str] = ()) -> str:
+    """Return the command that goes on with a study, as it is typed."""
+    words = ["prunegrid", "run", study]
+    words += ["-c", *map(str, files)] if files else []
+    words += ["--config", *values] if values else []
+    return shlex.join(words)
+
+
+def run_study(study: str, words: Sequence[str], same: str) -> int:
+    """Run a command line of `command`; print the table and its places; return the exit status.
+
+    While another run is under way in this folder, it waits.
+
+    Args:
+        same: of `again`, for the words after a failure or Ctrl-C.
+    """
+    began, told = time.monotonic(), terminal_table.console(stderr=True)
+    if lock.is_live():
+        how = "prunegrid status shows how far it is, Ctrl-C stops waiting"
+        told.print(f"Another run is under way in this folder: waiting for its end ({how}).")
+        try:
+            lock.wait_for_live()
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    status, is_stopped = follow(words, told)
+    took = duration(time.monotonic() - began)
+    if is_stopped:
+        told.print(
+            f"\nStopped after {took}. Finished steps are kept. To go on: {same}", soft_wrap=True
+        )
+        return INTERRUPTED
+    console = terminal_table.console()
     try:
-        print("", *lines(study, Path("results")), sep="\n")
+        fields = show.chosen(study, RESULTS)
     except PrunegridError:
+        told.print(f"No table was made. After mending the cause: {same}", soft_wrap=True)
         return status or 1  # Snakemake has said why there is no table
-    minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    print(f"took {minutes} min {seconds:02} s")
-    print(f"next: prunegrid verify results/{study}.parquet  (recompute what the table says)")
+    console.print()
+    show.print_table(fields, console)
+    show.print_rest(study, RESULTS, console)
+    for line in ending(study, RESULTS, took, same if status else None):
+        console.print(line, markup=False, soft_wrap=True)
     return status
+
+
+def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
+    """Run a command to its end; return its exit status, and whether Ctrl-C stopped it.
+
+    On a terminal what runs now stands in place of a line a step; all other lines stay.
+    """
+    in_place = terminal_table.draws(console)
+    pipe = {"stderr": subprocess.PIPE, "text": True} if in_place else {}
+    process = subprocess.Popen(words, **pipe)
+    last, is_stopped = "starting", False
+
+    def now() -> Text:
+        return Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)
+
+    with Live(get_renderable=now, console=console, refresh_per_second=2, transient=True) as live:
+        while True:
+            try:
+                for line in process.stderr or ():
+                    if _STEP.match(line):
+                        last = line.rstrip()
+                    elif not line.startswith("Using workflow specific profile"):
+                        live.console.print(line.rstrip("\n"), markup=False, soft_wrap=True)
+                return process.wait(), is_stopped
+            except KeyboardInterrupt:  # Snakemake has it too, and ends its jobs
+                is_stopped, last = True, "stopping: jobs are ended"
+
+
+def _running(results: Path) -> Iterator[str]:
+    """Yield a line for each job that runs now, with how far its loop is."""
+    for path in sorted(results.glob("status/*.json")):
+        state = read_state(path) or {}
+        if state.get("state") == "running" and "label" in state:
+            loop = state.get("progress")
+            far = f": {loop['unit']} {loop['done']:,} of {loop['of']:,}" if loop else ""
+            yield f"  now: {state['label']}{far}"
+
+
+def ending(study: str, results: Path, took: str, same: str | None) -> Iterator[str]:
+    """Yield the last lines of a run: model folders, the time, what to type next.
+
+    Args:
+        took: the elapsed time in words.
+        same: the command that makes what failed; None if nothing did.
+    """
+    links = results / "models" / study
+    if links.is_dir():
+        yield f"  {links}/  (the models, a folder each)"
+    else:
+        yield from _folders(results / f"{study}.parquet")
+    yield f"took {took}"
+    if same:
+        yield f"next: mend what failed (prunegrid status {study} names the logs), then: {same}"
+    else:
+        yield f"next: prunegrid verify results/{study}.parquet  (recompute what the table says)"
+
+
+def _folders(table: Path) -> Iterator[str]:
+    """Yield a line for each folder of weights that a table names; of many the first ones."""
+    frame = pandas.read_parquet(table).drop_duplicates("artifact").dropna(subset="artifact")
+    for row in frame.head(FOLDERS_SHOWN).to_dict("records"):
+        yield f"  {row['artifact']}/  (the model {row['prune']} / {row['finetune']})"
+    if len(frame) > FOLDERS_SHOWN:
+        yield f"  {len(frame) - FOLDERS_SHOWN} more: prunegrid show {table.stem} --columns artifact"

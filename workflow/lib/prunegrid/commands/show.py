@@ -1,22 +1,21 @@
-"""The short form of a study's table: a row a cell, two scores, the verdicts."""
+"""What is printed of a study's table: the telling columns, the verdicts, failures and files."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas
-from tabulate import tabulate
+from rich.console import Console
 
-from prunegrid.common.errors import PrunegridError
-from prunegrid.tables.headline import headline, is_perplexity
+from prunegrid.commands import terminal_table
+from prunegrid.commands.study_sheet import CELL, of_study
+from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables.markdown import number
 
-# Beginnings of the metrics to show, in order of preference; at most SHOWN of them.
-TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
-SHOWN = 2
 FILES = {
+    "html": "the page: charts, samples, where each number is from",
     "md": "the whole table, for people",
     "png": "its figure",
     "parquet": "every column, for programs",
@@ -25,101 +24,107 @@ FILES = {
 }
 
 
-def lines(study: str, results: Path) -> list[str]:
-    """Return a study's short table, its verdicts and the paths of its files, as lines.
+def chosen(
+    study: str, results: Path, columns: Sequence[str] = (), sort: str | None = None
+) -> list[terminal_table.Field]:
+    """Return the columns of a study's table to show, see `terminal_table.Sheet.chosen` and `sort`.
 
     Raises:
-        PrunegridError: there is no such table.
+        PrunegridError: there is no such table, or a column is unknown.
     """
-    path = results / f"{study}.parquet"
-    if not path.is_file():
-        raise PrunegridError(
-            "there is no such table", where=str(path), remedy=f"make it: prunegrid run {study}"
+    require_table(study, results)
+    whole = of_study(results, study)
+    if sort:
+        whole.sort(sort)
+    return whole.chosen(columns)
+
+
+def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: bool = True) -> None:
+    """Print columns as a table; `fit` leaves out the last ones where the terminal is narrow."""
+    fields = terminal_table.fitted(fields, console.width) if fit else fields
+    console.print(terminal_table.table(fields, console.encoding, console.width))
+    remarks = []
+    if any(any(one.marks) for one in fields):
+        remarks.append(
+            f"{terminal_table.BEST} best, {terminal_table.WORST} worst value of the changed models"
         )
-    wide = pandas.read_parquet(path)
-    tall_path = results / f"{study}.long.parquet"
-    tall = pandas.read_parquet(tall_path) if tall_path.is_file() else None
-    text = []
-    if tall is not None:
-        rows = _rows(wide, tall)
-        table = tabulate(rows, headers="firstrow", disable_numparse=True)
-        text = [line.rstrip() for line in table.splitlines()]
-        text += ["", *_verdicts(study, results)]
-    text += [_counts(wide["status"])] if "status" in wide else []
+    if any(one.bounds for one in fields):
+        remarks.append("95% intervals, which may overlap")
+    if remarks:
+        text = "; ".join(remarks)
+        is_plain = not console.encoding.lower().startswith("utf")
+        console.print(terminal_table.in_ascii(text) if is_plain else text, style="dim")
+
+
+def print_rest(study: str, results: Path, console: Console) -> None:
+    """Print the verdicts of a study, its failed cells with their reasons, and its files."""
+    text = [*_verdicts(study, results, console.width), *_failures(study, results, console.width)]
+    console.print("", *text, sep="\n", markup=False)
     for suffix, what in FILES.items():
         place = results / f"{study}.{suffix}"
-        text += [f"  {place}  ({what})"] if place.is_file() else []
-    return text
+        if place.is_file():
+            console.print(f"  {place}  ({what})", markup=False, soft_wrap=True)
 
 
-def telling(tall: pandas.DataFrame) -> list[tuple[str, str]]:
-    """Return up to SHOWN pairs (split, metric) of the headline, in the order of TELLING."""
-    pairs = headline({}, tall[tall["kind"] == "cell"])
-    ranked = [pair for start in TELLING for pair in pairs if pair[1].startswith(start)]
-    return list(dict.fromkeys([*ranked, *pairs]))[:SHOWN]
+def require_table(study: str, results: Path) -> None:
+    """Check that a study has a table.
+
+    Raises:
+        PrunegridError: it has none; the text says how to make it, or names the nearest study.
+    """
+    path = results / f"{study}.parquet"
+    if path.is_file():
+        return
+    from prunegrid.commands import cli_config  # slow, and needed here alone
+
+    known = {*cli_config.studies(), *(p.stem for p in results.glob("*.parquet"))}
+    known = {name for name in known if "." not in name}
+    if study in known:
+        raise PrunegridError(
+            f"the study '{study}' has no table yet",
+            where=str(path),
+            remedy=f"make it: prunegrid run {study} (how far it is: prunegrid status {study})",
+        )
+    hint = f"make the table of a study in a file of yours: prunegrid run {study} -c FILE"
+    raise PrunegridError(
+        f"there is no study '{study}' and no such table",
+        where=str(path),
+        remedy=f"{nearest(study, known)}; {hint}",
+    )
 
 
-def _counts(status: pandas.Series) -> str:
-    """Return in words how many cells there are, have failed, and are missing."""
+def _failures(study: str, results: Path, width: int) -> Iterator[str]:
+    """Yield the number of cells, and a line for each failed one with its reason."""
+    frame = pandas.read_parquet(results / f"{study}.parquet").drop_duplicates(CELL)
+    status = frame["status"]
     missing = int((status == "missing").sum())
-    text = f"{len(status)} cells, {int((status == 'failed').sum())} failed"
-    return text + (f", {missing} not reached" if missing else "")
+    for row in frame[status == "failed"].to_dict("records"):
+        names = (row["model"], row["prune"], row["finetune"])
+        title = " / ".join(str(name) for name in names if not pandas.isna(name))
+        yield from _wrapped(f"FAILED {title}: {row['reason']}", width)
+    text = f"{len(frame)} cells, {int((status == 'failed').sum())} failed"
+    yield text + (f", {missing} not reached" if missing else "")
 
 
-def _rows(wide: pandas.DataFrame, tall: pandas.DataFrame) -> list[list[str]]:
-    """Return a header and a row a cell, as texts."""
-    pairs = telling(tall)
-    several = [name for name in ("model", "dataset", "seed") if wide[name].nunique() > 1]
-    names = [f"{'perplexity' if is_perplexity(m) else m} {split}" for split, m in pairs]
-    rows = [[*several, "prune", "finetune", "sparsity", "weights", *names]]
-    for _, row in wide.iterrows():
-        keys = (row[name] for name in (*several, "prune", "finetune"))
-        cells = ["" if pandas.isna(key) else str(key) for key in keys]
-        if row["status"] != "ok":
-            rows.append([*cells, row["status"], "", *[""] * len(pairs)])
-            continue
-        cells += [_sparsity(row), str(row["weight_precision"])]
-        rows.append([*cells, *(_score(row, tall, *pair) for pair in pairs)])
-    return rows
-
-
-def _sparsity(row: pandas.Series) -> str:
-    """Return the share of zeros; of a model that lost whole units, the share that is gone too."""
-    zeros, gone = row["sparsity_effective"], row.get("removed_prunable")
-    if pandas.isna(gone):
-        return number(zeros, ".1%")
-    text = f"{number(gone, '.1%')} removed"
-    return f"{text}, {number(zeros, '.1%')}" if zeros else text
-
-
-def _score(row: pandas.Series, tall: pandas.DataFrame, split: str, metric: str) -> str:
-    """Return a cell's score with its 95% interval."""
-    same = tall[(tall["kind"] == "cell") & (tall["split"] == split) & (tall["metric"] == metric)]
-    for key in ("model", "prune", "finetune", "dataset", "seed"):
-        same = same[same[key].isna() if pandas.isna(row[key]) else same[key] == row[key]]
-    if same.empty:
-        return ""
-    form = ".1f" if is_perplexity(metric) else ".3f"
-    value, low, high = (number(same.iloc[0][name], form) for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})" if low else value
-
-
-def _verdicts(study: str, results: Path) -> list[str]:
-    """Return a line for every contrast that the study declared."""
+def _verdicts(study: str, results: Path, width: int) -> Iterator[str]:
+    """Yield a line for every contrast that the study declared."""
     path = results / f"{study}.contrasts.parquet"
     frame = pandas.read_parquet(path) if path.is_file() else pandas.DataFrame()
     if frame.empty:
-        return []
-    width = max(60, shutil.get_terminal_size().columns - 2)
-    text = ["Verdicts (95%, corrected for their number), of the first against the second:"]
-    for _, row in frame.iterrows():
+        return
+    yield "Verdicts (95%, corrected for their number), of the first against the second:"
+    for row in frame.to_dict("records"):
         value, low, high = (number(row[name], ".3f") for name in ("value", "low", "high"))
         bounds = f", {low} to {high}" if low else ""
         effect = f" ({row['effect']} {value}{bounds})" if value else ""
         sides = " against ".join(_side(row[side]) for side in ("a", "b"))
-        line = f"{sides}, {row['split']} {row['metric'] or ''}: {row['verdict']}{effect}"
-        text += textwrap.wrap(line, width, initial_indent="- ", subsequent_indent="  ")
-    return [*text, ""]
+        text = f"{sides}, {row['split']} {row['metric'] or ''}: {row['verdict']}{effect}"
+        yield from _wrapped(f"- {text}", width)
+    yield ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(40, width), subsequent_indent="  ")
 
 
 def _side(title: str | None) -> str:

@@ -69,6 +69,11 @@ class Node:
         return self.results / "status" / f"{self.stage}-{self.key}.json"
 
     @property
+    def log(self) -> str:
+        """Return the log of its last job."""
+        return f"{self.results.as_posix()}/logs/{self.stage}/{self.key}.log"
+
+    @property
     def scratch(self) -> str:
         """Return a folder that outlives a killed job; the maker's lock is `<scratch>.lock`."""
         return f"{self.results.as_posix()}/scratch/{self.stage}-{self.key}"

@@ -3,7 +3,7 @@
 Time is a fixed start (imports, loading) and work over a rate. Work is counted in floating-point
 operations: 2 a parameter and token of a forward pass, 6 of a training step (the backward pass costs
 two forward ones; Kaplan et al. 2020, section 2.1); attention's own products are left out. RATE is
-cautious; `prunegrid plan` prefers the rates of finished runs (`prunegrid.commands.history`).
+cautious; `prunegrid plan` prefers the rates of finished runs (`prunegrid.running.history`).
 ASSUMED stands for numbers that are unknown before data are read (rows of a split, tokens).
 """
 

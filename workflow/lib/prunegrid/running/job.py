@@ -28,7 +28,7 @@ from prunegrid.common.gc_pause import importing
 from prunegrid.common.gpu_pool import claim_devices
 from prunegrid.common.logs import configure_logging
 from prunegrid.common.precision import warn_if_emulated
-from prunegrid.running import resources
+from prunegrid.running import resources, step_progress
 
 log = logging.getLogger("prunegrid")
 
@@ -89,8 +89,11 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
     signal.signal(signal.SIGTERM, _terminated)
     status = Path(node["status"])
     running = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    running |= {"label": node["label"], "since": time.time()}
     try:
         file_io.write_json(status, running)
+        if "torch" in node["pins"]:  # other steps are short
+            report_progress(status, running)
         with only_maker(Path(f"{node['scratch']}.lock"), node["label"]):
             # After the lock: a job that waits for another takes no device from it.
             if not _is_made(node):
@@ -103,6 +106,16 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
             file_io.write_json(status, reason)
         raise SystemExit(1) from error
     status.unlink(missing_ok=True)
+
+
+def report_progress(status: Path, running: Mapping[str, Any]) -> None:
+    """Let the loops of a step write to its status record how far they are."""
+
+    def write(progress: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the step itself will say so
+            file_io.write_json(status, {**running, "progress": progress})
+
+    step_progress.report(write)
 
 
 def _terminated(number: int, frame: Any) -> None:

@@ -16,6 +16,7 @@ import errno
 import functools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,18 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.memory,
         _precision(node.parents.get("weights")),
     )
+
+
+def planned_step(node: Node) -> tuple[Step, bool]:
+    """Return the facts of a step that may not have run, and whether its size is known.
+
+    Weights of unknown size are taken to have UNKNOWN parameters.
+    """
+    step = step_of(node, likely_parameters)
+    reads = node.stage == "model" or any(p.stage in WEIGHTS for p in node.parents.values())
+    if step.parameters is None and reads:
+        return replace(step, parameters=UNKNOWN), False
+    return step, True
 
 
 def _precision(weights: Node | None) -> str | None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,15 @@ from snakemake.settings.types import DeploymentMethod, RerunTrigger
 from prunegrid.artifacts.lock import hold_live
 from prunegrid.common import file_io, machine, precision
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.logs import QUIET
 from prunegrid.common.source_code import LIBRARY
 from prunegrid.config.config_files import ENTRY
 from prunegrid.config.validated import Config
+from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import RESULTS
+from prunegrid.graph.pending import pending
+from prunegrid.graph.stage_facts import stage_facts
+from prunegrid.running import history
 from prunegrid.running.resources import SMALLEST_MB
 
 # Memory of a submitted job's Snakemake, and of the one that this starts; 200 MB each.
@@ -80,8 +85,28 @@ def own_folder(workflow: Any) -> Path:
     return Path(place)
 
 
-def start(workflow: Any, config: Config, results: Path) -> None:
+def expected_steps(graph: Graph, studies: Iterable[str]) -> dict[str, tuple[str, float]]:
+    """Return {key of a step to run: (its rule, its expected seconds)}, for `--logger prunegrid`.
+
+    Any other output has no use for it, so it gets {}.
+    """
+    if not os.environ.get(QUIET):
+        return {}
+    leaves = [leaf for study in studies for leaf in graph.study_leaves(study)]
+    expected = history.expected(pending(leaves), graph.results)
+    return {n.key: (stage_facts(n.stage).rule, seconds) for n, seconds in expected.items()}
+
+
+def start(
+    workflow: Any,
+    config: Config,
+    results: Path,
+    expected: Mapping[str, tuple[str, float]] | None = None,
+) -> None:
     """Check that the machine is fit for a run, and log its limits, before the first job.
+
+    Args:
+        expected: of `expected_steps`; the line carries it.
 
     Raises:
         SystemExit: the folder cannot be written, the memory is too small for any job, or jobs that
@@ -93,7 +118,8 @@ def start(workflow: Any, config: Config, results: Path) -> None:
         lines += [precision.describe(config, results, workflow.local_exec)]
     except PrunegridError as error:
         sys.exit(f"prunegrid: {error}")
-    logger.info("; ".join(filter(None, lines)))
+    facts = {"expected": expected, "beside": cores(workflow) or 1} if expected else {}
+    logger.info("; ".join(filter(None, lines)), extra=facts)
 
 
 def _require_writable(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prunegrid.commands import history
+from prunegrid.running import history
 
 
 def run(options: argparse.Namespace) -> int:

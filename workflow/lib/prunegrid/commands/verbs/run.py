@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prunegrid.commands import cli_config, options_of
-from prunegrid.commands.run import command, run_study
+from prunegrid.commands.run import again, command, run_study
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -23,4 +23,4 @@ def run(options: argparse.Namespace) -> int:
     files, values = options_of.files(options), options.config
     cli_config.require_study(options.study, files, values)
     words = command(options.study, files, values, options.cores, options.memory)
-    return run_study(options.study, words)
+    return run_study(options.study, words, again(options.study, files, values))

@@ -17,6 +17,7 @@ from typing import Any
 from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.common.errors import PrunegridError
 from prunegrid.graph import nodes
+from prunegrid.graph.nodes import Node
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
 
@@ -54,7 +55,7 @@ class Estimate:
 
 def read(results: Path) -> list[Finished]:
     """Return the finished steps of a results folder, without those of broken manifests."""
-    broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, OverflowError)
+    broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError)
     steps = []
     for folder in sorted((results / "artifacts").glob("*/*")):
         with contextlib.suppress(*broken):  # the step that reads it reports the fault
@@ -72,7 +73,7 @@ def _finished(results: Path, manifest: Mapping[str, Any]) -> Finished:
             memory = max(memory, int(float(row["max_rss"]) * MEBI))
     disk = sum(facts["bytes"] for facts in manifest["files"].values())
     step = _step(results, manifest)
-    for estimate in (resources.memory, resources.time_limit):
+    for estimate in (resources.memory, resources.time_limit, costs.seconds):
         estimate(step)  # fails if its settings are not of its stage
     return Finished(manifest["label"], step, seconds, memory, disk)
 
@@ -106,10 +107,17 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
 
 
 class Experience:
-    """Estimates from finished steps, or from the formula if none is alike."""
+    """Estimates from finished steps, or from the formula if none is alike.
+
+    Attributes:
+        pace: median of the finished steps' seconds over the formula's; 1 without any.
+    """
 
     def __init__(self, finished: Iterable[Finished]) -> None:
         self._by_class: dict[tuple, list[Finished]] = {}
+        finished = list(finished)
+        paces = [one.seconds / max(costs.seconds(one.step), 1.0) for one in finished]
+        self.pace = statistics.median(paces) if paces else 1.0
         for one in finished:
             for name in _classes(one.step):
                 self._by_class.setdefault(name, []).append(one)
@@ -122,6 +130,20 @@ class Experience:
             if alike and (seconds := _seconds(alike, step)) is not None:
                 return Estimate(seconds, _disk(alike, basis, step, formula), basis)
         return Estimate(costs.seconds(step), formula, "formula")
+
+
+def expected(todo: Iterable[Node], results: Path) -> dict[Node, float]:
+    """Return {step that a run would make: its seconds}, corrected by what was seen so far.
+
+    A formula's seconds are multiplied by the pace of this folder's finished steps.
+    """
+    experience, seconds = Experience(read(results)), {}
+    for node in todo:
+        step, _ = resources.planned_step(node)
+        estimate = experience.estimate(step)
+        pace = experience.pace if estimate.basis == "formula" else 1.0
+        seconds[node] = estimate.seconds * pace
+    return seconds
 
 
 def _seconds(alike: Iterable[Finished], step: Step) -> float | None:

@@ -1,0 +1,135 @@
+"""`prunegrid run`: other runs, Ctrl-C, what stands in place of lines, and the last lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas
+import pytest
+from rich.console import Console
+
+from prunegrid.artifacts import lock
+from prunegrid.commands import run, watch
+from tests.helpers.runs import wait_for
+
+HOLD = """
+import fcntl, sys
+handle = open(sys.argv[1], "w")
+fcntl.flock(handle, fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder with results of a study of three models."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/status").mkdir(parents=True)
+    same = {"model": "m", "dataset": "d", "seed": None, "status": "ok", "reason": None}
+    same |= {"weight_precision": "float32", "sparsity_effective": 0.5, "finetune": "none"}
+    rows = [same | {"prune": n, "artifact": f"results/artifacts/prune/{n}"} for n in "abc"]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "results/mine.parquet")
+    return tmp_path
+
+
+def script(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_run_waits_while_another_is_under_way(folder, capsys):
+    assert not lock.is_live()
+    lock.LIVE.parent.mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock.LIVE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "held\n" and lock.is_live()
+    done = []
+    words = script("open('began', 'w').close()")
+    waiting = threading.Thread(target=lambda: done.append(run.run_study("mine", words, "again")))
+    waiting.start()
+    wait_for(lambda: "waiting for its end" in capsys.readouterr().err)
+    assert not Path("began").exists()
+    other.communicate("")
+    waiting.join()
+    assert done == [0] and Path("began").exists() and not lock.is_live()
+
+
+def test_the_end_names_the_models_the_time_and_the_next_command(folder, capsys):
+    assert run.run_study("mine", script(""), "prunegrid run mine -c a.yaml") == 0
+    text = capsys.readouterr().out
+    assert "3 cells, 0 failed" in text and "results/artifacts/prune/b/" in text
+    *_, took, last = text.splitlines()
+    assert took.startswith("took ") and "prunegrid verify results/mine.parquet" in last
+    assert "results/mine.parquet  (every column" in text
+
+
+def test_readable_links_to_models_stand_in_place_of_their_folders(folder):
+    (folder / "results/models/mine").mkdir(parents=True)
+    lines = list(run.ending("mine", Path("results"), "8 s", None))
+    assert "results/models/mine/" in lines[0] and not any("artifacts" in line for line in lines)
+
+
+def test_many_models_are_not_all_listed(folder):
+    frame = pandas.read_parquet("results/mine.parquet")
+    many = pandas.concat([frame.assign(artifact=frame["artifact"] + str(n)) for n in range(9)])
+    many.to_parquet("results/mine.parquet")
+    lines = list(run.ending("mine", Path("results"), "8 s", None))
+    assert sum("the model" in line for line in lines) == run.FOLDERS_SHOWN
+    assert any("19 more" in line and "prunegrid show mine" in line for line in lines)
+
+
+def test_after_a_failure_the_same_command_stands_at_the_end(folder, capsys):
+    assert run.run_study("mine", script("raise SystemExit(3)"), "prunegrid run mine") == 3
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "prunegrid status mine" in last and last.endswith("prunegrid run mine")
+    assert run.run_study("none", script("raise SystemExit(3)"), "prunegrid run none") == 3
+    assert "prunegrid run none" in capsys.readouterr().err
+
+
+def test_ctrl_c_waits_for_the_jobs_and_says_how_to_go_on(folder, capsys):
+    code = f"""
+import os, signal, time
+signal.signal(signal.SIGINT, lambda *_: None)
+time.sleep(1)  # until the other process waits for this one
+os.kill({os.getpid()}, signal.SIGINT)
+time.sleep(0.5)
+open('ended', 'w').close()
+raise SystemExit(1)
+"""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = run.run_study("mine", script(code), "prunegrid run mine -c a.yaml")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == watch.INTERRUPTED and Path("ended").exists()
+    assert "To go on: prunegrid run mine -c a.yaml" in capsys.readouterr().err
+
+
+def test_on_a_terminal_steps_stand_in_one_line_and_faults_stay(folder, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    record = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    record |= {"label": "m > prune", "progress": {"unit": "block", "done": 3, "of": 30}}
+    Path("results/status/prune-0.json").write_text(json.dumps(record))
+    code = "import sys; print('[1/9] 3 s  x', 'FAILED  y: no disk', sep='\\n', file=sys.stderr)"
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    assert run.follow(script(code), console) == (0, False)
+    text = console.file.getvalue()
+    assert "FAILED  y: no disk\n" in text and "[1/9] 3 s  x" in text
+    assert "now: m > prune: block 3 of 30" in text
+
+
+def test_the_command_to_type_is_quoted_for_a_shell():
+    text = run.again("mine", [Path("my file.yaml")], ["device=cuda"])
+    assert text == "prunegrid run mine -c 'my file.yaml' --config device=cuda"

@@ -1,0 +1,72 @@
+"""How far a step's loops are, for its status record: every progress bar of a job tells it.
+
+Loops show a bar of tqdm on a terminal alone. A job has none, so its bars write to the record here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+EVERY_SECONDS = 1.0
+
+# The bars under way, by identity, as tqdm calls bars equal that are at one place of the screen. The
+# outermost is told.
+_shown: dict[int, None] = {}
+
+
+def report(write: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.time) -> None:
+    """Make bars of tqdm that are created from now on tell how far they are.
+
+    Bars that a module has imported before stay as they are.
+
+    Args:
+        write: takes {"unit", "done", "of", "first" (where the bar began), "seconds" (since then)},
+            at most once in EVERY_SECONDS.
+        clock: gives seconds.
+    """
+    import tqdm
+    import tqdm.auto
+
+    class Told(tqdm.auto.tqdm):
+        """A bar that tells how far it is, also where it is not drawn."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            total, given = options.get("total"), self.iterable
+            self.told_of = total or (len(given) if hasattr(given, "__len__") else None)
+            self.told_unit = options.get("unit") or options.get("desc") or "part"
+            self.told_first = self.told_done = options.get("initial", 0)
+            self.told_since, self.told_last = clock(), 0.0
+
+        def __iter__(self) -> Iterator[Any]:
+            _shown[id(self)] = None
+            try:
+                for one in super().__iter__():
+                    yield one
+                    if self.disable:  # else it calls update
+                        self.tell(1)
+            finally:
+                _shown.pop(id(self), None)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            _shown.setdefault(id(self))
+            self.tell(n or 0)
+            return super().update(n)
+
+        def close(self) -> None:
+            super().close()
+            _shown.pop(id(self), None)
+
+        def tell(self, more: float) -> None:
+            self.told_done += more
+            now = clock()
+            is_outermost = next(iter(_shown), None) == id(self)
+            if is_outermost and self.told_of and now - self.told_last >= EVERY_SECONDS:
+                self.told_last = now
+                told = {"unit": self.told_unit, "done": int(self.told_done)}
+                told |= {"of": int(self.told_of), "first": int(self.told_first)}
+                write(told | {"seconds": now - self.told_since})
+
+    tqdm.tqdm = tqdm.auto.tqdm = Told
