@@ -50,6 +50,7 @@ def run(tmp_path_factory):
             tree[section].update(profiles)
 
     run.configure(lay_over)
+    run.make_artifacts("cliffs")
     done = run.snakemake("results/cliffs.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     return run

@@ -7,6 +7,7 @@ from tests.helpers.runs import Run
 
 def test_each_way_says_what_it_kept(tmp_path):
     run = Run.fresh(tmp_path / "run")
+    run.make_artifacts("recovery")
     done = run.snakemake("results/recovery.parquet")
     assert done.returncode == 0, done.stdout[-6000:]
     wide = pandas.read_parquet(run.folder / "results/recovery.parquet").set_index("finetune")
