@@ -1,5 +1,6 @@
 """The cores that rules ask for: here, of a cluster, and inside a submitted job."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -54,11 +55,11 @@ def test_only_what_is_a_group_is_tied_together(tmp_path):
     graph = SimpleNamespace(
         study_leaves=lambda study: leaves,
         group_key=lambda node: keys.get(node.stage, "weights"),
-        results=tmp_path,  # the prefix of a module, which Snakemake puts before `results`
+        results=Path("sub/results"),  # moved by a module's prefix
     )
     values = RuleValues(graph, SimpleNamespace(local_exec=False), {})
     read = values.of_table("tiny")
-    assert read[: len(leaves)] == [f"results/{leaf.stage}" for leaf in leaves]
-    assert read[len(leaves) :] == ["results/status/tiny-weights.measured"]
+    assert read[: len(leaves)] == [leaf.manifest for leaf in leaves]
+    assert read[len(leaves) :] == ["sub/results/status/tiny-weights.measured"]
     tied = values.measured(SimpleNamespace(study="tiny", key="weights"))
-    assert tied == ["results/perplexity", "results/efficiency"]
+    assert tied == [str(tmp_path / "perplexity"), str(tmp_path / "efficiency")]

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.io import ancient
+from snakemake.path_modifier import PathModifier
 
 from prunegrid.artifacts import lock
 from prunegrid.common.errors import PrunegridError
@@ -84,3 +86,39 @@ def test_configfile_twice_is_an_error_since_snakemake_drops_the_first(monkeypatc
     monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", "a.yaml", "--configfile=b.yaml"])
     with pytest.raises(PrunegridError, match="twice"):
         snakemake_bridge.laid_over(run, tmp_path)
+
+
+def test_neither_a_prefix_nor_a_storage_provider_moves_what_is_in_place():
+    """A provider would be looked for in what is None here."""
+    modifier = PathModifier(None, "sub", workflow=None)
+    path = Path("results/artifacts/{stage}/{key}/manifest.json")
+    assert modifier.replace_prefix(path.as_posix()) == f"sub/{path}"
+    assert modifier.modify(ancient(snakemake_bridge.in_place(path))) == path.as_posix()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"default_storage_prefix": "/elsewhere"},
+        {"retrieve_storage": True},
+        {"overwrite_workdir": None},
+        {"main_snakefile": "/elsewhere/Snakefile"},
+    ],
+)
+def test_pods_that_would_work_in_another_folder_are_refused(folder, change):
+    """Else each step's files would be lost with its pod."""
+    facts = {
+        "default_storage_prefix": str(folder),
+        "retrieve_storage": False,
+        "overwrite_workdir": str(folder),
+        "main_snakefile": str(folder / "Snakefile"),
+        "shared_fs_usage": frozenset(),
+    }
+    for where, said in ((facts, None), (facts | change, "profiles/kubernetes")):
+        run = SimpleNamespace(storage_settings=SimpleNamespace(**where), **where)
+        try:
+            snakemake_bridge.require_one_folder(run)
+        except PrunegridError as error:
+            assert said in str(error) and str(folder) in str(error)
+        else:
+            assert said is None

@@ -25,9 +25,9 @@ rule aggregate:
     output:
         table_files("evaluations"),
     log:
-        "results/logs/aggregate/{study}.log",
+        JOB.here("results/logs/aggregate/{study}.log"),
     benchmark:
-        "results/benchmarks/aggregate/{study}.tsv"
+        JOB.here("results/benchmarks/aggregate/{study}.tsv")
     wildcard_constraints:
         study=studies("evaluations"),
     localrule: True

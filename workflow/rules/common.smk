@@ -56,8 +56,7 @@ def table_inputs(wildcards):
     """
     bridge.keys_decide(workflow)
     stale = tables.is_stale(table_plan(wildcards), RESULTS)
-    # A whole path: a module's prefix does not move it.
-    return JOB.of_table(wildcards.study) + ([LIVE.resolve()] if stale else [])
+    return JOB.of_table(wildcards.study) + ([bridge.in_place(LIVE)] if stale else [])
 
 
 def table_files(kind):

@@ -33,7 +33,7 @@ rule measured:
     input:
         JOB.measured,
     output:
-        temp(touch("results/status/{study}-{key}.measured")),
+        temp(touch(JOB.here("results/status/{study}-{key}.measured"))),
     group:
         lambda wildcards: f"evaluate-{wildcards.key}"
     resources:

@@ -11,11 +11,11 @@ rule step:
     input:
         JOB.inputs,
     output:
-        update("results/artifacts/{stage}/{key}/manifest.json"),
+        update(JOB.here("results/artifacts/{stage}/{key}/manifest.json")),
     log:
-        "results/logs/{stage}/{key}.log",
+        JOB.here("results/logs/{stage}/{key}.log"),
     benchmark:
-        "results/benchmarks/{stage}/{key}.tsv"
+        JOB.here("results/benchmarks/{stage}/{key}.tsv")
     wildcard_constraints:
         stage="none",
     group:

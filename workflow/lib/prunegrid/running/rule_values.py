@@ -20,6 +20,7 @@ from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import RESULTS, Node
 from prunegrid.graph.stage_facts import stage_facts
 from prunegrid.running import resources, snakemake_bridge
+from prunegrid.running.snakemake_bridge import in_place
 
 
 class RuleValues:
@@ -39,9 +40,9 @@ class RuleValues:
         except PrunegridError as error:
             sys.exit(f"prunegrid: {error}")  # a WorkflowError would have a traceback
 
-    def _named(self, manifest: str) -> str:
-        """Return a manifest as the rules name it: Snakemake puts a module's prefix before it."""
-        return (RESULTS / Path(manifest).relative_to(self._graph.results)).as_posix()
+    def here(self, path: str) -> str:
+        """Return a file below `results/` as the rules name it: no storage provider moves it."""
+        return in_place(self._graph.results / Path(path).relative_to(RESULTS))
 
     def params(self, wildcards: Any) -> dict[str, Any]:
         """Return everything that a job needs, in plain builtins."""
@@ -63,7 +64,7 @@ class RuleValues:
         made = Path(node.manifest).exists()
         # Dropped weights that are made again must not rerun a finished step that has read them.
         read = [p.manifest for p in node.parents.values() if not (made and is_dropped(p.path))]
-        return [ancient(self._named(manifest)) for manifest in dict.fromkeys(read)]
+        return [ancient(in_place(manifest)) for manifest in dict.fromkeys(read)]
 
     def group(self, wildcards: Any) -> str | None:
         """Return the group in which a cluster runs a job; None if it runs by itself.
@@ -113,19 +114,20 @@ class RuleValues:
     def of_table(self, study: str) -> list[Any]:
         """Return the inputs of a study's table; for submitted jobs, a mark of each group too."""
         leaves = self._graph.study_leaves(study)
-        read = [ancient(self._named(leaf.manifest)) for leaf in leaves]
+        read = [ancient(in_place(leaf.manifest)) for leaf in leaves]
         if self._workflow.local_exec:
             return read
         absent = [n for n in leaves if _is_grouped(n) and not Path(n.manifest).exists()]
         missing = {self._graph.group_key(node) for node in absent}
-        return [*read, *(f"results/status/{study}-{key}.measured" for key in sorted(missing))]
+        return [
+            *read,
+            *(self.here(f"results/status/{study}-{key}.measured") for key in sorted(missing)),
+        ]
 
     def measured(self, wildcards: Any) -> list[str]:
         """Return the manifests of a study's measurements of one set of weights in a group."""
         leaves = filter(_is_grouped, self._graph.study_leaves(wildcards.study))
-        return [
-            self._named(n.manifest) for n in leaves if self._graph.group_key(n) == wildcards.key
-        ]
+        return [in_place(n.manifest) for n in leaves if self._graph.group_key(n) == wildcards.key]
 
 
 def _is_grouped(node: Node) -> bool:

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from snakemake.io import flag
 from snakemake.logging import logger
-from snakemake.settings.types import DeploymentMethod, RerunTrigger
+from snakemake.path_modifier import PATH_MODIFIER_FLAG
+from snakemake.settings.types import DeploymentMethod, RerunTrigger, SharedFSUsage
 
 from prunegrid.artifacts.lock import hold_live
 from prunegrid.common import file_io, machine, precision
@@ -72,6 +74,16 @@ def results_folder(workflow: Any) -> Path:
     return Path(str(modified)).parent
 
 
+def in_place(path: str | Path) -> str:
+    """Return a path that Snakemake takes as it is: it adds no module's prefix and no storage.
+
+    An executor without a shared file system sends every declared file through a storage provider.
+    A step writes a whole folder and declares its manifest alone, so its files must stay where it
+    writes them. Files marked `local()` stay too, but Snakemake then runs their job at home.
+    """
+    return flag(Path(path).as_posix(), PATH_MODIFIER_FLAG)
+
+
 def own_folder(workflow: Any) -> Path:
     """Return the folder of the Snakefile that is read, also where another one imports it.
 
@@ -114,6 +126,7 @@ def start(
     """
     try:
         _require_writable(results)
+        require_one_folder(workflow)
         lines = [limits(workflow)] if workflow.local_exec else []
         lines += [precision.describe(config, results, workflow.local_exec)]
     except PrunegridError as error:
@@ -128,6 +141,30 @@ def _require_writable(folder: Path) -> None:
             "cannot be written",
             where=str(folder.resolve()),
             remedy="mount it or make it writable, and run the same command again",
+        )
+
+
+def require_one_folder(workflow: Any) -> None:
+    """Check that jobs of an executor without a shared file system work in this folder.
+
+    Raises:
+        PrunegridError: they would write their artifacts to a disk of their own.
+    """
+    settings, here = workflow.storage_settings, Path.cwd()
+    if SharedFSUsage.INPUT_OUTPUT in settings.shared_fs_usage:
+        return
+    stored, worked_in = settings.default_storage_prefix, workflow.overwrite_workdir
+    if (
+        [Path(place or "") for place in (stored, worked_in)] != [here, here]
+        or settings.retrieve_storage
+        or not Path(workflow.main_snakefile).is_relative_to(here)
+    ):
+        raise PrunegridError(
+            "jobs that share no file system must work in the project's folder, on a volume that "
+            "they mount",
+            where=str(here),
+            expected=f"--directory and --default-storage-prefix of {here}, --not-retrieve-storage",
+            remedy="run in the project's folder with --workflow-profile profiles/kubernetes",
         )
 
 
