@@ -1,5 +1,7 @@
 """`profiles/kubernetes`, its pods played by processes that start in empty folders."""
 
+from pathlib import Path
+
 import pandas
 import pytest
 
@@ -29,7 +31,7 @@ def add_study(tree: dict) -> None:
     }
 
 
-def with_study(finished: Run, folder) -> PodRun:
+def with_study(finished: Run, folder: Path) -> PodRun:
     """Return a copy of a finished run of another study, to which this one is added."""
     run = PodRun.of(finished, folder)
     write_plain(
@@ -40,6 +42,11 @@ def with_study(finished: Run, folder) -> PodRun:
     )
     run.configure(add_study)
     return run
+
+
+def stored(folder: Path) -> list[Path]:
+    """Return the local copies of what a storage provider has brought or taken."""
+    return [path for path in folder.glob(".snakemake/storage/**/*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +79,9 @@ def test_steps_write_to_the_volume_and_nothing_else_travels(world):
     assert len(world.pods_of("prune-")) == 1
     for pod in world.pods_of(""):
         assert not (pod / "workdir/results").exists()
-        assert not [path for path in pod.rglob("storage/**/*.*") if ".tar" not in path.name]
-    assert not list(world.folder.glob(".snakemake/storage/**/*.*"))
+        (sources,) = stored(pod / "workdir")
+        assert sources.suffixes[-2:] == [".tar", ".xz"]
+    assert stored(world.folder) == []
     for stage in ("prune", "predictions", "scores"):
         assert list(world.folder.glob(f"results/logs/{stage}/*.log"))
         assert list(world.folder.glob(f"results/benchmarks/{stage}/*.tsv"))
