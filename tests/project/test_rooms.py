@@ -36,6 +36,7 @@ COMMANDS = "commands"  # may import all others
 # table, one method in two places.
 SHARED = {
     *("census", "contrasts", "controls", "data", "mixtures", "rows", "sources"),
+    *("page", "parts"),  # for people: of claims, of a study; parts of an artifact, of a page
     *("perplexity", "tasks", "speed", "magnitude", "none", "random", "sparsegpt", "wanda"),
 }
 

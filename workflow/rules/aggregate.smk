@@ -12,6 +12,7 @@ OUTPUTS
     results/{study}.cliffs.parquet      scores along rising sparsities, where cliffs are sought
     results/{study}.controls.parquet  each control against the best cell; metrics flagged
     results/{study}.examples.parquet  one row an example: its label and scores
+    results/{study}.html              one page of all of it, to be opened in a browser
     results/{study}.examples.md       a few documents with all that was made of them
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json

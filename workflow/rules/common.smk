@@ -61,7 +61,7 @@ def table_inputs(wildcards):
 
 def table_files(kind):
     """Return the files of a table, those that a report shows marked as such."""
-    shown = {"csv": "table", "png": "plot", "depth.png": "depth"}
+    shown = {"html": "page", "csv": "table", "png": "plot", "depth.png": "depth"}
     marked, found = report, []
     for path in table_names.outputs("{study}", kind):
         told = shown.get(path.removeprefix("results/{study}."))

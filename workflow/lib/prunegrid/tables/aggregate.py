@@ -1,4 +1,4 @@
-"""A study's table: rows from manifests, written as Parquet, CSV, Markdown and a figure."""
+"""A study's table: rows from manifests, written as Parquet, CSV, Markdown, a figure and a page."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.groups import collect, pair_rows
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.latex import render_latex
+from prunegrid.tables.page import assembly
+from prunegrid.tables.page.part import PageFacts
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import Plan
@@ -65,8 +67,10 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
         form: lambda path, form=form: save(figure, path, form, plan["study"])
         for form in ("png", "svg")
     }
+    about = PageFacts(plan, wide, tall, frames, groups, known, notes, scored, folder)
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
     pages["tex"] = render_latex(plan, wide, tall, contrasts)
+    pages["html"] = assembly.page(about)
     facts = {"version": schema.SCHEMA_VERSION, "complete": complete, "leaves": contents_read(plan)}
     write_table(plan, frames, pages, figures, folder=folder, **facts)
     return complete

@@ -20,7 +20,9 @@ from prunegrid.tables.census_figures import FIGURES, cell_name, save
 from prunegrid.tables.files import typed_frame, write_table
 from prunegrid.tables.leaves import open_leaves, status_of
 from prunegrid.tables.markdown import table
-from prunegrid.tables.schema import CELL, Column, Plan
+from prunegrid.tables.page import assembly
+from prunegrid.tables.page.part import PageFacts
+from prunegrid.tables.schema import CELL, LONG, Column, Plan
 
 log = logging.getLogger("prunegrid")
 
@@ -65,7 +67,9 @@ def tabulate_census(plan: Plan, folder: Path = Path("results")) -> bool:
     }
     facts = {"version": CENSUS_SCHEMA_VERSION, "complete": failed.empty}
     facts["leaves"] = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
-    write_table(plan, {"": frame}, {"md": render(plan, frame)}, figures, folder=folder, **facts)
+    about = PageFacts(plan, frame, typed_frame([], LONG), results=folder)
+    pages = {"md": render(plan, frame), "html": assembly.page(about)}
+    write_table(plan, {"": frame}, pages, figures, folder=folder, **facts)
     return failed.empty
 
 

@@ -14,9 +14,12 @@ _BESIDE = ("long", "pairs", "contrasts", "cliffs", "controls", "examples")
 SUFFIXES = {
     "evaluations": (
         *("parquet", *(f"{name}.parquet" for name in _BESIDE), "examples.md"),
-        *("csv", "md", "tex", "png", "svg", "manifest.json"),
+        *("html", "csv", "md", "tex", "png", "svg", "manifest.json"),
     ),
-    "census": ("parquet", "csv", "md", "png", "svg", "depth.png", "depth.svg", "manifest.json"),
+    "census": (
+        *("parquet", "html", "csv", "md", "png", "svg", "depth.png", "depth.svg"),
+        "manifest.json",
+    ),
 }
 
 

@@ -16,24 +16,29 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import mixtures, shown
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 from prunegrid.graph.nodes import RESULTS
+from prunegrid.tables.page import part_files
 from prunegrid.tables.table_names import outputs
 
-TABLE_ENV = Path("envs/table.yaml")
+TABLE_ENV, LOCK = Path("envs/table.yaml"), Path("requirements.lock")
 _REF_FACTS = {"path", "key", "stage", "label", "status"}
 
 
 def study_plan(graph: Graph, study_name: str, root: Path) -> dict[str, Any]:
     """Return {study, key, cells, baselines, …}: all that the table's job needs.
 
-    Its key is made of itself, the code that makes its table, and the pinned packages.
+    Its key is made of itself, the code that makes its table and page, and the pinned packages.
     """
     study = graph.config.profile("studies", study_name)
     is_census = study.kind == "census"
     body = _census(graph, study_name) if is_census else _evaluations(graph, study_name)
-    code = keys.code_digest((f"prunegrid.tables.{'census' if is_census else 'aggregate'}",))
+    table = f"prunegrid.tables.{'census' if is_census else 'aggregate'}"
+    code = keys.code_digest((table, *part_files.modules()))
     pins = keys.read_pins(root / TABLE_ENV)
     identity = {"plan": _identity(body), "code": code, "pins": pins}
-    return {**body, "key": keys.digest(identity), "pins": pins}
+    identity["page"] = part_files.static_digest()
+    lock = root / LOCK
+    about = {"pins": pins, "lock": file_sha256(lock) if lock.is_file() else None}
+    return {**body, "key": keys.digest(identity), **about}
 
 
 def _evaluations(graph: Graph, study_name: str) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""The outcome of `prunegrid verify`: a sealed file beside the table, and a block of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from prunegrid import __version__
+from prunegrid.artifacts.artifact_folder import read_sealed, sealed
+from prunegrid.common.file_io import file_sha256, write_json, write_text
+
+BEGIN, END = "<!-- verification -->", "<!-- end of verification -->"
+SHOWN = 20  # differences on the page
+
+
+def outcome_file(table: Path) -> Path:
+    """Return where the outcome of a table's verification lies."""
+    return table.with_name(f"{table.stem}.verified.json")
+
+
+def record(table: Path, differences: Sequence[str], now: datetime) -> None:
+    """Write the outcome beside a table, and the table's page again with it.
+
+    The table's manifest gets the new digest of the page. A page that is not the manifest's is left
+    as it is.
+
+    Raises:
+        PrunegridError: the table's manifest is damaged.
+        OSError: the folder cannot be written to.
+    """
+    path = table.with_suffix(".manifest.json")
+    manifest, page = read_sealed(path), table.with_suffix(".html")
+    outcome = {"study": table.stem, "at": now.isoformat(timespec="seconds")}
+    outcome |= {"prunegrid": __version__, "table_key": manifest["key"]}
+    outcome |= {"table_sha256": manifest["files"][table.name], "differences": list(differences)}
+    write_json(outcome_file(table), sealed(outcome))
+    if not page.is_file() or file_sha256(page) != manifest["files"].get(page.name):
+        return
+    write_text(page, with_outcome(page.read_text(encoding="utf-8"), outcome))
+    files = manifest["files"] | {page.name: file_sha256(page)}
+    rest = {name: value for name, value in manifest.items() if name != "seal"}
+    write_json(path, sealed(rest | {"files": files}))
+
+
+def with_outcome(text: str, outcome: Mapping[str, Any] | None) -> str:
+    """Return a page's text with another outcome in it."""
+    before, rest = text.split(BEGIN, 1)
+    study = outcome["study"] if outcome else ""
+    return f"{before}{BEGIN}{block(outcome, study)}{END}{rest.split(END, 1)[1]}"
+
+
+def block(outcome: Mapping[str, Any] | None, study: str) -> str:
+    """Return the HTML that says when a table was verified and how that ended, or by which command.
+
+    Args:
+        outcome: None if it was not verified since it was made.
+    """
+    if outcome is None:
+        command = f"prunegrid verify results/{study}.parquet"
+        text = "Not verified since it was made. To compute again what it says: "
+        return f'<p class="verified none">{text}<code>{escape(command)}</code></p>'
+    when = escape(outcome["at"].replace("T", " "))
+    if not outcome["differences"]:
+        text = "every weight hash, count and score agrees with the table."
+        return f'<p class="verified passed">✓ Verified {when}: {text}</p>'
+    count = len(outcome["differences"])
+    lines = "".join(f"<li>{escape(text)}</li>" for text in outcome["differences"][:SHOWN])
+    more = f"<li>… and {count - SHOWN} more</li>" if count > SHOWN else ""
+    head = f'<p class="verified differs">✗ Verified {when}: {count} difference(s).</p>'
+    return f'{head}<ul class="differences">{lines}{more}</ul>'
