@@ -53,7 +53,7 @@ def render_markdown(
     if len(others):
         parts += ["Controls (no model; not cells):", _controls(others, headline(plan, tall))]
     if controls is not None:
-        parts += _flagged(controls)
+        parts += flagged_sentences(controls)
     if tall["metric"].str.startswith(LABEL).any():
         parts += ["Labels, by rules, as shares of the outputs (docs/metrics.md):", _labels(tall)]
     parts += _failures(wide)
@@ -165,7 +165,7 @@ def _controls(controls: pandas.DataFrame, pairs: Sequence[tuple[str, str]]) -> s
     return table(frame.astype(object).where(frame.notna(), ""))
 
 
-def _flagged(controls: pandas.DataFrame) -> list[str]:
+def flagged_sentences(controls: pandas.DataFrame) -> list[str]:
     """Return the line of metrics that a gaming control wins, each with the widest margin."""
     winners = controls[(controls["role"] == "gaming") & controls["beats"].fillna(False)]
     lines = []

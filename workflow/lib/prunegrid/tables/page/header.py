@@ -71,7 +71,7 @@ def _best(facts: PageFacts) -> str | None:
         own = {c.key: scores.get((*c.key, *measure.key)) for c in cells}
         pruned = [c for c in cells if c.method != "dense" and own[c.key]]
         pruned = [c for c in pruned if c.place == pruned[0].place]
-        if pruned:
+        if pruned and len({own[cell.key].value for cell in pruned}) > 1 or len(pruned) == 1:
             best = (max if measure.higher_is_better else min)(
                 pruned, key=lambda cell: own[cell.key].value
             )
