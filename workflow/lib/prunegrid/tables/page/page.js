@@ -91,7 +91,7 @@
     spec.datasets = { ...spec.datasets };
     for (const name of used(spec)) if (data[name]) spec.datasets[name] = data[name];
     const place = document.getElementById(id);
-    const options = { renderer: "svg", ast: true, actions: { export: true, source: false, compiled: false, editor: false } };
+    const options = { renderer: "svg", ast: true, logLevel: vega.Error, actions: { export: true, source: false, compiled: false, editor: false } };
     const result = await vegaEmbed(place, spec, options);
     if (views[id]) views[id].finalize();
     views[id] = result.view;

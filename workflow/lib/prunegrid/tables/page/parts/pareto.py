@@ -104,7 +104,8 @@ def _chart() -> dict[str, Any]:
     across.scale = altair.Scale(zero=False, nice=True, padding=24)
     across.axis = altair.Axis(format=".3~s", grid=False, tickCount=8)
     up = altair.Y("value:Q", title="$pareto-score:label ($pareto-score:better)")
-    up.scale = {"type": "$pareto-score:scale", "zero": "$pareto-score:zero"}  # no type that altair knows
+    # A type that altair does not know: a dictionary is not checked.
+    up.scale = {"type": "$pareto-score:scale", "zero": False, "nice": False, "padding": 20}
     dense = base.transform_filter("datum.is_dense")
     band = dense.mark_rect(color=palette.DENSE, opacity=0.22).encode(y="low:Q", y2="high:Q")
     line = dense.mark_rule(color=palette.DENSE, strokeDash=[5, 3]).encode(y="value:Q")
@@ -124,7 +125,8 @@ def _chart() -> dict[str, Any]:
         .mark_line(color=palette.DENSE, interpolate="step-after", strokeWidth=1.2)
         .encode(x=across, y=up, order="cost:Q")
     )
-    colour = altair.Color("method:N", title="Pruning", scale=altair.Scale(range=palette.SERIES))
+    series = altair.Scale(range=palette.SERIES)
+    colour = altair.Color("method:N", scale=series, legend=None)
     bars = base.mark_rule(strokeWidth=1.6).encode(x=across, y="low:Q", y2="high:Q", color=colour)
     tips = [
         altair.Tooltip("cell:N", title="model"),
@@ -137,8 +139,8 @@ def _chart() -> dict[str, Any]:
     marks = base.mark_point(size=95, strokeWidth=2, opacity=1).encode(
         x=across,
         y=up,
-        stroke=altair.Stroke("method:N", scale=altair.Scale(range=palette.SERIES), legend=None),
-        fill=altair.Fill("method:N", scale=altair.Scale(range=palette.SERIES), legend=None),
+        stroke=altair.Stroke("method:N", scale=series, legend=None),
+        fill=altair.Fill("method:N", scale=series, title="Pruning"),
         fillOpacity=altair.condition("datum.hollow", altair.value(0), altair.value(1)),
         shape=altair.Shape("tuning:N", title="Tuning", scale=altair.Scale(range=palette.SHAPES)),
         tooltip=tips,
