@@ -28,7 +28,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
+.PHONY: help env demo test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,8 +55,12 @@ endif
 demo: env ## prune, tune and score a real small model; prints the table (7 to 15 minutes, no GPU, no hub)
 	@$(BIN)/prunegrid run demo $(if $(CORES),--cores $(CORES)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env ## the tests, offline (all but those of test-faults, test-cluster and test-formats)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not faults and not cluster and not formats" tests
+test: env ## the tests, offline (all but those of test-page, test-faults, test-cluster and test-formats)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not page and not faults and not cluster and not formats" tests
+
+test-page: env ## the page of a study in a real browser, offline (Debian's chromium and chromium-driver)
+	$(INSTALL) --require-hashes --no-deps -r envs/page.lock
+	$(BIN)/python -m pytest -m page tests/tables/page
 
 test-faults: env ## runs that are killed, starved and damaged: nothing wrong, nothing lost (as root)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m faults $(FAULTS) tests/faults

@@ -15,6 +15,7 @@ from prunegrid import __version__
 from prunegrid.artifacts.artifact_folder import read_sealed, sealed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256, write_json
+from prunegrid.tables.page.verification import outcome_file
 from prunegrid.tables.schema import Column, Plan
 
 
@@ -60,6 +61,7 @@ def write_table(
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f".{study}.*.tmp"):  # of a writer that was killed
         stale.unlink(missing_ok=True)
+    outcome_file(folder / f"{study}.parquet").unlink(missing_ok=True)  # of an earlier table
     digests = {}
     for suffix, write in writers.items():
         path = folder / f"{study}.{suffix}"

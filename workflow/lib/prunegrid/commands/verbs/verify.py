@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.tables.page import verification
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,10 @@ def run(options: argparse.Namespace) -> int:
     from prunegrid.commands.verify import verify  # it imports torch, which takes seconds
 
     differences = verify(options.table)
+    try:
+        verification.record(options.table, differences, datetime.now(UTC))
+    except (PrunegridError, OSError) as error:
+        logging.warning("the outcome is not written beside the table: %s", error)
     for text in differences:
         print(text)
     verdict = f"{len(differences)} difference(s)" if differences else "verified: no difference"

@@ -71,7 +71,7 @@
     const rule = getComputedStyle(root).getPropertyValue("--rule").trim();
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: rule },
-      axis: { labelColor: ink, titleColor: quiet, gridColor: rule, domainColor: rule, tickColor: rule, titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: 320 },
+      axis: { labelColor: ink, titleColor: quiet, gridColor: rule, domainColor: rule, tickColor: rule, titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, titleLimit: 360, labelLimit: 320 },
       legend: { labelColor: ink, titleColor: quiet, titleFontWeight: "normal", labelFontSize: 12, labelLimit: 320 },
       header: { labelColor: ink, titleColor: quiet, labelFontSize: 12, labelLimit: 600 }, title: { color: ink }, text: { color: ink }, rule: { color: quiet },
     };
@@ -88,10 +88,12 @@
     // Of altair's config only the sizes stay: the colours are the page's, light or dark.
     const own = spec.config || {}, ours = config();
     spec.config = { ...own, ...ours, view: { ...own.view, ...ours.view } };
+    const section = document.getElementById(id).closest("section");
+    spec.description ||= section.querySelector("h2").textContent + ". " + section.querySelector(".caption").textContent;
     spec.datasets = { ...spec.datasets };
     for (const name of used(spec)) if (data[name]) spec.datasets[name] = data[name];
     const place = document.getElementById(id);
-    const options = { renderer: "svg", ast: true, logLevel: vega.Error, actions: { export: true, source: false, compiled: false, editor: false } };
+    const options = { renderer: "svg", ast: true, logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } };
     const result = await vegaEmbed(place, spec, options);
     if (views[id]) views[id].finalize();
     views[id] = result.view;

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+# A box that keyboards can scroll.
+SCROLL = '<div class="scroll" tabindex="0">'
+
 
 def table(rows: Sequence[Mapping[str, Any]], name: str = "") -> str:
     """Return a table that can be sorted, a column for each key of the first row.
@@ -19,7 +22,7 @@ def table(rows: Sequence[Mapping[str, Any]], name: str = "") -> str:
     body = "".join(_line(row) for row in rows)
     about = f' id="{escape(name)}"' if name else ""
     whole = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="scroll"><table class="sortable"{about}>{whole}</table></div>'
+    return f'{SCROLL}<table class="sortable"{about}>{whole}</table></div>'
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def block(outcome: Mapping[str, Any] | None, study: str) -> str:
         command = f"prunegrid verify results/{study}.parquet"
         text = "Not verified since it was made. To compute again what it says: "
         return f'<p class="verified none">{text}<code>{escape(command)}</code></p>'
-    when = escape(outcome["at"].replace("T", " "))
+    when = escape(outcome["at"].replace("T", " ").replace("+00:00", " UTC"))
     if not outcome["differences"]:
         text = "every weight hash, count and score agrees with the table."
         return f'<p class="verified passed">✓ Verified {when}: {text}</p>'

@@ -139,7 +139,7 @@ def _chart() -> dict[str, Any]:
     marks = base.mark_point(size=95, strokeWidth=2, opacity=1).encode(
         x=across,
         y=up,
-        stroke=altair.Stroke("method:N", scale=series, legend=None),
+        stroke=altair.Stroke("method:N", scale=series, title="Pruning"),
         fill=altair.Fill("method:N", scale=series, title="Pruning"),
         fillOpacity=altair.condition("datum.hollow", altair.value(0), altair.value(1)),
         shape=altair.Shape("tuning:N", title="Tuning", scale=altair.Scale(range=palette.SHAPES)),

@@ -10,7 +10,7 @@ from prunegrid.tables.figures import display_names
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import filled, number
 from prunegrid.tables.page.part import PageFacts, Part
-from prunegrid.tables.page.tables_html import table
+from prunegrid.tables.page.tables_html import SCROLL, table
 from prunegrid.tables.schema import CELL, cell_key
 
 ORDER = 50
@@ -38,7 +38,7 @@ def part(facts: PageFacts) -> Part | None:
         study = facts.plan["study"]
         note = f"<p>Only the main scores are here; {study}.long.parquet has all.</p>"
     every = "<h3>Every score</h3>" + note + _SEARCH.format(id="scores")
-    every += '<div class="scroll"><table id="scores" data-rows="scores" '
+    every += f'{SCROLL}<table id="scores" data-rows="scores" '
     every += 'data-search="scores-search" data-count="scores-count"></table></div>'
     return Part(
         "table",
@@ -80,4 +80,4 @@ def _score(row: dict[str, Any] | None) -> str:
         return ""
     form = ".1f" if is_perplexity(row["metric"]) else ".3f"
     value, low, high = (number(row[name], form) for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})" if low else value
+    return f"{value}\u00a0({low}\u00a0to\u00a0{high})" if low else value

@@ -1,0 +1,193 @@
+"""Pages in a real browser, headless and offline: `make test-page`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from prunegrid.tables.page import assembly
+from tests.helpers import whole_pages
+
+selenium = pytest.importorskip("selenium", reason="make test-page installs it")
+pytestmark = pytest.mark.page
+FOR_EVER = 600
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--window-size=1180,1000", "--no-first-run")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Yield a Chromium whose network is cut off, with logs of what it asks for and says."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    options.binary_location = shutil.which("chromium")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.execute_cdp_cmd("Network.enable", {})
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Return a function that writes the page of some facts once and returns its address."""
+    folder, written = tmp_path_factory.mktemp("pages"), {}
+
+    def address(name):
+        if name not in written:
+            written[name] = folder / f"{name}.html"
+            written[name].write_text(assembly.page(getattr(whole_pages, name)()), encoding="utf-8")
+        return written[name].as_uri()
+
+    return address
+
+
+def until(driver, script):
+    """Wait until a script returns something true; return it."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(driver, FOR_EVER).until(lambda d: d.execute_script(f"return {script}"))
+
+
+def shown(driver, address):
+    """Open a page as if for the first time; return the driver when its charts are drawn."""
+    driver.get("about:blank")
+    driver.get_log("performance"), driver.get_log("browser")
+    driver.get(address)
+    until(driver, "document.documentElement.dataset.ready")
+    return driver
+
+
+def marks(driver, chart="pareto-chart"):
+    """Return the labels of a chart's marks and axes, as a screen reader has them."""
+    script = f"""return [...document.querySelectorAll('#{chart} [aria-label]')]
+        .map((mark) => mark.getAttribute('aria-label'))"""
+    return driver.execute_script(script)
+
+
+def choose(driver, name, value):
+    """Choose a selector's option, as a hand does, and wait until the chart is drawn again."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.select import Select
+
+    place = "document.getElementById('pareto-chart').dataset.drawn"
+    before = driver.execute_script(f"return {place}")
+    Select(driver.find_element(By.ID, name)).select_by_value(value)
+    until(driver, f"{place} !== '{before}'")
+
+
+@pytest.mark.parametrize("name", ["demo", "hostile"])
+def test_no_request_leaves_and_nothing_is_wrong_in_the_console(browser, pages, name):
+    shown(browser, pages(name))
+    choose(browser, "pareto-score", "m1")
+    browser.find_element("id", "theme").click()
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [e["params"]["request"]["url"] for e in events if e["method"].endswith("WillBeSent")]
+    assert pages(name) in sent
+    assert [url for url in sent if url.split(":")[0] not in ("file", "data", "blob")] == []
+    assert browser.get_log("browser") == []
+
+
+def test_selectors_change_the_chart(browser, pages):
+    shown(browser, pages("demo"))
+    seen = [marks(browser)]
+    for name, value in (
+        ("pareto-score", "m1"),
+        ("pareto-cost", "decode_tokens_per_second"),
+        ("pareto-cost", "bytes_packed"),
+    ):
+        choose(browser, name, value)
+        seen.append(marks(browser))
+    assert len({tuple(labels) for labels in seen}) == 4
+    assert any("Perplexity" in label for label in seen[1])
+    assert any("Decode speed" in label for label in seen[2])
+
+
+def test_the_numbers_are_those_of_the_tables(browser, pages):
+    facts = whole_pages.demo()
+    shown(browser, pages("demo"))
+    rows = browser.execute_script("return window.prunegrid.data.scores")
+    names = ["name", "split", "metric", "value", "low", "high"]
+    tall = facts.tall.astype(object).where(facts.tall.notna(), None)
+    assert [[row[n] for n in names] for row in rows] == tall[names].to_numpy().tolist()
+    points = browser.execute_script("return window.prunegrid.data.points")
+    by_key = {(r["prune"], r["finetune"]): r for r in facts.wide.to_dict("records")}
+    cells = facts.tall[facts.tall["kind"] == "cell"]
+    assert len(points) == len(cells)
+    assert {row["value"] for row in points} == set(cells["value"])
+    for row in points:
+        whole = by_key[row["prune"], row["finetune"]]
+        assert row["bytes_packed"] == whole["bytes_packed"]
+
+
+def test_the_fragment_keeps_the_state(browser, pages):
+    shown(browser, pages("demo"))
+    choose(browser, "pareto-score", "m1")
+    browser.find_element("id", "made-with").find_element("tag name", "summary").click()
+    browser.find_element("id", "scores-search").send_keys("magnitude ppl")
+    browser.find_element("css selector", "#cells th button").click()
+    until(browser, "location.hash.includes('made-with')")
+    address = browser.current_url
+    shown(browser, address)
+    assert any("Perplexity" in label for label in marks(browser))
+    script = "document.getElementById('made-with').open"
+    assert browser.execute_script(f"return {script}")
+    assert len(browser.find_elements("css selector", "#scores tbody tr")) == 1
+    first = browser.find_element("css selector", "#cells th")
+    assert first.get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.parametrize("chosen", ["system", "button"])
+def test_dark_is_dark(browser, pages, chosen):
+    shown(browser, pages("demo"))
+    look = "return getComputedStyle(document.body).backgroundColor"
+    label = "return document.querySelector('#pareto-chart .role-axis-label text').getAttribute('fill')"
+    light = [browser.execute_script(script) for script in (look, label)]
+    before = browser.execute_script("return document.getElementById('pareto-chart').dataset.drawn")
+    if chosen == "system":
+        media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    else:
+        browser.find_element("id", "theme").click()
+    until(browser, f"document.getElementById('pareto-chart').dataset.drawn !== '{before}'")
+    dark = [browser.execute_script(script) for script in (look, label)]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert light[0] != dark[0] and light[1] != dark[1]
+
+
+def test_hostile_texts_do_nothing(browser, pages):
+    shown(browser, pages("hostile"))
+    for details in browser.find_elements("tag name", "details"):
+        browser.execute_script("arguments[0].open = true", details)
+    until(browser, "document.querySelectorAll('#scores tbody tr').length")
+    assert browser.execute_script("return window.hit === undefined")
+    assert browser.find_element("tag name", "h1").text.startswith("</script>")
+    assert browser.find_elements("css selector", "img") == []
+
+
+def test_a_keyboard_reaches_everything_that_can_be_pressed(browser, pages):
+    shown(browser, pages("demo"))
+    script = """return [...document.querySelectorAll('a, button, select, input, summary')]
+        .filter((one) => one.tabIndex < 0 && !one.closest('.vega-embed')).length"""
+    assert browser.execute_script(script) == 0
+    unnamed = """return [...document.querySelectorAll('select, input')]
+        .filter((one) => !one.labels.length || !one.labels[0].textContent.trim()).length"""
+    assert browser.execute_script(unnamed) == 0
+    drawn = """return [...document.querySelectorAll('.vega-embed svg')]
+        .every((one) => one.getAttribute('aria-label').length > 40)"""
+    assert browser.execute_script(drawn)
+
+
+def test_drawers_open(browser, pages):
+    shown(browser, pages("demo"))
+    links = browser.find_elements("css selector", "#cells tbody a[href^='#']")
+    if not links:
+        pytest.skip("this page's rows have no drawers")
+    links[0].click()
+    place = links[0].get_attribute("href").split("#")[1]
+    assert until(browser, f"document.getElementById('{place}').open")
