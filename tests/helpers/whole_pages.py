@@ -83,5 +83,3 @@ def frames(world: figure_world.World) -> dict:
         "examples.": typed_frame([], EXAMPLES),
         "cliffs.": typed_frame([], CLIFFS),
     }
-
-

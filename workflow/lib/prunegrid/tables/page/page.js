@@ -54,13 +54,14 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 
   // A spec's "$select" stands for the value of a selector, "$select:label" and "$select:name" for
-  // its label and its data-name.
+  // its label and its data-name; "$select=name" stands for the JSON of its data-name.
   const chosen = (text) => {
     for (const one of document.querySelectorAll("select[id]")) {
       const option = one.selectedOptions[0], own = option ? option.dataset : {};
       const values = { ...own, label: option ? option.textContent : "" };
       for (const [name, value] of Object.entries(values))
-        text = text.replaceAll("$" + one.id + ":" + name, () => JSON.stringify(value).slice(1, -1));
+        text = text.replaceAll('"$' + one.id + "=" + name + '"', () => value)
+          .replaceAll("$" + one.id + ":" + name, () => JSON.stringify(value).slice(1, -1));
       text = text.replaceAll('$' + one.id, () => JSON.stringify(one.value).slice(1, -1));
     }
     return text;
@@ -100,7 +101,7 @@
     place.dataset.drawn = String(Number(place.dataset.drawn || 0) + 1);
   };
   const drawAll = () => Promise.all(Object.keys(specs).map(draw));
-  for (const one of inputs) one.addEventListener("input", () => {
+  for (const one of inputs) one.addEventListener(one.tagName === "SELECT" ? "change" : "input", () => {
     keep(one.id, one.type === "checkbox" ? (one.checked ? "1" : "") : one.value);
     for (const id of Object.keys(specs)) if (JSON.stringify(specs[id]).includes("$" + one.id)) draw(id);
   });

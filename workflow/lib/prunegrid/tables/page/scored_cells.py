@@ -15,6 +15,10 @@ from prunegrid.tables.page.part import PageFacts
 from prunegrid.tables.page.tables_html import select
 from prunegrid.tables.schema import Row
 
+# Scales of scores, as Vega-Lite has them.
+LOG = '{"type":"log","nice":false,"padding":20}'
+LINEAR = '{"zero":false,"nice":false,"padding":20}'
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -100,10 +104,10 @@ class ScoredCells:
         drawn = {row["measure"] for row in rows}
         shown = {id: measure for id, measure in self.measures.items() if id in drawn}
         names = [(id, display_names.measure_name(*m.key)) for id, m in shown.items()]
-        logs = ["log" if m.wants_log else "linear" for m in shown.values()]
+        scales = [LOG if m.wants_log else LINEAR for m in shown.values()]
         signs = ["1" if m.higher_is_better else "-1" for m in shown.values()]
         ways = [display_names.direction(m.higher_is_better) for m in shown.values()]
-        text = select(f"{chart}-score", "Score", names, scale=logs, sign=signs, better=ways)
+        text = select(f"{chart}-score", "Score", names, scale=scales, sign=signs, better=ways)
         of = [(id, " on ".join(filter(None, place))) for id, place in self.places.items()]
         return text + select(f"{chart}-place", "Model", of)
 

@@ -104,8 +104,7 @@ def _chart() -> dict[str, Any]:
     across.scale = altair.Scale(zero=False, nice=True, padding=24)
     across.axis = altair.Axis(format=".3~s", grid=False, tickCount=8)
     up = altair.Y("value:Q", title="$pareto-score:label ($pareto-score:better)")
-    # A type that altair does not know: a dictionary is not checked.
-    up.scale = {"type": "$pareto-score:scale", "zero": False, "nice": False, "padding": 20}
+    up.scale = "$pareto-score=scale"
     dense = base.transform_filter("datum.is_dense")
     band = dense.mark_rect(color=palette.DENSE, opacity=0.22).encode(y="low:Q", y2="high:Q")
     line = dense.mark_rule(color=palette.DENSE, strokeDash=[5, 3]).encode(y="value:Q")
