@@ -69,8 +69,7 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     }
     about = PageFacts(plan, wide, tall, frames, groups, known, notes, scored, folder)
     pages = {"md": text, "examples.md": examples.render(plan, scored)}
-    pages["tex"] = render_latex(plan, wide, tall, contrasts)
-    pages["html"] = assembly.page(about)
+    pages |= {"tex": render_latex(plan, wide, tall, contrasts), "html": assembly.page(about)}
     facts = {"version": schema.SCHEMA_VERSION, "complete": complete, "leaves": contents_read(plan)}
     write_table(plan, frames, pages, figures, folder=folder, **facts)
     return complete
