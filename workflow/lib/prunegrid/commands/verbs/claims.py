@@ -9,6 +9,7 @@ from prunegrid.commands import cli_config, options_of
 from prunegrid.config.conclusion_checks import require_columns
 from prunegrid.tables import finished
 from prunegrid.tables.claims import page
+from prunegrid.tables.page import claims_section, page_blocks
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,10 @@ def run(options: argparse.Namespace) -> int:
     config, place = cli_config.validated(options_of.files(options), options.config)
     claims = config.sections["claims"]
     require_columns(claims, finished.facts(), place)
-    for outcome in page.write(options.tables or finished.find(folder), folder, claims):
+    tables = options.tables or finished.find(folder)
+    for outcome in page.write(tables, folder, claims):
         print(f"{outcome.verdict:12} {outcome.name}: {outcome.claim.says}")
-    print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}")
+    for table in tables:
+        page_blocks.rewrite(table, "claims", claims_section.section(folder, table.stem))
+    print(f"written: {folder / 'claims.md'}, {folder / 'claims.parquet'}, and the studies' pages")
     return 0

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.tables.page import part_files, verification
+from prunegrid.tables.page import claims_section, part_files, verification
 from prunegrid.tables.page.header import Header, header_of
 from prunegrid.tables.page.part import PageFacts, Part
 
@@ -31,7 +31,8 @@ def page(facts: PageFacts) -> str:
     """
     modules = [importlib.import_module(name) for name in part_files.modules()]
     parts = [part for part in (module.part(facts) for module in modules) if part is not None]
-    text = render(header_of(facts), parts)
+    claims = claims_section.section(facts.results, facts.plan["study"])
+    text = render(header_of(facts), parts, claims)
     if len(text.encode()) > LARGEST:
         sizes = {part.anchor: len(part.html) + len(as_json(part.data)) for part in parts}
         largest = max(sizes, key=lambda anchor: sizes[anchor])
@@ -43,8 +44,8 @@ def page(facts: PageFacts) -> str:
     return text
 
 
-def render(header: Header, parts: Sequence[Part]) -> str:
-    """Return the page of a header and parts."""
+def render(header: Header, parts: Sequence[Part], claims: str = "") -> str:
+    """Return the page of a header, parts, and the section on conclusions."""
     import jinja2
     import vl_convert
 
@@ -59,6 +60,7 @@ def render(header: Header, parts: Sequence[Part]) -> str:
     return template.get_template("page.html.jinja").render(
         header=header,
         parts=parts,
+        claims=claims,
         unverified=verification.block(None, header.study),
         style=(part_files.FOLDER / "page.css").read_text(encoding="utf-8"),
         data=as_json(data),

@@ -10,9 +10,9 @@ from typing import Any
 
 from prunegrid import __version__
 from prunegrid.artifacts.artifact_folder import read_sealed, sealed
-from prunegrid.common.file_io import file_sha256, write_json, write_text
+from prunegrid.common.file_io import write_json
+from prunegrid.tables.page import page_blocks
 
-BEGIN, END = "<!-- verification -->", "<!-- end of verification -->"
 SHOWN = 20  # differences on the page
 
 
@@ -24,32 +24,16 @@ def outcome_file(table: Path) -> Path:
 def record(table: Path, differences: Sequence[str], now: datetime) -> None:
     """Write the outcome beside a table, and the table's page again with it.
 
-    The table's manifest gets the new digest of the page. A page that is not the manifest's is left
-    as it is.
-
     Raises:
         PrunegridError: the table's manifest is damaged.
         OSError: the folder cannot be written to.
     """
-    path = table.with_suffix(".manifest.json")
-    manifest, page = read_sealed(path), table.with_suffix(".html")
+    manifest = read_sealed(table.with_suffix(".manifest.json"))
     outcome = {"study": table.stem, "at": now.isoformat(timespec="seconds")}
     outcome |= {"prunegrid": __version__, "table_key": manifest["key"]}
     outcome |= {"table_sha256": manifest["files"][table.name], "differences": list(differences)}
     write_json(outcome_file(table), sealed(outcome))
-    if not page.is_file() or file_sha256(page) != manifest["files"].get(page.name):
-        return
-    write_text(page, with_outcome(page.read_text(encoding="utf-8"), outcome))
-    files = manifest["files"] | {page.name: file_sha256(page)}
-    rest = {name: value for name, value in manifest.items() if name != "seal"}
-    write_json(path, sealed(rest | {"files": files}))
-
-
-def with_outcome(text: str, outcome: Mapping[str, Any] | None) -> str:
-    """Return a page's text with another outcome in it."""
-    before, rest = text.split(BEGIN, 1)
-    study = outcome["study"] if outcome else ""
-    return f"{before}{BEGIN}{block(outcome, study)}{END}{rest.split(END, 1)[1]}"
+    page_blocks.rewrite(table, "verification", block(outcome, table.stem))
 
 
 def block(outcome: Mapping[str, Any] | None, study: str) -> str:
