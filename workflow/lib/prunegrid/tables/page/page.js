@@ -73,7 +73,7 @@
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: rule },
       axis: { labelColor: ink, titleColor: quiet, gridColor: rule, domainColor: rule, tickColor: rule, titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, titleLimit: 360, labelLimit: 320 },
-      legend: { labelColor: ink, titleColor: quiet, titleFontWeight: "normal", labelFontSize: 12, labelLimit: 320 },
+      legend: { symbolBaseFillColor: quiet, symbolBaseStrokeColor: quiet, labelColor: ink, titleColor: quiet, titleFontWeight: "normal", labelFontSize: 12, labelLimit: 320 },
       header: { labelColor: ink, titleColor: quiet, labelFontSize: 12, labelLimit: 600 }, title: { color: ink }, text: { color: ink }, rule: { color: quiet },
     };
   };

@@ -53,7 +53,7 @@ def part(facts: PageFacts) -> Part | None:
         "A hollow mark is a model that cannot be told from at least one other by this score "
         "(paired 95% interval); point at it to see from which.",
         html=f'<div class="controls">{cells.selectors("pareto", rows)}{chosen}</div>',
-        charts={CHART: _chart()},
+        charts={CHART: _chart(list(dict.fromkeys(row["method"] for row in rows)))},
         data={"points": rows},
     )
 
@@ -94,7 +94,7 @@ def _cost(cells: ScoredCells, cell: Cell, column: str) -> float | None:
     return 0.0 if value is None and column == "train_seconds" and not cell.trained else value
 
 
-def _chart() -> dict[str, Any]:
+def _chart(methods: list[str]) -> dict[str, Any]:
     """Return the spec; its "$pareto-…" stand for what the selectors say."""
     base = altair.Chart(altair.NamedData("points")).transform_filter(
         "datum.measure == '$pareto-score' && datum.place == '$pareto-place'"
@@ -124,9 +124,10 @@ def _chart() -> dict[str, Any]:
         .mark_line(color=palette.DENSE, interpolate="step-after", strokeWidth=1.2)
         .encode(x=across, y=up, order="cost:Q")
     )
-    series = altair.Scale(range=palette.SERIES)
-    colour = altair.Color("method:N", scale=series, legend=None)
-    bars = base.mark_rule(strokeWidth=1.6).encode(x=across, y="low:Q", y2="high:Q", color=colour)
+    series = altair.Scale(domain=methods, range=palette.of(methods, dense="dense"))
+    stroke = altair.Stroke("method:N", scale=series, title="Pruning")
+    bars = base.mark_rule(strokeWidth=1.6)
+    bars = bars.encode(x=across, y="low:Q", y2="high:Q", stroke=stroke)
     tips = [
         altair.Tooltip("cell:N", title="model"),
         altair.Tooltip("value:Q", title="score", format=".4~g"),
@@ -138,7 +139,7 @@ def _chart() -> dict[str, Any]:
     marks = base.mark_point(size=95, strokeWidth=2, opacity=1).encode(
         x=across,
         y=up,
-        stroke=altair.Stroke("method:N", scale=series, title="Pruning"),
+        stroke=stroke,
         fill=altair.Fill("method:N", scale=series, title="Pruning"),
         fillOpacity=altair.condition("datum.hollow", altair.value(0), altair.value(1)),
         shape=altair.Shape("tuning:N", title="Tuning", scale=altair.Scale(range=palette.SHAPES)),
