@@ -40,6 +40,18 @@ class Scored:
     documents: Path  # file of the documents
 
 
+@dataclass(frozen=True)
+class Example:
+    """One document, and what every cell (of several seeds the first) and control made of it."""
+
+    dataset: str
+    split: str
+    id: str
+    document: str | None  # None where the artifact of the documents is gone
+    reference: str
+    outputs: Sequence[tuple[Scored, str, pandas.Series]]  # (whose, text, its label and scores)
+
+
 def collect(plan: Plan, rows: Sequence[Row]) -> list[Scored]:
     """Return the scores on each split: of the cells that are not failed, then of the controls.
 
@@ -94,33 +106,41 @@ def render(plan: Plan, scored: Sequence[Scored]) -> str:
         "several seeds the first) and every control made of them. Labels come from rules (see "
         "docs/metrics.md): `none` says that no rule found a fault."
     )
+    for example in drawn(plan, scored):
+        parts.append(f"## {example.dataset}, {example.split}: {_inline(example.id)}")
+        parts.append(
+            "**Document**" + (" (its artifact is gone)" if example.document is None else "")
+        )
+        parts.append(quoted(example.document or "", DOCUMENT_WORDS))
+        parts += ["**Reference**", quoted(example.reference, OUTPUT_WORDS)]
+        for entry, text, scores in example.outputs:
+            parts.append(f"**{entry.name}** ({entry.kind}): {', '.join(facts_of(scores))}")
+            parts.append(quoted(text, OUTPUT_WORDS))
+    return "\n\n".join(parts) + "\n"
+
+
+def drawn(plan: Plan, scored: Sequence[Scored]) -> Iterator[Example]:
+    """Yield the examples that are shown: a few documents of each data set and split."""
     splits: dict[tuple, dict[tuple, Scored]] = {}
     for entry in scored:
         first_seeds = splits.setdefault((entry.dataset, entry.split), {})
         first_seeds.setdefault((entry.kind, entry.name), entry)
     for (dataset, split), first_seeds in splits.items():
-        parts += _split_page(plan, dataset, split, list(first_seeds.values()))
-    return "\n\n".join(parts) + "\n"
-
-
-def _split_page(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> Iterator[str]:
-    ids = draw_documents(plan, dataset, split, scored)
-    documents = _documents(scored[0].documents, ids)
-    texts = [predictions_file.read(entry.predictions, ids).set_index("id") for entry in scored]
-    scores = [entry.scores.assign(label=labels(entry.scores)).set_index("id") for entry in scored]
-    for identifier in ids:
-        yield f"## {dataset}, {split}: {_inline(identifier)}"
-        yield "**Document**" + ("" if identifier in documents else " (its artifact is gone)")
-        yield quoted(documents.get(identifier, ""), DOCUMENT_WORDS)
-        yield "**Reference**"
-        reference = next(
-            text["reference"][identifier] for text in texts if identifier in text.index
-        )
-        yield quoted(reference, OUTPUT_WORDS)
-        for entry, text, score in zip(scored, texts, scores, strict=True):
-            if identifier in text.index:
-                yield _title(entry, score.loc[identifier])
-                yield quoted(text["prediction"][identifier], OUTPUT_WORDS)
+        entries = list(first_seeds.values())
+        ids = draw_documents(plan, dataset, split, entries)
+        documents = _documents(entries[0].documents, ids)
+        texts = [predictions_file.read(entry.predictions, ids).set_index("id") for entry in entries]
+        scores = [e.scores.assign(label=labels(e.scores)).set_index("id") for e in entries]
+        for identifier in ids:
+            outputs = [
+                (entry, text.loc[identifier], score.loc[identifier])
+                for entry, text, score in zip(entries, texts, scores, strict=True)
+                if identifier in text.index
+            ]
+            reference = outputs[0][1]["reference"]
+            written = [(entry, text["prediction"], score) for entry, text, score in outputs]
+            document = documents.get(identifier)
+            yield Example(dataset, split, identifier, document, reference, written)
 
 
 def draw_documents(plan: Plan, dataset: str, split: str, scored: Sequence[Scored]) -> list[str]:
@@ -139,21 +159,27 @@ def _documents(file: Path, ids: Sequence[str]) -> dict[str, str]:
     return dict(zip(chosen["id"], chosen["document"], strict=True))
 
 
-def _title(entry: Scored, scores: pandas.Series) -> str:
+def facts_of(scores: pandas.Series) -> list[str]:
+    """Return the label of an example and its headline scores, each as a text."""
     facts = [] if scores["label"] is None else [f"label {scores['label']}"]
     for metric in headline_of(list(scores.index)):
         if not pandas.isna(scores[metric]):
             facts.append(f"{metric} {scores[metric]:.3f}")
-    return f"**{entry.name}** ({entry.kind}): " + ", ".join(facts)
+    return facts
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text, cut after `limit` words; what is cut is said."""
+    more = len(text.split()) - limit
+    text = f"{cut_words(text, limit)} [… {more} more words]" if more > 0 else text
+    return text.strip() or "(nothing)"
 
 
 def quoted(text: str, limit: int) -> str:
-    """Return a text in a fence that it cannot end, cut after `limit` words; what is cut is said."""
-    more = len(text.split()) - limit
-    if more > 0:
-        text = f"{cut_words(text, limit)} [… {more} more words]"
+    """Return a text (see `shortened`) in a fence that it cannot end."""
+    text = shortened(text, limit)
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
-    return f"{fence}text\n{text.strip() or '(nothing)'}\n{fence}"
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def _inline(text: str) -> str:

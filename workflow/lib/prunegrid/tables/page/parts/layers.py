@@ -1,0 +1,269 @@
+"""The part on layers: how much of each linear is zero, what that costs its output, units left."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import altair
+import pandas
+
+from prunegrid.tables.page.part import PageFacts, Part
+from prunegrid.tables.page.step_reports import report_of
+from prunegrid.tables.page.tables_html import select
+from prunegrid.tables.schema import CELL, Plan, Row, cell_title
+
+ORDER = 40
+ROWS = 4000  # of the charts' data, about 0.5 MB
+SPREAD = 5.0  # percentage points that colours span at least: rounding is no allocation
+BAR, GONE = "#0072B2", "#D9D9D9"
+WIDTH, LINE = 640, 18  # pixels of a chart, and of one linear's line in it
+_PLACE = re.compile(r"(?:(?P<stack>.*?)\.)?(?P<block>\d+)(?:\.(?P<linear>.+))?")
+_EXPERT = re.compile(r"\.\d+(?=\.|$)")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The last pruning of one or more cells, and the step that refitted its linears, if any."""
+
+    columns: Row  # of the first of these cells
+    report: Mapping[str, Any]  # its prune.json
+    first: Mapping[str, Any]  # prune.json of the chain's first pruning of whole units, or itself
+    errors: Mapping[str, float]  # linear → squared error of its output, as a share of the output
+
+
+def part(facts: PageFacts) -> Part | None:
+    """Return the part, None for a study without a pruned cell (or a census)."""
+    if facts.is_census:
+        return None
+    prunings, gone = _prunings(facts.plan)
+    linears, units, errors, left_out = [], [], [], 0
+    for name, pruned in zip(_names(prunings), prunings, strict=True):
+        own = [list(rows(pruned)) for rows in (_linears, _units, _errors)]
+        if len(linears) + len(units) + len(errors) + sum(map(len, own)) > ROWS:
+            left_out += 1
+            continue
+        for rows, more in zip((linears, units, errors), own, strict=True):
+            rows += [{"cell": name, **row} for row in more]
+    if not linears and not units and not gone:
+        return None
+    charts, texts = {}, []
+    for name, rows, draw in (("linears", linears, _linears_chart), ("units", units, _units_chart)):
+        if rows:
+            cells = dict.fromkeys(row["cell"] for row in rows)
+            measured = [row for row in errors if row["cell"] in cells]
+            charts[f"layers-{name}"] = draw(rows, measured).to_dict()
+            texts.append(f'<div class="controls">{_select(name, cells)}</div>')
+            texts.append(f'<div id="layers-{name}"></div>')
+    texts += [f"<p>{escape(note)}</p>" for note in _notes(bool(errors), gone, left_out)]
+    data = {"layers_linears": linears, "layers_units": units, "layers_errors": errors}
+    return Part(
+        "layers",
+        "Layers: where the weights went",
+        "Choose a pruning to see how much every block and linear of the model lost. A method with "
+        "an allocation (OWL, by error) spares some layers more than others; without one all "
+        "layers lose the same share.",
+        html="".join(texts),
+        charts=charts,
+        data={name: rows for name, rows in data.items() if rows},
+    )
+
+
+def _select(name: str, cells: Iterable[str]) -> str:
+    """Return the selector of a pruning, whose value stands for `$layers-…` in a chart."""
+    return select(f"layers-of-{name}", "Pruning", [(cell, cell) for cell in cells])
+
+
+def _prunings(plan: Plan) -> tuple[list[Pruned], list[str]]:
+    """Return the prunings of a plan, each once, and the names of cells whose report is gone."""
+    prunings: dict[tuple, Pruned] = {}
+    gone = []
+    for cell in plan["cells"]:
+        steps = cell["chain"]
+        places = [index for index, ref in enumerate(steps) if ref["stage"] == "prune"]
+        if not places:
+            continue
+        reports = [report_of(steps[index], "prune.json") for index in places]
+        last, first = reports[-1], next((r for r in reports if r and "blocks" in r), None)
+        if last is None:
+            gone.append(cell_title(cell["columns"]))
+            continue
+        after = [ref for ref in steps[places[-1] + 1 :] if ref["stage"] == "transform"]
+        refits = [(ref, (report_of(ref, "transform.json") or {}).get("linears")) for ref in after]
+        ref, story = next(((ref, story) for ref, story in refits if story), ({}, {}))
+        story = story or last.get("corrected", {})
+        errors = {n: f["error_after"] for n, f in story.items() if "error_after" in f}
+        key = (steps[places[-1]]["key"], ref.get("key"))
+        columns = dict(cell["columns"])
+        columns["finetune"] = columns["finetune"] if ref else None
+        prunings.setdefault(key, Pruned(columns, last, first or last, errors))
+    return list(prunings.values()), gone
+
+
+def _names(prunings: list[Pruned]) -> list[str]:
+    """Return a name of each pruning: of what tells cells apart, that in which these differ."""
+    columns = pandas.DataFrame([pruned.columns for pruned in prunings], columns=list(CELL))
+    several = [n for n in CELL if n in ("prune", "finetune") or columns[n].nunique() > 1]
+    names = [cell_title(pruned.columns, several) for pruned in prunings]
+    # Cells of several seeds may share their names.
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
+    ]
+
+
+def _linears(pruned: Pruned) -> Iterator[dict[str, Any]]:
+    """Yield a row for each linear of each block; the experts of a block are one linear."""
+    if "blocks" in pruned.report:
+        return
+    counts: dict[tuple, list[int]] = {}
+    for place, facts in _placed(pruned.report):
+        sizes = counts.setdefault(place, [0, 0])
+        sizes[0] += facts["zeros"]
+        sizes[1] += math.prod(facts["shape"])
+    zeros, weights = (sum(column) for column in zip(*counts.values(), strict=True))
+    for (block, linear), (zero, size) in counts.items():
+        row = {"block": block, "linear": linear, "zeros": zero, "weights": size}
+        # How much more than in the whole model, in percentage points.
+        points = 100 * (zero / size - zeros / weights)
+        yield row | {"sparsity": round(zero / size, 6), "points": round(points, 4)}
+
+
+def _errors(pruned: Pruned) -> Iterator[dict[str, Any]]:
+    """Yield a row for each linear whose output's error was measured; of experts the mean."""
+    errors: dict[tuple, list[float]] = {}
+    for place, error in _placed(pruned.errors):
+        errors.setdefault(place, []).append(error)
+    for (block, linear), values in errors.items():
+        yield {"block": block, "linear": linear, "error": sum(values) / len(values)}
+
+
+def _units(pruned: Pruned) -> Iterator[dict[str, Any]]:
+    """Yield a row for each block and kind of unit: how many are left of how many."""
+    before_any = dict(_placed(pruned.first.get("blocks", {})))
+    for place, kinds in _placed(pruned.report.get("blocks", {})):
+        block, _ = place
+        for kind, facts in kinds.items():
+            before = before_any.get(place, {}).get(kind, facts)["units"]
+            left = facts["units"] - facts["removed"]
+            yield {"block": block, "kind": kind, "left": left, "before": before}
+
+
+def _placed(named: Mapping[str, Any]) -> list[tuple[tuple[str, str], Any]]:
+    """Return ((block, linear), value) of values by full name, in the order of the model.
+
+    Blocks have their stack's name too where there are several; the experts of a block are one.
+    """
+    found = [(_PLACE.fullmatch(name), name, value) for name, value in named.items()]
+    several = len({match["stack"] for match, *_ in found if match}) > 1
+    placed = []
+    for match, name, value in found:
+        stack, number, linear = match.groups() if match else ("", math.inf, name)
+        linear = _EXPERT.sub(".*", linear or "") if "experts." in (linear or "") else linear or ""
+        block = f"{stack} {number}" if several and match else str(number) if match else "outside"
+        placed.append(((stack or "", float(number)), ((block, linear), value)))
+    return [entry for _, entry in sorted(placed, key=lambda each: each[0])]
+
+
+def _notes(has_errors: bool, gone: list[str], left_out: int) -> Iterator[str]:
+    """Yield the sentences below the charts."""
+    if not has_errors:
+        yield (
+            "No step of these cells measured the relative error of a linear's output. Two do: the "
+            "fine-tuning strategy reconstruct, and update: least_squares of whole units."
+        )
+    if left_out:
+        yield f"{left_out} more prunings are not shown, to keep the page small."
+    if gone:
+        listed = "; ".join(gone[:5]) + ("; …" if len(gone) > 5 else "")
+        yield f"Not shown, as no report of their pruning is there: {listed}."
+
+
+def _linears_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
+    """Return the charts of linears: the share of zeros by block, and who lost more than others."""
+    span = max(SPREAD, *(abs(row["points"]) for row in rows))
+    base, axis = _chosen("linears", "linears"), _axis(rows)
+    blocks = (
+        base.transform_aggregate(zeros="sum(zeros)", weights="sum(weights)", groupby=["block"])
+        .transform_calculate(share="datum.zeros / datum.weights")
+        .mark_bar(color=BAR)
+        .encode(
+            x=axis,
+            y=altair.Y("share:Q", scale=altair.Scale(domain=[0, 1]))
+            .axis(format="%")
+            .title("zeros"),
+            tooltip=["block:N", altair.Tooltip("share:Q", format=".2%", title="zeros")],
+        )
+        .properties(width=WIDTH, height=110, title="Share of zeros, by block")
+    )
+    scale = altair.Scale(scheme="blueorange", domain=[-span, span])
+    colour = altair.Color("points:Q", scale=scale).title(["points above", "the mean"])
+    tooltip = ["block:N", "linear:N", altair.Tooltip("sparsity:Q", format=".3%")]
+    tooltip += [altair.Tooltip("points:Q", format="+.2f"), altair.Tooltip("weights:Q", format=",")]
+    title = "Zeros of each linear against the model's mean, in percentage points"
+    linears = _grid(base.encode(x=axis, color=colour, tooltip=tooltip), rows, title)
+    return _stacked([blocks, linears], errors, "linears")
+
+
+def _units_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
+    """Return the charts of whole units: those left, by block, a line a kind."""
+    base = _chosen("units", "units")
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    charts = [
+        base.transform_filter(altair.datum.kind == kind)
+        .transform_calculate(gone="datum.before - datum.left")
+        .transform_fold(["left", "gone"], as_=["what", "units"])
+        .mark_bar()
+        .encode(
+            x=_axis(rows),
+            y=altair.Y("units:Q").title(kind),
+            color=altair.Color(
+                "what:N", scale=altair.Scale(domain=["left", "gone"], range=[BAR, GONE])
+            ).title(None),
+            order=altair.Order("what:N", sort="descending"),
+            tooltip=["block:N", "left:Q", altair.Tooltip("before:Q", title="of")],
+        )
+        .properties(width=WIDTH, height=110, title=f"{kind}: units left, by block")
+        for kind in kinds
+    ]
+    return _stacked(charts, errors, "units")
+
+
+def _stacked(charts: Sequence[altair.Chart], errors: Sequence[Row], name: str) -> altair.Chart:
+    """Return charts below each other, with one of errors if any of their cells has some."""
+    charts = [*charts]
+    if errors:
+        scale = altair.Scale(scheme="viridis", domainMin=0)
+        colour = altair.Color("error:Q", scale=scale).legend(format="%").title("error")
+        tooltip = ["block:N", "linear:N", altair.Tooltip("error:Q", format=".3%")]
+        base = _chosen("errors", name).encode(x=_axis(errors), color=colour, tooltip=tooltip)
+        title = "Squared error of each linear's output, as a share of the output's square"
+        charts.append(_grid(base, errors, title))
+    return altair.vconcat(*charts).resolve_scale(color="independent")
+
+
+def _chosen(data: str, name: str) -> altair.Chart:
+    """Return a chart of a data set's rows, of the pruning that is chosen for `name` alone."""
+    chart = altair.Chart(altair.NamedData(f"layers_{data}"))
+    own = altair.FieldEqualPredicate(field="cell", equal=f"$layers-of-{name}")
+    return chart.transform_filter(own)
+
+
+def _axis(rows: Sequence[Row]) -> altair.X:
+    """Return the axis of blocks, in the order of the model."""
+    order = list(dict.fromkeys(row["block"] for row in rows))
+    return altair.X("block:N", sort=order).title("block").axis(labelOverlap=True, labelAngle=0)
+
+
+def _grid(base: altair.Chart, rows: Sequence[Row], title: str) -> altair.Chart:
+    """Return a chart with a cell for each block and linear."""
+    linears = list(dict.fromkeys(row["linear"] for row in rows))
+    return (
+        base.mark_rect(stroke="white")
+        .encode(y=altair.Y("linear:N", sort=linears).title(None).axis(labelLimit=240))
+        .properties(width=WIDTH, height=altair.Step(LINE), title=title)
+    )
