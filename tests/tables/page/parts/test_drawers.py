@@ -22,10 +22,14 @@ def chain(folder, **more):
     return model, data, drawn, prune
 
 
-def templates(part):
-    """Return {id: (attributes, content)} of the templates."""
-    found = re.findall(r'<template id="([^"]*)"([^>]*)>(.*?)</template>', part.html, re.DOTALL)
-    return {name: (attributes, content) for name, attributes, content in found}
+def drawers_of(part):
+    """Return {id: (attributes, content)} of the drawers of rows and the templates of steps."""
+    steps = re.findall(r'<template id="(.*?)"(.*?)>(.*?)</template>', part.html, re.DOTALL)
+    cells = re.split(
+        r'<details class="drawer" id="(.*?)"(.*?)>', part.html.partition("<template")[0]
+    )
+    cells = zip(cells[1::3], cells[2::3], cells[3::3], strict=True)
+    return {name: (attributes, content) for name, attributes, content in [*steps, *cells]}
 
 
 def made(folder, **more):
@@ -35,7 +39,7 @@ def made(folder, **more):
 
 def test_a_row_has_its_digest_key_and_folder(tmp_path):
     one = made(tmp_path)
-    attributes, content = templates(drawers.part(facts([one])))["cell-0"]
+    attributes, content = drawers_of(drawers.part(facts([one])))["cell-0"]
     key = json.dumps(["m", "w50", "none", "d", 7], separators=(",", ":"))
     assert f'data-cell="{key.replace(chr(34), "&quot;")}"' in attributes
     assert "f" * 64 in content and one["chain"][-1]["path"] in content
@@ -46,22 +50,22 @@ def test_the_lineage_puts_each_step_right_of_what_it_reads(tmp_path):
     model, data, drawn, prune = chain(tmp_path)
     one = cell(model, prune, others=[])
     one["ancestors"] = [model, data, drawn, prune]
-    _, content = templates(drawers.part(facts([one])))["cell-0"]
+    _, content = drawers_of(drawers.part(facts([one])))["cell-0"]
     columns = re.findall(r"<ul>(.*?)</ul>", content)
-    steps = [re.findall(r'data-step="step-(\w+)"', column) for column in columns]
+    steps = [re.findall(r'data-clone="step-(\w+)"', column) for column in columns]
     assert steps == [["m0", "d0"], ["c0"], ["p0"]]
     assert "reads: download m, calibrate c" in columns[2]
 
 
 def test_every_step_has_its_settings_and_versions_as_text(tmp_path):
-    _, content = templates(drawers.part(facts([made(tmp_path)])))["step-p0"]
+    _, content = drawers_of(drawers.part(facts([made(tmp_path)])))["step-p0"]
     assert "wanda" in content and "torch 2.0" in content
     assert "&lt;i&gt;" in content and "<i>" not in content
 
 
 def test_the_command_removes_the_folder_and_asks_for_its_manifest(tmp_path):
     folder = tmp_path / "a b"
-    _, content = templates(drawers.part(facts([made(folder)])))["cell-0"]
+    _, content = drawers_of(drawers.part(facts([made(folder)])))["cell-0"]
     path = f"'{folder}/prune/p0'".replace("'", "&#x27;")
     assert f"rm -r {path}\n" in content and f"-- {path}/manifest.json" in content
 
@@ -70,7 +74,7 @@ def test_a_row_that_failed_says_why_and_how_to_go_on(tmp_path):
     model = step(tmp_path, "model", "m0")
     gone = {"path": str(tmp_path / "prune/p"), "key": "p", "stage": "prune", "label": "m > prune w"}
     row = {"status": "failed", "reason": "no <space> left"}
-    found = templates(drawers.part(facts([cell(model, gone)], [row])))
+    found = drawers_of(drawers.part(facts([cell(model, gone)], [row])))
     _, content = found["cell-0"]
     assert "no &lt;space&gt; left" in content and "prunegrid run s" in content
     assert "not made" in content and "from_pretrained" not in content
@@ -82,15 +86,15 @@ def test_dropped_weights_must_be_made_again_first(tmp_path):
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"0")
     one = made(tmp_path)
-    assert "were dropped" not in templates(drawers.part(facts([one])))["cell-0"][1]
+    assert "were dropped" not in drawers_of(drawers.part(facts([one])))["cell-0"][1]
     assert dropped.drop(folder)
-    _, content = templates(drawers.part(facts([one])))["cell-0"]
+    _, content = drawers_of(drawers.part(facts([one])))["cell-0"]
     assert "were dropped" in content and "from_pretrained" in content
 
 
 def test_a_large_study_keeps_its_drawers_and_leaves_out_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(drawers, "BYTES", 0)
-    found = templates(drawers.part(facts([made(tmp_path)])))
+    found = drawers_of(drawers.part(facts([made(tmp_path)])))
     assert "wanda" not in found["step-p0"][1] and "torch 2.0" in found["step-p0"][1]
     assert "Load it" in found["cell-0"][1]
 
@@ -98,6 +102,6 @@ def test_a_large_study_keeps_its_drawers_and_leaves_out_settings(tmp_path, monke
 @pytest.mark.parametrize("length", [10, 10_000])
 def test_long_settings_are_cut_and_said_to_be(tmp_path, length):
     one = made(tmp_path, settings={"text": "x" * length})
-    _, content = templates(drawers.part(facts([one])))["step-p0"]
+    _, content = drawers_of(drawers.part(facts([one])))["step-p0"]
     assert content.count("x") < drawers.LONGEST + 100
     assert ("manifest.json)" in content) == (length > drawers.LONGEST)

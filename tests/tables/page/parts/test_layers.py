@@ -1,5 +1,7 @@
 """The part on layers: each pruning once, its zeros by block and linear, its errors, units left."""
 
+import re
+
 import pytest
 
 from prunegrid.common import file_io
@@ -68,7 +70,8 @@ def test_each_pruning_is_shown_once_and_named_by_what_differs(tmp_path, model):
     cells += [cell(model, steps[1], prune="w60")]
     part = layers.part(facts(cells))
     assert [row["cell"] for row in part.data["layers_linears"]] == ["w50", "w60"]
-    assert part.charts["layers-linears"]["params"][0]["bind"]["options"] == ["w50", "w60"]
+    assert re.findall('<option value="(.*?)"', part.html) == ["w50", "w60"]
+    assert "$layers-of-linears" in str(part.charts["layers-linears"])  # what the page replaces
 
 
 def test_errors_of_a_refit_belong_to_the_cells_that_had_it(tmp_path, model):
@@ -101,7 +104,7 @@ def test_units_left_count_from_before_the_first_pruning(tmp_path, model):
         {"block": "1", "kind": "mlp", "left": 5, "before": 10},
     ]
     assert rows(part, "layers_errors") == [{"block": "1", "linear": "down", "error": 0.1}]
-    assert set(part.charts) == {"layers-units"}
+    assert set(part.charts) == {"layers-units", "layers-errors"}
 
 
 def test_a_report_that_is_gone_or_changed_is_named_and_not_shown(tmp_path, model):

@@ -41,6 +41,11 @@
     keep("at", link.getAttribute("href").slice(1));
     go(state.get("at"));
   });
+  // A step of a lineage gets its settings when it is opened: many rows share a step.
+  document.addEventListener("toggle", (event) => {
+    const step = event.target, source = document.getElementById(step.dataset.clone);
+    if (source && step.open && step.childElementCount === 1) step.append(source.content.cloneNode(true));
+  }, true);
 
   // Light and dark.
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark"

@@ -41,7 +41,7 @@ def part(facts: PageFacts) -> Part:
         size += len(drawers[-1])
     return Part(
         "rows",
-        "Every row, and how it came about",
+        "Rows: how each came about",
         "Each row opens: it says which weights were measured, which steps made them, how to make "
         "them again and how to load them.",
         html="".join(drawers),

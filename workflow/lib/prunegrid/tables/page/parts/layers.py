@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -51,16 +51,15 @@ def part(facts: PageFacts) -> Part | None:
             rows += [{"cell": name, **row} for row in more]
     if not linears and not units and not gone:
         return None
+    data = {"linears": linears, "errors": errors, "units": units}
     charts, texts = {}, []
-    for name, rows, draw in (("linears", linears, _linears_chart), ("units", units, _units_chart)):
-        if rows:
-            cells = dict.fromkeys(row["cell"] for row in rows)
-            measured = [row for row in errors if row["cell"] in cells]
-            charts[f"layers-{name}"] = draw(rows, measured).to_dict()
-            texts.append(f'<div class="controls">{_select(name, cells)}</div>')
-            texts.append(f'<div id="layers-{name}"></div>')
+    for name, draw in _CHARTS.items():
+        if data[name]:
+            charts[f"layers-{name}"] = draw(data[name]).to_dict()
+            cells = dict.fromkeys(row["cell"] for row in data[name])
+            chooser = select(f"layers-of-{name}", "Pruning", [(cell, cell) for cell in cells])
+            texts.append(f'<div class="controls">{chooser}</div><div id="layers-{name}"></div>')
     texts += [f"<p>{escape(note)}</p>" for note in _notes(bool(errors), gone, left_out)]
-    data = {"layers_linears": linears, "layers_units": units, "layers_errors": errors}
     return Part(
         "layers",
         "Layers: where the weights went",
@@ -69,13 +68,8 @@ def part(facts: PageFacts) -> Part | None:
         "layers lose the same share.",
         html="".join(texts),
         charts=charts,
-        data={name: rows for name, rows in data.items() if rows},
+        data={f"layers_{name}": rows for name, rows in data.items() if rows},
     )
-
-
-def _select(name: str, cells: Iterable[str]) -> str:
-    """Return the selector of a pruning, whose value stands for `$layers-…` in a chart."""
-    return select(f"layers-of-{name}", "Pruning", [(cell, cell) for cell in cells])
 
 
 def _prunings(plan: Plan) -> tuple[list[Pruned], list[str]]:
@@ -183,10 +177,10 @@ def _notes(has_errors: bool, gone: list[str], left_out: int) -> Iterator[str]:
         yield f"Not shown, as no report of their pruning is there: {listed}."
 
 
-def _linears_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
+def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     """Return the charts of linears: the share of zeros by block, and who lost more than others."""
     span = max(SPREAD, *(abs(row["points"]) for row in rows))
-    base, axis = _chosen("linears", "linears"), _axis(rows)
+    base, axis = _chosen("linears"), _axis(rows)
     blocks = (
         base.transform_aggregate(zeros="sum(zeros)", weights="sum(weights)", groupby=["block"])
         .transform_calculate(share="datum.zeros / datum.weights")
@@ -198,7 +192,7 @@ def _linears_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
             .title("zeros"),
             tooltip=["block:N", altair.Tooltip("share:Q", format=".2%", title="zeros")],
         )
-        .properties(width=WIDTH, height=110, title="Share of zeros, by block")
+        .properties(width=WIDTH, height=110, title="Share of zeros, by block: $layers-of-linears")
     )
     scale = altair.Scale(scheme="blueorange", domain=[-span, span])
     colour = altair.Color("points:Q", scale=scale).title(["points above", "the mean"])
@@ -206,12 +200,12 @@ def _linears_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
     tooltip += [altair.Tooltip("points:Q", format="+.2f"), altair.Tooltip("weights:Q", format=",")]
     title = "Zeros of each linear against the model's mean, in percentage points"
     linears = _grid(base.encode(x=axis, color=colour, tooltip=tooltip), rows, title)
-    return _stacked([blocks, linears], errors, "linears")
+    return altair.vconcat(blocks, linears)
 
 
-def _units_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
+def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     """Return the charts of whole units: those left, by block, a line a kind."""
-    base = _chosen("units", "units")
+    base = _chosen("units")
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     charts = [
         base.transform_filter(altair.datum.kind == kind)
@@ -220,35 +214,32 @@ def _units_chart(rows: Sequence[Row], errors: Sequence[Row]) -> altair.Chart:
         .mark_bar()
         .encode(
             x=_axis(rows),
-            y=altair.Y("units:Q").title(kind),
+            y=altair.Y("units:Q").title(kind).axis(tickMinStep=1),
             color=altair.Color(
                 "what:N", scale=altair.Scale(domain=["left", "gone"], range=[BAR, GONE])
             ).title(None),
             order=altair.Order("what:N", sort="descending"),
             tooltip=["block:N", "left:Q", altair.Tooltip("before:Q", title="of")],
         )
-        .properties(width=WIDTH, height=110, title=f"{kind}: units left, by block")
+        .properties(width=WIDTH, height=110, title=f"{kind} left, by block: $layers-of-units")
         for kind in kinds
     ]
-    return _stacked(charts, errors, "units")
+    return altair.vconcat(*charts)
 
 
-def _stacked(charts: Sequence[altair.Chart], errors: Sequence[Row], name: str) -> altair.Chart:
-    """Return charts below each other, with one of errors if any of their cells has some."""
-    charts = [*charts]
-    if errors:
-        scale = altair.Scale(scheme="viridis", domainMin=0)
-        colour = altair.Color("error:Q", scale=scale).legend(format="%").title("error")
-        tooltip = ["block:N", "linear:N", altair.Tooltip("error:Q", format=".3%")]
-        base = _chosen("errors", name).encode(x=_axis(errors), color=colour, tooltip=tooltip)
-        title = "Squared error of each linear's output, as a share of the output's square"
-        charts.append(_grid(base, errors, title))
-    return altair.vconcat(*charts).resolve_scale(color="independent")
+def _errors_chart(rows: Sequence[Row]) -> altair.Chart:
+    """Return the chart of errors: which linears' outputs changed most."""
+    scale = altair.Scale(scheme="viridis", domainMin=0)
+    colour = altair.Color("error:Q", scale=scale).legend(format="%").title("error")
+    tooltip = ["block:N", "linear:N", altair.Tooltip("error:Q", format=".3%")]
+    base = _chosen("errors").encode(x=_axis(rows), color=colour, tooltip=tooltip)
+    title = "Squared error of each linear's output, as a share of its square: $layers-of-errors"
+    return _grid(base, rows, title)
 
 
-def _chosen(data: str, name: str) -> altair.Chart:
-    """Return a chart of a data set's rows, of the pruning that is chosen for `name` alone."""
-    chart = altair.Chart(altair.NamedData(f"layers_{data}"))
+def _chosen(name: str) -> altair.Chart:
+    """Return a chart of a data set's rows, of the pruning that its selector names."""
+    chart = altair.Chart(altair.NamedData(f"layers_{name}"))
     own = altair.FieldEqualPredicate(field="cell", equal=f"$layers-of-{name}")
     return chart.transform_filter(own)
 
@@ -267,3 +258,6 @@ def _grid(base: altair.Chart, rows: Sequence[Row], title: str) -> altair.Chart:
         .encode(y=altair.Y("linear:N", sort=linears).title(None).axis(labelLimit=240))
         .properties(width=WIDTH, height=altair.Step(LINE), title=title)
     )
+
+
+_CHARTS = {"linears": _linears_chart, "errors": _errors_chart, "units": _units_chart}
