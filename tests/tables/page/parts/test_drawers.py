@@ -7,7 +7,7 @@ import pytest
 
 from prunegrid.artifacts import dropped
 from prunegrid.tables.page.parts import drawers
-from tests.helpers.page_world import cell, facts, step
+from tests.helpers.page_world import CELL, cell, facts, step
 
 CONFIG = {"architectures": ["LlamaForCausalLM"]}
 
@@ -92,11 +92,17 @@ def test_dropped_weights_must_be_made_again_first(tmp_path):
     assert "were dropped" in content and "from_pretrained" in content
 
 
-def test_a_large_study_keeps_its_drawers_and_leaves_out_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawers, "BYTES", 0)
-    found = drawers_of(drawers.part(facts([made(tmp_path)])))
-    assert "wanda" not in found["step-p0"][1] and "torch 2.0" in found["step-p0"][1]
-    assert "Load it" in found["cell-0"][1]
+def test_a_large_study_leaves_out_settings_then_steps_then_drawers(tmp_path, monkeypatch):
+    cells = [made(tmp_path) | {"columns": CELL | {"seed": seed}} for seed in range(4)]
+    whole = drawers_of(drawers.part(facts(cells)))
+    size = len("".join(whole["cell-0"]))
+    monkeypatch.setattr(drawers, "BYTES", int(2.5 * size))
+    found = drawers_of(drawers.part(facts(cells)))
+    has_steps = {name: 'lineage"' in text for name, (_, text) in found.items() if "cell" in name}
+    assert has_steps == {"cell-0": True, "cell-1": True, "cell-2": False}
+    assert "Load it" in found["cell-2"][1] and "1 more rows" in found["cell-2"][1]
+    assert "wanda" in whole["step-p0"][1] and "wanda" not in found["step-p0"][1]
+    assert "torch 2.0" in found["step-p0"][1]
 
 
 @pytest.mark.parametrize("length", [10, 10_000])

@@ -18,10 +18,15 @@ from prunegrid.tables.page.step_reports import manifest_of, report_of
 from prunegrid.tables.schema import CELL, Row, cell_key, cell_title
 
 ORDER = 100
-BYTES = 1_000_000  # of all drawers; steps beyond it are shown without their settings
+# Of all drawers. From half of it on they are without steps; beyond it steps have no settings.
+BYTES = 1_000_000
 LONGEST = 2500  # characters of a step's settings
 _PLAIN = ("key", "content", "device", "threads", "compute_dtype", "seconds", "python")
 _COLUMNS = ("method", "pattern", "sparsity_target", "strategy", "weight_precision", "adapter")
+
+_LEFT_OUT = (
+    "<p>The steps are left out, to keep the page small: see the column <code>lineage</code>.</p>"
+)
 
 Manifests = Mapping[str, Mapping[str, Any] | None]  # by folder; None of a step that was not made
 
@@ -31,34 +36,51 @@ def part(facts: PageFacts) -> Part:
     rows = facts.wide.drop_duplicates(list(CELL)).to_dict("records")
     refs = {ref["path"]: ref for cell in facts.plan["cells"] for ref in cell["ancestors"]}
     manifests = {path: manifest_of(ref) for path, ref in refs.items()}
-    drawers = [
-        _drawer(number, facts.plan["study"], cell, row, manifests)
-        for number, (cell, row) in enumerate(zip(facts.plan["cells"], rows, strict=True))
-    ]
-    size = sum(map(len, drawers))
-    for path, ref in refs.items():
-        drawers.append(_step(ref, manifests[path], with_settings=size < BYTES))
-        size += len(drawers[-1])
+    texts, size, steps, dropped = [], 0, {}, 0
+    for number, (cell, row) in enumerate(zip(facts.plan["cells"], rows, strict=True)):
+        if size >= BYTES:
+            dropped += 1
+            continue
+        is_whole = size < BYTES / 2
+        texts.append(_drawer(number, facts.plan["study"], cell, row, manifests, is_whole=is_whole))
+        size += len(texts[-1].encode())
+        steps |= {ref["path"]: ref for ref in cell["ancestors"]} if is_whole else {}
+    if dropped:
+        texts.append(f"<p>{dropped} more rows have no drawer, to keep the page small.</p>")
+    for path, ref in steps.items():
+        texts.append(_step(ref, manifests[path], with_settings=size < BYTES))
+        size += len(texts[-1].encode())
     return Part(
         "rows",
         "Rows: how each came about",
         "Each row opens: it says which weights were measured, which steps made them, how to make "
         "them again and how to load them.",
-        html="".join(drawers),
+        html="".join(texts),
     )
 
 
 def _drawer(
-    number: int, study: str, cell: Mapping[str, Any], row: Row, manifests: Manifests
+    number: int,
+    study: str,
+    cell: Mapping[str, Any],
+    row: Row,
+    manifests: Manifests,
+    *,
+    is_whole: bool,
 ) -> str:
-    """Return what opens for one row; the table's row of that number leads to it."""
+    """Return what opens for one row; `cell-<its number in the table>` leads to it.
+
+    Args:
+        is_whole: whether its steps are shown too.
+    """
     weights = cell["chain"][-1]
     facts = {"status": row["status"], "reason": row["reason"]}
     facts |= {"digest of the evaluated weights": row["weights_sha256"]}
     facts |= {"folder": weights["path"], "seed": row["seed"]}
     facts |= {name.replace("_", " "): row.get(name) for name in _COLUMNS}
     facts["versions"] = _versions(json.loads(row["versions"])) if _known(row, "versions") else None
-    parts = [_list(facts), "<h4>How it came about</h4>", _lineage(cell["ancestors"], manifests)]
+    lineage = _lineage(cell["ancestors"], manifests) if is_whole else _LEFT_OUT
+    parts = [_list(facts), "<h4>How it came about</h4>", lineage]
     parts += ["<h4>Make it again</h4>", _again(study, row, weights)]
     if manifests[weights["path"]]:
         parts += ["<h4>Load it in Python</h4>", _load(weights, manifests[weights["path"]])]
