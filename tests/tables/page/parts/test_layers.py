@@ -74,6 +74,15 @@ def test_each_pruning_is_shown_once_and_named_by_what_differs(tmp_path, model):
     assert "$layers-of-linears" in str(part.charts["layers-linears"])  # what the page replaces
 
 
+def test_the_counts_of_the_pruned_weights_are_in_a_table(tmp_path, model):
+    weights = {"sparsity_prunable": 0.5, "excluded_share": 0.25, "router_share": 0.0}
+    weights |= {"removed_prunable": None, "pattern": "2:4", "nm_valid": True}
+    files = {"prune.json": {"b.0.q": linear(50)}}
+    prune = step(tmp_path, "prune", "p", files, record={"weights": weights})
+    texts = re.findall("<td>(.*?)</td>", layers.part(facts([cell(model, prune)])).html)
+    assert texts == ["w50", "50.00%", "25.00%", "2:4 in every group"]
+
+
 def test_errors_of_a_refit_belong_to_the_cells_that_had_it(tmp_path, model):
     prune = step(tmp_path, "prune", "p", {"prune.json": {"b.0.q": linear(5), "b.1.q": linear(5)}})
     story = {"linears": {"b.0.q": {"error_before": 0.5, "error_after": 0.25}}}

@@ -182,6 +182,12 @@
     if (sorted && heads[sorted[1]]) { column = Number(sorted[1]); down = sorted[2] === "d"; }
     arrange();
   }
+  // A line of the cells' table leads to the drawer of its number.
+  [...document.querySelectorAll("#cells tbody tr")].forEach((line, i) => {
+    if (!document.getElementById("cell-" + i)) return;
+    const link = Object.assign(document.createElement("a"), { href: "#cell-" + i, textContent: line.cells[0].textContent });
+    line.cells[0].replaceChildren(link);
+  });
   document.querySelectorAll("table.sortable").forEach(prepare);
   document.querySelectorAll("table[data-rows]").forEach((table) => {
     const closed = table.closest("details:not([open])");

@@ -12,9 +12,10 @@ from typing import Any
 import altair
 import pandas
 
+from prunegrid.tables.markdown import filled, number
 from prunegrid.tables.page.part import PageFacts, Part
-from prunegrid.tables.page.step_reports import report_of
-from prunegrid.tables.page.tables_html import select
+from prunegrid.tables.page.step_reports import manifest_of, report_of
+from prunegrid.tables.page.tables_html import select, table
 from prunegrid.tables.schema import CELL, Plan, Row, cell_title
 
 ORDER = 40
@@ -33,6 +34,7 @@ class Pruned:
     columns: Row  # of the first of these cells
     report: Mapping[str, Any]  # its prune.json
     first: Mapping[str, Any]  # prune.json of the chain's first pruning of whole units, or itself
+    weights: Mapping[str, Any]  # the record of its weights
     errors: Mapping[str, float]  # linear → squared error of its output, as a share of the output
 
 
@@ -41,18 +43,20 @@ def part(facts: PageFacts) -> Part | None:
     if facts.is_census:
         return None
     prunings, gone = _prunings(facts.plan)
-    linears, units, errors, left_out = [], [], [], 0
+    linears, units, errors, records, left_out = [], [], [], [], 0
     for name, pruned in zip(_names(prunings), prunings, strict=True):
         own = [list(rows(pruned)) for rows in (_linears, _units, _errors)]
         if len(linears) + len(units) + len(errors) + sum(map(len, own)) > ROWS:
             left_out += 1
             continue
+        records.append({"pruning": name} | _measured(pruned.weights))
         for rows, more in zip((linears, units, errors), own, strict=True):
             rows += [{"cell": name, **row} for row in more]
     if not linears and not units and not gone:
         return None
     data = {"linears": linears, "errors": errors, "units": units}
-    charts, texts = {}, []
+    counted = filled(pandas.DataFrame(records)).to_dict("records") if records else []
+    charts, texts = {}, [table(counted)]
     for name, draw in _CHARTS.items():
         if data[name]:
             charts[f"layers-{name}"] = draw(data[name]).to_dict()
@@ -65,7 +69,8 @@ def part(facts: PageFacts) -> Part | None:
         "Layers: where the weights went",
         "Choose a pruning to see how much every block and linear of the model lost. A method with "
         "an allocation (OWL, by error) spares some layers more than others; without one all "
-        "layers lose the same share.",
+        "layers lose the same share. The table has what was counted on the pruned weights: the "
+        "share of zeros, or of weights removed, and the share that was left dense.",
         html="".join(texts),
         charts=charts,
         data={f"layers_{name}": rows for name, rows in data.items() if rows},
@@ -94,7 +99,8 @@ def _prunings(plan: Plan) -> tuple[list[Pruned], list[str]]:
         key = (steps[places[-1]]["key"], ref.get("key"))
         columns = dict(cell["columns"])
         columns["finetune"] = columns["finetune"] if ref else None
-        prunings.setdefault(key, Pruned(columns, last, first or last, errors))
+        weights = (manifest_of(steps[places[-1]]) or {}).get("record", {}).get("weights", {})
+        prunings.setdefault(key, Pruned(columns, last, first or last, weights, errors))
     return list(prunings.values()), gone
 
 
@@ -108,6 +114,17 @@ def _names(prunings: list[Pruned]) -> list[str]:
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})"
         for i, name in enumerate(names)
     ]
+
+
+def _measured(weights: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the record of a pruned model's weights says, in a few columns."""
+    shares = {"zeros": "sparsity_prunable", "removed": "removed_prunable"}
+    dense = {"excluded": "excluded_share", "routers": "router_share"}
+    dense |= {"not reached": "uncalled_share"}
+    texts = {title: number(weights.get(name), ".2%") for title, name in shares.items()}
+    texts |= {title: number(weights.get(name) or None, ".2%") for title, name in dense.items()}
+    valid = weights.get("nm_valid")
+    return texts | {"N:M": "" if valid is None else f"{weights['pattern']} in every group"}
 
 
 def _linears(pruned: Pruned) -> Iterator[dict[str, Any]]:
@@ -214,7 +231,7 @@ def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
         .mark_bar()
         .encode(
             x=_axis(rows),
-            y=altair.Y("units:Q").title(kind).axis(tickMinStep=1),
+            y=altair.Y("units:Q").title(kind).axis(format="d", tickMinStep=1),
             color=altair.Color(
                 "what:N", scale=altair.Scale(domain=["left", "gone"], range=[BAR, GONE])
             ).title(None),
