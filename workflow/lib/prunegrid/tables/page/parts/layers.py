@@ -223,7 +223,9 @@ def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
 def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     """Return the charts of whole units: those left, by block, a line a kind."""
     base = _chosen("units")
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    most: dict[str, int] = {}
+    for row in rows:
+        most[row["kind"]] = max(most.get(row["kind"], 0), row["before"])
     charts = [
         base.transform_filter(altair.datum.kind == kind)
         .transform_calculate(gone="datum.before - datum.left")
@@ -231,7 +233,7 @@ def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
         .mark_bar()
         .encode(
             x=_axis(rows),
-            y=altair.Y("units:Q").title(kind).axis(format="d", tickMinStep=1),
+            y=altair.Y("units:Q").title(kind).axis(tickCount=min(most[kind], 5)),
             color=altair.Color(
                 "what:N", scale=altair.Scale(domain=["left", "gone"], range=[BAR, GONE])
             ).title(None),
@@ -239,7 +241,7 @@ def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
             tooltip=["block:N", "left:Q", altair.Tooltip("before:Q", title="of")],
         )
         .properties(width=WIDTH, height=110, title=f"{kind} left, by block: $layers-of-units")
-        for kind in kinds
+        for kind in most
     ]
     return altair.vconcat(*charts)
 
