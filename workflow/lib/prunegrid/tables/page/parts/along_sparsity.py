@@ -11,7 +11,7 @@ from prunegrid.tables import plot
 from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.cliff_lines import LEVELS
 from prunegrid.tables.figures.lines import LinePanel, LinePlot
-from prunegrid.tables.figures.styles import PALETTE
+from prunegrid.tables.page.palette import DENSE, SERIES, SHAPES
 from prunegrid.tables.page.part import PageFacts, Part
 
 ORDER = 35
@@ -78,23 +78,24 @@ def _chart(number: int, panel: LinePanel, lines: LinePlot) -> altair.LayerChart:
     else:
         x = altair.X("place:Q", scale=altair.Scale(zero=False)).title(lines.across)
     names = [*lines.names]
-    colours = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
+    colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
     colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours)).title(None)
-    shape = altair.Shape("line:N", scale=altair.Scale(domain=names)).title(None)
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
+    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes)).title(None)
     forms = {"line:N": "", "value:Q": ".4g", "low:Q": ".4g", "high:Q": ".4g"}
     tooltip = [altair.Tooltip(name, format=form) if form else name for name, form in forms.items()]
     layers = [
-        band.mark_rect(color="grey", opacity=0.2, clip=True).encode(
+        band.mark_rect(color=DENSE, opacity=0.2, clip=True).encode(
             y=altair.Y("low:Q", scale=scale), y2="high:Q"
         ),
-        band.mark_rule(color="grey", clip=True).encode(y=y),
+        band.mark_rule(color=DENSE, clip=True).encode(y=y),
         points.mark_line().encode(x=x, y=y, color=colour),
         points.mark_rule(clip=True).encode(x=x, y=altair.Y("low:Q"), y2="high:Q", color=colour),
         points.mark_point(filled=True, size=60, opacity=1).encode(
             x=x, y=y, color=colour, shape=shape, tooltip=tooltip
         ),
         points.transform_filter("datum.ring")
-        .mark_point(size=260, strokeWidth=2, color="black")
+        .mark_point(size=260, strokeWidth=2, color=DENSE)
         .encode(x=x, y=y),
     ]
     name = display_names.measure_name(*panel.measure.key)

@@ -53,8 +53,8 @@ def part(facts: PageFacts) -> Part:
     return Part(
         "rows",
         "Rows: how each came about",
-        "Each row opens: it says which weights were measured, which steps made them, how to make "
-        "them again and how to load them.",
+        "Each row opens, here or from the table above: it says which weights were measured, which "
+        "steps made them, how to make them again and how to load them.",
         html="".join(texts),
     )
 

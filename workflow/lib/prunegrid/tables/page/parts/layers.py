@@ -13,6 +13,7 @@ import altair
 import pandas
 
 from prunegrid.tables.markdown import filled, number
+from prunegrid.tables.page.palette import FAILED, SERIES
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.step_reports import manifest_of, report_of
 from prunegrid.tables.page.tables_html import select, table
@@ -21,7 +22,6 @@ from prunegrid.tables.schema import CELL, Plan, Row, cell_title
 ORDER = 40
 ROWS = 4000  # of the charts' data, about 0.5 MB
 SPREAD = 5.0  # percentage points that colours span at least: rounding is no allocation
-BAR, GONE = "#0072B2", "#D9D9D9"
 WIDTH, LINE = 640, 18  # pixels of a chart, and of one linear's line in it
 _PLACE = re.compile(r"(?:(?P<stack>.*?)\.)?(?P<block>\d+)(?:\.(?P<linear>.+))?")
 _EXPERT = re.compile(r"\.\d+(?=\.|$)")
@@ -201,7 +201,7 @@ def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     blocks = (
         base.transform_aggregate(zeros="sum(zeros)", weights="sum(weights)", groupby=["block"])
         .transform_calculate(share="datum.zeros / datum.weights")
-        .mark_bar(color=BAR)
+        .mark_bar(color=SERIES[0])
         .encode(
             x=axis,
             y=altair.Y("share:Q", scale=altair.Scale(domain=[0, 1]))
@@ -235,7 +235,7 @@ def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
             x=_axis(rows),
             y=altair.Y("units:Q").title(kind).axis(tickCount=min(most[kind], 5)),
             color=altair.Color(
-                "what:N", scale=altair.Scale(domain=["left", "gone"], range=[BAR, GONE])
+                "what:N", scale=altair.Scale(domain=["left", "gone"], range=[SERIES[0], FAILED])
             ).title(None),
             order=altair.Order("what:N", sort="descending"),
             tooltip=["block:N", "left:Q", altair.Tooltip("before:Q", title="of")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair
 
 from prunegrid.tables.census_figures import by_cell
-from prunegrid.tables.figures.styles import PALETTE
+from prunegrid.tables.page.palette import SERIES
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import select
 
@@ -97,5 +97,5 @@ def _over_depth(rows: list[dict]) -> dict:
 def _colour(rows: list[dict]) -> altair.Color:
     """Return the colours of models, which all can tell apart."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
-    colours = [PALETTE[index % len(PALETTE)] for index in range(len(cells))]
+    colours = [SERIES[index % len(SERIES)] for index in range(len(cells))]
     return altair.Color("cell:N", scale=altair.Scale(domain=cells, range=colours)).title(None)
