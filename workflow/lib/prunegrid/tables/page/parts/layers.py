@@ -63,7 +63,10 @@ def part(facts: PageFacts) -> Part | None:
             cells = dict.fromkeys(row["cell"] for row in data[name])
             chooser = select(f"layers-of-{name}", "Pruning", [(cell, cell) for cell in cells])
             texts.append(f'<div class="controls">{chooser}</div><div id="layers-{name}"></div>')
-    texts += [f"<p>{escape(note)}</p>" for note in _notes(bool(errors), gone, left_out)]
+    texts += [
+        f"<p>{escape(note)}</p>"
+        for note in _notes(gone, left_out, is_unknown=bool(records) and not errors)
+    ]
     return Part(
         "layers",
         "Layers: where the weights went",
@@ -180,9 +183,9 @@ def _placed(named: Mapping[str, Any]) -> list[tuple[tuple[str, str], Any]]:
     return [entry for _, entry in sorted(placed, key=lambda each: each[0])]
 
 
-def _notes(has_errors: bool, gone: list[str], left_out: int) -> Iterator[str]:
+def _notes(gone: list[str], left_out: int, *, is_unknown: bool) -> Iterator[str]:
     """Yield the sentences below the charts."""
-    if not has_errors:
+    if is_unknown:
         yield (
             "No step of these cells measured the relative error of a linear's output. Two do: the "
             "fine-tuning strategy reconstruct, and update: least_squares of whole units."
@@ -190,8 +193,8 @@ def _notes(has_errors: bool, gone: list[str], left_out: int) -> Iterator[str]:
     if left_out:
         yield f"{left_out} more prunings are not shown, to keep the page small."
     if gone:
-        listed = "; ".join(gone[:5]) + ("; …" if len(gone) > 5 else "")
-        yield f"Not shown, as no report of their pruning is there: {listed}."
+        listed = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
+        yield f"Not shown, as no report of their pruning is there (yet): {listed}."
 
 
 def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
