@@ -20,7 +20,7 @@ from prunegrid.tables.page.tables_html import select, table
 from prunegrid.tables.schema import CELL, Plan, Row, cell_title
 
 ORDER = 40
-ROWS = 4000  # of the charts' data, about 0.5 MB
+ROWS = 8000  # of the charts' data, about 0.6 MB
 SPREAD = 5.0  # percentage points that colours span at least: rounding is no allocation
 WIDTH, LINE = 640, 18  # pixels of a chart, and of one linear's line in it
 _PLACE = re.compile(r"(?:(?P<stack>.*?)\.)?(?P<block>\d+)(?:\.(?P<linear>.+))?")
