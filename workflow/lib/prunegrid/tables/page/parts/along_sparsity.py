@@ -79,9 +79,10 @@ def _chart(number: int, panel: LinePanel, lines: LinePlot) -> altair.LayerChart:
         x = altair.X("place:Q", scale=altair.Scale(zero=False)).title(lines.across)
     names = [*lines.names]
     colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
-    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours)).title(None)
+    below = altair.Legend(orient="bottom", columns=3, title=None)
+    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours), legend=below)
     shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
-    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes)).title(None)
+    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes), legend=below)
     forms = {"line:N": "", "value:Q": ".4g", "low:Q": ".4g", "high:Q": ".4g"}
     tooltip = [altair.Tooltip(name, format=form) if form else name for name, form in forms.items()]
     layers = [
@@ -100,5 +101,7 @@ def _chart(number: int, panel: LinePanel, lines: LinePlot) -> altair.LayerChart:
     ]
     name = display_names.measure_name(*panel.measure.key)
     name = f"{panel.place}: {name}" if panel.place else name
-    title = altair.TitleParams(name, subtitle=panel.note) if panel.note else name
+    title = (
+        altair.TitleParams(name, subtitle=panel.note, subtitleColor=DENSE) if panel.note else name
+    )
     return altair.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
