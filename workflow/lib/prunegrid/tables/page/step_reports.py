@@ -1,6 +1,7 @@
 """Reports of the steps of a study: their manifests, and the small files beside their weights.
 
-A page shows what is there: a step that is gone, or whose report is not the recorded one, is None.
+A page shows what is there: a step that is gone or damaged, or whose report is not the recorded one,
+is None.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts.artifact_folder import recorded
+from prunegrid.artifacts.artifact_folder import read_manifest
 from prunegrid.common.errors import AttestationError
 from prunegrid.common.file_io import file_sha256, read_json
 
 
 def manifest_of(ref: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the manifest of a step, whose weights may be dropped; None if it was not made."""
+    """Return the manifest of a step, whose weights may be dropped; None if it is not whole."""
     try:
-        manifest = recorded(Path(ref["path"]))
-    except AttestationError:
+        return read_manifest(Path(ref["path"]), ref["key"], check_files=False)
+    except (AttestationError, OSError):
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def report_of(ref: Mapping[str, str], name: str) -> dict[str, Any] | None:

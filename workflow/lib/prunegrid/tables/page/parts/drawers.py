@@ -116,17 +116,16 @@ def _list(facts: Mapping[str, Any]) -> str:
 def _lineage(refs: Sequence[Mapping[str, str]], manifests: Manifests) -> str:
     """Return the steps of a cell as columns, each right of those that it reads."""
     columns: dict[int, list[str]] = {}
-    depths: dict[tuple, int] = {}
-    titles: dict[tuple, str] = {}
+    depths: dict[str, int] = {}
+    titles: dict[str, str] = {}
     for ref in refs:  # parents before children
         manifest = manifests[ref["path"]]
-        parents = [(p["stage"], p["key"]) for p in (manifest or {}).get("parents", {}).values()]
+        parents = [parent["key"] for parent in (manifest or {}).get("parents", {}).values()]
         depth = 1 + max((depths.get(parent, 0) for parent in parents), default=0)
         if manifest is None:  # what it reads is not known, and nothing that was made reads it
             depth = 1 + max(depths.values(), default=0)
-        place, does = (ref["stage"], ref["key"]), stage_facts(ref["stage"]).does
-        name = _name(ref)
-        depths[place], titles[place] = depth, f"{does} {name}"
+        does, name = stage_facts(ref["stage"]).does, _name(ref)
+        depths[ref["key"]], titles[ref["key"]] = depth, f"{does} {name}"
         reads = ", ".join(titles[parent] for parent in parents if parent in titles)
         about = f"reads: {reads}" if reads else "" if manifest else "not made"
         columns.setdefault(depth, []).append(
