@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from prunegrid.tables.page import assembly, part_files
+from prunegrid.tables.page import assembly
 from tests.helpers import whole_pages
 
 selenium = pytest.importorskip("selenium", reason="make test-page installs it")
@@ -186,12 +186,29 @@ def test_a_keyboard_reaches_everything_that_can_be_pressed(browser, pages):
     assert len(told) == 3 and all(len(label) > 40 for label in told)
 
 
-def test_drawers_open(browser, pages):
+def test_a_line_of_the_table_opens_its_drawer_and_the_fragment_keeps_it(browser, pages):
     shown(browser, pages("demo"))
-    if f"{part_files.PACKAGE}.drawers" not in part_files.modules():
-        pytest.skip("no part of the page has drawers")
-    links = browser.find_elements("css selector", "#cells tbody a[href^='#']")
+    links = browser.find_elements("css selector", "#cells tbody a")
     assert len(links) == len(whole_pages.demo().wide)
-    links[0].click()
-    place = links[0].get_attribute("href").split("#")[1]
-    assert until(browser, f"document.getElementById('{place}').open")
+    number = len(links) - 1
+    browser.find_element("css selector", "#cells th button").click()  # the order is no matter
+    link = browser.find_element("css selector", f"#cells a[href='#cell-{number}']")
+    line = link.find_element("xpath", "ancestor::tr").text
+    link.click()
+    assert until(browser, f"document.getElementById('cell-{number}').open")
+    drawer = browser.find_element("id", f"cell-{number}")
+    assert link.text in line and link.text in drawer.find_element("tag name", "summary").text
+    until(browser, "location.hash.includes('open=cell-')")
+    shown(browser, browser.current_url)
+    assert browser.find_element("id", f"cell-{number}").get_attribute("open")
+
+
+def test_a_step_of_a_lineage_opens_in_its_place_once(browser, pages):
+    shown(browser, pages("demo"))
+    browser.find_elements("css selector", "#cells tbody a")[0].click()
+    until(browser, "document.getElementById('cell-0').open")
+    step = browser.find_element("css selector", "#cell-0 [data-clone]")
+    for _ in range(3):  # open, close, open: by the keyboard
+        step.find_element("tag name", "summary").send_keys(" ")
+    until(browser, "document.querySelector('#cell-0 [data-clone][open] dl')")
+    assert step.text.count("results/artifacts/model/0") == 1
