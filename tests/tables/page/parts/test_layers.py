@@ -96,6 +96,13 @@ def test_errors_of_a_refit_belong_to_the_cells_that_had_it(tmp_path, model):
     assert "relative error" not in part.html
 
 
+def test_errors_that_the_pruning_measured_are_shown_without_a_refit(tmp_path, model):
+    report = {"b.0.q": linear(5, output_error=0.125), "b.1.q": linear(5)}
+    prune = step(tmp_path, "prune", "p", {"prune.json": report})
+    part = layers.part(facts([cell(model, prune)]))
+    assert rows(part, "layers_errors") == [{"block": "0", "linear": "q", "error": 0.125}]
+
+
 def units(removed, before):
     return {"mlp": {"units": before, "removed": removed, "indices": [], "score": 1.0}}
 

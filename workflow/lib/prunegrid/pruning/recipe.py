@@ -20,6 +20,7 @@ from prunegrid.models.prunable import BLOCKS_ONLY, Extent
 from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
 from prunegrid.pruning.criteria import generator_of, method_module, method_settings
 from prunegrid.pruning.input_stats import InputStats, is_finite
+from prunegrid.pruning.output_errors import output_error
 from prunegrid.pruning.patterns import (
     NM,
     Pattern,
@@ -204,6 +205,9 @@ class Pruner:
             settings = {**self._update.SETTINGS, **self.recipe.update_settings}
             new, more = self._update.update_linear(weight, new != 0, stats, **settings)
             facts = {**facts, **more}
+        error = None if stats is None else output_error(weight, new, stats)
+        if error is not None:
+            facts = {**facts, "output_error": error}
         if stats is not None and stats.tokens == 0:
             facts = {**facts, "fallbacks": [UNREACHED, *facts.get("fallbacks", ())]}
         if stats is not None and isinstance(module, ExpertLinear):

@@ -97,8 +97,9 @@ def _prunings(plan: Plan) -> tuple[list[Pruned], list[str]]:
         after = [ref for ref in steps[places[-1] + 1 :] if ref["stage"] == "transform"]
         refits = [(ref, (report_of(ref, "transform.json") or {}).get("linears")) for ref in after]
         ref, story = next(((ref, story) for ref, story in refits if story), ({}, {}))
-        story = story or last.get("corrected", {})
-        errors = {n: f["error_after"] for n, f in story.items() if "error_after" in f}
+        story = story or last.get("corrected", last)
+        named = ((name, f.get("error_after", f.get("output_error"))) for name, f in story.items())
+        errors = {name: error for name, error in named if error is not None}
         key = (steps[places[-1]]["key"], ref.get("key"))
         columns = dict(cell["columns"])
         columns["finetune"] = columns["finetune"] if ref else None
@@ -187,8 +188,8 @@ def _notes(gone: list[str], left_out: int, *, is_unknown: bool) -> Iterator[str]
     """Yield the sentences below the charts."""
     if is_unknown:
         yield (
-            "No step of these cells measured the relative error of a linear's output. Two do: the "
-            "fine-tuning strategy reconstruct, and update: least_squares of whole units."
+            "The relative error of a linear's output is not known here: these prunings saw no "
+            "inputs, or removed whole units without a correction."
         )
     if left_out:
         yield f"{left_out} more prunings are not shown, to keep the page small."
