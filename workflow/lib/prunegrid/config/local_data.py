@@ -1,0 +1,91 @@
+"""What a local source holds, as far as its first row and its sizes tell: columns, bytes, positions.
+
+Checks before a run read these. No file is read whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunegrid.common import local_files
+from prunegrid.common.data_formats import PACKED, format_of, is_tabbed, unpacked
+from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import literals
+from prunegrid.config.sources import known_config, parse_source
+from prunegrid.config.validated import Config
+
+# The first bytes in which the first row of a JSON file is looked for.
+HEAD = 1 << 24
+
+
+def files(config: Config, dataset: Any) -> dict[str, list[Path]]:
+    """Return {split of the source: its files} of a data set; {} where the source is not local."""
+    try:
+        source = parse_source(dataset.source or "", config.base)
+        if source["kind"] != "local":
+            return {}
+        return local_files.of_data({"path": source["path"], "files": dataset.files}, "")
+    except (ValueError, PrunegridError):  # the source has a fault of its own
+        return {}
+
+
+def columns(path: Path, form: str | None = None) -> list[str]:
+    """Return the columns of a file's first row, nested ones with dots; [] where that is not known.
+
+    Args:
+        form: the format; None goes by the file's ending.
+    """
+    form = form or format_of(path)
+    try:
+        if form == "jsonl":
+            return _paths(_first_object(path))
+        if form == "csv":
+            with unpacked(path) as handle:
+                return next(csv.reader(handle, "excel-tab" if is_tabbed(path) else "excel"), [])
+        if form == "parquet":
+            import pyarrow.parquet
+
+            return list(pyarrow.parquet.read_schema(path).names)
+    except (OSError, ValueError, EOFError, csv.Error):  # told by the step that reads it
+        return []
+    return {"text": ["text"], "mediawiki": ["title", "text"]}.get(form or "", [])
+
+
+def _first_object(path: Path) -> Any:
+    """Return the first object of a file of JSON lines, or of an array of objects."""
+    with unpacked(path) as handle:
+        text = handle.read(HEAD).lstrip()
+    if text.startswith("["):
+        text = text[1:].lstrip()
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+def _paths(row: Any, prefix: str = "") -> list[str]:
+    if not isinstance(row, Mapping):
+        return []
+    names = [f"{prefix}{key}" for key in row]
+    return names + [path for key, value in row.items() for path in _paths(value, f"{prefix}{key}.")]
+
+
+def most_tokens(paths: list[Path]) -> int | None:
+    """Return a number of tokens that files do not exceed: their bytes; None where bytes do not say.
+
+    A token that stands for text has a byte at least. Packed files hold more than their bytes.
+    """
+    if any(p.suffix in PACKED or format_of(p) == "parquet" for p in paths):
+        return None
+    return sum(path.stat().st_size for path in paths)
+
+
+def positions(model: Any, base: Path) -> int | None:
+    """Return how many tokens a model has positions for, by its config; None where not known."""
+    known = known_config(model, base)
+    inner = known.get("text_config")
+    configs = [known, inner] if isinstance(inner, Mapping) else [known]
+    names = (*literals("prunegrid.models.forward")["POSITIONS"], "n_positions")
+    found = [config.get(name) for config in configs for name in names]
+    return min((n for n in found if type(n) is int and n > 0), default=None)
