@@ -8,6 +8,8 @@ import torch
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY
+from prunegrid.pruning import prune_weight
 from prunegrid.pruning.criteria import method_module
 from prunegrid.pruning.input_stats import Accumulator
 from prunegrid.pruning.patterns import parse_pattern
@@ -104,3 +106,29 @@ def test_a_constant_alone_makes_no_plugin():
         assert name not in plugins.files(kind)
     with pytest.raises(PrunegridError, match="there is no pruning method 'recipe'"):
         plugins.method_facts("recipe")
+
+
+def test_a_loaded_file_prunes_as_the_library_s_own_of_the_same_code(tmp_path):
+    source = LIBRARY / "prunegrid/pruning/criteria/magnitude.py"
+    (tmp_path / "mine.py").write_bytes(source.read_bytes())
+    plugins.load({"pruning method": [str(tmp_path / "mine.py")]})
+    weight = torch.arange(32.0).reshape(4, 8).sin()
+    own = prune_weight(weight, "mine.py", "2:4")
+    assert torch.equal(own, prune_weight(weight, "magnitude", "2:4"))
+    assert int((own == 0).sum()) == 16
+
+
+def test_an_edit_counts_when_a_file_is_loaded_again(tmp_path):
+    path = tmp_path / "edited.py"
+    for value in (1, 2):
+        path.write_text(f"NEEDS = 'nothing'\nVALUE = {value}\n")
+        plugins.load({"update": [str(path)]})
+        module = importlib.import_module("prunegrid.pruning.updates.edited.py")
+        assert value == module.VALUE
+
+
+def test_a_file_that_fails_on_import_is_named(tmp_path):
+    (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
+    with pytest.raises(PrunegridError, match="nothing_of_the_kind") as caught:
+        plugins.load({"update": [str(tmp_path / "broken.py")]})
+    assert caught.value.where == str(tmp_path / "broken.py")

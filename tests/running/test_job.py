@@ -1,5 +1,6 @@
 """Running a step: its artifact is whole or absent, and made once."""
 
+import importlib
 import json
 import shutil
 import threading
@@ -159,3 +160,20 @@ def test_seeds_differ_by_seed_and_purpose(node, tmp_path):
     node["settings"] = {"seed": 4}
     assert one != job.Job(node, tmp_path).seed("x")
     assert 0 <= one < 2**63
+
+
+def test_a_users_own_plugins_are_loaded_before_the_stage_which_is_not_told_where(
+    tmp_path, stage, node
+):
+    (tmp_path / "mine.py").write_text("NEEDS = 'nothing'\nFACT = 7\n")
+    node["settings"]["own_files"] = {"update": [str(tmp_path / "mine.py")]}
+
+    def run(settings, parents, out, job):
+        own = importlib.import_module("prunegrid.pruning.updates.mine.py")
+        (out / "y").write_text("1")
+        return {"settings": settings, "fact": own.FACT}
+
+    stage.run = run
+    job.run_step(node)
+    manifest = artifact_folder.read_manifest(tmp_path / "artifacts/pretend" / ("a" * 16))
+    assert manifest["record"] == {"settings": {"seed": 3}, "fact": 7}

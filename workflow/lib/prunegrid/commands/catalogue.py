@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,19 +78,20 @@ def _table(path: Path) -> str:
 def _plugins(kind: str) -> Iterator[tuple[str, str]]:
     for name, path in plugins.files(kind).items():
         units = " (of whole units: pattern: structured)" if "structured" in kind else ""
-        yield name, first_line(path) + units
+        yield name, first_sentence(path) + units
 
 
-def first_line(path: Path) -> str:
-    """Return the first line of a Python file's docstring."""
+def first_sentence(path: Path) -> str:
+    """Return the first sentence of a Python file's docstring, on one line."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[a-z)]\.) ", paragraph)[0]
 
 
 def _about(section: str, profile: Any) -> str:
     """Return the keys that a profile sets, on one line; of a metric its module's docstring."""
     if section == "metrics" and profile.module.isidentifier():
-        return first_line(plugins.files("metric")[profile.module])
+        return first_sentence(plugins.files("metric")[profile.module])
     if section == "claims":
         return profile.says
     written = profile.model_dump(exclude_unset=True, exclude_defaults=False)

@@ -96,7 +96,9 @@ def _of_step(node: Node, runs: bool, earlier: Made | None) -> Iterator[str]:
     fault = _damage(node) if there else ""
     if not (runs or fault or earlier):
         return
-    state = "is damaged" if fault else "would run" if runs else "is made" if there else "is not needed"
+    state = (
+        "is damaged" if fault else "would run" if runs else "is made" if there else "is not needed"
+    )
     yield f"  {node.label} (key {node.key}) {state}"
     if fault:
         yield f"    {fault}; mend it: prunegrid repair"
@@ -139,7 +141,9 @@ def reasons(node: Node, manifest: Mapping[str, Any]) -> list[str]:
     told += [f"version of {name}: {before} -> {now}" for name, before, now in versions]
     if manifest.get("code") != node.code:
         own = [root for root in node.roots if root.endswith(".py")]
-        told.append("code: " + (f"prunegrid's or that of {', '.join(own)}" if own else "prunegrid's"))
+        told.append(
+            "code: " + (f"prunegrid's or that of {', '.join(own)}" if own else "prunegrid's")
+        )
     if node.compute_dtype is not None:
         before = {name: manifest.get(name) for name in ("threads", "device", "compute_dtype")}
         before["device"] = str(before["device"]).partition(":")[0]

@@ -11,11 +11,10 @@ from typing import Any
 
 from prunegrid.commands import cli_config
 from prunegrid.common import plugins
-from prunegrid.common.data_formats import format_of
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.model_family import tasks_of
 from prunegrid.config import local_data
-from prunegrid.config.profiles import Dataset, Model
+from prunegrid.config.profiles import Model
 from prunegrid.config.sources import known_config, parse_source
 from prunegrid.config.validated import Config
 from prunegrid.data.sources import readers
@@ -159,7 +158,9 @@ def _data(choices: Choices, config: Config) -> Data:
     kind, columns = _columns(choices, name)
     local = not name.startswith("hf:")
     splits = '{train: "all[:80%]", test: "all[80%:]"}' if local else "{train: train, test: test}"
-    told = "of the file's rows" if local else "the hub's names of the splits: check them on its page"
+    told = (
+        "of the file's rows" if local else "the hub's names of the splits: check them on its page"
+    )
     source = f"    source: {json.dumps(name)}\n"
     splits = f"    splits: {splits} # {told}\n"
     if kind == "summaries":
@@ -218,7 +219,9 @@ def _prune(choices: Choices, data: Data) -> str:
         body += ", units: [mlp], multiple: 8"
     if not _needs_inputs(choices):
         return f"prune:\n  my-pruning: {{{body}}}"
-    drawn = f"dataset: {data.name}, split: {data.learned}, samples: 64, length: {WINDOW}, join: true"
+    drawn = (
+        f"dataset: {data.name}, split: {data.learned}, samples: 64, length: {WINDOW}, join: true"
+    )
     return (
         "calibration: # the texts on which the method measures the inputs of each linear\n"
         f"  my-samples: {{{drawn}}}\n\nprune:\n  my-pruning: {{{body}, calibration: my-samples}}"

@@ -2,12 +2,18 @@
 
 A config names each by its file, so adding one edits no other file. What a plugin needs and accepts
 stands in literal constants of its file, which are read without importing it.
+
+A user's own file is named by its path. From then on it is a plugin like the others, called by the
+file's name with its ending (`mine.py`), which no plugin of the library has.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from prunegrid.common.errors import PrunegridError, nearest
@@ -27,6 +33,8 @@ KINDS = {
     "baseline": ("evaluation/baselines", "ROLE"),
     "metric": ("evaluation/metrics", "COLUMNS"),
 }
+# The setting of a step that tells its job where a user's own plugins lie: {kind: paths}.
+OWN = "own_files"
 
 
 def _file(kind: str, name: str) -> Path:
@@ -162,3 +170,52 @@ def column_name(name: str, stem: str, key: str, declared: bool = True) -> str:
     if key == stem:
         return name  # bertscore of a metric named bertscore_minilm is bertscore_minilm
     return key if name == stem and declared else f"{name}_{key}"
+
+
+def add(kind: str, path: Path) -> str:
+    """Make a user's file a plugin of a kind; return its name."""
+    files(kind)[path.name] = path
+    return path.name
+
+
+def is_own(name: str | None) -> bool:
+    """Return whether a plugin's name is that of a user's file."""
+    return name is not None and name.endswith(".py")
+
+
+def own_files(used: Iterable[tuple[str, str | None]]) -> dict[str, dict[str, list[str]]]:
+    """Return the setting OWN of the user's files among (kind, name) of plugins; {} without any."""
+    found: dict[str, list[str]] = {}
+    for kind, name in used:
+        if is_own(name):
+            found.setdefault(kind, []).append(str(_file(kind, name)))
+    return {OWN: found} if found else {}
+
+
+def root(kind: str, name: str, part: str = "") -> str | Path:
+    """Return what counts in a key: a plugin's module (or `part` of it), or a user's whole file."""
+    folder = KINDS[kind][0].replace("/", ".")
+    return _file(kind, name) if is_own(name) else f"prunegrid.{folder}.{name}{part}"
+
+
+def load(own: Mapping[str, Iterable[str]]) -> None:
+    """Load a user's files, so that steps find them where those of the library are.
+
+    They are compiled from their source: Python's cache knows an edit by its second.
+
+    Args:
+        own: {kind: paths}.
+
+    Raises:
+        PrunegridError: a file cannot be loaded.
+    """
+    for kind, paths in own.items():
+        for path in map(Path, paths):
+            module = ModuleType(str(root(kind, "x")).removesuffix("x") + add(kind, path))
+            module.__file__ = str(path)
+            sys.modules[module.__name__] = module
+            try:
+                exec(compile(path.read_bytes(), path, "exec"), vars(module))
+            except Exception as error:
+                what = f"cannot be loaded ({type(error).__name__}: {error})"
+                raise PrunegridError(what, where=str(path)) from error

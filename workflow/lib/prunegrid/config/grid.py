@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from prunegrid.common.errors import nearest
 from prunegrid.common.nm_pattern import parse_nm
+from prunegrid.config import ranges
 from prunegrid.config.cells import Cell, Chain, Step
 from prunegrid.config.fault import Fault, GridError, unknown
 from prunegrid.config.iterate import Iterate
@@ -87,7 +88,7 @@ class _Expansion:
             where, named = (place, grid) if "dataset" in grid else ((), vars(self.study))
             datasets = self.names(where, "datasets", "dataset", named["dataset"])
         chains = self.arms(place, grid) if "iterate" in grid else self.chains(place, grid)
-        seeds = _listed(grid.get("seed", self.config.seed))
+        seeds = _listed(self.unrolled((*place, "seed"), grid.get("seed", self.config.seed)))
         for seed in seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 self.fault((*place, "seed"), f"is {seed!r}; expected integers ≥ 0")
@@ -103,6 +104,14 @@ class _Expansion:
             draws = model in sampled or any(step.draws for step in chain)
             cells.append(Cell(model, dataset, chain, seed if draws else None, arm))
         return cells
+
+    def unrolled(self, place: tuple, value: Any) -> Any:
+        """Return the values of a range, or the value; record the fault of a wrong range."""
+        try:
+            return ranges.unrolled(value)
+        except ValueError as error:
+            self.fault(place, str(error))
+            return []
 
     def names(self, place: tuple, section: str, axis: str, value: Any) -> list[str]:
         """Return the names of valid profiles that an axis lists."""
@@ -205,6 +214,7 @@ class _Expansion:
     def inline(self, place: tuple, kind: str, entry: Mapping[str, Any]) -> Iterator[Step]:
         """Yield a step for every combination of the listed values of an inline profile."""
         model = STEP_PROFILES[kind]
+        entry = {key: self.unrolled((*place, kind, key), value) for key, value in entry.items()}
         varied = [
             k for k, v in entry.items() if isinstance(v, list) and not _takes_list(model, k, v)
         ]
@@ -260,6 +270,7 @@ def _with_budgets(tuning: Step, count: int) -> Step:
 def _label(value: Any) -> str:
     """Return a value as a part of a step's name."""
     text = "_".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text.removesuffix(".py")  # of a user's own plugin
     return text.replace(":", "of").replace(" ", "").replace("*.", "")
 
 

@@ -19,8 +19,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from prunegrid.config import ranges
 from prunegrid.config.cells import Chain, Step
 from prunegrid.config.profile import Profile
 
@@ -53,14 +54,14 @@ class Iterate(Profile):
 
     Attributes:
         prune: an inline prune profile without its sparsity, or several.
-        sparsities: a rising list, or a schedule.
+        sparsities: a rising list, a range, or a schedule.
         finetune: a fine-tune profile. Its token budget is that of each step of the iteration;
             one-shot-tuned and dense-tuned need one.
         arms: which of the arms above.
     """
 
     prune: dict[str, Any] | list[dict[str, Any]]
-    sparsities: list[float] | Schedule
+    sparsities: Annotated[list[float] | Schedule, BeforeValidator(ranges.unrolled)]
     finetune: str | None = None
     arms: Annotated[list[Literal[ARMS]], Field(min_length=1)] = list(ARMS)
 

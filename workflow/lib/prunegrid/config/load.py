@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from prunegrid.common.errors import nearest
-from prunegrid.config import plain_data, plugin_settings, profiles
+from prunegrid.config import own_plugins, plain_data, plugin_settings, profiles
 from prunegrid.config.config_files import (
     ConfigError,
     Places,
@@ -69,6 +69,9 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     faults = plain_data.faults(raw, places) or defined_twice(files)
     if faults:
         raise ConfigError(faults)
+    raw, misnamed = own_plugins.named(raw, Path(base))
+    if misnamed:
+        raise ConfigError([f"{places(*fault.keys)} {fault.text}" for fault in misnamed])
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
     for key in raw:
         if key not in known:

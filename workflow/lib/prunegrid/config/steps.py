@@ -243,6 +243,8 @@ class Finetune(Profile):
         if self.processes > 1 and self.strategy in whole:
             text = f"{whole[self.strategy]} not shared out; remove `processes`"
             yield f"strategy {self.strategy} has one process: {text}"
+        if self.processes > 1 and plugins.is_own(self.strategy):
+            yield f"strategy {self.strategy} is a file of yours: remove `processes`"
         given = self.model_fields_set
         if self.token_budget is not None and {"epochs", "max_steps"} & given:
             yield "`token_budget` takes the place of `epochs` and `max_steps`"

@@ -131,7 +131,7 @@ class Graph(EvaluationNodes):
             parents["calibration"] = self.calibration(step.profile.calibration, model, cell.seed)
         stage, does = ("finetune", "tune") if step.trains else ("transform", "transform")
         label = f"{weights.label} > {stage} {step.name}".removeprefix("model ")
-        roots = (f"prunegrid.finetuning.strategies.{step.profile.strategy}:{does}",)
+        roots = (plugins.root("strategy", step.profile.strategy, f":{does}"),)
         return self.node(stage, label, settings, parents, roots)
 
     @functools.cache  # noqa: B019
@@ -171,13 +171,11 @@ def _reads_hessians(profile: Any) -> bool:
     return "hessian" in needs
 
 
-def _pruning_roots(profile: Any) -> tuple[str, ...]:
-    """Return the modules that a pruning step finds by name."""
+def _pruning_roots(profile: Any) -> tuple[str | Path, ...]:
+    """Return the modules that a pruning step finds by name, and the user's files."""
     if profile.pattern == "structured":
-        return (
-            "prunegrid.pruning.structured.stage",
-            f"prunegrid.pruning.structured.{profile.method}",
-        )
-    roots = [f"prunegrid.pruning.criteria.{profile.method}"]
-    roots += [f"prunegrid.pruning.updates.{profile.update}"] if profile.update else []
-    return (*roots, f"prunegrid.pruning.allocation.{profile.allocation}")
+        criterion = plugins.root("criterion of structured pruning", profile.method)
+        return ("prunegrid.pruning.structured.stage", criterion)
+    roots = [plugins.root("pruning method", profile.method)]
+    roots += [plugins.root("update", profile.update)] if profile.update else []
+    return (*roots, plugins.root("allocation", profile.allocation))

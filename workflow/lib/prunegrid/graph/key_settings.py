@@ -150,6 +150,9 @@ class Slices:
                     del settings[key]
             known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
             settings["allocation_settings"] = {**known, **profile.allocation_settings}
+        kind = "criterion of structured pruning" if structured else "pruning method"
+        used = [(kind, profile.method), ("update", profile.update)]
+        settings |= plugins.own_files([*used, ("allocation", profile.allocation)])
         return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
 
     def finetune(
@@ -159,6 +162,7 @@ class Slices:
         facts = plugins.strategy_facts(profile.strategy)
         unused = profile.unused() | {"calibration", "window"}
         settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
+        settings |= plugins.own_files([("strategy", profile.strategy)])
         if "adapter" in settings:
             settings["adapter"] = profile.way
         if not facts["TRAINS"]:
@@ -198,7 +202,8 @@ class Slices:
         }
         if any(plugins.baseline_facts(profile.method)["DRAWS"] for profile in controls):
             settings["seed"] = self.config.seed
-        written = (f"prunegrid.evaluation.baselines.{profile.method}" for profile in controls)
+        settings |= plugins.own_files(("baseline", profile.method) for profile in controls)
+        written = (plugins.root("baseline", profile.method) for profile in controls)
         return settings, models, (*dict.fromkeys(written), *roots), packages
 
     def _control(self, profile: Baseline, dataset: str) -> dict[str, Any]:

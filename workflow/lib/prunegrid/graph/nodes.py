@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prunegrid.common import plugins
+
 RESULTS = Path("results")
 ARTIFACTS = RESULTS / "artifacts"
 # Stages whose artifacts are weights.
@@ -147,9 +149,9 @@ def with_ancestors(
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings without those that change no bytes: a note, a size, a user's paths.
 
-    The content of a user's files is in the key by a digest (data, models) or as code (metrics).
+    The content of a user's files is in the key by a digest (data, models) or as code (plugins).
     """
-    counted = dict(settings)
+    counted = {key: value for key, value in settings.items() if key != plugins.OWN}
     if "source" in counted:
         plain = ("path", "note", "parameters")
         counted["source"] = {k: v for k, v in counted["source"].items() if k not in plain}

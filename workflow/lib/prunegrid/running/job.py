@@ -19,7 +19,7 @@ from typing import Any
 from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
-from prunegrid.common import file_io
+from prunegrid.common import file_io, plugins
 from prunegrid.common.determinism import derived_seed, settle_torch
 from prunegrid.common.device_meters import peak_memory
 from prunegrid.common.errors import AttestationError
@@ -146,6 +146,8 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     started = time.monotonic()
     check_pins(node["pins"])
     check_code(node)
+    settings = dict(node["settings"])
+    own = settings.pop(plugins.OWN, {})
     folder, scratch = Path(node["path"]), Path(node["scratch"])
     parents, manifests = {}, {}
     for role, parent in node["parents"].items():
@@ -155,6 +157,7 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     if "torch" in node["pins"]:
         with importing("torch"):
             settle_torch(node["threads"])
+    plugins.load(own)
     warn_if_emulated(node["compute_dtype"], devices[0], node["label"])
     scratch.mkdir(parents=True, exist_ok=True)
     log.info("%s: started (key %s)", node["label"], node["key"])
@@ -165,7 +168,7 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     before = dropped.dropped(folder)
     with artifact_folder.writing(folder) as out:
         job = Job(node, scratch, devices)
-        record = module.run(dict(node["settings"]), parents, out, job)
+        record = module.run(settings, parents, out, job)
         check_source(node)
         seconds = time.monotonic() - started
         if before is None:

@@ -60,5 +60,7 @@ def _answer(key: str) -> str:
 def _pair(text: str) -> tuple[str, str]:
     role, sign, name = text.partition("=")
     if role not in ("document", "summary", "text", "label") or not sign or not name:
-        raise PrunegridError(f"--columns {text}", expected="document=, summary=, text= or label=NAME")
+        raise PrunegridError(
+            f"--columns {text}", expected="document=, summary=, text= or label=NAME"
+        )
     return role, name
