@@ -85,7 +85,7 @@ def first_sentence(path: Path) -> str:
     """Return the first sentence of a Python file's docstring, on one line."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     paragraph = " ".join(text.partition("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)]\.) ", paragraph)[0]
+    return re.split(r"(?<!eq\.)(?<=[a-z)]\.) (?=[A-Z])", paragraph)[0]
 
 
 def _about(section: str, profile: Any) -> str:

@@ -8,11 +8,13 @@ computes threads, device and precision.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts.keys import KEY_LENGTH
 from prunegrid.common.errors import AttestationError, PrunegridError, nearest
 from prunegrid.config.cells import Cell
 from prunegrid.graph.artifact_graph import CellPlan, Graph
@@ -39,7 +41,8 @@ def lines(graph: Graph, study: str, text: str) -> list[str]:
     leaves = _leaves(graph, study, text)
     nodes, todo = with_ancestors(leaves), set(pending(leaves))
     made = {folder: _by_label(folder) for folder in {node.path.parent for node in nodes}}
-    told = [line for node in nodes for line in _of_step(node, node in todo, _newest(node, made))]
+    shown = [node for node in nodes if node in todo or not todo]
+    told = [line for node in shown for line in _of_step(node, node in todo, _newest(node, made))]
     if not todo:
         made = f"{study}, {text}: whole, none of {len(nodes)} steps would run"
         return [made, *told, f"  it lies in {leaves[0].path}"]
@@ -173,6 +176,8 @@ def _changed(before: Mapping, now: Mapping) -> Iterator[tuple[str, str, str]]:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
+    if re.fullmatch("[0-9a-f]{64}", text):  # a digest of files
+        return text[:KEY_LENGTH]
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 

@@ -1,0 +1,103 @@
+"""`prunegrid explain`: the setting, parent, version or code that makes a step run again."""
+
+from __future__ import annotations
+
+import pytest
+
+from prunegrid.artifacts import artifact_folder
+from prunegrid.commands import explain
+from prunegrid.common import file_io
+from prunegrid.common.errors import PrunegridError
+from prunegrid.graph.nodes import with_ancestors
+from tests.helpers import shipped
+from tests.helpers.study_world import graph, make
+
+CELL = "wiki-wanda-50 / none"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def finished():
+    """The study's graph, all of it made."""
+    whole = graph()
+    for node in with_ancestors(whole.study_leaves("s")):
+        make(node)
+    return whole
+
+
+def with_sparsity(value, **top):
+    """Return the study's graph under another sparsity of its profile."""
+    prune = shipped.config()["prune"]
+    prune["wiki-wanda-50"]["sparsity"] = value
+    return graph(prune=prune, **top)
+
+
+def text(of, cell=CELL):
+    return "\n".join(explain.lines(of, "s", cell))
+
+
+def prune_of(of):
+    (plan,) = [p for p in of.plans("s") if explain.title(p.cell).endswith(f"{CELL} / seed 0")]
+    return plan.chain[-1]
+
+
+def test_a_finished_cell_is_whole_and_says_where_it_lies(finished):
+    told = text(finished)
+    assert "whole" in told and "would run" not in told.partition("\n")[2]
+    assert "results/artifacts/perplexity/" in told
+
+
+def test_a_changed_setting_is_named_with_both_values_and_its_children_name_the_parent(finished):
+    told = text(with_sparsity(0.6))
+    assert "2 of 5 steps would run" in told
+    assert "setting sparsity: 0.5 -> 0.6" in told
+    assert f"parent weights: key {prune_of(finished).key} -> " in told
+    assert told.count("setting ") == 1
+    assert text(with_sparsity(0.6), "dense / none").startswith("s, dense / none: whole")
+
+
+def test_a_step_that_never_ran_says_so():
+    told = text(graph())
+    assert "5 of 5 steps would run" in told and "never made" in told
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"code": "0" * 16}, "code: prunegrid's"),
+        ({"pins": {"torch": "1.0"}}, "version of torch: 1.0 -> "),
+        ({"threads": 7}, "threads: 7 -> 1"),
+        ({"device": "cuda:0 (a GPU)"}, "device: cuda -> cpu"),
+        ({"compute_dtype": "bfloat16"}, "compute_dtype: bfloat16 -> float32"),
+    ],
+)
+def test_each_part_of_a_key_is_compared(finished, facts, reason):
+    pruned = prune_of(finished)
+    path = pruned.path / artifact_folder.MANIFEST
+    found = explain.reasons(pruned, file_io.read_json(path) | facts)
+    assert any(one.startswith(reason) for one in found)
+    assert not explain.reasons(pruned, file_io.read_json(path))[0].startswith(reason)
+
+
+def test_a_damaged_artifact_names_the_repair(finished):
+    path = prune_of(finished).path / "small.json"
+    path.unlink()
+    told = text(finished)
+    assert "is damaged" in told and "prunegrid repair" in told
+
+
+def test_a_key_names_one_step(finished):
+    told = text(with_sparsity(0.6), prune_of(with_sparsity(0.6)).key[:8])
+    assert "1 of 4 steps would run" in told
+
+
+def test_an_unknown_cell_names_the_nearest_and_an_unclear_one_its_cells(finished):
+    with pytest.raises(PrunegridError, match="did you mean 'wiki-wanda-50 / none'"):
+        text(finished, "wiki-wanda-51 / none")
+    with pytest.raises(PrunegridError, match="demo-full / seed 0") as caught:
+        text(finished, "demo-full")
+    assert "2 cells" in caught.value.what
