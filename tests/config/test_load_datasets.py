@@ -16,7 +16,7 @@ def raw():
 @pytest.mark.parametrize("name", ["a.tsv", "a.ndjson", "a.TSV.gz", "a.ndjson.gz", "a.xml"])
 def test_a_file_whose_ending_tells_needs_no_format(raw, tmp_path, name):
     (tmp_path / name).touch()
-    mine = {"source": str(tmp_path / name), "columns": {"text": "a"}, "splits": {"test": "all"}}
+    mine = {"source": str(tmp_path / name), "columns": {"text": "text"}, "splits": {"test": "all"}}
     config = check(changed(raw, "datasets", "mine", mine | {"kind": "text"}))
     assert Slices(config).data("mine")["format"] == format_of(name) is not None
 
@@ -36,7 +36,7 @@ def test_each_file_has_the_format_of_its_ending(raw, tmp_path, files, form):
     (tmp_path / "parts").mkdir()
     for name in ("a.tsv", "b.jsonl", "c.csv.gz", "parts/d.txt"):
         (tmp_path / name).touch()
-    mine = {"source": str(tmp_path), "columns": {"text": "a"}, "kind": "text", "files": files}
+    mine = {"source": str(tmp_path), "columns": {"text": "text"}, "kind": "text", "files": files}
     mine["splits"] = dict.fromkeys(["test"], "test" if isinstance(files, dict) else "all")
     config = check(changed(raw, "datasets", "mine", mine))
     assert Slices(config).data("mine")["format"] == form

@@ -12,6 +12,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from prunegrid.commands import adopt
+from prunegrid.config import default_calibration
 from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
@@ -68,6 +69,7 @@ class Plan:
         unknown: models of unknown size.
         upgraded: steps that would run only because code or versions changed.
         precision: of the steps that tune, in words.
+        calibrations: those that no profile names, in words.
     """
 
     study: str
@@ -77,12 +79,15 @@ class Plan:
     unknown: list[str]
     upgraded: list[adopt.Upgrade]
     precision: str
+    calibrations: list[str] = field(default_factory=list)
 
 
 def plan(graph: Graph, study: str, results: Path) -> Plan:
     """Return the plan of a study; `results` holds artifacts and benchmark files."""
     leaves = graph.study_leaves(study)
     todo = pending(leaves)
+    known = graph.config.sections["calibration"]
+    defaults = (default_calibration.told(p.cell.steps, known) for p in graph.plans(study))
     experience = history.Experience(history.read(results))
     rules: dict[str, Rule] = {}
     unknown: dict[str, None] = {}
@@ -107,6 +112,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         unknown=list(unknown),
         upgraded=adopt.find(graph, todo, results),
         precision=_precision(node for node in with_ancestors(leaves) if node in waiting),
+        calibrations=list(dict.fromkeys(line for lines in defaults for line in lines)),
     )
 
 
@@ -172,6 +178,7 @@ def _remarks(whole: Plan, keep: str) -> list[str]:
         text.append(
             f"tunings compute: {whole.precision} (compute_dtype and autocast in the config)"
         )
+    text += whole.calibrations
     free = shutil.disk_usage(Path.cwd()).free
     droppable = f"{whole.droppable / 1e9:.1f} GB"
     if keep == "until_used":

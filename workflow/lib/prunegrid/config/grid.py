@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from prunegrid.common.errors import nearest
 from prunegrid.common.nm_pattern import parse_nm
-from prunegrid.config import ranges
+from prunegrid.config import default_calibration, ranges
 from prunegrid.config.cells import Cell, Chain, Step
 from prunegrid.config.fault import Fault, GridError, unknown
 from prunegrid.config.iterate import Iterate
@@ -101,8 +101,9 @@ class _Expansion:
         for model, dataset, (arm, chain), seed in itertools.product(
             models, datasets, chains, seeds
         ):
-            draws = model in sampled or any(step.draws for step in chain)
-            cells.append(Cell(model, dataset, chain, seed if draws else None, arm))
+            full = default_calibration.filled(chain, dataset, self.config.sections["calibration"])
+            draws = model in sampled or any(step.draws for step in full)
+            cells.append(Cell(model, dataset, full, seed if draws else None, arm))
         return cells
 
     def unrolled(self, place: tuple, value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from prunegrid.common.errors import nearest
-from prunegrid.config import own_plugins, plain_data, plugin_settings, profiles
+from prunegrid.config import default_calibration, own_plugins, plain_data, plugin_settings, profiles
 from prunegrid.config.config_files import (
     ConfigError,
     Places,
@@ -98,6 +98,8 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
             if (rest := _rest(kind, bodies[name])) is not None:
                 partial[section, name] = rest
                 sections[section][name] = rest.profile
+    given = dict(default_calibration.of_datasets(sections["datasets"], Path(base)))
+    sections["calibration"] = given | sections["calibration"]
     config = Config(
         **settings.model_dump(), sections=sections, base=Path(base), broken=frozenset(broken)
     )

@@ -1,6 +1,6 @@
 """What a local source holds, as far as its first row and its sizes tell: columns, bytes, positions.
 
-Checks before a run read these. No file is read whole.
+Checks before a run read these. No large file is read whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.common import local_files
-from prunegrid.common.data_formats import PACKED, format_of, is_tabbed, unpacked
+from prunegrid.common.data_formats import format_of, is_tabbed, unpacked
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import literals
 from prunegrid.config.sources import known_config, parse_source
@@ -20,6 +20,8 @@ from prunegrid.config.validated import Config
 
 # The first bytes in which the first row of a JSON file is looked for.
 HEAD = 1 << 24
+# Bytes of a file that is too long to be too short.
+SHORT = 1 << 24
 
 
 def files(config: Config, dataset: Any) -> dict[str, list[Path]]:
@@ -71,19 +73,35 @@ def _paths(row: Any, prefix: str = "") -> list[str]:
     return names + [path for key, value in row.items() for path in _paths(value, f"{prefix}{key}.")]
 
 
-def most_tokens(paths: list[Path]) -> int | None:
-    """Return a number of tokens that files do not exceed: their bytes; None where bytes do not say.
+def most_rows(paths: list[Path]) -> int | None:
+    """Return a number of rows that files do not exceed: their lines; None where that is not known.
 
-    A token that stands for text has a byte at least. Packed files hold more than their bytes.
+    Not known are packed files, Parquet, arrays of JSON, and files that are surely long enough.
     """
-    if any(p.suffix in PACKED or format_of(p) == "parquet" for p in paths):
+    if sum(path.stat().st_size for path in paths) > SHORT:
         return None
-    return sum(path.stat().st_size for path in paths)
+    bodies = [path.read_bytes() for path in paths]
+    forms = {format_of(path, packed=()) for path in paths}
+    if not forms <= {"jsonl", "csv", "text"} or any(b.lstrip()[:1] == b"[" for b in bodies):
+        return None
+    return sum(len(body.splitlines()) for body in bodies)
+
+
+def most_tokens(paths: list[Path]) -> int | None:
+    """Return a number of tokens that files do not exceed; None as of `most_rows`.
+
+    A token that stands for text has a byte at least; a row adds its separator and special tokens.
+    """
+    rows = most_rows(paths)
+    return None if rows is None else sum(path.stat().st_size for path in paths) + 4 * rows
 
 
 def positions(model: Any, base: Path) -> int | None:
     """Return how many tokens a model has positions for, by its config; None where not known."""
-    known = known_config(model, base)
+    try:
+        known = known_config(model, base)
+    except ValueError:  # the source has a fault of its own
+        return None
     inner = known.get("text_config")
     configs = [known, inner] if isinstance(inner, Mapping) else [known]
     names = (*literals("prunegrid.models.forward")["POSITIONS"], "n_positions")

@@ -12,7 +12,14 @@ from prunegrid.common import local_files, plugins
 from prunegrid.common.data_formats import format_of
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.model_family import misfit
-from prunegrid.config import conclusion_checks, mixtures, plugin_settings, row_checks, study_checks
+from prunegrid.config import (
+    conclusion_checks,
+    local_checks,
+    mixtures,
+    plugin_settings,
+    row_checks,
+    study_checks,
+)
 from prunegrid.config.evaluations.kind import Evaluation
 from prunegrid.config.fault import Fault, below, unknown
 from prunegrid.config.profiles import Calibration, Dataset, Metric, Model
@@ -143,6 +150,7 @@ def _dataset(config: Config, dataset: Dataset) -> Iterator[Fault]:
         return
     yield from _source(config, dataset)
     yield from _files(config, dataset)
+    yield from local_checks.of_dataset(config, dataset)
     if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS)):
         return
     for file in dataset.named_files:
@@ -186,6 +194,9 @@ def _calibration(config: Config, calibration: Calibration) -> Iterator[Fault]:
     yield from unknown(config, ("dataset",), "datasets", calibration.dataset)
     yield from row_checks.of_splits(config, calibration, ("split",))
     yield from row_checks.no_rows(config, calibration.dataset)
+    place = (calibration.dataset, calibration.split)
+    if text := local_checks.too_short(config, *place, calibration.length):
+        yield Fault(("length",), text)
     dataset = config.sections["datasets"].get(calibration.dataset)
     if dataset is None or dataset.kind == "rows" or calibration.column is None:
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config import plugin_settings
+from prunegrid.config import default_calibration, plugin_settings
 from prunegrid.config.fault import Fault, below, unknown
 from prunegrid.config.steps import Finetune, Prune
 from prunegrid.config.validated import Config
@@ -44,7 +44,8 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     needy = [name for name, need in needs if need != "nothing"]
     if not needy and prune.calibration is not None:
         yield Fault(("calibration",), f"is not used by {prune.method}; remove it")
-    if needy and prune.calibration is None:
+    # A study of a text of the user's own gives one; else the study has the fault.
+    if needy and prune.calibration is None and not default_calibration.gives(config):
         yield Fault(("calibration",), f"is missing: {needy[0]} needs calibration samples")
     if prune.biases and facts["NEEDS"] != "nothing":
         yield Fault(("biases",), f"{prune.method} cannot prune biases; remove it")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prunegrid.common.model_family import CRITERIA, STAGES, STRATEGIES, unfit, unfit_learning
-from prunegrid.config import contrasts, shown, split_checks
+from prunegrid.config import contrasts, default_calibration, local_checks, shown, split_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations import kinds
 from prunegrid.config.fault import Fault, GridError, below, unknown
@@ -34,6 +34,8 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
     for step in inline.values():
         check = prune_faults if step.kind == "prune" else finetune_faults
         yield from below((f"grid ({step.kind} {step.name})",), check(config, step.profile))
+    if default_calibration.gives(config):  # if not, each step has the fault
+        yield from dict.fromkeys(_uncalibrated(cells))
     yield from _rows(cells)
     yield from dict.fromkeys(fault for cell in cells for fault in _misfits(config, cell))
     if _lacks_cells(config, study):
@@ -47,6 +49,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
     else:
         yield from _unfit(config, study, sorted({cell.model for cell in cells}))
     yield from _timed(config, study, cells)
+    yield from local_checks.of_study(config, study, cells)
     yield from split_checks.faults(config, study, cells)
     yield from contrasts.faults_of_cells(config, study, cells)
 
@@ -60,6 +63,15 @@ def _shared_splits(config: Config, study: Study | Census) -> Iterator[Fault]:
             if seen.setdefault(split, name) != name:
                 text = f"both {seen[split]} and {name} are of the split '{split}'; "
                 yield Fault(("evaluations",), text + "rename one, or put them into two studies")
+
+
+def _uncalibrated(cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield a fault for each pruning step whose calibration neither it nor its data set says."""
+    for cell in cells:
+        for step in cell.steps:
+            if default_calibration.is_missing(step.profile):
+                text = f"has '{step.name}', which needs a `calibration`: '{cell.dataset}' is no "
+                yield Fault(("grid",), f"{text}local data set with a split train to take one from")
 
 
 def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from prunegrid.common.perplexity_names import metric_name
 from prunegrid.common.source_code import literals
-from prunegrid.config import row_checks
+from prunegrid.config import local_checks, row_checks
 from prunegrid.config.cells import Cell
 from prunegrid.config.evaluations.kind import PERPLEXITIES, Asked, Evaluation
 from prunegrid.config.fault import Fault
@@ -51,6 +51,8 @@ class Perplexity(Evaluation):
         """Yield what its data set lacks."""
         yield from row_checks.of_splits(config, self, ("split",))
         yield from row_checks.no_rows(config, self.dataset)
+        if text := local_checks.too_short(config, self.dataset, self.split, self.window - 1):
+            yield Fault(("window",), text)
 
     def measures(self, config: Config, name: str) -> dict[str, list[str]]:
         """Return its one metric, named by the protocol."""
