@@ -16,6 +16,7 @@ OUTPUTS
     results/{study}.examples.md       a few documents with all that was made of them
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
+    results/models/{study}/        links to the weights of its cells, by their names (no outputs)
     of a census: one row a bin of a group (docs/census.md), and .depth.png, .depth.svg
 """
 
@@ -71,6 +72,7 @@ onstart:
 
 onsuccess:
     dropped.retire(pending.retired(GRAPH, PLANS))
+    model_links.tidy(RESULTS)
 
 
 onerror:

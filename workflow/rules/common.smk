@@ -13,7 +13,7 @@ from prunegrid.graph import pending
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.running import snakemake_bridge as bridge
 from prunegrid.running.rule_values import RuleValues
-from prunegrid.tables import table_names
+from prunegrid.tables import model_links, table_names
 from prunegrid.tables import table_plan as tables
 
 RESULTS = bridge.results_folder(workflow)

@@ -8,6 +8,7 @@ from prunegrid.artifacts.preconditions import check_pins
 from prunegrid.common.failures import report
 from prunegrid.common.file_io import read_json
 from prunegrid.common.logs import configure_logging
+from prunegrid.tables import model_links
 from prunegrid.tables.aggregate import aggregate
 from prunegrid.tables.census import tabulate_census
 
@@ -21,6 +22,7 @@ try:
     check_pins(plan["pins"])
     with only_maker(folder / f"scratch/table-{plan['study']}.lock", f"table {plan['study']}"):
         complete = tabulate(plan, folder)
+        model_links.write(plan, folder)
 except Exception as error:
     report(error, f"table {plan['study']}")
     sys.exit(1)

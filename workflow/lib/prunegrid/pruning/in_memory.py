@@ -58,8 +58,8 @@ def prune(
         join: draw windows from all texts as one; if not, from single long ones.
         seed: of the windows, and of methods that draw.
         compute_dtype: "float32", "bfloat16" or "auto": of products of a bfloat16 model.
-        settings: other keys of a `prune` profile (`scope`, `update`, `exclude`, …), and the method's
-            own.
+        settings: other keys of a `prune` profile (`scope`, `update`, `exclude`, …), and those of
+            the method.
 
     Raises:
         PrunegridError: whole units are asked for, the texts are missing or too short, the model is
