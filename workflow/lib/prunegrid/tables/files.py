@@ -41,7 +41,8 @@ def write_table(
     """Write the files of a study's table, and last the manifest with their digests.
 
     Args:
-        frames: by what stands before "parquet" in the name; "" is the table, written as CSV too.
+        frames: by what stands before "parquet" in the name; "" is the table. It is written as CSV
+            too, without the columns that no row fills.
         pages: texts, by what follows `<study>.` in the name.
         figures: functions that write the other files, named alike.
         leaves: {manifest: content} of the artifacts that were read.
@@ -57,7 +58,8 @@ def write_table(
         name: lambda path, text=text: path.write_text(text, encoding="utf-8")
         for name, text in pages.items()
     }
-    writers |= {"csv": lambda path: frames[""].to_csv(path, index=False), **figures}
+    filled = frames[""].dropna(axis="columns", how="all")  # most columns are of other studies
+    writers |= {"csv": lambda path: filled.to_csv(path, index=False), **figures}
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f".{study}.*.tmp"):  # of a writer that was killed
         stale.unlink(missing_ok=True)
