@@ -29,11 +29,13 @@ def inputs(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         (tmp_path / name / "model.safetensors").write_bytes(b"")
+    long = "a sentence of seven words or so. " * 20
     for name, row in ROWS.items():
         second = row | {"label": "bad"} if "label" in row else row
-        (tmp_path / name).write_text("".join(json.dumps(r) + "\n" for r in (row, second)))
-    (tmp_path / "notes.txt").write_text("one\n\ntwo\n")
-    (tmp_path / "table.csv").write_text("article,highlights\nlong,short\n")
+        rows = [each | {"more": long} for each in (row, second)]
+        (tmp_path / name).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / "notes.txt").write_text(f"{long}\n\n{long}\n")
+    (tmp_path / "table.csv").write_text(f"article,highlights\n{long},short\n")
     return tmp_path
 
 
@@ -118,6 +120,12 @@ def test_what_cannot_be_told_is_said_and_no_file_is_left(inputs, words, word, ca
     assert init(*words) == 1
     assert word in capsys.readouterr().err
     assert not (inputs / "mine.yaml").exists()
+
+
+def test_data_that_is_too_short_for_a_window_is_refused(inputs, capsys):
+    (inputs / "notes.txt").write_text("one\n\ntwo\n")
+    assert init("--model", "llama", "--data", "notes.txt") == 1
+    assert "hold at most" in capsys.readouterr().err
 
 
 def test_named_columns_win():

@@ -81,7 +81,7 @@ def test_one_source_under_two_names_is_the_same_rows(raw, change, splits, shared
 
 
 def test_files_of_this_machine_are_compared_by_their_place(raw, tmp_path):
-    (tmp_path / "rows.jsonl").write_text("")
+    (tmp_path / "rows.jsonl").write_text("{}\n" * 1000)
     raw = tuned(raw, "dev")
     plain = {"columns": {"document": "d", "summary": "s"}}
     splits = {"train": "all[:50]", "dev": "all[50:60]", "test": "all[60:]"}

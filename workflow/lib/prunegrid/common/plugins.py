@@ -55,10 +55,10 @@ def files(kind: str) -> dict[str, Path]:
 
 @functools.cache
 def settings_of_all(kind: str) -> dict[str, Any]:
-    """Return the settings of all plugins of a kind together."""
+    """Return the settings of all of the library's plugins of a kind together."""
     found: dict[str, Any] = {}
-    for path in files(kind).values():
-        found |= literals(path).get("SETTINGS", {})
+    for name, path in files(kind).items():
+        found |= {} if is_own(name) else literals(path).get("SETTINGS", {})
     return found
 
 
@@ -176,6 +176,13 @@ def add(kind: str, path: Path) -> str:
     """Make a user's file a plugin of a kind; return its name."""
     files(kind)[path.name] = path
     return path.name
+
+
+def forget_own() -> None:
+    """Leave the library's plugins alone: another config is read."""
+    for kind in KINDS:
+        for name in [name for name in files(kind) if is_own(name)]:
+            del files(kind)[name]
 
 
 def is_own(name: str | None) -> bool:

@@ -43,6 +43,7 @@ def named(raw: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[Faul
         raw: the merged config.
         base: the folder that relative paths start from.
     """
+    plugins.forget_own()
     faults: list[Fault] = []
     known: dict[tuple[str, str], Path] = {}
 
