@@ -58,6 +58,13 @@ def test_a_range_makes_the_cells_of_its_list(of_list, of_range):
     assert expand(check(study(of_range)), "s") == expand(check(study(of_list)), "s")
 
 
+def test_a_named_profile_has_one_sparsity_and_says_where_a_range_goes():
+    raw = shipped.config()
+    raw["prune"]["wanda-50"]["sparsity"] = RANGE
+    (fault,) = faults(raw)
+    assert "prune.wanda-50.sparsity" in fault and "grid" in fault
+
+
 @pytest.mark.parametrize(
     "wrong", [{"from": 0.5, "to": 0.3}, {"from": 0, "to": 1, "step": 0}, {"from": "a", "to": 1}]
 )

@@ -36,6 +36,12 @@ def of_datasets(datasets: Mapping[str, Any], base: Path) -> Iterator[tuple[str, 
             yield name_of(name, split), Calibration(**facts, join=True)
 
 
+def add(sections: dict[str, dict[str, Any]], base: Path) -> None:
+    """Add the calibrations that data sets give to those of the config, which win."""
+    given = dict(of_datasets(sections["datasets"], base))
+    sections["calibration"] = given | sections["calibration"]
+
+
 def _is_local(source: str | None, base: Path) -> bool:
     try:
         return parse_source(source or "", base)["kind"] == "local"

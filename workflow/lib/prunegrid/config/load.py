@@ -69,9 +69,7 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     faults = plain_data.faults(raw, places) or defined_twice(files)
     if faults:
         raise ConfigError(faults)
-    raw, misnamed = own_plugins.named(raw, Path(base))
-    if misnamed:
-        raise ConfigError([f"{places(*fault.keys)} {fault.text}" for fault in misnamed])
+    raw = _own_plugins_named(raw, places, Path(base))
     known = set(profiles.SECTIONS) | set(profiles.Globals.model_fields)
     for key in raw:
         if key not in known:
@@ -98,8 +96,7 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
             if (rest := _rest(kind, bodies[name])) is not None:
                 partial[section, name] = rest
                 sections[section][name] = rest.profile
-    given = dict(default_calibration.of_datasets(sections["datasets"], Path(base)))
-    sections["calibration"] = given | sections["calibration"]
+    default_calibration.add(sections, Path(base))
     config = Config(
         **settings.model_dump(), sections=sections, base=Path(base), broken=frozenset(broken)
     )
@@ -107,6 +104,14 @@ def validate(raw: Mapping[str, Any], files: list[Path], base: Path) -> Config:
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
     return config
+
+
+def _own_plugins_named(raw: Mapping, places: Places, base: Path) -> dict[str, Any]:
+    """Return the config with a user's plugins by the names of their files."""
+    named, faults = own_plugins.named(raw, base)
+    if faults:
+        raise ConfigError([f"{places(*fault.keys)} {fault.text}" for fault in faults])
+    return named
 
 
 def _profiles(

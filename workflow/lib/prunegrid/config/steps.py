@@ -54,6 +54,14 @@ class Prune(Profile):
             raise ValueError(f'YAML reads {text} as the number {value}: quote it, "{text}"')
         return value
 
+    @field_validator("sparsity", mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        if isinstance(value, dict | list):
+            text = "prune: {method: [wanda], sparsity: {from: 0.3, to: 0.8, step: 0.1}}"
+            raise ValueError(f"a profile has one sparsity; lists and ranges go into a grid: {text}")
+        return value
+
     def conflicts(self) -> Iterator[str]:
         """Yield what does not fit its method and its pattern."""
         if self.method == "dense":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,40 +66,43 @@ def prune(
         PrunegridError: whole units are asked for, the texts are missing or too short, the model is
             not understood, or a setting does not fit.
     """
-    if pattern == "structured":
-        raise PrunegridError(
-            "pattern structured makes another model", where=WHERE, remedy="use a study for it"
-        )
     recipe = _recipe(method, pattern, sparsity, seed, settings)
-    device = device_of(model)
-    stored = {name: tensor.dtype for name, tensor in _tensors(model)}
-    compute_in(model, resolve(compute_dtype, device.type))
-    tokens = norms = reached = None
-    if recipe.reads_inputs:
-        tokens = _windows(model, tokenizer, list(texts), samples, length, join, seed)
-        stats = dense_norm_stats(model, tokens)
-        norms = {name: inputs.input_norms for name, inputs in stats.items()}
-        reached = {n: s.tokens for n, s in stats.items() if s.tokens < tokens.numel()}
-    report = prune_model(
-        model, recipe, tokens=tokens, norms=norms, reached=reached, propagation=propagation
-    )
-    for name, tensor in _tensors(model):
-        tensor.data = tensor.data.to(stored[name])
-    return report
+    with _computing_in(model, resolve(compute_dtype, device_of(model).type)):
+        tokens = norms = reached = None
+        if recipe.reads_inputs:
+            tokens = _windows(model, tokenizer, list(texts), samples, length, join, seed)
+            stats = dense_norm_stats(model, tokens)
+            norms = {name: inputs.input_norms for name, inputs in stats.items()}
+            reached = {n: s.tokens for n, s in stats.items() if s.tokens < tokens.numel()}
+        known = {"tokens": tokens, "norms": norms, "reached": reached}
+        return prune_model(model, recipe, **known, propagation=propagation)
+
+
+@contextlib.contextmanager
+def _computing_in(model: nn.Module, dtype: str) -> Iterator[None]:
+    """Widen a model's floats to a dtype inside the context."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    stored = {name: tensor.dtype for name, tensor in tensors}
+    compute_in(model, dtype)
+    try:
+        yield
+    finally:
+        for name, tensor in tensors:
+            tensor.data = tensor.data.to(stored[name])
 
 
 def _recipe(
     method: str, pattern: str, sparsity: float | None, seed: int, settings: dict[str, Any]
 ) -> Recipe:
     """Return the recipe of a profile's keys; those that it does not know are the method's own."""
+    if pattern == "structured":
+        raise PrunegridError(
+            "pattern structured makes another model", where=WHERE, remedy="use a study for it"
+        )
     known = {key: settings.pop(key) for key in OF_RECIPE if key in settings}
     extent = Extent.of({key: settings.pop(key) for key in OF_EXTENT if key in settings})
     facts = {"settings": settings, "seed": derived_seed(seed, "prune"), "extent": extent}
     return Recipe(method, pattern, sparsity, **known, **facts)
-
-
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def _windows(
