@@ -13,6 +13,7 @@ import torch
 import prunegrid
 from prunegrid.common.determinism import derived_seed
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.source_code import LIBRARY
 from prunegrid.models import checkpoint
 from prunegrid.stages import calibration
 from tests.helpers.pruning_jobs import (
@@ -93,6 +94,16 @@ def test_a_model_of_a_user_is_half_zeros_and_stays_as_it_was_held():
     for name, facts in report.items():
         weight = model.get_submodule(name).weight
         assert int((weight == 0).sum()) == facts["zeros"] == weight.numel() // 2
+
+
+def test_a_method_of_a_user_s_own_by_its_path(tmp_path):
+    source = LIBRARY / "prunegrid/pruning/criteria/magnitude.py"
+    (tmp_path / "mine.py").write_bytes(source.read_bytes())
+    own, ours = tiny_model(), tiny_model()
+    report = prunegrid.prune(own, method=str(tmp_path / "mine.py"))
+    assert report == prunegrid.prune(ours, method="magnitude")
+    weights = ours.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in own.state_dict().items())
 
 
 def test_another_seed_draws_other_masks():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from prunegrid.common import plugins
 from prunegrid.common.determinism import derived_seed
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.precision import AUTO, resolve
@@ -52,7 +54,7 @@ def prune(
     Args:
         model: of transformers, with floats in float32 or bfloat16.
         tokenizer, texts: of the calibration; methods that need no inputs do without.
-        method: of the library (`prunegrid list methods`).
+        method: of the library (`prunegrid list methods`), or the path of a file of yours.
         pattern: "N:M", or "unstructured" with a `sparsity` from 0 to 1.
         samples, length: calibration windows, and tokens of each; None for 2048, or the model's
             positions if they are fewer.
@@ -99,6 +101,9 @@ def _recipe(
         raise PrunegridError(
             "pattern structured makes another model", where=WHERE, remedy="use a study for it"
         )
+    if plugins.is_own(method):
+        plugins.load({"pruning method": [str(Path(method).expanduser().resolve())]})
+        method = Path(method).name
     known = {key: settings.pop(key) for key in OF_RECIPE if key in settings}
     extent = Extent.of({key: settings.pop(key) for key in OF_EXTENT if key in settings})
     facts = {"settings": settings, "seed": derived_seed(seed, "prune"), "extent": extent}
