@@ -60,6 +60,16 @@ def test_a_step_that_needs_no_samples_has_none(tmp_path):
     assert set(graph.plans("s")[1].chain[-1].parents) == {"weights"}
 
 
+def test_a_text_that_is_too_short_for_it_matters_only_where_it_is_used(tmp_path):
+    (tmp_path / "notes.jsonl").write_text('{"text": "few words"}\n')
+    with pytest.raises(ConfigError) as caught:
+        validate(raw(), shipped.FILES, tmp_path)
+    (fault,) = caught.value.faults
+    assert "studies.s" in fault and "own-train-default" in fault and "256 tokens" in fault
+    tree = raw(prune={"method": "magnitude", "pattern": "2:4"})
+    assert validate(tree, shipped.FILES, tmp_path)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"dataset": "aclsum"}, {"splits": {"test": "all"}}],

@@ -30,6 +30,17 @@ def test_the_table_is_whole(finished):
         assert (finished.folder / path).stat().st_size > 0
 
 
+def test_each_cell_has_a_link_to_its_weights_and_an_explanation(finished):
+    """The link leads to the folder that the row names; a whole cell says so."""
+    for row in table(finished).to_dict("records"):
+        name = f"results/models/tiny/{row['prune']}--{row['finetune']}*"
+        (link,) = finished.folder.glob(name)
+        assert link.is_symlink()
+        assert link.resolve() == (finished.folder / row["artifact"]).resolve()
+    words = ("explain", "tiny", "tiny-wanda-50 / tiny-lora", "--configfile", "config.yaml")
+    assert "whole" in finished.prunegrid(*words).stdout
+
+
 def test_the_rows_say_what_was_measured(finished):
     wide = table(finished).set_index(["prune", "finetune"])
     dense = wide.loc[("dense", "none")]

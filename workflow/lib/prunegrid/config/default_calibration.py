@@ -32,8 +32,17 @@ def of_datasets(datasets: Mapping[str, Any], base: Path) -> Iterator[tuple[str, 
     for name, profile in datasets.items():
         split = next((split for split in SPLITS if split in profile.splits), None)
         if split and profile.kind != "rows" and _is_local(profile.source, base):
-            facts = {"dataset": name, "split": split, "samples": SAMPLES, "length": LENGTH}
-            yield name_of(name, split), Calibration(**facts, join=True)
+            yield name_of(name, split), _windows(name, split)
+
+
+def _windows(dataset: str, split: str) -> Calibration:
+    facts = {"dataset": dataset, "split": split, "samples": SAMPLES, "length": LENGTH}
+    return Calibration(**facts, join=True)
+
+
+def is_default(calibration: Calibration) -> bool:
+    """Return whether a calibration is one that a data set gives; it matters only where used."""
+    return calibration == _windows(calibration.dataset, calibration.split)
 
 
 def add(sections: dict[str, dict[str, Any]], base: Path) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prunegrid.common.errors import nearest
-from prunegrid.config import local_data
+from prunegrid.config import default_calibration, local_data
 from prunegrid.config.cells import Cell
 from prunegrid.config.fault import Fault
-from prunegrid.config.profiles import Dataset
+from prunegrid.config.profiles import Calibration, Dataset
 from prunegrid.config.sources import split_read
 from prunegrid.config.studies import Census, Study
 from prunegrid.config.validated import Config
@@ -55,8 +55,19 @@ def too_short(config: Config, name: str, split: str, tokens: int) -> str:
     return f"is {tokens} tokens, and the files of '{name}' hold at most {most}"
 
 
+def uncalibrated(config: Config, drawn: Calibration) -> str:
+    """Return in words that a calibration's text is too short for its windows; "" if it may do."""
+    return too_short(config, drawn.dataset, drawn.split, drawn.length)
+
+
 def of_study(config: Config, study: Study | Census, cells: Sequence[Cell]) -> Iterator[Fault]:
-    """Yield a fault for each length in a study that exceeds the positions of one of its models."""
+    """Yield the faults of lengths: beyond a model's positions, or a default calibration's text."""
+    steps = {step.name: step.profile.calibration for cell in cells for step in cell.acting}
+    for step, name in steps.items():
+        drawn = config.sections["calibration"].get(name)
+        is_default = drawn is not None and default_calibration.is_default(drawn)
+        if is_default and (text := uncalibrated(config, drawn)):
+            yield Fault((), f"has '{step}' on '{name}', whose length {text}")
     for model in sorted({cell.model for cell in cells}):
         if config.is_broken("models", model):
             continue

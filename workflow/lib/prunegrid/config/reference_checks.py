@@ -14,6 +14,7 @@ from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.model_family import misfit
 from prunegrid.config import (
     conclusion_checks,
+    default_calibration,
     local_checks,
     mixtures,
     plugin_settings,
@@ -194,8 +195,8 @@ def _calibration(config: Config, calibration: Calibration) -> Iterator[Fault]:
     yield from unknown(config, ("dataset",), "datasets", calibration.dataset)
     yield from row_checks.of_splits(config, calibration, ("split",))
     yield from row_checks.no_rows(config, calibration.dataset)
-    place = (calibration.dataset, calibration.split)
-    if text := local_checks.too_short(config, *place, calibration.length):
+    is_default = default_calibration.is_default(calibration)
+    if not is_default and (text := local_checks.uncalibrated(config, calibration)):
         yield Fault(("length",), text)
     dataset = config.sections["datasets"].get(calibration.dataset)
     if dataset is None or dataset.kind == "rows" or calibration.column is None:
