@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from prunegrid.common import plugins
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +28,13 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _no_own_plugins():
+    """Forget a user's plugins that a test has added: their files are gone with its folder."""
+    yield
+    plugins.files.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="session")

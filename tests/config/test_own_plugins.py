@@ -46,6 +46,7 @@ def own_file(folder, source, more=""):
 
 def step(kind, path, base=ROOT):
     """Return the last node of a study's cell that uses an own plugin."""
+    plugins.files.cache_clear()  # as a new process would
     _, section, body = OWN[kind]
     body = {key: str(path) if value == "{}" else value for key, value in body.items()}
     raw = shipped.config()
@@ -114,10 +115,10 @@ def test_a_file_that_is_no_plugin_is_refused_with_its_place(tmp_path, text, word
     assert word in fault
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
+def test_two_different_files_of_one_name_are_refused(tmp_path):
     raw = shipped.config()
     for name in ("a", "b"):
-        path = own_file(tmp_path / name, OWN["pruning method"][0])
+        path = own_file(tmp_path / name, OWN["pruning method"][0], f"\nMORE = {name!r}\n")
         raw["prune"][name] = {"method": str(path), "pattern": "2:4"}
     with pytest.raises(ConfigError, match="rename"):
         validate(raw, shipped.FILES, ROOT)

@@ -178,13 +178,6 @@ def add(kind: str, path: Path) -> str:
     return path.name
 
 
-def forget_own() -> None:
-    """Leave the library's plugins alone: another config is read."""
-    for kind in KINDS:
-        for name in [name for name in files(kind) if is_own(name)]:
-            del files(kind)[name]
-
-
 def is_own(name: str | None) -> bool:
     """Return whether a plugin's name is that of a user's file."""
     return name is not None and name.endswith(".py")

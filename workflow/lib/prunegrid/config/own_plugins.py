@@ -43,16 +43,14 @@ def named(raw: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[Faul
         raw: the merged config.
         base: the folder that relative paths start from.
     """
-    plugins.forget_own()
     faults: list[Fault] = []
-    known: dict[tuple[str, str], Path] = {}
 
     def name(keys: tuple, kinds: tuple[str, ...], text: str) -> str:
         path = (base / Path(text).expanduser()).resolve()
         kind, fault = _kind(path, kinds)
-        other = known.setdefault((kind, path.name), path)
-        if not fault and other != path:
-            fault = f"has the name of {other}; rename one of the two files"
+        other = plugins.files(kind).get(path.name, path)
+        if not fault and other.is_file() and other.read_bytes() != path.read_bytes():
+            fault = f"it has the name of {other}, which says something else; rename one of the two"
         if fault:
             faults.append(Fault(keys, f"is '{text}': {fault}"))
             return text
