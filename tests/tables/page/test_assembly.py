@@ -7,8 +7,11 @@ import pandas
 import pytest
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.tables import census
+from prunegrid.tables.files import typed_frame
 from prunegrid.tables.page import assembly, part_files
-from prunegrid.tables.page.part import Part
+from prunegrid.tables.page.part import PageFacts, Part
+from prunegrid.tables.schema import LONG
 from tests.helpers import whole_pages
 from tests.helpers.whole_pages import HOSTILE, IMAGE
 
@@ -111,3 +114,17 @@ def test_a_page_beyond_its_budget_is_an_error(monkeypatch):
     monkeypatch.setattr(assembly, "LARGEST", 1000)
     with pytest.raises(PrunegridError, match="s.html.*bytes"):
         assembly.page(whole_pages.demo())
+
+
+def test_a_census_has_a_page_that_says_what_is_missing():
+    about = {"study": "c", "prune": "dense", "finetune": "none", "status": "ok"}
+    shares = {"group": "all", "bin": "0", "count": 1, "parameters": 4, "share": 0.25}
+    found = [about | {"model": "m"} | shares, about | {"model": "m"} | shares | {"bin": "1"}]
+    found += [about | {"model": "n", "status": "missing", "reason": "not reached"}]
+    plan = whole_pages.demo().plan | {"kind": "census", "study": "c", "title": "", "edges": [1.0]}
+    step = {"path": "p", "key": "0", "stage": "model", "label": "l", "status": "s"}
+    plan |= {"cells": [{"columns": {}, "chain": [step], "ancestors": [step]}] * 2}
+    wide = typed_frame(found, census.COLUMNS)
+    text = assembly.page(PageFacts(plan, wide, typed_frame([], LONG)))
+    assert "weights of 1 model(s)" in text and "of 2 cells 1 missing" in text
+    assert "not reached" in text
