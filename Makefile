@@ -87,7 +87,7 @@ gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (
 	@command -v $(PY) >/dev/null || { echo "'$(PY)' was not found. Run make env with a CUDA build of torch, or name a Python that has one: make gpu-check PY=python3"; exit 2; }
 	$(PY) benchmarks/gpu/check.py
 
-matrix: env ## try every step on every small config, and write docs/matrix.md again (half an hour on two cores)
+matrix: env ## try every step on every small config, and write its page again (half an hour on two cores)
 	$(BIN)/python -m tests.matrix --jobs $(JOBS) --write
 
 lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library

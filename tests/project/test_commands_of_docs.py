@@ -16,7 +16,7 @@ from tests.helpers import ROOT, shipped
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
 PAGES += [ROOT / "config.yaml", ROOT / "Snakefile"]
-PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "benchmarks").glob("*/README.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "benchmarks").glob("*/README.md"))
 PAGES += [p for folder in ("config", "profiles") for p in sorted((ROOT / folder).rglob("*.yaml"))]
 PROGRAMS = ("snakemake", "prunegrid", "make")
 # Names that stand for a reader's own.
