@@ -21,7 +21,8 @@ PAGES += [p for folder in ("config", "profiles") for p in sorted((ROOT / folder)
 PROGRAMS = ("snakemake", "prunegrid", "make")
 # Names that stand for a reader's own.
 OWN = {"STUDY", "mine", "x", "packed", "plain"}
-STUDIES = shipped.config()["studies"].keys() | OWN
+EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.yaml")}
+STUDIES = shipped.config()["studies"].keys() | EXAMPLES | OWN
 
 
 LINE = re.compile(r"^(?:#\s+|\s{4,}|)((?:[A-Z_]+=\S+ )*(?:snakemake|prunegrid|make) .+)$", re.M)

@@ -1,0 +1,96 @@
+"""The pages: no dead link, each reachable from the index, figures as their tables say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+
+import pytest
+
+from tests.helpers import ROOT
+from tests.helpers.doc_pages import DOCS, anchors, blocks, commands, links, pages, snippets
+
+# The changelog tells where a page was at its time.
+PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
+# What tests/workflow/test_examples.py runs of a block without a mark.
+RUN = re.compile(r"prunegrid \w|python examples/make_inputs.py inputs$|\. \.venv/bin/activate$")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_somewhere(page):
+    dead = [
+        link
+        for link, path, anchor in links(page)
+        if not path.exists() or (anchor and path.suffix == ".md" and anchor not in anchors(path))
+    ]
+    assert dead == []
+
+
+def test_each_page_is_reached_from_the_index():
+    reached, waiting = set(), [DOCS / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.is_relative_to(DOCS):
+            reached.add(page)
+            waiting += [path for _, path, _ in links(page) if path.suffix == ".md"]
+    assert {page for page in PAGES if page.is_relative_to(DOCS)} == reached
+    assert DOCS / "index.md" in {path for _, path, _ in links(ROOT / "README.md")}
+
+
+def test_the_contents_of_the_site_are_the_pages_of_each_folder():
+    for index in DOCS.rglob("index.md"):
+        (toctree,) = blocks(index, "{toctree}")
+        names = [line for line in toctree.text.split() if not line.startswith(":")]
+        shown = {
+            (ROOT / name[1:] if name[0] == "/" else index.parent / name).with_suffix(".md")
+            for name in names
+            if "*" not in name
+        }
+        here = {page for page in index.parent.glob("*.md") if page != index}
+        assert shown <= set(PAGES)
+        if "*" not in names:
+            assert here <= shown
+
+
+def test_a_dead_link_and_a_dead_anchor_are_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A *title*: 2:4\n\n[a](#a-title-24) [b](#other) [c](gone.md) `[d](e.md)`\n")
+    found = {link: (path.exists(), anchor in anchors(page)) for link, path, anchor in links(page)}
+    assert found == {
+        "#a-title-24": (True, True),
+        "#other": (True, False),
+        "gone.md": (False, False),
+    }
+
+
+def test_figures_are_drawn_from_the_tables_of_their_pages(tmp_path):
+    figures = runpy.run_path(str(DOCS / "figures.py"))
+    figures["draw"](tmp_path)
+    for name in figures["FIGURES"]:
+        drawn, kept = tmp_path / f"{name}.svg", DOCS / f"images/{name}.svg"
+        labels = [re.findall(r"<text[^>]*>([^<]+)<", path.read_text()) for path in (drawn, kept)]
+        assert labels[0] == labels[1] and len(labels[0]) > 5, name
+        assert f"images/{name}.svg" in (DOCS / f"findings/{name}.md").read_text(encoding="utf-8")
+
+
+def test_each_study_that_was_run_has_a_page():
+    index = (DOCS / "findings/index.md").read_text(encoding="utf-8")
+    first = index[: index.index("## Studies that were not run")]
+    for name in re.findall(r"\]\(([a-z-]+\.md)\)", first):
+        text = (DOCS / "findings" / name).read_text(encoding="utf-8")
+        assert "**Asked:**" in text and "**Found:**" in text and "](../images/" in text
+
+
+def test_each_snippet_is_run_or_says_why_not():
+    silent, unknown = [], []
+    for block in snippets():
+        if block.mark == "not run":
+            silent += [block] if len(block.reason.split()) < 3 else []
+        elif block.mark == "run by":
+            test = ROOT / block.reason
+            named = str(block.page.relative_to(ROOT))
+            silent += [] if test.is_file() and named in test.read_text("utf-8") else [block]
+        elif block.language == "sh":
+            unknown += [line for line in commands(block) if not RUN.match(line)]
+    assert silent == []
+    assert unknown == []
