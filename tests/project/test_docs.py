@@ -13,7 +13,9 @@ from tests.helpers.doc_pages import DOCS, anchors, blocks, commands, links, page
 # The changelog tells where a page was at its time.
 PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
 # What tests/workflow/test_examples.py runs of a block without a mark.
-RUN = re.compile(r"prunegrid \w|python examples/make_inputs.py inputs$|\. \.venv/bin/activate$")
+RUN = re.compile(
+    r"prunegrid \w|python examples/make_inputs.py inputs$|sed |\. \.venv/bin/activate$"
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
