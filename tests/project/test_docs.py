@@ -96,3 +96,14 @@ def test_each_snippet_is_run_or_says_why_not():
             unknown += [line for line in commands(block) if not RUN.match(line)]
     assert silent == []
     assert unknown == []
+
+
+def test_the_site_needs_no_other_version_of_what_is_pinned():
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
+    text = (ROOT / "envs/docs.lock").read_text()
+    entries = re.split(r"\n(?=[a-z])", text.strip())
+    for entry in entries:
+        name, version = re.match(r"([\w.-]+)==(\S+)", entry).groups()
+        assert pinned.get(name, version) == version, name
+        assert re.fullmatch(r"( \\\n    --hash=sha256:[0-9a-f]{64})+", entry.partition(version)[2])
+    assert "://" not in text and len(entries) > 10
