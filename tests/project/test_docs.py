@@ -7,11 +7,15 @@ import runpy
 
 import pytest
 
-from tests.helpers import ROOT
+from prunegrid.config.config_files import ConfigError, read_files
+from tests.helpers import ROOT, shipped
 from tests.helpers.doc_pages import DOCS, anchors, blocks, commands, links, pages, snippets
 
 # The changelog tells where a page was at its time.
 PAGES = [page for page in pages() if page.name != "CHANGELOG.md"]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+SHOWN = [ROOT / "README.md", *(page for page in PAGES if page.is_relative_to(DOCS))]
+SETTINGS = [block for page in SHOWN for block in blocks(page, "yaml") if not block.mark]
 # What tests/workflow/test_examples.py runs of a block without a mark.
 RUN = re.compile(
     r"prunegrid \w|python examples/make_inputs.py inputs$|sed |\. \.venv/bin/activate$"
@@ -107,3 +111,25 @@ def test_the_site_needs_no_other_version_of_what_is_pinned():
         assert pinned.get(name, version) == version, name
         assert re.fullmatch(r"( \\\n    --hash=sha256:[0-9a-f]{64})+", entry.partition(version)[2])
     assert "://" not in text and len(entries) > 10
+
+
+@pytest.mark.parametrize("block", SETTINGS, ids=lambda b: f"{b.page.name}:{b.text[:20]}")
+def test_settings_of_the_docs_are_valid_beside_the_shipped_ones_or_an_example(block, tmp_path):
+    """But for files that a reader has and this project has not."""
+    (tmp_path / "mine.yaml").write_text(block.text)
+    told = []
+    for example in (None, *EXAMPLES):
+        told.append(wrong(tmp_path / "mine.yaml", example))
+        if not told[-1]:
+            return
+    pytest.fail("\n".join(min(told, key=len)))
+
+
+def wrong(path, example):
+    """Return the faults of settings laid over an example, without those of missing files."""
+    files = [*shipped.FILES, *([example] if example else []), path]
+    try:
+        shipped.check(read_files(files), files)
+    except ConfigError as error:
+        return [text for text in map(str, error.faults) if "there is no file" not in text]
+    return []
