@@ -73,10 +73,18 @@ def test_figures_are_drawn_from_the_tables_of_their_pages(tmp_path):
     figures = runpy.run_path(str(DOCS / "figures.py"))
     figures["draw"](tmp_path)
     for name in figures["FIGURES"]:
-        drawn, kept = tmp_path / f"{name}.svg", DOCS / f"images/{name}.svg"
-        labels = [re.findall(r"<text[^>]*>([^<]+)<", path.read_text()) for path in (drawn, kept)]
+        drawn, kept = (place / f"{name}.svg" for place in (tmp_path, DOCS / "images"))
+        labels, places = zip(*map(parts_of, (drawn, kept)), strict=True)
         assert labels[0] == labels[1] and len(labels[0]) > 5, name
+        assert places[0] == pytest.approx(places[1], abs=0.01), f"python docs/figures.py: {name}"
         assert f"images/{name}.svg" in (DOCS / f"findings/{name}.md").read_text(encoding="utf-8")
+
+
+def parts_of(figure):
+    """Return (labels, coordinates in points) of a figure."""
+    text = figure.read_text(encoding="utf-8")
+    places = [float(place) for place in re.findall(r"-?\d+\.\d+", text)]
+    return re.findall(r"<text[^>]*>([^<]+)<", text), places
 
 
 def test_each_study_that_was_run_has_a_page():
