@@ -13,9 +13,15 @@ project = "prunegrid"
 release = __version__
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "README.md", "config/README.md", "examples/README.md"]
-include_patterns += ["benchmarks/*/README.md"]
-exclude_patterns = ["docs/_build", ".*", "results", "tests", "workflow", "envs"]
+include_patterns = [
+    "docs/**",
+    "README.md",
+    "CONTRIBUTING.md",
+    "config/README.md",
+    "examples/README.md",
+]
+include_patterns += ["tests/README.md", "benchmarks/*/README.md"]
+exclude_patterns = ["docs/_build", ".*", "results", "tests/*/*", "workflow", "envs"]
 nitpicky = True
 # Anchors as GitHub makes them, so that a link works there and here.
 myst_heading_anchors = 4
@@ -33,7 +39,10 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {name: [] for name in ("README", "docs/index", "docs/tutorial", "docs/comparison")}
+html_sidebars = {
+    name: []
+    for name in ("README", "CONTRIBUTING", "docs/index", "docs/tutorial", "docs/comparison")
+}
 
 
 def setup(app) -> None:

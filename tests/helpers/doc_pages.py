@@ -56,7 +56,8 @@ def blocks(page: Path, *languages: str) -> Iterator[Block]:
 
 def snippets() -> list[Block]:
     """Return the shell and Python blocks of the README, the docs and the examples."""
-    wanted = [ROOT / "README.md", ROOT / "examples/README.md", ROOT / "config/README.md"]
+    wanted = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    wanted += [ROOT / "examples/README.md", ROOT / "config/README.md"]
     wanted += [page for page in pages() if page.is_relative_to(DOCS)]
     return [block for page in wanted for block in blocks(page, "sh", "python")]
 
