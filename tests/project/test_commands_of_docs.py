@@ -20,7 +20,7 @@ PAGES += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "benchmarks").gl
 PAGES += [p for folder in ("config", "profiles") for p in sorted((ROOT / folder).rglob("*.yaml"))]
 PROGRAMS = ("snakemake", "prunegrid", "make")
 # Names that stand for a reader's own.
-OWN = {"STUDY", "mine", "big", "x", "packed", "plain"}
+OWN = {"STUDY", "mine", "my-reports", "big", "x", "packed", "plain"}
 EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.yaml")}
 STUDIES = shipped.config()["studies"].keys() | EXAMPLES | OWN
 
