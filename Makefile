@@ -28,7 +28,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
+.PHONY: help env demo docs test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -75,7 +75,7 @@ $(FORMATS)/.installed: envs/formats.lock
 	@touch $@
 
 audit: ## known vulnerabilities of the pinned packages (needs pip-audit and a network)
-	pip-audit --require-hashes --disable-pip -r requirements.lock
+	pip-audit --require-hashes --disable-pip -r requirements.lock -r envs/docs.lock
 
 test-cluster: env ## the tiny study on a Slurm of one node (as root; tests/cluster/slurm.sh install)
 	$(BIN)/python -m pytest -m cluster tests/cluster
@@ -87,8 +87,21 @@ gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (
 	@command -v $(PY) >/dev/null || { echo "'$(PY)' was not found. Run make env with a CUDA build of torch, or name a Python that has one: make gpu-check PY=python3"; exit 2; }
 	$(PY) benchmarks/gpu/check.py
 
-matrix: env ## try every step on every small config, and write docs/matrix.md again (half an hour on two cores)
+matrix: env ## try every step on every small config, and write its page again (half an hour on two cores)
 	$(BIN)/python -m tests.matrix --jobs $(JOBS) --write
+
+DOCS ?= $(VENV)/docs
+
+docs: $(DOCS) ## build the pages as a site in docs/_build/html, offline; dead links are errors
+	$(BIN)/python -m pytest -q tests/project/test_docs.py
+	PYTHONPATH=$(DOCS) $(BIN)/python -m sphinx -b html -W --keep-going -E -a -q -c docs . docs/_build/html
+	@$(BIN)/python docs/try_search.py
+	@echo "docs/_build/html/index.html"
+
+# A folder of its own: what only the site needs is in no requirement of a study.
+$(DOCS): envs/docs.lock | $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(DOCS) -r envs/docs.lock
+	@touch $(DOCS)
 
 lint: env ## ruff, snakefmt, snakemake --lint, the plan of the library
 	$(BIN)/ruff check .
@@ -116,5 +129,5 @@ lock: env ## write requirements.lock again from what is installed in .venv (need
 	uv pip compile --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11 --output-file requirements.lock requirements.frozen
 	rm requirements.frozen
 
-clean: ## remove every result and artifact
-	rm -rf results/* .snakemake
+clean: ## remove every result and artifact, and the built site
+	rm -rf results/* .snakemake docs/_build

@@ -77,7 +77,7 @@ def test_a_metric_that_does_not_declare_its_columns_is_known_by_how_they_begin(t
 
 
 def test_the_example_of_the_docs_works_as_it_stands(tmp_path, monkeypatch, capsys):
-    text = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/claims.md").read_text(encoding="utf-8")
     example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
     (tmp_path / "mine.yaml").write_text(example)
     monkeypatch.chdir(tmp_path)

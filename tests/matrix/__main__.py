@@ -44,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="models side by side (default 2)")
     parser.add_argument("--reasons", action="store_true", help="print refusals too")
     parser.add_argument(
-        "--write", action="store_true", help="write results.json and docs/matrix.md (all models)"
+        "--write", action="store_true", help="write results.json and the page (all models)"
     )
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""The matrix as files: `results.json`, and `docs/matrix.md` made from it."""
+"""The matrix as files: `results.json`, and `docs/reference/matrix.md` made from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.matrix.verdicts import FAULT, REFUSED, UNTRIED, VERIFIED
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
-PAGE = ROOT / "docs" / "matrix.md"
+PAGE = ROOT / "docs" / "reference" / "matrix.md"
 # The largest share of cells that may be untried.
 MOST_UNTRIED = 0.1
 GROUPS = {"causal-lm": "Decoders", "seq2seq-lm": "Encoder-decoders", "masked-lm": "Encoders"}

@@ -16,12 +16,13 @@ from tests.helpers import ROOT, shipped
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
 PAGES += [ROOT / "config.yaml", ROOT / "Snakefile"]
-PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "benchmarks").glob("*/README.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "benchmarks").glob("*/README.md"))
 PAGES += [p for folder in ("config", "profiles") for p in sorted((ROOT / folder).rglob("*.yaml"))]
 PROGRAMS = ("snakemake", "prunegrid", "make")
 # Names that stand for a reader's own.
-OWN = {"STUDY", "mine", "x", "packed", "plain"}
-STUDIES = shipped.config()["studies"].keys() | OWN
+OWN = {"STUDY", "mine", "my-reports", "big", "x", "packed", "plain"}
+EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.yaml")}
+STUDIES = shipped.config()["studies"].keys() | EXAMPLES | OWN
 
 
 LINE = re.compile(r"^(?:#\s+|\s{4,}|)((?:[A-Z_]+=\S+ )*(?:snakemake|prunegrid|make) .+)$", re.M)

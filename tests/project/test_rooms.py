@@ -1,6 +1,6 @@
 """The plan of the library: packages import downward only, without circles, and names say one thing.
 
-`make lint` runs it. The plan is drawn in docs/library.md.
+`make lint` runs it. The plan is drawn in docs/explanations/library.md.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.helpers import ROOT
 
 
 def test_every_column_is_documented():
-    text = (ROOT / "docs/table.md").read_text()
+    text = (ROOT / "docs/reference/table.md").read_text()
     tables = (schema.COLUMNS, schema.LONG, schema.CONTRASTS, schema.CLIFFS)
     tables += (schema.PAIRS, schema.CONTROLS, schema.EXAMPLES)
     for column in itertools.chain(*tables):

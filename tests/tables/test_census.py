@@ -201,6 +201,6 @@ def test_cells_are_told_apart_by_what_was_done_to_them():
 
 
 def test_every_column_is_documented():
-    text = (ROOT / "docs/census.md").read_text()
+    text = (ROOT / "docs/reference/census.md").read_text()
     for column in census.COLUMNS:
         assert f"| `{column.name}` | {column.dtype} |" in text, column.name

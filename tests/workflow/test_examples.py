@@ -1,15 +1,20 @@
-"""The examples: each runs to its end as it stands, and shows what its first line says."""
+"""The examples run as they stand, and beside them the commands and snippets of the docs."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
 
+from prunegrid.commands import cli
+from tests.helpers.doc_pages import commands, snippets
 from tests.helpers.runs import FOR_EVER, ROOT, Run
 
+SNIPPETS = [block for block in snippets() if not block.mark]
 NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
 
 
@@ -84,3 +89,23 @@ def test_a_smaller_model_in_three_steps(place):
     gone = table.groupby("arm")["removed_prunable"].max()
     assert gone["iterative"] == pytest.approx(0.3, abs=0.02)
     assert gone["one-shot-tuned"] == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("page", sorted({str(b.page.relative_to(ROOT)) for b in SNIPPETS}))
+def test_the_snippets_of_a_page_work(place, page, monkeypatch, capsys):
+    """Commands and Python, one after another; the examples that they read have run by now."""
+    monkeypatch.chdir(place.folder)
+    names: dict = {}
+    for block in SNIPPETS:
+        if block.page != ROOT / page:
+            continue
+        if block.language == "python":
+            exec(block.text, names)
+            continue
+        for command in commands(block):
+            program, *words = shlex.split(command)
+            made = words[0] == "run" and Path(f"results/{words[1]}.parquet").is_file()
+            if program == "prunegrid" and not made:
+                assert cli.main(words) == 0, capsys.readouterr().err
+            elif program == "sed":
+                subprocess.run(command, shell=True, check=True)

@@ -1,4 +1,4 @@
-"""The worked example of docs/new-evaluation.md, made as it is written there, and run."""
+"""The worked example of docs/how-to/new-evaluation.md, made as it is written there, and run."""
 
 import re
 
@@ -9,7 +9,7 @@ import yaml
 from tests.helpers.runs import ROOT
 
 TABLE = "results/tiny.parquet"
-PAGE = (ROOT / "docs/new-evaluation.md").read_text()
+PAGE = (ROOT / "docs/how-to/new-evaluation.md").read_text()
 
 
 def blocks(language):

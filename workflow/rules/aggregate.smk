@@ -5,7 +5,7 @@ REQUIRED INPUTS
     predictions, scores, perplexities and timings of every cell, and of the controls
 
 OUTPUTS
-    results/{study}.parquet        one row a cell (columns: docs/table.md)
+    results/{study}.parquet        one row a cell (columns: docs/reference/table.md)
     results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
     results/{study}.pairs.parquet  cells of one seed or several compared with each other
     results/{study}.contrasts.parquet   the contrasts that it declares, a verdict each
@@ -17,7 +17,7 @@ OUTPUTS
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
     results/models/{study}/        links to the weights of its cells, by their names (no outputs)
-    of a census: one row a bin of a group (docs/census.md), and .depth.png, .depth.svg
+    of a census: one row a bin of a group (docs/reference/census.md), and .depth.png, .depth.svg
 """
 
 

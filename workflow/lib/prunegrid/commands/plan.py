@@ -172,7 +172,7 @@ def _remarks(whole: Plan, keep: str) -> list[str]:
     needed = sum(rule.disk for rule in whole.rules.values())
     text = [
         "times: alike = scaled from finished steps of the same method; stage = of the same stage; "
-        "formula = from the model's size (docs/operations.md)"
+        "formula = from the model's size (docs/how-to/plan.md)"
     ]
     if whole.precision:
         text.append(

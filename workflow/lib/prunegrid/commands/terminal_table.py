@@ -81,7 +81,7 @@ class Sheet:
         known = {one.name for one in self.fields} | {one.header for one in self.fields}
         raise PrunegridError(
             f"there is no column '{name}'",
-            expected="a column of the Parquet table (docs/table.md) or 'SPLIT METRIC', such as "
+            expected="a column of the table (docs/reference/table.md) or 'SPLIT METRIC', such as "
             + ", ".join(f"'{one.name}'" for one in self.fields if one.is_telling),
             remedy=nearest(name, known).partition("(known")[0].strip() or None,
         )

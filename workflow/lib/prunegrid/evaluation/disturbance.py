@@ -1,4 +1,4 @@
-"""Signs that a timing was disturbed: counts as shares of the clock (docs/sizes.md).
+"""Signs that a timing was disturbed: counts as shares of the clock (docs/reference/sizes.md).
 
 Each share is judged over each half of the rounds and over the turns of each model: a neighbour who
 comes for a part of the run, or meets one model alone, is diluted by the rest of it.

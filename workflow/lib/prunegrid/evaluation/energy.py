@@ -1,7 +1,7 @@
 """The energy of a stretch of work in joules, by the machine's own counters where it has any.
 
-docs/sizes.md says what each counter leaves out. Without one the method is `none` and there is no
-number: nothing is inferred from operations or nameplates.
+docs/reference/sizes.md says what each counter leaves out. Without one the method is `none` and
+there is no number: nothing is inferred from operations or nameplates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Perplexity of a text under the protocols of docs/metrics.md, window by window.
+"""Perplexity of a text under the protocols of docs/explanations/perplexity.md, window by window.
 
 perplexity = exp(sum of token losses in nats / number of scored tokens, or of words). A token of a
 `nonoverlap` or `stride` window is scored once, with as much context as its window holds; the rest

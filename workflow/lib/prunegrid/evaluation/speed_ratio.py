@@ -1,8 +1,8 @@
 """The ratio of two models' speeds, from turns that both took in one process.
 
 The effect is the mean over pairs of turns of log(seconds of the dense model / seconds of the cell).
-Its interval is Student's t over pairs at 99.9%, widened by 2%: docs/sizes.md says why. (Few pairs
-are the rule, and a bootstrap over five is too narrow.)
+Its interval is Student's t over pairs at 99.9%, widened by 2%: docs/reference/sizes.md says why.
+(Few pairs are the rule, and a bootstrap over five is too narrow.)
 """
 
 from __future__ import annotations

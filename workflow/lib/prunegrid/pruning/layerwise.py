@@ -1,8 +1,8 @@
 """Pruning of a whole model, block by block, by what each recipe must know of a linear's inputs.
 
-Propagation says which model a linear's inputs come from (docs/pruning.md): `sequential` and
-`single-pass` the model pruned so far, before or inside the block; `dense` the dense model, measured
-once for all cells of a grid. A method that needs no inputs runs no forward pass.
+Propagation says which model a linear's inputs come from (docs/reference/pruning.md): `sequential`
+and `single-pass` the model pruned so far, before or inside the block; `dense` the dense model,
+measured once for all cells of a grid. A method that needs no inputs runs no forward pass.
 """
 
 from __future__ import annotations

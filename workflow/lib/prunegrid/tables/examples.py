@@ -104,7 +104,7 @@ def render(plan: Plan, scored: Sequence[Scored]) -> str:
     parts.append(
         f"At most {DOCUMENTS} documents of each split, drawn by the seed, and what every cell (of "
         "several seeds the first) and every control made of them. Labels come from rules (see "
-        "docs/metrics.md): `none` says that no rule found a fault."
+        "docs/explanations/metrics.md): `none` says that no rule found a fault."
     )
     for example in drawn(plan, scored):
         parts.append(f"## {example.dataset}, {example.split}: {_inline(example.id)}")

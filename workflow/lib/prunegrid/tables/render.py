@@ -55,7 +55,8 @@ def render_markdown(
     if controls is not None:
         parts += flagged_sentences(controls)
     if tall["metric"].str.startswith(LABEL).any():
-        parts += ["Labels, by rules, as shares of the outputs (docs/metrics.md):", _labels(tall)]
+        about = "Labels, by rules, as shares of the outputs (docs/explanations/metrics.md):"
+        parts += [about, _labels(tall)]
     parts += _failures(wide)
     parts += [f"Not in the table: {note}" for note in notes]
     parts += [f"Look again: {doubt}." for doubt in doubts]

@@ -2,7 +2,7 @@
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
 rates add up to 1. A text gets the first label that applies, in the order of COLUMNS; the rules are
-in docs/metrics.md. A heading is a sentence whose small words are function words alone.
+in docs/explanations/metrics.md. A heading is a sentence whose small words are function words alone.
 """
 
 from __future__ import annotations

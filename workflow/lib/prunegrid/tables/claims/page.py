@@ -27,7 +27,7 @@ there. A verdict says what these tables show, not what is true of all models.
 - *cannot tell*: the comparisons are there and do not decide it.
 - *not tested*: nothing in these tables is in its scope."""
 
-# Of claims.parquet, which docs/claims.md explains.
+# Of claims.parquet, which docs/reference/claims.md explains.
 _TEXTS = ("study", "models", "dataset", "split", "metric", "a", "b", "effect")
 COLUMNS = {
     **dict.fromkeys(("claim", "verdict"), "string"),
