@@ -10,6 +10,8 @@ file's name with its ending (`mine.py`), which no plugin of the library has.
 from __future__ import annotations
 
 import functools
+import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -198,10 +200,25 @@ def root(kind: str, name: str, part: str = "") -> str | Path:
     return _file(kind, name) if is_own(name) else f"prunegrid.{folder}.{name}{part}"
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Loads a file from its source: the cache of compiled code knows an edit by its second."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Say that nothing is known of the source, so that no compiled code fits it."""
+        raise OSError(path)
+
+
+def import_file(name: str, path: Path) -> ModuleType:
+    """Return the module that a user's file makes, known to Python by a name from then on."""
+    loader = _FromSource(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
 def load(own: Mapping[str, Iterable[str]]) -> None:
     """Load a user's files, so that steps find them where those of the library are.
-
-    They are compiled from their source: Python's cache knows an edit by its second.
 
     Args:
         own: {kind: paths}.
@@ -211,11 +228,9 @@ def load(own: Mapping[str, Iterable[str]]) -> None:
     """
     for kind, paths in own.items():
         for path in map(Path, paths):
-            module = ModuleType(str(root(kind, "x")).removesuffix("x") + add(kind, path))
-            module.__file__ = str(path)
-            sys.modules[module.__name__] = module
+            name = str(root(kind, "x")).removesuffix("x") + add(kind, path)
             try:
-                exec(compile(path.read_bytes(), path, "exec"), vars(module))
+                import_file(name, path)
             except Exception as error:
                 what = f"cannot be loaded ({type(error).__name__}: {error})"
                 raise PrunegridError(what, where=str(path)) from error

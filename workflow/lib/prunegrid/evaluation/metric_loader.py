@@ -15,13 +15,10 @@ which of its results are scores: `columns: {f1: {higher_is_better: true}}`.
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.metadata
-import importlib.util
 import inspect
 import json
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -173,23 +170,12 @@ def _of_evaluate(metric: Any) -> tuple[ModuleType, list[str], Callable[..., Any]
     return inspect.getmodule(type(metric)), metric._feature_names(), metric.compute
 
 
-class _FromSource(importlib.machinery.SourceFileLoader):
-    """Loads a file from its source: the cache of compiled code knows an edit by its second."""
-
-    def path_stats(self, path: str) -> Mapping[str, Any]:
-        """Say that nothing is known of the source, so that no compiled code fits it."""
-        raise OSError(path)
-
-
 def _load_plain(path: Path, where: str) -> tuple[ModuleType, list[str], Callable[..., Any]]:
     """Return (module, names of its inputs, `compute`) of a metric file."""
     name = f"prunegrid_metric_{path.stem}"
-    loader = _FromSource(name, str(path))
-    code = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    sys.modules[name] = code
     try:
         with importing(f"{name}.packages"):
-            loader.exec_module(code)
+            code = plugins.import_file(name, path)
     except (ImportError, SyntaxError, TypeError, ValueError, NameError) as error:
         raise PrunegridError(
             f"the metric cannot be loaded ({type(error).__name__}: {error})", where=where
