@@ -99,6 +99,7 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
 
     monkeypatch.setattr(aggregate, "cell_rows", cell_rows)
     monkeypatch.setattr(aggregate, "draw_study", lambda *_: None)
+    monkeypatch.setattr(aggregate.assembly, "page", lambda facts: "")
     monkeypatch.setattr(aggregate, "save", lambda *_: _[1].write_bytes(b""))
     empty = {"texts": {}, "perplexities": {}, "tasks": {}, "efficiency": None}
     plan = {"study": "s", "title": "", "key": "k", "bootstrap_seed": 0}

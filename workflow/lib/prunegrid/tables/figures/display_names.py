@@ -96,7 +96,7 @@ def recipe(cell: Cell) -> str:
     if cell.method == "dense":
         return "not pruned"
     axes = dict(zip(AXES, cell.axes, strict=True))
-    words = [method_name(cell.method or cell.prune)]  # a row without a recipe has a name
+    words = [method_name(cell.method)]
     if axes["units"]:
         words += [value_name(axes["units"]), f"{percent(cell.target)} removed"]
     elif axes["pattern"] in (None, "unstructured"):
