@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunegrid.artifacts import artifact_folder
-from prunegrid.commands import explain
+from prunegrid.commands import cli, explain
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.graph.nodes import with_ancestors
@@ -101,3 +101,12 @@ def test_an_unknown_cell_names_the_nearest_and_an_unclear_one_its_cells(finished
     with pytest.raises(PrunegridError, match="demo-full / seed 0") as caught:
         text(finished, "demo-full")
     assert "2 cells" in caught.value.what
+
+
+def test_the_command_names_a_cell_as_export_does(capsys):
+    assert cli.main(["explain", "demo/magnitude-2of4/none"]) == 0
+    assert "steps would run" in capsys.readouterr().out
+    assert cli.main(["explain", "demo"]) == 1
+    assert "STUDY/NAME/NAME" in capsys.readouterr().err
+    assert cli.main(["explain", "dmo/magnitude-2of4"]) == 1
+    assert "demo" in capsys.readouterr().err

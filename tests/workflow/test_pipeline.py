@@ -37,7 +37,7 @@ def test_each_cell_has_a_link_to_its_weights_and_an_explanation(finished):
         (link,) = finished.folder.glob(name)
         assert link.is_symlink()
         assert link.resolve() == (finished.folder / row["artifact"]).resolve()
-    words = ("explain", "tiny", "tiny-wanda-50 / tiny-lora", "--configfile", "config.yaml")
+    words = ("explain", "tiny/tiny-wanda-50/tiny-lora", "--configfile", "config.yaml")
     assert "whole" in finished.prunegrid(*words).stdout
 
 

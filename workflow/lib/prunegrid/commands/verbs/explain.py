@@ -6,16 +6,21 @@ import argparse
 
 from prunegrid.commands import options_of
 from prunegrid.commands.explain import lines
+from prunegrid.common.errors import PrunegridError
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    options_of.add_study(parser)
-    parser.add_argument("cell", help='as the table names it, "wanda / lora"; or a step\'s key')
+    text = "STUDY/NAME/NAME, such as demo/wiki-wanda-50/none; or STUDY/ and a step's key"
+    parser.add_argument("cell", help=text)
     options_of.add_config(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    print("\n".join(lines(options_of.graph(options), options.study, options.cell)))
+    options.study, _, names = (part.strip() for part in options.cell.partition("/"))
+    graph = options_of.graph(options)
+    if not names:
+        raise PrunegridError("no cell is named", where=options.cell, expected="STUDY/NAME/NAME")
+    print("\n".join(lines(graph, options.study, names)))
     return 0
