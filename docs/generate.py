@@ -42,7 +42,9 @@ KINDS = {
     "baseline": "Controls: texts that no model wrote (`method` of `baselines`)",
 }
 FILES = {
-    "The table": (".parquet", tables.COLUMNS),
+    "Key columns": (".parquet", tables.KEYS),
+    "Measurements": (".parquet", tables.FACTS),
+    "Provenance": (".parquet", tables.PROVENANCE),
     "Every score": (".long.parquet", tables.LONG),
     "Controls": (".controls.parquet", tables.CONTROLS),
     "Single examples": (".examples.parquet", tables.EXAMPLES),
@@ -123,7 +125,8 @@ def methods() -> Iterator[str]:
             (f"`{name}`", about(path), *(cells.get(name, "") for cells in more.values()))
             for name, path in found.items()
         ]
-        yield from (f"## {title}", "")
+        heading, text = title.split(": ")
+        yield from (f"## {heading}", "", f"{text[0].upper()}{text[1:]}.", "")
         yield from table(("name", "what it is", *more), rows)
         own = [row for path in found.values() for row in settings(path)]
         yield from table(("name", "setting", "default", "meaning"), own) if own else ()

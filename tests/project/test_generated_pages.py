@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from prunegrid.tables import census, schema
 from tests.helpers import ROOT
 
 NAMES = [
@@ -31,6 +32,16 @@ def test_a_committed_file_is_what_the_code_writes(name, written):
 def test_nothing_else_is_written(written):
     found = {str(path.relative_to(written)) for path in written.rglob("*") if path.is_file()}
     assert found == set(NAMES)
+
+
+def test_every_column_of_every_table_has_its_row():
+    text = (ROOT / "docs/reference/columns.md").read_text(encoding="utf-8")
+    several = [one for module in (schema, census) for one in vars(module).values()]
+    listed = [one for one in several if isinstance(one, tuple)]
+    columns = {one for group in listed for one in group if isinstance(one, schema.Column)}
+    assert len(columns) > 200
+    missing = [c.name for c in columns if f"| `{c.name}` | {c.dtype} | " not in text]
+    assert missing == []
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
