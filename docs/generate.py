@@ -163,7 +163,7 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def commands() -> Iterator[str]:
-    yield from page("Commands", "`prunegrid VERB --help` says the same in a terminal.")
+    yield from page("Commands", "`--help` behind a command says the same in a terminal.")
     (verbs,) = (a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
     rows = [(anchor(f"prunegrid {verb}"), one.description) for verb, one in verbs.choices.items()]
     yield from table(("command", "what it does"), rows)

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
+from prunegrid.common import plugins
 from prunegrid.config.json_schema import settings_of
-from prunegrid.config.plugin_settings import odd
 from tests.helpers import ROOT, shipped
 
 SCHEMA = json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8"))
@@ -106,7 +106,14 @@ def test_each_key_and_setting_says_what_it_means():
     assert bare == []
 
 
-def test_settings_of_a_plugin_have_their_own_defaults():
-    lead = settings_of(["baseline"])["lead"]
-    assert {key: default for key, (default, _) in lead.items()} == {"words": 64}
-    assert list(odd({"words": 64}, {"words": lead["words"][0]}, "lead")) == []
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_each_setting_of_a_plugin_says_what_it_means(kind):
+    for name, settings in settings_of([kind]).items():
+        assert all(len(meaning.split()) > 3 for _, meaning in settings.values()), name
+
+
+def test_a_setting_has_the_default_of_its_own_plugin():
+    rules = SCHEMA["definitions"]["Baseline"]["allOf"]
+    own = {rule["if"]["properties"]["method"].get("const"): rule["then"] for rule in rules}
+    assert own["lead"]["properties"]["words"]["default"] == 64
+    assert "default" not in own["prompt_echo"]["properties"]["words"]
