@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
+from prunegrid.commands import cli
 from prunegrid.common import plugins
 from prunegrid.config.json_schema import settings_of
 from tests.helpers import ROOT, shipped
@@ -40,6 +41,12 @@ def test_editors_find_the_schema(file):
     line, *_ = file.read_text(encoding="utf-8").splitlines()
     assert line.startswith(FIRST)
     assert (file.parent / line.removeprefix(FIRST)).resolve() == ROOT / "config/schema.json"
+
+
+def test_a_study_that_init_writes_passes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init", "--model", "demo", "--data", "demo", "--method", "sparsegpt"]) == 0
+    assert faults((tmp_path / "mine.yaml").read_text(encoding="utf-8")) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The first fault of each prediction, one label an example, by rules with thresholds (SETTINGS).
+"""The first fault of each prediction, one label an example, by rules with thresholds.
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
 rates add up to 1. A text gets the first label that applies, in the order of COLUMNS; the rules are
