@@ -28,7 +28,19 @@ def faults(text):
 
 
 def test_the_schema_is_one():
+    """Editors refuse a schema with an empty choice, or one twice, which the draft only advises."""
     jsonschema.Draft7Validator.check_schema(SCHEMA)
+    choices = list(choices_of(SCHEMA))
+    assert len(choices) > 50
+    assert all(choice and len(choice) == len(set(choice)) for choice in choices)
+
+
+def choices_of(node):
+    if isinstance(node, dict) and isinstance(node.get("enum"), list):
+        yield node["enum"]
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, dict | list):
+            yield from choices_of(child)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -171,7 +171,7 @@ def _name_plugins(one: dict[str, Any], key: str, kinds: tuple[str, ...], more: l
         one.setdefault("allOf", []).extend(
             {
                 "if": {"properties": {key: {"const": name}}, "required": [key]},
-                "then": {"properties": {holder: {"propertyNames": {"enum": list(own)}}}},
+                "then": {"properties": {holder: _keys_among(own)}},
             }
             for name, own in settings.items()
         )
@@ -195,6 +195,12 @@ def _name_plugins(one: dict[str, Any], key: str, kinds: tuple[str, ...], more: l
         )
     one["additionalProperties"] = True
     one.setdefault("allOf", []).extend(rules)
+
+
+def _keys_among(names: Iterable[str]) -> dict[str, Any]:
+    """Return the schema of a mapping with some of these keys; an enum may not be empty."""
+    listed = list(names)
+    return {"propertyNames": {"enum": listed}} if listed else {"maxProperties": 0}
 
 
 def _unused(key: str, name: str) -> set[str]:
