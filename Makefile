@@ -92,7 +92,8 @@ matrix: env ## try every step on every small config, and write its page again (h
 
 DOCS ?= $(VENV)/docs
 
-docs: $(DOCS) ## build the pages as a site in docs/_build/html, offline; dead links are errors
+docs: $(DOCS) ## write the reference from the code, and build the pages as a site in docs/_build/html, offline
+	$(BIN)/python docs/generate.py
 	$(BIN)/python -m pytest -q tests/project/test_docs.py
 	PYTHONPATH=$(DOCS) $(BIN)/python -m sphinx -b html -W --keep-going -E -a -q -c docs . docs/_build/html
 	@$(BIN)/python docs/try_search.py

@@ -263,7 +263,7 @@ def test_a_file_beside_a_metric_counts(tmp_path):
 
 def test_the_works_that_a_file_comes_from_are_in_no_key_unless_code_reads_them(tmp_path):
     base = "def compute(texts):\n    return len(texts)\n"
-    cited = 'CITE = ("a2020paper",)\n' + base
+    cited = 'CITE = ("a2020paper",)\nMEANINGS = {"n": "a number"}\n' + base
     assert digest_of(tmp_path, cited) == digest_of(tmp_path, base)
     reads = cited.replace("len(texts)", "len(CITE)")
     assert digest_of(tmp_path, reads) != digest_of(tmp_path, reads.replace("a2020", "b2020"))

@@ -6,10 +6,8 @@ import pytest
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config import conclusions, profiles, steps, studies, tasks
+from prunegrid.config import steps
 from prunegrid.config.config_files import ConfigError, read_files
-from prunegrid.config.evaluations import classification, kinds, texts
-from prunegrid.config.evaluations import tasks as of_tasks
 from prunegrid.config.load import load
 from prunegrid.graph.key_settings import Slices
 from tests.helpers import ROOT, shipped
@@ -270,21 +268,6 @@ def test_a_profile_that_is_wrong_is_told_once_and_no_study_of_it_is_blamed(raw, 
     name = next(name for name in raw[section] if name != "none" and name in named)
     found = faults(changed(raw, section, name, {**raw[section][name], "nonsense": 1}))
     assert len(found) == 1 and f"{section}.{name}" in found[0]
-
-
-def test_every_key_is_documented():
-    """Each field of each profile stands in config/README.md, in code type."""
-    text = (ROOT / "config/README.md").read_text()
-    nested = (profiles.Training, tasks.Mixture, tasks.Part, studies.Cliff)
-    nested += (of_tasks.MeanOf, classification.Item, texts.Baseline, conclusions.Scope)
-    assert all(f"`{key}`" in text for profile in nested for key in profile.model_fields)
-    for section, kind in profiles.SECTIONS.items():
-        several = {"studies": ("evaluations", "census")}
-        several["evaluations"], several["claims"] = tuple(kinds()), tuple(conclusions.KINDS)
-        several_kinds = [profiles.TAGGED[tag] for tag in several.get(section, ())] or [kind]
-        for profile in several_kinds:
-            for key in profile.model_fields:
-                assert f"`{key}`" in text or f"{key}:" in text, f"{section}: {key}"
 
 
 def test_only_nf4_has_scales_to_quantize():

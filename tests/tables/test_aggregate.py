@@ -1,6 +1,4 @@
-"""The table: its schema is documented, its keys unique, its files written whole."""
-
-import itertools
+"""The table: its keys are unique, its files written whole."""
 
 import numpy
 import pandas
@@ -16,14 +14,6 @@ from prunegrid.tables.files import typed_frame
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.table_plan import TABLE_ENV
 from tests.helpers import ROOT
-
-
-def test_every_column_is_documented():
-    text = (ROOT / "docs/reference/table.md").read_text()
-    tables = (schema.COLUMNS, schema.LONG, schema.CONTRASTS, schema.CLIFFS)
-    tables += (schema.PAIRS, schema.CONTROLS, schema.EXAMPLES)
-    for column in itertools.chain(*tables):
-        assert f"| `{column.name}` | {column.dtype} | {column.meaning} |" in text, column.name
 
 
 def test_what_was_removed_is_counted_from_the_dense_model_of_the_row():

@@ -10,7 +10,6 @@ from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.commands import verify
 from prunegrid.common import file_io
 from prunegrid.tables import census, census_figures
-from tests.helpers import ROOT
 
 EDGES = [0.001, 0.1, 10.0]
 # (name, kind, stack, block, blocks, counts)
@@ -198,9 +197,3 @@ def test_cells_are_told_apart_by_what_was_done_to_them():
     named = CELL | {"prune": "w50", "seed": 3}
     assert census_figures.cell_name(CELL) == "m"
     assert census_figures.cell_name(named) == "m / w50 / seed 3"
-
-
-def test_every_column_is_documented():
-    text = (ROOT / "docs/reference/census.md").read_text()
-    for column in census.COLUMNS:
-        assert f"| `{column.name}` | {column.dtype} |" in text, column.name

@@ -32,8 +32,9 @@ LEFT_OUT = {
     "prunegrid.common.malloc": "when freed memory goes back to the system",
     "prunegrid.common.timing_guard": "refuses to load while a clock runs",
 }
-# The constant in which a file names the works that it comes from; no result depends on it.
-CITE = "CITE"
+# The constants in which a file names the works that it comes from, and says what its settings and
+# columns are; no result depends on them.
+OF_READERS = ("CITE", "MEANINGS")
 # How far a definition's digest follows its references: two definitions of the same text differ if
 # they call different ones within this distance.
 _DEPTH = 2
@@ -158,7 +159,7 @@ def find(full: str) -> tuple[Definition, ...] | str:
 
 
 def _all(path: Path) -> list[Definition]:
-    return [(path, name) for name in facts(path).definitions if name != CITE]
+    return [(path, name) for name in facts(path).definitions if name not in OF_READERS]
 
 
 @functools.cache

@@ -20,9 +20,9 @@ def _listed(value: Any) -> list:
     return values
 
 
-Names = Annotated[list[str], BeforeValidator(_listed)]
+Names = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 # {column of the table: the values that it may have}.
-Columns = dict[str, Annotated[list[Any], BeforeValidator(_listed)]]
+Columns = dict[str, Annotated[list[Any], BeforeValidator(_listed, json_schema_input_type=Any)]]
 Margin = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(ge=1)]
 

@@ -50,7 +50,7 @@ class Schedule(Profile):
 
 
 class Iterate(Profile):
-    """The axis itself.
+    """Rising sparsities by several arms.
 
     Attributes:
         prune: an inline prune profile without its sparsity, or several.

@@ -27,7 +27,8 @@ def _precision(value: Any) -> Any:
 
 
 # The precision of products; the device settles auto (`prunegrid.common.precision`).
-Precision = Annotated[Literal["auto", "bfloat16", "float32"], BeforeValidator(_precision)]
+_Names = Literal["auto", "bfloat16", "float32"]
+Precision = Annotated[_Names, BeforeValidator(_precision, json_schema_input_type=_Names | bool)]
 
 
 # The context of a validation that takes what is right key by key.

@@ -1,4 +1,4 @@
-"""The columns of the tables, versioned; docs/reference/table.md lists them."""
+"""The columns of the tables, versioned; docs/reference/columns.md lists them."""
 
 from __future__ import annotations
 

@@ -22,6 +22,9 @@ from prunegrid.evaluation.text_analysis.words import split_sentences, words
 CITE = ("liu2019text", "nallapati2017summarunner")
 ROLE = "oracle"
 SETTINGS = {"sentences": None}
+MEANINGS = {
+    "sentences": "The most sentences. By default as many as help.",
+}
 
 # Counts of words and of bigrams.
 Grams = tuple[Counter, Counter]

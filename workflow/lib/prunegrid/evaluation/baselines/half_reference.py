@@ -13,6 +13,9 @@ import pandas as pd
 CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "oracle"
 SETTINGS = {"share": 0.5}
+MEANINGS = {
+    "share": "The share of the reference's words that is kept.",
+}
 
 
 def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:

@@ -13,6 +13,9 @@ from prunegrid.evaluation.setting_checks import require_number
 CITE: tuple[str, ...] = ()  # none: the first words of the document
 ROLE = "baseline"
 SETTINGS = {"words": 64}
+MEANINGS = {
+    "words": "The number of words.",
+}
 
 
 def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:

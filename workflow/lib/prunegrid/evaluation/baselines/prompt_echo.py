@@ -14,6 +14,9 @@ from prunegrid.evaluation.setting_checks import require_number
 CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS = {"words": None}
+MEANINGS = {
+    "words": "The most words. By default the whole prompt.",
+}
 READS = ("prompt",)
 
 

@@ -10,6 +10,9 @@ from prunegrid.evaluation.text_analysis.words import split_sentences
 CITE: tuple[str, ...] = ()  # none: a control of this project
 ROLE = "gaming"
 SETTINGS = {"times": 3}
+MEANINGS = {
+    "times": "How often the sentence stands there.",
+}
 
 
 def predict(rows: pd.DataFrame, settings: dict, seed: int | None) -> list[str]:

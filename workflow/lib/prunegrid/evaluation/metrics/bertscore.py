@@ -23,6 +23,11 @@ from prunegrid.evaluation.setting_checks import require_number
 SETTINGS = {"layer": None, "batch_size": 16}
 CITE = ("zhang2020bertscore",)
 COLUMNS = {"bertscore": {"higher_is_better": True}}
+MEANINGS = {
+    "layer": "The layer of the encoder whose vectors are compared. It must be set.",
+    "batch_size": "Texts that are encoded at once.",
+    "bertscore": "About 0.5 to 1, by model: F1 of token vectors matched by their cosine.",
+}
 NEEDS_MODEL = True
 PACKAGES = ("bert-score", "torch", "transformers")
 

@@ -14,6 +14,12 @@ from prunegrid.evaluation.setting_checks import require_number
 SETTINGS = {"tokenize": "13a", "lowercase": False, "resamples": 1000}
 CITE = ("papineni2002bleu", "post2018call", "koehn2004statistical")
 COLUMNS = {"bleu": {"higher_is_better": True}}
+MEANINGS = {
+    "tokenize": "The tokenizer of sacrebleu.",
+    "lowercase": "Whether texts are lower-cased.",
+    "resamples": "Resamples of the bootstrap over sentences.",
+    "bleu": "0 to 100: BLEU of the whole corpus, word n-grams of up to 4 words.",
+}
 PACKAGES = ("sacrebleu",)
 
 _SEED = 12345  # sacrebleu's

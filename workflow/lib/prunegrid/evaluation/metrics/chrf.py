@@ -11,6 +11,11 @@ from sacrebleu.metrics import CHRF
 SETTINGS = {"word_order": 0}
 CITE = ("popovic2015chrf", "post2018call")
 COLUMNS = {"chrf": {"higher_is_better": True}, "chrf_corpus": {"higher_is_better": True}}
+MEANINGS = {
+    "word_order": "The longest word n-grams that count too (2 is chrF++).",
+    "chrf": "0 to 100: shared character n-grams of each text (chrF2).",
+    "chrf_corpus": "0 to 100: the same with n-grams counted over all texts first.",
+}
 PACKAGES = ("sacrebleu",)
 
 

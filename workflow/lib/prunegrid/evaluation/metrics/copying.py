@@ -17,6 +17,11 @@ COLUMNS = {
     "copy_density": {"higher_is_better": None},
     "copy_longest": {"higher_is_better": None},
 }
+MEANINGS = {
+    "copy_coverage": "0 to 1: the share of words that lie in fragments copied from the document.",
+    "copy_density": "0 and up: the mean over words of the length of the fragment around each.",
+    "copy_longest": "0 and up: words of the longest fragment.",
+}
 READS = ("document",)
 
 

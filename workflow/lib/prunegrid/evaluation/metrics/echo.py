@@ -13,6 +13,10 @@ from prunegrid.evaluation.setting_checks import require_number
 SETTINGS = {"run": 5}
 CITE: tuple[str, ...] = ()  # none: a rule of this project
 COLUMNS = {"prompt_echo": {"higher_is_better": False}}
+MEANINGS = {
+    "run": "Words in a row of a line of the template that count as an echo.",
+    "prompt_echo": "0 to 1: the share of predictions that hold a piece of the prompt's template.",
+}
 READS = ("template",)
 
 _LEAST_MARKS = 3

@@ -15,6 +15,11 @@ COLUMNS = {
     "name_precision": {"higher_is_better": True},
     "citation_precision": {"higher_is_better": True},
 }
+MEANINGS = {
+    "number_precision": "0 to 1: the share of the prediction's numbers that the document has.",
+    "name_precision": "0 to 1: the share of its names that the document has.",
+    "citation_precision": "0 to 1: the share of its section citations that the document has.",
+}
 READS = ("document",)
 
 

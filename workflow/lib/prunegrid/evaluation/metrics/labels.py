@@ -1,4 +1,4 @@
-"""The first fault of each prediction, one label an example, by rules with thresholds (SETTINGS).
+"""The first fault of each prediction, one label an example, by rules with thresholds.
 
 Each column is 1 for the examples of that label and 0 for the others, so its mean is a rate, and the
 rates add up to 1. A text gets the first label that applies, in the order of COLUMNS; the rules are
@@ -37,6 +37,27 @@ COLUMNS = {
     "label_wrong_entity": {"higher_is_better": False},
     "label_cut_off": {"higher_is_better": False},
     "label_none": {"higher_is_better": True},
+}
+MEANINGS = {
+    "blank_words": "A text with fewer words is `blank`.",
+    "loop_rep4": "A text with this share of repeated 4-grams is a `loop`.",
+    "loop_span": "A text is a `loop` if one span of this share of the words stands at two places.",
+    "header_words": "A `header` has no more words than this.",
+    "copied_share": "The share of words in copied runs that makes a copy.",
+    "copied_run": "The least words of a copied run.",
+    "start_words": "A copy from the document's first so many words is `copied_start`.",
+    "overlap": "A text with a smaller share of content words in the document is `irrelevant`.",
+    "name_precision": "A text with fewer of its names in the document has a `wrong_entity`.",
+    "least_names": "The least distinct names for that.",
+    "label_blank": "0 to 1: the share of predictions with hardly a word.",
+    "label_loop": "0 to 1: the share of predictions that go round in circles.",
+    "label_header": "0 to 1: the share of predictions that are headings alone.",
+    "label_copied_start": "0 to 1: the share of predictions copied from the document's beginning.",
+    "label_copied": "0 to 1: the share of predictions copied from further on.",
+    "label_irrelevant": "0 to 1: the share of predictions about something else.",
+    "label_wrong_entity": "0 to 1: the share of predictions with names that the document lacks.",
+    "label_cut_off": "0 to 1: the share of predictions that hit the limit amid a sentence.",
+    "label_none": "0 to 1: the share of predictions in which no rule found a fault.",
 }
 READS = ("document",)
 

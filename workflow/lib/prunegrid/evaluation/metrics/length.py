@@ -5,6 +5,10 @@ from __future__ import annotations
 SETTINGS: dict = {}
 CITE: tuple[str, ...] = ()  # none: counts words
 COLUMNS = {"length_ratio": {"higher_is_better": None}, "empty": {"higher_is_better": False}}
+MEANINGS = {
+    "length_ratio": "0 and up, best near 1: words of the prediction / words of the reference.",
+    "empty": "0 to 1: the share of predictions without any text.",
+}
 
 
 def compute(predictions, references):

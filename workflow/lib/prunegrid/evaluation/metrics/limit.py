@@ -5,6 +5,9 @@ from __future__ import annotations
 SETTINGS: dict = {}
 CITE: tuple[str, ...] = ()  # none: counts tokens
 COLUMNS = {"hit_limit": {"higher_is_better": False}}
+MEANINGS = {
+    "hit_limit": "0 to 1: the share of predictions that ended at the limit of new tokens.",
+}
 
 
 def compute(predictions, references, hit_limit):

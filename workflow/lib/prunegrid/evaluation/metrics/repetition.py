@@ -21,6 +21,13 @@ COLUMNS = {
     "longest_repeat": {"higher_is_better": False},
     "compression": {"higher_is_better": None},
 }
+MEANINGS = {
+    "rep2": "0 to 1: the share of word 2-grams that occurred before in the same prediction.",
+    "rep3": "0 to 1: the share of word 3-grams that occurred before in the same prediction.",
+    "rep4": "0 to 1: the share of word 4-grams that occurred before in the same prediction.",
+    "longest_repeat": "0 and up: words of the longest span that stands at two places.",
+    "compression": "About 0.5 and up: bytes of the text / bytes after zlib.",
+}
 
 
 def compute(predictions, references):

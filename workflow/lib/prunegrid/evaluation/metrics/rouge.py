@@ -19,6 +19,14 @@ COLUMNS = {
     "rougeL": {"higher_is_better": True},
     "rougeLsum": {"higher_is_better": True},
 }
+MEANINGS = {
+    "stemmer": "Whether words are cut by Porter's stemmer.",
+    "sentences": "Sentences of rougeLsum end by a `rule`, or at `lines`.",
+    "rouge1": "0 to 1: F-measure of shared words.",
+    "rouge2": "0 to 1: F-measure of shared word pairs.",
+    "rougeL": "0 to 1: F-measure of the longest common subsequence of the whole texts.",
+    "rougeLsum": "0 to 1: the same sentence by sentence.",
+}
 PACKAGES = ("rouge-score", "nltk")
 
 

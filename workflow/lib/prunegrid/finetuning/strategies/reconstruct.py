@@ -48,6 +48,11 @@ TRAINS = False
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
 KEYS = ("calibration",)
 SETTINGS = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
+MEANINGS = {
+    "dampening": "The share of the mean diagonal that pulls towards the pruned weights.",
+    "iterations": "The most iterations of conjugate gradients.",
+    "tolerance": "The relative residual at which they end.",
+}
 MEMORY = 8
 
 

@@ -24,6 +24,9 @@ from prunegrid.pruning.allocation.counts import histogram
 CITE = ("lecun1989optimal",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"shift": 0.1}
+MEANINGS = {
+    "shift": "The most that a linear's sparsity may leave the target.",
+}
 
 
 def allocate(

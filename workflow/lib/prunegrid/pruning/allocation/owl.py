@@ -19,6 +19,10 @@ from torch import Tensor
 CITE = ("yin2024owl",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"multiple": 5.0, "shift": 0.08}
+MEANINGS = {
+    "multiple": "Outliers score above so many times the block's mean (the paper's M).",
+    "shift": "Half the range of the blocks' sparsities (the paper's λ).",
+}
 
 
 def allocate(

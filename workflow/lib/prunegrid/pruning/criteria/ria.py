@@ -21,6 +21,9 @@ from prunegrid.pruning.patterns import Pattern, prune_lowest
 CITE = ("zhang2024plug",)
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {"exponent": 0.5}
+MEANINGS = {
+    "exponent": "The power of the inputs' norms.",
+}
 SCOPE = "layer"
 DRAWS = False
 UPDATES = False

@@ -35,6 +35,13 @@ SETTINGS: dict[str, Any] = {
     "dead_inputs": "counted",
 }
 # fmt: on
+MEANINGS = {
+    "dampening": "The share of H's mean diagonal that is added to the diagonal.",
+    "blocksize": "Columns that are pruned before the others are updated.",
+    "mask_blocksize": "Columns whose mask is chosen at once. By default `blocksize`.",
+    "nested": "Whether weights that are zero already stay zero.",
+    "dead_inputs": "Of dead inputs `all` weights go, or as many as are to go (`counted`).",
+}
 SCOPE = "layer"
 DRAWS = False
 UPDATES = True

@@ -24,6 +24,11 @@ from prunegrid.pruning.input_stats import InputStats
 CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
+MEANINGS = {
+    "dampening": "The share of H's mean diagonal that pulls towards the old weights.",
+    "iterations": "The most iterations of conjugate gradients.",
+    "tolerance": "The relative residual at which they end.",
+}
 
 
 def update_linear(

@@ -16,6 +16,10 @@ from prunegrid.pruning.input_stats import InputStats
 CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "blocksize": 128}
+MEANINGS = {
+    "dampening": "The share of H's mean diagonal that is added to the diagonal.",
+    "blocksize": "Columns that are visited before the others are updated.",
+}
 
 
 def update_linear(
