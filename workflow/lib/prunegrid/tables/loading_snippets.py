@@ -1,6 +1,8 @@
-"""The lines of Python that load an exported folder, for its model card."""
+"""The lines of Python that load a model: an exported folder, and the folder of a step."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 CLASSES = {
     "causal-lm": "AutoModelForCausalLM",
@@ -50,3 +52,30 @@ def code(form: str, task: str, place: str, tokenizer: bool) -> str:
         f'{name} = {auto}.from_pretrained("{loaded}"{more})' for name, (auto, more) in autos.items()
     ]
     return "\n".join([f"from transformers import {names}", "", *lines])
+
+
+def artifact_lines(folder: str, files: Collection[str], task: str, *, quantized: bool) -> list[str]:
+    """Return the lines that load the folder of a step, and its tokenizer where it has one.
+
+    Args:
+        folder: of a step that makes weights; in one in parts `base/` holds the model.
+        files: names that its manifest records.
+        task: of the model, as profiles name it.
+        quantized: whether its linears are int8 or NF4.
+    """
+    if "masks.safetensors" in files:  # peft alone would fill the zeros
+        return [
+            "from pathlib import Path",
+            "from prunegrid.models import open_checkpoint",
+            f"model = open_checkpoint.load(Path({folder!r})).model",
+        ]
+    base = f"{folder}/base" if "base/config.json" in files else folder
+    more = "  # its linears are quantized: bitsandbytes must be installed" if quantized else ""
+    load = f"model = transformers.{CLASSES[task]}.from_pretrained({base!r})"
+    if "adapter/adapter_config.json" in files:
+        lay_over = f"model = peft.PeftModel.from_pretrained(model, {f'{folder}/adapter'!r})"
+        return [f"import peft, transformers{more}", load, lay_over]
+    lines = [f"import transformers{more}", load]
+    if any(name.startswith("tokenizer") for name in files):
+        lines.append(f"tokenizer = transformers.AutoTokenizer.from_pretrained({folder!r})")
+    return lines

@@ -12,7 +12,7 @@ from typing import Any
 from prunegrid.artifacts.artifact_folder import is_dropped
 from prunegrid.common.file_io import canonical_json
 from prunegrid.graph.stage_facts import stage_facts
-from prunegrid.tables.page.load_snippet import load_lines
+from prunegrid.tables.loading_snippets import artifact_lines
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.step_reports import manifest_of, report_of
 from prunegrid.tables.schema import CELL, Row, cell_key, cell_title
@@ -83,7 +83,10 @@ def _drawer(
     parts = [_list(facts), "<h4>How it came about</h4>", lineage]
     parts += ["<h4>Make it again</h4>", _again(study, row, weights)]
     if manifests[weights["path"]]:
-        parts += ["<h4>Load it in Python</h4>", _load(weights, manifests[weights["path"]])]
+        parts += [
+            "<h4>Load it in Python</h4>",
+            _load(weights, manifests[weights["path"]], manifests[cell["chain"][0]["path"]]),
+        ]
     key = escape(canonical_json([_plain(value) for value in cell_key(row)]))
     title = f"<summary>{escape(cell_title(row))}</summary>"
     about = f'id="cell-{number}" data-cell="{key}"'
@@ -156,11 +159,15 @@ def _again(study: str, row: Row, weights: Mapping[str, str]) -> str:
     )
 
 
-def _load(weights: Mapping[str, str], manifest: Mapping[str, Any]) -> str:
-    """Return the lines that load a row's weights."""
+def _load(
+    weights: Mapping[str, str], manifest: Mapping[str, Any], model: Mapping[str, Any] | None
+) -> str:
+    """Return the lines that load a row's weights; `model` is the manifest of its first step."""
     files = manifest.get("files", {})
     name = "base/config.json" if "base/config.json" in files else "config.json"
-    lines = _code(load_lines(weights["path"], files, report_of(weights, name) or {}))
+    quantized = "quantization_config" in (report_of(weights, name) or {})
+    task = (model or {}).get("settings", {}).get("task", "causal-lm")
+    lines = _code(artifact_lines(weights["path"], files, task, quantized=quantized))
     if is_dropped(Path(weights["path"])):
         return f"<p>The weights were dropped to save space: make them again first.</p>{lines}"
     return lines
