@@ -99,7 +99,7 @@ def step(folder, log, devices_here, wait):
     job.make_artifact = make
     place = f"{folder}/{os.getpid()}"
     node = {"status": f"{place}.json", "scratch": place, "device": "cuda", "label": "test"}
-    job.run_step({**node, "settings": {}, "path": place, "key": "0" * 16})
+    job.run_step({**node, "settings": {}, "pins": {}, "path": place, "key": "0" * 16})
 
 
 @pytest.mark.parametrize("there", [["a"], ["a", "b"]])

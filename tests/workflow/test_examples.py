@@ -36,14 +36,9 @@ def place(tmp_path_factory):
     return run
 
 
-def finished(place: Run, name: str, *, by_jobs: bool = False) -> pandas.DataFrame:
-    """Run an example as its head says; return its table.
-
-    Args:
-        by_jobs: each step is a job of the run. Else one process makes them before.
-    """
-    if not by_jobs:
-        place.make_artifacts(name, f"examples/{name}.yaml")
+def finished(place: Run, name: str) -> pandas.DataFrame:
+    """Run an example as its head says, its steps made by one process before; return its table."""
+    place.make_artifacts(name, f"examples/{name}.yaml")
     head = (ROOT / f"examples/{name}.yaml").read_text(encoding="utf-8")
     words = f"run {name} -c examples/{name}.yaml"
     assert f"#   prunegrid {words}\n" in head
@@ -62,7 +57,7 @@ def test_there_are_five_and_the_page_names_each():
 
 
 def test_own_model_and_own_documents(place):
-    table = finished(place, "own-data", by_jobs=True).set_index(["prune", "finetune"])
+    table = finished(place, "own-data").set_index(["prune", "finetune"])
     assert len(table) == 4
     assert table.loc[("my-wanda", "my-full"), "sparsity_effective"] == 0.5
     assert table.loc["my-wanda", "nm_valid"].all()
@@ -78,7 +73,7 @@ def test_a_sweep_over_a_text_file(place):
 
 
 def test_merged_lora_and_a_benchmark_of_own_questions(place):
-    table = finished(place, "benchmark", by_jobs=True).set_index(["prune", "finetune"])
+    table = finished(place, "benchmark").set_index(["prune", "finetune"])
     assert (table.loc["my-magnitude", "sparsity_effective"] == 0.5).all()
     assert (table["sky_n"] == 40).all() and table["sky_acc"].between(0, 1).all()
 
