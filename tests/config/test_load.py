@@ -5,12 +5,9 @@ import copy
 import pytest
 
 from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError
 from prunegrid.config import steps
-from prunegrid.config.config_files import ConfigError, read_files
-from prunegrid.config.load import load
 from prunegrid.graph.key_settings import Slices
-from tests.helpers import ROOT, shipped
+from tests.helpers import shipped
 from tests.helpers.shipped import changed, check, faults
 
 
@@ -193,19 +190,6 @@ def test_a_calibration_reads_the_column_that_its_data_set_has(raw, dataset, colu
     assert "calibration.mine.column" in found and f"write {column}" in found
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [("a: [1, 2\nb: 3\n", 2), ("a:\n  b: 1\n c: 2\n", 3), ("a: 1\n\tb: 2\n", 2)],
-)
-def test_a_file_that_is_no_yaml_is_told_with_its_line(tmp_path, text, line):
-    broken = tmp_path / "broken.yaml"
-    broken.write_text(text)
-    with pytest.raises(PrunegridError) as caught:
-        read_files([broken])
-    assert str(caught.value).startswith(f"{broken}, line {line}: is no YAML")
-    assert "\n" not in str(caught.value)
-
-
 def test_what_was_pruned_with_biases_cannot_be_tuned(raw):
     broken = changed(
         raw, "prune", "wiki-wanda-50", {"method": "magnitude", "sparsity": 0.5, "biases": True}
@@ -226,23 +210,6 @@ def test_all_faults_are_told_at_once(raw):
 def test_a_broken_profile_is_not_reported_again_by_its_users(raw):
     found = faults(changed(raw, "prune", "wanda-50", "sparsity", 1.5))
     assert len(found) == 1
-
-
-def test_a_fault_of_an_overlay_names_the_overlay(raw, tmp_path):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text("prune:\n  w90: {method: wanda, sparsity: 2.0, calibration: c4-128x2048}\n")
-    files = [*shipped.FILES, mine]
-    with pytest.raises(ConfigError, match=r"mine\.yaml: prune\.w90\.sparsity"):
-        check(read_files(files), files)
-
-
-def test_overlays_merge_by_key_and_replace_lists(tmp_path):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text("seed: 7\nstudies: {demo: {evaluations: [wikipedia-512]}}\n")
-    merged = read_files([*shipped.FILES, mine])
-    assert merged["seed"] == 7
-    assert merged["studies"]["demo"]["evaluations"] == ["wikipedia-512"]
-    assert merged["studies"]["demo"]["dataset"] == "aclsum"
 
 
 def test_two_evaluations_of_texts_on_one_split_are_refused(raw):
@@ -286,21 +253,6 @@ def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypa
         steps.Finetune(strategy="lora", adapter="unmasked")
     assert steps.Finetune(strategy="lora").plain
     assert not steps.Finetune(strategy="lora", depth=2).plain
-
-
-def test_a_profile_that_two_shipped_files_define_is_an_error(tmp_path):
-    for file in shipped.FILES:
-        place = tmp_path / file.relative_to(ROOT)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(file.read_bytes())
-    (tmp_path / "config/studies/mine.yaml").write_text("prune: {wanda-50: {method: dense}}\n")
-    with pytest.raises(ConfigError) as caught:
-        load(tmp_path, {}, [], tmp_path)
-    (fault,) = caught.value.faults
-    assert fault.startswith("config/studies/mine.yaml: prune.wanda-50 is defined in config/methods")
-    over = {"prune": {"wanda-50": {"sparsity": 0.25}}}
-    (tmp_path / "config/studies/mine.yaml").unlink()
-    assert load(tmp_path, over, [], tmp_path).profile("prune", "wanda-50").sparsity == 0.25
 
 
 @pytest.mark.parametrize(

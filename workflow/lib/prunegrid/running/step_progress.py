@@ -29,7 +29,13 @@ def report(write: Callable[[dict[str, Any]], None], clock: Callable[[], float] =
     import tqdm
     import tqdm.auto
 
-    class Told(tqdm.auto.tqdm):
+    tqdm.tqdm = tqdm.auto.tqdm = _telling(tqdm.auto.tqdm, write, clock)
+
+
+def _telling(bar: type, write: Callable[[dict[str, Any]], None], clock: Callable) -> type:
+    """Return a class of bars that tell how far they are, also where they are not drawn."""
+
+    class Told(bar):
         """A bar that tells how far it is, also where it is not drawn."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -69,4 +75,4 @@ def report(write: Callable[[dict[str, Any]], None], clock: Callable[[], float] =
                 told |= {"of": int(self.told_of), "first": int(self.told_first)}
                 write(told | {"seconds": now - self.told_since})
 
-    tqdm.tqdm = tqdm.auto.tqdm = Told
+    return Told

@@ -94,6 +94,25 @@ def _cost(cells: ScoredCells, cell: Cell, column: str) -> float | None:
     return 0.0 if value is None and column == "train_seconds" and not cell.trained else value
 
 
+def _frontier(base: altair.Chart) -> altair.Chart:
+    """Return the line that joins the models that no cheaper one beats."""
+    return (
+        base.transform_calculate(
+            cost="$pareto-cost:sign * datum['$pareto-cost']",
+            good="$pareto-score:sign * datum.value",
+        )
+        .transform_window(
+            best="max(good)",
+            sort=[
+                altair.SortField("cost"),
+                altair.SortField("good", order="descending"),
+            ],
+        )
+        .transform_filter("datum.good >= datum.best")
+        .mark_line(color=palette.DENSE, interpolate="step-after", strokeWidth=1.2)
+    )
+
+
 def _chart(methods: list[str]) -> dict[str, Any]:
     """Return the spec; its "$pareto-…" stand for what the selectors say."""
     base = altair.Chart(altair.NamedData("points")).transform_filter(
@@ -108,22 +127,7 @@ def _chart(methods: list[str]) -> dict[str, Any]:
     dense = base.transform_filter("datum.is_dense")
     band = dense.mark_rect(color=palette.DENSE, opacity=0.22).encode(y="low:Q", y2="high:Q")
     line = dense.mark_rule(color=palette.DENSE, strokeDash=[5, 3]).encode(y="value:Q")
-    frontier = (
-        base.transform_calculate(
-            cost="$pareto-cost:sign * datum['$pareto-cost']",
-            good="$pareto-score:sign * datum.value",
-        )
-        .transform_window(
-            best="max(good)",
-            sort=[
-                altair.SortField("cost"),
-                altair.SortField("good", order="descending"),
-            ],
-        )
-        .transform_filter("datum.good >= datum.best")
-        .mark_line(color=palette.DENSE, interpolate="step-after", strokeWidth=1.2)
-        .encode(x=across, y=up, order="cost:Q")
-    )
+    frontier = _frontier(base).encode(x=across, y=up, order="cost:Q")
     series = altair.Scale(domain=methods, range=palette.of(methods, dense="dense"))
     stroke = altair.Stroke("method:N", scale=series, title="Pruning")
     bars = base.mark_rule(strokeWidth=1.6)
