@@ -126,5 +126,5 @@ def test_a_census_has_a_page_that_says_what_is_missing():
     plan |= {"cells": [{"columns": {}, "chain": [step], "ancestors": [step]}] * 2}
     wide = typed_frame(found, census.COLUMNS)
     text = assembly.page(PageFacts(plan, wide, typed_frame([], LONG)))
-    assert "weights of 1 model(s)" in text and "of 2 cells 1 missing" in text
+    assert "weights of 1 model" in text and "of 2 cells 1 missing" in text
     assert "not reached" in text

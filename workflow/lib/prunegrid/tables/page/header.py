@@ -48,10 +48,14 @@ def header_of(facts: PageFacts) -> Header:
     )
 
 
+def _models(count: int, kind: str = "") -> str:
+    return f"{count} {kind}model{'' if count == 1 else 's'}"
+
+
 def _sentences(facts: PageFacts, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield the sentence on what the study shows, and one if it is not finished."""
     if facts.is_census:
-        yield f"Exact counts of the weights of {counts['done']} model(s)."
+        yield f"Exact counts of the weights of {_models(counts['done'])}."
     elif best := _best(facts):
         yield best
     else:
@@ -89,7 +93,7 @@ def _sentence(
         low, high = display_names.number(score.low), display_names.number(score.high)
         value += f" (95% interval {low} to {high})"
     what = display_names.measure_name(*measure.key)
-    text = f"Of {len(pruned)} pruned model(s), {name} does best by {what}: {value}"
+    text = f"Of {_models(len(pruned), 'pruned ')}, {name} does best by {what}: {value}"
     return text + (f", dense {display_names.number(dense.value)}." if dense else ".")
 
 
