@@ -91,11 +91,19 @@ def test_many_models_are_not_all_listed(folder):
 
 
 def test_after_a_failure_the_same_command_stands_at_the_end(folder, capsys):
-    assert run.run_study("mine", script("raise SystemExit(3)"), "prunegrid run mine") == 3
+    failing = "import os; os.utime('results/mine.parquet', (1, 1)); raise SystemExit(3)"
+    assert run.run_study("mine", script(failing), "prunegrid run mine") == 3
     last = capsys.readouterr().out.splitlines()[-1]
     assert "prunegrid status mine" in last and last.endswith("prunegrid run mine")
     assert run.run_study("none", script("raise SystemExit(3)"), "prunegrid run none") == 3
     assert "prunegrid run none" in capsys.readouterr().err
+
+
+def test_a_run_that_wrote_no_table_does_not_print_an_older_one(folder, capsys):
+    """As after a mistake in the config: the older table would look like a result."""
+    assert run.run_study("mine", script("raise SystemExit(1)"), "prunegrid run mine") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "No table was made" in printed.err
 
 
 def test_ctrl_c_waits_for_the_jobs_and_says_how_to_go_on(folder, capsys):

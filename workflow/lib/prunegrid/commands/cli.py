@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return options.run(options)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (PrunegridError, OSError) as error:
         print(f"prunegrid: {redact(str(error))}", file=sys.stderr)
         return 1

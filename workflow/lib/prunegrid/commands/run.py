@@ -76,6 +76,7 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
             lock.wait_for_live()
         except KeyboardInterrupt:
             return INTERRUPTED
+    before = _written(study)
     status, is_stopped = follow(words, told)
     took = duration(time.monotonic() - began)
     if is_stopped:
@@ -85,6 +86,8 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
         return INTERRUPTED
     console = terminal_table.console()
     try:
+        if status and _written(study) == before:
+            raise PrunegridError("this run has written no table")
         fields = show.chosen(study, RESULTS)
     except PrunegridError:
         told.print(f"No table was made. After mending the cause: {same}", soft_wrap=True)
@@ -95,6 +98,12 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
     for line in ending(study, RESULTS, took, same if status else None):
         console.print(line, markup=False, soft_wrap=True)
     return status
+
+
+def _written(study: str) -> tuple[int, int] | None:
+    """Return what tells one writing of a study's table from another; None without a table."""
+    place = RESULTS / f"{study}.parquet"
+    return (place.stat().st_mtime_ns, place.stat().st_ino) if place.exists() else None
 
 
 def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:

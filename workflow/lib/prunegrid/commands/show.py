@@ -41,9 +41,12 @@ def chosen(
 
 def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: bool = True) -> None:
     """Print columns as a table; `fit` leaves out the last ones where the terminal is narrow."""
+    given = fields
     fields = terminal_table.fitted(fields, console.width) if fit else fields
     console.print(terminal_table.table(fields, console.encoding, console.width))
     remarks = []
+    if narrow := [one.header for one in given if one.bounds and one not in fields]:
+        remarks.append(f"no room for {', '.join(narrow)}: --columns names what to show")
     if any(any(one.marks) for one in fields):
         remarks.append(
             f"{terminal_table.BEST} best, {terminal_table.WORST} worst value of the changed models"

@@ -13,13 +13,16 @@ from prunegrid.tables.page import verification
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("table", type=Path, help="results/<study>.parquet")
+    parser.add_argument("table", type=Path, help="results/<study>.parquet, or its study")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
+    named = Path("results", f"{options.table}.parquet")
+    options.table = named if named.is_file() else options.table
     if not options.table.is_file():
-        raise PrunegridError("there is no such table", where=str(options.table))
+        expected = "results/<study>.parquet, or the study's name"
+        raise PrunegridError("there is no such table", where=str(options.table), expected=expected)
     from prunegrid.commands.verify import verify  # it imports torch, which takes seconds
 
     differences = verify(options.table)

@@ -57,12 +57,12 @@ def _role(entry: examples.Scored) -> str:
 
 
 def _chosen(outputs: Sequence[tuple]) -> list[tuple]:
-    """Return at most OUTPUTS of the outputs, some of each role, ordered by role."""
+    """Return at most OUTPUTS of the outputs, models before controls, ordered by role."""
     by_role: dict[str, list[tuple]] = {role: [] for role in _ORDER}
     for output in outputs:
         by_role[_role(output[0])].append(output)
     ranked = [(i, role) for role, own in by_role.items() for i in range(len(own))]
-    kept = set(sorted(ranked, key=lambda place: place[0])[:OUTPUTS])
+    kept = set(sorted(ranked, key=lambda place: (place[1] == "control", place[0]))[:OUTPUTS])
     return [by_role[role][i] for i, role in ranked if (i, role) in kept]
 
 
