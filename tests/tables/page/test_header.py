@@ -1,6 +1,9 @@
 """The header of the page."""
 
+import dataclasses
+
 from prunegrid.tables.page.header import header_of
+from prunegrid.tables.page.scored_cells import ScoredCells
 from tests.helpers import figure_world, whole_pages
 from tests.helpers.figure_world import HALF, ROUGE, WIKI, around
 
@@ -28,3 +31,13 @@ def test_a_study_without_scores_has_a_header():
     header = header_of(whole_pages.of(world))
     assert header.title == "s" and not header.is_finished
     assert "No pruned model has a score yet" in header.verdict and "1 missing" in header.verdict
+
+
+def test_a_score_that_a_text_games_is_not_the_one_to_begin_with():
+    facts = whole_pages.demo()
+    gamed = facts.tall["metric"] == ROUGE[1]
+    facts = dataclasses.replace(facts, tall=facts.tall.assign(flagged=gamed))
+    assert facts.gamed == {ROUGE}
+    assert "perplexity" in header_of(facts).verdict.lower()
+    first, *_ = ScoredCells(facts).measures.values()
+    assert first.key == WIKI

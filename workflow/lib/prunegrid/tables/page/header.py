@@ -67,8 +67,9 @@ def _sentences(facts: PageFacts, counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _best(facts: PageFacts) -> str | None:
-    """Return which pruned model comes closest to dense by the study's first score."""
+    """Return which pruned model comes closest to dense by the first score that no text games."""
     measures = [m for m in measures_of(facts.plan, facts.tall) if m.higher_is_better is not None]
+    measures.sort(key=lambda measure: measure.key in facts.gamed)
     cells = cells_of(facts.wide)
     for measure in measures:
         scores = scores_of(facts.plan, facts.tall, [measure.key], facts.groups)

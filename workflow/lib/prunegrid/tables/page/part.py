@@ -42,6 +42,17 @@ class PageFacts:
         """Return whether the study counts weights and evaluates nothing."""
         return self.plan.get("kind") == "census"
 
+    @property
+    def gamed(self) -> set[tuple[str, str]]:
+        """Return (split, metric) of the scores by which a gaming text beats the best model.
+
+        The page begins with others, where there are others.
+        """
+        if "flagged" not in self.tall:
+            return set()
+        flagged = self.tall[self.tall["flagged"].fillna(False).astype(bool)]
+        return set(flagged[["split", "metric"]].itertuples(index=False, name=None))
+
 
 @dataclass(frozen=True)
 class Part:

@@ -39,7 +39,7 @@ class ScoredCells:
     """The cells of a page, seeds together, their measures, and the places that they are of.
 
     Attributes:
-        measures: {id: measure}; the first is the one that the figure shows first.
+        measures: {id: measure}; first those of the figure that no text games.
         places: {id: (model, data set)}.
     """
 
@@ -53,8 +53,8 @@ class ScoredCells:
         places = dict.fromkeys(cell.place for cell in self.cells)
         self.places = {f"p{index}": place for index, place in enumerate(places)}
         self._scores = scores_of(facts.plan, facts.tall, [m.key for m in known], facts.groups)
-        # A score that is the same for all says nothing: it comes last.
-        known.sort(key=lambda measure: len(self._values(measure)) < 2)
+        # A score that is the same for all says nothing, and one that a text games little.
+        known.sort(key=lambda m: (len(self._values(m)) < 2, m.key in facts.gamed))
         self.measures = {f"m{index}": measure for index, measure in enumerate(known)}
         self._effects = _effects(facts.frames["pairs."])
         means = facts.wide.groupby(KEYS, sort=False, dropna=False).mean(numeric_only=True)
