@@ -10,7 +10,6 @@ import pytest
 from prunegrid.tables.page import assembly
 from tests.helpers import whole_pages
 
-selenium = pytest.importorskip("selenium", reason="make test-page installs it")
 pytestmark = pytest.mark.page
 FOR_EVER = 600
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--window-size=1180,1000", "--no-first-run")
