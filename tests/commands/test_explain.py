@@ -48,7 +48,7 @@ def prune_of(of):
 def test_a_finished_cell_is_whole_and_says_where_it_lies(finished):
     told = text(finished)
     assert "whole" in told and "would run" not in told.partition("\n")[2]
-    assert "results/artifacts/perplexity/" in told
+    assert f"it lies in {prune_of(finished).path}" in told  # its weights
 
 
 def test_a_changed_setting_is_named_with_both_values_and_its_children_name_the_parent(finished):

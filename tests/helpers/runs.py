@@ -94,8 +94,11 @@ class Run:
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end; its output is in stdout."""
+        return self._run(self.command(*arguments), environment)
+
+    def _run(self, words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
         return subprocess.run(
-            self.command(*arguments),
+            words,
             cwd=self.folder,
             env=self.environment(**environment),
             stdout=subprocess.PIPE,
@@ -115,16 +118,8 @@ class Run:
 
         A job of its own takes three seconds to start, nearly all that a tiny step takes.
         """
-        done = subprocess.run(
-            [sys.executable, "-c", MAKE_ALL, str(self.project), config, study],
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=FOR_EVER,
-            check=False,
-        )
+        words = [sys.executable, "-c", MAKE_ALL, str(self.project), config, study]
+        done = self._run(words, environment)
         assert done.returncode == 0, done.stdout[-4000:]
 
     def plan(self, *arguments: str, **environment: str) -> dict[str, int]:

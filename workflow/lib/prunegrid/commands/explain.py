@@ -38,31 +38,31 @@ def lines(graph: Graph, study: str, text: str) -> list[str]:
     Raises:
         PrunegridError: there is no such cell or step, or there are several.
     """
-    leaves = _leaves(graph, study, text)
+    leaves, weights = _leaves(graph, study, text)
     nodes, todo = with_ancestors(leaves), set(pending(leaves))
     made = {folder: _by_label(folder) for folder in {node.path.parent for node in nodes}}
     shown = [node for node in nodes if node in todo or not todo]
     told = [line for node in shown for line in _of_step(node, node in todo, _newest(node, made))]
     if not todo:
         made = f"{study}, {text}: whole, none of {len(nodes)} steps would run"
-        return [made, *told, f"  it lies in {leaves[0].path}"]
+        return [made, *told, f"  it lies in {weights.path}"]
     return [f"{study}, {text}: {len(todo)} of {len(nodes)} steps would run", *told]
 
 
-def _leaves(graph: Graph, study: str, text: str) -> list[Node]:
-    """Return the nodes that a cell's row is read from, or the one node of a key."""
+def _leaves(graph: Graph, study: str, text: str) -> tuple[list[Node], Node]:
+    """Return the nodes that a cell's row is read from, and its weights; or the node of a key."""
     plans = graph.plans(study)
     wanted = [part.strip() for part in text.split("/")]
     chosen = [plan for plan in plans if _holds(title(plan.cell).split(" / "), wanted)]
     exact = [plan for plan in chosen if _short(plan.cell) == wanted]
     chosen = exact if len(exact) == 1 else chosen
     if len(chosen) == 1:
-        return chosen[0].leaves()
+        return chosen[0].leaves(), chosen[0].chain[-1]
     if not chosen and len(text) >= SHORTEST_KEY:
         nodes = with_ancestors(graph.study_leaves(study))
         found = [node for node in nodes if node.key.startswith(text)]
         if len(found) == 1:
-            return found
+            return found, found[0]
     raise _unclear(study, text, chosen or plans, bool(chosen))
 
 
