@@ -90,9 +90,9 @@ def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def expected_table(entries: Sequence[Row]) -> str:
-    """Return a row for every known value."""
-    lines = [
+def expected_rows(entries: Sequence[Row]) -> list[dict[str, str]]:
+    """Return a row for every known value, as it is shown."""
+    return [
         {
             "cells": entry["cells"],
             "column": entry["column"],
@@ -103,7 +103,11 @@ def expected_table(entries: Sequence[Row]) -> str:
         }
         for entry in entries
     ]
-    return table(pandas.DataFrame(lines))
+
+
+def expected_table(entries: Sequence[Row]) -> str:
+    """Return a row for every known value, as Markdown."""
+    return table(pandas.DataFrame(expected_rows(entries)))
 
 
 def published_table(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from prunegrid.tables.markdown import number
+from prunegrid.tables.compared import expected_rows
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import table
 
@@ -25,17 +25,7 @@ def part(facts: PageFacts) -> Part | None:
 
 
 def _known(facts: PageFacts) -> str:
-    rows = [
-        {
-            "cells": row["cells"],
-            "column": row["column"],
-            "expected": f"{row['expected']:g}",
-            "found": number(row["found"], ".2f"),
-            "source": row["source"],
-            "verdict": row["fault"] or "as expected",
-        }
-        for row in facts.known
-    ]
+    rows = expected_rows(facts.known)
     return "<h3>Known values</h3>" + table(rows, "known-values") if rows else ""
 
 
