@@ -1,4 +1,4 @@
-"""How far a step's loops are, for its status record: every progress bar of a job tells it.
+"""How far a step's loops are, for its status record: every progress bar of a job reports it.
 
 Loops show a bar of tqdm on a terminal alone. A job has none, so its bars write to the record here.
 """
@@ -12,12 +12,12 @@ from typing import Any
 EVERY_SECONDS = 1.0
 
 # The bars under way, by identity, as tqdm calls bars equal that are at one place of the screen. The
-# outermost is told.
+# outermost is reported.
 _shown: dict[int, None] = {}
 
 
 def report(write: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.time) -> None:
-    """Make bars of tqdm that are created from now on tell how far they are.
+    """Make bars of tqdm that are created from now on report how far they are.
 
     Bars that a module has imported before stay as they are.
 
@@ -29,22 +29,22 @@ def report(write: Callable[[dict[str, Any]], None], clock: Callable[[], float] =
     import tqdm
     import tqdm.auto
 
-    tqdm.tqdm = tqdm.auto.tqdm = _telling(tqdm.auto.tqdm, write, clock)
+    tqdm.tqdm = tqdm.auto.tqdm = _reporting(tqdm.auto.tqdm, write, clock)
 
 
-def _telling(bar: type, write: Callable[[dict[str, Any]], None], clock: Callable) -> type:
-    """Return a class of bars that tell how far they are, also where they are not drawn."""
+def _reporting(bar: type, write: Callable[[dict[str, Any]], None], clock: Callable) -> type:
+    """Return a class of bars that report how far they are, also where they are not drawn."""
 
-    class Told(bar):
-        """A bar that tells how far it is, also where it is not drawn."""
+    class ReportingBar(bar):
+        """A bar that reports how far it is, also where it is not drawn."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             total, given = options.get("total"), self.iterable
-            self.told_of = total or (len(given) if hasattr(given, "__len__") else None)
-            self.told_unit = options.get("unit") or options.get("desc") or "part"
-            self.told_first = self.told_done = options.get("initial", 0)
-            self.told_since, self.told_last = clock(), 0.0
+            self.expected = total or (len(given) if hasattr(given, "__len__") else None)
+            self.unit_name = options.get("unit") or options.get("desc") or "part"
+            self.first_done = self.done_so_far = options.get("initial", 0)
+            self.began_at, self.reported_at = clock(), 0.0
 
         def __iter__(self) -> Iterator[Any]:
             _shown[id(self)] = None
@@ -52,27 +52,27 @@ def _telling(bar: type, write: Callable[[dict[str, Any]], None], clock: Callable
                 for one in super().__iter__():
                     yield one
                     if self.disable:  # else it calls update
-                        self.tell(1)
+                        self.report_steps(1)
             finally:
                 _shown.pop(id(self), None)
 
         def update(self, n: float | None = 1) -> bool | None:
             _shown.setdefault(id(self))
-            self.tell(n or 0)
+            self.report_steps(n or 0)
             return super().update(n)
 
         def close(self) -> None:
             super().close()
             _shown.pop(id(self), None)
 
-        def tell(self, more: float) -> None:
-            self.told_done += more
+        def report_steps(self, more: float) -> None:
+            self.done_so_far += more
             now = clock()
             is_outermost = next(iter(_shown), None) == id(self)
-            if is_outermost and self.told_of and now - self.told_last >= EVERY_SECONDS:
-                self.told_last = now
-                told = {"unit": self.told_unit, "done": int(self.told_done)}
-                told |= {"of": int(self.told_of), "first": int(self.told_first)}
-                write(told | {"seconds": now - self.told_since})
+            if is_outermost and self.expected and now - self.reported_at >= EVERY_SECONDS:
+                self.reported_at = now
+                progress = {"unit": self.unit_name, "done": int(self.done_so_far)}
+                progress |= {"of": int(self.expected), "first": int(self.first_done)}
+                write(progress | {"seconds": now - self.began_at})
 
-    return Told
+    return ReportingBar
