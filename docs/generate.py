@@ -35,6 +35,7 @@ NEEDS = {
 }
 KINDS = {
     "pruning method": "Pruning methods: which weights go (`method` of `prune`)",
+    "refine": "Refinements: how a mask is improved (`refine` of `prune`)",
     "update": "Updates: what becomes of the weights that stay (`update` of `prune`)",
     "allocation": "Allocations: how many weights each linear loses (`allocation` of `prune`)",
     "criterion of structured pruning": "Structured pruning: which units go (`method` of `prune`)",

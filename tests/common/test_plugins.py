@@ -21,6 +21,7 @@ NAMES = [(kind, name) for kind in plugins.KINDS for name in plugins.files(kind)]
 FUNCTIONS = {
     "pruning method": "prune_linear",
     "criterion of structured pruning": "importance",
+    "refine": "refine_mask",
     "update": "update_linear",
     "allocation": "allocate",
     "baseline": "predict",
@@ -33,6 +34,7 @@ NAMED = {
         {"pattern": "structured", "units": ["mlp"], "sparsity": 0.5},
         "method",
     ),
+    "refine": ({"method": "magnitude", "pattern": "2:4"}, "refine"),
     "update": ({"method": "magnitude", "pattern": "2:4"}, "update"),
     "allocation": ({"method": "magnitude", "sparsity": 0.5}, "allocation"),
 }
@@ -69,8 +71,10 @@ def test_a_config_takes_each_name(kind, name):
 
 def needs(kind, name, body):
     """Return whether a pruning step of a plugin needs calibration samples."""
-    look = {"update": plugins.update_facts, "allocation": plugins.allocation_facts}.get(kind)
-    facts = look(name) if look else plugins.facts_for(name, body.get("pattern", "unstructured"))
+    if kind in plugins.PARTS:
+        facts = plugins.part_facts(kind, name)
+    else:
+        facts = plugins.facts_for(name, body.get("pattern", "unstructured"))
     return facts["NEEDS"] != "nothing"
 
 

@@ -83,3 +83,50 @@ def test_units_take_no_patterns_and_come_first():
 
 def test_a_dense_cell_has_nothing_to_exclude():
     assert "dense prunes nothing" in refused({"method": "dense", "exclude": ["*.a"]})
+
+
+def mask_of(**parts):
+    """Return the node of DENSE with the parts, and that of the mask which it takes on, if any."""
+    (node,) = pruned(DENSE | parts)
+    return node, node.parents.get("mask")
+
+
+def test_a_mask_that_needs_hessians_is_chosen_once():
+    own, nothing = mask_of()
+    none, chosen = mask_of(update="none")
+    refined, first = mask_of(refine="swaps", update="none")
+    _, second = mask_of(refine="swaps", update="least_squares")
+    assert nothing is None and chosen.key == first.key == own.key
+    assert second.key == refined.key and none.key not in (own.key, refined.key)
+    updates = DENSE | {"update": ["none", "sparsegpt", "least_squares"]}
+    assert sum(node.stage == "prune" for node in graph_of(updates).all_nodes()) == 4
+
+
+def test_a_mask_that_is_cheap_or_depends_on_updates_is_chosen_in_each_step():
+    assert mask_of(method="wanda", refine="swaps")[1] is None
+    assert mask_of(method="wanda", update="least_squares")[1] is None
+    both = {"refine": "swaps", "update": "least_squares"}
+    assert mask_of(method="wanda", **both)[1].settings["refine"] == "swaps"
+    assert mask_of(propagation="sequential", **both)[1] is None
+
+
+def test_no_refinement_is_in_no_key():
+    (plain,), (said,) = pruned(WANDA), pruned(WANDA | {"refine": "none"})
+    assert plain.key == said.key and "refine" not in plain.settings
+    (one,), (other,) = (
+        pruned(WANDA | {"refine": "swaps"}),
+        pruned(WANDA | {"refine": "swaps", "refine_settings": {"max_swaps": 3}}),
+    )
+    assert one.settings["refine_settings"]["max_swaps"] == 1000
+    assert len({plain.key, one.key, other.key}) == 3
+
+
+def test_a_refinement_that_cannot_be_is_refused():
+    assert "update" in refused(DENSE | {"refine": "swaps"})
+    assert "nothing to `refine`" in refused(WANDA | {"sparsity": 0.0, "refine": "swaps"})
+    assert "swaps" in refused(WANDA | {"refine": "swop"})
+    assert "refine_settings" in refused(WANDA | {"refine_settings": {"max_swaps": 3}})
+    assert "max_swops" in refused(WANDA | {"refine": "swaps", "refine_settings": {"max_swops": 3}})
+    structured = {"method": "magnitude", "pattern": "structured", "units": ["mlp"], "sparsity": 0.2}
+    assert "refine" in refused(structured | {"refine": "swaps"})
+    assert "calibration" in refused({"method": "magnitude", "pattern": "2:4", "refine": "swaps"})

@@ -20,6 +20,7 @@ from prunegrid.config.validated import Config
 # {what may be listed: kinds of plugins}; all else is a section of the config.
 PLUGINS = {
     "methods": ("pruning method", "criterion of structured pruning"),
+    "refinements": ("refine",),
     "updates": ("update",),
     "allocations": ("allocation",),
     "strategies": ("strategy",),

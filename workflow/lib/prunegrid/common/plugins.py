@@ -13,7 +13,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,12 +29,16 @@ METRICS_READ = {"document", "template"}
 KINDS = {
     "pruning method": ("pruning/criteria", "NEEDS"),
     "criterion of structured pruning": ("pruning/structured", "NEEDS"),
+    "refine": ("pruning/refine", "NEEDS"),
     "update": ("pruning/updates", "NEEDS"),
     "allocation": ("pruning/allocation", "NEEDS"),
     "strategy": ("finetuning/strategies", "TRAINS"),
     "baseline": ("evaluation/baselines", "ROLE"),
     "metric": ("evaluation/metrics", "COLUMNS"),
 }
+# Keys of a pruning step that name a plugin of that kind beside its method; the plugin's settings
+# stand under KEY_settings.
+PARTS = ("refine", "update", "allocation")
 # The setting of a step that tells its job where a user's own plugins lie: {kind: paths}.
 OWN = "own_files"
 
@@ -83,14 +87,21 @@ def facts_for(method: str, pattern: str) -> dict[str, Any]:
     return criterion_facts(method) if pattern == "structured" else method_facts(method)
 
 
-def update_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS} of an update of the weights that stay."""
-    return literals(_file("update", name))
+def part_facts(kind: str, name: str) -> dict[str, Any]:
+    """Return {NEEDS, SETTINGS} of a plugin that a pruning step names by a key of PARTS."""
+    return literals(_file(kind, name))
 
 
-def allocation_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS} of a layer-wise allocation."""
-    return literals(_file("allocation", name))
+def parts_of(profile: Any) -> dict[str, str]:
+    """Return {key: plugin} of the keys of PARTS that a pruning step gives."""
+    given = {kind: getattr(profile, kind) for kind in PARTS}
+    return {kind: name for kind, name in given.items() if name is not None}
+
+
+def needs_of(profile: Any, parts: Container[str] = PARTS) -> list[str]:
+    """Return what the method and parts of a pruning step need to know of a linear's inputs."""
+    named = [part_facts(kind, name) for kind, name in parts_of(profile).items() if kind in parts]
+    return [f["NEEDS"] for f in (facts_for(profile.method, profile.pattern), *named)]
 
 
 def strategy_facts(name: str) -> dict[str, Any]:

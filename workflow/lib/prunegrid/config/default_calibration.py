@@ -92,12 +92,10 @@ def is_missing(profile: Any) -> bool:
     if not isinstance(profile, Prune) or profile.calibration or profile.method == "dense":
         return False
     try:
-        facts = [plugins.facts_for(profile.method, profile.pattern)]
-        facts += [plugins.update_facts(profile.update)] if profile.update else []
-        facts.append(plugins.allocation_facts(profile.allocation))
+        needs = plugins.needs_of(profile)
     except PrunegridError:  # a name that has a fault of its own
         return False
-    return any(fact["NEEDS"] != "nothing" for fact in facts)
+    return any(need != "nothing" for need in needs)
 
 
 def told(chain: Chain, known: Mapping[str, Any]) -> list[str]:

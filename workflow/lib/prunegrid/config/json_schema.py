@@ -27,6 +27,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 # {(class, its key): the kinds of plugins that it names, and what else it may be}.
 NAMED = {
     ("Prune", "method"): (("pruning method", "criterion of structured pruning"), ["dense"]),
+    ("Prune", "refine"): (("refine",), ["none"]),
     ("Prune", "update"): (("update",), []),
     ("Prune", "allocation"): (("allocation",), []),
     ("Finetune", "strategy"): (("strategy",), []),
@@ -34,7 +35,7 @@ NAMED = {
     ("Baseline", "method"): (("baseline",), []),
 }
 # Keys that hold the settings of the plugin that another key names.
-SETTINGS = {"update_settings": "update", "allocation_settings": "allocation"}
+SETTINGS = {f"{part}_settings": part for part in plugins.PARTS}
 # A path of a user's file, or a metric of the hub.
 PATH = {"type": "string", "pattern": r"/|\.py$|^hf:"}
 NUMBER = {"type": "number"}

@@ -1,6 +1,7 @@
 """Plugins that a config names by the path of a file: found, checked, and called by the file's name.
 
-Methods, criteria of structured pruning, updates, allocations, strategies and controls are taken so.
+Methods, criteria of structured pruning, refinements, updates, allocations, strategies and controls
+are taken so.
 (Metrics have their own key, `module`, which takes a path too.)
 """
 
@@ -19,6 +20,7 @@ from prunegrid.config.fault import Fault
 SHAPES = {
     "pruning method": (("prune_linear",), ("NEEDS", "SETTINGS", "SCOPE", "DRAWS", "UPDATES")),
     "criterion of structured pruning": (("importance",), ("FITS", "NEEDS", "SETTINGS", "DRAWS")),
+    "refine": (("refine_mask",), ("NEEDS", "SETTINGS")),
     "update": (("update_linear",), ("NEEDS", "SETTINGS")),
     "allocation": (("allocate",), ("NEEDS", "SETTINGS")),
     "strategy": (("tune", "transform"), ("TRAINS", "FITS", "KEYS", "MEMORY")),
@@ -27,8 +29,7 @@ SHAPES = {
 # {key of a profile: kinds of the plugin that it names}.
 KEYS = {
     "method": ("pruning method", "criterion of structured pruning"),
-    "update": ("update",),
-    "allocation": ("allocation",),
+    **{key: (key,) for key in plugins.PARTS},
     "strategy": ("strategy",),
 }
 CONTROL = {"method": ("baseline",)}

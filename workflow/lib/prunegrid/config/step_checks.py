@@ -28,12 +28,9 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
         known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
     needs = [(prune.method, facts["NEEDS"])]
-    for kind, look in (("update", plugins.update_facts), ("allocation", plugins.allocation_facts)):
-        name = getattr(prune, kind)
-        if name is None:
-            continue
+    for kind, name in plugins.parts_of(prune).items():
         try:
-            part = look(name)
+            part = plugins.part_facts(kind, name)
         except PrunegridError as error:
             yield Fault((kind,), f"is '{name}': {error.what}; {error.remedy}")
             continue
@@ -41,6 +38,7 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
         found = plugin_settings.odd(getattr(prune, settings), part["SETTINGS"], name)
         yield from below((settings,), found)
         needs.append((name, part["NEEDS"]))
+    yield from _refined_faults(prune, facts)
     needy = [name for name, need in needs if need != "nothing"]
     if not needy and prune.calibration is not None:
         yield Fault(("calibration",), f"is not used by {prune.method}; remove it")
@@ -50,6 +48,13 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if prune.biases and facts["NEEDS"] != "nothing":
         yield Fault(("biases",), f"{prune.method} cannot prune biases; remove it")
     yield from unknown(config, ("calibration",), "calibration", prune.calibration)
+
+
+def _refined_faults(prune: Prune, facts: dict) -> Iterator[Fault]:
+    """Yield the faults of a step whose refined mask the method's own weights would not fit."""
+    if prune.refine is not None and prune.update is None and facts.get("UPDATES"):
+        text = f"is missing: {prune.method} updates its weights for its own mask, which `refine`"
+        yield Fault(("update",), f"{text} changes; name one (none leaves the weights as they were)")
 
 
 def finetune_faults(config: Config, finetune: Finetune) -> Iterator[Fault]:

@@ -17,7 +17,7 @@ OF_STRUCTURED = frozenset(("units", "multiple"))
 NOT_STRUCTURED = frozenset(
     (
         *("scope", "propagation", "allocation", "allocation_settings", "include", "exclude"),
-        *("biases", "allow_unprunable"),
+        *("biases", "allow_unprunable", "refine", "refine_settings"),
     )
 )
 # Units that may be removed together.
@@ -35,6 +35,8 @@ class Prune(Profile):
     scope: Literal["row", "layer", "model"] | None = None
     calibration: str | None = None
     propagation: Literal["sequential", "single-pass", "dense"] = "sequential"
+    refine: str | None = None
+    refine_settings: dict[str, Any] = {}
     update: str | None = None
     update_settings: dict[str, Any] = {}
     allocation: str = "uniform"
@@ -62,6 +64,11 @@ class Prune(Profile):
             raise ValueError(f"a profile has one sparsity; lists and ranges go into a grid: {text}")
         return value
 
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _none_is_nothing(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
     def conflicts(self) -> Iterator[str]:
         """Yield what does not fit its method and its pattern."""
         if self.method == "dense":
@@ -69,8 +76,9 @@ class Prune(Profile):
             if extra:
                 yield f"`method` dense prunes nothing; remove {sorted(extra)}"
             return
-        if self.update is None and self.update_settings:
-            yield "`update_settings` belong to an `update`; name it or remove them"
+        for part in ("refine", "update"):
+            if getattr(self, part) is None and getattr(self, f"{part}_settings"):
+                yield f"`{part}_settings` belong to `{part}`; name one or remove them"
         if self.pattern == "structured":
             yield from _misfits_of_structured(self)
             return
@@ -88,6 +96,8 @@ class Prune(Profile):
 
 
 def _misfits_of_unstructured(profile: Prune) -> Iterator[str]:
+    if profile.refine is not None and profile.sparsity in (0, 1):
+        yield f"`sparsity` {profile.sparsity:g} leaves nothing to `refine`; remove it"
     if profile.sparsity is None:
         yield "an unstructured `pattern` needs `sparsity` (0 ≤ sparsity ≤ 1)"
     if profile.scope == "model" and profile.allocation != "uniform":

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.cells import Cell
+from prunegrid.config.cells import Cell, Step
 from prunegrid.config.grid import expand
 from prunegrid.config.validated import Config
 from prunegrid.graph.evaluation_nodes import EvaluationNodes, Part
@@ -116,6 +116,8 @@ class Graph(EvaluationNodes):
             label = f"{model.label.removeprefix('model ')} > hessians"
             include = {"include": list(step.profile.include)}
             parents["hessians"] = self.node("hessians", label, include, reads)
+        if base := _chooser(step):
+            parents["mask"] = self._prune(cell, base, model, weights)
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
         return self.node("prune", label, settings, parents, _pruning_roots(step.profile))
@@ -162,13 +164,31 @@ class Graph(EvaluationNodes):
         return parts
 
 
+def _chooser(step: Step) -> Step | None:
+    """Return the step whose mask a pruning step takes on; None if it chooses it itself.
+
+    Where inputs are the dense model's, no later part changes the mask. A refined one is taken from
+    the step that does nothing but refine it, one that needs Hessians from the criterion's own step.
+    """
+    profile = step.profile
+    if profile.pattern == "structured" or profile.propagation != "dense":
+        return None
+    if profile.refine and profile.update not in (None, "none"):
+        less, name = {"update": "none", "update_settings": {}}, "refined"
+    elif (profile.refine or profile.update) and plugins.needs_of(profile, ()) == ["hessian"]:
+        less = {part: None for part in ("refine", "update")}
+        less |= {"refine_settings": {}, "update_settings": {}}
+        name = "chosen"
+    else:
+        return None
+    return replace(step, name=f"{step.name} ({name})", profile=profile.model_copy(update=less))
+
+
 def _reads_hessians(profile: Any) -> bool:
     """Return whether a pruning step takes the Hessians of the dense model from their artifact."""
     if profile.pattern == "structured" or profile.propagation != "dense":
         return False
-    needs = [plugins.method_facts(profile.method)["NEEDS"]]
-    needs += [plugins.update_facts(profile.update)["NEEDS"]] if profile.update else []
-    return "hessian" in needs
+    return "hessian" in plugins.needs_of(profile)
 
 
 def _pruning_roots(profile: Any) -> tuple[str | Path, ...]:
@@ -176,6 +196,5 @@ def _pruning_roots(profile: Any) -> tuple[str | Path, ...]:
     if profile.pattern == "structured":
         criterion = plugins.root("criterion of structured pruning", profile.method)
         return ("prunegrid.pruning.structured.stage", criterion)
-    roots = [plugins.root("pruning method", profile.method)]
-    roots += [plugins.root("update", profile.update)] if profile.update else []
-    return (*roots, plugins.root("allocation", profile.allocation))
+    used = {"pruning method": profile.method, **plugins.parts_of(profile)}
+    return tuple(plugins.root(kind, name) for kind, name in used.items())

@@ -141,18 +141,16 @@ class Slices:
             settings |= {"units": sorted(profile.units), "update": profile.update or "none"}
             settings |= {} if "mlp" in profile.units else {"multiple": 1}
         else:
-            if profile.update:
-                known = plugins.update_facts(profile.update)["SETTINGS"]
-                settings["update_settings"] = {**known, **profile.update_settings}
+            for kind, name in plugins.parts_of(profile).items():
+                known, key = plugins.part_facts(kind, name)["SETTINGS"], f"{kind}_settings"
+                settings[key] = {**known, **settings[key]}
             # Left at their defaults they are in no key.
-            for key in ("exclude", "allow_unprunable"):
+            for key in ("exclude", "allow_unprunable", "refine", "refine_settings"):
                 if not settings[key]:
                     del settings[key]
-            known = plugins.allocation_facts(profile.allocation)["SETTINGS"]
-            settings["allocation_settings"] = {**known, **profile.allocation_settings}
         kind = "criterion of structured pruning" if structured else "pruning method"
-        used = [(kind, profile.method), ("update", profile.update)]
-        settings |= plugins.own_files([*used, ("allocation", profile.allocation)])
+        used = [(kind, profile.method), *plugins.parts_of(profile).items()]
+        settings |= plugins.own_files(used)
         return settings | ({"seed": self.config.seed_of(seed)} if facts["DRAWS"] else {})
 
     def finetune(

@@ -24,8 +24,8 @@ from prunegrid.pruning.recipe import Recipe
 WHERE = "prunegrid.prune"
 # Keys of a `prune` profile that are not the method's own.
 OF_RECIPE = (
-    *("scope", "update", "update_settings", "allocation", "allocation_settings"),
-    "allow_unprunable",
+    *("scope", "allow_unprunable"),
+    *(key for part in plugins.PARTS for key in (part, f"{part}_settings")),
 )
 OF_EXTENT = ("include", "exclude", "biases")
 

@@ -27,7 +27,7 @@ from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
 from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
-from prunegrid.pruning.recipe import Pruner, Recipe
+from prunegrid.pruning.recipe import Chosen, Pruner, Recipe
 from prunegrid.pruning.replay import Replay
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def prune_model(
     propagation: str = "sequential",
     holding: Holding = WHOLE,
     hessians: StoredHessians | None = None,
+    chosen: Chosen | None = None,
     done: Callable[[str, dict[str, Tensor]], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Prune all linears of all blocks of `model`, in place; return the report.
@@ -57,6 +58,7 @@ def prune_model(
         reached: full name of an expert's linear → how many tokens its norms are taken over.
         propagation: one of PROPAGATIONS; see the module.
         hessians: of the dense model, for propagation dense; None measures them here.
+        chosen: what another step pruned by the same criterion; None runs the criterion.
         done: is given each block's name and its pruned tensors while the block is in memory.
 
     Returns:
@@ -75,7 +77,7 @@ def prune_model(
         )
     _require_weights(blocks, recipe.general_pattern)
     _require_extent(blocks, recipe, propagation, holding)
-    pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of))
+    pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of), chosen)
     if blocks.outside and recipe.needs != "nothing":
         _require_tokens(tokens, recipe)
     outside = pruned_outside(model, blocks, pruner, tokens, propagation, hessians)

@@ -1,4 +1,4 @@
-"""Recipes of pruning (criterion, pattern, allocation, update), and linears pruned by one."""
+"""Recipes of pruning (criterion, pattern, allocation, refinement, update), and linears by one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from prunegrid.pruning.patterns import (
     NM,
     Pattern,
     Unstructured,
+    apply_mask,
     count_zeros,
     parse_pattern,
     zeros_asked,
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 UNREACHED = "no calibration token reached it: all its inputs count alike"
 NEEDS = ("nothing", "input_norms", "hessian")
+# Returns a linear's weight as another step pruned it by the same criterion, and the facts of that.
+Chosen = Callable[[str], tuple[Tensor, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Recipe:
         sparsity: of the whole model, for "unstructured".
         scope: "row", "layer" or "model"; None is the method's default.
         settings: the method's own, over its defaults.
+        refine: name of a refinement of the mask (`prunegrid.pruning.refine`), or None.
+        refine_settings: over the refinement's defaults.
         update: name of an update (`prunegrid.pruning.updates`); None is what the method does
             itself.
         update_settings: over the update's defaults.
@@ -62,6 +67,8 @@ class Recipe:
     sparsity: float | None = None
     scope: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    refine: str | None = None
+    refine_settings: Mapping[str, Any] = field(default_factory=dict)
     update: str | None = None
     update_settings: Mapping[str, Any] = field(default_factory=dict)
     allocation: str = "uniform"
@@ -74,6 +81,13 @@ class Recipe:
     def module(self) -> ModuleType:
         """Return the method's module."""
         return method_module(self.method)
+
+    @property
+    def refine_module(self) -> ModuleType | None:
+        """Return the refinement's module; None where the method's own mask stays."""
+        if self.refine is None:
+            return None
+        return importlib.import_module(f"prunegrid.pruning.refine.{self.refine}")
 
     @property
     def update_module(self) -> ModuleType | None:
@@ -89,8 +103,8 @@ class Recipe:
 
     @property
     def needs(self) -> str:
-        """Return the most that criterion and update must know of a linear's inputs."""
-        modules = [self.module, self.update_module] if self.update else [self.module]
+        """Return the most that criterion, refinement and update must know of a linear's inputs."""
+        modules = filter(None, (self.module, self.refine_module, self.update_module))
         return max((module.NEEDS for module in modules), key=NEEDS.index)
 
     @property
@@ -151,16 +165,28 @@ class Recipe:
 
 
 class Pruner:
-    """Prunes single linears by one recipe; `zeros` are those of `Recipe.zeros`.
+    """Prunes single linears by one recipe.
+
+    Args:
+        zeros: of `Recipe.zeros`.
+        chosen: what another step has pruned by the recipe's criterion; None runs the criterion.
 
     Attributes:
         report: full linear name → {zeros, shape, sparsity, revived (weights that were zero and are
             not any more, where something updates), and the facts of method and update}.
     """
 
-    def __init__(self, recipe: Recipe, zeros: Mapping[str, int]) -> None:
+    def __init__(
+        self, recipe: Recipe, zeros: Mapping[str, int], chosen: Chosen | None = None
+    ) -> None:
         self.recipe, self._zeros, self._pattern = recipe, zeros, recipe.general_pattern
         self._module, self._update = recipe.module, recipe.update_module
+        self._refine, self._chosen = recipe.refine_module, chosen
+        if self._refine is not None and self._update is None and self._module.UPDATES:
+            raise PrunegridError(
+                f"method {recipe.method} updates its weights for its own mask, not a refined one",
+                remedy="name an update beside `refine`; none leaves the weights as they were",
+            )
         self._settings = method_settings(recipe.method, dict(recipe.settings))
         self._updates = self._module.UPDATES or self._update is not None
         self.report: dict[str, dict[str, Any]] = {}
@@ -200,7 +226,15 @@ class Pruner:
         if isinstance(pattern, Unstructured):
             exact = Fraction(self._zeros[name], weight.numel())
             pattern = Unstructured(exact, pattern.scope)
-        new, facts = self._by_method(name, weight, stats, pattern)
+        if self._chosen is None:
+            new, facts = self._by_method(name, weight, stats, pattern)
+        else:
+            new, facts = self._chosen(name)
+            new = new.to(weight.device)
+        if self._refine is not None and "refined" not in facts:
+            settings = {**self._refine.SETTINGS, **self.recipe.refine_settings}
+            kept, more = self._refine.refine_mask(weight, new != 0, stats, pattern, **settings)
+            new, facts = apply_mask(weight, kept), {**facts, "refined": more}
         if self._update is not None:
             settings = {**self._update.SETTINGS, **self.recipe.update_settings}
             new, more = self._update.update_linear(weight, new != 0, stats, **settings)
@@ -208,8 +242,9 @@ class Pruner:
         error = None if stats is None else output_error(weight, new, stats)
         if error is not None:
             facts = {**facts, "output_error": error}
-        if stats is not None and stats.tokens == 0:
-            facts = {**facts, "fallbacks": [UNREACHED, *facts.get("fallbacks", ())]}
+        fallbacks = facts.get("fallbacks", ())
+        if stats is not None and stats.tokens == 0 and UNREACHED not in fallbacks:
+            facts = {**facts, "fallbacks": [UNREACHED, *fallbacks]}
         if stats is not None and isinstance(module, ExpertLinear):
             facts = {**facts, "tokens": stats.tokens}
         self._check_and_report(name, weight, new, pattern, facts)

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.model_family import CRITERIA
+from prunegrid.common.plugins import PARTS
 from prunegrid.models import checkpoint, loading
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning import offload
+from prunegrid.pruning.chosen_masks import ChosenMasks
 from prunegrid.pruning.coverage import left_dense, settled
 from prunegrid.pruning.dense_statistics import StoredHessians, read_norms
 from prunegrid.pruning.layerwise import prune_model
@@ -36,8 +38,8 @@ log = logging.getLogger(__name__)
 
 # Keys of the recipe and of the step itself; all others are the method's own.
 _OF_RECIPE = (
-    *("method", "pattern", "sparsity", "scope", "update", "update_settings", "allocation"),
-    *("allocation_settings", "allow_unprunable"),
+    *("method", "pattern", "sparsity", "scope", "allow_unprunable"),
+    *(key for part in PARTS for key in (part, f"{part}_settings")),
 )
 _OF_STEP = {*_OF_RECIPE, "propagation", "seed", "include", "exclude", "biases"}
 
@@ -46,11 +48,12 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     """Return the record: weights as measured after saving, and facts of the method and its inputs.
 
     Args:
-        settings: {method, pattern, sparsity, scope, update, update_settings, allocation,
-            allocation_settings, propagation, include, exclude, biases, allow_unprunable, and the
-            method's own}.
+        settings: {method, pattern, sparsity, scope, refine, refine_settings, update,
+            update_settings, allocation, allocation_settings, propagation, include, exclude, biases,
+            allow_unprunable, and the method's own}.
         parents: {"weights": a plain weights artifact, "calibration": of the same model,
-            "hessians": of the same model, for propagation dense of recipes that need them}.
+            "hessians": of the same model, for propagation dense of recipes that need them,
+            "mask": the same weights pruned by the same criterion, whose mask is taken on}.
 
     Raises:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
@@ -76,6 +79,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     dense = left_dense(recipe.extent, parent.model)
     if "hessians" in parents:
         inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
+    if "mask" in parents:
+        linears = recipe.extent.linears(parent.model)
+        inputs["chosen"] = ChosenMasks(parents["mask"], linears)
     began = time.perf_counter()
     report, weights = prune_checkpoint(parent, recipe, out, inputs)
     seconds = time.perf_counter() - began
@@ -134,6 +140,7 @@ def _facts(recipe: Recipe, propagation: str) -> dict:
         "pattern": recipe.pattern,
         "sparsity": recipe.sparsity,
         "scope": (recipe.scope or recipe.module.SCOPE) if unstructured else None,
+        "refine": recipe.refine,
         "update": recipe.update,
         "allocation": recipe.allocation if unstructured else None,
         "needs": recipe.needs,

@@ -108,6 +108,8 @@ def _of_pruning(settings: Mapping[str, Any]) -> Iterator[Cited]:
     yield _plugin("method", kind, settings["method"])
     if parse_nm(settings["pattern"]):
         yield Cited("pattern", settings["pattern"], (NM,))
+    if settings.get("refine"):
+        yield _plugin("refine", "refine", settings["refine"])
     if settings.get("update") not in (None, "none"):
         corrected = literals(CORRECTION)["CITE"]
         known = corrected if structured else of_plugin("update", settings["update"])

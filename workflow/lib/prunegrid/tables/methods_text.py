@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prunegrid.common.nm_pattern import parse_nm
+from prunegrid.common.plugins import PARTS
 from prunegrid.tables.citations import HARNESS, NM, SOFTWARE, Cited
 from prunegrid.tables.intervals import RESAMPLES
 from prunegrid.tables.latex import escape
@@ -125,11 +126,11 @@ def _pruning(steps: _Steps, step: Manifest) -> str:
     share = "" if settings.get("sparsity") is None else f", sparsity {settings['sparsity']}"
     text = f"{_name(step)}: {escape(settings['method'])}{steps.cite('method', settings['method'])}"
     text += f", {pattern}{nm}{share}"
-    for kind in ("update", "allocation"):
+    for kind in PARTS:
         name = settings.get(kind)
         if name not in (None, "none", "uniform"):
             text += f", {kind} {escape(name)}{steps.cite(kind, name)}"
-    rest = _settings(settings, "update", "allocation")
+    rest = _settings(settings, *PARTS)
     text += f", {rest}" if rest else ""
     calibration = steps.parent(step, "calibration")
     return text + (f"; {_calibrated(steps, calibration)}." if calibration else ".")

@@ -59,6 +59,7 @@ KEYS = (
     Column("calibration", "string", "names of the calibration profiles, joined by +; null without"),
     Column("scope", "string", "row, layer or model: weights ranked together; null without"),
     Column("allocation", "string", "how linears share the sparsity; null without"),
+    Column("refine", "string", "how the criterion's mask was improved; null where it was not"),
     Column("update", "string", "what was done to the weights that stay, beside the method's own"),
     Column("propagation", "string", "whose inputs the method saw; dense is an approximation"),
     Column("exclude", "string", "patterns of linears left dense, by the last pruning; or null"),

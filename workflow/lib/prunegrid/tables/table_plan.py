@@ -254,23 +254,26 @@ def _calibrations(acting: Sequence[Any]) -> str | None:
     return "+".join(dict.fromkeys(filter(None, names))) or None
 
 
+# Parts of a pruning step that follow the criterion, and see the inputs that it sees.
+AFTER_CRITERION = ("refine", "update")
+
+
 def _prune_columns(profile: Any) -> dict[str, Any]:
     """Return the columns that a prune profile fills; None is a dense cell."""
-    names = ("pattern", "units", "sparsity_target", "scope", "allocation", "update", "propagation")
-    columns = dict.fromkeys((*names, "exclude"))
+    names = ("pattern", "units", "sparsity_target", "scope", "allocation", "propagation", "exclude")
+    columns = dict.fromkeys((*names, *AFTER_CRITERION))
     if profile is None:
         return {"method": "dense", **columns}
-    columns |= {"method": profile.method, "pattern": profile.pattern, "update": profile.update}
+    columns |= {"method": profile.method, "pattern": profile.pattern}
+    columns |= {part: getattr(profile, part) for part in AFTER_CRITERION}
     if profile.pattern == "structured":
         units = "+".join(sorted(profile.units))
         return columns | {"units": units, "sparsity_target": profile.sparsity}
     columns["exclude"] = " ".join(profile.exclude) or None
-    facts = [plugins.method_facts(profile.method)]
-    facts += [plugins.update_facts(profile.update)] if profile.update else []
-    if any(fact["NEEDS"] != "nothing" for fact in facts):
+    if any(need != "nothing" for need in plugins.needs_of(profile, AFTER_CRITERION)):
         columns["propagation"] = profile.propagation
     if nm := parse_nm(profile.pattern):
         return columns | {"sparsity_target": 1 - nm[0] / nm[1]}
-    scope = profile.scope or facts[0]["SCOPE"]
+    scope = profile.scope or plugins.method_facts(profile.method)["SCOPE"]
     ranked = {"scope": scope, "allocation": profile.allocation}
     return columns | ranked | {"sparsity_target": profile.sparsity}

@@ -21,6 +21,7 @@ from prunegrid.tables.inference import Z
 
 Row = dict[str, Any]
 PLAIN: dict[str, list] = {
+    "refine": [None],
     "update": [None],
     "allocation": ["uniform", None],
     "propagation": ["sequential", None],

@@ -104,7 +104,8 @@ def recipe(cell: Cell) -> str:
     else:
         words.append(axes["pattern"])
     usual = ("uniform", "none", None)
-    words += [value_name(v) for v in (axes["allocation"], axes["update"]) if v not in usual]
+    parts = (axes["allocation"], axes["refine"], axes["update"])
+    words += [value_name(part) for part in parts if part not in usual]
     return ", ".join(words)
 
 

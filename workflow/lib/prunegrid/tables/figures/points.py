@@ -17,7 +17,7 @@ from prunegrid.tables.schema import Plan
 
 KEYS = ["model", "dataset", "prune", "finetune"]
 # Beside the sparsity, what tells two prunings of one method apart.
-AXES = ("pattern", "units", "scope", "allocation", "update", "propagation", "calibration")
+AXES = ("pattern", "units", "scope", "allocation", "refine", "update", "propagation", "calibration")
 
 
 @dataclass(frozen=True)

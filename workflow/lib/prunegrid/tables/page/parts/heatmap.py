@@ -94,7 +94,7 @@ def _method(cell: Cell) -> str:
     usual = ("uniform", "none", None)
     words += [
         display_names.value_name(axes[name])
-        for name in ("units", "allocation", "update")
+        for name in ("units", "allocation", "refine", "update")
         if axes[name] not in usual
     ]
     return f"{', '.join(words)} · {display_names.tuning_name(cell).lower()}"
