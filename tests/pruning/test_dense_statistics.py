@@ -18,6 +18,8 @@ RECIPES = [
     Recipe("sparsegpt", "2:4"),
     Recipe("sparsegpt", "unstructured", sparsity=0.5),
     Recipe("wanda", "2:4", update="least_squares"),
+    Recipe("stade", "2:4"),
+    Recipe("stade", "2:4", update="least_squares"),
 ]
 
 
@@ -43,10 +45,12 @@ def test_what_is_read_is_what_was_measured(tmp_path, width):
     assert read["a"] is read["b"], "what a method computes once of an input would be computed twice"
     assert torch.equal(read["a"].hessian, found.hessian)
     assert torch.equal(read["a"].input_norms, found.input_norms)
+    assert torch.equal(read["a"].input_means, found.input_means)
+    assert torch.equal(read["a"].input_variances, found.input_variances)
     assert read["a"].tokens == 40
     assert StoredHessians(tmp_path).block(0, hessian=False)["a"].hessian is None
     size = (tmp_path / "0.safetensors").stat().st_size
-    assert size < 4 * (width * (width + PANEL) / 2 + width) + 1000
+    assert size < 4 * (width * (width + PANEL) / 2 + 3 * width) + 1200
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.method}-{r.pattern}-{r.update}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
@@ -27,6 +27,7 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if scopes is not None and prune.scope is not None and prune.scope not in scopes:
         known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
+    yield from _units_faults(prune, facts.get("UNITS"))
     needs = [(prune.method, facts["NEEDS"])]
     for kind, look in (("update", plugins.update_facts), ("allocation", plugins.allocation_facts)):
         name = getattr(prune, kind)
@@ -50,6 +51,21 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if prune.biases and facts["NEEDS"] != "nothing":
         yield Fault(("biases",), f"{prune.method} cannot prune biases; remove it")
     yield from unknown(config, ("calibration",), "calibration", prune.calibration)
+
+
+def _units_faults(prune: Prune, known: Collection[str] | None) -> Iterator[Fault]:
+    """Yield the fault of units that a criterion of structured pruning cannot score."""
+    units = set(prune.units or ())
+    if known is None or units <= set(known):  # methods of weights know none
+        return
+    every = plugins.files("criterion of structured pruning")
+    fits = {name: set(plugins.criterion_facts(name)["UNITS"]) for name in every}
+    fitting = ", ".join(name for name, others in fits.items() if units <= others)
+    yield Fault(
+        ("units",),
+        f"is {prune.units}; {prune.method} scores {list(known)}; take these, or one of the methods "
+        f"{fitting}",
+    )
 
 
 def finetune_faults(config: Config, finetune: Finetune) -> Iterator[Fault]:
