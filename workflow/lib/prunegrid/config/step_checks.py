@@ -28,6 +28,9 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
         known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
     yield from _units_faults(prune, facts.get("UNITS"))
+    own = {**facts["SETTINGS"], **(prune.model_extra or {})}
+    if own.get("add_biases") and not own.get("compensate", True):
+        yield Fault(("add_biases",), "is true and `compensate` false: they stay zero; remove one")
     needs = [(prune.method, facts["NEEDS"])]
     for kind, look in (("update", plugins.update_facts), ("allocation", plugins.allocation_facts)):
         name = getattr(prune, kind)
