@@ -37,7 +37,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("width", [1, 7, PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 3])
 def test_what_is_read_is_what_was_measured(tmp_path, width):
-    sums = Accumulator("hessian", width)
+    sums = Accumulator("hessian_and_moments", width)
     sums.add(torch.randn(40, width, generator=torch.Generator().manual_seed(width)), "x")
     found = sums.finish()
     write(0, {"a": found, "b": found}, tmp_path)

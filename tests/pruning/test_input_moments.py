@@ -28,7 +28,7 @@ def parts_of(inputs):
     )
 
 
-@pytest.mark.parametrize("needs", ["input_moments", "hessian"])
+@pytest.mark.parametrize("needs", ["input_moments", "hessian_and_moments"])
 @pytest.mark.parametrize("offset", [0.0, 10.0, 3000.0])
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, derandomize=True)
@@ -81,8 +81,9 @@ def test_all_calls_of_a_linear_count():
     assert torch.allclose(found.input_variances.double(), both.var(0, correction=0), rtol=1e-5)
 
 
-def test_moments_are_left_out_where_nothing_reads_them():
-    sums = Accumulator("input_norms", 4)
+@pytest.mark.parametrize("needs", ["input_norms", "hessian"])
+def test_moments_are_left_out_where_nothing_reads_them(needs):
+    sums = Accumulator(needs, 4)
     sums.add(torch.ones(3, 4), "here")
     found = sums.finish()
     assert found.input_means is None and found.input_variances is None

@@ -59,7 +59,7 @@ def test_the_weights_that_go_are_those_of_least_square_times_variance():
 def test_the_bias_makes_up_for_the_mean_and_the_report_says_what_is_left(update):
     linear, inputs = layer()
     outputs, bias = linear(inputs), linear.bias.clone()
-    stats = stats_of(inputs, "hessian")
+    stats = stats_of(inputs, "hessian_and_moments")
     pruner = Pruner(Recipe("stade", "2:4", update=update), {})
     pruner.prune_all({"l": linear}, {"l": stats})
     left = linear(inputs) - outputs

@@ -44,7 +44,7 @@ def stats_in_model(
 
     Args:
         tokens: int64 [samples, length].
-        needs: "input_norms", "input_moments" or "hessian".
+        needs: see `prunegrid.pruning.input_stats.Accumulator`.
         twins: see `collect`.
 
     Raises:
@@ -154,11 +154,13 @@ def write_hessians(
         PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model, include=extent.include)
-    take = functools.partial(write, out=out)
+    take, needs = functools.partial(write, out=out), "hessian_and_moments"
     with evaluating(model):
         if blocks.outside:
-            write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
-        _measure_by_block(model, blocks, tokens, "hessian", holding, take)
+            write(
+                OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian_and_moments"), out
+            )
+        _measure_by_block(model, blocks, tokens, needs, holding, take)
     return sum(map(len, blocks.groups().values()))
 
 
@@ -167,7 +169,7 @@ def write(name: int | str, stats: Mapping[str, InputStats], out: Path) -> None:
 
     Args:
         name: a block's index, or OUTSIDE.
-        stats: full linear name → statistics with a Hessian; a shared object is written once.
+        stats: full linear name → statistics, all of them; a shared object is written once.
     """
     places: dict[int, int] = {}
     tensors: dict[str, Tensor] = {}

@@ -105,8 +105,8 @@ def _known_stats(
     """Return a function from a block's index to its statistics; None if a pass must give them."""
     if needs == "nothing":
         return lambda index: None
-    if needs in ("input_moments", "hessian") and hessians is not None:
-        return functools.partial(hessians.block, hessian=needs == "hessian")
+    if needs not in ("nothing", "input_norms") and hessians is not None:
+        return functools.partial(hessians.block, hessian="hessian" in needs)
     if needs == "input_norms" and propagation == "dense":
         stats = norm_stats()
         return lambda index: stats

@@ -34,7 +34,7 @@ from prunegrid.pruning.patterns import (
 log = logging.getLogger(__name__)
 
 UNREACHED = "no calibration token reached it: all its inputs count alike"
-# Each holds what those before it do.
+# Of a criterion or an update; the more costly ones last.
 NEEDS = ("nothing", "input_norms", "input_moments", "hessian")
 
 
@@ -92,7 +92,10 @@ class Recipe:
     def needs(self) -> str:
         """Return the most that criterion and update must know of a linear's inputs."""
         modules = [self.module, self.update_module] if self.update else [self.module]
-        return max((module.NEEDS for module in modules), key=NEEDS.index)
+        needs = {module.NEEDS for module in modules}
+        if needs >= {"input_moments", "hessian"}:
+            return "hessian_and_moments"
+        return max(needs, key=NEEDS.index)
 
     @property
     def adds_biases(self) -> bool:

@@ -2,8 +2,8 @@
 
 A method is one module of this package, found by its name, so that adding one edits no other file:
 
-    NEEDS     "nothing" | "input_norms" | "input_moments" (means and variances too) | "hessian" (all
-              of it): what it must know of a linear's input
+    NEEDS     "nothing" | "input_norms" | "input_moments" (means and variances too) | "hessian" (and
+              norms): what it must know of a linear's input
     SETTINGS  its own config settings with their defaults
     SCOPE     "row" | "layer": what an unstructured pattern compares by default
     SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
