@@ -57,7 +57,7 @@ def test_the_exponent_of_a_power_law_is_found(alpha):
 def test_the_fit_is_the_papers(seed):
     draw = np.random.default_rng(seed)
     values = np.sort(draw.lognormal(sigma=1 + seed / 3, size=120)) * 10.0 ** (seed - 3)
-    assert tail_exponent(values) == pytest.approx(slow_fit(values), rel=1e-9)
+    assert tail_exponent(values) == pytest.approx(slow_fit(values), rel=1e-6)
 
 
 def test_exponents_are_those_of_the_authors_code_with_its_lower_bound_mended():
@@ -72,7 +72,7 @@ def test_exponents_are_those_of_the_authors_code_with_its_lower_bound_mended():
 def test_eigenvalues_are_squared_singular_values(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     expected = torch.linalg.svdvals(weight.double()).square().flip(0)
-    assert np.allclose(eigenvalues(weight), expected.numpy(), rtol=1e-9)
+    assert np.allclose(eigenvalues(weight), expected.numpy(), rtol=1e-6)
 
 
 def test_what_has_no_tail_does_not_count():

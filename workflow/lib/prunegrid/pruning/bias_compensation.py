@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
 
 from prunegrid.common.errors import PrunegridError
@@ -89,6 +88,6 @@ def _switches(config: Any) -> Iterable[str]:
 
 def _tensors(kind: type[nn.Module], config: Any) -> dict[str, tuple[int, ...]]:
     """Return name → shape of the tensors of a config's model, which is built without weights."""
-    with init_empty_weights():
+    with torch.device("meta"):
         model = kind(copy.deepcopy(config))
     return {name: tuple(value.shape) for name, value in model.named_parameters()}
