@@ -30,8 +30,10 @@ BETTER = {True: "higher", False: "lower", None: "–"}
 NEEDS = {
     "nothing": "nothing",
     "input_norms": "norms of inputs",
+    "input_moments": "means and variances of inputs",
     "hessian": "Hessians of inputs",
     "gradients": "gradients",
+    "hidden_states": "hidden states",
 }
 KINDS = {
     "pruning method": "Pruning methods: which weights go (`method` of `prune`)",

@@ -27,6 +27,10 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
     assert any("the file's ending does not tell" in str(fault) for fault in faults(tree))
 
 
+BLOCK_INFLUENCE = {"method": "influence", "pattern": "structured", "sparsity": 0.3}
+BLOCK_INFLUENCE |= {"calibration": "c4-128x2048"}
+
+
 @pytest.mark.parametrize(
     ("path_and_value", "words"),
     [
@@ -148,6 +152,19 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
         (("models", "opt-125m", "source", "numbers:"), ["a source of datasets alone"]),
         (("device", "GPU"), ["'GPU' is no kind of device; write cuda"]),
         (("prune", "wiki-sparsegpt-2of4", "dampening", "much"), ["one like 0.01"]),
+        (
+            ("prune", "x", BLOCK_INFLUENCE | {"units": ["heads", "mlp"]}),
+            ["prune.x.units", "influence scores ['blocks']", "magnitude, random, taylor, wanda"],
+        ),
+        (
+            (
+                "prune",
+                "x",
+                {"method": "stade", "pattern": "2:4", "calibration": "c4-128x2048"}
+                | {"compensate": False, "add_biases": True},
+            ),
+            ["prune.x.add_biases", "`compensate`"],
+        ),
     ],
 )
 def test_a_fault_names_place_and_remedy(raw, path_and_value, words):

@@ -119,6 +119,39 @@ def check_norms(model: nn.Module, name: str, tokens: Tensor) -> None:
         assert close(norms[key], expected, len(tokens) * tokens.shape[1], expected), key
 
 
+def check_moments(model: nn.Module, name: str, tokens: Tensor) -> None:
+    """Means and variances are those of what the linears are given in the model's forward."""
+    linears = flat(linears_inside(model, name))
+    twins = blocks.find_blocks(model).twins
+    found = dense_statistics.stats_in_model(model, linears, tokens, "input_moments", twins)
+    assert found.keys() == linears.keys()
+    for key, given in inputs_of(model, linears, tokens).items():
+        inputs = torch.cat(given).double()
+        magnitude, terms = inputs.abs().mean(0), len(inputs)
+        assert close(found[key].input_means, inputs.mean(0), terms, magnitude), key
+        assert close(found[key].input_variances, inputs.var(0, correction=0), terms), key
+
+
+def check_compensated(model: nn.Module, name: str, tokens: Tensor) -> None:
+    """With dense statistics each linear's mean output is the dense one, if it has a bias."""
+    linears = flat(linears_inside(model, name))
+    dense = {key: (by_output(m).clone(), m.bias) for key, m in linears.items()}
+    dense = {key: (w, None if b is None else b.detach().clone()) for key, (w, b) in dense.items()}
+    given = {k: torch.cat(x).double().mean(0) for k, x in inputs_of(model, linears, tokens).items()}
+    report = layerwise.prune_model(
+        model, Recipe("stade", "2:4"), tokens=tokens, propagation="dense"
+    )
+    for key, linear in linears.items():
+        weight, bias = dense[key]
+        if bias is None:
+            assert "biases_changed" not in report[key] and linear.bias is None, key
+            continue
+        lost = (weight.double() - by_output(linear).double()) @ given[key]
+        magnitude = weight.double().abs() @ given[key].abs() + bias.abs()
+        assert close(linear.bias, bias + lost, weight.shape[1] + len(tokens) * 24, magnitude), key
+        assert report[key]["biases_changed"] == int((linear.bias != bias).sum()) > 0, key
+
+
 def check_pruned(model: nn.Module, name: str, tokens: Tensor, recipe: Recipe, how: str) -> None:
     """2:4 is where the inputs are, in every linear of every block, and nothing else changes."""
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -20,9 +20,11 @@ from tests.helpers.architectures import (
     ties,
 )
 from tests.helpers.contract import (
+    check_compensated,
     check_forward,
     check_linears,
     check_lowest_gone,
+    check_moments,
     check_norms,
     check_orientation,
     check_pruned,
@@ -68,6 +70,13 @@ def test_calibration_sees_what_the_linears_are_given(name, tokens):
 
 @ALL
 @torch.no_grad()
+def test_means_and_variances_are_of_all_that_the_linears_are_given(name, tokens):
+    """Of linears that are called several times, share an input, or share a weight, too."""
+    check_moments(build(name), name, tokens)
+
+
+@ALL
+@torch.no_grad()
 def test_pruned_saved_and_loaded_by_transformers(name, tokens, tmp_path):
     model = build(name)
     assert bool(ties(model)) == (name not in UNTIED)
@@ -82,11 +91,21 @@ def test_sequential_is_what_the_papers_do(name, tokens):
     check_sequential(build(name), name, tokens)
 
 
-@pytest.mark.parametrize("method", ["magnitude", "ria", "sparsegpt", "random"])
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [*((m, {}) for m in ("magnitude", "ria", "sparsegpt", "random")),
+     ("stade", {"compensate": False})],
+)  # fmt: skip
 @ALL
 @torch.no_grad()
-def test_every_method_prunes_in_the_right_orientation(name, tokens, method):
-    check_pruned(build(name), name, tokens, Recipe(method, "2:4"), "sequential")
+def test_every_method_prunes_in_the_right_orientation(name, tokens, method, own):
+    check_pruned(build(name), name, tokens, Recipe(method, "2:4", settings=own), "sequential")
+
+
+@ALL
+@torch.no_grad()
+def test_biases_make_up_for_the_means_that_stade_takes(name, tokens):
+    check_compensated(build(name), name, tokens)
 
 
 @pytest.mark.parametrize("how", ["single-pass", "dense"])

@@ -10,7 +10,7 @@ from prunegrid.pruning import prune_weight
 from prunegrid.pruning.criteria import method_module, method_settings
 from prunegrid.pruning.patterns import NM, Unstructured, zeros_asked
 
-METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "random"]
+METHODS = ["magnitude", "wanda", "ria", "sparsegpt", "stade", "random"]
 # Blocks that are smaller than the layers here.
 BLOCKS = {"sparsegpt": {"blocksize": 16}}
 few = settings(max_examples=10, derandomize=True)

@@ -18,6 +18,8 @@ RECIPES = [
     Recipe("sparsegpt", "2:4"),
     Recipe("sparsegpt", "unstructured", sparsity=0.5),
     Recipe("wanda", "2:4", update="least_squares"),
+    Recipe("stade", "2:4"),
+    Recipe("stade", "2:4", update="least_squares"),
 ]
 
 
@@ -35,7 +37,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("width", [1, 7, PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 3])
 def test_what_is_read_is_what_was_measured(tmp_path, width):
-    sums = Accumulator("hessian", width)
+    sums = Accumulator("hessian_and_moments", width)
     sums.add(torch.randn(40, width, generator=torch.Generator().manual_seed(width)), "x")
     found = sums.finish()
     write(0, {"a": found, "b": found}, tmp_path)
@@ -43,10 +45,12 @@ def test_what_is_read_is_what_was_measured(tmp_path, width):
     assert read["a"] is read["b"], "what a method computes once of an input would be computed twice"
     assert torch.equal(read["a"].hessian, found.hessian)
     assert torch.equal(read["a"].input_norms, found.input_norms)
+    assert torch.equal(read["a"].input_means, found.input_means)
+    assert torch.equal(read["a"].input_variances, found.input_variances)
     assert read["a"].tokens == 40
     assert StoredHessians(tmp_path).block(0, hessian=False)["a"].hessian is None
     size = (tmp_path / "0.safetensors").stat().st_size
-    assert size < 4 * (width * (width + PANEL) / 2 + width) + 1000
+    assert size < 4 * (width * (width + PANEL) / 2 + 3 * width) + 1200
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.method}-{r.pattern}-{r.update}")

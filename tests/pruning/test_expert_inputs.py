@@ -8,8 +8,9 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models import blocks
 from prunegrid.models.experts import experts_of, one_by_one
 from prunegrid.pruning import layerwise
-from prunegrid.pruning.dense_statistics import dense_norms
+from prunegrid.pruning.dense_statistics import dense_norms, stats_in_model
 from prunegrid.pruning.expert_inputs import watching_experts
+from prunegrid.pruning.holding import evaluating
 from prunegrid.pruning.recipe import Recipe
 from tests.helpers import expert_models
 from tests.helpers.expert_models import MODELS, build, inputs_of, windows
@@ -37,6 +38,22 @@ def test_norms_are_those_of_the_tokens_that_reach_each_expert(kind):
     for name, given in inputs_of(model, kind, tokens).items():
         expected = given.square().mean(0) if len(given) else torch.ones(given.shape[1]).double()
         assert close(norms[name], expected, terms=2000), name
+
+
+@ALL
+@torch.no_grad()
+def test_means_and_variances_are_those_of_the_tokens_that_reach_each_expert(kind):
+    model, tokens = build(kind), windows()
+    with evaluating(model):
+        found = stats_in_model(model, blocks.prunable(model), tokens, "input_moments")
+    for name, given in inputs_of(model, kind, tokens).items():
+        width = given.shape[1]
+        means, variances = torch.zeros(width).double(), torch.ones(width).double()
+        if len(given):
+            means, variances = given.double().mean(0), given.double().var(0, correction=0)
+        magnitude = given.abs().double().mean(0) if len(given) else 1.0
+        assert close(found[name].input_means, means, 2000, magnitude), name
+        assert close(found[name].input_variances, variances, terms=2000), name
 
 
 @ALL

@@ -60,9 +60,10 @@ def texts_of(parents):
         (SPARSEGPT | HALF, torch.float32),
         (WANDA | HALF | {"allocation": "owl"}, torch.float32),
         (WANDA | {"method": "magnitude"}, torch.float32),
+        (WANDA | {"method": "stade"}, torch.float32),
         (WANDA | {"propagation": "dense", "update": "least_squares"}, torch.float32),
     ],
-    ids=["wanda", "bfloat16", "sparsegpt", "owl", "magnitude", "dense"],
+    ids=["wanda", "bfloat16", "sparsegpt", "owl", "magnitude", "stade", "dense"],
 )
 def test_weights_and_report_are_the_step_s(tmp_path, parents, calibrated, settings, dtype):
     dense = parents["model"]

@@ -88,6 +88,7 @@ def test_norms_are_the_same_bytes(calibrated):
         WANDA,
         {**HALF, "allocation": "owl"},
         {**HALF, "allocation": "error", "method": "magnitude"},
+        {**HALF, "allocation": "alpha", "method": "magnitude"},
         {**HALF, "method": "magnitude", "scope": "model"},
         SPARSEGPT,
         {**SPARSEGPT, "propagation": "single-pass"},

@@ -98,7 +98,7 @@ def test_ranked_counts_are_those_of_one_stable_sort(rows, data):
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.31, 0.5, 0.77, 1.0])
-@pytest.mark.parametrize("allocation", ["uniform", "owl", "error"])
+@pytest.mark.parametrize("allocation", ["uniform", "owl", "error", "alpha"])
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt"])
 def test_the_whole_models_sparsity_is_exact(method, allocation, sparsity):
     blocks, norms = model()

@@ -212,14 +212,30 @@ def test_heads_are_of_the_number_that_the_config_can_say(tmp_path):
 
 
 def test_taylor_and_wanda_need_a_calibration(made, tmp_path):
-    for method, update in (("taylor", "none"), ("wanda", "none"), ("random", "least_squares")):
+    needy = (("taylor", "none"), ("wanda", "none"), ("influence", "none"))
+    for method, update in (*needy, ("random", "least_squares")):
         with pytest.raises(PrunegridError, match="needs calibration samples"):
             shrunken.shrink(
                 tmp_path / f"{method}-{update}",
                 made("llama"),
                 None,
                 method=method,
-                units=["mlp"],
+                units=["blocks"] if method == "influence" else ["mlp"],
                 sparsity=0.3,
                 update=update,
             )
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "opt-350m"])
+@torch.no_grad()
+def test_the_blocks_of_least_influence_go(made, tmp_path, name):
+    tokens = shrunken.windows()
+    record, story = shrunken.shrink(
+        tmp_path / "out", made(name), tokens, method="influence", units=["blocks"], sparsity=0.34
+    )
+    scores = {block: facts["blocks"]["score"] for block, facts in story["blocks"].items()}
+    gone = [block for block, facts in story["blocks"].items() if facts["blocks"]["removed"]]
+    assert gone == [min(scores, key=scores.get)] and record["removed"] == {"blocks": 1}
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    full = shrunken.powerless(name, story)
+    assert close(small(tokens).logits, full(tokens).logits, terms(full))

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import prunable
 from prunegrid.pruning.structured import removal_plan, unit_scores
 from prunegrid.pruning.structured.unit_scores import gradients
 from prunegrid.pruning.structured.units import find_units
 from tests.helpers import shrunken
-from tests.helpers.architectures import build, by_output
+from tests.helpers.architectures import ARCHITECTURES, build, by_output
 from tests.helpers.shrunken import NAMES
 
 pytestmark = pytest.mark.model
@@ -182,3 +183,61 @@ def test_random_units_follow_the_seed_and_are_all_as_likely():
     expected = counts["mlp"] / 32 * 180
     # Five standard deviations of a binomial.
     assert ((drawn - expected).abs() < 5 * (expected * (1 - expected / 180)) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, made in ARCHITECTURES.items() if made.auto != "AutoModelForSeq2SeqLM"]
+)
+@torch.no_grad()
+def test_influence_is_how_far_a_block_turns_its_hidden_states(name):
+    """By hooks on the blocks of the table, and cosines in float64, token by token."""
+    model, tokens = build(name), shrunken.windows(3)
+    seen = {block: [] for block in ARCHITECTURES[name].names()}
+
+    def look(block):
+        def hook(_module, args, kwargs, output):
+            entering = args[0] if args else kwargs["hidden_states"]
+            leaving = output if isinstance(output, torch.Tensor) else output[0]
+            for x, y in zip(entering[0].double(), leaving[0].double(), strict=True):
+                seen[block].append(float(1 - x @ y / (x.norm() * y.norm())))
+
+        return hook
+
+    handles = [
+        model.get_submodule(block).register_forward_hook(look(block), with_kwargs=True)
+        for block in seen
+    ]
+    for window in tokens:
+        model(window[None])
+    for handle in handles:
+        handle.remove()
+    found = find_units(model, ["blocks"], tokens[:1, :8])
+    asked = shrunken.settings("influence", ["blocks"], 0.4)
+    scores = unit_scores.score_units(found, asked, tokens, shrunken.job(None))
+    assert scores.keys() == {("blocks", block) for block in seen}
+    for (_, block), score in scores.items():
+        expected = sum(seen[block]) / tokens.numel()
+        assert score.tolist() == pytest.approx([expected], rel=1e-5) and expected > 0, block
+
+
+@torch.no_grad()
+def test_a_block_that_changes_nothing_has_no_influence_and_goes_first():
+    model, tokens = build("llama"), shrunken.windows(2)
+    idle = model.model.layers[1]
+    idle.self_attn.o_proj.weight.zero_()
+    idle.mlp.down_proj.weight.zero_()
+    found = find_units(model, ["blocks"], tokens[:1, :8])
+    asked = shrunken.settings("influence", ["blocks"], 0.4)
+    scores = unit_scores.score_units(found, asked, tokens, shrunken.job(None))
+    assert float(scores["blocks", "model.layers.1"]) == pytest.approx(0, abs=1e-6)
+    assert unit_scores.lowest_blocks_first(scores)[0] == 1
+
+
+def test_hidden_states_that_are_not_finite_are_told():
+    model, tokens = build("llama"), shrunken.windows(1)
+    model.model.layers[1].mlp.down_proj.weight.data[0] = torch.inf
+    found = find_units(model, ["blocks"], tokens[:1, :8])
+    asked = shrunken.settings("influence", ["blocks"], 0.4)
+    with pytest.raises(PrunegridError, match="activations") as caught:
+        unit_scores.score_units(found, asked, tokens, shrunken.job(None))
+    assert caught.value.where == "model.layers.1"

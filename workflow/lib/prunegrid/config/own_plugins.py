@@ -19,7 +19,10 @@ from prunegrid.config.fault import Fault
 # {kind of plugin: (functions of which it defines one, literals that it declares)}.
 SHAPES = {
     "pruning method": (("prune_linear",), ("NEEDS", "SETTINGS", "SCOPE", "DRAWS", "UPDATES")),
-    "criterion of structured pruning": (("importance",), ("FITS", "NEEDS", "SETTINGS", "DRAWS")),
+    "criterion of structured pruning": (
+        ("importance", "importance_of_block"),
+        ("FITS", "NEEDS", "SETTINGS", "DRAWS"),
+    ),
     "refine": (("refine_mask",), ("NEEDS", "SETTINGS")),
     "update": (("update_linear",), ("NEEDS", "SETTINGS")),
     "allocation": (("allocate",), ("NEEDS", "SETTINGS")),

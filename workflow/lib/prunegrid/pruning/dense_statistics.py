@@ -1,9 +1,9 @@
 """Statistics of a dense model's linears on calibration windows: input norms, and Hessians on disk.
 
-Hessians are stored in one file a block, each distinct input once. A Hessian [d, d] is stored as the
-panels of its lower triangle, rows `start` to `start + PANEL` up to column `start + PANEL`, float32:
-about half of it. It is symmetric to the bit (`prunegrid.pruning.input_stats`), so what is read is
-what was measured.
+Hessians are stored in one file a block, each distinct input once, with its norms, means and
+variances. A Hessian [d, d] is stored as the panels of its lower triangle, rows `start` to `start +
+PANEL` up to column `start + PANEL`, float32: about half of it. It is symmetric to the bit
+(`prunegrid.pruning.input_stats`), so what is read is what was measured.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def stats_in_model(
 
     Args:
         tokens: int64 [samples, length].
-        needs: "input_norms" or "hessian".
+        needs: see `prunegrid.pruning.input_stats.Accumulator`.
         twins: see `collect`.
 
     Raises:
@@ -154,11 +154,13 @@ def write_hessians(
         PrunegridError: activations hold NaN or infinity.
     """
     blocks = find_blocks(model, include=extent.include)
-    take = functools.partial(write, out=out)
+    take, needs = functools.partial(write, out=out), "hessian_and_moments"
     with evaluating(model):
         if blocks.outside:
-            write(OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian"), out)
-        _measure_by_block(model, blocks, tokens, "hessian", holding, take)
+            write(
+                OUTSIDE, stats_in_model(model, blocks.outside, tokens, "hessian_and_moments"), out
+            )
+        _measure_by_block(model, blocks, tokens, needs, holding, take)
     return sum(map(len, blocks.groups().values()))
 
 
@@ -167,7 +169,7 @@ def write(name: int | str, stats: Mapping[str, InputStats], out: Path) -> None:
 
     Args:
         name: a block's index, or OUTSIDE.
-        stats: full linear name → statistics with a Hessian; a shared object is written once.
+        stats: full linear name → statistics, all of them; a shared object is written once.
     """
     places: dict[int, int] = {}
     tensors: dict[str, Tensor] = {}
@@ -176,6 +178,8 @@ def write(name: int | str, stats: Mapping[str, InputStats], out: Path) -> None:
         place = linears[linear] = places.setdefault(id(inputs), len(places))
         if f"norms.{place}" not in tensors:
             tensors[f"norms.{place}"] = inputs.input_norms.cpu()
+            tensors[f"means.{place}"] = inputs.input_means.cpu()
+            tensors[f"variances.{place}"] = inputs.input_variances.cpu()
             tensors[f"hessian.{place}"] = _panels(inputs.hessian).cpu()
             tensors[f"tokens.{place}"] = torch.tensor(inputs.tokens)
     save_file(tensors, out / f"{name}.safetensors", {"linears": json.dumps(linears)})
@@ -212,7 +216,7 @@ class StoredHessians:
 
         Args:
             name: a block's index, or OUTSIDE.
-            hessian: False reads the norms alone.
+            hessian: False reads all but the Hessians.
 
         Raises:
             PrunegridError: the block was not measured.
@@ -228,10 +232,11 @@ class StoredHessians:
             def stats(place: int) -> InputStats:
                 norms = handle.get_tensor(f"norms.{place}")
                 tokens = int(handle.get_tensor(f"tokens.{place}"))
+                moments = [handle.get_tensor(f"{kind}.{place}") for kind in ("means", "variances")]
                 if not hessian:
-                    return InputStats(tokens, norms)
+                    return InputStats(tokens, norms, None, *moments)
                 panels = handle.get_tensor(f"hessian.{place}")
-                return InputStats(tokens, norms, _whole(panels, len(norms)))
+                return InputStats(tokens, norms, _whole(panels, len(norms)), *moments)
 
             linears = json.loads(handle.metadata()["linears"])
             return {linear: stats(place) for linear, place in linears.items()}

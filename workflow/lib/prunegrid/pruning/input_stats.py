@@ -1,7 +1,8 @@
-"""Statistics of a linear's input: mean squares by column, and the Hessian.
+"""Statistics of a linear's input: mean squares, means and variances by column, and the Hessian.
 
 With X [n_tokens, d_in] the calibration inputs of a linear:
 input norms = mean over tokens of x_j², float32 [d_in] (accumulated in float64);
+moments = mean and variance over tokens of x_j (`prunegrid.pruning.input_moments`);
 Hessian = (2/n) XᵀX, float32 [d_in, d_in] (accumulated in float32, one triangle, mirrored once).
 """
 
@@ -22,11 +23,10 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import oriented
 from prunegrid.models.experts import ExpertLinear
 from prunegrid.pruning.expert_inputs import watching_experts
+from prunegrid.pruning.input_moments import Moments, sum_of_squares
 
 # Columns per step of the triangular update: wider wastes work above the diagonal, narrower calls.
 PANEL = 256
-# Tokens whose squares are added at once.
-ROWS = 64
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -44,15 +44,6 @@ def activations_error(where: str) -> PrunegridError:
     )
 
 
-def _sum_of_squares(flat: Tensor) -> Tensor:
-    """Return Σ x² over the tokens, [d_in], without a copy of all the squares."""
-    sums = torch.zeros_like(flat[:ROWS])
-    for start in range(0, len(flat), ROWS):
-        rows = flat[start : start + ROWS]
-        sums[: len(rows)].addcmul_(rows, rows)
-    return sums.sum(0)
-
-
 @dataclass
 class InputStats:
     """The statistics of one linear's input; linears that share an input share the object.
@@ -61,11 +52,15 @@ class InputStats:
         tokens: how many tokens they are taken over; None where that is not known.
         input_norms: float32 [d_in], mean over tokens of x_j².
         hessian: float32 [d_in, d_in], (2/n) XᵀX; None where it is not needed.
+        input_means, input_variances: float32 [d_in], of x_j over tokens; None where they are not
+            needed.
     """
 
     tokens: int | None = None
     input_norms: Tensor | None = None
     hessian: Tensor | None = None
+    input_means: Tensor | None = None
+    input_variances: Tensor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -73,7 +68,8 @@ class InputStats:
         """Return what stands for the inputs of a linear that no token reached: all count alike."""
         weight = oriented(linear)
         ones = torch.ones(weight.shape[1], device=weight.device)
-        return cls(0, ones, torch.diag(ones) if needs == "hessian" else None)
+        hessian = torch.diag(ones) if "hessian" in needs else None
+        return cls(0, ones, hessian, torch.zeros_like(ones), ones)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return `make()`, which depends on these statistics alone; compute it once for a key."""
@@ -86,14 +82,17 @@ class Accumulator:
     """Adds up the statistics of one input [n_tokens, width], sample after sample.
 
     Args:
-        needs: "input_norms", or "hessian" for both.
+        needs: "input_norms", "input_moments" for means and variances too, "hessian" for norms and
+            it, "hessian_and_moments" for all. Without need moments are left out: on narrow models
+            they add a tenth to a pass.
         device: where the sums live.
     """
 
     def __init__(self, needs: str, width: int, device: torch.device | str = "cpu") -> None:
         self.needs, self.tokens = needs, 0
         self._squares = torch.zeros(width, dtype=torch.float64, device=device)
-        self._gram = torch.zeros(width, width, device=device) if needs == "hessian" else None
+        self._moments = Moments(width, device) if "moments" in needs else None
+        self._gram = torch.zeros(width, width, device=device) if "hessian" in needs else None
 
     def add(self, inputs: Tensor, where: str) -> None:
         """Add a sample's inputs [..., d_in] of any float dtype.
@@ -102,11 +101,13 @@ class Accumulator:
             PrunegridError: they hold NaN or infinity.
         """
         flat = inputs.detach().reshape(-1, inputs.shape[-1]).float()
-        squares = _sum_of_squares(flat)
+        squares = sum_of_squares(flat)
         if not torch.isfinite(squares).all():
             raise activations_error(where)
         self.tokens += flat.shape[0]
         self._squares += squares
+        if self._moments is not None:
+            self._moments.add(flat)
         if self._gram is not None:
             for start in range(0, flat.shape[1], PANEL):
                 end = start + PANEL
@@ -117,6 +118,9 @@ class Accumulator:
         both = Accumulator(self.needs, len(self._squares), self._squares.device)
         both.tokens = self.tokens + other.tokens
         both._squares = self._squares + other._squares
+        if self._moments is not None:
+            for part in (self._moments, other._moments):
+                both._moments.merge(part.tokens, part.mean, part.squares)
         if self._gram is not None:
             both._gram = self._gram + other._gram
         return both
@@ -124,8 +128,11 @@ class Accumulator:
     def finish(self) -> InputStats:
         """Return the statistics; the accumulator is spent."""
         norms = (self._squares / max(self.tokens, 1)).float()
+        moments: tuple[Tensor, ...] = ()
+        if self._moments is not None:
+            moments = (self._moments.mean.float(), self._moments.variance())
         if self._gram is None:
-            return InputStats(self.tokens, norms)
+            return InputStats(self.tokens, norms, None, *moments)
         gram, self._gram = self._gram.mul_(2 / max(self.tokens, 1)), None
         # By panels: five times as fast as to add a transposed triangle.
         for start in range(0, len(gram), PANEL):
@@ -133,7 +140,7 @@ class Accumulator:
             corner = gram[start:end, start:end].tril_()
             corner += corner.tril(-1).t()
             gram[start:end, end:] = gram[end:, start:end].t()
-        return InputStats(self.tokens, norms, gram)
+        return InputStats(self.tokens, norms, gram, *moments)
 
 
 class AllSeen(Exception):
@@ -206,7 +213,7 @@ def collect(
     expert that no token reaches has those of `InputStats.unit`.
 
     Args:
-        needs: "input_norms" or "hessian".
+        needs: see `Accumulator`.
         forward: runs a sample through the linears.
         take: is given each sample and what `forward` returns; None ends each pass at its last
             linear.

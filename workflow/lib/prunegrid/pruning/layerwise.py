@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.models.blocks import OUTSIDE, Blocks, oriented
 from prunegrid.models.experts import ExpertLinear
+from prunegrid.pruning.bias_compensation import add_biases
 from prunegrid.pruning.coverage import settled
 from prunegrid.pruning.dense_statistics import StoredHessians
 from prunegrid.pruning.holding import WHOLE, Holding, evaluating
@@ -71,6 +72,8 @@ def prune_model(
     """
     recipe = settled(model, recipe, norms, tokens)
     blocks = recipe.extent.blocks(model)
+    if recipe.adds_biases:
+        add_biases(model, blocks, holding.whole)
     if propagation not in PROPAGATIONS:
         raise PrunegridError(
             f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
@@ -91,7 +94,7 @@ def prune_model(
             step = functools.partial(_prune_by_pass, replay, pruner, propagation)
         _each_block(blocks, pruner, step, holding, done)
     if blocks.outside and done is not None:
-        done(OUTSIDE, recipe.extent.tensors(blocks.outside))
+        done(OUTSIDE, pruner.tensors(blocks.outside))
     return pruner.report
 
 
@@ -104,8 +107,8 @@ def _known_stats(
     """Return a function from a block's index to its statistics; None if a pass must give them."""
     if needs == "nothing":
         return lambda index: None
-    if needs == "hessian" and hessians is not None:
-        return hessians.block
+    if needs not in ("nothing", "input_norms") and hessians is not None:
+        return functools.partial(hessians.block, hessian="hessian" in needs)
     if needs == "input_norms" and propagation == "dense":
         stats = norm_stats()
         return lambda index: stats
@@ -193,7 +196,7 @@ def _each_block(
         with holding.resident(index):
             step(index)
             if done is not None:
-                done(name, pruner.recipe.extent.tensors(blocks.linears[name]))
+                done(name, pruner.tensors(blocks.linears[name]))
         reports = [pruner.report[linear] for linear in blocks.linears[name]]
         zeros = sum(facts["zeros"] for facts in reports)
         total = sum(facts["shape"][0] * facts["shape"][1] for facts in reports)

@@ -79,8 +79,8 @@ def pruned_outside(
     if behind and needs != "nothing":
         if propagation != "dense":
             before, behind = _before_and_behind(model, blocks, tokens)
-        elif needs == "hessian" and hessians is not None:
-            stats = hessians.block(OUTSIDE)
+        elif needs not in ("nothing", "input_norms") and hessians is not None:
+            stats = hessians.block(OUTSIDE, hessian="hessian" in needs)
         else:
             stats = stats_in_model(model, behind, tokens, needs)
         _require_reached(behind, stats)

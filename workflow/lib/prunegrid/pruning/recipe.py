@@ -35,7 +35,8 @@ from prunegrid.pruning.patterns import (
 log = logging.getLogger(__name__)
 
 UNREACHED = "no calibration token reached it: all its inputs count alike"
-NEEDS = ("nothing", "input_norms", "hessian")
+# Of a criterion or an update; the more costly ones last.
+NEEDS = ("nothing", "input_norms", "input_moments", "hessian")
 # Returns a linear's weight as another step pruned it by the same criterion, and the facts of that.
 Chosen = Callable[[str], tuple[Tensor, dict[str, Any]]]
 
@@ -105,7 +106,26 @@ class Recipe:
     def needs(self) -> str:
         """Return the most that criterion, refinement and update must know of a linear's inputs."""
         modules = filter(None, (self.module, self.refine_module, self.update_module))
-        return max((module.NEEDS for module in modules), key=NEEDS.index)
+        needs = {module.NEEDS for module in modules}
+        if needs >= {"input_moments", "hessian"}:
+            return "hessian_and_moments"
+        return max(needs, key=NEEDS.index)
+
+    @property
+    def adds_biases(self) -> bool:
+        """Return whether linears without a bias are to get one, which the method then shifts.
+
+        Raises:
+            PrunegridError: they are, and the method's `compensate` is off.
+        """
+        settings = method_settings(self.method, dict(self.settings))
+        if settings.get("add_biases") and not settings.get("compensate", True):
+            raise PrunegridError(
+                "`add_biases` is true and `compensate` is false: the biases would stay zero",
+                expected="added biases that make up for what is pruned",
+                remedy="remove `add_biases`, or set `compensate: true`",
+            )
+        return bool(settings.get("add_biases"))
 
     @property
     def reads_inputs(self) -> bool:
@@ -174,6 +194,7 @@ class Pruner:
     Attributes:
         report: full linear name → {zeros, shape, sparsity, revived (weights that were zero and are
             not any more, where something updates), and the facts of method and update}.
+        biases: full name of a bias that was shifted → its new values, [1, d_out].
     """
 
     def __init__(
@@ -190,6 +211,7 @@ class Pruner:
         self._settings = method_settings(recipe.method, dict(recipe.settings))
         self._updates = self._module.UPDATES or self._update is not None
         self.report: dict[str, dict[str, Any]] = {}
+        self.biases: dict[str, Tensor] = {}
 
     def prune_all(
         self, linears: Mapping[str, nn.Module], stats: Mapping[str, InputStats] | None
@@ -208,13 +230,26 @@ class Pruner:
 
     def __call__(self, name: str, module: nn.Module, stats: InputStats | None) -> None:
         """Prune one linear in place and check its counts (see `pruned`)."""
-        oriented(module).copy_(self.pruned(name, module, stats))
+        new = self.pruned(name, module, stats)
+        shift = self._bias_shift(module, new, stats)
+        if shift is not None:
+            before, bias = module.bias.detach().clone(), module.bias.detach()
+            bias += shift.to(bias)
+            self.report[name]["biases_changed"] = int((bias != before).sum())
+            self.biases[f"{name}.bias"] = bias[None]
+        oriented(module).copy_(new)
         if self.recipe.extent.biases and module.bias is not None:
             # A row of its own.
             bias = module.bias.detach()
             row, facts = self._by_method(f"{name}.bias", bias[None], None, self._pattern)
             self._check_and_report(f"{name}.bias", bias[None], row, self._pattern, facts)
             bias.copy_(row[0])
+
+    def tensors(self, linears: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Return the new tensors of linears: weights [d_out, d_in], biases [1, d_out]."""
+        biases = {f"{name}.bias" for name in linears} & self.biases.keys()
+        shifted = {name: self.biases.pop(name) for name in biases}
+        return self.recipe.extent.tensors(linears) | shifted
 
     def pruned(self, name: str, module: nn.Module, stats: InputStats | None) -> Tensor:
         """Return one linear's pruned weight [d_out, d_in], its counts checked and reported.
@@ -239,7 +274,8 @@ class Pruner:
             settings = {**self._update.SETTINGS, **self.recipe.update_settings}
             new, more = self._update.update_linear(weight, new != 0, stats, **settings)
             facts = {**facts, **more}
-        error = None if stats is None else output_error(weight, new, stats)
+        shifted = self._bias_shift(module, new, stats) is not None
+        error = None if stats is None else output_error(weight, new, stats, shifted=shifted)
         if error is not None:
             facts = {**facts, "output_error": error}
         fallbacks = facts.get("fallbacks", ())
@@ -256,6 +292,15 @@ class Pruner:
         """Return what the method makes of a weight, and its facts."""
         drawing = {"generator": generator_of(self.recipe.seed, name)} if self._module.DRAWS else {}
         return self._module.prune_linear(weight, stats, pattern, **drawing, **self._settings)
+
+    def _bias_shift(
+        self, module: nn.Module | ExpertLinear, new: Tensor, stats: InputStats | None
+    ) -> Tensor | None:
+        """Return what a linear's bias gains, [d_out]; None if it has none, or nothing is gained."""
+        shift = getattr(self._module, "bias_shift", None)
+        if shift is None or module.bias is None:
+            return None
+        return shift(oriented(module).float() - new.float(), stats, **self._settings)
 
     def _check_and_report(
         self, name: str, before: Tensor, after: Tensor, pattern: Pattern, facts: Mapping[str, Any]

@@ -96,6 +96,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "left_dense": {kind: shapes for kind, shapes in dense.items() if shapes},
         "dead_weights_beyond": sum(facts.get("dead_beyond", 0) for facts in report.values()),
         "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
+        **_biases(report),
         "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
         **_experts(report, job.where),
         "samples": None if tokens is None else len(tokens),
@@ -146,6 +147,12 @@ def _facts(recipe: Recipe, propagation: str) -> dict:
         "needs": recipe.needs,
         "propagation": propagation if recipe.needs != "nothing" else None,
     }
+
+
+def _biases(report: dict[str, dict]) -> dict:
+    """Return {biases_changed: how many entries of biases were shifted}; {} if none can be."""
+    changed = [facts["biases_changed"] for facts in report.values() if "biases_changed" in facts]
+    return {"biases_changed": sum(changed)} if changed else {}
 
 
 def _experts(report: dict[str, dict], where: str) -> dict:

@@ -2,7 +2,8 @@
 
 A method is one module of this package, found by its name, so that adding one edits no other file:
 
-    NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
+    NEEDS     "nothing" | "input_norms" | "input_moments" (means and variances too) | "hessian" (and
+              norms): what it must know of a linear's input
     SETTINGS  its own config settings with their defaults
     SCOPE     "row" | "layer": what an unstructured pattern compares by default
     SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
@@ -10,8 +11,11 @@ A method is one module of this package, found by its name, so that adding one ed
     DRAWS     True where it draws random numbers
     UPDATES   True where it changes the weights that stay
     prune_linear(weight, stats, pattern, **settings) -> (weight, facts)
+    bias_shift(removed, stats, **settings) -> [d_out] | None
+              if there is one: what a linear's bias gains, `removed` the weight before minus the
+              weight after; linears without a bias get one if its setting `add_biases` is true
 
-All but the function are literals, so they can be read without importing torch. `weight` is
+All but the functions are literals, so they can be read without importing torch. `weight` is
 [d_out, d_in]; `stats` an InputStats or None; settings are all of SETTINGS, and `generator` where
 DRAWS; the result has the weight's shape and dtype; `facts` is what is recorded of the linear
 beside its counts (JSON-able).

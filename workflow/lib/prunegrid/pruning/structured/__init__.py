@@ -3,16 +3,26 @@
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
     FITS      tasks of the models that it can score (`prunegrid.common.model_family`)
-    NEEDS     "nothing" | "input_norms" | "gradients": what it must know beside the weights
+    NEEDS     "nothing" | "input_norms" | "gradients" | "hidden_states": what it must know beside
+              the weights
+    UNITS     the kinds of units that it can score, if not all
     SETTINGS  its own config settings with their defaults
     DRAWS     True where it draws random numbers
     importance(weight, seen, **settings) -> float32 [d_out, d_in]
 
-All but the function are literals, so they can be read without importing torch. `weight` is
+All but the functions are literals, so they can be read without importing torch. `weight` is
 [d_out, d_in]; `seen` is None, mean x² of its inputs [d_in], or the gradient of the calibration loss
 [d_out, d_in]; settings are all of SETTINGS, and `generator` where DRAWS. The result is not
 negative. A unit's score is the sum of the importance of all its weights, biases apart; the units of
 the lowest scores go, of equal ones the first.
+
+A criterion that needs hidden states scores whole blocks (UNITS is ("blocks",)). In place of
+`importance` it has
+
+    importance_of_block(entering, leaving, **settings) -> float64 [tokens]
+
+of the hidden states [tokens, d] before and after the block; the mean over all calibration tokens
+is the block's score.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,13 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.models.blocks import is_transposed, oriented
+from prunegrid.models.blocks import first_tensor, is_transposed, oriented
 from prunegrid.models.experts import ExpertLinear, weight_of
 from prunegrid.models.forward import device_of, run_window
+from prunegrid.pruning.block_calls import split_call
 from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.dense_statistics import dense_norms
-from prunegrid.pruning.input_stats import is_finite
+from prunegrid.pruning.input_stats import activations_error, is_finite
 from prunegrid.pruning.structured import criterion_module
 from prunegrid.pruning.structured.units import Units
 
@@ -33,6 +36,8 @@ def score_units(
     """
     module, linears = criterion_module(settings["method"]), units.linears
     own = {key: settings[key] for key in module.SETTINGS}
+    if module.NEEDS == "hidden_states":
+        return score_blocks(units, functools.partial(module.importance_of_block, **own), tokens)
     if module.NEEDS == "input_norms":
         norms = dense_norms(units.model, tokens)
         # A linear that no token reaches gives nothing.
@@ -53,6 +58,51 @@ def score_units(
         for group in groups:
             scores[group.kind, block] = group.scores(weights)
     return scores
+
+
+@torch.no_grad()
+def score_blocks(
+    units: Units, importance: Callable[[Tensor, Tensor], Tensor], tokens: Tensor
+) -> dict[tuple[str, str], Tensor]:
+    """Return ("blocks", block) → its mean importance over all tokens, float64 [1].
+
+    Args:
+        importance: returns each token's, float64 [tokens], of the hidden states [tokens, d] that
+            enter and leave a block.
+        tokens: calibration windows, int64 [samples, length].
+
+    Raises:
+        PrunegridError: hidden states hold NaN or infinity.
+    """
+    names, seen = units.blocks.names, [[0.0, 0] for _ in units.blocks.names]
+    entering: dict[int, Tensor] = {}
+
+    def enter(index: int, args: tuple, kwargs: dict) -> None:
+        # A clone, in case that the block goes on in place.
+        entering[index] = split_call(args, kwargs)[0].clone()
+
+    def leave(index: int, output: Any) -> None:
+        states = [h.flatten(0, -2) for h in (entering.pop(index), first_tensor(output))]
+        found = importance(*states)
+        if not is_finite(found):
+            raise activations_error(names[index])
+        seen[index][0] += float(found.sum())
+        seen[index][1] += len(found)
+
+    with contextlib.ExitStack() as hooks:
+        for index, block in enumerate(units.blocks.modules):
+            pre = block.register_forward_pre_hook(
+                lambda _m, args, kwargs, i=index: enter(i, args, kwargs), with_kwargs=True
+            )
+            post = block.register_forward_hook(lambda _m, _a, output, i=index: leave(i, output))
+            hooks.callback(pre.remove)
+            hooks.callback(post.remove)
+        for window in tqdm(tokens, desc="influence", unit="window", disable=None):
+            run_window(units.model, window[None].to(device_of(units.model)))
+    return {
+        ("blocks", name): torch.tensor([total / max(count, 1)], dtype=torch.float64)
+        for name, (total, count) in zip(names, seen, strict=True)
+    }
 
 
 def lowest_units(

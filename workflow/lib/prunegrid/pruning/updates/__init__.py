@@ -2,7 +2,8 @@
 
 An update is one module of this package, found by its name, so that adding one edits no other file:
 
-    NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
+    NEEDS     "nothing" | "input_norms" | "input_moments" | "hessian": what it must know of a
+              linear's input
     SETTINGS  its settings with their defaults
     update_linear(weight, kept, stats, **settings) -> (weight, facts)
 

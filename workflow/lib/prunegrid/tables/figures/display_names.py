@@ -27,8 +27,15 @@ _METRICS = {
     "word_perplexity": "Perplexity of a word",
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
-_VALUES = {"owl": "OWL", "error": "by error", "least_squares": "least squares", "mlp": "MLP"}
-_VALUES |= {"sparsegpt": "SparseGPT's update", "none": "not updated"}
+_METHODS |= {"stade": "STADE", "influence": "block influence"}
+_VALUES = {
+    "alpha": "AlphaPruning",
+    "owl": "OWL",
+    "error": "by error",
+    "least_squares": "least squares",
+    "mlp": "MLP",
+}
+_VALUES |= {"alpha": "AlphaPruning", "sparsegpt": "SparseGPT's update", "none": "not updated"}
 _ARMS = {
     "one-shot": "at once, untuned",
     "one-shot-tuned": "at once, then tuned",
