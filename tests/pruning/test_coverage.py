@@ -13,7 +13,8 @@ from prunegrid.models.prunable import Extent
 from prunegrid.pruning.coverage import left_dense, settled
 from prunegrid.pruning.dense_statistics import StoredHessians, dense_norms, write_hessians
 from prunegrid.pruning.layerwise import prune_model
-from prunegrid.pruning.recipe import UNREACHED, Pruner, Recipe
+from prunegrid.pruning.pruner import UNREACHED, Pruner
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.structured.unit_scores import score_units
 from prunegrid.pruning.structured.units import find_units
 from tests.helpers import architectures

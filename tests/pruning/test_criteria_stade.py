@@ -14,7 +14,8 @@ from prunegrid.pruning import prune_weight
 from prunegrid.pruning.input_stats import Accumulator
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.output_errors import output_error
-from prunegrid.pruning.recipe import Pruner, Recipe
+from prunegrid.pruning.pruner import Pruner
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.stages import prune
 from tests.helpers import tiny
 from tests.helpers.architectures import build

@@ -19,7 +19,8 @@ from prunegrid.pruning.allocation import error, owl
 from prunegrid.pruning.allocation.counts import exact_zeros, ranked_zeros
 from prunegrid.pruning.input_stats import Accumulator
 from prunegrid.pruning.patterns import NM, Unstructured, keep_mask
-from prunegrid.pruning.recipe import Pruner, Recipe
+from prunegrid.pruning.pruner import Pruner
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.updates import least_squares, none, sparsegpt
 
 few = settings(max_examples=15, derandomize=True)

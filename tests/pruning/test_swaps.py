@@ -9,7 +9,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning.criteria import magnitude, wanda
 from prunegrid.pruning.input_stats import Accumulator, InputStats
 from prunegrid.pruning.patterns import keep_mask, parse_pattern
-from prunegrid.pruning.recipe import Pruner, Recipe
+from prunegrid.pruning.pruner import Pruner
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.refine import swaps
 
 PATTERNS = {

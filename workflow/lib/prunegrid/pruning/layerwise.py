@@ -28,7 +28,8 @@ from prunegrid.pruning.input_stats import InputStats, is_finite
 from prunegrid.pruning.lockstep import prune_as_inputs_arrive
 from prunegrid.pruning.outside_blocks import pruned_outside
 from prunegrid.pruning.patterns import NM, Pattern, require_fit
-from prunegrid.pruning.recipe import Chosen, Pruner, Recipe
+from prunegrid.pruning.pruner import Chosen, Pruner
+from prunegrid.pruning.recipe import Recipe
 from prunegrid.pruning.replay import Replay
 
 log = logging.getLogger(__name__)

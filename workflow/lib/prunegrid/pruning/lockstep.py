@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prunegrid.common import malloc
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning.input_stats import Accumulator, watching
-from prunegrid.pruning.recipe import Pruner
+from prunegrid.pruning.pruner import Pruner
 from prunegrid.pruning.replay import Replay
 
 

@@ -18,7 +18,7 @@ from prunegrid.models.forward import device_of, run_window
 from prunegrid.pruning.block_calls import PROBE_TOKENS
 from prunegrid.pruning.dense_statistics import OUTSIDE, StoredHessians, stats_in_model
 from prunegrid.pruning.input_stats import InputStats, watching
-from prunegrid.pruning.recipe import Pruner
+from prunegrid.pruning.pruner import Pruner
 
 
 def _before_and_behind(
