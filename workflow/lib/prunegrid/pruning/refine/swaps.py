@@ -32,7 +32,7 @@ from prunegrid.pruning.patterns import NM, Pattern
 
 CITE = ("zimmer2025sparseswaps",)
 NEEDS = "hessian"
-SETTINGS: dict[str, Any] = {"max_swaps": 1000, "candidates": 32}
+SETTINGS: dict[str, Any] = {"max_swaps": 1000, "candidates": 8}
 MEANINGS = {
     "max_swaps": "The most swaps of a row.",
     "candidates": "Kept, and pruned, weights of a row that are looked at for a swap, without N:M.",
@@ -40,7 +40,7 @@ MEANINGS = {
 # Gains below this share of a row's first error are rounding's.
 GAIN = 1e-6
 # Numbers of a row's state that are worked on at once: they fit a core's own cache.
-PART = 1 << 16
+PART = 1 << 17
 # Rows that are done are put aside when so many of those at work are.
 DONE = 0.25
 
@@ -52,7 +52,7 @@ def refine_mask(
     pattern: Pattern,
     *,
     max_swaps: int = 1000,
-    candidates: int = 32,
+    candidates: int = 8,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the refined mask, bool [d_out, d_in], and facts of the linear.
 
