@@ -93,6 +93,15 @@ def test_a_failed_step_says_why_and_where_its_log_is(study):
     assert node.label in text
 
 
+def test_an_interrupted_step_is_missing_and_not_failed(study):
+    node = look(study)[0].nodes[-1]
+    write(node, state="interrupted", reason="Ctrl-C")
+    _, now = look(study)
+    text = "\n".join(now.lines())
+    assert f"interrupted at {node.label}" in text and now.failed == []
+    assert "0 failed, 1 missing" in text
+
+
 def test_the_command_prints_cells_and_counts_and_names_the_nearest_study(study, capsys):
     assert cli.main(["status", "one", "-c", "config.yaml"]) == 0
     text = capsys.readouterr().out

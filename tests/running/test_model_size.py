@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid.commands import cli_config
 from prunegrid.graph.nodes import with_ancestors
-from prunegrid.running import model_size, outlook, resources
+from prunegrid.running import history, model_size, outlook, resources
 from prunegrid.running.model_size import by_widths, parameters_of
 from tests.helpers.runs import Run
 
@@ -83,10 +83,10 @@ def graph(folder, tmp_path, monkeypatch):
 
 def test_a_small_model_of_ones_own_takes_a_minute_and_not_hours(graph, monkeypatch):
     todo = with_ancestors(graph().study_leaves("one"))
-    assert outlook.expected(todo, graph().results).together(2) < 120
+    assert outlook.expected(todo, history.Experience([])).together(2) < 120
     assert all(resources.planned_step(node)[1] for node in todo)
     monkeypatch.setattr(model_size.weight_headers, "parameters_of", lambda place: 10**9)
-    assert outlook.expected(todo, graph().results).together(2) > 3600
+    assert outlook.expected(todo, history.Experience([])).together(2) > 1200
 
 
 def test_the_size_is_in_no_key(graph, monkeypatch):

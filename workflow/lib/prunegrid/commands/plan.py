@@ -6,7 +6,7 @@ import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -91,7 +91,8 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     todo = pending(leaves)
     known = graph.config.sections["calibration"]
     defaults = (default_calibration.told(p.cell.steps, known) for p in graph.plans(study))
-    experience = history.Experience(history.read(results))
+    experience = history.seen(results)
+    expected = outlook.expected(todo, experience)
     rules: dict[str, Rule] = {}
     unknown: dict[str, None] = {}
     droppable = 0
@@ -105,7 +106,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         if not is_known:
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
-        rule.add(step, estimate)
+        rule.add(step, replace(estimate, seconds=expected.seconds[node]))
         droppable += estimate.disk if node.stage in nodes.WEIGHTS_MADE else 0
     return Plan(
         study=study,
@@ -114,7 +115,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         droppable=droppable,
         unknown=list(unknown),
         upgraded=adopt.find(graph, todo, results),
-        about=outlook.expected(todo, results).text() if todo else "",
+        about=expected.text() if todo else "",
         precision=_precision(node for node in with_ancestors(leaves) if node in waiting),
         calibrations=list(dict.fromkeys(line for lines in defaults for line in lines)),
     )

@@ -15,7 +15,7 @@ from prunegrid.common.durations import duration, roughly
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
-from prunegrid.running import outlook
+from prunegrid.running import history, outlook
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -128,7 +128,7 @@ class Watch:
         """Return how far the study is now."""
         todo = pending(self.leaves)
         if set(todo) != set(self.expected.seconds):
-            self.expected = outlook.expected(todo, self.results)
+            self.expected = outlook.expected(todo, history.seen(self.results))
         states = {node: read_state(node.status) or {} for node in todo}
         running = {
             node: self._running(node, state)

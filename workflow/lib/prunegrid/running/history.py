@@ -52,6 +52,11 @@ class Estimate:
     basis: str
 
 
+def seen(results: Path) -> Experience:
+    """Return the estimates that the finished steps of a results folder give."""
+    return Experience(read(results))
+
+
 def read(results: Path) -> list[Finished]:
     """Return the finished steps of a results folder, without those of broken manifests."""
     broken = (PrunegridError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError)

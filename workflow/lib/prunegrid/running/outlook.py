@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from prunegrid.common import machine
 from prunegrid.common.durations import roughly
@@ -35,12 +34,11 @@ class Outlook:
         return f"{about}, a first guess" if self.is_guess else about
 
 
-def expected(todo: Iterable[Node], results: Path) -> Outlook:
+def expected(todo: Iterable[Node], experience: history.Experience) -> Outlook:
     """Return what is expected of the steps that a run would make, by what was seen so far.
 
-    A formula's seconds are multiplied by the pace of this folder's finished steps.
+    A formula's seconds are multiplied by the pace of the finished steps.
     """
-    experience = history.Experience(history.read(results))
     seconds, guessed = {}, 0.0
     for node in todo:
         step, _ = resources.planned_step(node)

@@ -29,7 +29,7 @@ from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import RESULTS
 from prunegrid.graph.pending import pending
 from prunegrid.graph.stage_facts import stage_facts
-from prunegrid.running import interruption, outlook
+from prunegrid.running import history, interruption, outlook
 from prunegrid.running.outlook import Outlook
 from prunegrid.running.resources import SMALLEST_MB
 
@@ -106,7 +106,7 @@ def expected_steps(graph: Graph, studies: Iterable[str]) -> Outlook | None:
     if not os.environ.get(QUIET):
         return None
     leaves = [leaf for study in studies for leaf in graph.study_leaves(study)]
-    return outlook.expected(pending(leaves), graph.results)
+    return outlook.expected(pending(leaves), history.seen(graph.results))
 
 
 def start(
