@@ -194,8 +194,8 @@ def failure(record: logging.LogRecord) -> str:
     for path in map(Path, getattr(record, "log", None) or ()):
         for status in Path("results/status").glob(f"*-{path.stem}.json"):
             state |= json.loads(status.read_bytes())
-    if interruption.is_told() and state.get("is_told"):
-        state["state"] = "interrupted"
-    if state["state"] == "interrupted":
+    # A job that was told to stop with its run, or ended before it could say anything.
+    ended = interruption.is_told() and (state.get("is_told") or state["state"] == "running")
+    if ended or state["state"] == "interrupted":
         return f"interrupted  {state['label']}"
     return f"FAILED  {with_label(state['label'], state['reason'])} (log: {logs})"
