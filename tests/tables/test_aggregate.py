@@ -193,6 +193,7 @@ def test_experts_that_few_tokens_reached_are_counted_for_the_last_pruning_that_k
     ("state", "told", "row"),
     [
         (None, "was not made", "missing"),
+        ({"state": "interrupted", "reason": "Ctrl-C"}, "was interrupted", "missing"),
         ({"state": "failed", "reason": "the disk is full"}, "the disk is full", "failed"),
         ({"state": "running", "pid": 7, "host": "there"}, "its job on there has not", "failed"),
     ],

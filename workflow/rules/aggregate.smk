@@ -77,4 +77,9 @@ onsuccess:
 
 onerror:
     lacking = {n: p for n, p in PLANS.items() if not tables.is_whole(p, RESULTS)}
+    if interruption.is_told():
+        mark_interrupted(itertools.chain(*map(tables.statuses, PLANS.values())))
+        for name in [n for n in lacking if tables.is_finished(n, RESULTS)]:
+            bridge.tell_kept(name, RESULTS)
+            del lacking[name]
     bridge.write_partial_tables(workflow, lacking, RESULTS)

@@ -109,16 +109,28 @@ def is_stale(plan: dict[str, Any], results: Path = RESULTS) -> bool:
 
 def is_whole(plan: dict[str, Any], results: Path = RESULTS) -> bool:
     """Return whether a table is there, of this plan and these artifacts, complete and undamaged."""
+    manifest = _finished(plan["study"], results)
     try:
-        manifest = read_sealed(results / f"{plan['study']}.manifest.json")
-        if manifest["key"] != plan["key"] or not manifest["complete"]:
-            return False
-        if contents(manifest["leaves"]) != manifest["leaves"]:
-            return False
-        files = manifest["files"].items()
-        return all(file_sha256(results / name) == digest for name, digest in files)
+        is_its = manifest["key"] == plan["key"]
+        return is_its and contents(manifest["leaves"]) == manifest["leaves"]
     except (AttestationError, OSError, KeyError, TypeError, AttributeError):
         return False  # damaged
+
+
+def is_finished(study: str, results: Path = RESULTS) -> bool:
+    """Return whether a table is there, complete and undamaged, of this or of an earlier plan."""
+    return bool(_finished(study, results))
+
+
+def _finished(study: str, results: Path) -> dict[str, Any]:
+    """Return the manifest of a table that is complete and undamaged; {} without one."""
+    try:
+        manifest = read_sealed(results / f"{study}.manifest.json")
+        files = manifest["files"].items()
+        is_undamaged = all(file_sha256(results / name) == digest for name, digest in files)
+        return manifest if manifest["complete"] and is_undamaged else {}
+    except (AttestationError, OSError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def statuses(plan: dict[str, Any]) -> set[str]:
