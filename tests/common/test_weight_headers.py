@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 
-import gguf
 import numpy
 import pytest
 from safetensors.numpy import save_file
@@ -42,27 +43,17 @@ def pickled(folder: Path, config: str) -> Path:
     return folder
 
 
-def in_gguf(path: Path) -> Path:
-    """Return a GGUF file of 60 parameters, with metadata of each form before them."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_string("a.text", "words")
-    writer.add_bool("a.flag", True)
-    writer.add_float64("a.number", 0.5)
-    writer.add_array("a.words", ["one", "", "three"])
-    writer.add_array("a.numbers", [1, 2, 3])
-    for name, tensor in (ONE | TWO).items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_shapes_are_read_in_safetensors_and_gguf(tmp_path):
+def test_shapes_are_read_in_safetensors(tmp_path):
     assert parameters_of(whole(tmp_path / "one")) == 35
     assert parameters_of(in_parts(tmp_path / "two")) == 60
-    assert parameters_of(in_gguf(tmp_path / "model.gguf")) == 60
+
+
+def test_of_gguf_the_size_tells(tmp_path):
+    """SmolLM2-135M in Q4_1 is 98,362,432 bytes."""
+    path = tmp_path / "model.gguf"
+    path.touch()
+    os.truncate(path, 98_362_432)
+    assert parameters_of(path) == pytest.approx(134_515_008, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +71,15 @@ def test_of_other_files_the_size_tells(tmp_path, config, count):
 
 
 def test_the_weights_are_not_read(tmp_path):
-    """A file whose header promises a model that is not there: only the header is asked."""
-    shape = [100_000, 100_000]
-    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * 10**10]}})
-    folder = tmp_path / "large"
-    folder.mkdir()
-    length = len(header).to_bytes(8, "little")
-    (folder / "model.safetensors").write_bytes(length + header.encode())
-    assert parameters_of(folder) == 10**10
+    """The file is empty on the disk but for its header."""
+    shape = [20_000, 20_000]
+    size = 4 * math.prod(shape)
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
+    path = tmp_path / "large" / "model.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    os.truncate(path, 8 + len(header) + size)
+    assert parameters_of(path.parent) == math.prod(shape)
 
 
 def test_a_folder_of_which_nothing_is_known_has_no_number(tmp_path):
@@ -100,29 +92,12 @@ def test_a_folder_of_which_nothing_is_known_has_no_number(tmp_path):
     "content",
     [
         b"",
-        b"GGUF",
         b"\xff" * 64,
         (2).to_bytes(8, "little") + b"[]",
         (2**62).to_bytes(8, "little") + b"{}",
-        b"GGUF" + b"\xff" * 100,
-        b"GGUF\x03\0\0\0" + (2**60).to_bytes(8, "little") + bytes(8),
-        b"GGUF\x03\0\0\0" + (1).to_bytes(8, "little") + bytes(16) + b"\xff" * 4,
     ],
 )
 def test_a_damaged_file_is_no_error(tmp_path, content):
-    (tmp_path / "x.gguf").write_bytes(content)
-    assert parameters_of(tmp_path / "x.gguf") is None
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(content)
+    (tmp_path / "model.safetensors").write_bytes(content)
     # Its size is all that is left to go by; four bytes a parameter.
-    assert parameters_of(folder) == (len(content) // 4 or None)
-
-
-def test_a_part_that_is_missing_is_no_error(tmp_path):
-    folder = in_parts(tmp_path / "two")
-    (folder / "two.safetensors").unlink()
-    assert parameters_of(folder) is None
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x"}}')
-    parameters_of.cache_clear()
-    assert parameters_of(folder) is None
+    assert parameters_of(tmp_path) == (len(content) // 4 or None)
