@@ -17,9 +17,9 @@ from prunegrid.common.model_files import choose, shards
 
 # Bytes of an element, by the dtype in a model's config; without one it is float32.
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-# Of a GGUF file, most of which hold about 5 bits a weight. The gguf package takes 3 s for
+# Of a GGUF file, most of which hold 4 to 6 bits a weight. The gguf package takes 3 s for
 # the header, since it reads each word of the tokenizer first.
-GGUF_BYTES = 0.62
+GGUF_BYTES = 0.7
 _FAULTS = (PrunegridError, OSError, ValueError, TypeError, KeyError, AttributeError)
 _FAULTS += (ArithmeticError, RecursionError, MemoryError, SafetensorError)
 
