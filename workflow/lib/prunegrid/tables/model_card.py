@@ -222,7 +222,7 @@ def _scores(cell: TableCell) -> str:
 
 def _interval(score: Mapping[str, Any]) -> str:
     low, high = number(score["low"], ".4g"), number(score["high"], ".4g")
-    return f"{low} to {high}" if low else ""
+    return markdown.between(low, high) if low else ""
 
 
 def _weights(row: Mapping[str, Any]) -> pandas.DataFrame:
