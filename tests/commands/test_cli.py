@@ -1,5 +1,6 @@
 """The command line: what all verbs share."""
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,19 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
     command = f"{sys.executable} -m prunegrid list metrics | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout and "pipe" not in done.stderr.lower()
+
+
+def test_what_a_command_says_is_shown_and_what_the_library_tells_of_its_work_is_not():
+    code = "import logging, prunegrid.common.logs as logs; logs.log_for_people()\n"
+    code += "for name in ('prunegrid.commands.verify', 'prunegrid.evaluation.scoring'):\n"
+    code += "    logging.getLogger(name).info('told by %s', name)\n"
+    code += "    logging.getLogger(name).warning('warned by %s', name)\n"
+    code += "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('no kernels')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    told = [line.split()[0] for line in done.stderr.splitlines()]
+    assert told == ["told", "warned", "warned"] and "kernels" not in done.stderr
 
 
 def test_verify_takes_the_name_of_a_study(tmp_path, monkeypatch, capsys):

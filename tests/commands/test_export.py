@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,16 @@ def test_an_exported_folder_passes_the_check_where_there_are_no_results(tmp_path
     assert about["steps"][1]["settings"]["method"] == "wanda"
 
 
+def test_a_check_prints_its_verdict_and_no_bars_or_details_of_libraries():
+    export(CELL, "model")
+    command = [sys.executable, "-m", "prunegrid", "check", "model"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        environment.pop(name, None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "as exported" in done.stdout and done.stderr == ""
+
+
 def test_an_altered_folder_fails_with_the_tensors_name(capsys):
     export("c0dec0", "model")
     weights = Path("model/model.safetensors")
@@ -75,7 +87,7 @@ def test_the_card_has_the_rows_numbers_and_what_a_hub_reads():
     result = card.data.eval_results[0]
     assert (result.metric_type, result.metric_value) == ("perplexity", 25.0)
     assert (result.dataset_type, result.dataset_split) == ("org/notes", "test")
-    assert "24 to 26" in card.text and "20" in card.text  # the interval; the untouched model
+    assert "24–26" in card.text and "20" in card.text  # the interval; the untouched model
     assert 'from_pretrained("model"' in card.text
     assert not Path("model/.eval_results").exists()  # no registered benchmark
 

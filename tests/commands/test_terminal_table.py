@@ -68,7 +68,9 @@ def test_one_rouge_stands_for_all_of_its_kind():
     tall = pandas.concat([tall.assign(metric=name) for name in ("rouge1", "rougeLsum", "rep4")])
     shown = [one.name for one in of_frames(wide, tall).chosen([])]
     assert "test rougeLsum" in shown and "test rep4" in shown and "test rouge1" not in shown
-    shown = [one.name for one in of_frames(wide, tall, {"show": ["rouge1", "rougeLsum"]}).chosen([])]
+    shown = [
+        one.name for one in of_frames(wide, tall, {"show": ["rouge1", "rougeLsum"]}).chosen([])
+    ]
     assert "test rouge1" in shown and "test rougeLsum" in shown
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Collection
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from prunegrid import __version__
 from prunegrid.common.errors import PrunegridError
-from prunegrid.common.logs import redact
+from prunegrid.common.logs import log_for_people, redact
 
 VERBS = Path(__file__).with_name("verbs")
 
@@ -21,8 +20,8 @@ VERBS = Path(__file__).with_name("verbs")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    log_for_people()
     options = parser(words).parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return options.run(options)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"{options.folder}: {about['cell']}, {describe(about)}")
     if options.push:
+        print(f"uploading to {options.push} …", flush=True)
         print(f"pushed to {export.push(options.folder, options.push)}")
     print(f"to verify it anywhere: prunegrid check {options.folder}")
     return 0
