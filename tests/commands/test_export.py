@@ -14,6 +14,7 @@ from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.commands import cli
 from prunegrid.common import file_io
 from prunegrid.models import exported_folder
+from prunegrid.tables import model_card, one_cell
 from tests.helpers import cell_world
 from tests.helpers.hub_server import hub_server
 
@@ -92,6 +93,16 @@ def test_the_card_has_the_rows_numbers_and_what_a_hub_reads():
     assert not Path("model/.eval_results").exists()  # no registered benchmark
 
 
+def test_the_card_says_once_what_the_model_was_calibrated_and_tuned_on():
+    cell = one_cell.find(CELL, Path("results"))
+    first = cell.plan["learned"][0]
+    cell.plan["learned"] += [first | {"use": "tuned"}, first | {"use": "tuned", "split": "dev"}]
+    text = model_card.write(cell, "plain", "model", tokenizer=True)
+    both = "Calibrated and tuned on the split `train` of `notes` (org/notes)."
+    assert text.count(both) == 1 and text.count("Tuned on the split `dev`") == 1
+    assert text.count(" on the split ") == 2
+
+
 def test_nothing_in_the_folder_names_a_place_of_this_machine(tmp_path):
     path = Path("results/artifacts/model", "ba5e" * 4, artifact_folder.MANIFEST)
     manifest = file_io.read_json(path)
@@ -133,8 +144,6 @@ def test_a_licence_by_a_name_that_is_not_the_hubs():
 
 
 def test_scores_of_whole_registered_benchmarks_are_listed_for_the_hub(tmp_path):
-    from prunegrid.tables import model_card, one_cell
-
     cell = one_cell.find(CELL, Path("results"))
     data = {"kind": "hf", "name": "hf:openai/gsm8k@main", "resolved": "f00d"}
     texts = {"data": cell_world.data("95e8" * 4, data), "split": "test", "rows": None}
