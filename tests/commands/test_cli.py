@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from prunegrid.commands import cli
 
 
@@ -24,6 +26,23 @@ def test_what_a_command_says_is_shown_and_what_the_library_tells_of_its_work_is_
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     told = [line.split()[0] for line in done.stderr.splitlines()]
     assert told == ["told", "warned", "warned"] and "kernels" not in done.stderr
+
+
+def test_an_unknown_option_names_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["export-rows", "demo", "folder", "--format", "ro-crate", "--organisation", "x"])
+    assert "did you mean --organization?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run", "mien"], ["status", "mien"], ["explain", "mien/a/b"]])
+def test_an_unknown_study_may_be_one_of_another_file(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 1
+    assert "-c FILE" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
+    assert cli.main([*words, "-c", "mine.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert "no study 'mien'" in said and "-c FILE" not in said
 
 
 def test_verify_takes_the_name_of_a_study(tmp_path, monkeypatch, capsys):

@@ -78,6 +78,13 @@ def test_a_cell_without_a_seed_has_none(results, capsys):
     assert (pruned.split()[0], failed.split()[0]) == ("0", "1")
 
 
+def test_columns_stand_between_commas_or_spaces(results, capsys):
+    wanted = lines(capsys, "--columns", "status,test rouge1")
+    assert lines(capsys, "--columns", "status", "test rouge1") == wanted
+    assert lines(capsys, "--columns", "status,", "test rouge1") == wanted
+    assert "status" in wanted[0] and "rouge1 test" in wanted[0]
+
+
 def test_a_model_that_lost_units_says_how_much_is_gone(results, capsys):
     wide = pandas.read_parquet(results / "mine.parquet")
     gone = wide.assign(removed_prunable=[None, 0.25, None])

@@ -19,7 +19,7 @@ METADATA = "ro-crate-metadata.json"
 
 
 def export(run, form, folder, *options):
-    done = run.prunegrid("export-rows", "tiny", "--format", form, "--out", str(folder), *options)
+    done = run.prunegrid("export-rows", "tiny", str(folder), "--format", form, *options)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_exported_says_so_and_leaves_no_folder(finished, tmp_path
         ("tiny", "ro-crate", there): "there already",
     }
     for (study, form, folder), words in cases.items():
-        done = finished.prunegrid("export-rows", study, "--format", form, "--out", str(folder))
+        done = finished.prunegrid("export-rows", study, str(folder), "--format", form)
         assert done.returncode == 1 and words in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == [there] and not list(there.iterdir())
 
@@ -179,9 +179,9 @@ def test_an_altered_artifact_is_in_no_crate(finished, tmp_path):
     run = finished.copy(tmp_path / "copy")
     scores = next(run.folder.glob("results/artifacts/scores/*/scores.parquet"))
     scores.write_bytes(scores.read_bytes() + b" ")
-    done = run.prunegrid("export-rows", "tiny", "--format", "ro-crate")
+    done = run.prunegrid("export-rows", "tiny", "crate", "--format", "ro-crate")
     assert done.returncode == 1 and "scores.parquet" in done.stderr
-    assert not (run.folder / "results/exports/tiny.ro-crate").exists()
+    assert not (run.folder / "crate").exists()
 
 
 def test_dropped_weights_are_named_and_their_step_has_no_times(finished, tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     log_for_people()
-    options = parser(words).parse_args(words)
+    options, unknown = parser(words).parse_known_args(words)
+    if unknown:
+        options.parser.error(_unrecognized(unknown, options.parser))
     try:
         return options.run(options)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -46,9 +50,17 @@ def parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
         one = commands.add_parser(verb, help=text, description=text)
         if words is None or verb in words:
             module = importlib.import_module(f"prunegrid.commands.verbs.{verb.replace('-', '_')}")
-            one.set_defaults(run=module.run)
+            one.set_defaults(run=module.run, parser=one)
             getattr(module, "options", lambda parser: None)(one)
     return whole
+
+
+def _unrecognized(words: list[str], verb: argparse.ArgumentParser) -> str:
+    """Return the error of words that a verb does not take, with its option nearest to the first."""
+    known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", verb.format_help()))
+    close = difflib.get_close_matches(words[0].partition("=")[0], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unrecognized arguments: {' '.join(words)}{hint}"
 
 
 def verbs() -> dict[str, str]:
