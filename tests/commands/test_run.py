@@ -106,6 +106,21 @@ def test_disturbed_timings_name_the_command_that_takes_them_again(folder):
     assert "2 timings" in text and "prunegrid remeasure mine -c a.yaml" in text
 
 
+def test_the_next_command_says_about_how_long_it_takes(folder):
+    Path("scores").mkdir()
+    Path("scores/manifest.json").write_text('{"seconds": 40.0}')
+    texts = {"test": {"scores": {"path": "scores"}}}
+    manifest = {"plan": {"baselines": [], "cells": [{"texts": texts}, {"texts": texts}]}}
+    Path("results/mine.manifest.json").write_text(json.dumps(manifest))
+    frame = pandas.read_parquet("results/mine.parquet")
+    frame.assign(file_bytes=[1e9, 1e9, None]).to_parquet("results/mine.parquet")
+    *_, last = run.ending("mine", Path("results"), "8 s", "prunegrid run mine", is_failed=False)
+    assert "prunegrid verify" in last and "about 1 min 00 s" in last
+    Path("scores/manifest.json").unlink()
+    *_, last = run.ending("mine", Path("results"), "8 s", "prunegrid run mine", is_failed=False)
+    assert "prunegrid verify" in last and "about" not in last
+
+
 def test_in_a_pipe_each_step_is_a_line_and_snakemakes_first_line_is_left_out(folder):
     lines = ["Using workflow specific profile profiles/default", "2 steps to do", "[1/2] 3 s  x"]
     code = f"import sys; print(*{lines}, sep='\\n', file=sys.stderr)"

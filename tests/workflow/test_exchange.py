@@ -109,6 +109,19 @@ def test_every_step_of_the_run_is_in_the_crate_with_what_it_read_and_made(finish
     }
 
 
+def test_who_ran_the_study_ran_its_steps_and_a_text_for_people_is_about_the_crate(
+    finished, tmp_path
+):
+    folder = export(finished, "ro-crate", tmp_path / "made", "--organization", "Example")
+    entities = graph(folder)
+    actions = [one for one in entities.values() if str(one["@type"]).endswith("Action")]
+    assert actions and {one["agent"]["@id"] for one in actions} == {"#author"}
+    assert entities["./"]["author"] == entities["./"]["publisher"] == {"@id": "#author"}
+    assert all(one["description"] for one in actions)
+    assert entities["README.md"]["about"] == {"@id": "./"}
+    assert "tiny.parquet" in (folder / "README.md").read_text()
+
+
 def test_every_score_of_a_cell_is_in_its_record(finished, records):
     tall = pandas.read_parquet(finished.folder / "results/tiny.long.parquet")
     cells, wide = tall[tall["kind"] == "cell"], table(finished).set_index("weights_sha256")

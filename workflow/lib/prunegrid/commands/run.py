@@ -16,17 +16,20 @@ from rich.live import Live
 from rich.text import Text
 
 from prunegrid.artifacts import lock
+from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.commands import show, terminal_table
 from prunegrid.commands.watch import INTERRUPTED
 from prunegrid.common import machine
 from prunegrid.common.durations import duration
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.file_io import read_json
 from prunegrid.common.source_code import LIBRARY
 
 SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
 RESULTS = Path("results")
 DULL = "Using workflow specific profile"  # Snakemake prints it before its logger begins
+VERIFIED_BYTES_A_SECOND = 1e8  # of weights: hashed, loaded, counted
 _STEP = re.compile(r"^\[ *\d+/\d+\]")  # the line of a step that has ended
 
 
@@ -160,4 +163,25 @@ def ending(study: str, results: Path, took: str, same: str, is_failed: bool) -> 
     if is_failed:
         yield f"next: mend what failed (prunegrid status {study} names the logs), then: {same}"
     else:
-        yield f"next: prunegrid verify {table}  (recompute what the table says)"
+        seconds = verify_seconds(table, frame)
+        about = "" if seconds is None else f"; about {duration(seconds)}"
+        yield f"next: prunegrid verify {table}  (recompute what the table says{about})"
+
+
+def verify_seconds(table: Path, frame: pandas.DataFrame) -> float | None:
+    """Return about how long `prunegrid verify` takes; None for a census, or if a step is gone.
+
+    It hashes, loads and counts weights, and scores texts again, which takes as long as it did.
+
+    Args:
+        frame: the table.
+    """
+    try:
+        plan = read_json(table.with_suffix(".manifest.json"))["plan"]
+        pairs = [*plan["baselines"], *(t for cell in plan["cells"] for t in cell["texts"].values())]
+        folders = {Path(pair["scores"]["path"]) for pair in pairs}
+        scoring = [recorded(folder)["seconds"] for folder in folders]
+        weights = float(frame["file_bytes"].fillna(0).sum())
+    except (AttestationError, KeyError):
+        return None
+    return sum(scoring) + weights / VERIFIED_BYTES_A_SECOND
