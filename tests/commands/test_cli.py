@@ -28,10 +28,17 @@ def test_what_a_command_says_is_shown_and_what_the_library_tells_of_its_work_is_
     assert told == ["told", "warned", "warned"] and "kernels" not in done.stderr
 
 
-def test_an_unknown_option_names_the_nearest(capsys):
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--format", "ro-crate", "--organisation", "x"], "--organization"),
+        (["--formt", "ro-crate"], "--format"),  # which is required
+    ],
+)
+def test_an_unknown_option_names_the_nearest(words, option, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["export-rows", "demo", "folder", "--format", "ro-crate", "--organisation", "x"])
-    assert "did you mean --organization?" in capsys.readouterr().err
+        cli.main(["export-rows", "demo", "folder", *words])
+    assert f"did you mean {option}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["run", "mien"], ["status", "mien"], ["explain", "mien/a/b"]])
