@@ -237,6 +237,28 @@ def test_roc_validator_finds_nothing_that_a_provenance_run_crate_must_have(crate
     assert "does not include the Data Entity" in done.stdout
 
 
+# What it recommends beside, and nothing here knows: addresses of prunegrid and of who ran the study,
+# Snakemake's version, and a place on the web for files that are named by their digest.
+UNKNOWN = (
+    "SoftwareApplication id SHOULD be an absolute URI",
+    "Application SHOULD have a url",
+    "organization SHOULD have a URL",
+    "SHOULD have a version or softwareVersion https://pypi.org/project/snakemake/",
+    "uses scheme 'ni'",
+)
+
+
+@pytest.mark.formats
+def test_of_what_roc_validator_recommends_only_what_is_unknown_is_missing(finished, tmp_path):
+    licence = "https://spdx.org/licenses/CC-BY-4.0"
+    said = ("--organization", "Example", "--licence", licence)
+    folder = export(finished, "ro-crate", tmp_path / "made", *said)
+    done = validate(CHECK, folder, tmp_path / "cache", "RECOMMENDED")
+    issues = done.stdout.strip().splitlines()
+    assert issues and not done.stderr.strip(), done.stderr
+    assert [one for one in issues if not any(known in one for known in UNKNOWN)] == []
+
+
 @pytest.mark.formats
 def test_every_eval_ever_takes_every_record_without_a_warning(records):
     paths = sorted(records.rglob("*.json"))

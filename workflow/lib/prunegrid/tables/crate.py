@@ -183,9 +183,9 @@ class Crate:
         tool = self.tools.setdefault(name, {"@id": name, **about})
         needs = tool.setdefault("softwareRequirements", [])
         for name, version in (versions or {}).items():
-            package = f"pkg:pypi/{name}@{version}"
+            package = f"https://pypi.org/project/{name}/{version}/"
             about = {"@type": "SoftwareApplication", "name": name, "softwareVersion": version}
-            about["url"] = f"https://pypi.org/project/{name}/{version}/"
+            about["url"] = package
             self.others[package] = {"@id": package, **about}
             needs += [ref(package)] if ref(package) not in needs else []
         action = {**action, "@type": "CreateAction", "instrument": ref(tool["@id"])}

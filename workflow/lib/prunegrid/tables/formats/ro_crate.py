@@ -34,7 +34,11 @@ LANGUAGE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 UNSAID = "Not stated by its author. Models and data keep the licences of their sources."
 MAIN, AUTHOR = "Snakefile", "#author"
-ENGINE = {"@id": "pkg:pypi/snakemake", "@type": "SoftwareApplication", "name": "Snakemake"}
+ENGINE = {
+    "@id": "https://pypi.org/project/snakemake/",
+    "@type": "SoftwareApplication",
+    "name": "Snakemake",
+}
 ENGINE["url"] = "https://snakemake.github.io"
 README = "README.md"
 PROJECT = (MAIN, "workflow/rules/*.smk", "workflow/scripts/*.py", "envs/*", "requirements.lock")
