@@ -237,8 +237,8 @@ def test_roc_validator_finds_nothing_that_a_provenance_run_crate_must_have(crate
     assert "does not include the Data Entity" in done.stdout
 
 
-# What it recommends beside, and nothing here knows: addresses of prunegrid and of who ran the study,
-# Snakemake's version, and a place on the web for files that are named by their digest.
+# What it recommends beside, and nothing here knows: the addresses of prunegrid and of who ran the
+# study, Snakemake's version, and a place on the web for files that are named by their digest.
 UNKNOWN = (
     "SoftwareApplication id SHOULD be an absolute URI",
     "Application SHOULD have a url",
