@@ -173,8 +173,8 @@ def flagged_sentences(controls: pandas.DataFrame) -> list[str]:
     several = controls["dataset"].nunique() > 1
     for (data, split, metric), rows in winners.groupby(["dataset", "split", "metric"], sort=False):
         row = rows.loc[rows["difference"].abs().idxmax()]
-        ends = ("difference", "difference_low", "difference_high")
-        by = interval(*(number(row[end], "+.3f") for end in ends))
+        ends = (number(row[f"difference_{end}"], ".3f") for end in ("low", "high"))
+        by = interval(number(row["difference"], "+.3f"), *ends)
         place = f"{data} {split}" if several else split
         lines.append(f"{place} {metric} ({row['name']}, {by})")
     if lines:
