@@ -111,7 +111,9 @@ def test_the_demo_s_model_and_data_are_named_and_not_defined_again():
     ("words", "word"),
     [
         (["--model", "llama", "--data", "odd.jsonl"], "--columns"),
-        (["--model", "lama", "--data", "notes.txt"], "lama"),
+        (["--model", "lama", "--data", "notes.txt"], "did you mean llama?"),
+        (["--model", "nope", "--data", "notes.txt"], " demo, "),
+        (["--model", "nope", "--data", "notes.txt"], "smollm2-135m"),
         (["--model", "llama", "--data", "notes.txt", "--method", "wnda"], "wanda"),
         (["--model", "bert", "--data", "notes.txt"], "label"),
         (["--model", "llama"], "--data"),

@@ -14,6 +14,7 @@ from rich.console import Console
 from prunegrid.commands import cli, cli_config, watch
 from prunegrid.commands.progress import Running, Snapshot, Watch
 from prunegrid.running import costs, history, outlook, resources
+from prunegrid.tables import table_plan
 from tests.helpers.runs import Run
 
 NOW = 1000.0
@@ -45,7 +46,7 @@ def alive(**facts) -> dict:
 
 def test_all_steps_are_counted_and_the_time_left_is_the_plans(study):
     watched, now = look(study)
-    assert (now.done, now.steps) == (0, len(watched.nodes)) and not now.is_done
+    assert (now.done, now.steps) == (0, len(watched.nodes) + 1) and not now.is_done
     assert now.left == watched.expected.together()
     assert f"0 of 1 cells done, 0 of {now.steps} steps, about" in now.head()
     assert "of work left" in now.head()  # nothing runs
@@ -58,6 +59,17 @@ def test_a_finished_step_counts_and_what_needs_it_no_more_does_not(study):
     Path(tuned.manifest).write_text("{}")
     _, now = look(study)
     assert now.done > before.done and now.left < before.left
+
+
+def test_the_table_is_a_step_as_it_is_in_a_run(study, monkeypatch):
+    watched, _ = look(study)
+    for node in watched.nodes:
+        Path(node.manifest).parent.mkdir(parents=True)
+        Path(node.manifest).write_text("{}")
+    _, now = look(study)
+    assert now.steps - now.done == 1 and not now.is_done and now.left is None
+    monkeypatch.setattr(table_plan, "is_whole", lambda plan, results: True)
+    assert look(study)[1].is_done
 
 
 def test_what_runs_says_how_far_its_loop_is_and_how_long_it_takes_yet(study):

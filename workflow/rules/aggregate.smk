@@ -17,7 +17,8 @@ OUTPUTS
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
     results/models/{study}/        links to the weights of its cells, by their names (no outputs)
-    of a census: one row a bin of a group (docs/reference/census.md), and .depth.png, .depth.svg
+    of a census: one row a bin of a group (docs/reference/census.md); .csv, .md, .tex, .html, .png,
+                                  .svg, .depth.png, .depth.svg, .manifest.json
 """
 
 

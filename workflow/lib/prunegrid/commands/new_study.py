@@ -127,7 +127,8 @@ def _require_source(text: str, option: str, known: Mapping[str, Any]) -> None:
     try:
         parse_source(text, Path.cwd())
     except ValueError as error:
-        raise PrunegridError(f"{option} {text}: {error}", remedy=nearest(text, known)) from error
+        remedy = nearest(text, [*known, "demo"])
+        raise PrunegridError(f"{option} {text}: {error}", remedy=remedy) from error
 
 
 @dataclass(frozen=True)

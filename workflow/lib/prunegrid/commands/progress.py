@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts.job_status import read_state, with_label
+from prunegrid.commands.cli_config import ROOT
 from prunegrid.common import machine
 from prunegrid.common.durations import duration, roughly
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
 from prunegrid.running import history, outlook
+from prunegrid.tables import table_plan
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -52,10 +54,11 @@ class Snapshot:
 
     Attributes:
         cells, controls: (name, state, detail) of each.
-        steps, done: how many steps the study has, and how many of them need not run.
+        steps, done: how many steps the study has, its table among them, and how many of them need
+            not run.
         running: what runs now.
         failed: (reason, log) of the steps that failed.
-        left: seconds until the end at this pace; None if all is done.
+        left: seconds until the end at this pace; None if no step but the table is left.
         is_guess: whether no finished step tells of most that is left.
     """
 
@@ -120,6 +123,7 @@ class Watch:
     def __init__(self, graph: Graph, study: str, results: Path, clock: Any = time.time) -> None:
         self.graph, self.study, self.results, self.clock = graph, study, results, clock
         self.leaves = graph.study_leaves(study)
+        self.table = table_plan.study_plan(graph, study, ROOT)
         self.nodes = with_ancestors(self.leaves)
         self.expected = outlook.Outlook({}, is_guess=False)
         self.beside = machine.cores()  # steps side by side, or more if more were seen
@@ -147,13 +151,17 @@ class Watch:
             self.study,
             cell_states(self.graph, self.study),
             control_states(self.graph, self.study),
-            len(self.nodes),
-            len(self.nodes) - len(todo),
+            len(self.nodes) + 1,
+            len(self.nodes) - len(todo) + (not todo and self._has_table()),
             list(running.values()),
             failed,
             left if todo else None,
             self.expected.is_guess,
         )
+
+    def _has_table(self) -> bool:
+        """Return whether the study's table is there, and the one that a run would make."""
+        return table_plan.is_whole(self.table, self.results)
 
     def _running(self, node: Node, state: dict[str, Any]) -> Running:
         since, progress = state.get("since"), state.get("progress") or {}

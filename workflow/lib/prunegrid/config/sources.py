@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -47,8 +48,24 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
         is_file = format_of(text) or text.endswith(".gguf")
         name = None if is_file else _REPOSITORY.fullmatch(text)
         hint = f"did you mean hf:{name[1]}? It is " if name else "expected "
+        if near := _near(path):
+            told = near if Path(text).is_absolute() else os.path.relpath(near, base)
+            hint = f"did you mean {told}? Expected "
         raise ValueError(f"there is no file or folder {path}; {hint}{FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def _near(path: Path) -> Path | None:
+    """Return the path of what is there whose names are like those of a path; None without."""
+    if path.exists():
+        return path
+    parent = _near(path.parent)
+    try:
+        names = os.listdir(parent) if parent else []
+    except OSError:  # a file, or a folder that may not be read
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return parent / close[0] if close else None
 
 
 def split_read(expression: str) -> str | None:

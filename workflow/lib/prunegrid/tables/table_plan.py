@@ -194,15 +194,17 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
 
 
 def _learned(graph: Graph, cell: Any) -> Iterator[dict[str, Any]]:
-    """Yield the texts that a cell was tuned or calibrated on."""
+    """Yield the texts that a cell was tuned or calibrated on, with which of both as `use`."""
     for step in cell.acting:
         profile = step.profile
         if step.trains:
             rows = profile.rows if profile.window is None else None
-            yield from _texts(graph, cell.dataset, (), profile.split, rows)
+            for texts in _texts(graph, cell.dataset, (), profile.split, rows):
+                yield {**texts, "use": "tuned"}
         drawn = graph.config.sections["calibration"].get(profile.calibration)
         if drawn is not None:
-            yield from _texts(graph, drawn.dataset, (), drawn.split, None)
+            for texts in _texts(graph, drawn.dataset, (), drawn.split, None):
+                yield {**texts, "use": "calibrated"}
 
 
 def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:
