@@ -29,6 +29,9 @@ def test_a_new_run_forgets_failures_and_nothing_else(tmp_path):
     alive = {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
     file_io.write_json(running, alive)
     assert has_failed(failed)
-    forget_failures([failed, str(running), gone])
+    stopped = tmp_path / "stopped.json"
+    file_io.write_json(stopped, {"state": "interrupted", "reason": "Ctrl-C"})
+    forget_failures([failed, str(running), gone, stopped])
+    assert not stopped.exists()
     assert read_state(failed) is None and not failed.exists()
     assert read_state(running)["state"] == "running"

@@ -16,7 +16,7 @@ from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.graph.nodes import with_ancestors
 from prunegrid.graph.pending import pending
-from prunegrid.tables.table_rows import adopted
+from prunegrid.tables.chain_columns import adopted
 from tests.helpers.study_world import graph, make
 
 

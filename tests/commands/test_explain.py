@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 import pytest
 
 from prunegrid.artifacts import artifact_folder
@@ -54,8 +57,8 @@ def test_a_finished_cell_is_whole_and_says_where_it_lies(finished):
 def test_a_changed_setting_is_named_with_both_values_and_its_children_name_the_parent(finished):
     told = text(with_sparsity(0.6))
     assert "2 of 5 steps would run" in told
-    assert "setting sparsity: 0.5 -> 0.6" in told
-    assert f"parent weights: key {prune_of(finished).key} -> " in told
+    assert "this step's setting `sparsity` was 0.5, and is 0.6 now" in told
+    assert f"is another: its key was {prune_of(finished).key} and is " in told
     assert told.count("setting ") == 1
     assert text(with_sparsity(0.6), "dense / none").startswith("s, dense / none: whole")
 
@@ -68,11 +71,14 @@ def test_a_step_that_never_ran_says_so():
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"code": "0" * 16}, "code: prunegrid's"),
-        ({"pins": {"torch": "1.0"}}, "version of torch: 1.0 -> "),
-        ({"threads": 7}, "threads: 7 -> 1"),
-        ({"device": "cuda:0 (a GPU)"}, "device: cuda -> cpu"),
-        ({"compute_dtype": "bfloat16"}, "compute_dtype: bfloat16 -> float32"),
+        ({"code": "0" * 16}, "prunegrid's code"),
+        ({"pins": {"torch": "1.0"}}, "the version of torch was 1.0, and is "),
+        ({"threads": 7}, "`threads` of the run was 7, and is 1 now"),
+        ({"device": "cuda:0 (a GPU)"}, "`device` of the run was cuda, and is cpu now"),
+        (
+            {"compute_dtype": "bfloat16"},
+            "`compute_dtype` of the run was bfloat16, and is float32 now",
+        ),
     ],
 )
 def test_each_part_of_a_key_is_compared(finished, facts, reason):
@@ -81,6 +87,31 @@ def test_each_part_of_a_key_is_compared(finished, facts, reason):
     found = explain.reasons(pruned, file_io.read_json(path) | facts)
     assert any(one.startswith(reason) for one in found)
     assert not explain.reasons(pruned, file_io.read_json(path))[0].startswith(reason)
+
+
+def test_a_setting_that_was_not_set_before_is_told_in_a_sentence(finished):
+    pruned = prune_of(finished)
+    manifest = file_io.read_json(pruned.path / artifact_folder.MANIFEST)
+    del manifest["settings"]["sparsity"]
+    manifest["settings"]["blocksize"] = 128
+    assert explain.reasons(pruned, manifest) == [
+        "this step's setting `blocksize` was 128, and is not set now",
+        "this step's setting `sparsity` is 0.5 now, and was not set before",
+    ]
+
+
+def test_code_that_was_written_after_an_artifact_is_named(finished, tmp_path):
+    pruned = prune_of(finished)
+    manifest = file_io.read_json(pruned.path / artifact_folder.MANIFEST) | {"code": "0" * 16}
+    own = tmp_path / "own.py"
+    own.write_text("SHARE = 0.5\n")
+    late = own.stat().st_mtime + 1000
+    os.utime(own, (late, late))
+    with_own = dataclasses.replace(pruned, roots=(*pruned.roots, str(own)))
+    (told,) = explain.reasons(with_own, manifest, late - 1)
+    assert told.endswith(f"written since then: {own}")
+    (told,) = explain.reasons(with_own, manifest)  # all are younger, as after a download
+    assert "written since" not in told and str(own) in told
 
 
 def test_a_damaged_artifact_names_the_repair(finished):

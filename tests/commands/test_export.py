@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from prunegrid.artifacts import artifact_folder, dropped
 from prunegrid.commands import cli
 from prunegrid.common import file_io
 from prunegrid.models import exported_folder
+from prunegrid.tables import model_card, one_cell
 from tests.helpers import cell_world
 from tests.helpers.hub_server import hub_server
 
@@ -46,6 +49,16 @@ def test_an_exported_folder_passes_the_check_where_there_are_no_results(tmp_path
     assert about["steps"][1]["settings"]["method"] == "wanda"
 
 
+def test_a_check_prints_its_verdict_and_no_bars_or_details_of_libraries():
+    export(CELL, "model")
+    command = [sys.executable, "-m", "prunegrid", "check", "model"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        environment.pop(name, None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "as exported" in done.stdout and done.stderr == ""
+
+
 def test_an_altered_folder_fails_with_the_tensors_name(capsys):
     export("c0dec0", "model")
     weights = Path("model/model.safetensors")
@@ -75,9 +88,19 @@ def test_the_card_has_the_rows_numbers_and_what_a_hub_reads():
     result = card.data.eval_results[0]
     assert (result.metric_type, result.metric_value) == ("perplexity", 25.0)
     assert (result.dataset_type, result.dataset_split) == ("org/notes", "test")
-    assert "24 to 26" in card.text and "20" in card.text  # the interval; the untouched model
+    assert "24–26" in card.text and "20" in card.text  # the interval; the untouched model
     assert 'from_pretrained("model"' in card.text
     assert not Path("model/.eval_results").exists()  # no registered benchmark
+
+
+def test_the_card_says_once_what_the_model_was_calibrated_and_tuned_on():
+    cell = one_cell.find(CELL, Path("results"))
+    first = cell.plan["learned"][0]
+    cell.plan["learned"] += [first | {"use": "tuned"}, first | {"use": "tuned", "split": "dev"}]
+    text = model_card.write(cell, "plain", "model", tokenizer=True)
+    both = "Calibrated and tuned on the split `train` of `notes` (org/notes)."
+    assert text.count(both) == 1 and text.count("Tuned on the split `dev`") == 1
+    assert text.count(" on the split ") == 2
 
 
 def test_nothing_in_the_folder_names_a_place_of_this_machine(tmp_path):
@@ -121,8 +144,6 @@ def test_a_licence_by_a_name_that_is_not_the_hubs():
 
 
 def test_scores_of_whole_registered_benchmarks_are_listed_for_the_hub(tmp_path):
-    from prunegrid.tables import model_card, one_cell
-
     cell = one_cell.find(CELL, Path("results"))
     data = {"kind": "hf", "name": "hf:openai/gsm8k@main", "resolved": "f00d"}
     texts = {"data": cell_world.data("95e8" * 4, data), "split": "test", "rows": None}

@@ -6,7 +6,9 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from prunegrid.commands import cli, cli_config
 from prunegrid.config.grid import expand
@@ -109,7 +111,9 @@ def test_the_demo_s_model_and_data_are_named_and_not_defined_again():
     ("words", "word"),
     [
         (["--model", "llama", "--data", "odd.jsonl"], "--columns"),
-        (["--model", "lama", "--data", "notes.txt"], "lama"),
+        (["--model", "lama", "--data", "notes.txt"], "did you mean llama?"),
+        (["--model", "nope", "--data", "notes.txt"], " demo, "),
+        (["--model", "nope", "--data", "notes.txt"], "smollm2-135m"),
         (["--model", "llama", "--data", "notes.txt", "--method", "wnda"], "wanda"),
         (["--model", "bert", "--data", "notes.txt"], "label"),
         (["--model", "llama"], "--data"),
@@ -150,3 +154,12 @@ def test_what_no_option_says_is_asked_at_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stdin", Terminal("llama\nnotes.txt\n"))
     assert init() == 0
     assert made()[1].dataset == "my-data"
+
+
+def test_what_is_known_of_the_models_size_is_written(inputs):
+    save_file({"w": numpy.zeros((30, 40), numpy.float32)}, inputs / "llama/model.safetensors")
+    assert init("--model", "llama", "--data", "plain.jsonl", "--out", "mine.yaml") == 0
+    assert "1,200 parameters" in Path("mine.yaml").read_text()
+    made()
+    assert init("--model", "hf:some/model", "--data", "plain.jsonl", "--out", "other.yaml") == 0
+    assert "parameters: 1.3e+9" in Path("other.yaml").read_text()

@@ -69,7 +69,7 @@ def test_a_model_without_a_known_size_is_told(tmp_path):
     node = raw.model("smollm2-135m")
     assert resources.likely_parameters(node) == 135 * 10**6  # by its name
     object.__setattr__(node, "label", "model mine")
-    node.settings["source"] = {"kind": "local"}
+    node.settings["source"] = {"kind": "local", "path": "/none"}
     assert resources.likely_parameters(node) is None
     found = planning.plan(raw, "s", tmp_path / "results")
     assert found.unknown == ["model mine"]
@@ -80,7 +80,7 @@ def test_the_plan_and_the_job_agree_on_a_model_without_a_known_size(tmp_path):
     raw = graph()
     node = raw.model("smollm2-135m")
     object.__setattr__(node, "label", "model mine")
-    node.settings["source"] = {"kind": "local"}
+    node.settings["source"] = {"kind": "local", "path": "/none"}
     rule = planning.plan(raw, "s", tmp_path / "results").rules["download_model"]
     assert int(rule.memory) == resources.memory_mb(node)
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from prunegrid.commands import cli, cli_config, watch
 from prunegrid.commands.progress import Running, Snapshot, Watch
-from prunegrid.running import costs, history, resources
+from prunegrid.running import costs, history, outlook, resources
+from prunegrid.tables import table_plan
 from tests.helpers.runs import Run
 
 NOW = 1000.0
@@ -45,8 +46,8 @@ def alive(**facts) -> dict:
 
 def test_all_steps_are_counted_and_the_time_left_is_the_plans(study):
     watched, now = look(study)
-    assert (now.done, now.steps) == (0, len(watched.nodes)) and not now.is_done
-    assert now.left == pytest.approx(sum(watched.seconds.values()))
+    assert (now.done, now.steps) == (0, len(watched.nodes) + 1) and not now.is_done
+    assert now.left == watched.expected.together()
     assert f"0 of 1 cells done, 0 of {now.steps} steps, about" in now.head()
     assert "of work left" in now.head()  # nothing runs
 
@@ -60,6 +61,17 @@ def test_a_finished_step_counts_and_what_needs_it_no_more_does_not(study):
     assert now.done > before.done and now.left < before.left
 
 
+def test_the_table_is_a_step_as_it_is_in_a_run(study, monkeypatch):
+    watched, _ = look(study)
+    for node in watched.nodes:
+        Path(node.manifest).parent.mkdir(parents=True)
+        Path(node.manifest).write_text("{}")
+    _, now = look(study)
+    assert now.steps - now.done == 1 and not now.is_done and now.left is None
+    monkeypatch.setattr(table_plan, "is_whole", lambda plan, results: True)
+    assert look(study)[1].is_done
+
+
 def test_what_runs_says_how_far_its_loop_is_and_how_long_it_takes_yet(study):
     watched, _ = look(study)
     first, second = watched.nodes[:2]
@@ -70,17 +82,17 @@ def test_what_runs_says_how_far_its_loop_is_and_how_long_it_takes_yet(study):
     one, two = now.running
     assert (one.unit, one.done, one.of, one.seconds) == ("block", 6, 16, 70.0)
     assert one.left == pytest.approx(20 / 4 * 10)
-    assert two.left == pytest.approx(watched.seconds[second] - 1)
+    assert two.left == pytest.approx(watched.expected.seconds[second] - 1)
     text = "\n".join(now.lines())
     assert f"{first.label} (block 6 of 16, 1 min 10 s so far, about 50 s left)" in text
-    rest = sum(s for node, s in watched.seconds.items() if node not in (first, second))
-    assert now.left == pytest.approx((rest + one.left + two.left) / 2)
+    left = {**watched.expected.seconds, first: one.left, second: two.left}
+    assert now.left == outlook.together(left, watched.beside)
 
 
 def test_a_step_that_takes_longer_than_steps_alike_says_nothing_of_its_end(study):
     watched, _ = look(study)
     node = watched.nodes[0]
-    write(node, **alive(since=NOW - 10 * watched.seconds[node] - 1))
+    write(node, **alive(since=NOW - 10 * watched.expected.seconds[node] - 1))
     assert look(study)[1].running[0].left is None
 
 
@@ -93,6 +105,15 @@ def test_a_failed_step_says_why_and_where_its_log_is(study):
     assert node.label in text
 
 
+def test_an_interrupted_step_is_missing_and_not_failed(study):
+    node = look(study)[0].nodes[-1]
+    write(node, state="interrupted", reason="Ctrl-C")
+    _, now = look(study)
+    text = "\n".join(now.lines())
+    assert f"interrupted at {node.label}" in text and now.failed == []
+    assert "0 failed, 1 missing" in text
+
+
 def test_the_command_prints_cells_and_counts_and_names_the_nearest_study(study, capsys):
     assert cli.main(["status", "one", "-c", "config.yaml"]) == 0
     text = capsys.readouterr().out
@@ -103,7 +124,8 @@ def test_the_command_prints_cells_and_counts_and_names_the_nearest_study(study, 
 
 def test_formulas_are_corrected_by_the_pace_of_finished_steps(study):
     todo = look(study)[0].nodes
-    step, is_known = resources.planned_step(todo[0])
+    tuned = next(node for node in todo if node.stage == "finetune")
+    step, is_known = resources.planned_step(tuned)
     slow = history.Finished("x", step, 3 * costs.seconds(step), 0, 0)
     assert is_known and history.Experience([slow]).pace == pytest.approx(3.0)
     assert history.Experience([]).pace == 1.0

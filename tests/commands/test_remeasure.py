@@ -150,7 +150,7 @@ def test_the_command_says_how_to_measure_again(timed, monkeypatch, capsys):
     assert cli.main(["remeasure", "s", *options]) == 0
     said = capsys.readouterr().out
     assert "s: 1 of 4 timings removed" in said
-    wanted = "snakemake --cores all --configfile a.yaml b.yaml --config seed=1 -- results/s.parquet"
+    wanted = "prunegrid run s -c a.yaml b.yaml --config seed=1"
     assert wanted in said
     assert cli.main(["remeasure", "s"]) == 0
     assert capsys.readouterr().out == "s: 0 of 4 timings removed\n"

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from prunegrid.artifacts import lock
-from prunegrid.commands import run, watch
+from prunegrid.commands import run, show, watch
 from tests.helpers.runs import wait_for
 
 HOLD = """
@@ -75,19 +75,58 @@ def test_the_end_names_the_models_the_time_and_the_next_command(folder, capsys):
     assert "results/mine.parquet  (every column" in text
 
 
-def test_readable_links_to_models_stand_in_place_of_their_folders(folder):
+def rest() -> list[str]:
+    """Return the lines below the study's table."""
+    console = Console(file=io.StringIO(), width=200)
+    show.print_rest("mine", Path("results"), console)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_page_and_readable_links_to_models_are_named(folder):
     (folder / "results/models/mine").mkdir(parents=True)
-    lines = list(run.ending("mine", Path("results"), "8 s", None))
-    assert "results/models/mine/" in lines[0] and not any("artifacts" in line for line in lines)
+    (folder / "results/mine.html").touch()
+    *_, page, table, models = rest()
+    assert "results/mine.html" in page and "results/mine.parquet" in table
+    assert "results/models/mine/" in models and not any("artifacts" in line for line in rest())
 
 
 def test_many_models_are_not_all_listed(folder):
     frame = pandas.read_parquet("results/mine.parquet")
     many = pandas.concat([frame.assign(artifact=frame["artifact"] + str(n)) for n in range(9)])
     many.to_parquet("results/mine.parquet")
-    lines = list(run.ending("mine", Path("results"), "8 s", None))
-    assert sum("the model" in line for line in lines) == run.FOLDERS_SHOWN
-    assert any("19 more" in line and "prunegrid show mine" in line for line in lines)
+    assert sum("the model" in line for line in rest()) == show.FOLDERS_SHOWN
+    assert any("19 more" in line and "prunegrid show mine" in line for line in rest())
+
+
+def test_disturbed_timings_name_the_command_that_takes_them_again(folder):
+    frame = pandas.read_parquet("results/mine.parquet")
+    frame.assign(speed_disturbed=["busy", None, "busy"]).to_parquet("results/mine.parquet")
+    same = "prunegrid run mine -c a.yaml"
+    text = "\n".join(run.ending("mine", Path("results"), "8 s", same, is_failed=False))
+    assert "2 timings" in text and "prunegrid remeasure mine -c a.yaml" in text
+
+
+def test_the_next_command_says_about_how_long_it_takes(folder):
+    Path("scores").mkdir()
+    Path("scores/manifest.json").write_text('{"seconds": 40.0}')
+    texts = {"test": {"scores": {"path": "scores"}}}
+    manifest = {"plan": {"baselines": [], "cells": [{"texts": texts}, {"texts": texts}]}}
+    Path("results/mine.manifest.json").write_text(json.dumps(manifest))
+    frame = pandas.read_parquet("results/mine.parquet")
+    frame.assign(file_bytes=[1e9, 1e9, None]).to_parquet("results/mine.parquet")
+    *_, last = run.ending("mine", Path("results"), "8 s", "prunegrid run mine", is_failed=False)
+    assert "prunegrid verify" in last and "about 1 min 00 s" in last
+    Path("scores/manifest.json").unlink()
+    *_, last = run.ending("mine", Path("results"), "8 s", "prunegrid run mine", is_failed=False)
+    assert "prunegrid verify" in last and "about" not in last
+
+
+def test_in_a_pipe_each_step_is_a_line_and_snakemakes_first_line_is_left_out(folder):
+    lines = ["Using workflow specific profile profiles/default", "2 steps to do", "[1/2] 3 s  x"]
+    code = f"import sys; print(*{lines}, sep='\\n', file=sys.stderr)"
+    console = Console(file=io.StringIO(), width=20)
+    assert run.follow(script(code), console) == (0, False)
+    assert console.file.getvalue().splitlines() == lines[1:]
 
 
 def test_after_a_failure_the_same_command_stands_at_the_end(folder, capsys):

@@ -41,12 +41,45 @@ def test_a_wider_terminal_shows_more_and_a_narrow_one_the_first_two():
     assert counts[0] == 3 and counts == sorted(counts) and counts[-1] == 10
 
 
-def test_an_interval_is_short_and_one_column_has_one_form():
+def test_every_interval_has_one_form():
     even = terminal_table.scores([0.3456, None], [0.3256, None], [0.3656, None])
-    assert even == ["0.346 ±0.020", ""]
+    assert even == ["0.346 (0.326–0.366)", ""]
     lopsided = terminal_table.scores([95.7, 1323.0], [92.0, 1009.0], [101.0, 1729.0])
     assert lopsided == [" 95.7 (92.0–101.0)", "1,323 (1,009–1,729)"]
     assert terminal_table.scores([7.0], [None], [None]) == ["7.0"]
+    assert terminal_table.scores([0.1], [-0.2], [0.4]) == ["0.100 (-0.200 to 0.400)"]
+
+
+def test_a_narrow_terminal_shows_the_two_scores_first():
+    def score(name):
+        texts = ["1.0 (0.5–1.5)"]
+        return Field(name, [1.0], texts=texts, bounds=([0.5], [1.5]))
+
+    whole = [Field("prune", ["a"], is_name=True), Field("zeros", ["0%"])]
+    whole += [score("one"), score("two"), Field("a large number", [1]), Field("MB", [538])]
+    names = [one.name for one in terminal_table.fitted(whole, 40)]
+    assert names == ["prune", "one", "two", "MB"]  # what is wider than the room left is skipped
+    remark = " ".join(drawn(whole, 40)[-4:])
+    assert "no room for zeros, a large number" in remark and "--csv" in remark
+
+
+def test_one_rouge_stands_for_all_of_its_kind():
+    wide, tall = frames()
+    tall = pandas.concat([tall.assign(metric=name) for name in ("rouge1", "rougeLsum", "rep4")])
+    shown = [one.name for one in of_frames(wide, tall).chosen([])]
+    assert "test rougeLsum" in shown and "test rep4" in shown and "test rouge1" not in shown
+    shown = [
+        one.name for one in of_frames(wide, tall, {"show": ["rouge1", "rougeLsum"]}).chosen([])
+    ]
+    assert "test rouge1" in shown and "test rougeLsum" in shown
+
+
+def test_a_disturbed_timing_is_marked():
+    wide, tall = frames()
+    speeds = wide.assign(decode_tokens_per_second=[9.0, 8.0, 7.0])
+    speeds["speed_disturbed"] = [None, "another process", None]
+    lines = drawn(of_frames(speeds, tall).chosen([]), 120)
+    assert sum("§" in line for line in lines) == 2 and "remeasure" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +104,10 @@ def test_the_untouched_model_is_neither_best_nor_worst():
 
 
 def test_signs_are_ascii_where_the_terminal_is():
-    fields = [Field("x", [1.0, 2.0], texts=["1 ±1", "2–3"], marks=[BEST, WORST])]
+    fields = [Field("x", [1.0, 2.0], texts=["1 §", "2–3"], marks=[BEST, WORST])]
     console = Console(file=io.StringIO(), width=80)
     console.print(terminal_table.table(fields, "ascii"))
-    assert "+ 1 +/-1" in console.file.getvalue() and "- 2-3" in console.file.getvalue()
+    assert "+ 1 *" in console.file.getvalue() and "- 2-3" in console.file.getvalue()
 
 
 def test_no_colours_in_a_pipe_and_a_width_of_its_own(monkeypatch, capsys):

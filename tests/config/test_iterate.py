@@ -9,7 +9,7 @@ from prunegrid.config.grid import expand
 from prunegrid.config.iterate import Schedule
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
-from prunegrid.tables.schema import unique_key
+from prunegrid.tables.aggregate import unique_key
 from prunegrid.tables.table_plan import study_plan
 from tests.helpers import ROOT, shipped
 

@@ -74,7 +74,7 @@ def cell(chain: list[dict], texts: dict, learned: bool = False, **columns: Any) 
     return {
         "columns": NAMES | columns,
         "chain": chain,
-        "learned": [entry] if learned else [],
+        "learned": [entry | {"use": "calibrated"}] if learned else [],
         "scored": {"wiki": {"texts": entry | {"split": "test"}, "heads": []}},
         "documents": {},
     }

@@ -168,6 +168,23 @@ def test_a_header_that_was_changed_is_refused(folder):
         exported_folder.check(folder)
 
 
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [
+        ("{", "JSON"),
+        ("[]", "not a manifest"),
+        ('{"format": "prunegrid-export", "seal": "0"}', "changed after the export"),
+    ],
+)
+def test_a_broken_header_says_where_it_is_and_to_download_or_export_again(folder, broken, word):
+    path = folder / exported_folder.HEADER
+    path.write_text(broken)
+    with pytest.raises(PrunegridError, match=word) as caught:
+        exported_folder.check(folder)
+    assert caught.value.where == str(path) and "download" in caught.value.remedy
+    assert "run again" not in str(caught.value) and "repair" not in str(caught.value)
+
+
 def out_of_folder(about):
     about["models"][0]["files"]["../../evil"] = "config.json"
 

@@ -14,7 +14,7 @@ from prunegrid.evaluation import scoring
 from prunegrid.stages import mixture
 from prunegrid.tables import aggregate, contrasts, leaves, table_rows
 from prunegrid.tables.copies import copied_rows
-from prunegrid.tables.schema import COLUMNS, LONG, unique_key
+from prunegrid.tables.schema import COLUMNS, LONG
 from tests.helpers.museum import stopped_by
 
 ROUGE = {"rouge": {"module": "rouge"}}
@@ -119,7 +119,7 @@ def test_the_same_texts_of_other_weights_are_noted():
 
 def test_a_row_twice():
     with pytest.raises(ValueError, match="two rows have the key"):
-        unique_key([row("m", "1", 1.0), row("m", "2", 2.0)])
+        aggregate.unique_key([row("m", "1", 1.0), row("m", "2", 2.0)])
 
 
 def artifact(folder, key, **record):

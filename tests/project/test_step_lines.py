@@ -147,8 +147,35 @@ def test_a_quiet_job_writes_all_to_its_log(tmp_path):
 def test_a_failed_step_has_one_line_and_the_plan_says_how_long_all_will_take(handler, capsys):
     handler.emit(record(LogEvent.RUN_INFO, stats={"prune": 2, "total": 2}))
     steps = {"a": ("prune", 60.0), "b": ("prune", 60.0)}
-    handler.emit(record(msg="2 jobs at a time", expected=steps, beside=2))
+    about = "about 1 min, a first guess"
+    handler.emit(record(msg="2 jobs at a time", expected=steps, beside=2, about=about))
     handler.emit(record(level=logging.ERROR, msg="RuleException:\nCalledProcessError in file"))
     handler.emit(record(level=logging.ERROR, msg="WorkflowError:\nAt least one job did not end"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["2 steps to do", "2 jobs at a time; about 1 min 00 s"]
+    told = f"2 jobs at a time; {about}: the time left is measured as it runs"
+    assert lines == ["2 steps to do", told]
+
+
+def test_at_first_steps_are_taken_to_run_beside_as_the_cores_allow():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.plan(4)
+    progress.expect({key: ("prune", 100.0) for key in "abcd"}, cores=2)
+    assert progress.left() == pytest.approx(200)
+    progress.start(1, "prune", "a", "a")  # alone
+    clock.now = 100.0
+    progress.finish(1)
+    assert progress.left() == pytest.approx(300 / ((100 + 120) / 160))
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_an_interrupted_step_is_not_a_failed_one(handler, capsys, tmp_path, monkeypatch, state):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/status").mkdir(parents=True)
+    told = {"state": state, "reason": "told", "label": "m > x"}
+    (tmp_path / "results/status/prune-abc.json").write_text(json.dumps(told))
+    log = "results/logs/prune/abc.log"
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, rule_name="prune", log=[log]))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("FAILED" in line) == (state == "failed")
+    assert ("interrupted" in line) == (state == "interrupted") and "m > x" in line

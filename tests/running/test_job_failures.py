@@ -14,7 +14,7 @@ import pytest
 
 from prunegrid.artifacts import artifact_folder, preconditions
 from prunegrid.artifacts.file_digests import source_digest
-from prunegrid.artifacts.job_status import read_state
+from prunegrid.artifacts.job_status import has_failed, mark_interrupted, read_state, was_interrupted
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.running import job
@@ -116,7 +116,23 @@ def test_a_cancelled_job_says_so(tmp_path, stage, node):
             job.run_step(node)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert "told to stop" in read_state(tmp_path / "status.json")["reason"]
+    status = tmp_path / "status.json"
+    assert has_failed(status) and "told to stop" in read_state(status)["reason"]
+    mark_interrupted([status])  # its whole run was told so
+    assert was_interrupted(status) and not has_failed(status)
+
+
+def test_ctrl_c_is_no_failure(tmp_path, stage, node):
+    def run(*arguments):
+        raise KeyboardInterrupt
+
+    stage.run = run
+    with pytest.raises(SystemExit):
+        job.run_step(node, tmp_path / "log")
+    status = Path(node["status"])
+    assert was_interrupted(status) and not has_failed(status)
+    assert "interrupted" in (tmp_path / "log").read_text()
+    assert "ERROR" not in (tmp_path / "log").read_text()
 
 
 def test_a_dead_job_does_not_count_as_running(tmp_path):

@@ -8,7 +8,7 @@ from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.evaluation import scoring
-from prunegrid.tables import aggregate, intervals, leaves, schema
+from prunegrid.tables import aggregate, chain_columns, intervals, leaves, schema
 from prunegrid.tables import table_rows as rows
 from prunegrid.tables.files import typed_frame
 from prunegrid.tables.render import render_markdown
@@ -26,9 +26,9 @@ def test_what_was_removed_is_counted_from_the_dense_model_of_the_row():
 
 def test_two_rows_of_one_key_are_refused():
     row = {column.name: "x" for column in schema.KEYS}
-    schema.unique_key([row, row | {"seed": 1}])
+    aggregate.unique_key([row, row | {"seed": 1}])
     with pytest.raises(ValueError, match="two rows have the key"):
-        schema.unique_key([row, dict(row)])
+        aggregate.unique_key([row, dict(row)])
 
 
 def test_the_interval_of_a_mean_is_the_bootstrap_percentile():
@@ -81,7 +81,7 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
     first |= {"steps": 10, "tokens": 900, "train_seconds": 2.0, "peak_memory_bytes": 70}
     last = first | {"learning_rate": 1e-4, "compute_dtype": "float32", "runs": 1}
     last |= {"peak_memory_bytes": 60, "dev_loss": None}
-    assert rows.training_columns([first, last]) == {
+    assert chain_columns.training([first, last]) == {
         "learning_rate": 1e-4,
         "train_runs": 4,
         "train_steps": 20,
@@ -91,8 +91,8 @@ def test_a_chain_costs_what_its_fine_tunings_cost():
         "dev_loss": None,
         "compute_dtype": "bfloat16+float32",
     }
-    assert set(rows.training_columns([first])) <= {column.name for column in schema.COLUMNS}
-    assert rows.training_columns([]) == {}
+    assert set(chain_columns.training([first])) <= {column.name for column in schema.COLUMNS}
+    assert chain_columns.training([]) == {}
 
 
 def page(cells, long=(), plan=(), **parts):
@@ -145,7 +145,7 @@ def test_controls_flags_and_labels_are_shown():
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "| role | control | data | split | n | rouge1 | rep4 |" in lines
     assert "| gaming | echo | d | test | 8 | 0.500 | 0.100 |" in lines
-    assert "alone they say nothing: test rouge1 (echo +0.100, +0.020 to +0.200)." in text
+    assert "alone they say nothing: test rouge1 (echo, +0.100 (0.020–0.200))." in text
     assert "| outputs of | data | seed | split | loop | none |" in lines
     assert "| m / p / f | d | | test | 0.25 | 0.75 |" in lines
     calm = rendered([row | {"beats": False, "flagged": False}])
@@ -163,13 +163,13 @@ def test_zeros_are_told_of_the_steps_after_the_last_pruning():
     dense = step("finetune", zeros_promised=None, zeros_filled=None)
     model = {"stage": "model", "record": {}}
     prune = {"stage": "prune", "record": {"zeros_revived": 3}}
-    assert rows.recovered([model, dense]) == {}
-    assert rows.recovered([model, prune]) == {}
-    assert rows.recovered([model, prune, free, packed]) == {
+    assert chain_columns.recovered([model, dense]) == {}
+    assert chain_columns.recovered([model, prune]) == {}
+    assert chain_columns.recovered([model, prune, free, packed]) == {
         "zeros_promised": "none",
         "zeros_filled": 7,
     }
-    assert rows.recovered([model, prune, free, prune, kept, packed]) == {
+    assert chain_columns.recovered([model, prune, free, prune, kept, packed]) == {
         "zeros_promised": "all",
         "zeros_filled": 0,
         "merge_loss_before": 1.0,
@@ -183,16 +183,17 @@ def test_experts_that_few_tokens_reached_are_counted_for_the_last_pruning_that_k
 
     first = prune(experts={"unreached": {"a": 0, "b": 0}, "few": {"c": 3}})
     last = prune(experts={"unreached": {}, "few": {"a": 3, "b": 1, "c": 2}})
-    assert rows.recovered([first]) == {"experts_unreached": 2, "experts_few": 1}
-    columns = rows.recovered([first, last, prune()])
+    assert chain_columns.recovered([first]) == {"experts_unreached": 2, "experts_few": 1}
+    columns = chain_columns.recovered([first, last, prune()])
     assert (columns["experts_unreached"], columns["experts_few"]) == (0, 3)
-    assert "experts_few" not in rows.recovered([prune()])
+    assert "experts_few" not in chain_columns.recovered([prune()])
 
 
 @pytest.mark.parametrize(
     ("state", "told", "row"),
     [
         (None, "was not made", "missing"),
+        ({"state": "interrupted", "reason": "Ctrl-C"}, "was interrupted", "missing"),
         ({"state": "failed", "reason": "the disk is full"}, "the disk is full", "failed"),
         ({"state": "running", "pid": 7, "host": "there"}, "its job on there has not", "failed"),
     ],

@@ -87,6 +87,16 @@ def test_the_original_counts_zeros_in_the_first_bin_and_no_embeddings():
     assert "embedding" not in set(frame["kind"].dropna())
 
 
+def test_the_table_for_a_paper_has_a_row_for_each_cell_and_kind_of_weights(plan, tmp_path):
+    census.tabulate_census(plan, tmp_path / "results")
+    text = (tmp_path / "results/c.tex").read_text()
+    assert r"\begin{tabular}{llrrrrrr}" in text and r"\toprule" in text
+    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0].strip().splitlines()
+    assert all(line.endswith(r" \\") and line.count(" & ") == 7 for line in body)
+    assert [line.split(" & ")[1] for line in body][:2] == ["all", "without embeddings"]
+    assert "1 cells were not counted" in text
+
+
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """A plan of two cells, one of which was counted and one of which failed."""

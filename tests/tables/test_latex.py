@@ -40,7 +40,7 @@ def test_the_numbers_are_those_of_the_tables():
     for row, prune in zip(rows, ("dense", "w_50%", "odd"), strict=True):
         scores = tall[tall["prune"] == prune].set_index("metric")
         for cell, metric, form in ((row[-1], WIKI[1], ".2f"), (row[-2], ROUGE[1], ".3f")):
-            found = re.findall(r"-?\d+\.\d+", cell)
+            found = re.findall(r"-?\d+\.\d+", cell.replace("--", " "))
             expected = scores.loc[metric, ["value", "low", "high"]] if len(scores) else []
             assert found == [format(value, form) for value in expected]
     assert (
@@ -76,7 +76,7 @@ def test_verdicts_are_marks_on_their_rows_and_explained(tmp_path):
     rows, _ = lines_of(text)
     column = next(i for i, head in enumerate(rows[0]) if "rouge1" in head)
     assert [row[column].partition("$")[2] for row in rows[1:]] == ["", "^{a-}$", r"^{b\approx}$"]
-    assert r"$^{a}$ one, against m / x / dense / none: worse (difference -0.2" in text
+    assert r"$^{a}$ one, against m / x / dense / none: worse, difference -0.2" in text
     assert "three" in text and "not compared" in text
 
 

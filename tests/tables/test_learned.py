@@ -77,9 +77,9 @@ def test_a_plan_names_all_that_changes_weights_and_all_that_is_scored(graph):
     dense = cells["dense", "none"]
     tuned = next(c for (p, f), c in cells.items() if p != "dense" and f != "none")
     assert dense["learned"] == [] and set(dense["scored"]) == {"test", "wikipedia-128"}
-    assert [(t["split"], t["columns"]) for t in tuned["learned"]] == [
-        ("calibration", "text"),
-        ("train", "document"),
+    assert [(t["split"], t["columns"], t["use"]) for t in tuned["learned"]] == [
+        ("calibration", "text", "calibrated"),
+        ("train", "document", "tuned"),
     ]
     scored = {name: each["texts"] for name, each in tuned["scored"].items()}
     assert scored["test"]["rows"] == 16 and scored["test"]["split"] == "test"

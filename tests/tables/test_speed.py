@@ -58,7 +58,7 @@ def test_whole_passes_have_no_decoding():
     made = row(decode_tokens_per_second=None, versus=passes)
     assert made["decode_tokens_per_second"] is made["decode_speed_vs_dense"] is None
     assert speed.shown(made) == {
-        "tok/s": "100.0", "vs dense": "1.50 (1.20 to 1.80)", "vs dense, same format": "",
+        "tok/s": "100.0", "vs dense": "1.50 (1.20–1.80)", "vs dense, same format": "",
     }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_page_marks_what_was_disturbed(disturbed):
     made = row(disturbed=disturbed) | {"study": "s"}
     mark = " §" if disturbed else ""
     assert speed.shown(made)["tok/s"] == f"20.0{mark}"
-    assert speed.shown(made)["vs dense"] == f"1.40 (1.20 to 1.80){mark}"
+    assert speed.shown(made)["vs dense"] == f"1.40 (1.20–1.80){mark}"
     text = " ".join(speed.sentences(pandas.DataFrame([made, made])))
     assert ("§ 2 timing(s) were disturbed" in text) == bool(disturbed)
     assert ("others ran" in text and "prunegrid remeasure s" in text) == bool(disturbed)

@@ -34,10 +34,10 @@ def test_from_models_to_a_table_that_attests_itself(tmp_path):
     verified = run.prunegrid("verify", table)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "4 done" in run.prunegrid("status", "census-tiny", "--configfile", "config.yaml").stdout
-    export = ("export-rows", "census-tiny", "--format")
-    assert run.prunegrid(*export, "ro-crate").returncode == 0
-    assert (run.folder / "results/exports/census-tiny.ro-crate/census-tiny.parquet").is_file()
-    refused = run.prunegrid(*export, "every-eval-ever")
+    export = ("export-rows", "census-tiny")
+    assert run.prunegrid(*export, "crate", "--format", "ro-crate").returncode == 0
+    assert (run.folder / "crate/census-tiny.parquet").is_file()
+    refused = run.prunegrid(*export, "rows", "--format", "every-eval-ever")
     assert refused.returncode == 1 and "a census has no scores" in refused.stderr
     assert "han2015learning" in run.prunegrid("cite", "census-tiny").stdout
     frame.loc[frame["group"] == "all", "count"] += 1

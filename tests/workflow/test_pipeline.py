@@ -190,10 +190,10 @@ def test_a_failed_cell_is_a_row_and_the_next_run_completes_the_table(finished, t
     assert "1 of 6 cells failed" in (run.folder / "results/tiny.md").read_text()
     status = run.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
     assert "5 done, 0 running, 1 failed, 0 missing" in status
-    export = ("export-rows", "tiny", "--format")
-    assert "1 of 6 cells have no scores" in run.prunegrid(*export, "every-eval-ever").stdout
-    assert run.prunegrid(*export, "ro-crate").returncode == 0
-    crate = (run.folder / "results/exports/tiny.ro-crate/ro-crate-metadata.json").read_text()
+    words = ("export-rows", "tiny", "--format", "every-eval-ever", "rows")
+    assert "1 of 6 cells have no scores" in run.prunegrid(*words).stdout
+    assert run.prunegrid("export-rows", "tiny", "crate", "--format", "ro-crate").returncode == 0
+    crate = (run.folder / "crate/ro-crate-metadata.json").read_text()
     assert crate.count("FailedActionStatus") == 1 and "input columns, which 7" in crate
     cited = run.prunegrid("cite", "tiny").stdout
     assert "sun2024simple" in cited and "han2015learning" not in cited

@@ -175,7 +175,7 @@ def test_a_task_that_fails_fails_its_evaluation_and_nothing_half_is_left(run, tm
 
 
 def test_benchmarks_are_exported_with_their_errors_and_data(run, tmp_path):
-    words = ("export-rows", "tasks", "--format", "every-eval-ever", "--out", str(tmp_path / "x"))
+    words = ("export-rows", "tasks", "--format", "every-eval-ever", str(tmp_path / "x"))
     assert run.prunegrid(*words).returncode == 0
     tall = pandas.read_parquet(run.folder / "results/tasks.long.parquet")
     found = []

@@ -17,7 +17,8 @@ OUTPUTS
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
     results/models/{study}/        links to the weights of its cells, by their names (no outputs)
-    of a census: one row a bin of a group (docs/reference/census.md), and .depth.png, .depth.svg
+    of a census: one row a bin of a group (docs/reference/census.md); .csv, .md, .tex, .html, .png,
+                                  .svg, .depth.png, .depth.svg, .manifest.json
 """
 
 
@@ -77,4 +78,9 @@ onsuccess:
 
 onerror:
     lacking = {n: p for n, p in PLANS.items() if not tables.is_whole(p, RESULTS)}
+    if interruption.is_told():
+        mark_interrupted(itertools.chain(*map(tables.statuses, PLANS.values())))
+        for name in [n for n in lacking if tables.is_finished(n, RESULTS)]:
+            bridge.tell_kept(name, RESULTS)
+            del lacking[name]
     bridge.write_partial_tables(workflow, lacking, RESULTS)

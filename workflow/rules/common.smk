@@ -4,13 +4,14 @@ import itertools
 import re
 
 from prunegrid.artifacts import dropped
-from prunegrid.artifacts.job_status import forget_failures
+from prunegrid.artifacts.job_status import forget_failures, mark_interrupted
 from prunegrid.artifacts.lock import LIVE
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.logs import redact
 from prunegrid.config.load import load
 from prunegrid.graph import pending
 from prunegrid.graph.artifact_graph import Graph
+from prunegrid.running import interruption
 from prunegrid.running import snakemake_bridge as bridge
 from prunegrid.running.rule_values import RuleValues
 from prunegrid.tables import model_links, table_names

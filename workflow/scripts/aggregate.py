@@ -23,7 +23,7 @@ try:
     with only_maker(folder / f"scratch/table-{plan['study']}.lock", f"table {plan['study']}"):
         complete = tabulate(plan, folder)
         model_links.write(plan, folder)
-except Exception as error:
+except (Exception, KeyboardInterrupt) as error:
     report(error, f"table {plan['study']}")
     sys.exit(1)
 if not (complete or partial):

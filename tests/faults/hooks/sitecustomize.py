@@ -28,6 +28,7 @@ def _strike(fault: dict) -> None:
     leader = os.getsid(0)  # Snakemake: it is started in a session of its own
     if fault["victim"] == "both":
         os.killpg(leader, fault["signal"])
+        return
     os.kill(os.getpid() if fault["victim"] == "job" else leader, fault["signal"])
 
 

@@ -25,6 +25,8 @@ from prunegrid.common.durations import duration
 
 # Seconds of a step that nothing is known of: the table's.
 OTHERWISE = 10.0
+# Seconds until what was seen of a run weighs as much as the number of its cores.
+SETTLING = 60.0
 # Snakemake's own lines that a reader can do without.
 DULL = (
     *("Assuming unrestricted shared", "host:", "Building DAG", "Complete log", "Provided"),
@@ -44,6 +46,7 @@ class Progress:
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self.clock, self.begun = clock, clock()
+        self.cores: int | None = None  # on which steps run side by side; None if unknown
         self.total = self.done = 0
         self.waiting: dict[str, float] = {}  # {key of a step that has not begun: its seconds}
         self.running: dict[int, tuple[str, str, float, float]] = {}
@@ -55,8 +58,9 @@ class Progress:
         """Take the number of steps."""
         self.total = total
 
-    def expect(self, steps: Mapping[str, tuple[str, float]]) -> None:
-        """Take {key of a step: (its rule, its seconds)} as the plan estimates them."""
+    def expect(self, steps: Mapping[str, tuple[str, float]], cores: int | None = None) -> None:
+        """Take {key of a step: (its rule, its seconds)} as estimated, and the cores for them."""
+        self.cores, self.begun = cores, self.clock()
         self.rules = {key: rule for key, (rule, _) in steps.items()}
         self.waiting = {key: seconds for key, (_, seconds) in steps.items()}
 
@@ -82,18 +86,24 @@ class Progress:
         """Return about how many seconds all other steps will take.
 
         Estimates are corrected by what the steps of a rule took so far; as many steps run side by
-        side as did so far.
+        side as did so far, in the first minutes as there are cores.
         """
         now = self.clock()
         under_way = [now - began for _, _, began, _ in self.running.values()]
         spent = sum(seconds for steps in self.spent.values() for seconds, _ in steps)
-        beside = max(1.0, (spent + sum(under_way)) / max(now - self.begun, 1e-9))
+        beside = self._beside(spent + sum(under_way), now - self.begun)
         todo = sum(s * self._pace(self.rules.get(key, "")) for key, s in self.waiting.items())
         unknown = self.total - self.done - len(self.running) - len(self.waiting)
         todo += max(0, unknown) * OTHERWISE
         for (rule, _, _, expected), so_far in zip(self.running.values(), under_way, strict=True):
             todo += max(0.0, expected * self._pace(rule) - so_far)
         return todo / beside
+
+    def _beside(self, busy: float, passed: float) -> float:
+        """Return how many steps run side by side, by the seconds that jobs took and that passed."""
+        if self.cores:
+            busy, passed = busy + SETTLING * self.cores, passed + SETTLING
+        return max(1.0, busy / max(passed, 1e-9))
 
     def _pace(self, rule: str) -> float:
         """Return how much longer than expected steps took: those of a rule, or else all."""
@@ -131,10 +141,9 @@ class LogHandler(LogHandlerBase):
             count = self.progress.total
             return f"{count} step{'s' if count > 1 else ''} to do"
         if hasattr(record, "expected"):
-            self.progress.expect(record.expected)
-            beside = min(record.beside, len(record.expected))
-            about = duration(self.progress.left() / beside)
-            return f"{record.getMessage()}; about {about}"
+            self.progress.expect(record.expected, record.beside)
+            guess = ": the time left is measured as it runs" if "guess" in record.about else ""
+            return f"{record.getMessage()}; {record.about}{guess}"
         if event == LogEvent.JOB_INFO:
             text = record.rule_msg or record.rule_name
             key = (getattr(record, "wildcards", None) or {}).get("key", "")
@@ -176,11 +185,17 @@ class LogHandler(LogHandlerBase):
 
 
 def failure(record: logging.LogRecord) -> str:
-    """Return the line of a step that failed: why, by its status record, and where its log is."""
+    """Return the line of a step that has made nothing: why, by its status record, and its log."""
+    from prunegrid.running import interruption  # as above
+
     logs = ", ".join(map(str, getattr(record, "log", None) or ()))
-    label, reason = getattr(record, "rule_name", "a step"), "no reason was recorded"
+    state = {"state": "interrupted" if interruption.is_told() else "failed"}
+    state |= {"label": getattr(record, "rule_name", "a step"), "reason": "no reason was recorded"}
     for path in map(Path, getattr(record, "log", None) or ()):
         for status in Path("results/status").glob(f"*-{path.stem}.json"):
-            state = json.loads(status.read_bytes())
-            label, reason = state.get("label", label), state.get("reason", reason)
-    return f"FAILED  {with_label(label, reason)} (log: {logs})"
+            state |= json.loads(status.read_bytes())
+    # A job that was told to stop with its run, or ended before it could say anything.
+    ended = interruption.is_told() and (state.get("is_told") or state["state"] == "running")
+    if ended or state["state"] == "interrupted":
+        return f"interrupted  {state['label']}"
+    return f"FAILED  {with_label(state['label'], state['reason'])} (log: {logs})"

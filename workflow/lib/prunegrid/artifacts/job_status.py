@@ -1,4 +1,4 @@
-"""The status record of a step's job: running, or failed and why."""
+"""The status record of a step's job: running, failed or interrupted, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.common.errors import AttestationError
-from prunegrid.common.file_io import read_json
+from prunegrid.common.file_io import read_json, write_json
 
 _UNREADABLE = {"state": "failed", "reason": "its status record cannot be read"}
 
@@ -24,11 +24,24 @@ def has_failed(status: Path) -> bool:
     return (read_state(status) or {}).get("state") == "failed"
 
 
+def was_interrupted(status: Path) -> bool:
+    """Return whether a step's last job was ended by the end of its run."""
+    return (read_state(status) or {}).get("state") == "interrupted"
+
+
 def forget_failures(statuses: Iterable[str | Path]) -> None:
-    """Remove the records of failures, as a run begins: what it does not reach has not failed."""
+    """Remove the records of ended jobs, as a run begins: what it does not reach has not failed."""
     for status in map(Path, statuses):
-        if has_failed(status):
+        if has_failed(status) or was_interrupted(status):
             status.unlink(missing_ok=True)
+
+
+def mark_interrupted(statuses: Iterable[str | Path]) -> None:
+    """Call jobs interrupted that were told to stop: their run was told too."""
+    for status in map(Path, statuses):
+        state = read_state(status) or {}
+        if state.get("state") == "failed" and state.get("is_told"):
+            write_json(status, {**state, "state": "interrupted"})
 
 
 def read_state(status: Path) -> dict[str, Any] | None:
@@ -37,7 +50,8 @@ def read_state(status: Path) -> dict[str, Any] | None:
         state = read_json(status)
     except (AttestationError, RecursionError):
         return _UNREADABLE if status.exists() else None
-    facts = {"running": ("pid", int), "failed": ("reason", str)}
+    reason = ("reason", str)
+    facts = {"running": ("pid", int), "failed": reason, "interrupted": reason}
     name = str(state.get("state")) if isinstance(state, dict) else ""
     if name not in facts or not isinstance(state.get(facts[name][0]), facts[name][1]):
         return _UNREADABLE

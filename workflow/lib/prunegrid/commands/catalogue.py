@@ -45,7 +45,8 @@ def lines(config: Config, what: str, results: Path) -> list[str]:
         PrunegridError: nothing is called so.
     """
     if what == "studies":
-        rows = [_study(config, name, results) for name in config.sections["studies"]]
+        studies = sorted(config.sections["studies"], key=lambda name: name != "demo")  # it first
+        rows = [_study(config, name, results) for name in studies]
         return tabulate(rows, headers=TABLE, disable_numparse=True).splitlines()
     if what in PLUGINS:
         pairs = [pair for kind in PLUGINS[what] for pair in _plugins(kind)]

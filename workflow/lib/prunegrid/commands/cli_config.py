@@ -32,7 +32,7 @@ def graph(files: Iterable[Path], values: Iterable[str] = (), study: str | None =
     """
     config, _ = validated(files, values)
     if study is not None:
-        _require(study, config.sections["studies"])
+        _require(study, config.sections["studies"], files)
     return Graph(config, ROOT)
 
 
@@ -53,7 +53,7 @@ def require_study(study: str, files: Iterable[Path] = (), values: Iterable[str] 
     Raises:
         PrunegridError: it has none of that name, or cannot be read.
     """
-    _require(study, studies(files, values))
+    _require(study, studies(files, values), files)
 
 
 def studies(files: Iterable[Path] = (), values: Iterable[str] = ()) -> list[str]:
@@ -62,9 +62,12 @@ def studies(files: Iterable[Path] = (), values: Iterable[str] = ()) -> list[str]
     return list(tree.get("studies") or {})
 
 
-def _require(study: str, known: Iterable[str]) -> None:
+def _require(study: str, known: Iterable[str], files: Iterable[Path]) -> None:
     if study not in known:
-        raise PrunegridError(f"there is no study '{study}'", remedy=successor(study, known))
+        remedy = successor(study, known)
+        if not list(files):
+            remedy += "; if a file of yours defines it, name that: -c FILE.yaml"
+        raise PrunegridError(f"there is no study '{study}'", remedy=remedy)
 
 
 def stores(sets: Iterable[Iterable[Path]], values: Iterable[str] = ()) -> list[Graph]:

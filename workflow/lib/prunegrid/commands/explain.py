@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts import artifact_folder, dropped, keys
 from prunegrid.artifacts.keys import KEY_LENGTH
 from prunegrid.common.errors import AttestationError, PrunegridError, nearest
+from prunegrid.common.source_code import LIBRARY, PACKAGE
 from prunegrid.config.cells import Cell
 from prunegrid.graph.artifact_graph import CellPlan, Graph
 from prunegrid.graph.nodes import Node, with_ancestors, without_paths
@@ -23,7 +24,8 @@ from prunegrid.graph.pending import pending
 
 SHORTEST_KEY = 6
 LONGEST_VALUE = 60
-MISSING = "nothing"
+MOST_FILES = 5  # files of code that are named
+MANIFESTS = (artifact_folder.MANIFEST, artifact_folder.DROPPED)
 # An artifact: its folder and manifest.
 Made = tuple[Path, Mapping[str, Any]]
 
@@ -111,8 +113,8 @@ def _of_step(node: Node, runs: bool, earlier: Made | None) -> Iterator[str]:
         yield "    it was never made"
     else:
         folder, manifest = earlier
-        yield from (f"    {reason}" for reason in reasons(node, manifest))
-        yield f"    the newest other one: {folder}"
+        yield f"    compared with the newest of the same step, {folder}:"
+        yield from (f"    - {reason}" for reason in reasons(node, manifest, _made_at(folder)))
 
 
 def _damage(node: Node) -> str:
@@ -124,35 +126,75 @@ def _damage(node: Node) -> str:
     return ""
 
 
-def reasons(node: Node, manifest: Mapping[str, Any]) -> list[str]:
-    """Return in words what makes a node's key another than that of an artifact's manifest."""
-    told = [
-        f"setting {name}: {before} -> {now}"
-        for name, before, now in _changed(
-            _flat(without_paths(dict(manifest.get("settings", {})))),
-            _flat(without_paths(json.loads(json.dumps(node.settings)))),
-        )
-    ]
+def _made_at(folder: Path) -> float:
+    """Return when an artifact was made, in seconds of the epoch; 0 if its manifest is gone."""
+    files = [path for path in map(folder.joinpath, MANIFESTS) if path.is_file()]
+    return min((path.stat().st_mtime for path in files), default=0.0)
+
+
+def reasons(node: Node, manifest: Mapping[str, Any], made_at: float = 0.0) -> list[str]:
+    """Return in sentences what makes a node's key another than that of an artifact's manifest.
+
+    Args:
+        made_at: when the artifact was made; files of code that were written later are named.
+    """
+    settings = _changed(
+        _flat(without_paths(dict(manifest.get("settings", {})))),
+        _flat(without_paths(json.loads(json.dumps(node.settings)))),
+    )
+    told = [_sentence(f"this step's setting `{name}`", *values) for name, *values in settings]
     recorded = manifest.get("parents", {})
     for role in sorted(recorded.keys() | node.parents.keys()):
         parent = node.parents.get(role)
-        before = recorded.get(role, {}).get("key", MISSING)
-        if parent is None or parent.key != before:
-            now = f"{parent.label} (key {parent.key})" if parent else MISSING
-            told.append(f"parent {role}: key {before} -> {now}")
+        before = recorded.get(role, {}).get("key")
+        if parent is None:
+            told.append(f"it read {role} from another step (key {before}), and does not now")
+        elif before is None:
+            told.append(f"it reads {role} from {parent.label} (key {parent.key}), and did not")
+        elif parent.key != before:
+            told.append(
+                f"the step that it reads {role} from, {parent.label}, is another: its key was "
+                f"{before} and is {parent.key} now"
+            )
     versions = _changed(manifest.get("pins", {}), node.pins)
-    told += [f"version of {name}: {before} -> {now}" for name, before, now in versions]
+    told += [_sentence(f"the version of {name}", *values) for name, *values in versions]
     if manifest.get("code") != node.code:
-        own = [root for root in node.roots if root.endswith(".py")]
-        told.append(
-            "code: " + (f"prunegrid's or that of {', '.join(own)}" if own else "prunegrid's")
-        )
+        told.append(_code(node, made_at))
     if node.compute_dtype is not None:
         before = {name: manifest.get(name) for name in ("threads", "device", "compute_dtype")}
         before["device"] = str(before["device"]).partition(":")[0]
         now = {name: getattr(node, name) for name in before}
-        told += [f"{name}: {old} -> {new}" for name, old, new in _changed(before, now)]
-    return told or ["nothing that the manifest records: the version of prunegrid's keys"]
+        told += [
+            _sentence(f"`{name}` of the run", *values) for name, *values in _changed(before, now)
+        ]
+    return told or ["nothing that is recorded differs: the version of prunegrid's keys does"]
+
+
+def _sentence(what: str, before: str | None, now: str | None) -> str:
+    """Return how a value has changed; None stands for one that is not set."""
+    if before is None:
+        return f"{what} is {now} now, and was not set before"
+    if now is None:
+        return f"{what} was {before}, and is not set now"
+    return f"{what} was {before}, and is {now} now"
+
+
+def _code(node: Node, made_at: float) -> str:
+    """Return that a step's code has changed, with what of it was written since it was made."""
+    own = [Path(root) for root in node.roots if root.endswith(".py")]
+    modules = [root for root in node.roots if not root.endswith(".py")]
+    files = {path for path, _ in keys.reached([*own, *modules])}
+    late = sorted(_told(path) for path in files if path.stat().st_mtime > made_at)
+    # After a download of prunegrid all files are younger, which tells nothing.
+    if late and len(late) <= MOST_FILES and len(late) < len(files):
+        return f"the code that it runs has changed; written since then: {', '.join(late)}"
+    plugins = f", or that of {', '.join(map(str, own))}," if own else ""
+    return f"prunegrid's code that it runs{plugins} has changed"
+
+
+def _told(path: Path) -> str:
+    home = LIBRARY / PACKAGE
+    return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -166,10 +208,10 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     }
 
 
-def _changed(before: Mapping, now: Mapping) -> Iterator[tuple[str, str, str]]:
-    """Yield (name, old value, new value) of all that differ."""
+def _changed(before: Mapping, now: Mapping) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield (name, old value, new value) of all that differ; None for one that is not set."""
     for name in sorted(before.keys() | now.keys()):
-        old, new = (_shown(one[name]) if name in one else MISSING for one in (before, now))
+        old, new = (_shown(one[name]) if name in one else None for one in (before, now))
         if name not in before or name not in now or before[name] != now[name]:
             yield name, old, new
 

@@ -18,6 +18,7 @@ from prunegrid.config.profiles import Model
 from prunegrid.config.sources import known_config, parse_source
 from prunegrid.config.validated import Config
 from prunegrid.data.sources import readers
+from prunegrid.running import model_size
 
 DEMO = {"model": "smollm2-135m", "data": "aclsum"}
 # Names of columns that are taken for what they say, the likeliest first.
@@ -110,14 +111,24 @@ def _model(choices: Choices, config: Config) -> tuple[str, str, str]:
             remedy="see `translation` in config/README.md",
         )
     text = f"  my-model: {{source: {json.dumps(name)}, task: {task}}}"
-    return "my-model", task, f"models:\n{text} # a folder, hf:org/name or a .gguf file"
+    text += f" # a folder, hf:org/name or a .gguf file; {_size(name)}"
+    return "my-model", task, f"models:\n{text}"
+
+
+def _size(source: str) -> str:
+    """Return how many parameters a model has, in words, or how to tell it."""
+    count = model_size.parameters_of(parse_source(source, Path.cwd()))
+    if count is None:
+        return "say how large it is, for estimates: parameters: 1.3e+9"
+    return f"{count:,} parameters"
 
 
 def _require_source(text: str, option: str, known: Mapping[str, Any]) -> None:
     try:
         parse_source(text, Path.cwd())
     except ValueError as error:
-        raise PrunegridError(f"{option} {text}: {error}", remedy=nearest(text, known)) from error
+        remedy = nearest(text, [*known, "demo"])
+        raise PrunegridError(f"{option} {text}: {error}", remedy=remedy) from error
 
 
 @dataclass(frozen=True)

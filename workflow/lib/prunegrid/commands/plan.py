@@ -6,19 +6,20 @@ import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tabulate import tabulate
 
 from prunegrid.commands import adopt
+from prunegrid.common import machine
 from prunegrid.config import default_calibration
 from prunegrid.graph import nodes
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
 from prunegrid.graph.stage_facts import stage_facts
-from prunegrid.running import costs, history, resources
+from prunegrid.running import costs, history, outlook, resources
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -68,6 +69,7 @@ class Plan:
         droppable: bytes of the weights that `keep_weights: until_used` would drop.
         unknown: models of unknown size.
         upgraded: steps that would run only because code or versions changed.
+        about: how long all of it takes on this machine, in words; "" if nothing is to run.
         precision: of the steps that tune, in words.
         calibrations: those that no profile names, in words.
     """
@@ -78,6 +80,7 @@ class Plan:
     droppable: int
     unknown: list[str]
     upgraded: list[adopt.Upgrade]
+    about: str
     precision: str
     calibrations: list[str] = field(default_factory=list)
 
@@ -88,7 +91,8 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
     todo = pending(leaves)
     known = graph.config.sections["calibration"]
     defaults = (default_calibration.told(p.cell.steps, known) for p in graph.plans(study))
-    experience = history.Experience(history.read(results))
+    experience = history.seen(results)
+    expected = outlook.expected(todo, experience)
     rules: dict[str, Rule] = {}
     unknown: dict[str, None] = {}
     droppable = 0
@@ -102,7 +106,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         if not is_known:
             unknown |= dict.fromkeys(_models(node))
         estimate = experience.estimate(step, DTYPE_BYTES[graph.config.dtype])
-        rule.add(step, estimate)
+        rule.add(step, replace(estimate, seconds=expected.seconds[node]))
         droppable += estimate.disk if node.stage in nodes.WEIGHTS_MADE else 0
     return Plan(
         study=study,
@@ -111,6 +115,7 @@ def plan(graph: Graph, study: str, results: Path) -> Plan:
         droppable=droppable,
         unknown=list(unknown),
         upgraded=adopt.find(graph, todo, results),
+        about=expected.text() if todo else "",
         precision=_precision(node for node in with_ancestors(leaves) if node in waiting),
         calibrations=list(dict.fromkeys(line for lines in defaults for line in lines)),
     )
@@ -174,6 +179,8 @@ def _remarks(whole: Plan, keep: str) -> list[str]:
         "times: alike = scaled from finished steps of the same method; stage = of the same stage; "
         "formula = from the model's size (docs/how-to/plan.md)"
     ]
+    if whole.about:
+        text.append(f"all of it on the {machine.cores()} cores of this machine: {whole.about}")
     if whole.precision:
         text.append(
             f"tunings compute: {whole.precision} (compute_dtype and autocast in the config)"

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts.job_status import read_state, with_label
-from prunegrid.common.durations import duration
+from prunegrid.commands.cli_config import ROOT
+from prunegrid.common import machine
+from prunegrid.common.durations import duration, roughly
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import Node, with_ancestors
 from prunegrid.graph.pending import pending
-from prunegrid.running import history
+from prunegrid.running import history, outlook
+from prunegrid.tables import table_plan
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -51,10 +54,12 @@ class Snapshot:
 
     Attributes:
         cells, controls: (name, state, detail) of each.
-        steps, done: how many steps the study has, and how many of them need not run.
+        steps, done: how many steps the study has, its table among them, and how many of them need
+            not run.
         running: what runs now.
         failed: (reason, log) of the steps that failed.
-        left: seconds until the end at this pace; None if all is done.
+        left: seconds until the end at this pace; None if no step but the table is left.
+        is_guess: whether no finished step tells of most that is left.
     """
 
     study: str
@@ -65,6 +70,7 @@ class Snapshot:
     running: list[Running]
     failed: list[tuple[str, str]]
     left: float | None
+    is_guess: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -82,8 +88,8 @@ class Snapshot:
         text += f", {self.done} of {self.steps} steps"
         if self.left is None:
             return text
-        about = f"about {duration(self.left)}"
-        return f"{text}, {about} left" if self.running else f"{text}, {about} of work left"
+        about = f"about {roughly(self.left)} {'left' if self.running else 'of work left'}"
+        return f"{text}, {about}{', a first guess' if self.is_guess else ''}"
 
     def now(self) -> list[str]:
         """Return lines of what runs now, and of what failed with its reason and log."""
@@ -117,15 +123,16 @@ class Watch:
     def __init__(self, graph: Graph, study: str, results: Path, clock: Any = time.time) -> None:
         self.graph, self.study, self.results, self.clock = graph, study, results, clock
         self.leaves = graph.study_leaves(study)
+        self.table = table_plan.study_plan(graph, study, ROOT)
         self.nodes = with_ancestors(self.leaves)
-        self.seconds: dict[Node, float] = {}
-        self.beside = 1  # the most steps that ran side by side at any look
+        self.expected = outlook.Outlook({}, is_guess=False)
+        self.beside = machine.cores()  # steps side by side, or more if more were seen
 
     def snapshot(self) -> Snapshot:
         """Return how far the study is now."""
         todo = pending(self.leaves)
-        if set(todo) != set(self.seconds):
-            self.seconds = history.expected(todo, self.results)
+        if set(todo) != set(self.expected.seconds):
+            self.expected = outlook.expected(todo, history.seen(self.results))
         states = {node: read_state(node.status) or {} for node in todo}
         running = {
             node: self._running(node, state)
@@ -137,25 +144,29 @@ class Watch:
             for node, state in states.items()
             if state.get("state") == "failed"
         ]
-        left = sum(self.seconds[node] for node in todo if node not in running)
-        own = [one.left or 0.0 for one in running.values()]
+        own = {node: one.left or 0.0 for node, one in running.items()}
         self.beside = max(self.beside, len(running))
-        left = max([(left + sum(own)) / self.beside, *own])
+        left = outlook.together({**self.expected.seconds, **own}, self.beside)
         return Snapshot(
             self.study,
             cell_states(self.graph, self.study),
             control_states(self.graph, self.study),
-            len(self.nodes),
-            len(self.nodes) - len(todo),
+            len(self.nodes) + 1,
+            len(self.nodes) - len(todo) + (not todo and self._has_table()),
             list(running.values()),
             failed,
             left if todo else None,
+            self.expected.is_guess,
         )
+
+    def _has_table(self) -> bool:
+        """Return whether the study's table is there, and the one that a run would make."""
+        return table_plan.is_whole(self.table, self.results)
 
     def _running(self, node: Node, state: dict[str, Any]) -> Running:
         since, progress = state.get("since"), state.get("progress") or {}
         seconds = None if since is None else max(0.0, self.clock() - since)
-        left = None if seconds is None else self.seconds[node] - seconds
+        left = None if seconds is None else self.expected.seconds[node] - seconds
         left = left if left is not None and left > 0 else None  # longer than steps alike took
         if not progress:
             return Running(node.label, seconds=seconds, left=left)
@@ -200,4 +211,8 @@ def _state(leaves: Sequence[Node], nodes: Sequence[Node]) -> tuple[str, str]:
     for node, state in states:
         if state.get("state") == "running":
             return "running", node.label
-    return "missing", f"{len(nodes) - len(todo)} of {len(nodes)} steps done"
+    far = f"{len(nodes) - len(todo)} of {len(nodes)} steps done"
+    for node, state in states:
+        if state.get("state") == "interrupted":
+            return "missing", f"interrupted at {node.label}; {far}"
+    return "missing", far

@@ -16,17 +16,20 @@ from rich.live import Live
 from rich.text import Text
 
 from prunegrid.artifacts import lock
+from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.commands import show, terminal_table
 from prunegrid.commands.watch import INTERRUPTED
 from prunegrid.common import machine
 from prunegrid.common.durations import duration
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.common.file_io import read_json
 from prunegrid.common.source_code import LIBRARY
 
 SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
 RESULTS = Path("results")
-FOLDERS_SHOWN = 8
+DULL = "Using workflow specific profile"  # Snakemake prints it before its logger begins
+VERIFIED_BYTES_A_SECOND = 1e8  # of weights: hashed, loaded, counted
 _STEP = re.compile(r"^\[ *\d+/\d+\]")  # the line of a step that has ended
 
 
@@ -95,7 +98,7 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
     console.print()
     show.print_table(fields, console)
     show.print_rest(study, RESULTS, console)
-    for line in ending(study, RESULTS, took, same if status else None):
+    for line in ending(study, RESULTS, took, same, is_failed=bool(status)):
         console.print(line, markup=False, soft_wrap=True)
     return status
 
@@ -109,11 +112,11 @@ def _written(study: str) -> tuple[int, int] | None:
 def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
     """Run a command to its end; return its exit status, and whether Ctrl-C stopped it.
 
-    On a terminal what runs now stands in place of a line a step; all other lines stay.
+    On a terminal what runs now stands in place of a line a step; all other lines stay. Those that
+    begin with DULL are left out.
     """
     in_place = terminal_table.draws(console)
-    pipe = {"stderr": subprocess.PIPE, "text": True} if in_place else {}
-    process = subprocess.Popen(words, **pipe)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace")
     last, is_stopped = "starting", False
 
     def now() -> Text:
@@ -123,9 +126,9 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
         while True:
             try:
                 for line in process.stderr or ():
-                    if _STEP.match(line):
+                    if in_place and _STEP.match(line):
                         last = line.rstrip()
-                    elif not line.startswith("Using workflow specific profile"):
+                    elif not line.startswith(DULL):
                         live.console.print(line.rstrip("\n"), markup=False, soft_wrap=True)
                 return process.wait(), is_stopped
             except KeyboardInterrupt:  # Snakemake has it too, and ends its jobs
@@ -142,29 +145,43 @@ def _running(results: Path) -> Iterator[str]:
             yield f"  now: {state['label']}{far}"
 
 
-def ending(study: str, results: Path, took: str, same: str | None) -> Iterator[str]:
-    """Yield the last lines of a run: model folders, the time, what to type next.
+def ending(study: str, results: Path, took: str, same: str, is_failed: bool) -> Iterator[str]:
+    """Yield the last lines of a run: the time, disturbed timings, what to type next.
 
     Args:
         took: the elapsed time in words.
-        same: the command that makes what failed; None if nothing did.
+        same: the command that was typed.
     """
-    links = results / "models" / study
-    if links.is_dir():
-        yield f"  {links}/  (the models, a folder each)"
-    else:
-        yield from _folders(results / f"{study}.parquet")
     yield f"took {took}"
-    if same:
+    table = results / f"{study}.parquet"
+    frame = pandas.read_parquet(table)
+    count = int(frame["speed_disturbed"].notna().sum()) if "speed_disturbed" in frame else 0
+    if count:
+        again = same.replace("prunegrid run", "prunegrid remeasure", 1)
+        yield f"{count} timing{'s' * (count > 1)} (§) disturbed by other work on this machine."
+        yield f"  to take them again: {again}  (removes them; the next run measures anew)"
+    if is_failed:
         yield f"next: mend what failed (prunegrid status {study} names the logs), then: {same}"
     else:
-        yield f"next: prunegrid verify results/{study}.parquet  (recompute what the table says)"
+        seconds = verify_seconds(table, frame)
+        about = "" if seconds is None else f"; about {duration(seconds)}"
+        yield f"next: prunegrid verify {table}  (recompute what the table says{about})"
 
 
-def _folders(table: Path) -> Iterator[str]:
-    """Yield a line for each folder of weights that a table names; of many the first ones."""
-    frame = pandas.read_parquet(table).drop_duplicates("artifact").dropna(subset="artifact")
-    for row in frame.head(FOLDERS_SHOWN).to_dict("records"):
-        yield f"  {row['artifact']}/  (the model {row['prune']} / {row['finetune']})"
-    if len(frame) > FOLDERS_SHOWN:
-        yield f"  {len(frame) - FOLDERS_SHOWN} more: prunegrid show {table.stem} --columns artifact"
+def verify_seconds(table: Path, frame: pandas.DataFrame) -> float | None:
+    """Return about how long `prunegrid verify` takes; None for a census, or if a step is gone.
+
+    It hashes, loads and counts weights, and scores texts again, which takes as long as it did.
+
+    Args:
+        frame: the table.
+    """
+    try:
+        plan = read_json(table.with_suffix(".manifest.json"))["plan"]
+        pairs = [*plan["baselines"], *(t for cell in plan["cells"] for t in cell["texts"].values())]
+        folders = {Path(pair["scores"]["path"]) for pair in pairs}
+        scoring = [recorded(folder)["seconds"] for folder in folders]
+        weights = float(frame["file_bytes"].fillna(0).sum())
+    except (AttestationError, KeyError):
+        return None
+    return sum(scoring) + weights / VERIFIED_BYTES_A_SECOND

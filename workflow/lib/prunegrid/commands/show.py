@@ -10,9 +10,10 @@ import pandas
 from rich.console import Console
 
 from prunegrid.commands import terminal_table
-from prunegrid.commands.study_sheet import CELL, of_study
+from prunegrid.commands.study_sheet import CELL, DISTURBED, of_study
 from prunegrid.common.errors import PrunegridError, nearest
-from prunegrid.tables.markdown import number
+from prunegrid.tables import model_links
+from prunegrid.tables.markdown import interval, number
 
 FILES = {
     "html": "the page: charts, samples, where each number is from",
@@ -21,7 +22,9 @@ FILES = {
     "parquet": "every column, for programs",
     "long.parquet": "every score with its interval",
     "examples.md": "what the models wrote",
+    "tex": "the table for a paper",
 }
+FOLDERS_SHOWN = 8
 
 
 def chosen(
@@ -45,14 +48,19 @@ def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: b
     fields = terminal_table.fitted(fields, console.width) if fit else fields
     console.print(terminal_table.table(fields, console.encoding, console.width))
     remarks = []
-    if narrow := [one.header for one in given if one.bounds and one not in fields]:
-        remarks.append(f"no room for {', '.join(narrow)}: --columns names what to show")
+    if narrow := [one.header for one in given if one not in fields]:
+        remarks.append(
+            f"no room for {', '.join(narrow)} (a wider window shows them; or --columns names what "
+            "to show, or --csv)"
+        )
     if any(any(one.marks) for one in fields):
         remarks.append(
             f"{terminal_table.BEST} best, {terminal_table.WORST} worst value of the changed models"
         )
+    if any(DISTURBED in text for one in fields for text in one.texts):
+        remarks.append(f"{DISTURBED} disturbed timing (prunegrid remeasure)")
     if any(one.bounds for one in fields):
-        remarks.append("95% intervals, which may overlap")
+        remarks.append("(low–high): 95% intervals")
     if remarks:
         text = "; ".join(remarks)
         is_plain = not console.encoding.lower().startswith("utf")
@@ -60,13 +68,15 @@ def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: b
 
 
 def print_rest(study: str, results: Path, console: Console) -> None:
-    """Print the verdicts of a study, its failed cells with their reasons, and its files."""
+    """Print the verdicts of a study, its failed cells with their reasons, files and models."""
     text = [*_verdicts(study, results, console.width), *_failures(study, results, console.width)]
     console.print("", *text, sep="\n", markup=False)
     for suffix, what in FILES.items():
         place = results / f"{study}.{suffix}"
         if place.is_file():
             console.print(f"  {place}  ({what})", markup=False, soft_wrap=True)
+    for line in _models(study, results):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def require_table(study: str, results: Path) -> None:
@@ -96,6 +106,22 @@ def require_table(study: str, results: Path) -> None:
     )
 
 
+def _models(study: str, results: Path) -> Iterator[str]:
+    """Yield where a study's models lie: the folder of links to them, or else their folders."""
+    links = results / model_links.FOLDER / study
+    if links.is_dir():
+        yield f"  {links}/  (the models, a folder each)"
+        return
+    frame = pandas.read_parquet(results / f"{study}.parquet")
+    if "artifact" not in frame:
+        return
+    frame = frame.drop_duplicates("artifact").dropna(subset="artifact")
+    for row in frame.head(FOLDERS_SHOWN).to_dict("records"):
+        yield f"  {row['artifact']}/  (the model {row['prune']} / {row['finetune']})"
+    if len(frame) > FOLDERS_SHOWN:
+        yield f"  {len(frame) - FOLDERS_SHOWN} more: prunegrid show {study} --columns artifact"
+
+
 def _failures(study: str, results: Path, width: int) -> Iterator[str]:
     """Yield the number of cells, and a line for each failed one with its reason."""
     frame = pandas.read_parquet(results / f"{study}.parquet").drop_duplicates(CELL)
@@ -118,8 +144,7 @@ def _verdicts(study: str, results: Path, width: int) -> Iterator[str]:
     yield "Verdicts (95%, corrected for their number), of the first against the second:"
     for row in frame.to_dict("records"):
         value, low, high = (number(row[name], ".3f") for name in ("value", "low", "high"))
-        bounds = f", {low} to {high}" if low else ""
-        effect = f" ({row['effect']} {value}{bounds})" if value else ""
+        effect = f", {row['effect']} {interval(value, low, high)}" if value else ""
         sides = " against ".join(_side(row[side]) for side in ("a", "b"))
         text = f"{sides}, {row['split']} {row['metric'] or ''}: {row['verdict']}{effect}"
         yield from _wrapped(f"- {text}", width)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.commands.terminal_table import Field, Sheet, is_null, marks, scores
+from prunegrid.commands.terminal_table import MAIN, Field, Sheet, is_null, marks, scores
 from prunegrid.common.file_io import read_json
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import number
@@ -16,8 +16,9 @@ from prunegrid.tables.schema import Plan
 
 # Beginnings of the metrics to show, in order of preference.
 TELLING = ("ppl_", "word_perplexity", "rougeLsum", "acc", "mcc", "exact_match", "chrf", "bleu")
-MAIN = 2  # scores that stand before sizes and speeds
+FAMILY = "rouge"  # beginning of the metrics of which one is shown
 CELL = ["model", "prune", "finetune", "dataset", "seed"]
+DISTURBED = "§"  # behind timings of a machine that did other work too
 NONE: Plan = {}  # of a table whose study says nothing
 # Numbers beside the scores: (column, header, divisor, whether more is better; None for noisy ones).
 BESIDE = (
@@ -52,10 +53,12 @@ def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None, plan: Plan 
     several += ["weight_precision"] if wide["weight_precision"].nunique() > 1 else []
     names = [n for n in (*several, "prune", "finetune") if n != "weight_precision"]
     fields = [Field(name, values_of(wide[name]), is_name=True) for name in names]
-    fields.append(_sparsity(wide))
     changed = ~((wide["prune"] == "dense") & (wide["finetune"] == "none"))
     scored = [] if tall is None else _scores(wide, tall, changed, telling(tall, plan))
-    fields += scored[:MAIN]
+    fields += [_sparsity(wide), *scored[:MAIN]]
+    first = fields[len(names) + bool(scored)]  # it says so of a cell that has no scores
+    states = zip(first.texts, wide["status"], strict=True)
+    first.texts = [text if status == "ok" else status for text, status in states]
     if "weight_precision" in several:
         values = values_of(wide["weight_precision"])
         fields.append(Field("weight_precision", values, "weights", is_telling=True))
@@ -63,6 +66,9 @@ def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None, plan: Plan 
         if name in wide and wide[name].notna().any():
             values = values_of(wide[name])
             texts = ["" if v is None else short(v / divisor) for v in values]
+            if name.endswith("_per_second") and "speed_disturbed" in wide:
+                amiss = wide["speed_disturbed"].notna()
+                texts = [f"{t} {DISTURBED}" if d else t for t, d in zip(texts, amiss, strict=True)]
             marked = marks([v if c else None for v, c in zip(values, changed, strict=True)], better)
             fields.append(Field(name, values, header, texts, marks=marked, is_telling=True))
     fields += scored[MAIN:]
@@ -72,12 +78,19 @@ def of_frames(wide: pandas.DataFrame, tall: pandas.DataFrame | None, plan: Plan 
 
 
 def telling(tall: pandas.DataFrame, plan: Plan) -> list[tuple[str, str]]:
-    """Return the (split, metric) pairs of the headline: as `show` names them, or by TELLING."""
+    """Return the (split, metric) pairs of the headline: as `show` names them, or by TELLING.
+
+    By TELLING each split has one of the ROUGE scores: they go up and down together.
+    """
     pairs = headline(plan, tall[tall["kind"] == "cell"])
     if plan.get("show"):
         return pairs
     ranked = [pair for start in TELLING for pair in pairs if pair[1].startswith(start)]
-    return list(dict.fromkeys([*ranked, *pairs]))
+    best = {}
+    for split, metric in [*ranked, *pairs]:
+        family = FAMILY if metric.startswith(FAMILY) else metric
+        best.setdefault((split, family), (split, metric))
+    return list(best.values())
 
 
 def values_of(column: pandas.Series) -> list[Any]:
@@ -132,7 +145,7 @@ def _key(row: dict) -> tuple:
 
 
 def _sparsity(wide: pandas.DataFrame) -> Field:
-    """Return the share of zeros; of a model that lost units what is gone too; else the status."""
+    """Return the share of zeros; of a model that lost units what is gone too."""
     texts = []
     shares = 100 * wide["sparsity_effective"].dropna().astype(float)
     form = ".0%" if ((shares - shares.round()).abs() < 0.05).all() else ".1%"
@@ -141,7 +154,7 @@ def _sparsity(wide: pandas.DataFrame) -> Field:
         text = number(zeros, form)
         if not is_null(gone):
             text = f"{number(gone, '.1%')} removed" + (f", {text}" if zeros else "")
-        texts.append(text if row["status"] == "ok" else row["status"])
+        texts.append(text)
     values = values_of(wide["sparsity_effective"])
     return Field("sparsity_effective", values, "sparsity", texts, is_telling=True)
 

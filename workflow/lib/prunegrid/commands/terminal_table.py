@@ -15,16 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.tables.markdown import between
 
 BEST, WORST = "▲", "▼"
-_ASCII = {BEST: "+", WORST: "-", "±": "+/-", "–": "-"}  # for a terminal without Unicode
+_ASCII = {BEST: "+", WORST: "-", "–": "-", "…": "...", "§": "*"}  # for a terminal without Unicode
 _STYLES = {BEST: "bold green", WORST: "red"}
 NAME_WIDTH = 30  # characters of a name that is not folded
 _GAP = 2  # spaces between columns
 _DESCENDING = ":desc"
+MAIN = 2  # scores that a narrow terminal shows before all else
 
 
-@dataclass
+@dataclass(eq=False)
 class Field:
     """A column.
 
@@ -119,15 +121,19 @@ class Sheet:
 
 
 def fitted(fields: Sequence[Field], width: int) -> list[Field]:
-    """Return the names, and as many of the first other columns as fit; two of them at least."""
+    """Return the names and what else fits, in the order given; two other columns at least.
+
+    The first MAIN scores have the first place, then the others in their order.
+    """
+    others = [one for one in fields if not one.is_name]
+    main = [one for one in others if one.bounds is not None][:MAIN]
     chosen = [one for one in fields if one.is_name]
     room = width + _GAP - sum(one.width + _GAP for one in chosen)
-    for count, one in enumerate(one for one in fields if not one.is_name):
-        room -= one.width + _GAP
-        if room < 0 and count > 1:
-            break
-        chosen.append(one)
-    return chosen
+    for count, one in enumerate([*main, *(one for one in others if one not in main)]):
+        if one.width + _GAP <= room or count < MAIN:
+            chosen.append(one)
+            room -= one.width + _GAP
+    return [one for one in fields if one in chosen]
 
 
 def csv(fields: Sequence[Field]) -> str:
@@ -159,10 +165,7 @@ def shown(value: Any) -> str:
 
 
 def scores(values: Sequence[Any], low: Sequence[Any], high: Sequence[Any]) -> list[str]:
-    """Return scores with short intervals: `0.35 ±0.02`, or `95.7 (92.1–99.4)` where lopsided.
-
-    A column has one of both forms, so that its rows can be compared.
-    """
+    """Return scores with their intervals, such as `0.345 (0.319–0.373)`, aligned at the value."""
     known = [v for v in [*values, *low, *high] if not is_null(v)]
     large = max(map(abs, known), default=0.0)
     digits = 3 if large <= 2 else 1
@@ -174,15 +177,12 @@ def scores(values: Sequence[Any], low: Sequence[Any], high: Sequence[Any]) -> li
         None if is_null(v) else (float(v), None if is_null(a) else (float(a), float(b)))
         for v, a, b in zip(values, low, high, strict=True)
     ]
-    bounded = [(v, *ends) for v, ends in filter(None, rows) if ends is not None]
-    even = all(abs((b - v) - (v - a)) <= 0.15 * (b - a) for v, a, b in bounded)
     wide = max((len(form(row[0])) for row in rows if row is not None), default=0)
     texts = []
     for row in rows:
         text = "" if row is None else form(row[0]).rjust(wide)
         if row is not None and row[1] is not None:
-            a, b = row[1]
-            text += f" ±{form((b - a) / 2)}" if even else f" ({form(a)}–{form(b)})"
+            text += f" ({between(*map(form, row[1]))})"
         texts.append(text)
     return texts
 

@@ -28,9 +28,10 @@ class Stopped(BaseException):
 
 
 def report(error: BaseException, label: str) -> str:
-    """Log and return why the step `label` failed, with a traceback if the program is at fault."""
+    """Log and return why the step `label` ended, with a traceback if the program is at fault."""
     if isinstance(error, KeyboardInterrupt):
-        error = Stopped("the job was interrupted (Ctrl-C)")
+        log.warning("%s: interrupted (Ctrl-C)", label)
+        return "interrupted (Ctrl-C)"
     if not isinstance(error, (PrunegridError, Stopped)):
         disk_error = _of_disk(error)
         if disk_error is None:

@@ -18,6 +18,7 @@ _SECRETS = (
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 # The variable that makes jobs, libraries and all, write to their logs alone.
 QUIET = "PRUNEGRID_QUIET"
+COMMANDS = "prunegrid.commands"  # loggers of what a command says itself
 _SHORTEST = 6  # a shorter "secret" would cover parts of words
 
 
@@ -53,6 +54,23 @@ def configure_logging(log_file: str | os.PathLike | None) -> None:
         handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)  # or they would reach the terminal as they are
+    _hush_libraries()
+
+
+def log_for_people() -> None:
+    """Send a command's own lines and all warnings to standard error, and no progress bars.
+
+    Call it before transformers or datasets are imported: they read the variables then. What the
+    library tells of its work (INFO) is for the logs of jobs.
+    """
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger(COMMANDS).setLevel(logging.INFO)
+    _hush_libraries()
+
+
+def _hush_libraries() -> None:
     for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of faster kernels that are not installed; weights are multiplied dequantized here.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,8 +48,24 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
         is_file = format_of(text) or text.endswith(".gguf")
         name = None if is_file else _REPOSITORY.fullmatch(text)
         hint = f"did you mean hf:{name[1]}? It is " if name else "expected "
+        if near := _near(path):
+            told = near if Path(text).is_absolute() else os.path.relpath(near, base)
+            hint = f"did you mean {told}? Expected "
         raise ValueError(f"there is no file or folder {path}; {hint}{FORMS}")
     return {"kind": "local", "path": str(path.resolve())}
+
+
+def _near(path: Path) -> Path | None:
+    """Return the path of what is there whose names are like those of a path; None without."""
+    if path.exists():
+        return path
+    parent = _near(path.parent)
+    try:
+        names = os.listdir(parent) if parent else []
+    except OSError:  # a file, or a folder that may not be read
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return parent / close[0] if close else None
 
 
 def split_read(expression: str) -> str | None:
@@ -68,18 +86,35 @@ def known_config(model: Any, base: Path) -> dict[str, Any]:
     source = parse_source(model.source, base)
     if source["kind"] == "random":
         return dict(model.config or {})
-    path = Path(source["path"], "config.json") if source["kind"] == "local" else None
-    if source["kind"] == "hf" and model.file is None:
-        path = _cached(source["repo"], model.revision or "main")
+    place = model_place({**source, "file": model.file, "revision": model.revision})
+    return config_in(place) if place else {}
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """Return the config of a model's folder; {} if it has none that can be read."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):  # told by the step that reads it
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # told by the step that reads it
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
+def model_place(source: Mapping[str, Any]) -> Path | None:
+    """Return the folder or file of a model on this machine, if its source can have one here.
+
+    Args:
+        source: of `parse_source`, and of the hub's models their `revision` and `file`.
+    """
+    if source["kind"] == "local":
+        return Path(source["path"])
+    if source["kind"] != "hf":
+        return None
+    folder = _cached(source["repo"], source.get("revision") or "main")
+    return folder / source["file"] if source.get("file") else folder
+
+
 def _cached(repo: str, revision: str) -> Path:
-    """Return where the hub's cache has a model's config, if it has one.
+    """Return the folder where the hub's cache has a model, if it has it.
 
     As huggingface_hub does, whose import takes longer than reading the whole config here.
     """
@@ -89,7 +124,7 @@ def _cached(repo: str, revision: str) -> Path:
     folder = cache / f"models--{repo.replace('/', '--')}"
     named = folder / "refs" / revision
     commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
-    return folder / "snapshots" / commit / "config.json"
+    return folder / "snapshots" / commit
 
 
 def leaving(profile: Any) -> list[tuple[tuple[str, ...], str]]:

@@ -150,10 +150,9 @@ def generate(
         seed: of sampling; None where nothing is drawn.
 
     Returns:
-        predictions, and {generate_seconds (wall, decoding alone), generated_tokens,
-        computed_tokens (positions of prompts and generated ones), pad_tokens (of those: pads of
-        prompts, and all that follows a row's stop token), peak_memory_bytes}. A beam search
-        counts each row once.
+        predictions, and the facts of `_facts`: wall seconds of decoding alone, generated tokens,
+        computed ones (positions of prompts and generated ones), pads of those (of prompts, and all
+        that follows a row's stop token), peak memory. A beam search counts each row once.
     """
     config = generation_settings(settings, stops, pad)
     before = _set_up(model, prompter, config)
@@ -167,11 +166,7 @@ def generate(
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         if seed is not None:
             torch.manual_seed(seed)
-        # The longest first: memory that will not suffice fails in the first batch.
-        planned = batches([len(row.ids) for row in rows], settings["batch_size"])
-        with _explained(model):
-            length = [len(row.ids) for row in rows].__getitem__
-            planned = unpadded(model, planned, pad, side, length, writing=True)
+        planned = _planned(model, rows, settings["batch_size"], pad, side)
         for picked in tqdm(planned, disable=None, unit="batch"):
             inputs = batch_inputs([rows[i].ids for i in picked], pad, device, side)
             written, count, spent = _write_timed(model, inputs, config, before, device)
@@ -182,6 +177,17 @@ def generate(
             log.info("%d of %d predictions, %.1f s", len(predictions), len(rows), seconds)
     ordered = [predictions[i] for i in range(len(rows))]
     return ordered, _facts(rows, ordered, seconds, computed, device)
+
+
+def _planned(
+    model: nn.Module, rows: Sequence[Prompt], size: int, pad: int, side: str
+) -> list[list[int]]:
+    """Return the prompts of each batch by index, as the model takes them."""
+    lengths = [len(row.ids) for row in rows]
+    # The longest first: memory that will not suffice fails in the first batch.
+    planned = batches(lengths, size)
+    with _explained(model):
+        return unpadded(model, planned, pad, side, lengths.__getitem__, writing=True)
 
 
 def _facts(

@@ -7,7 +7,7 @@ PACKAGES          the pinned packages that its bytes depend on, or names of STAC
 COMPUTES          True if torch's threads, the device and the precision change its bytes
 METRICS           True if it scores texts; if a metric needs a model, it computes too
 GROUP             the group in which a cluster runs it with others; none by default
-START_SECONDS     seconds before it computes, an estimate; 15 by default
+START_SECONDS     seconds before it computes, an estimate; 6 by default
 MEMORY_MB         megabytes that it takes if it reads no weights, an estimate
 BYTES_A_PARAMETER bytes that it takes for each parameter of the weights it reads, an estimate
 BY_BLOCK          True if it can hold a model a block at a time
@@ -37,7 +37,7 @@ class StageFacts:
     does: str
     rule: str
     packages: tuple[str, ...]
-    start_seconds: float = 15
+    start_seconds: float = 6
     computes: bool = False
     metrics: bool = False
     group: str | None = None

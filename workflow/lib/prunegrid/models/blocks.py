@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.models.block_lists import require_understood
 from prunegrid.models.block_matrices import other_matrices, routers
 from prunegrid.models.experts import ExpertLinear, experts_of, stored_name, weight_of
-from prunegrid.models.forward import is_encoder_decoder
 
 # The group of the linears outside the blocks that a profile includes.
 OUTSIDE = "(outside the blocks)"
@@ -86,7 +86,7 @@ def find_blocks(
     chosen = [
         name for name, blocks in lists.items() if all(type(b).__name__ in hinted for b in blocks)
     ] or list(lists)
-    _require_understood(model, {name: lists[name] for name in chosen})
+    require_understood(model, {name: lists[name] for name in chosen})
     named = {
         f"{parent}.{index}": module
         for parent in chosen
@@ -200,35 +200,6 @@ def _included(
     return {name: module for name, module in others.items() if name in chosen}
 
 
-def _require_understood(model: nn.Module, lists: dict[str, nn.ModuleList]) -> None:
-    """Check that the number of block lists fits the model's kind, and no block is used twice."""
-    where = type(model).__name__
-    if not lists:
-        raise PrunegridError(
-            f"no blocks can be found; its lists of modules are {_listing(model) or 'none'}",
-            where=where,
-            expected="a ModuleList that repeats one class of block with linears inside",
-            remedy="use a transformer of the transformers library",
-        )
-    two = is_encoder_decoder(model)
-    if len(lists) > 1 + two:
-        sizes = ", ".join(f"{name} ({len(blocks)} blocks)" for name, blocks in lists.items())
-        raise PrunegridError(
-            f"{len(lists)} lists of blocks were found: {sizes}",
-            where=where,
-            expected="an encoder's and a decoder's" if two else "one, as it is no encoder-decoder",
-            remedy="this architecture is not supported",
-        )
-    modules = [module for blocks in lists.values() for module in blocks]
-    if len({id(module) for module in modules}) < len(modules):
-        raise PrunegridError(
-            "one block is used more than once",
-            where=f"{where}.{', '.join(lists)}",
-            expected="blocks with weights of their own",
-            remedy="this architecture is not supported",
-        )
-
-
 def prunable(
     model: nn.Module, *, include: Iterable[str] = ()
 ) -> dict[str, nn.Module | ExpertLinear]:
@@ -286,14 +257,6 @@ def _repeated_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
         if (len(classes) == 1 or classes <= hinted) and all(linears_of(c) for c in module):
             found[name] = module
     return found
-
-
-def _listing(model: nn.Module) -> str:
-    return ", ".join(
-        f"{name} ({', '.join(sorted({type(child).__name__ for child in module}))})"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-    )
 
 
 def first_tensor(output: Tensor | tuple) -> Tensor:

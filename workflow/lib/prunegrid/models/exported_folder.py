@@ -28,6 +28,8 @@ VERSION = 1
 # What git, a hub or its client put beside the files of a repository.
 NOT_OURS = (".gitattributes", ".gitignore", ".git", ".cache")
 WEIGHTS = ".safetensors"
+INTACT = "the file that `prunegrid export` wrote"
+AGAIN = "download the folder again, or export the model again (prunegrid export)"
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,17 @@ def read_header(folder: Path) -> dict[str, Any]:
             where=str(folder),
             expected="a folder that `prunegrid export` wrote",
         )
-    about = read_sealed(path)
+    try:
+        about = read_sealed(path)
+    except AttestationError as error:  # the folder may come from elsewhere: no run mends it
+        what = error.what.replace("the manifest was changed", "it was changed after the export")
+        raise AttestationError(what, where=str(path), expected=INTACT, remedy=AGAIN) from error
     if about.get("format") != FORMAT or about.get("version") != VERSION or not _is_whole(about):
         raise PrunegridError(
             "not the record of an exported folder",
             where=str(path),
             expected=f"{FORMAT}, version {VERSION}: files, tensors, models, row",
-            remedy="export the model again, or check it with the prunegrid that wrote it",
+            remedy=f"{AGAIN}; or check it with the prunegrid that wrote it",
         )
     return about
 

@@ -89,12 +89,7 @@ def read(
     """
     folder = Path(folder)
     has_adapter = (folder / "adapter").is_dir()
-    if has_adapter != (adapter == "unmerged"):
-        raise PrunegridError(
-            f"its record says adapter: {adapter}",
-            where=str(folder),
-            expected="unmerged" if has_adapter else "none or merged, as it has no adapter/",
-        )
+    _require_adapter(has_adapter, adapter, str(folder))
     checkpoint.check_files(folder)
     base = _read_base(folder / "base", device)
     names, prunable = list(extent.all_linears(base)), set(extent.linears(base))
@@ -128,6 +123,16 @@ def read(
 
     tokenizer = loading.read_tokenizer(folder, base)
     return checkpoint.Checkpoint(model, tokenizer, tensors, record, weights)
+
+
+def _require_adapter(is_there: bool, adapter: str, where: str) -> None:
+    """Check that a folder has an adapter beside its base exactly if its record says so."""
+    if is_there != (adapter == "unmerged"):
+        raise PrunegridError(
+            f"its record says adapter: {adapter}",
+            where=where,
+            expected="unmerged" if is_there else "none or merged, as it has no adapter/",
+        )
 
 
 def _read_base(folder: Path, device: str) -> nn.Module:

@@ -2,9 +2,11 @@
 
 Time is a fixed start (imports, loading) and work over a rate. Work is counted in floating-point
 operations: 2 a parameter and token of a forward pass, 6 of a training step (the backward pass costs
-two forward ones; Kaplan et al. 2020, section 2.1); attention's own products are left out. RATE is
-cautious; `prunegrid plan` prefers the rates of finished runs (`prunegrid.running.history`).
-ASSUMED stands for numbers that are unknown before data are read (rows of a split, tokens).
+two forward ones; Kaplan et al. 2020, section 2.1); attention's own products are left out. RATE and
+the starts follow the CPU seconds of the study `demo` on one thread of an AMD EPYC (Zen 5) and of an
+Intel Xeon (AVX-512, AMX): by kinds of steps, estimates are 0.7 to 2.8 times those. All estimates
+prefer finished steps (`prunegrid.running.history`). ASSUMED stands for numbers that are unknown
+before data are read (rows of a split, tokens).
 """
 
 from __future__ import annotations
@@ -13,17 +15,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunegrid.common import plugins
+from prunegrid.common.errors import PrunegridError
 from prunegrid.graph.nodes import WEIGHTS_MADE
 from prunegrid.graph.stage_facts import stage_facts
 
 # Floating-point operations a second, in float32: of a thread of a CPU, of a GPU.
-RATE = {"cpu": 2e10, "cuda": 1e13}
+RATE = {"cpu": 7e10, "cuda": 1e13}
+# A CPU that multiplies bfloat16 natively tunes so many times faster in it (`compute_dtype: auto`).
+HALF = 2
 ASSUMED = {"rows": 1000, "tokens": 1024, "answer": 128, "text": 300_000, "items": 2000, "item": 128}
 TOKENS_A_WORD = 1.5
 # A generated token costs so many of a prompt's: it reads all weights for one row of products.
 GENERATED = 4
 # Operations a parameter: zeros are counted and weights hashed; a census looks at each weight.
 COUNTING = 50
+# What else takes time by the size of weights, in operations a parameter at the rate of a CPU: to
+# write, measure and hash new weights; to read and unpack those of another format.
+WRITING, UNPACKING = 4000, 10_000
 STEPS_OF_REFIT = 20  # passes over the samples that refitting a block is worth
 # Bytes a parameter that a step writes, by precision.
 PACKED = {"nf4": 2, "int8": 2, "bfloat16": 2}
@@ -46,6 +55,7 @@ class Step:
         threads: torch's threads, of all its processes.
         memory: how models are held (`config.profiles.Memory`); None is as a whole.
         precision: the precision that the step before gave to the weights; None if it gave none.
+        compute_dtype: the precision of its products; None if it computes none.
     """
 
     stage: str
@@ -58,6 +68,7 @@ class Step:
     threads: int = 1
     memory: Mapping[str, Any] | None = None
     precision: str | None = None
+    compute_dtype: str | None = None
 
     @property
     def kind(self) -> str | None:
@@ -82,10 +93,23 @@ def work(step: Step) -> float:
     return step.parameters * (_PASSES[step.stage](step) + COUNTING)
 
 
+def computing(step: Step) -> float:
+    """Return the seconds that a step takes after its start, at RATE; 0 if its work is unknown."""
+    count = (step.parameters or 0) if step.stage in _PASSES else 0
+    written = count * WRITING if step.stage in WEIGHTS_MADE else 0
+    return work(step) / _rate(step) + written / RATE["cpu"]
+
+
+def _rate(step: Step) -> float:
+    if step.device == "cuda":
+        return RATE["cuda"]
+    is_half = step.stage == "finetune" and step.compute_dtype == "bfloat16"
+    return RATE["cpu"] * step.threads * (HALF if is_half else 1)
+
+
 def seconds(step: Step) -> float:
-    """Return the seconds that a step takes at RATE."""
-    rate = RATE[step.device] * (step.threads if step.device == "cpu" else 1)
-    return start(step) + work(step) / rate
+    """Return the seconds that a step takes, by its start and RATE."""
+    return start(step) + computing(step)
 
 
 def disk_bytes(step: Step, dtype_bytes: int = 4) -> int:
@@ -119,9 +143,22 @@ def _summed(step: Step) -> float:
 
 
 def _pruned(step: Step) -> float:
-    # Each block runs before and after; a Hessian's products are worth another pass or two, and
-    # inverting one some thousand operations a parameter.
-    return 8.0 * step.samples + (4000.0 if step.samples else 0.0)
+    # Each block runs before and after, which is less than two passes of the whole model. A
+    # Hessian's products are worth another pass, inverting one some thousand operations a parameter.
+    if not step.samples:
+        return 0.0
+    return 5.0 * step.samples + 4000.0 if _needs_hessian(step) else 3.0 * step.samples
+
+
+def _needs_hessian(step: Step) -> bool:
+    """Return whether a pruning takes Hessians or gradients; a user's own method may."""
+    settings = step.settings
+    try:
+        facts = [plugins.facts_for(settings["method"], settings["pattern"])]
+        facts += [plugins.update_facts(settings["update"])] if settings.get("update") else []
+    except (PrunegridError, KeyError):
+        return True
+    return any(fact["NEEDS"] in ("hessian", "gradients") for fact in facts)
 
 
 def _tuned(step: Step) -> float:
@@ -204,6 +241,7 @@ def _rows(step: Step) -> int:
 
 # Operations a parameter, COUNTING apart.
 _PASSES = {
+    "model": lambda step: UNPACKING,
     "calibration": _calibrated,
     "hessians": _summed,
     "prune": _pruned,

@@ -1,7 +1,7 @@
 """Costs of finished steps, from their benchmark files and manifests, and estimates from them.
 
 An estimate comes from finished steps of the same method or strategy, else of the same stage, else
-from a formula. Seconds after the start are scaled by the work of both steps, bytes by parameters.
+from a formula. Seconds after the start are scaled as the formula says, bytes by parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 from prunegrid.artifacts.artifact_folder import recorded
 from prunegrid.common.errors import PrunegridError
 from prunegrid.graph import nodes
-from prunegrid.graph.nodes import Node
 from prunegrid.running import costs, resources
 from prunegrid.running.costs import Step
 
@@ -51,6 +50,11 @@ class Estimate:
     seconds: float
     disk: int
     basis: str
+
+
+def seen(results: Path) -> Experience:
+    """Return the estimates that the finished steps of a results folder give."""
+    return Experience(read(results))
 
 
 def read(results: Path) -> list[Finished]:
@@ -103,6 +107,7 @@ def _step(results: Path, manifest: Mapping[str, Any]) -> Step:
         "cpu" if manifest["device"] == "cpu" else "cuda",
         manifest["threads"] * manifest["settings"].get("processes", 1),
         precision=costs.precision_of(weights["settings"]) if is_made else None,
+        compute_dtype=manifest["compute_dtype"],
     )
 
 
@@ -110,14 +115,16 @@ class Experience:
     """Estimates from finished steps, or from the formula if none is alike.
 
     Attributes:
-        pace: median of the finished steps' seconds over the formula's; 1 without any.
+        pace: of the finished steps, their seconds over the formula's; 1 without any. Downloads do
+            not count: a network says nothing of this machine's speed.
     """
 
     def __init__(self, finished: Iterable[Finished]) -> None:
         self._by_class: dict[tuple, list[Finished]] = {}
         finished = list(finished)
-        paces = [one.seconds / max(costs.seconds(one.step), 1.0) for one in finished]
-        self.pace = statistics.median(paces) if paces else 1.0
+        here = [one for one in finished if one.step.stage not in resources.DOWNLOADS]
+        formula = sum(costs.seconds(one.step) for one in here)
+        self.pace = sum(one.seconds for one in here) / formula if formula else 1.0
         for one in finished:
             for name in _classes(one.step):
                 self._by_class.setdefault(name, []).append(one)
@@ -132,22 +139,8 @@ class Experience:
         return Estimate(costs.seconds(step), formula, "formula")
 
 
-def expected(todo: Iterable[Node], results: Path) -> dict[Node, float]:
-    """Return {step that a run would make: its seconds}, corrected by what was seen so far.
-
-    A formula's seconds are multiplied by the pace of this folder's finished steps.
-    """
-    experience, seconds = Experience(read(results)), {}
-    for node in todo:
-        step, _ = resources.planned_step(node)
-        estimate = experience.estimate(step)
-        pace = experience.pace if estimate.basis == "formula" else 1.0
-        seconds[node] = estimate.seconds * pace
-    return seconds
-
-
 def _seconds(alike: Iterable[Finished], step: Step) -> float | None:
-    """Return the median of the seconds, what follows the start scaled by work.
+    """Return the median of the seconds, what follows the start scaled by work and rate.
 
     None where the step is so much larger than all of them that they say nothing of its time.
     """
@@ -155,13 +148,13 @@ def _seconds(alike: Iterable[Finished], step: Step) -> float | None:
     if not work:
         return statistics.median(one.seconds for one in alike)
     near = [one for one in alike if work <= FARTHEST * costs.work(one.step)]
-    return statistics.median(_scaled(one, work) for one in near) if near else None
+    return statistics.median(_scaled(one, step) for one in near) if near else None
 
 
-def _scaled(one: Finished, work: float) -> float:
+def _scaled(one: Finished, step: Step) -> float:
     # A machine may start faster than assumed; some of the time was work in any case.
     start = min(costs.start(one.step), one.seconds / 2)
-    return start + (one.seconds - start) * work / costs.work(one.step)
+    return start + (one.seconds - start) * costs.computing(step) / costs.computing(one.step)
 
 
 def _disk(alike: Iterable[Finished], basis: str, step: Step, formula: int) -> int:

@@ -101,11 +101,19 @@ def run_step(node: Mapping[str, Any], log_file: str | os.PathLike | None = None)
                     make_artifact(node, devices)
             dropped.retire(node.get("retire", ()))
     except BaseException as error:
-        reason = {"state": "failed", "reason": report(error, node["label"]), "label": node["label"]}
         with contextlib.suppress(OSError):  # a full disk must not hide it in the log
-            file_io.write_json(status, reason)
+            file_io.write_json(status, _ended(error, node["label"]))
         raise SystemExit(1) from error
     status.unlink(missing_ok=True)
+
+
+def _ended(error: BaseException, label: str) -> dict[str, Any]:
+    """Return the status record of a job that has made nothing."""
+    is_interrupted = isinstance(error, KeyboardInterrupt)
+    record = {"state": "interrupted" if is_interrupted else "failed"}
+    record |= {"reason": report(error, label), "label": label}
+    # By SIGTERM: it failed, unless its whole run was told to stop (`job_status.mark_interrupted`).
+    return record | ({"is_told": True} if isinstance(error, Stopped) else {})
 
 
 def report_progress(status: Path, running: Mapping[str, Any]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from prunegrid.common import held_weights, plugins
 from prunegrid.common.errors import AttestationError
 from prunegrid.graph.nodes import WEIGHTS, WEIGHTS_MADE, Node, lineage
 from prunegrid.graph.stage_facts import stage_facts, stages
-from prunegrid.running import costs
+from prunegrid.running import costs, model_size
 from prunegrid.running.costs import Step
 
 FIXED_MB = 600
@@ -57,10 +56,10 @@ MASKED = {"full": 5, "seq2seq": 5}
 ACTIVATIONS = 10.3
 # Logits of the development rows, over a vocabulary of 49,152.
 DEVELOPMENT_MB = 700
-# Minutes of any step, more for a download; other steps may take MARGIN times their estimate.
-LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 4
-# "135m" of smollm2-135m, "1.3B" of opt-1.3B; not the "2m" of m2m100.
-_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
+# Minutes of any step, more for a download. Other steps may take MARGIN times their estimate in
+# float32: a node may be slower than the CPU that estimates are made for.
+DOWNLOADS = ("model", "data", "rows", "mixture")
+LEAST_MINUTES, DOWNLOAD_MINUTES, MARGIN = 20, 240, 14
 
 
 def memory_mb(node: Node, attempt: int = 1) -> int:
@@ -83,9 +82,10 @@ def minutes(node: Node, attempt: int = 1) -> int:
 
 def time_limit(step: Step) -> int:
     """Return the minutes that a step is given."""
-    if step.stage in ("model", "data", "rows", "mixture"):
+    if step.stage in DOWNLOADS:
         return DOWNLOAD_MINUTES
-    return LEAST_MINUTES * step.turns + int(MARGIN * costs.seconds(step) / 60)
+    longest = costs.seconds(replace(step, compute_dtype="float32"))
+    return LEAST_MINUTES * step.turns + int(MARGIN * longest / 60)
 
 
 def memory(step: Step) -> float:
@@ -159,20 +159,12 @@ def likely_parameters(node: Node) -> int | None:
     """Return the parameters of weights that may not exist yet; None if unknown.
 
     They are those of the weights that they are made of (structured pruning leaves fewer), and of a
-    model those of the config's `parameters` or of its name.
+    model what its source tells (`model_size`).
     """
     for made in lineage(node):
         if Path(made.manifest).exists() and (count := read_parameters(made)) is not None:
             return count
-    source = made.settings["source"]
-    if "parameters" in source:
-        return source["parameters"]
-    if source["kind"] == "random":
-        return 0  # a few thousand
-    for text in (made.label, *map(str, source.values())):
-        if found := _SIZE.search(text):
-            return int(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()])
-    return None
+    return model_size.parameters_of(made.settings["source"], made.label)
 
 
 def step_of(node: Node, parameters: Callable[[Node], int | None] = read_parameters) -> Step:
@@ -195,6 +187,7 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.threads * node.settings.get("processes", 1),
         node.memory,
         _precision(node.parents.get("weights")),
+        node.compute_dtype,
     )
 
 

@@ -29,7 +29,8 @@ from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import RESULTS
 from prunegrid.graph.pending import pending
 from prunegrid.graph.stage_facts import stage_facts
-from prunegrid.running import history
+from prunegrid.running import history, interruption, outlook
+from prunegrid.running.outlook import Outlook
 from prunegrid.running.resources import SMALLEST_MB
 
 # Memory of a submitted job's Snakemake, and of the one that this starts; 200 MB each.
@@ -97,23 +98,22 @@ def own_folder(workflow: Any) -> Path:
     return Path(place)
 
 
-def expected_steps(graph: Graph, studies: Iterable[str]) -> dict[str, tuple[str, float]]:
-    """Return {key of a step to run: (its rule, its expected seconds)}, for `--logger prunegrid`.
+def expected_steps(graph: Graph, studies: Iterable[str]) -> Outlook | None:
+    """Return what is expected of the steps to run, for `--logger prunegrid`.
 
-    Any other output has no use for it, so it gets {}.
+    Any other output has no use for it, so it gets None.
     """
     if not os.environ.get(QUIET):
-        return {}
+        return None
     leaves = [leaf for study in studies for leaf in graph.study_leaves(study)]
-    expected = history.expected(pending(leaves), graph.results)
-    return {n.key: (stage_facts(n.stage).rule, seconds) for n, seconds in expected.items()}
+    return outlook.expected(pending(leaves), history.seen(graph.results))
 
 
 def start(
     workflow: Any,
     config: Config,
     results: Path,
-    expected: Mapping[str, tuple[str, float]] | None = None,
+    expected: Outlook | None = None,
 ) -> None:
     """Check that the machine is fit for a run, and log its limits, before the first job.
 
@@ -124,6 +124,7 @@ def start(
         SystemExit: the folder cannot be written, the memory is too small for any job, or jobs that
             run elsewhere have no precision of their own (`compute_dtype: auto`).
     """
+    interruption.listen()
     try:
         _require_writable(results)
         require_one_folder(workflow)
@@ -131,8 +132,15 @@ def start(
         lines += [precision.describe(config, results, workflow.local_exec)]
     except PrunegridError as error:
         sys.exit(f"prunegrid: {error}")
-    facts = {"expected": expected, "beside": cores(workflow) or 1} if expected else {}
-    logger.info("; ".join(filter(None, lines)), extra=facts)
+    logger.info("; ".join(filter(None, lines)), extra=_facts(expected, cores(workflow)))
+
+
+def _facts(expected: Outlook | None, cores: int | None) -> dict[str, Any]:
+    """Return what the first line of a run carries for `--logger prunegrid`."""
+    if not expected or not expected.seconds:
+        return {}
+    steps = {n.key: (stage_facts(n.stage).rule, s) for n, s in expected.seconds.items()}
+    return {"expected": steps, "about": expected.text(cores), "beside": cores}
 
 
 def _require_writable(folder: Path) -> None:
@@ -235,6 +243,12 @@ def laid_over(workflow: Any, root: Path) -> list[Path]:
     return [Path(p) for p in files if Path(p) != root / ENTRY]
 
 
+def tell_kept(study: str, results: Path) -> None:
+    """Say that an interrupted run has left the finished table of an earlier run as it was."""
+    table = results / f"{study}.parquet"
+    logger.warning(f"{table} is still the one that an earlier run has finished.")
+
+
 def write_partial_tables(
     workflow: Any, plans: Mapping[str, Mapping[str, Any]], results: Path
 ) -> None:
@@ -256,10 +270,11 @@ def write_partial_tables(
     command += ["--snakefile", str(PARTIAL), "--force"]
     command += ["--use-conda"] if _uses_conda(workflow) and shutil.which("conda") else []
     subprocess.run([*command, "--", *map(str, targets)], check=False)
+    say = logger.warning if interruption.is_told() else logger.error
     for target in targets:
         if target.exists():
             place = results / f"{target.stem}.md"
-            logger.error(f"Not all of {target.stem} was made: {place} says what and why.")
+            say(f"Not all of {target.stem} was made: {place} says what and why.")
         else:
             logger.error(f"The partial table of {target.stem} could not be written.")
         for path in (target, target.with_suffix(".plan.json")):

@@ -56,12 +56,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         PrunegridError: rows that do not fill the templates, a label that is not learned, or a
             model that has no such head.
     """
-    learned, asked = (
-        read_items(parents["data"], settings[split], settings[rows], settings["items"], job.where)
-        for split, rows in (("train_split", "train_rows"), ("split", "rows"))
-    )
-    labels = sorted({item.label for item in learned})
-    _require_known(labels, asked, job.where)
+    learned, asked, labels = _items(settings, parents["data"], job.where)
     loaded = open_checkpoint.load(
         parents["weights"],
         job.device,
@@ -98,6 +93,17 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "head_parameters": sum(p.numel() for p in head.parameters()),
         "weights": loaded.record,
     }
+
+
+def _items(settings: dict, data: Path, where: str) -> tuple[list[Item], list[Item], list[str]]:
+    """Return the items that are learned, those that are asked, and the labels in order."""
+    learned, asked = (
+        read_items(data, settings[split], settings[rows], settings["items"], where)
+        for split, rows in (("train_split", "train_rows"), ("split", "rows"))
+    )
+    labels = sorted({item.label for item in learned})
+    _require_known(labels, asked, where)
+    return learned, asked, labels
 
 
 def _states(

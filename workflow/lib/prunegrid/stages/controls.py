@@ -22,6 +22,7 @@ from prunegrid.stages import scores
 
 PACKAGES = ("pandas", "pyarrow")
 METRICS = True
+START_SECONDS = 2  # of each control
 MEMORY_MB = 700
 BYTES_A_PARAMETER = 6
 

@@ -30,6 +30,7 @@ from prunegrid.data.sources.fetched import describe, facts
 DOES = "download"
 RULE = "download_data"
 PACKAGES = ("pandas", "pyarrow", "datasets", "huggingface-hub", "mwparserfromhell")
+START_SECONDS = 5
 MEMORY_MB = 222
 
 log = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from prunegrid.models import loading, sparse_kernels
 PACKAGES = ("any weights", "scipy")
 COMPUTES = True
 GROUP = "evaluate"
+START_SECONDS = 16  # two processes load both models
 MEASURES_MEMORY = True
 FITS = ("causal-lm",)
 

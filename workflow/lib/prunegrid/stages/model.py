@@ -20,7 +20,7 @@ from prunegrid.models import checkpoint
 DOES = "download"
 RULE = "download_model"
 PACKAGES = ("plain weights", "huggingface-hub", "gguf")
-START_SECONDS = 60
+START_SECONDS = 8
 BYTES_A_PARAMETER = 10.5
 
 log = logging.getLogger(__name__)

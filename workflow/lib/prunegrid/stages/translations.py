@@ -35,14 +35,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     Raises:
         PrunegridError: the model is no encoder-decoder, or its generation profile does not fit.
     """
-    for key in ("stop", "reference_tokens"):
-        if settings[key]:
-            raise PrunegridError(
-                f"generation.{key} is {settings[key]!r}",
-                where=job.where,
-                expected="whole references, and translations that end by themselves",
-                remedy=f"name a generation profile without {key}",
-            )
+    _require_whole(settings, job.where)
     cache, dtype = settings["cache_dequantized"], precision.of_job(job)
     loaded = open_checkpoint.load(
         parents["weights"],
@@ -77,3 +70,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "pad_token_id": pad,
         **facts,
     }
+
+
+def _require_whole(settings: dict, where: str) -> None:
+    """Check that a generation profile cuts neither references nor translations."""
+    for key in ("stop", "reference_tokens"):
+        if settings[key]:
+            raise PrunegridError(
+                f"generation.{key} is {settings[key]!r}",
+                where=where,
+                expected="whole references, and translations that end by themselves",
+                remedy=f"name a generation profile without {key}",
+            )

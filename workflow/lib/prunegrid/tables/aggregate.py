@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from prunegrid.artifacts.artifact_folder import MANIFEST, contents
@@ -83,7 +84,7 @@ def _cells(plan: Plan) -> tuple[list[dict], list[dict]]:
         rows.append(row)
         long += entries
         log.info("%s: %s", schema.cell_title(row), row["reason"] or row["status"])
-    schema.unique_key(rows)
+    unique_key(rows)
     return rows, long
 
 
@@ -114,3 +115,15 @@ def contents_read(plan: Plan) -> dict[str, str]:
         refs += [*cell["perplexities"].values(), *cell["tasks"].values()]
         refs += [cell["efficiency"]] if cell["efficiency"] else []
     return contents(Path(ref["path"], MANIFEST) for ref in refs)
+
+
+def unique_key(rows: list[dict]) -> None:
+    """Check that no two rows share their key columns.
+
+    Raises:
+        ValueError: two do.
+    """
+    counts = Counter(tuple(row.get(column.name) for column in schema.KEYS) for row in rows)
+    for key, count in counts.items():
+        if count > 1:
+            raise ValueError(f"two rows have the key {key}")

@@ -43,8 +43,11 @@ def task_of(cell: TableCell) -> str:
 
 
 def learned(cell: TableCell) -> list[dict[str, Any]]:
-    """Return {label, split, source} of the texts that a cell was calibrated or tuned on."""
-    return [_data(entry) for entry in cell.plan["learned"]]
+    """Return {label, split, source, use} of the texts that a cell was calibrated or tuned on.
+
+    `use` is `calibrated` or `tuned`; of a table that does not say it, None.
+    """
+    return [_data(entry) | {"use": entry.get("use")} for entry in cell.plan["learned"]]
 
 
 def scored(cell: TableCell) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.tables.census_figures import FIGURES, cell_name, save
 from prunegrid.tables.files import typed_frame, write_table
+from prunegrid.tables.latex import booktabs, escape
 from prunegrid.tables.leaves import open_leaves, status_of
 from prunegrid.tables.markdown import table
 from prunegrid.tables.page import assembly
@@ -69,6 +70,7 @@ def tabulate_census(plan: Plan, folder: Path = Path("results")) -> bool:
     facts["leaves"] = contents(Path(cell["census"]["path"], MANIFEST) for cell in plan["cells"])
     about = PageFacts(plan, frame, typed_frame([], LONG), results=folder)
     pages = {"md": render(plan, frame), "html": assembly.page(about)}
+    pages["tex"] = render_latex(plan, frame)
     write_table(plan, {"": frame}, pages, figures, folder=folder, **facts)
     return failed.empty
 
@@ -142,15 +144,7 @@ def _groups(plan: Plan, tensors: pandas.DataFrame) -> Iterator[tuple[dict, panda
 
 def render(plan: Plan, frame: pandas.DataFrame) -> str:
     """Return the page: shares by bin of each cell and kind of weights, digests, failures."""
-    counted = frame[(frame["status"] == "ok") & (frame["group"] != "block")]
-    lines = []
-    for _, rows in counted.groupby([*CELL, "group", "kind"], sort=False, dropna=False):
-        first = rows.iloc[0]
-        part = first["kind"] if first["group"] == "kind" else f"**{first['group']}**"
-        line = {"model": cell_name(first), "weights": part}
-        line["parameters"] = f"{first['parameters']:,}"
-        shares = zip(bins(plan), rows["share"], strict=True)
-        lines.append(line | {f"{label} %": f"{100 * share:.4g}" for (label, *_), share in shares})
+    lines = list(_shares(plan, frame, whole="**{}**"))
     digests = frame.dropna(subset="weights_sha256").drop_duplicates(list(CELL))
     parts = [f"# {plan['title'] or plan['study']}"]
     parts += [table(pandas.DataFrame(lines))] if lines else []
@@ -159,10 +153,50 @@ def render(plan: Plan, frame: pandas.DataFrame) -> str:
             f"- {cell_name(row)}: {row['weight_precision']}, weights {row['weights_sha256']}"
             for row in digests.to_dict("records")
         ),
-        "Shares of |w|: exact counts of the weights that have these digests, no sample, hence no "
-        "interval. Parameters alone: buffers are not counted, shared weights once. "
-        f"Zeros are counted {plan['zeros'] if plan['zeros'] == 'apart' else 'in the first bin'}.",
+        _meaning(plan),
     ]
     failed = frame[frame["status"] != "ok"]
     parts += [f"FAILED: {cell_name(row)}: {row['reason']}" for row in failed.to_dict("records")]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _shares(plan: Plan, frame: pandas.DataFrame, whole: str = "{}") -> Iterator[dict[str, str]]:
+    """Yield {column: text} for each cell and kind of weights.
+
+    Args:
+        whole: the form of the name of a group that is no kind.
+    """
+    counted = frame[(frame["status"] == "ok") & (frame["group"] != "block")]
+    for _, rows in counted.groupby([*CELL, "group", "kind"], sort=False, dropna=False):
+        first = rows.iloc[0]
+        part = first["kind"] if first["group"] == "kind" else whole.format(first["group"])
+        line = {"model": cell_name(first), "weights": part}
+        line["parameters"] = f"{first['parameters']:,}"
+        shares = zip(bins(plan), rows["share"], strict=True)
+        yield line | {f"{label} %": f"{100 * share:.4g}" for (label, *_), share in shares}
+
+
+def _meaning(plan: Plan) -> str:
+    """Return in words what was counted."""
+    return (
+        "Shares of |w|: exact counts of the weights that have these digests, no sample, hence no "
+        "interval. Parameters alone: buffers are not counted, shared weights once. "
+        f"Zeros are counted {plan['zeros'] if plan['zeros'] == 'apart' else 'in the first bin'}."
+    )
+
+
+def render_latex(plan: Plan, frame: pandas.DataFrame) -> str:
+    """Return the table for a paper: shares by bin of each cell and kind of weights."""
+    rows = list(_shares(plan, frame))
+    heads = list(rows[0]) if rows else ["model"]
+    lines = [" & ".join(map(escape, row.values())) + r" \\" for row in rows]
+    columns = "".join("l" if name in ("model", "weights") else "r" for name in heads)
+    digests = frame.dropna(subset="weights_sha256").drop_duplicates(list(CELL))
+    notes = [escape(_meaning(plan))]
+    notes += [
+        escape(f"{cell_name(row)}: weights {row['weights_sha256'][:12]}.")
+        for row in digests.to_dict("records")
+    ]
+    lost = len(frame[frame["status"] != "ok"])
+    notes += [f"{lost} cells were not counted."] if lost else []
+    return booktabs(plan, columns, list(map(escape, heads)), lines, notes)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas
 
 from prunegrid.common.errors import nearest
-from prunegrid.tables.markdown import filled, number, table
+from prunegrid.tables.markdown import between, filled, interval, number, table
 from prunegrid.tables.schema import Plan, Row
 
 
@@ -33,7 +33,7 @@ def _contrast(row: Row) -> dict[str, Any]:
         "n": "" if row["n"] is None else row["n"],
         "effect": row["effect"] or "",
         "value": number(row["value"], ".4f"),
-        "95% interval": low and f"{low} … {high}",
+        "95% interval": low and between(low, high),
         "standardized": number(row["standardized"], ".2f"),
         "detectable": number(row["detectable"], ".4f"),
         "p (Holm)": number(row["p_holm"], ".4f"),
@@ -155,6 +155,5 @@ def _failure(row: Row) -> str:
         return str(row["reason"])
     if row["sparsity_target"] == 0:
         return "dense is at chance"
-    text = f"{row['effect']} {row['value']:.3f}"
-    text += "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-    return text + (", at chance" if row["at_chance"] else "")
+    text = interval(*(number(row[name], ".3f") for name in ("value", "low", "high")))
+    return f"{row['effect']} {text}" + (", at chance" if row["at_chance"] else "")

@@ -88,6 +88,11 @@ class Crate:
         place = self.out / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
+        return self.own(name, **facts)
+
+    def own(self, name: str, **facts: Any) -> str:
+        """Add the entity of a file that lies in the crate; return its @id."""
+        place = self.out / name
         return self.file(quote(name), name, file_sha256(place), place.stat().st_size, **facts)
 
     def file(self, name: str, told: str, sha256: str, size: int, **facts: Any) -> str:
@@ -178,8 +183,9 @@ class Crate:
         tool = self.tools.setdefault(name, {"@id": name, **about})
         needs = tool.setdefault("softwareRequirements", [])
         for name, version in (versions or {}).items():
-            package = f"pkg:pypi/{name}@{version}"
+            package = f"https://pypi.org/project/{name}/{version}/"
             about = {"@type": "SoftwareApplication", "name": name, "softwareVersion": version}
+            about["url"] = package
             self.others[package] = {"@id": package, **about}
             needs += [ref(package)] if ref(package) not in needs else []
         action = {**action, "@type": "CreateAction", "instrument": ref(tool["@id"])}

@@ -14,7 +14,7 @@ import pandas
 
 from prunegrid.tables.headline import Measure, measures_of
 from prunegrid.tables.intervals import scores_at_chance
-from prunegrid.tables.markdown import number
+from prunegrid.tables.markdown import between, number
 from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 SIDE = ("model", "dataset", "prune", "finetune")  # a contrast's side by its title
@@ -57,16 +57,28 @@ def render_latex(
             marks = _marks(row, measure, contrasts, letters)
             line.append(_score(scores.get((*cell_key(row), *measure.key)), measure, marks))
         lines.append(" & ".join(line) + r" \\")
+    columns = f"{'l' * len(keys)}r{'l' * len(measures)}"
+    return booktabs(plan, columns, heads, lines, _notes(wide, tall, contrasts, letters))
+
+
+def booktabs(
+    plan: Plan, columns: str, heads: Sequence[str], lines: Sequence[str], notes: Sequence[str]
+) -> str:
+    """Return a `table` of the package booktabs, with the study's title and notes below it.
+
+    Args:
+        columns: how they are aligned, a letter each.
+        heads, lines, notes: escaped; each line with its end.
+    """
     title, label = escape(plan["title"] or plan["study"]), plan["study"].replace("_", "-")
-    notes = " ".join(_notes(wide, tall, contrasts, letters))
     return "\n".join(
         [
             r"% The preamble of the paper needs \usepackage{booktabs}.",
             *(r"\begin{table}", r"\centering", rf"\caption{{{title}}}"),
             *(rf"\label{{tab:{label}}}", r"\small"),
-            rf"\begin{{tabular}}{{{'l' * len(keys)}r{'l' * len(measures)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
             *(r"\toprule", " & ".join(heads) + r" \\", r"\midrule", *lines, r"\bottomrule"),
-            *(r"\end{tabular}", "", rf"\par\smallskip\raggedright\footnotesize {notes}"),
+            *(r"\end{tabular}", "", rf"\par\smallskip\raggedright\footnotesize {' '.join(notes)}"),
             r"\end{table}" + "\n",
         ]
     )
@@ -106,8 +118,13 @@ def _score(score: Row | None, measure: Measure, marks: Sequence[str]) -> str:
     form = ".2f" if measure.wants_log else ".3f"
     value, low, high = (number(score[name], form) for name in ("value", "low", "high"))
     marks = [*marks, r"\dagger"] if score["at_chance"] is True else marks
-    interval = rf" {{\scriptsize ({low} to {high})}}" if low else ""
+    interval = rf" {{\scriptsize ({_between(low, high)})}}" if low else ""
     return value + interval + (f"$^{{{','.join(marks)}}}$" if marks else "")
+
+
+def _between(low: str, high: str) -> str:
+    """Return the ends of an interval, the dash as LaTeX writes it."""
+    return between(low, high).replace("–", "--")
 
 
 def _notes(
@@ -126,7 +143,7 @@ def _notes(
     for row in (row for row in contrasts if row["contrast"] in letters):
         said = row["verdict"] if row["reason"] is None else f"not compared ({row['reason']})"
         value, low, high = (number(row[name], ".3f") for name in ("value", "low", "high"))
-        size = f" ({row['effect']} {value}, {low} to {high})" if low else ""
+        size = f", {row['effect']} {value} ({_between(low, high)})" if low else ""
         text = escape(f"{row['contrast']}, against {row['b'] or 'none'}: {said}{size}.")
         notes.append(f"$^{{{letters[row['contrast']]}}}$ {text}")
     notes += [r"$^{\dagger}$ not distinguishable from chance."] if scores_at_chance(tall) else []

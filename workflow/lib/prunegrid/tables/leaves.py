@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts.artifact_folder import MANIFEST, read_manifest
-from prunegrid.artifacts.job_status import has_failed, read_state, with_label
+from prunegrid.artifacts.job_status import has_failed, read_state, was_interrupted, with_label
 from prunegrid.common.errors import PrunegridError
 
 
@@ -36,6 +36,8 @@ def open_artifact(ref: dict[str, str]) -> dict:
             where=ref["label"],
             remedy="it runs still, or was killed (memory, a time limit, a cancel): see its log",
         )
+    if state.get("state") == "interrupted":
+        raise NotMade("was interrupted", where=ref["label"])
     raise NotMade("was not made", where=ref["label"])
 
 
@@ -61,12 +63,17 @@ def open_leaves(cell: dict[str, Any], leaves: dict[str, dict]) -> dict[str, dict
     """Return the manifests of leaves by role.
 
     Raises:
-        PrunegridError: one was not made, with the reason of the first failure in the cell's chain;
-            or it is broken.
+        PrunegridError: one was not made, with the reason of the first failure in the cell's chain,
+            or of the first step that was interrupted; or it is broken.
     """
     missing = [ref for ref in leaves.values() if not _exists(ref)]
     if missing:
-        failed = [ref for ref in cell["ancestors"] if has_failed(Path(ref["status"]))]
-        for ref in [*failed, missing[0]]:
+        ended = [
+            ref
+            for has_ended in (has_failed, was_interrupted)
+            for ref in cell["ancestors"]
+            if has_ended(Path(ref["status"]))
+        ]
+        for ref in [*ended, missing[0]]:
             open_artifact(ref)
     return {role: open_artifact(ref) for role, ref in leaves.items()}

@@ -32,7 +32,17 @@ def number(value: Any, form: str, scale: float = 1.0) -> str:
     return "" if value is None or pandas.isna(value) else format(value * scale, form)
 
 
+def between(low: str, high: str) -> str:
+    """Return the ends of an interval as texts, `0.31–0.37`; `-0.2 to 0.1` where one is negative."""
+    return f"{low}{' to ' if '-' in low + high else '–'}{high}"
+
+
+def interval(value: str, low: str, high: str) -> str:
+    """Return a value with its interval, `0.35 (0.31–0.37)`; the value alone without ends."""
+    return f"{value} ({between(low, high)})" if low else value
+
+
 def ratio(row: Row, name: str) -> str:
     """Return the ratio in a column with its interval, if it has one."""
     low, high = (number(row[f"{name}_{end}"], ".2f") for end in ("low", "high"))
-    return number(row[name], ".2f") + (f" ({low} to {high})" if low else "")
+    return interval(number(row[name], ".2f"), low, high)

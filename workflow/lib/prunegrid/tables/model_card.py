@@ -192,9 +192,19 @@ def _steps(cell: TableCell) -> Iterator[str]:
         plain = {k: v for k, v in settings.items() if isinstance(v, (str, int, float))}
         listed = ", ".join(f"{key} {value}" for key, value in plain.items() if value is not False)
         yield f"{place}. **{step['label'].rpartition(' > ')[2]}**: {listed or 'no settings'}"
+    yield from (f"\n{sentence}" for sentence in _learned(cell))
+
+
+def _learned(cell: TableCell) -> Iterator[str]:
+    """Yield a sentence for each text: what the model was calibrated on, tuned on, or both."""
+    uses: dict[str, dict[str, None]] = {}
     for each in cell_sources.learned(cell):
         origin = cell_sources.repository(each["source"]) or each["source"]["name"]
-        yield f"\nLearned from the split `{each['split']}` of `{each['label']}` ({origin})."
+        place = f"the split `{each['split']}` of `{each['label']}` ({origin})"
+        uses.setdefault(place, {})[each["use"] or "calibrated or tuned"] = None
+    for place, ways in uses.items():
+        words = " and ".join(ways)
+        yield f"{words[0].upper()}{words[1:]} on {place}."
 
 
 def _scores(cell: TableCell) -> str:
@@ -222,7 +232,7 @@ def _scores(cell: TableCell) -> str:
 
 def _interval(score: Mapping[str, Any]) -> str:
     low, high = number(score["low"], ".4g"), number(score["high"], ".4g")
-    return f"{low} to {high}" if low else ""
+    return markdown.between(low, high) if low else ""
 
 
 def _weights(row: Mapping[str, Any]) -> pandas.DataFrame:

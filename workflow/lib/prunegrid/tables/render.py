@@ -12,7 +12,7 @@ from prunegrid.tables.groups import Group
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.intervals import scores_at_chance, scores_where
 from prunegrid.tables.learned import MARKED
-from prunegrid.tables.markdown import filled, number, table
+from prunegrid.tables.markdown import filled, interval, number, table
 from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
@@ -173,12 +173,14 @@ def flagged_sentences(controls: pandas.DataFrame) -> list[str]:
     several = controls["dataset"].nunique() > 1
     for (data, split, metric), rows in winners.groupby(["dataset", "split", "metric"], sort=False):
         row = rows.loc[rows["difference"].abs().idxmax()]
-        bounds = f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        ends = (number(row[f"difference_{end}"], ".3f") for end in ("low", "high"))
+        by = interval(number(row["difference"], "+.3f"), *ends)
         place = f"{data} {split}" if several else split
-        lines.append(f"{place} {metric} ({row['name']} {row['difference']:+.3f}, {bounds})")
+        lines.append(f"{place} {metric} ({row['name']}, {by})")
     if lines:
-        text = "Flagged metrics, on which a gaming control beats the best cell (by, 95% paired "
-        return [f"{text}interval); alone they say nothing: {'; '.join(lines)}."]
+        text = "Flagged metrics, on which a gaming control beats the best cell (by how much, with "
+        text += "its paired 95% interval); alone they say nothing: "
+        return [f"{text}{'; '.join(lines)}."]
     if controls["flagged"].notna().any():
         return ["No metric is flagged: no gaming control beats the best cell on any."]
     return []
@@ -223,14 +225,14 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
     cells = tall[tall["kind"] == "cell"]
     widths = ((cells["high"] - cells["low"]) / 2).groupby(cells["metric"]).median().dropna()
     typical = [
-        f"{metric} ± {width:.3f}"
+        f"{metric} {2 * width:.3f}"
         for metric, width in widths.items()
         if metric in ("rouge1", "rougeLsum")
     ]
     if typical:
         sentences.append(
-            f"Typical 95% intervals over documents: {', '.join(typical)} (each row's own are in "
-            "the long table); differences within them say nothing."
+            f"Typical width of a score's 95% interval over documents: {', '.join(typical)} (each "
+            "row's own ends are in the long table); differences within it say nothing."
         )
     if wide["references_cut"].fillna(0).gt(0).any():
         sentences.append(

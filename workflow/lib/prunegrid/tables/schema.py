@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -295,15 +294,3 @@ CLIFFS = (
     Column("cliff", "boolean", "the highest sparsity that is held; one of each line and score"),
     Column("reason", "string", "why it could not be compared; null where it was"),
 )
-
-
-def unique_key(rows: list[dict]) -> None:
-    """Check that no two rows share their key columns.
-
-    Raises:
-        ValueError: two do.
-    """
-    counts = Counter(tuple(row.get(column.name) for column in KEYS) for row in rows)
-    for key, count in counts.items():
-        if count > 1:
-            raise ValueError(f"two rows have the key {key}")

@@ -17,7 +17,7 @@ SUFFIXES = {
         *("html", "csv", "md", "tex", "png", "svg", "manifest.json"),
     ),
     "census": (
-        *("parquet", "html", "csv", "md", "png", "svg", "depth.png", "depth.svg"),
+        *("parquet", "html", "csv", "md", "tex", "png", "svg", "depth.png", "depth.svg"),
         "manifest.json",
     ),
 }

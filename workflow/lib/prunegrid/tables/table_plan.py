@@ -109,16 +109,28 @@ def is_stale(plan: dict[str, Any], results: Path = RESULTS) -> bool:
 
 def is_whole(plan: dict[str, Any], results: Path = RESULTS) -> bool:
     """Return whether a table is there, of this plan and these artifacts, complete and undamaged."""
+    manifest = _finished(plan["study"], results)
     try:
-        manifest = read_sealed(results / f"{plan['study']}.manifest.json")
-        if manifest["key"] != plan["key"] or not manifest["complete"]:
-            return False
-        if contents(manifest["leaves"]) != manifest["leaves"]:
-            return False
-        files = manifest["files"].items()
-        return all(file_sha256(results / name) == digest for name, digest in files)
+        is_its = manifest["key"] == plan["key"]
+        return is_its and contents(manifest["leaves"]) == manifest["leaves"]
     except (AttestationError, OSError, KeyError, TypeError, AttributeError):
         return False  # damaged
+
+
+def is_finished(study: str, results: Path = RESULTS) -> bool:
+    """Return whether a table is there, complete and undamaged, of this or of an earlier plan."""
+    return bool(_finished(study, results))
+
+
+def _finished(study: str, results: Path) -> dict[str, Any]:
+    """Return the manifest of a table that is complete and undamaged; {} without one."""
+    try:
+        manifest = read_sealed(results / f"{study}.manifest.json")
+        files = manifest["files"].items()
+        is_undamaged = all(file_sha256(results / name) == digest for name, digest in files)
+        return manifest if manifest["complete"] and is_undamaged else {}
+    except (AttestationError, OSError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def statuses(plan: dict[str, Any]) -> set[str]:
@@ -182,15 +194,17 @@ def _cell(graph: Graph, study: Any, plan: CellPlan) -> dict[str, Any]:
 
 
 def _learned(graph: Graph, cell: Any) -> Iterator[dict[str, Any]]:
-    """Yield the texts that a cell was tuned or calibrated on."""
+    """Yield the texts that a cell was tuned or calibrated on, with which of both as `use`."""
     for step in cell.acting:
         profile = step.profile
         if step.trains:
             rows = profile.rows if profile.window is None else None
-            yield from _texts(graph, cell.dataset, (), profile.split, rows)
+            for texts in _texts(graph, cell.dataset, (), profile.split, rows):
+                yield {**texts, "use": "tuned"}
         drawn = graph.config.sections["calibration"].get(profile.calibration)
         if drawn is not None:
-            yield from _texts(graph, drawn.dataset, (), drawn.split, None)
+            for texts in _texts(graph, drawn.dataset, (), drawn.split, None):
+                yield {**texts, "use": "calibrated"}
 
 
 def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, Any]:

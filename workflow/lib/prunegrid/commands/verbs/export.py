@@ -6,6 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+# Why a folder has that form, in which the model takes more bytes than its parts.
+SUMMED = (
+    "summed: peft has no pruning mask, and an adapter without it would fill the zeros. So the "
+    "folder's model is base + masked adapter as plain weights, as evaluated; the parts lie in "
+    "parts/"
+)
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -27,7 +34,10 @@ def run(options: argparse.Namespace) -> int:
         options.cell, options.folder, Path("results"), packed=options.packed, repo=options.push
     )
     print(f"{options.folder}: {about['cell']}, {describe(about)}")
+    if about["form"] == "summed":
+        print(SUMMED)
     if options.push:
+        print(f"uploading to {options.push} …", flush=True)
         print(f"pushed to {export.push(options.folder, options.push)}")
     print(f"to verify it anywhere: prunegrid check {options.folder}")
     return 0

@@ -13,19 +13,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     options_of.add_study(parser)
     parser.add_argument("--format", required=True, help=" or ".join(formats.names()))
-    text = "a folder that does not exist (default: results/exports/<study>.<format>)"
-    parser.add_argument("--out", type=Path, help=text)
+    parser.add_argument("folder", type=Path, help="a folder that does not exist")
     parser.add_argument("--organization", help="who ran the study")
     parser.add_argument("--licence", help="of a crate: an SPDX name, or an address")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    results = Path("results")
-    folder = options.out or results / f"exports/{options.study}.{options.format}"
     said = formats.Said(options.organization, options.licence)
-    tables = study_tables.read(options.study, results)
-    for line in formats.export(tables, options.format, folder, said):
+    tables = study_tables.read(options.study, Path("results"))
+    for line in formats.export(tables, options.format, options.folder, said):
         print(line)
-    print(f"written: {folder}")
+    print(f"written: {options.folder}")
     return 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from prunegrid.commands import options_of
 from prunegrid.commands.remeasure import remeasure, timings
+from prunegrid.commands.run import again
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +25,6 @@ def run(options: argparse.Namespace) -> int:
     count = len(timings(graph, options.study))
     print(f"{options.study}: {len(removed)} of {count} timings removed")
     if removed:
-        files, values = map(str, options_of.files(options)), map(shlex.quote, options.config)
-        config = ["--configfile", *files] if options.configfile else []
-        config += ["--config", *values] if options.config else []
-        # Both take as many values as there are: the table must not be one of theirs.
-        config += ["--"] if config else []
-        command = ["snakemake --cores all", *config, f"results/{options.study}.parquet"]
-        print(f"to take them again, with nothing else on the machine: {' '.join(command)}")
+        command = again(options.study, options_of.files(options), options.config)
+        print(f"to take them again, with nothing else on the machine: {command}")
     return 0

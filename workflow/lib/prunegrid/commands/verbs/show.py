@@ -15,7 +15,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("study", help="the name of a table in results/")
     text = "columns of the Parquet table, or 'SPLIT METRIC'; default: the most telling that fit"
-    parser.add_argument("--columns", metavar="A,B,C", help=text)
+    text += "; between commas, or spaces"
+    parser.add_argument("--columns", nargs="+", default=[], metavar="A,B,C", help=text)
     text = "a column, or COLUMN:desc for the largest first"
     parser.add_argument("--sort", metavar="COLUMN", help=text)
     parser.add_argument("--csv", action="store_true", help="write CSV at full precision")
@@ -23,7 +24,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    names = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
+    names = [name.strip() for text in options.columns for name in text.split(",") if name.strip()]
     fields = show.chosen(options.study, RESULTS, names, options.sort)
     if options.csv:
         sys.stdout.write(terminal_table.csv(fields))

@@ -59,16 +59,7 @@ def load(
         tensors, note = text_part.tensors_of(whole, skeleton, where)
         notes.append(note)
     weight_files.check_tied(tensors, ties, where)
-    misfit = PrunegridError(
-        "the weights do not fit the config",
-        where=where,
-        expected="the tensors that its config.json describes",
-        remedy=MIXED,
-    )
-    with explained(misfit):
-        model, info = type(skeleton).from_pretrained(
-            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
-        )
+    model, info = _filled(type(skeleton), config, tensors, dtype, where)
     notes.append(accounts.account(model, info, task, where, tensors))
     if whole is not None:
         text_part.require_same(model, folder, whole, dtype, where)
@@ -80,6 +71,20 @@ def load(
     if found is not None:
         notes.append(_beyond(found, model))
     return model.eval(), found, "; ".join(filter(None, notes)) or None
+
+
+def _filled(kind: type, config, tensors: Any, dtype: torch.dtype, where: str) -> tuple:
+    """Return (a model of a config with these tensors, what transformers says of the loading)."""
+    misfit = PrunegridError(
+        "the weights do not fit the config",
+        where=where,
+        expected="the tensors that its config.json describes",
+        remedy=MIXED,
+    )
+    with explained(misfit):
+        return kind.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        )
 
 
 def _beyond(tokenizer: Any, model: nn.Module) -> str | None:
@@ -157,6 +162,23 @@ def read_config(folder: Path, task: str, where: str):
     with explained(alien):
         plain = json.loads(path.read_text(encoding="utf-8"))
         config = loading.read_config(folder)
+    names = _architectures(plain, where)
+    kind = loading.of_task(task)
+    if task == "causal-lm" and (text := text_part.text_config(config)) is not None:
+        return text
+    if not loading.is_of(kind, names, config):
+        raise PrunegridError(
+            f"the model is a {', '.join(names) or config.model_type}",
+            where=where,
+            expected=kind.title,
+            remedy=_way_out(config, names),
+        )
+    loading.require_task(config, task, where)
+    return config
+
+
+def _architectures(plain: dict, where: str) -> list[str]:
+    """Return the classes that a config names, of a model that is not quantized."""
     names = plain.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PrunegridError(
@@ -172,18 +194,7 @@ def read_config(folder: Path, task: str, where: str):
             expected="float weights",
             remedy="name the model that it was made from",
         )
-    kind = loading.of_task(task)
-    if task == "causal-lm" and (text := text_part.text_config(config)) is not None:
-        return text
-    if not loading.is_of(kind, names, config):
-        raise PrunegridError(
-            f"the model is a {', '.join(names) or config.model_type}",
-            where=where,
-            expected=kind.title,
-            remedy=_way_out(config, names),
-        )
-    loading.require_task(config, task, where)
-    return config
+    return names
 
 
 def _way_out(config, names: list[str]) -> str:

@@ -31,19 +31,8 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
     loading.import_models()
     from transformers import AutoConfig
 
-    settings = dict(source["config"])
+    settings = _settings(source["config"], task, where)
     kind = settings.pop("model_type", None)
-    size = settings.setdefault("vocab_size", SMALLEST_VOCABULARY)
-    if not isinstance(size, int) or size < SMALLEST_VOCABULARY:
-        raise PrunegridError(
-            f"random.config.vocab_size is {size!r}",
-            where=where,
-            expected=f"at least {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIALS)} specials",
-        )
-    roles = {"bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": EOS}
-    if task == "seq2seq-lm":
-        roles["decoder_start_token_id"] = BOS
-    settings = roles | settings
     wrong = PrunegridError(
         "no model can be made of this config",
         where=where,
@@ -67,6 +56,22 @@ def build(source: dict, task: str, dtype: torch.dtype, where: str) -> tuple[nn.M
         chat_template=options.get("chat_template"),
     )
     return model.to(dtype).eval(), tokenizer
+
+
+def _settings(given: dict, task: str, where: str) -> dict:
+    """Return the settings of a config, with the tokens and the vocabulary of the tokenizer."""
+    roles = {"bos_token_id": BOS, "pad_token_id": PAD, "eos_token_id": EOS}
+    if task == "seq2seq-lm":
+        roles["decoder_start_token_id"] = BOS
+    settings = roles | {"vocab_size": SMALLEST_VOCABULARY} | given
+    size = settings["vocab_size"]
+    if not isinstance(size, int) or size < SMALLEST_VOCABULARY:
+        raise PrunegridError(
+            f"random.config.vocab_size is {size!r}",
+            where=where,
+            expected=f"at least {SMALLEST_VOCABULARY}: 256 bytes and {len(SPECIALS)} specials",
+        )
+    return settings
 
 
 def byte_tokenizer(

@@ -96,12 +96,7 @@ def summarize(
     Raises:
         PrunegridError: the task has no such metric.
     """
-    numbers = {}
-    for key, value in results["results"][name].items():
-        metric, comma, kept = key.partition(",")
-        if comma and not metric.endswith("_stderr"):
-            stderr = results["results"][name].get(f"{metric}_stderr,{kept}")
-            numbers[metric_name(metric, kept)] = (metric, value, stderr)
+    numbers = _numbers(results["results"][name])
     require_metrics(metrics, numbers, name, where)
     samples = [sample for kept in results["samples"].values() for sample in kept]
     upwards = {m: up for of in results["higher_is_better"].values() for m, up in of.items()}
@@ -127,6 +122,17 @@ def summarize(
         if metric == "mcc":  # no guess correlates with the answer
             summary[full] |= {"chance": 0.0, "majority": 0.0}
     return summary
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, tuple[str, float, Any]]:
+    """Return {metric after its filter: (metric, value, standard error)} of a task's results."""
+    numbers = {}
+    for key, value in values.items():
+        metric, comma, kept = key.partition(",")
+        if comma and not metric.endswith("_stderr"):
+            stderr = values.get(f"{metric}_stderr,{kept}")
+            numbers[metric_name(metric, kept)] = (metric, value, stderr)
+    return numbers
 
 
 def percentiles(drawn: Sequence[float]) -> dict[str, float]:

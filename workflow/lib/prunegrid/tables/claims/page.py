@@ -13,7 +13,7 @@ from prunegrid.tables.claims.comparisons import Row
 from prunegrid.tables.claims.verdicts import Outcome, decide, judge, speaks
 from prunegrid.tables.files import place
 from prunegrid.tables.finished import read
-from prunegrid.tables.markdown import number, table
+from prunegrid.tables.markdown import between, number, table
 
 INTRODUCTION = """\
 # Published conclusions, tested
@@ -96,7 +96,7 @@ def _line(row: Row) -> Row:
         "data": f"{row['dataset']} {row['split']}".rstrip(),
         **{name: row[name] for name in ("metric", "a", "b")},
         "effect": f"{row['effect']} {row['value']:z.4g}",
-        "95% interval": " … ".join(ends) if all(ends) else "",
+        "95% interval": between(*ends) if all(ends) else "",
         "n": number(row.get("n"), ".0f"),
         "seeds": row["seeds"],
         "p": f"{row['p']:.3g}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import file_sha256, write_json
 from prunegrid.common.source_code import LIBRARY
@@ -33,7 +34,13 @@ LANGUAGE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 UNSAID = "Not stated by its author. Models and data keep the licences of their sources."
 MAIN, AUTHOR = "Snakefile", "#author"
-ENGINE = {"@id": "pkg:pypi/snakemake", "@type": "SoftwareApplication", "name": "Snakemake"}
+ENGINE = {
+    "@id": "https://pypi.org/project/snakemake/",
+    "@type": "SoftwareApplication",
+    "name": "Snakemake",
+}
+ENGINE["url"] = "https://snakemake.github.io"
+README = "README.md"
 PROJECT = (MAIN, "workflow/rules/*.smk", "workflow/scripts/*.py", "envs/*", "requirements.lock")
 
 
@@ -74,6 +81,7 @@ def _finish(crate: Crate, tables: StudyTables, said: Said) -> None:
     paths = sorted({path for part in PROJECT for path in root.glob(part) if path.is_file()})
     for path in paths:
         crate.put(path, path.relative_to(root).as_posix())
+    _readme(crate, tables)
     steps = [
         {"@id": _step_of(tool), "@type": "HowToStep", "workExample": ref(tool)}
         for tool in crate.tools
@@ -81,19 +89,39 @@ def _finish(crate: Crate, tables: StudyTables, said: Said) -> None:
     controls = [
         {"@id": f"{action['@id']}-control", "@type": "ControlAction"}
         | {"name": f"orchestrate {action['name']}", "object": ref(action["@id"])}
+        | {"description": f"Snakemake's call of the step {action['name']}"}
         | {"instrument": ref(_step_of(action["instrument"]["@id"]))}
         for action in crate.actions.values()
     ]
     crate.files[MAIN] |= _workflow(tables, [*crate.tools], [one["@id"] for one in steps])
-    runs = _run(crate, tables, controls)
-    if said.organization:
-        runs = [one | {"agent": ref(AUTHOR)} for one in runs]
-    graph = [*_root(tables, said), *steps, *crate.tools.values(), ENGINE, *runs]
-    graph += [*controls, *crate.actions.values(), *crate.others.values(), *crate.files.values()]
+    actions = [*_run(crate, tables, controls), *controls, *crate.actions.values()]
+    if said.organization:  # who ran the study ran its steps
+        actions = [one | {"agent": ref(AUTHOR)} for one in actions]
+    graph = [*_root(tables, said), *steps, *crate.tools.values(), ENGINE, *actions]
+    graph += [*crate.others.values(), *crate.files.values()]
     graph[1]["hasPart"] = refs(crate.files)
     graph[1]["mentions"] = refs(["#run", "#engine", *crate.actions])
     own = {term: TERMS + term for term in ("sha256", "resourceUsage")}
     write_json(crate.out / METADATA, {"@context": [f"{CRATE}/context", own], "@graph": graph})
+
+
+def _readme(crate: Crate, tables: StudyTables) -> None:
+    """Write and add a text that says what the crate holds, for people."""
+    title = tables.plan["title"] or tables.name
+    parts = {
+        f"{tables.name}.parquet": "and the files of that name: tables, figures and page",
+        "artifacts/<stage>/<key>/": "a step's manifest, and its files that are small and its own",
+        f"{MAIN}`, `workflow/`, `envs/": "the workflow",
+        METADATA: "every step with its settings, versions, time and memory, what it read and made",
+    }
+    lines = [f"- `{name}`: {what}." for name, what in parts.items()]
+    text = f"# {title}\n\nThe study `{tables.name}`, made by prunegrid {crate.version}, as a "
+    text += (
+        "Provenance Run Crate. Files that are not in it are named by their SHA-256 and size.\n\n"
+    )
+    text += "\n".join(lines) + "\n"
+    file_io.write_text(crate.out / README, text)
+    crate.own(README, about=ref("./"))
 
 
 def _run(crate: Crate, tables: StudyTables, controls: Sequence[Entity]) -> list[Entity]:
@@ -106,6 +134,7 @@ def _run(crate: Crate, tables: StudyTables, controls: Sequence[Entity]) -> list[
     run |= {"startTime": told_time(min(crate.started))} if crate.started else {}
     organized = {"@id": "#engine", "@type": "OrganizeAction", "name": "run of Snakemake"}
     organized |= {"instrument": ref(ENGINE["@id"]), "result": ref("#run")}
+    organized["description"] = f"Snakemake runs the steps of the study {tables.name}"
     return [run, organized | {"object": refs(one["@id"] for one in controls)}]
 
 
@@ -136,7 +165,7 @@ def _root(tables: StudyTables, said: Said) -> list[Entity]:
         known.append({"@id": licence, "@type": "CreativeWork", "name": licence})
     if said.organization:
         known.append({"@id": AUTHOR, "@type": "Organization", "name": said.organization})
-        root["publisher"] = ref(AUTHOR)
+        root |= {"publisher": ref(AUTHOR), "author": ref(AUTHOR)}
     return known
 
 
