@@ -13,6 +13,7 @@ from prunegrid.commands import terminal_table
 from prunegrid.commands.study_sheet import CELL, of_study
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables.markdown import number
+from prunegrid.tables.near_dense import WORDS
 
 FILES = {
     "html": "the page: charts, samples, where each number is from",
@@ -51,6 +52,8 @@ def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: b
         remarks.append(
             f"{terminal_table.BEST} best, {terminal_table.WORST} worst value of the changed models"
         )
+    if any(text.endswith(terminal_table.NEAR) for one in fields for text in one.texts):
+        remarks.append(f"{terminal_table.NEAR} {WORDS}")
     if any(one.bounds for one in fields):
         remarks.append("95% intervals, which may overlap")
     if remarks:

@@ -17,7 +17,8 @@ from rich.text import Text
 from prunegrid.common.errors import PrunegridError, nearest
 
 BEST, WORST = "▲", "▼"
-_ASCII = {BEST: "+", WORST: "-", "±": "+/-", "–": "-"}  # for a terminal without Unicode
+NEAR = "≈"  # behind a score that does not rank its model
+_ASCII = {BEST: "+", WORST: "-", NEAR: "~", "±": "+/-", "–": "-"}  # for a terminal without Unicode
 _STYLES = {BEST: "bold green", WORST: "red"}
 NAME_WIDTH = 30  # characters of a name that is not folded
 _GAP = 2  # spaces between columns
