@@ -1,4 +1,4 @@
-"""Stage `answers`: which items of tasks change sides against the dense model, and which are written.
+"""Stage `answers`: tasks' items that change sides against the dense model, or are not written.
 
 Parents: weights; `answers`, what they answered in the stage `tasks`; `dense`, what the untouched
 weights of the same model answered there, and without it the weights are that themselves. Out: a
@@ -158,25 +158,21 @@ def _write(frame: pandas.DataFrame, out: Path) -> dict[str, Any]:
     """
     pq.write_table(pa.Table.from_pandas(frame, SAMPLES), out / "samples.parquet")
     before, after, written = frame["dense_right"], frame["right"], frame["written_right"]
-    values = {
+    shares = {
         "flips_right_wrong": before & ~after,
         "flips_wrong_right": ~before & after,
         "recognised": after,
         "produced": written,
         "recognised_not_produced": after & ~written,
     }
+    values = {metric: shares[metric].astype(float).tolist() for metric in METRICS}
     rows = [
-        pandas.DataFrame(
-            {"metric": metric, "id": frame["id"], "value": values[metric].astype(float)}
-        )
+        pandas.DataFrame({"metric": metric, "id": frame["id"], "value": values[metric]})
         for metric in METRICS
     ]
     table = pa.Table.from_pandas(pandas.concat(rows), SCORES, preserve_index=False)
     pq.write_table(table, out / "scores.parquet")
-    summary = {
-        metric: _summary(values[metric].astype(float).tolist(), upwards)
-        for metric, upwards in METRICS.items()
-    }
+    summary = {metric: _summary(values[metric], upwards) for metric, upwards in METRICS.items()}
     digest = json_sha256(frame[["id", "written"]].values.tolist())
     return {"summary": summary, "rows": len(frame), "written_sha256": digest}
 

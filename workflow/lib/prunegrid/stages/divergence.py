@@ -21,6 +21,7 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import json_sha256
 from prunegrid.data.rows import read_texts, require_length
 from prunegrid.evaluation import divergence
+from prunegrid.evaluation.harness import task_scores
 from prunegrid.evaluation.passages import Passage, passages
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
@@ -39,14 +40,7 @@ SUMS = ("agree", "kl", "loss", "dense_loss")
 WINDOWS = pa.schema(
     [("window", pa.int64()), ("tokens", pa.int64()), *((name, pa.float64()) for name in SUMS)]
 )
-SCORES = pa.schema(
-    [
-        ("metric", pa.string()),
-        ("id", pa.string()),
-        ("value", pa.float64()),
-        ("weight", pa.float64()),
-    ]
-)
+SCORES = task_scores.SCORES.append(pa.field("weight", pa.float64()))
 # {metric: (the sum that it is a mean of, whether more of it is better)}.
 METRICS = {"agreement": ("agree", True), "kl": ("kl", False)}
 

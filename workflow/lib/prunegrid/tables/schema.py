@@ -265,9 +265,7 @@ CONTRASTS = (
     Column("p_margin_holm", "Float64", "Holm's, over all declared tests of the study"),
     Column("non_inferior", "boolean", "a is worse by less than the margin; null without one"),
     Column("at_chance", "string", "sides not distinguishable from chance: none, a, b, both"),
-    Column(
-        "near_dense", "string", "sides that a distance does not rank: none, a, b, both; or null"
-    ),
+    Column("near_dense", "string", "sides that a distance does not rank; null where it is none"),
     Column("precision", "string", "how the sides differ in compute precision; null where alike"),
 )
 
