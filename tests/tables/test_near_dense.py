@@ -62,9 +62,10 @@ def test_other_contrasts_say_nothing_of_distances(tmp_path):
 
 def distances():
     """Return (plan, wide, tall) of three pruned models, the nearest of them as good as dense."""
-    world = figure_world.World().cell(scores={KL: 0.0, WIKI: 20.0})
+    world = figure_world.World().cell(scores={WIKI: 20.0, KL: 0.0}, apart_kl=0.0)
+    world.last(near_dense=True, higher_is_better=False)
     for name, value, near in (("near", 0.1, True), ("far", 0.4, False), ("farther", 0.9, False)):
-        facts = {"method": "wanda", "sparsity_target": 0.5, "file_bytes": 1}
+        facts = {"method": "wanda", "sparsity_target": 0.5, "apart_kl": value}
         world.cell(name, scores={WIKI: 20 + value, KL: value}, **facts)
         world.last(near_dense=near, higher_is_better=False)
     return world.tables()
@@ -100,4 +101,7 @@ def test_a_claim_takes_no_model_as_good_as_dense_for_the_better():
     _, wide, tall = distances()
     pairs = pandas.DataFrame(columns=[column.name for column in PAIRS])
     low = gather(wide, tall, pairs).low
-    assert {(cell[-1], metric) for cell, _, metric in low} == {("near / none", "kl")}
+    assert {(cell[-1], metric) for cell, _, metric in low} == {
+        ("dense / none", "kl"),
+        ("near / none", "kl"),
+    }
