@@ -1,26 +1,23 @@
 """Models against their dense model through the whole workflow: columns, words, what runs again."""
 
 import json
+import re
 
 import pandas
 import pytest
 import yaml
 
 from tests.helpers import benchmark_rows
-from tests.helpers.runs import Run
+from tests.helpers.runs import ROOT, Run
 
 TABLE = "results/against.parquet"
 OVERLAY = """
 datasets:
   piqa: {source: asked, files: {validation: piqa.jsonl}}
-evaluations:
-  asked: {kind: tasks, tasks: [piqa], batch_size: 4}
-  apart: {kind: against_dense, windows: tiny-ppl, tasks: [piqa], batch_size: 4}
 studies:
   against:
     dataset: tiny-notes
     grid: {model: tiny-llama, prune: [dense, tiny-magnitude-2of4], finetune: [none, tiny-full]}
-    evaluations: [tiny-ppl, asked, apart]
     contrasts:
       - {name: nearer, a: {prune: tiny-magnitude-2of4, finetune: none}, b: {prune: dense, finetune: tiny-full}, split: apart, metric: kl}
 """  # noqa: E501
@@ -37,9 +34,15 @@ def run(tmp_path_factory):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (run.folder / "asked/piqa.jsonl").write_text(text)
 
+    page = (ROOT / "docs/how-to/against-dense.md").read_text()
+    (asked,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
     def lay_over(tree):
         for section, profiles in yaml.safe_load(OVERLAY).items():
             tree.setdefault(section, {}).update(profiles)
+        shown = yaml.safe_load(asked)
+        tree["evaluations"] |= shown["evaluations"]
+        tree["studies"]["against"] |= shown["studies"]["against"]
 
     run.configure(lay_over)
     run.make_artifacts("against")
@@ -106,7 +109,7 @@ def test_it_verifies_and_nothing_is_left_to_do(run):
     [
         ({"evaluations": {"apart": {"batch_size": 2}}}, {"tasks": 4, "answers": 4}),
         ({"evaluations": {"apart": {"tasks": []}}}, {}),
-        ({"evaluations": {"tiny-ppl": {"window": 16}}}, {"perplexity": 4, "divergence": 4}),
+        ({"evaluations": {"my-text": {"window": 16}}}, {"perplexity": 4, "divergence": 4}),
     ],
 )
 def test_a_change_of_the_profile_runs_it_alone_again(run, tmp_path, change, again):
