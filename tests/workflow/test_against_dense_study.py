@@ -75,7 +75,7 @@ def test_every_cell_has_the_columns_and_dense_has_no_distance(run):
 
 
 def test_tasks_are_asked_once_for_both_evaluations(run):
-    for stage, count in {"tasks": 4, "divergence": 4, "answers": 4, "perplexity": 4}.items():
+    for stage, count in {"tasks": 4, "distances": 4, "answers": 4, "perplexity": 4}.items():
         assert len(list((run.folder / "results/artifacts" / stage).iterdir())) == count
 
 
@@ -109,7 +109,7 @@ def test_it_verifies_and_nothing_is_left_to_do(run):
     [
         ({"evaluations": {"apart": {"batch_size": 2}}}, {"tasks": 4, "answers": 4}),
         ({"evaluations": {"apart": {"tasks": []}}}, {}),
-        ({"evaluations": {"my-text": {"window": 16}}}, {"perplexity": 4, "divergence": 4}),
+        ({"evaluations": {"my-text": {"window": 16}}}, {"perplexity": 4, "distances": 4}),
     ],
 )
 def test_a_change_of_the_profile_runs_it_alone_again(run, tmp_path, change, again):
@@ -120,6 +120,6 @@ def test_a_change_of_the_profile_runs_it_alone_again(run, tmp_path, change, agai
             tree["evaluations"][name] |= keys
 
     other.configure(lay_over)
-    rules = {"divergence": "compare", "answers": "write_answers"}
+    rules = {"distances": "compare", "answers": "write_answers"}
     expected = {rules.get(stage, stage): count for stage, count in again.items()}
     assert other.plan(TABLE) == {**expected, "aggregate": 1}

@@ -13,7 +13,7 @@ OUTPUTS
     results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
     results/artifacts/tasks/{key}/*/scores.parquet           metric, id, value: one row an item and metric
     results/artifacts/tasks/{key}/*/samples.parquet          what was asked and answered, item by item
-    results/artifacts/divergence/{key}/windows.parquet       one row a window: agreement, KL, losses
+    results/artifacts/distances/{key}/windows.parquet       one row a window: agreement, KL, losses
     results/artifacts/answers/{key}/*/samples.parquet        what was written for each item of a task
     results/artifacts/classification/{key}/*.parquet         the same of classes of texts
     results/artifacts/classification/{key}/head.safetensors  the head that answered
@@ -42,7 +42,7 @@ use rule step as classify with:
 
 use rule step as compare with:
     wildcard_constraints:
-        stage="divergence",
+        stage="distances",
 
 
 use rule step as write_answers with:

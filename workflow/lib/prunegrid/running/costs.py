@@ -217,7 +217,7 @@ _PASSES = {
     "transform": _refitted,
     "predictions": _generated,
     "perplexity": _read,
-    "divergence": _read,
+    "distances": _read,
     "tasks": _asked,
     "answers": _written,
     "classification": _classified,

@@ -25,7 +25,7 @@ SOFTWARE = {
 }
 HARNESS = "biderman2024lessons"
 CORRECTION = "prunegrid.pruning.structured.output_correction"  # the update of whole units
-COMPARED = ("divergence", "answers")  # stages of what a paper made up
+COMPARED = ("distances", "answers")  # stages of what a paper made up
 NM = "mishra2021accelerating"  # of patterns that keep N of M
 _ENTRY = re.compile(r"^@\w+\{(?P<key>[^,]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
 _SOURCES = re.compile(r"^  sources = \{(.*)\},\n", re.MULTILINE)

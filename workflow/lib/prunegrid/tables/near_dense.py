@@ -29,7 +29,7 @@ def is_near(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> bool | None
     """Return whether a model is so near that its distance ranks nothing; None of other scores.
 
     Args:
-        folder: of a score, in it `windows.parquet` (stage `divergence`).
+        folder: of a score, in it `windows.parquet` (stage `distances`).
         summary: of the score, as recorded; that of a distance says so.
     """
     if not summary.get("distance"):

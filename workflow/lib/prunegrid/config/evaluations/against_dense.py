@@ -16,7 +16,7 @@ from prunegrid.config.fault import Fault
 from prunegrid.config.profile import Positive
 from prunegrid.config.validated import Config
 
-_TEXT, _TASKS = (literals(f"prunegrid.stages.{stage}") for stage in ("divergence", "answers"))
+_TEXT, _TASKS = (literals(f"prunegrid.stages.{stage}") for stage in ("distances", "answers"))
 # Accuracies among options: by their likelihood, or that over their length.
 ACCURACIES = ("acc", "acc_norm", "acc_bytes")
 
@@ -45,7 +45,7 @@ class AgainstDense(Evaluation):
         """Yield the comparison of next tokens, and that of answers, which reads the tasks' own."""
         if self.windows is not None:
             (text,) = config.profile("evaluations", self.windows).asks(config, name, cell)
-            yield dataclasses.replace(text, stage="divergence", form=TASKS, beside_dense=True)
+            yield dataclasses.replace(text, stage="distances", form=TASKS, beside_dense=True)
         if self.tasks:
             (asked,) = self._asked(config).asks(config, name, cell)
             settings: dict[str, Any] = self.model_dump(include={"batch_size", "cache_dequantized"})

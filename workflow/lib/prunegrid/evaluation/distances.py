@@ -129,7 +129,7 @@ def _checked(distance: Distance, index: int, where: str) -> Distance:
     for value, what, reason in (
         (distance.dense_loss, "loss", "the dense model gives NaN or infinite logits"),
         (distance.loss, "loss", "the model gives NaN or infinite logits"),
-        (distance.kl, "divergence", "the model gives no share to a token that the dense one does"),
+        (distance.kl, "distances", "the model gives no share to a token that the dense one does"),
     ):
         if not math.isfinite(value):
             raise PrunegridError(

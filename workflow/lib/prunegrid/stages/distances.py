@@ -1,4 +1,4 @@
-"""Stage `divergence`: how far a checkpoint's next tokens are from the dense model's, on a text.
+"""Stage `distances`: how far a checkpoint's next tokens are from the dense model's, on a text.
 
 Parents: weights, data, and `dense`, the untouched weights of the same model; without it the weights
 are that themselves. Out: `windows.parquet`: a row a window (a document by protocol words) with its
@@ -20,7 +20,7 @@ from prunegrid.common import precision
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.file_io import json_sha256
 from prunegrid.data.rows import read_texts, require_length
-from prunegrid.evaluation import divergence
+from prunegrid.evaluation import distances
 from prunegrid.evaluation.harness import task_scores
 from prunegrid.evaluation.passages import Passage, passages
 from prunegrid.models import open_checkpoint
@@ -107,7 +107,7 @@ def _load(role: str, settings: dict, parents: dict[str, Path], job) -> Checkpoin
         job.device,
         settings["cache_dequantized"],
         compute_dtype=precision.of_job(job),
-        asked_by="divergence",
+        asked_by="distances",
         where=job.where,
     )
     require_length(settings["window"], max_positions(loaded.model), "window", job.where)
@@ -118,15 +118,15 @@ def _measured(
     loaded: Checkpoint, dense: Checkpoint, found: list[Passage], where: str
 ) -> dict[str, list]:
     """Return the columns of `windows.parquet`."""
-    divergence.require_same_vocabulary(loaded.model, dense.model, where)
+    distances.require_same_vocabulary(loaded.model, dense.model, where)
     columns: dict[str, list] = {name: [] for name in ("tokens", *SUMS)}
     for passage in found:
-        distances = divergence.window_distances(
+        measured = distances.window_distances(
             loaded.model, dense.model, passage.tokens, passage.plan, where
         )
         columns["tokens"] += passage.rows([window.scored for window in passage.plan])
         for name in SUMS:
-            columns[name] += passage.rows([getattr(distance, name) for distance in distances])
+            columns[name] += passage.rows([getattr(one, name) for one in measured])
     return {"window": list(range(len(columns["tokens"]))), **columns}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.evaluation.divergence import (
+from prunegrid.evaluation.distances import (
     require_same_vocabulary,
     token_distances,
     window_distances,
@@ -98,7 +98,7 @@ def test_a_model_has_no_distance_from_itself_or_its_copy():
         for one, window in zip(
             window_distances(model, dense, TOKENS, STRIDE, "here"), STRIDE, strict=True
         ):
-            assert one.kl == pytest.approx(0, abs=1e-12) and one.agree == window.scored
+            assert one.kl == 0 and one.agree == window.scored
             assert one.loss == one.dense_loss
     assert all(one.kl == 0 for one in window_distances(model, model, TOKENS, STRIDE, "here"))
 
@@ -115,7 +115,7 @@ def test_kl_is_never_negative_and_a_constant_changes_nothing(seed, scale, consta
     logits = dense + torch.randn(6, 50, generator=draw) * scale
     targets = torch.randint(0, 50, (6,), generator=draw)
     agree, kl, loss, _ = token_distances(logits, dense, targets)
-    assert (kl >= -1e-12).all() and (loss >= 0).all()
+    assert (kl >= -100 * torch.finfo(torch.float64).eps).all() and (loss >= 0).all()
     p, q = (log_shares(each.double().numpy()) for each in (dense, logits))
     assert kl.numpy() == pytest.approx((np.exp(p) * (p - q)).sum(-1), rel=1e-4, abs=1e-6)
     assert (agree.numpy() == (p.argmax(-1) == q.argmax(-1))).all()
@@ -130,7 +130,7 @@ def test_a_token_that_dense_rules_out_counts_and_is_no_nan():
     _, kl, _, _ = token_distances(logits, dense, torch.tensor([0]))
     assert float(kl) == pytest.approx(np.log(3 / 2))
     both = token_distances(dense, dense, torch.tensor([0]))
-    assert float(both[1]) == pytest.approx(0, abs=1e-12)
+    assert float(both[1]) == 0
 
 
 class Watch(TorchDispatchMode):
