@@ -104,6 +104,13 @@ def test_it_verifies_and_nothing_is_left_to_do(run):
     assert run.plan(TABLE) == {}
 
 
+def test_its_works_are_cited(run):
+    said = " ".join(run.prunegrid("cite", "against").stdout.split())
+    for work in ("dutta2024accuracy", "nikolic2026displacement", "wen2026benchmark"):
+        assert said.count(work) >= 2, said  # in the text, and its entry
+    assert "Flips against the dense model" in said and "Distance from the dense model" in said
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [
