@@ -21,7 +21,8 @@ class World:
         draw = numpy.random.default_rng(0)
         self.hard, self.noise = draw.normal(0.5, 0.1, N), draw.normal(0, 0.01, (9, N))
 
-    def cell(self, prune, shift, *, seed=None, failed=None, documents="d", noise=True):
+    def cell(self, prune, shift, *, seed=None, failed=None, documents="d", noise=True, kl=None):
+        """Add a cell; `kl` is (its mean distance from dense, whether it is near it)."""
         number = len(self.cells)
         row = {column.name: None for column in COLUMNS}
         row |= {"model": "m", "dataset": "x", "prune": prune, "finetune": "none", "seed": seed}
@@ -43,11 +44,26 @@ class World:
             entry = {column.name: row.get(column.name) for column in LONG}
             entry |= {"kind": "cell", "split": split, "metric": metric, "higher_is_better": up}
             self.tall.append(entry | {"at_chance": False})
+        if kl is not None:
+            self.tall.append({**self.tall[-1], "split": "apart", "metric": "kl"})
+            self.tall[-1]["near_dense"] = kl[1]
+            self.cells[-1]["tasks"] = {"apart": {"path": self._distances(number, kl[0])}}
         return self
+
+    def _distances(self, number, mean):
+        place = self.folder / f"k{number}"
+        place.mkdir()
+        items = {"metric": "kl", "id": [str(i) for i in range(N)], "weight": 15.0}
+        items["value"] = 15 * (mean + self.noise[number])
+        pandas.DataFrame(items).to_parquet(place / "scores.parquet")
+        record = {"version": None, "items_sha256": "windows"}
+        write_json(place / "manifest.json", {"record": record})
+        return place
 
     def verdicts(self, *entries, **named):
         made = [{"metric": None, "margin": None, "split": "wiki", **e} for e in entries]
         for number, entry in enumerate(made):
             entry.setdefault("name", f"c{number}")
         plan = {"study": "s", "cells": self.cells, "contrasts": made, "bootstrap_seed": 0}
+        plan["means"] = {}
         return contrasts.contrast_rows(plan, self.rows, typed_frame(self.tall, LONG))

@@ -37,7 +37,8 @@ COMMANDS = "commands"  # may import all others
 SHARED = {
     *("census", "contrasts", "controls", "data", "mixtures", "rows", "sources"),
     *("page", "parts"),  # for people: of claims, of a study; parts of an artifact, of a page
-    *("perplexity", "tasks", "speed", "magnitude", "none", "random", "sparsegpt", "wanda"),
+    *("perplexity", "distances", "tasks", "speed"),
+    *("magnitude", "none", "random", "sparsegpt", "wanda"),
 }
 
 

@@ -75,6 +75,8 @@ def test_the_bibliography_is_whole():
         assert entry.count("{") == entry.count("}"), key
     used = {key for kind, name in FILES for key in citations.of_plugin(kind, name)}
     used |= set(literals(citations.CORRECTION)["CITE"])
+    for stage in citations.COMPARED:
+        used |= set(literals(f"prunegrid.stages.{stage}")["CITE"])
     of_sources = set(re.findall(r"@\w+{(\w+),\n(?:  .*\n)*?  sources", text))
     assert used | of_sources | {citations.NM, citations.HARNESS, *citations.SOFTWARE.values()} == {
         *ENTRIES

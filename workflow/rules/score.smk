@@ -6,12 +6,15 @@ REQUIRED INPUTS
     data            where a metric reads the documents
     <metric>.model  the model of a metric that has one (BERTScore)
     weights, data   of all others: digest and sparsity are measured in memory and compared
+    dense, answers  of what is compared with the dense model: its weights, or what both answered
 
 OUTPUTS
     results/artifacts/scores/{key}/scores.parquet            one row a document, one column a metric
     results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
     results/artifacts/tasks/{key}/*/scores.parquet           metric, id, value: one row an item and metric
     results/artifacts/tasks/{key}/*/samples.parquet          what was asked and answered, item by item
+    results/artifacts/distances/{key}/windows.parquet       one row a window: agreement, KL, losses
+    results/artifacts/answers/{key}/*/samples.parquet        what was written for each item of a task
     results/artifacts/classification/{key}/*.parquet         the same of classes of texts
     results/artifacts/classification/{key}/head.safetensors  the head that answered
 """
@@ -35,3 +38,13 @@ use rule step as tasks with:
 use rule step as classify with:
     wildcard_constraints:
         stage="classification",
+
+
+use rule step as compare with:
+    wildcard_constraints:
+        stage="distances",
+
+
+use rule step as write_answers with:
+    wildcard_constraints:
+        stage="answers",

@@ -14,6 +14,7 @@ from prunegrid.commands.study_sheet import CELL, DISTURBED, of_study
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import model_links
 from prunegrid.tables.markdown import interval, number
+from prunegrid.tables.near_dense import WORDS
 
 FILES = {
     "html": "the page: charts, samples, where each number is from",
@@ -59,6 +60,8 @@ def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: b
         )
     if any(DISTURBED in text for one in fields for text in one.texts):
         remarks.append(f"{DISTURBED} disturbed timing (prunegrid remeasure)")
+    if any(text.endswith(terminal_table.NEAR) for one in fields for text in one.texts):
+        remarks.append(f"{terminal_table.NEAR} {WORDS}")
     if any(one.bounds for one in fields):
         remarks.append("(low–high): 95% intervals")
     if remarks:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from prunegrid.commands.terminal_table import MAIN, Field, Sheet, is_null, marks, scores
+from prunegrid.commands.terminal_table import MAIN, NEAR, Field, Sheet, is_null, marks, scores
 from prunegrid.common.file_io import read_json
 from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.markdown import number
@@ -119,14 +119,18 @@ def _scores(
         )
         better = {row["higher_is_better"] for row in rows.values()} if rows else {None}
         better = next(iter(better)) if len(better) == 1 else None
-        ranked = [v if c else None for v, c in zip(values, changed, strict=True)]
+        near = [row.get("near_dense") is True for row in found]
+        ranked = [v if c and not n else None for v, c, n in zip(values, changed, near, strict=True)]
         header = f"{'perplexity' if is_perplexity(metric) else metric} {split}"
         fields.append(
             Field(
                 f"{split} {metric}",
                 values,
                 header,
-                scores(values, low, high),
+                [
+                    text + f" {NEAR}" * at
+                    for text, at in zip(scores(values, low, high), near, strict=True)
+                ],
                 (low, high),
                 marks(ranked, None if is_null(better) else bool(better)),
                 is_telling=(split, metric) in first,

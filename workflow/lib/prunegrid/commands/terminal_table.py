@@ -18,7 +18,9 @@ from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables.markdown import between
 
 BEST, WORST = "▲", "▼"
-_ASCII = {BEST: "+", WORST: "-", "–": "-", "…": "...", "§": "*"}  # for a terminal without Unicode
+NEAR = "≈"  # behind a score that does not rank its model
+# For a terminal without Unicode.
+_ASCII = {BEST: "+", WORST: "-", NEAR: "~", "–": "-", "…": "...", "§": "*"}
 _STYLES = {BEST: "bold green", WORST: "red"}
 NAME_WIDTH = 30  # characters of a name that is not folded
 _GAP = 2  # spaces between columns

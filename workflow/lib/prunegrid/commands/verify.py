@@ -20,6 +20,7 @@ from prunegrid.models import checkpoint, open_checkpoint, weight_census
 from prunegrid.models.packed import plain_tensors
 from prunegrid.stages.census import as_table
 from prunegrid.stages.scores import MODEL_ROLE, read_inputs
+from prunegrid.tables.benchmarks import read_scores
 from prunegrid.tables.census import group_rows
 from prunegrid.tables.census_figures import cell_name
 from prunegrid.tables.schema import CELL
@@ -200,10 +201,12 @@ def _task(name: str, ref: Mapping[str, str], row: pandas.Series) -> Iterator[str
     """Take the means of the stored items again; scores without items are compared as recorded."""
     folder = folder_of(ref)
     record = record_of(ref, read_manifest(Path(ref["path"]), ref["key"]))
-    scores = pandas.read_parquet(folder / "scores.parquet")
+    scores = read_scores(folder)
     for metric, summary in record["summary"].items():
-        items = scores.loc[scores["metric"] == metric, "value"]
-        value = math.fsum(items) / len(items) if summary["items"] else summary["mean"]
+        own = scores[scores["metric"] == metric]
+        value = summary["mean"]
+        if summary["items"]:
+            value = math.fsum(own["value"]) / math.fsum(own["weight"])
         shown = row[f"{name}_{metric}"]
         if not _same(value, shown, TOLERANCE["exact"]):
             yield f"{folder}: {metric} is {value}, the table says {shown}"

@@ -128,4 +128,5 @@ def _is_in_doubt(config: Config, study: Study, name: str) -> bool:
 def _is_neutral(config: Config, evaluation: Any, column: str) -> bool:
     """Return whether a metric of an evaluation declares that no direction of a column is better."""
     declared = [declared_columns(config, name) for name in getattr(evaluation, "metrics", ())]
-    return any(columns.get(column, True) is None for columns in declared)
+    neutral = any(columns.get(column, True) is None for columns in declared)
+    return neutral or column in evaluation.NEUTRAL

@@ -98,8 +98,9 @@ def _lengths(
         if evaluation is None or task not in evaluation.FITS:
             continue
         decoding = sections["generation"].get(getattr(evaluation, "generation", None))
-        if evaluation.kind == "perplexity":
-            yield f"windows (evaluation '{name}')", evaluation.window
+        read = sections["evaluations"].get(getattr(evaluation, "windows", None), evaluation)
+        if read.kind == "perplexity":
+            yield f"windows (evaluation '{name}')", read.window
         elif decoding is not None and evaluation.kind == "texts":
             text = f"new tokens with a prompt before them (generation '{evaluation.generation}')"
             yield text, decoding.max_new_tokens + 1

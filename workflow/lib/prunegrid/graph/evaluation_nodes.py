@@ -59,13 +59,22 @@ class EvaluationNodes(NodeMaker):
 
     def _asked(self, asked: Asked, weights: Node) -> dict[str, Any]:
         """Return {name in the table: its source} of one artifact that an evaluation asks for."""
-        data = {role: self.part(name, *splits) for role, (name, splits) in asked.data.items()}
-        node = self._measure(asked.stage, asked.does, weights, dict(asked.settings), **data)
+        node = self._answered(asked, weights)
         if asked.scored is not None:
             return dict.fromkeys(asked.names, (node, self._scores(*asked.scored, node)))
         if asked.form == TASKS:
             return {name: Part(node, folder) for name, folder in asked.names.items()}
         return dict.fromkeys(asked.names, node)
+
+    def _answered(self, asked: Asked, weights: Node) -> Node:
+        """Return the node of what an evaluation asks of some weights."""
+        parents = {role: self.part(name, *splits) for role, (name, splits) in asked.data.items()}
+        *_, dense = lineage(weights)
+        if asked.reads is not None:
+            parents["answers"] = self._answered(asked.reads, weights)
+        if asked.beside_dense and dense is not weights:
+            parents["dense"] = self._answered(asked.reads, dense) if asked.reads else dense
+        return self._measure(asked.stage, asked.does, weights, dict(asked.settings), **parents)
 
     def _efficiency(self, name: str, weights: Node) -> Node:
         """Return the node that times weights, beside the untouched model if they are others."""

@@ -212,6 +212,12 @@ def _asked(step: Step) -> float:
     return 2.0 * sum(items) * ASSUMED["item"]
 
 
+def _written(step: Step) -> float:
+    # A few tokens of each item; of options that are sentences, more.
+    items = len(step.settings["right_by"]) * ASSUMED["items"]
+    return 2.0 * items * (ASSUMED["item"] + 8 * GENERATED)
+
+
 def _classified(step: Step) -> float:
     # Each text is read once, by a model that is not tuned; the head costs next to nothing.
     items = step.settings.get("rows") or sum((step.rows or {}).values()) or ASSUMED["items"]
@@ -249,7 +255,9 @@ _PASSES = {
     "transform": _refitted,
     "predictions": _generated,
     "perplexity": _read,
+    "distances": _read,
     "tasks": _asked,
+    "answers": _written,
     "classification": _classified,
     "translations": _generated,
     "efficiency": _timed,

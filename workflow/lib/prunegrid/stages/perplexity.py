@@ -17,12 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.common import precision
-from prunegrid.common.errors import PrunegridError
 from prunegrid.common.perplexity_names import metric_name
-from prunegrid.data.rows import SEPARATOR, read_texts, require_length
-from prunegrid.evaluation.perplexity import count_words, plan_rolling, plan_windows, window_losses
+from prunegrid.data.rows import read_texts, require_length
+from prunegrid.evaluation.passages import passages
+from prunegrid.evaluation.perplexity import window_losses
 from prunegrid.models import open_checkpoint
-from prunegrid.models.checkpoint import Checkpoint
 from prunegrid.models.forward import max_positions
 
 PACKAGES = ("any weights", "pandas", "pyarrow")
@@ -59,8 +58,15 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     )
     protocol, window, stride = settings["protocol"], settings["window"], settings.get("stride")
     require_length(window, max_positions(loaded.model), "window", job.where)
-    measure = _words if protocol == "words" else _windows
-    columns, tokens = measure(loaded, texts, settings, job.where)
+    found = passages(loaded.tokenizer, texts, settings, job.where)
+    columns: dict[str, list] = {"tokens": [], "loss": [], "units": []}
+    for passage in found:
+        losses = window_losses(loaded.model, passage.tokens, passage.plan, job.where)
+        scored = passage.rows([window.scored for window in passage.plan])
+        columns["tokens"] += scored
+        columns["loss"] += passage.rows(losses)
+        columns["units"] += scored if passage.words is None else [passage.words]
+    tokens = [token for passage in found for token in passage.text_tokens]
     columns = {"window": list(range(len(columns["loss"]))), **columns}
     pq.write_table(pa.table(columns, schema=SCHEMA), out / "windows.parquet")
     mean = math.fsum(columns["loss"]) / sum(columns["units"])
@@ -84,52 +90,3 @@ def chance(model: Any, columns: dict[str, list]) -> float:
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]
     return math.exp(math.log(vocabulary) * sum(columns["tokens"]) / sum(columns["units"]))
-
-
-def _windows(
-    loaded: Checkpoint, texts: list[str], settings: dict, where: str
-) -> tuple[dict[str, list], list[int]]:
-    """Return the columns of a row a window, and the tokens of all texts as one."""
-    text = SEPARATOR.join(texts)
-    special = settings["special_tokens"]
-    tokens = loaded.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-    plan = plan_windows(
-        len(tokens),
-        settings["protocol"],
-        settings["window"],
-        settings.get("stride"),
-        settings.get("max_windows"),
-        where,
-    )
-    scored = [part.scored for part in plan]
-    losses = window_losses(loaded.model, tokens, plan, where)
-    return {"tokens": scored, "loss": losses, "units": scored}, tokens
-
-
-def _words(
-    loaded: Checkpoint, texts: list[str], settings: dict, where: str
-) -> tuple[dict[str, list], list[int]]:
-    """Return the columns of a row a document, and the tokens of all documents.
-
-    Tokens are the harness's: the tokenizer's own special tokens stay, behind the one that every
-    document begins with, unless the text has that by itself.
-    """
-    first = loaded.tokenizer.bos_token_id
-    first = loaded.tokenizer.eos_token_id if first is None else first
-    if first is None:
-        raise PrunegridError(
-            "the tokenizer has neither a BOS nor an EOS token to begin with", where=where
-        )
-    columns: dict[str, list] = {"tokens": [], "loss": [], "units": []}
-    all_tokens: list[int] = []
-    begin = loaded.tokenizer.decode([first])
-    for text in [text for text in texts if text.strip()][: settings.get("max_windows")]:
-        special = not text.startswith(begin)
-        tokens = loaded.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-        plan = plan_rolling(len(tokens) + 1, settings["window"])
-        losses = window_losses(loaded.model, [first, *tokens], plan, where)
-        columns["loss"].append(math.fsum(losses))
-        columns["tokens"].append(len(tokens))
-        columns["units"].append(count_words(text))
-        all_tokens += tokens
-    return columns, all_tokens

@@ -14,6 +14,7 @@ from prunegrid.artifacts.artifact_folder import MANIFEST
 from prunegrid.artifacts.parts import folder_of, record_of
 from prunegrid.common.file_io import canonical_json, read_json
 from prunegrid.tables.intervals import interval, levels, mean_interval, own_interval
+from prunegrid.tables.near_dense import is_near
 from prunegrid.tables.schema import Plan
 
 
@@ -32,13 +33,16 @@ def task_rows(
     """
     rows, items_by = [], {}
     for task, record in records.items():
-        scores = pandas.read_parquet(folder_of(refs[task]) / "scores.parquet")
+        folder = folder_of(refs[task])
+        scores = read_scores(folder)
         for metric, summary in record["summary"].items():
             named = {"split": task, "metric": metric, "shots": record["shots"]}
             named |= {"task_version": record["version"], "harness": record["harness"]}
-            items = scores.loc[scores["metric"] == metric, "value"].to_numpy()
+            own = scores[scores["metric"] == metric]
+            items, weights = own["value"].to_numpy(), own["weight"].to_numpy()
             items_by[task, metric] = items
-            bounds = interval(plan, items) if len(items) else own_interval(summary)
+            bounds = interval(plan, items, weights) if len(items) else own_interval(summary)
+            named |= {"near_dense": is_near(plan, folder, summary)}
             rows.append(_row({**about, **named}, summary, bounds))
     for name, mean in plan["means"].items() if rows else ():
         if all(task in records for task in mean["tasks"]):
@@ -50,6 +54,15 @@ def task_rows(
             bounds = mean_interval(plan, items) if all(map(len, items)) else (None, None)
             rows.append(_row({**about, **named}, summary, bounds))
     return rows
+
+
+def read_scores(folder: Path) -> pandas.DataFrame:
+    """Return the scores of items: metric, id, value, weight, which is 1 where none is recorded.
+
+    A score is Σ value / Σ weight over items.
+    """
+    scores = pandas.read_parquet(folder / "scores.parquet")
+    return scores if "weight" in scores else scores.assign(weight=1.0)
 
 
 def _row(about: dict, summary: Mapping[str, Any], bounds: tuple) -> dict:
@@ -89,10 +102,9 @@ def items_of(
     tasks: dict[str, tuple[dict[str, pandas.DataFrame], str]] = {}
     for task, ref in refs.items():
         record = record_of(ref, read_json(Path(ref["path"], MANIFEST)))
-        scores = pandas.read_parquet(folder_of(ref) / "scores.parquet")
         frames = {
-            metric: rows.set_index("id")[["value"]].assign(weight=1.0)
-            for metric, rows in scores.groupby("metric", sort=False)
+            metric: rows.set_index("id")[["value", "weight"]]
+            for metric, rows in read_scores(folder_of(ref)).groupby("metric", sort=False)
         }
         same = canonical_json([record["version"], record["items_sha256"]])
         tasks[task] = (frames, same)

@@ -25,6 +25,7 @@ SOFTWARE = {
 }
 HARNESS = "biderman2024lessons"
 CORRECTION = "prunegrid.pruning.structured.output_correction"  # the update of whole units
+COMPARED = ("distances", "answers")  # stages of what a paper made up
 NM = "mishra2021accelerating"  # of patterns that keep N of M
 _ENTRY = re.compile(r"^@\w+\{(?P<key>[^,]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
 _SOURCES = re.compile(r"^  sources = \{(.*)\},\n", re.MULTILINE)
@@ -86,6 +87,8 @@ def _of_step(manifest: Mapping[str, Any]) -> Iterator[Cited]:
         yield Cited(kind, name, of_source(source))
     elif stage == "prune":
         yield from _of_pruning(settings)
+    elif stage in COMPARED:
+        yield Cited("evaluation", stage, tuple(literals(f"prunegrid.stages.{stage}")["CITE"]))
     elif stage in ("finetune", "transform"):
         yield _plugin("recovery", "strategy", settings["strategy"])
     for name, metric in _metrics(settings).items():

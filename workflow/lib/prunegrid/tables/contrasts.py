@@ -9,7 +9,7 @@ contrasts and margins, those included that could not be measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas
@@ -17,13 +17,15 @@ import pandas
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.tables import inference
 from prunegrid.tables.groups import Group, collect, paired, seeds_of
-from prunegrid.tables.intervals import scores_at_chance
+from prunegrid.tables.intervals import scores_at_chance, scores_where
+from prunegrid.tables.near_dense import DISTANCES
 from prunegrid.tables.schema import CONTRASTS, Plan, Row, cell_key
 
 BETTER, WORSE, NON_INFERIOR = "better", "worse", "non-inferior"
 UNSEEN = "not distinguishable at this n"
 TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
+NEAR = "not ranked: as good as dense"
 MISSING = "not measured"
 
 
@@ -70,7 +72,10 @@ def _verdict(row: Row, undecided: str) -> str:
     """Return the verdict on a: better, worse, non-inferior, not ranked, or `undecided`.
 
     A side that is at chance is never called better; what is worse than such a side is not ranked.
+    A distance from the dense model ranks no side that is as good as it (`near_dense`).
     """
+    if row["near_dense"] not in (None, "none"):
+        return NEAR
     neutral = 1.0 if row["effect"] == "ratio" else 0.0
     if row["p_holm"] <= inference.LEVEL and row["value"] != neutral:
         up = (row["value"] > neutral) == row["_upwards"]
@@ -120,7 +125,8 @@ def measured(
         "standardized": value / sd if sd else None,
         "detectable": None if detectable is None else shown(detectable),
         "p": inference.sign_flip_p(d, seed),
-        "at_chance": _chance(tall, key, a, b),
+        "at_chance": _sides(scores_at_chance(tall), key, a, b),
+        "near_dense": _near(tall, key, a, b),
         "precision": precision_differs(a.rows, b.rows),
         "_upwards": upwards,
     }
@@ -183,10 +189,14 @@ def _direction(tall: pandas.DataFrame, key: tuple[str, str], entry: Mapping[str,
     return bool(directions[0])
 
 
-def _chance(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) -> str:
-    """Return which sides have a cell that is not distinguishable from chance."""
-    low = scores_at_chance(tall)
-    of_a, of_b = (any((*cell_key(row), *key) in low for row in group.rows) for group in (a, b))
+def _near(tall: pandas.DataFrame, key: tuple[str, str], a: Group, b: Group) -> str | None:
+    """Return which sides have a cell that a distance does not rank; None if it is no distance."""
+    return _sides(scores_where(tall, "near_dense"), key, a, b) if key[1] in DISTANCES else None
+
+
+def _sides(scores: Collection[tuple], key: tuple[str, str], a: Group, b: Group) -> str:
+    """Return which sides have a cell among scores: none, a, b or both."""
+    of_a, of_b = (any((*cell_key(row), *key) in scores for row in group.rows) for group in (a, b))
     if of_a and of_b:
         return "both"
     return "a" if of_a else "b" if of_b else "none"

@@ -40,7 +40,9 @@ class Finished:
     wide: pandas.DataFrame
     long: pandas.DataFrame
     pairs: pandas.DataFrame  # those that have an interval
-    low: frozenset[tuple]  # (cell, split, metric) of scores at chance, of any of the cell's seeds
+    # (cell, split, metric) of scores that rank nothing (at chance, or a distance of a model as good
+    # as dense), of any of the cell's seeds
+    low: frozenset[tuple]
     directions: Mapping[tuple, bool | None]  # (study, split, metric) → whether more is better
 
 
@@ -56,7 +58,8 @@ def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFra
         tuned_by=["+".join(dict.fromkeys(name.split("+"))) for name in first["strategy"]],
     )
     cells = first.astype(object).where(first.notna(), None).set_index("cell").to_dict("index")
-    chance = long[long["at_chance"].fillna(False).astype(bool)]
+    unranked = long["at_chance"].fillna(False) | long["near_dense"].fillna(False)
+    chance = long[unranked.astype(bool)]
     low = frozenset(zip(chance["cell"], chance["split"], chance["metric"], strict=True))
     groups = long.groupby(["study", "split", "metric"])["higher_is_better"]
     ways = {key: column.dropna().unique() for key, column in groups}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas
 
+from prunegrid.tables.near_dense import DISTANCES
 from prunegrid.tables.schema import Plan
 
 # Metrics of the narrow table, in order; a name that ends in _ stands for all that begin so.
@@ -14,9 +15,11 @@ _HEADLINE = (
     *("rouge1", "rouge2", "rougeLsum", "bertscore", "bertscore_", "rep4", "length_ratio", "ppl_"),
     *("word_perplexity", "word_perplexity_", "acc", "mcc", "exact_match"),
     *("bleu", "bleu_", "chrf", "chrf_corpus"),
+    *("agreement", "kl", "flips_right_wrong", "flips_wrong_right"),
+    *("recognised", "produced", "recognised_not_produced"),
 )
 # Of the metrics of a split, the one that a figure shows.
-_MAIN = ("rougeLsum", "rouge1", "chrf", "bleu", "acc", "mcc", "exact_match")
+_MAIN = ("rougeLsum", "rouge1", "chrf", "bleu", "acc", "mcc", "exact_match", "produced")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Measure:
     def wants_log(self) -> bool:
         """Return whether its axis is logarithmic: perplexities are ratios."""
         return is_perplexity(self.metric)
+
+    @property
+    def ranks(self) -> bool:
+        """Return whether it says which of two models is better; a distance from dense does not."""
+        return self.higher_is_better is not None and self.metric not in DISTANCES
 
 
 def is_perplexity(metric: str) -> bool:
@@ -69,7 +77,7 @@ def measures_of(plan: Plan, tall: pandas.DataFrame) -> list[Measure]:
 
     These are the pairs that `show` names. Without it, of each split the metric of its declared
     contrasts or the best known one; a task that is part of a mean is left to the mean; and a
-    user's own metrics.
+    user's own metrics. Distances from the dense model are left out.
     """
     rows = tall[(tall["kind"] == "cell") & tall["value"].notna()]
     pairs = _pairs(rows)
@@ -101,7 +109,7 @@ def _main(plan: Plan, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
     declared = {c["split"]: c["metric"] for c in plan.get("contrasts", ()) if c["metric"]}
     shown = []
     for split, metrics in splits.items():
-        if split not in in_means:
+        if split not in in_means and not set(metrics) <= set(DISTANCES):
             own = _chosen(plan.get("own_metrics", ()), metrics)
             wanted = [declared.get(split), *_MAIN, *headline_of(metrics), *own, *metrics]
             main = next(metric for metric in wanted if metric in metrics)

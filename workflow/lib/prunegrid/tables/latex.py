@@ -13,8 +13,9 @@ from typing import Any
 import pandas
 
 from prunegrid.tables.headline import Measure, measures_of
-from prunegrid.tables.intervals import scores_at_chance
+from prunegrid.tables.intervals import scores_at_chance, scores_where
 from prunegrid.tables.markdown import between, number
+from prunegrid.tables.near_dense import WORDS
 from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 SIDE = ("model", "dataset", "prune", "finetune")  # a contrast's side by its title
@@ -118,6 +119,7 @@ def _score(score: Row | None, measure: Measure, marks: Sequence[str]) -> str:
     form = ".2f" if measure.wants_log else ".3f"
     value, low, high = (number(score[name], form) for name in ("value", "low", "high"))
     marks = [*marks, r"\dagger"] if score["at_chance"] is True else marks
+    marks = [*marks, r"\simeq"] if score["near_dense"] is True else marks
     interval = rf" {{\scriptsize ({_between(low, high)})}}" if low else ""
     return value + interval + (f"$^{{{','.join(marks)}}}$" if marks else "")
 
@@ -147,5 +149,7 @@ def _notes(
         text = escape(f"{row['contrast']}, against {row['b'] or 'none'}: {said}{size}.")
         notes.append(f"$^{{{letters[row['contrast']]}}}$ {text}")
     notes += [r"$^{\dagger}$ not distinguishable from chance."] if scores_at_chance(tall) else []
+    if scores_where(tall, "near_dense"):
+        notes.append(rf"$^{{\simeq}}$ {escape(WORDS)}.")
     lost = int((wide["status"] != "ok").sum())
     return notes + ([f"{lost} of {len(wide)} cells have no scores."] if lost else [])

@@ -186,6 +186,14 @@ def _evaluation(steps: _Steps) -> Iterator[str]:
         yield f"Controls, texts without a model: {', '.join(said)}."
     for step in steps.of("tasks"):
         yield f"Benchmarks by lm-evaluation-harness{_cite([HARNESS])}: {_benchmarks(steps, step)}."
+    for step in steps.of("distances"):
+        text = f"Distance from the dense model{steps.cite('evaluation', 'distances')}: KL and the "
+        text += f"share of equal likeliest tokens, on {_asked(steps, step)}"
+        yield f"{text}, {_settings(step['settings'])}."
+    for step in steps.of("answers"):
+        names = ", ".join(escape(part["task"]) for part in step["record"]["parts"].values())
+        text = f"Flips against the dense model{steps.cite('evaluation', 'answers')}, and answers "
+        yield f"{text}written greedily: {names}."
     for step in steps.of("classification"):
         yield f"Classification of {_asked(steps, step)}, {_settings(step['settings'])}."
 

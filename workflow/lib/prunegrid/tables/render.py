@@ -13,12 +13,14 @@ from prunegrid.tables.headline import headline, is_perplexity
 from prunegrid.tables.intervals import scores_at_chance, scores_where
 from prunegrid.tables.learned import MARKED
 from prunegrid.tables.markdown import filled, interval, number, table
+from prunegrid.tables.near_dense import WORDS
 from prunegrid.tables.schema import Plan, Row, cell_key, cell_title
 
 LABEL = "label_"  # how the columns of the metric `labels` begin
 _SHOWN = ("model", "prune", "finetune", "seed")
 # Marks behind scores: the column of the long table, and the least value in it.
 _MARKS = {"†": ("at_chance", 1), "§": ("learned_share", MARKED), "¶": ("contexts_cut", 1)}
+_MARKS |= {"≈": ("near_dense", 1)}
 
 
 def render_markdown(
@@ -251,6 +253,8 @@ def _caption(wide: pandas.DataFrame, tall: pandas.DataFrame) -> str:
             "¶ prompts were cut to fit the model's positions (`contexts_cut`): the model did not "
             "see all that was asked."
         )
+    if scores_where(tall, *_MARKS["≈"]):
+        sentences.append(f"≈ {WORDS}.")
     if wide["tuned_on_tasks"].notna().any():
         sentences.append("‡ tuned on other rows of the task's own data set: not zero-shot.")
     sentences += speed.sentences(wide)

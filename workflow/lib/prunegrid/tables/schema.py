@@ -191,6 +191,7 @@ LONG = (
     Column("chance", "Float64", "score of a uniform guess (perplexity: vocabulary); null: unknown"),
     Column("majority", "Float64", "score of always the commonest answer; null where there is none"),
     Column("at_chance", "boolean", "not distinguishable from the better of both; null without"),
+    Column("near_dense", "boolean", "perplexity overlaps dense's: unranked by distance; or null"),
     Column("contexts_cut", "Int64", "prompts that were cut to fit the positions; or null"),
     Column("learned_share", "Float64", "of its texts that the cell was tuned or calibrated on"),
     _FLAGGED,
@@ -264,6 +265,7 @@ CONTRASTS = (
     Column("p_margin_holm", "Float64", "Holm's, over all declared tests of the study"),
     Column("non_inferior", "boolean", "a is worse by less than the margin; null without one"),
     Column("at_chance", "string", "sides not distinguishable from chance: none, a, b, both"),
+    Column("near_dense", "string", "sides that a distance does not rank; null where it is none"),
     Column("precision", "string", "how the sides differ in compute precision; null where alike"),
 )
 

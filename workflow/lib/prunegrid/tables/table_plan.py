@@ -212,8 +212,9 @@ def _scored(graph: Graph, evaluations: dict[str, Any], cell: Any) -> dict[str, A
     scored = {}
     for name, evaluation in evaluations.items():
         for asked in evaluation.asks(graph.config, name, cell):
-            parts = asked.settings.get("tasks", [asked.settings])
-            places = zip(asked.names, asked.data.values(), parts, strict=False)
+            read = asked.reads or asked
+            parts = read.settings.get("tasks", [read.settings])
+            places = zip(asked.names, read.data.values(), parts, strict=False)
             for label, (dataset, splits), part in places:
                 if "split" not in part:  # a kind of evaluation that scores no texts of a split
                     continue

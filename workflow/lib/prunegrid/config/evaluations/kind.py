@@ -34,6 +34,10 @@ class Asked:
         form: TEXTS, PERPLEXITIES or TASKS.
         names: {name in the table: its folder in the artifact; "" for the artifact itself}.
         scored: (metrics, data set, split) of predictions that are scored; None of others.
+        reads: an artifact that it reads beside the weights, asked of the same weights: its parent
+            `answers`.
+        beside_dense: whether it compares with the untouched model: its parent `dense` is that
+            model's artifact of `reads`, or without that its weights.
     """
 
     stage: str
@@ -43,6 +47,8 @@ class Asked:
     form: str
     names: Mapping[str, str]
     scored: tuple[list[str], str, str] | None = None
+    reads: Asked | None = None
+    beside_dense: bool = False
 
 
 class Evaluation(Profile):
@@ -52,11 +58,13 @@ class Evaluation(Profile):
         FITS: tasks of the models that it asks.
         REFERS: {its key: the section whose names it holds}.
         NAMES_DATA: whether it names its data; if not, it scores on the cell's own data set.
+        NEUTRAL: its metrics of which neither more nor less is better, beside those of texts.
     """
 
     FITS: ClassVar[tuple[str, ...]]
     REFERS: ClassVar[Mapping[str, str]] = {}
     NAMES_DATA: ClassVar[bool] = True
+    NEUTRAL: ClassVar[tuple[str, ...]] = ()
 
     def asks(self, config: Config, name: str, cell: Cell) -> Iterator[Asked]:
         """Yield the artifacts that it asks for of a cell's weights, under its profile's name."""

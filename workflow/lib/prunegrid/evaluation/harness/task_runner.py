@@ -70,6 +70,10 @@ class Model(HFLM):
             self.cut += int((mask.sum(1) > left_truncate_len).sum())
         return super().tok_batch_encode(strings, padding_side, left_truncate_len, **named)
 
+    def pair(self, prompt: str, text: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a prompt, and those of a text behind it, as pairs are scored."""
+        return self._encode_pair(prompt, text)
+
     def _loglikelihood_tokens(self, requests: list, **named: Any) -> list:
         self.requests += len(requests)
         self.cut += sum(

@@ -18,6 +18,7 @@ from typing import Any
 from prunegrid.config.conclusions import Chance, Conclusion, Measure, Scores, Sensitivity
 from prunegrid.tables.finished import Finished, standard_error
 from prunegrid.tables.inference import Z
+from prunegrid.tables.near_dense import DISTANCES
 
 Row = dict[str, Any]
 PLAIN: dict[str, list] = {
@@ -112,7 +113,9 @@ def scores(claim: Scores, tables: Finished) -> Iterator[Row]:
             test["p"] = max(test["p"], p_value(other["raw"], other["error"]))
         winner = pair["cells"][0 if pair["better"] > 0 else 1]
         if (winner, pair["split"], pair["metric"]) in tables.low:
-            test |= {"p": 1.0, "note": "the better side is at chance"}
+            as_dense = pair["metric"] in DISTANCES
+            note = f"the better side is {'as good as dense' if as_dense else 'at chance'}"
+            test |= {"p": 1.0, "note": note}
         yield pair | test
 
 

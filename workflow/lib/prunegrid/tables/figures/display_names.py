@@ -7,6 +7,7 @@ import re
 
 from prunegrid.tables.figures.points import AXES, Cell
 from prunegrid.tables.headline import is_perplexity
+from prunegrid.tables.near_dense import DISTANCES
 
 _METRICS = {
     "rouge1": "ROUGE-1",
@@ -25,6 +26,13 @@ _METRICS = {
     "length_ratio": "Length against the reference",
     "rep4": "Repeated 4-grams",
     "word_perplexity": "Perplexity of a word",
+    "agreement": "Same next token as dense",
+    "kl": "KL from dense, nats a token",
+    "flips_right_wrong": "Right in dense, wrong here",
+    "flips_wrong_right": "Wrong in dense, right here",
+    "recognised": "Recognised among options",
+    "produced": "Produced",
+    "recognised_not_produced": "Recognised, not produced",
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
 _METHODS |= {"stade": "STADE", "influence": "block influence"}
@@ -76,7 +84,7 @@ def items_name(metric: str, n: int | None, is_task: bool) -> str:
 
 def items_noun(metric: str, is_task: bool) -> str:
     """Return what a score is a mean over: documents, windows of a text, items of a task."""
-    if is_perplexity(metric):
+    if is_perplexity(metric) or metric in DISTANCES:
         return "window"
     return "item" if is_task else "document"
 

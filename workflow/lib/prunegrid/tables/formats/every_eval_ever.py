@@ -31,8 +31,8 @@ UNSAID = "not stated"
 OF_ROW = ("prune", "method", "pattern", "sparsity_target", "sparsity_effective", "removed_prunable")
 OF_ROW += ("finetune", "strategy", "weight_precision", "seed", "weights_sha256", "adapter")
 OF_ROW += ("parameters", "nonzero_parameters", "file_bytes", "bytes_packed")
-OF_SCORE = ("chance", "majority", "at_chance", "contexts_cut", "learned_share", "flagged")
-OF_SCORE += ("shots", "task_version", "harness")
+OF_SCORE = ("chance", "majority", "at_chance", "near_dense", "contexts_cut", "learned_share")
+OF_SCORE += ("flagged", "shots", "task_version", "harness")
 
 Record = dict[str, Any]
 

@@ -68,7 +68,7 @@ def _sentences(facts: PageFacts, counts: Mapping[str, int]) -> Iterator[str]:
 
 def _best(facts: PageFacts) -> str | None:
     """Return which pruned model comes closest to dense by the first score that no text games."""
-    measures = [m for m in measures_of(facts.plan, facts.tall) if m.higher_is_better is not None]
+    measures = [m for m in measures_of(facts.plan, facts.tall) if m.ranks]
     measures.sort(key=lambda measure: measure.key in facts.gamed)
     cells = cells_of(facts.wide)
     for measure in measures:

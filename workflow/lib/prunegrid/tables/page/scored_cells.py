@@ -49,7 +49,7 @@ class ScoredCells:
         cells = facts.tall[facts.tall["kind"] == "cell"]
         pairs = dict.fromkeys([*pairs, *headline(facts.plan, cells)])
         every = (measure_of(facts.tall, *pair) for pair in pairs)
-        known = [measure for measure in every if measure.higher_is_better is not None]
+        known = [measure for measure in every if measure.ranks]
         places = dict.fromkeys(cell.place for cell in self.cells)
         self.places = {f"p{index}": place for index, place in enumerate(places)}
         self._scores = scores_of(facts.plan, facts.tall, [m.key for m in known], facts.groups)

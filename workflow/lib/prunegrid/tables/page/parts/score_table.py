@@ -20,7 +20,8 @@ _SEARCH = (
     'autocomplete="off"></label> <span id="{id}-count" role="status"></span></div>'
 )
 _SHOWN = ("kind", "name", "dataset", "seed", "split", "metric", "value", "low", "high", "n")
-_MORE = ("chance", "at_chance", "flagged", "learned_share", "contexts_cut", "shots", "stderr")
+_MORE = ("chance", "at_chance", "near_dense", "flagged", "learned_share", "contexts_cut")
+_MORE += ("shots", "stderr")
 
 
 def part(facts: PageFacts) -> Part | None:
