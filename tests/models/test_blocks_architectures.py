@@ -82,7 +82,7 @@ def test_sequential_is_what_the_papers_do(name, tokens):
     check_sequential(build(name), name, tokens)
 
 
-@pytest.mark.parametrize("method", ["magnitude", "ria", "sparsegpt", "random"])
+@pytest.mark.parametrize("method", ["magnitude", "ria", "sparsegpt", "alps", "admm", "random"])
 @ALL
 @torch.no_grad()
 def test_every_method_prunes_in_the_right_orientation(name, tokens, method):

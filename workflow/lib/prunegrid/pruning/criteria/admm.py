@@ -11,7 +11,8 @@ N:M grows likewise: of the weights that N:M would prune, the least go first, wit
 Deviations from the authors' code (fmfi-compbio/admm-pruning), which makes 2:4 of every N:M, and
 which within a whole matrix chooses at the final sparsity at once: N:M is the one asked for, and the
 sparsity grows for every scope. Counts are exact; ties go by the lowest index; weights of inputs
-that were always zero go first.
+that were always zero go first. Where no token was seen, the smallest weights go and the others stay
+as they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from prunegrid.pruning.patterns import (
     Unstructured,
     apply_mask,
     keep_mask,
+    prune_lowest,
     zeros_asked,
 )
 from prunegrid.pruning.splitting import Splitting
@@ -82,8 +84,9 @@ def prune_linear(
             expected="dampening ≥ 0, rho above 0, 1 ≤ growing_iterations ≤ iterations",
         )
     asked = zeros_asked(pattern, *weight.shape)
-    if asked in (0, weight.numel()):
-        return weight.clone() if asked == 0 else torch.zeros_like(weight), {}
+    # Nothing to choose, or nothing known of the inputs to choose by: ADMM would only add rounding.
+    if asked in (0, weight.numel()) or stats.tokens == 0:
+        return prune_lowest(weight, weight.abs(), pattern), {}
     (scale, shrinking), facts = stats.once(
         ("admm", dampening, rho), lambda: _system(stats.hessian, dampening, rho)
     )

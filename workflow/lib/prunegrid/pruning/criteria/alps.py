@@ -12,7 +12,8 @@ the weights that stay are solved for by conjugate gradients under the mask (sect
 Deviations from the authors' code: it takes ten steps of conjugate gradients, here they go on to
 `tolerance` (`solve_iterations: 10` takes ten); counts are the floor and not the nearest; ties go by
 the lowest index; inputs that were always zero get H_jj = 1, and their weights go first; λ is
-raised where H is not positive definite, and recorded.
+raised where H is not positive definite, and recorded. Where no token was seen, the smallest
+weights go and the others stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from prunegrid.common.errors import PrunegridError
 from prunegrid.pruning.column_sweep import dampened, with_more_dampening
 from prunegrid.pruning.input_stats import InputStats
-from prunegrid.pruning.patterns import Pattern, keep_mask, zeros_asked
+from prunegrid.pruning.patterns import Pattern, keep_mask, prune_lowest, zeros_asked
 from prunegrid.pruning.splitting import Splitting, shrinking_of
 from prunegrid.pruning.updates.least_squares import conjugate_gradients
 
@@ -94,8 +95,9 @@ def prune_linear(
             expected="rho above 0, and no other below 0",
         )
     asked = zeros_asked(pattern, *weight.shape)
-    if asked in (0, weight.numel()):
-        return weight.clone() if asked == 0 else torch.zeros_like(weight), {}
+    # Nothing to choose, or nothing known of the inputs to choose by: ADMM would only add rounding.
+    if asked in (0, weight.numel()) or stats.tokens == 0:
+        return prune_lowest(weight, weight.abs(), pattern), {}
     spectrum, facts = stats.once(("spectrum", dampening), lambda: spectrum_of(stats, dampening))
     dense, dead = weight.float(), stats.hessian.diagonal() == 0
     scaled = dense * spectrum.scale
