@@ -1,6 +1,6 @@
 """The step of ADMM, the alternating direction method of multipliers, for one linear's weights.
 
-ALPS (arXiv:2406.07831, section 3.2) and ADMM-Grad (arXiv:2401.02938, section 3.1) both split the
+ALPS (arXiv:2406.07831, section 3.2) and ADMM-Grad (arXiv:2401.02938) both split the
 problem "small error of the output, few weights" into two copies of the weights. With H̄ the
 Hessian whose diagonal is 1, s the square roots of its diagonal before, B₀ = W s the dense weights
 in these units, V the multipliers and ρ the penalty, one iteration is
