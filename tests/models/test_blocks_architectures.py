@@ -93,7 +93,7 @@ def test_sequential_is_what_the_papers_do(name, tokens):
 
 @pytest.mark.parametrize(
     ("method", "own"),
-    [*((m, {}) for m in ("magnitude", "ria", "sparsegpt", "random")),
+    [*((m, {}) for m in ("magnitude", "ria", "sparsegpt", "alps", "admm", "random")),
      ("stade", {"compensate": False})],
 )  # fmt: skip
 @ALL

@@ -240,7 +240,7 @@ def test_the_kinds_that_stay_dense_are_listed_with_their_shapes():
 def test_a_linear_that_lost_its_inputs_is_pruned_by_its_weights(caplog):
     """Reached in the dense model, and no more once others were pruned."""
     torch.manual_seed(0)
-    for method in ("wanda", "sparsegpt", "ria"):
+    for method in ("wanda", "sparsegpt", "ria", "alps", "admm"):
         linear = nn.Linear(16, 8)
         before = linear.weight.detach().clone()
         pruner = Pruner(Recipe(method, "2:4"), {})

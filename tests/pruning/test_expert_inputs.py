@@ -126,7 +126,7 @@ def test_sparsegpt_is_its_solution_for_the_tokens_of_each_expert(kind):
 
 
 @FEW
-@pytest.mark.parametrize("method", ["wanda", "ria", "sparsegpt"])
+@pytest.mark.parametrize("method", ["wanda", "ria", "sparsegpt", "alps", "admm"])
 @torch.no_grad()
 def test_an_expert_without_tokens_is_pruned_as_if_its_inputs_were_alike(kind, method):
     model = build(kind, num_experts_per_tok=1)

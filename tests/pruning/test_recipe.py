@@ -51,7 +51,7 @@ def model(seed=0, shapes=((8, 12), (6, 8), (5, 12), (9, 5))):
 
 
 @pytest.mark.parametrize("update", [None, "sparsegpt", "least_squares"])
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt", "alps", "admm"])
 def test_a_pruned_linear_leaves_nothing_in_memory(method, update):
     """Not until some garbage collection, either: a block's Hessians must go with the block."""
     weight, _, stats = layer(columns=160)
@@ -100,7 +100,7 @@ def test_ranked_counts_are_those_of_one_stable_sort(rows, data):
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.31, 0.5, 0.77, 1.0])
 @pytest.mark.parametrize("allocation", ["uniform", "owl", "error", "alpha"])
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "ria", "sparsegpt", "alps", "admm"])
 def test_the_whole_models_sparsity_is_exact(method, allocation, sparsity):
     blocks, norms = model()
     recipe = Recipe(method, sparsity=sparsity, allocation=allocation)

@@ -29,7 +29,8 @@ def prune_weight(
 
     Args:
         weight: [d_out, d_in], float.
-        method: name of a method ("magnitude", "wanda", "ria", "sparsegpt", "random").
+        method: name of a method ("magnitude", "wanda", "ria", "sparsegpt", "alps", "admm",
+            "random").
         pattern: "unstructured" or "N:M" (N kept of every M consecutive input columns).
         sparsity: fraction of zeros, 0 ≤ sparsity ≤ 1; for "unstructured".
         scope: "row" or "layer"; None is the method's default.

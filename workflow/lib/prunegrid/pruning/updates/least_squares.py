@@ -7,6 +7,10 @@ section 3.1, "exact reconstruction", eq. 2). All rows are solved together by con
 under the mask, preconditioned by H's diagonal (Saad, Iterative Methods for Sparse Linear Systems,
 algorithm 9.1): its cost does not grow with the number of distinct masks.
 
+It is the problem that OPTIMA (arXiv:2512.13886) states as a quadratic program for each row, with
+the Hessian that all rows share and equality constraints at the pruned places. OPTIMA solves it by
+a first-order primal-dual method to a tolerance of 1e-2. docs/reference/pruning.md compares both.
+
 Deviations: λ pulls towards w and not towards 0; the solution is iterative, to a relative residual
 of `tolerance` or `iterations` steps, whichever comes first; what was reached is recorded.
 """

@@ -36,6 +36,7 @@ _METRICS = {
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
 _METHODS |= {"stade": "STADE", "influence": "block influence"}
+_METHODS |= {"alps": "ALPS", "admm": "ADMM-Grad"}
 _VALUES = {
     "alpha": "AlphaPruning",
     "owl": "OWL",
@@ -43,7 +44,7 @@ _VALUES = {
     "least_squares": "least squares",
     "mlp": "MLP",
 }
-_VALUES |= {"alpha": "AlphaPruning", "sparsegpt": "SparseGPT's update", "none": "not updated"}
+_VALUES |= {"sparsegpt": "SparseGPT's update", "none": "not updated"}
 _ARMS = {
     "one-shot": "at once, untuned",
     "one-shot-tuned": "at once, then tuned",
