@@ -42,8 +42,12 @@ class Call:
         return first_tensor(block(hidden, *self.args, **self.kwargs))
 
 
-def _split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
-    """Return a block call's hidden states and the rest of it."""
+def split(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
+    """Return the hidden states of a call of a block, or of a part of one, and the rest of it.
+
+    Raises:
+        PrunegridError: it is given none, neither first nor by their name.
+    """
     if args:
         return args[0], Call(args[1:], kwargs, named=False)
     if "hidden_states" not in kwargs:
@@ -160,7 +164,7 @@ class OwnForward:
 
         def stand_in(index: int):
             def forward(*args: Any, **kwargs: Any) -> Tensor | tuple:
-                hidden, call = _split(args, kwargs)
+                hidden, call = split(args, kwargs)
                 if index in run:
                     entering.append(hidden)
                     calls[index] = call
@@ -194,7 +198,7 @@ class OwnForward:
         def before(index: int, args: tuple, kwargs: dict) -> None:
             called.clear()
             active[0] = self._blocks.names[index]
-            handed_on[0] = bool(seen) and _equal(_split(args, kwargs)[0], seen[-1].output)
+            handed_on[0] = bool(seen) and _equal(split(args, kwargs)[0], seen[-1].output)
 
         def after(index: int, output: Any) -> None:
             extras = _with_first(output, None) if isinstance(output, tuple) else None
