@@ -92,6 +92,19 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
             ("finetune", "wiki-reconstruct", "iterations", 0.5),
             ["wiki-reconstruct.iterations is 0.5", "one like 50"],
         ),
+        (
+            ("finetune", "wiki-reconstruct", "grain", "submodul"),
+            ["finetune.wiki-reconstruct", "grain is 'submodul'", "did you mean 'submodule'"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "epochs", 3),
+            ["finetune.wiki-reconstruct", "grain linear does not use ['epochs']"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "learning_rate", 1e-3),
+            ["strategy reconstruct does not use ['learning_rate']"],
+        ),
+        (("finetune", "wiki-reconstruct", "learning_rates", []), ["lists at least one"]),
         (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
         (
             ("models", "opt-125m", "source", "hf:"),
