@@ -183,7 +183,7 @@ def _name_plugins(one: dict[str, Any], key: str, kinds: tuple[str, ...], more: l
     rules = [
         {
             "if": {"properties": {key: {"enum": known}}},
-            "then": {"propertyNames": {"enum": [*fields, *every]}},
+            "then": {"propertyNames": {"enum": [*dict.fromkeys([*fields, *every])]}},
         }
     ]
     for name, own in settings.items():
