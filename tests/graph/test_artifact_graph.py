@@ -119,7 +119,7 @@ def test_precision_is_an_axis_of_its_own():
         (
             {"grain": "submodule", "epochs": 9},
             {
-                **{"grain": "submodule", "learning_rates": [3e-4, 1e-3, 3e-3], "epochs": 9},
+                **{"grain": "submodule", "learning_rates": [3e-4, 1e-3, 3e-3, 1e-2], "epochs": 9},
                 **{"batch_size": 2, "held_out": 0.125, "seed": 0},
             },
         ),

@@ -161,6 +161,31 @@ def _diverged(name: str, fault: str, rates: Sequence[float]) -> Diverged:
     )
 
 
+class _Masks:
+    """The masks of a part's gradients and weights, as factors: a product by a bool is slow.
+
+    A gradient of 0 leaves a weight as it is. The weights' mask is for what began as 0; other places
+    that may not change (experts that were left dense) keep their value.
+    """
+
+    def __init__(self, problem: Problem, start: Mapping[str, Tensor]) -> None:
+        self._weights = list(problem.weights.values())
+        kept = [problem.kept[name] for name in problem.weights]
+        begun = [start[name] != 0 for name in problem.weights]
+        self._moves = [mask.float() for mask in kept]
+        self._stays = [(mask | place).float() for mask, place in zip(kept, begun, strict=True)]
+
+    def apply_to_gradients(self) -> None:
+        for weight, factor in zip(self._weights, self._moves, strict=True):
+            if weight.grad is not None:
+                weight.grad.mul_(factor)
+
+    @torch.no_grad()
+    def apply_to_weights(self) -> None:
+        for weight, factor in zip(self._weights, self._stays, strict=True):
+            weight.mul_(factor)
+
+
 @torch.enable_grad()
 def _run(
     problem: Problem,
@@ -179,12 +204,13 @@ def _run(
     optimizer = torch.optim.Adam(weights, lr=rate, fused=True)
     steps = epochs * math.ceil(len(problem.train) / batch_size)
     fading = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    masks = _Masks(problem, start)
     run, lowest, scale = Run(rate), before, problem.scale()
     for _ in range(epochs):
         order = torch.randperm(len(problem.train), generator=draw).tolist()
         for first in range(0, len(order), batch_size):
             batch = [problem.train[place] for place in order[first : first + batch_size]]
-            run.diverged = not _step(problem, optimizer, start, batch, scale)
+            run.diverged = not _step(problem, optimizer, masks, batch, scale)
             if run.diverged:
                 break
             fading.step()
@@ -206,7 +232,7 @@ def _run(
 def _step(
     problem: Problem,
     optimizer: torch.optim.Optimizer,
-    start: Mapping[str, Tensor],
+    masks: _Masks,
     batch: Sequence[int],
     scale: float,
 ) -> bool:
@@ -220,11 +246,7 @@ def _step(
         total += float(loss.detach())
     if not math.isfinite(total):
         return False
-    for name, weight in problem.weights.items():
-        if weight.grad is not None:
-            weight.grad.mul_(problem.kept[name])
+    masks.apply_to_gradients()
     optimizer.step()
-    with torch.no_grad():
-        for name, weight in problem.weights.items():
-            weight.copy_(torch.where(problem.kept[name], weight, start[name]))
+    masks.apply_to_weights()
     return True

@@ -68,8 +68,8 @@ SETTINGS = {
     "dampening": 0.01,
     "iterations": 50,
     "tolerance": 1.0e-3,
-    "learning_rates": [3.0e-4, 1.0e-3, 3.0e-3],
-    "epochs": 4,
+    "learning_rates": [3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2],
+    "epochs": 3,
     "batch_size": 2,
     "held_out": 0.125,
 }
