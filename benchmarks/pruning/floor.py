@@ -84,11 +84,11 @@ def floor_of(method: str, how: str, rates: Rates) -> float | None:
     """Return the fewest CPU seconds of a work, None where it is no matrix products.
 
     Args:
-        method: "wanda", "sparsegpt" or "five" (`ours.FIVE`).
+        method: "wanda", "sparsegpt" or "five" (`ours.FIVE`); others have none.
         how: "sequential", "single-pass" or "together".
         rates: of this machine.
     """
-    if method == "magnitude":
+    if method in ("magnitude", "reconstruct"):
         return None
     forward, solving = _forward(rates, how == "sequential"), _solving(rates)
     if method == "wanda":

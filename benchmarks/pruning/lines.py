@@ -73,4 +73,10 @@ LINES = (
         "prunegrid sparsegpt 2:4 sequential",
         None,
     ),
+    Line(
+        "a 2:4 cell refitted by sub-module, against linear by linear",
+        "prunegrid reconstruct 2:4 submodule",
+        "prunegrid reconstruct 2:4 linear",
+        None,
+    ),
 )

@@ -2,12 +2,13 @@
 
     python ours.py FOLDER WORK RESULT
 
-WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians on disk), or for
-METHOD "five" "together".
+WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians on disk), for
+METHOD "five" "together", or for METHOD "reconstruct" its grain.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,10 @@ import subject
 import torch
 from torch import Tensor, nn
 
+from prunegrid.finetuning import part_refit
+from prunegrid.finetuning.strategies import reconstruct
 from prunegrid.models.blocks import find_blocks
+from prunegrid.models.zero_masks import keep_masks
 from prunegrid.pruning.dense_statistics import StoredHessians, write_hessians
 from prunegrid.pruning.layerwise import prune_model
 from prunegrid.pruning.recipe import Recipe
@@ -59,6 +63,8 @@ def job(model: nn.Module, tokens: Tensor, work: str) -> Callable[[], dict[str, T
         return _shared(model, tokens)
     if method == "five":
         return _one_after_another(model, tokens, how)
+    if method == "reconstruct":
+        return _refitted(model, tokens, how)
     recipe = Recipe(method, "2:4") if pattern == "2:4" else Recipe(method, **HALF)
     held = _hessians(model, tokens) if how == "stored" else {}
 
@@ -133,6 +139,24 @@ def _one_after_another(
         for recipe in FIVE:
             restore(model, dense)
             prune_model(model, recipe, tokens=tokens, propagation=how)
+        return subject.linears(model)
+
+    return do
+
+
+def _refitted(model: nn.Module, tokens: Tensor, grain: str) -> Callable[[], dict[str, Tensor]]:
+    """Return a function that refits a cell of magnitude 2:4, which is pruned before it."""
+    dense, settings = copy.deepcopy(model), reconstruct.SETTINGS
+    prune_model(model, Recipe("magnitude", "2:4"))
+    masks = keep_masks(model, "2:4")
+    own = {name: settings[name] for name in reconstruct.CHOICES["grain"][grain]}
+
+    def do() -> dict[str, Tensor]:
+        given = (model, dense, tokens, masks, "benchmark")
+        if grain == "linear":
+            reconstruct.refit(*given, **own)
+        else:
+            part_refit.refit(*given, grain=grain, budget=part_refit.Budget(**own), seed=0)
         return subject.linears(model)
 
     return do

@@ -284,3 +284,14 @@ def test_studies_of_all_kinds_are_planned(study, tmp_path):
     files = shipped.FILES
     found = planning.plan(Graph(validate(read_files(files), files, ROOT), ROOT), study, tmp_path)
     assert all(rule.jobs and rule.seconds > 0 for rule in found.rules.values())
+
+
+def test_the_cost_of_a_refit_by_part_grows_with_its_epochs():
+    def work(**settings):
+        refit = {"strategy": "reconstruct", **settings}
+        return costs.work(Step("transform", refit, 2 * 10**8, samples=2**15))
+
+    few, more = (work(grain="submodule", epochs=epochs) for epochs in (2, 4))
+    # A training step has 6 operations a parameter and token; of the two models, one is trained.
+    assert more - few == pytest.approx(6 * 2 * 10**8 * 2**15)
+    assert work(grain="linear") > 0

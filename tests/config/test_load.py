@@ -96,6 +96,19 @@ BLOCK_INFLUENCE |= {"calibration": "c4-128x2048"}
             ("finetune", "wiki-reconstruct", "iterations", 0.5),
             ["wiki-reconstruct.iterations is 0.5", "one like 50"],
         ),
+        (
+            ("finetune", "wiki-reconstruct", "grain", "submodul"),
+            ["finetune.wiki-reconstruct", "grain is 'submodul'", "did you mean 'submodule'"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "epochs", 3),
+            ["finetune.wiki-reconstruct", "grain linear does not use ['epochs']"],
+        ),
+        (
+            ("finetune", "wiki-reconstruct", "learning_rate", 1e-3),
+            ["strategy reconstruct does not use ['learning_rate']"],
+        ),
+        (("finetune", "wiki-reconstruct", "learning_rates", []), ["lists at least one"]),
         (("finetune", "full", "learning_rate", -1.0), ["finetune.full.learning_rate"]),
         (
             ("models", "opt-125m", "source", "hf:"),

@@ -1,5 +1,7 @@
 """From cells to artifacts: shared nodes, chains, what a key holds."""
 
+import pytest
+
 from prunegrid.artifacts.keys import reached
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
@@ -108,6 +110,27 @@ def test_precision_is_an_axis_of_its_own():
     assert "data" not in chain[1].parents
     assert plans["dense", "none"].cell.seed is None is plans["dense", "nf4"].cell.seed
     assert plans["dense", "full+nf4"].cell.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, {"grain": "linear", "dampening": 0.01, "iterations": 50, "tolerance": 1e-3}),
+        (
+            {"grain": "submodule", "epochs": 9},
+            {
+                **{"grain": "submodule", "learning_rates": [3e-4, 1e-3, 3e-3, 1e-2], "epochs": 9},
+                **{"batch_size": 2, "held_out": 0.125, "seed": 0},
+            },
+        ),
+    ],
+)
+def test_a_refit_has_the_settings_of_its_grain_alone(given, used):
+    refit = {"strategy": "reconstruct", "calibration": "wiki-16x256", **given}
+    steps = [[{"prune": "wiki-wanda-2of4"}, {"finetune": refit}]]
+    conf = config(grid={"model": "smollm2-135m", "steps": steps})
+    node = Graph(conf, ROOT).plans("s")[0].chain[-1]
+    assert node.settings == {"strategy": "reconstruct", **used}
 
 
 def test_what_is_refitted_has_its_dense_weights_and_calibration():

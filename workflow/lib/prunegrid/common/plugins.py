@@ -106,8 +106,9 @@ def needs_of(profile: Any, parts: Container[str] = PARTS) -> list[str]:
 
 
 def strategy_facts(name: str) -> dict[str, Any]:
-    """Return {TRAINS, FITS, KEYS, SETTINGS, ADAPTERS, PLAIN, MEMORY, COPY, HELD} of a strategy."""
-    defaults = {"SETTINGS": {}, "ADAPTERS": (), "PLAIN": {}, "COPY": 0, "HELD": 0}
+    """Return {TRAINS, FITS, KEYS, SETTINGS, CHOICES, ADAPTERS, PLAIN, DRAWS, …} of a strategy."""
+    defaults = {"SETTINGS": {}, "CHOICES": {}, "ADAPTERS": (), "PLAIN": {}, "DRAWS": None}
+    defaults |= {"COPY": 0, "HELD": 0}
     return defaults | literals(_file("strategy", name))
 
 

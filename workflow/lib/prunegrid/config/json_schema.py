@@ -184,13 +184,13 @@ def _name_plugins(one: dict[str, Any], key: str, kinds: tuple[str, ...], more: l
     rules = [
         {
             "if": {"properties": {key: {"enum": known}}},
-            "then": {"propertyNames": {"enum": [*fields, *every]}},
+            "then": {"propertyNames": {"enum": [*dict.fromkeys([*fields, *every])]}},
         }
     ]
     for name, own in settings.items():
         allowed = [field for field in fields if field not in _unused(key, name)]
         taken = {k: _setting(*v) for k, v in own.items()}
-        then = {"properties": taken, "propertyNames": {"enum": [*allowed, *own]}}
+        then = {"properties": taken, "propertyNames": {"enum": [*dict.fromkeys([*allowed, *own])]}}
         rules.append(
             {"if": {"properties": {key: {"const": name}}, "required": [key]}, "then": then}
         )

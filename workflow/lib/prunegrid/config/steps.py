@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
 from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError
+from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config.profile import Fraction, NonNegative, Positive, Precision, Profile, Rate
 
@@ -206,6 +206,14 @@ class Finetune(Profile):
         training = fields - OF_STRATEGY if facts["TRAINS"] else set()
         return fields - training - {"strategy", *facts["KEYS"]}
 
+    def idle(self) -> set[str]:
+        """Return the settings of its strategy that other values of its CHOICES use."""
+        facts, idle = plugins.strategy_facts(self.strategy), set()
+        for key, uses in facts["CHOICES"].items():
+            used = uses.get(str(self._values()[key]), ())
+            idle |= {name for names in uses.values() for name in names} - {*used}
+        return idle
+
     @property
     def way(self) -> str | None:
         """Return the kind of its adapter: `adapter`, or the strategy's first; None without one."""
@@ -214,9 +222,30 @@ class Finetune(Profile):
     @property
     def plain(self) -> bool:
         """Return whether it ends in plain weights, which further steps can take."""
+        return self._is_under(plugins.strategy_facts(self.strategy)["PLAIN"])
+
+    @property
+    def draws(self) -> bool:
+        """Return whether its strategy draws random numbers."""
         facts = plugins.strategy_facts(self.strategy)
-        values = facts["SETTINGS"] | dict(self) | (self.model_extra or {}) | {"adapter": self.way}
-        return all(values.get(key) in allowed for key, allowed in facts["PLAIN"].items())
+        return facts["TRAINS"] or (facts["DRAWS"] is not None and self._is_under(facts["DRAWS"]))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of its keys and its strategy's settings: written, or the defaults.
+
+        The defaults of the strategy go before those of the key.
+        """
+        defaults = plugins.strategy_facts(self.strategy)["SETTINGS"]
+        written = self.model_dump(exclude_unset=True)
+        return self.model_dump() | defaults | written
+
+    def _values(self) -> dict[str, Any]:
+        return self.settings() | {"adapter": self.way}
+
+    def _is_under(self, conditions: Mapping[str, tuple]) -> bool:
+        """Return whether each of some keys has one of its values."""
+        values = self._values()
+        return all(values.get(key) in allowed for key, allowed in conditions.items())
 
     def conflicts(self) -> Iterator[str]:
         """Yield what does not fit its strategy, and settings of training that exclude others."""
@@ -228,6 +257,12 @@ class Finetune(Profile):
         idle = self.unused() & self.model_fields_set
         if idle:
             yield f"strategy {self.strategy} does not use {sorted(idle)}; remove them"
+        values = self._values()
+        for key, uses in facts["CHOICES"].items():
+            if values[key] not in uses:
+                yield f"{key} is {values[key]!r}; {nearest(str(values[key]), uses)}"
+            elif idle := self.idle() & self.model_fields_set:
+                yield f"{key} {values[key]} does not use {sorted(idle)}; remove them"
         if self.adapter is not None and self.adapter not in facts["ADAPTERS"]:
             yield (
                 f"strategy {self.strategy} has no adapter {self.adapter}; "
@@ -246,6 +281,11 @@ class Finetune(Profile):
             )
 
     def _misfits_of_training(self) -> Iterator[str]:
+        if not plugins.strategy_facts(self.strategy)["TRAINS"]:
+            rates = self.learning_rates
+            if rates is not None and (not rates or len(set(rates)) < len(rates)):
+                yield "`learning_rates` lists at least one, each once"
+            return
         needs = {
             "dev_rows": "dev_split",
             "evaluate_every": "dev_split",

@@ -20,6 +20,7 @@ class Context:
         destination: tokenizer, out, pattern and extent, for the functions that write a checkpoint.
         facts: for the record.
         story: facts by linear, for `transform.json`.
+        parts: facts by part of a block, for `transform.json`; {} where there are none.
     """
 
     def __init__(self, settings: dict, parents: dict[str, Path], out: Path, job) -> None:
@@ -39,3 +40,4 @@ class Context:
         }
         self.facts: dict = {}
         self.story: dict = {}
+        self.parts: dict = {}

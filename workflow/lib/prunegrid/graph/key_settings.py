@@ -158,13 +158,13 @@ class Slices:
     ) -> dict[str, Any]:
         """Return the slice of a fine-tuning step, without the keys of other strategies."""
         facts = plugins.strategy_facts(profile.strategy)
-        unused = profile.unused() | {"calibration", "window"}
-        settings = {**facts["SETTINGS"], **profile.model_dump(exclude=unused)}
+        unused = profile.unused() | profile.idle() | {"calibration", "window"}
+        settings = {key: value for key, value in profile.settings().items() if key not in unused}
         settings |= plugins.own_files([("strategy", profile.strategy)])
         if "adapter" in settings:
             settings["adapter"] = profile.way
         if not facts["TRAINS"]:
-            return settings
+            return settings | ({"seed": self.config.seed_of(seed)} if profile.draws else {})
         if profile.autocast == AUTO:
             settings["autocast"] = self.config.resolved_dtype
         return {

@@ -43,7 +43,11 @@ class Call:
 
 
 def split_call(args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
-    """Return a block call's hidden states and the rest of it."""
+    """Return the hidden states of a call of a block, or of a part of one, and the rest of it.
+
+    Raises:
+        PrunegridError: it is given none, neither first nor by their name.
+    """
     if args:
         return args[0], Call(args[1:], kwargs, named=False)
     if "hidden_states" not in kwargs:

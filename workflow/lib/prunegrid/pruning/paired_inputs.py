@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
+from prunegrid.models.blocks import oriented
 from prunegrid.models.experts import ExpertLinear
 from prunegrid.pruning.input_stats import AllSeen, activations_error, is_finite, watching
 
@@ -117,3 +118,17 @@ class Paired:
         self.cross.mul_(scale)
         self.targets = {name: value * scale for name, value in self.targets.items()}
         return self
+
+
+def require_alike(ours: dict, theirs: dict, where: str) -> None:
+    """Check that two models have the same linears of the same shapes."""
+
+    def shapes(blocks: dict) -> dict[str, list[int]]:
+        return {n: list(oriented(m).shape) for group in blocks.values() for n, m in group.items()}
+
+    if shapes(ours) != shapes(theirs):
+        raise PrunegridError(
+            "the weights before pruning are of another architecture",
+            where=where,
+            expected="the same linears of the same shapes",
+        )

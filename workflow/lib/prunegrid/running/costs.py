@@ -187,7 +187,11 @@ def _row_tokens(settings: Mapping[str, Any]) -> float:
 
 
 def _refitted(step: Step) -> float:
-    return 2.0 * STEPS_OF_REFIT * step.samples
+    settings = step.settings
+    if settings.get("grain", "linear") == "linear":
+        return 2.0 * STEPS_OF_REFIT * step.samples
+    # Both models run about twice. Of the two, one is trained; its first block at every rate.
+    return step.samples * (4.0 + 3.0 * settings["epochs"])
 
 
 def _generated(step: Step) -> float:

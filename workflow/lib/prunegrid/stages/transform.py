@@ -36,7 +36,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         strategy = importlib.import_module(name)
     saved = strategy.transform(context, settings)
     facts = context.facts | require_kept(context.masks, saved, settings, job.where)
-    story = {"settings": settings, "linears": context.story, **facts}
+    parts = {"parts": context.parts} if context.parts else {}
+    story = {"settings": settings, "linears": context.story, **parts, **facts}
     file_io.write_json(out / "transform.json", story)
     seconds = time.perf_counter() - began
     log.info("%s: %s, %.1f s", job.where, saved.record["precision"], seconds)

@@ -6,7 +6,11 @@
     MEMORY    bytes that it holds for each parameter of its parents, an estimate
     COPY      bytes a parameter of a copy of what it trains; 0, a small part, where it does not say
     HELD      bytes a parameter of what `memory.adapted` holds; 0 where it does not say
-    SETTINGS  settings of its own with their defaults; {} where it does not say
+    SETTINGS  settings of its own with their defaults; {} where it does not say. A key of KEYS may
+              have another default here
+    CHOICES   {setting: {value: settings and keys that some values alone use}}; {} where it does not
+              say
+    DRAWS     {key: values} under which one that does not train draws random numbers
     ADAPTERS  values of `adapter` that it knows, its default first
     PLAIN     {key: values} under which it ends in plain weights, which further steps can take
 

@@ -1,20 +1,36 @@
-"""Refitting of a pruned model's weights to the dense model's outputs, without labels or gradients.
+"""Refitting of a pruned model's weights to the dense model's outputs, without labels.
 
-For each linear, in the order in which they run, with W the weight before pruning, X its inputs in
-the dense model and X̂ its inputs in the pruned one, whose earlier linears are refitted already,
+`grain` says what is refitted at once. At each, W is the weight before pruning, x are the inputs in
+the dense model and x̂ those in the pruned one, whose earlier parts are refitted already. Pruned
+places stay zero. Only the kept weights of prunable linears change: norms and biases stay.
 
-    min over Ŵ with Ŵ = M ∘ Ŵ of  ‖X̂ Ŵᵀ - X Wᵀ‖² · 2/n + λ ‖Ŵ - P‖²
+linear (the default)
+    One linear at a time, in the order in which they run:
 
-P is the pruned weight: directions that the calibration does not contain stay as they were. All rows
-are solved together by conjugate gradients under the mask
-(`prunegrid.pruning.updates.least_squares`). Linears that share an input are solved from one pass;
-then the block runs again.
+        min over Ŵ with Ŵ = M ∘ Ŵ of  ‖X̂ Ŵᵀ - X Wᵀ‖² · 2/n + λ ‖Ŵ - P‖²
+
+    P is the pruned weight: directions that the calibration does not contain stay as they were. All
+    rows are solved together by conjugate gradients under the mask
+    (`prunegrid.pruning.updates.least_squares`). Linears that share an input are solved from one
+    pass; then the block runs again.
+submodule
+    A block's attention and its MLP apart (`prunegrid.pruning.block_parts`), in order:
+
+        min over the kept weights of  ‖f_part(x̂; W∘M) - f_part_dense(x)‖²
+
+    by Adam (`prunegrid.finetuning.part_fitting`). The part is the module, so the residual is in
+    neither term unless the module adds it itself.
+block
+    The whole block at once, in the same way; its output has the residual.
 
 He et al. 2017 (Channel Pruning, arXiv 1707.06168, section 3.3) take a layer's target from the dense
 model and its input from the pruned one, so that it makes up for errors of earlier layers. "A Free
-Lunch in LLM Compression" (Wagner et al. 2025, arXiv 2510.14444) compares layer-wise reconstruction
-of LLMs with training. Deviations: λ pulls towards P; exact least squares up to the tolerance, no
-Adam; biases stay; one linear at a time, not a block.
+Lunch in LLM Compression" (Wagner et al. 2025, arXiv 2510.14444; read in its abstract alone)
+compares the grains: from one nonlinear sub-module on they are about equal, and better than single
+matrices. EBFT (Guo et al. 2024, arXiv 2402.12419) is grain block: Adam, batches of 8, at most 10
+epochs, learning rate 2e-4. Deviations: at grain linear λ pulls towards P, and the fit is exact to
+the tolerance. At the others the learning rate is chosen on windows held out from the
+calibration and falls linearly. The best epoch on them is kept, "no change" among them.
 
 Both models are whole in memory, whatever `memory.model` says. The hidden states follow `memory`.
 """
@@ -29,7 +45,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from prunegrid.common import precision
-from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning import part_refit
 from prunegrid.models import checkpoint
 from prunegrid.models.blocks import oriented
 from prunegrid.models.loading import compute_in
@@ -43,16 +59,38 @@ from prunegrid.pruning.updates.least_squares import conjugate_gradients
 if TYPE_CHECKING:
     from prunegrid.finetuning.transform_context import Context
 
-CITE = ("he2017channel", "wagner2025free")
+CITE = ("he2017channel", "wagner2025free", "guo2024ebft")
 TRAINS = False
 FITS = ("causal-lm", "seq2seq-lm", "masked-lm", "encoder")
-KEYS = ("calibration",)
-SETTINGS = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
+KEYS = ("calibration", "learning_rates", "epochs", "batch_size")
+SETTINGS = {
+    "grain": "linear",
+    "dampening": 0.01,
+    "iterations": 50,
+    "tolerance": 1.0e-3,
+    "learning_rates": [3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2],
+    "epochs": 3,
+    "batch_size": 2,
+    "held_out": 0.125,
+}
 MEANINGS = {
+    "grain": "What is refitted at once: a linear, a submodule (attention, MLP) or a block.",
     "dampening": "The share of the mean diagonal that pulls towards the pruned weights.",
     "iterations": "The most iterations of conjugate gradients.",
     "tolerance": "The relative residual at which they end.",
+    "learning_rates": "Learning rates that the first block tries; the held-out error chooses one.",
+    "epochs": "Passes over the calibration windows.",
+    "batch_size": "Calibration windows of a step.",
+    "held_out": "The share of the calibration windows that are never trained on.",
 }
+CHOICES = {
+    "grain": {
+        "linear": ("dampening", "iterations", "tolerance"),
+        "submodule": ("learning_rates", "epochs", "batch_size", "held_out"),
+        "block": ("learning_rates", "epochs", "batch_size", "held_out"),
+    }
+}
+DRAWS = {"grain": ("submodule", "block")}
 MEMORY = 8
 
 
@@ -60,27 +98,49 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
     """Return the checkpoint of the plain folder written.
 
     Raises:
-        PrunegridError: the dense model is another one, or activations are not finite.
+        PrunegridError: the dense model is another one, activations are not finite, or there are too
+            few calibration windows to hold some out.
+        Diverged: the loss of a part is not finite at any learning rate.
     """
-    parent, memory = context.checkpoint, context.job.memory
+    parent = context.checkpoint
     dense = checkpoint.load(context.parents["dense"], context.device)
     stored = parent.model.dtype
-    for model in (parent.model, dense.model):
-        compute_in(model, precision.of_job(context.job))
     tokens = load_file(context.parents["calibration"] / "tokens.safetensors")["tokens"]
-    storage = Storage(memory["activations"], memory["chunk"], context.job.scratch)
-    own = {"extent": context.destination["extent"], **{name: settings[name] for name in SETTINGS}}
-    context.story = refit(
-        parent.model, dense.model, tokens, context.masks, context.where, storage, **own
-    )
-    errors = [(f["error_before"], f["error_after"]) for f in context.story.values()]
-    context.facts |= {
-        "tokens": tokens.numel(),
-        "error_before": sum(before for before, _ in errors) / len(errors),
-        "error_after": sum(after for _, after in errors) / len(errors),
-    }
+    context.facts["tokens"] = tokens.numel()
+    refit_all = _refit_linears if settings["grain"] == "linear" else _refit_parts
+    refit_all(context, settings, dense.model, tokens)
     model, adapter = parent.model.to("cpu", stored), parent.record["adapter"]
     return checkpoint.write_plain(model, **context.destination, adapter=adapter)
+
+
+def _refit_linears(context: Context, settings: dict, dense: nn.Module, tokens: Tensor) -> None:
+    """Refit the context's model linear by linear; put what is recorded into the context."""
+    model = context.checkpoint.model
+    for one in (model, dense):
+        compute_in(one, precision.of_job(context.job))
+    own = {name: settings[name] for name in CHOICES["grain"]["linear"]}
+    story = refit(model, dense, tokens, context.masks, context.where, **_places(context), **own)
+    context.story = story
+    context.facts |= part_refit.mean_errors(story)
+
+
+def _refit_parts(context: Context, settings: dict, dense: nn.Module, tokens: Tensor) -> None:
+    """Refit the context's model part by part; put what is recorded into the context."""
+    model, job = context.checkpoint.model, context.job
+    budget = {name: settings[name] for name in CHOICES["grain"][settings["grain"]]}
+    stored = model.dtype
+    # Adam's steps are too small for weights in bfloat16.
+    context.parts = part_refit.refit(
+        model.float(), dense.float(), tokens, context.masks, context.where, **_places(context),
+        grain=settings["grain"], budget=part_refit.Budget(**budget), seed=job.seed("reconstruct"),
+        dtype=stored, autocast=precision.of_job(job) == "bfloat16",
+    )  # fmt: skip
+    context.facts |= part_refit.summary(context.parts)
+
+
+def _places(context: Context) -> dict[str, Any]:
+    """Return where hidden states are held, and what is refitted."""
+    return {"storage": Storage.of(context.job), "extent": context.destination["extent"]}
 
 
 @torch.no_grad()
@@ -110,7 +170,7 @@ def refit(
         PrunegridError: the models have different linears, or activations are not finite.
     """
     ours, theirs = extent.blocks(model), extent.blocks(dense)
-    _require_alike(ours.linears, theirs.linears, where)
+    paired_inputs.require_alike(ours.linears, theirs.linears, where)
     near, far = Replay(model, ours, tokens, storage), Replay(dense, theirs, tokens, storage)
     facts: dict[str, dict[str, Any]] = {}
     for index, block in enumerate(tqdm(ours.names, desc="refit", unit="block", disable=None)):
@@ -188,17 +248,3 @@ def _error(weight: Tensor, gram: Tensor, wanted: Tensor, target: float) -> float
     product = weight @ gram - 2 * wanted
     total = float((weight * product).sum(dtype=torch.float64)) + target
     return max(total, 0.0) / target if target else 0.0
-
-
-def _require_alike(ours: dict, theirs: dict, where: str) -> None:
-    """Check that two models have the same linears of the same shapes."""
-
-    def shapes(blocks: dict) -> dict[str, list[int]]:
-        return {n: list(oriented(m).shape) for group in blocks.values() for n, m in group.items()}
-
-    if shapes(ours) != shapes(theirs):
-        raise PrunegridError(
-            "the weights before pruning are of another architecture",
-            where=where,
-            expected="the same linears of the same shapes",
-        )
