@@ -74,8 +74,9 @@ def method_facts(method: str) -> dict[str, Any]:
 
 
 def criterion_facts(name: str) -> dict[str, Any]:
-    """Return {NEEDS, SETTINGS, DRAWS} of a criterion of structured pruning."""
-    return literals(_file("criterion of structured pruning", name))
+    """Return {NEEDS, SETTINGS, DRAWS, UNITS} of a criterion of structured pruning."""
+    defaults = {"UNITS": ("mlp", "heads", "blocks")}
+    return defaults | literals(_file("criterion of structured pruning", name))
 
 
 def facts_for(method: str, pattern: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
@@ -27,6 +27,9 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if scopes is not None and prune.scope is not None and prune.scope not in scopes:
         known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
+    known = facts.get("UNITS", prune.units or ())  # criteria of whole units have some
+    if odd := [unit for unit in prune.units or () if unit not in known]:
+        yield Fault(("units",), _unfit(prune, odd[0], known))
     needs = [(prune.method, facts["NEEDS"])]
     for kind, look in (("update", plugins.update_facts), ("allocation", plugins.allocation_facts)):
         name = getattr(prune, kind)
@@ -50,6 +53,19 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if prune.biases and facts["NEEDS"] != "nothing":
         yield Fault(("biases",), f"{prune.method} cannot prune biases; remove it")
     yield from unknown(config, ("calibration",), "calibration", prune.calibration)
+
+
+def _unfit(prune: Prune, unit: str, known: Iterable[str]) -> str:
+    """Return what to say of units that the criterion has no scores for."""
+    fit = [
+        name
+        for name in plugins.files("criterion of structured pruning")
+        if unit in plugins.criterion_facts(name)["UNITS"]
+    ]
+    return (
+        f"are {prune.units}: {prune.method} scores {', '.join(known)}; "
+        f"for [{unit}] take {' or '.join(fit)}"
+    )
 
 
 def finetune_faults(config: Config, finetune: Finetune) -> Iterator[Fault]:

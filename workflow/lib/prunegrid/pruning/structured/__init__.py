@@ -3,7 +3,8 @@
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
     FITS      tasks of the models that it can score (`prunegrid.common.model_family`)
-    NEEDS     "nothing" | "input_norms" | "gradients": what it must know beside the weights
+    UNITS     units that it scores: "mlp", "heads", "blocks" (these by default), "experts"
+    NEEDS     "nothing" | "input_norms" | "gradients" | "expert_outputs": what it must know
     SETTINGS  its own config settings with their defaults
     DRAWS     True where it draws random numbers
     importance(weight, seen, **settings) -> float32 [d_out, d_in]
@@ -13,6 +14,11 @@ All but the function are literals, so they can be read without importing torch. 
 [d_out, d_in]; settings are all of SETTINGS, and `generator` where DRAWS. The result is not
 negative. A unit's score is the sum of the importance of all its weights, biases apart; the units of
 the lowest scores go, of equal ones the first.
+
+With NEEDS "expert_outputs" it is `importance(gates, norms, **settings)` → float32 [tokens]: of the
+router's weights and of the norms of one expert's outputs before they are weighted, both float32
+[tokens]. The expert's score is the mean over the tokens that reach it; one that none reaches has no
+score and stays.
 """
 
 from __future__ import annotations
