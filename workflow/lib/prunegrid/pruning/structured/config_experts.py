@@ -45,7 +45,7 @@ def experts_by_config(model: nn.Module, blocks: Blocks, window: Tensor) -> list[
     for block, holders in found.items():
         if len(holders) > 1:
             raise PrunegridError(
-                f"{len(holders)} modules hold experts: {', '.join(holders)}",
+                f"{len(holders)} of its modules hold experts, such as {min(holders)}",
                 where=f"{where}, {block}",
                 expected="one module a block, with one router",
                 remedy=_REMEDY,

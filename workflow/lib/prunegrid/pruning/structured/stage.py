@@ -94,9 +94,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "zeros_revived": 0,
         "dead_weights_beyond": 0,
         "fallbacks": {n: f["fallbacks"] for n, f in story.items() if f["fallbacks"]},
-        **(
-            {"experts": {"unreached": missed}} if units.of("experts") and tokens is not None else {}
-        ),
+        **missed,
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
         "prune_seconds": round(time.perf_counter() - began, 3),

@@ -27,6 +27,7 @@ _METRICS = {
     "word_perplexity": "Perplexity of a word",
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
+_METHODS |= {"reap": "REAP"}
 _VALUES = {"owl": "OWL", "error": "by error", "least_squares": "least squares", "mlp": "MLP"}
 _VALUES |= {"sparsegpt": "SparseGPT's update", "none": "not updated"}
 _ARMS = {
