@@ -56,7 +56,7 @@ def test_to_remove_experts_is_to_let_no_token_choose_them(tmp_path, kind):
     model = expert_models.build(kind)
     for mixture in model.modules():
         if isinstance(bias := getattr(mixture, "e_score_correction_bias", None), torch.Tensor):
-            bias.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+            bias.copy_(torch.tensor([0.02, -0.03, 0.03, 0.0]))
     record, story, small = shrink(tmp_path, model)
     gone = gone_of(story)
     assert record["removed"] == {"experts": 1} and record["units_before"] == {"experts": 4}
