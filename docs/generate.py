@@ -34,6 +34,7 @@ NEEDS = {
     "hessian": "Hessians of inputs",
     "gradients": "gradients",
     "hidden_states": "hidden states",
+    "expert_outputs": "outputs of experts",
 }
 KINDS = {
     "pruning method": "Pruning methods: which weights go (`method` of `prune`)",
@@ -61,8 +62,8 @@ METRICS = """\
 [Metrics](../explanations/metrics.md) says what each hides."""
 METHODS = """\
 Each is one file of the library, by its name. A config may also name
-[a file of yours](../how-to/method.md) by its path. What needs norms, Hessians or gradients needs a
-`calibration`."""
+[a file of yours](../how-to/method.md) by its path. What needs norms, Hessians, gradients or outputs
+needs a `calibration`."""
 COLUMNS = f"""\
 Every column of each Parquet file, in version {tables.SCHEMA_VERSION} of the tables.
 [The results table](table.md) explains them."""
@@ -118,6 +119,7 @@ def methods() -> Iterator[str]:
         more = {
             "needs": {n: NEEDS[f["NEEDS"]] for n, f in facts.items() if "NEEDS" in f},
             "ranks within": {n: f["SCOPE"] for n, f in facts.items() if "SCOPE" in f},
+            "units": {n: quoted(f["UNITS"]) for n, f in facts.items() if "UNITS" in f},
             "role": {n: f["ROLE"] for n, f in facts.items() if "ROLE" in f},
             "keys": {n: quoted(f["KEYS"]) for n, f in facts.items() if "KEYS" in f},
             "`task` of models": {n: quoted(f["FITS"]) for n, f in facts.items() if "FITS" in f},

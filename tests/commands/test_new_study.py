@@ -87,6 +87,7 @@ def test_an_encoder_is_asked_for_labels():
         ["--method", "magnitude", "--finetune", "none"],
         ["--method", "sparsegpt", "--pattern", "unstructured", "--sparsity", "0.7"],
         ["--method", "wanda", "--pattern", "structured", "--finetune", "full"],
+        ["--method", "reap", "--pattern", "structured"],
         ["--finetune", "quantize", "--method", "ria"],
     ],
 )

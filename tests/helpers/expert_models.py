@@ -109,6 +109,25 @@ def recording(model: nn.Module, kind: str) -> Iterator[dict[str, list[Tensor]]]:
             del holder.forward
 
 
+def expert_output(holder: nn.Module, kind: str, expert: int, hidden: Tensor) -> Tensor:
+    """Return what one expert gives hidden states [tokens, d], before it is weighted."""
+    *_, output = _steps(holder, kind, expert, hidden)
+    return output
+
+
+def _steps(holder: nn.Module, kind: str, expert: int, flow: Tensor) -> Iterator[Tensor]:
+    """Yield what each matrix of an expert is given, then the expert's output."""
+    for tensor in TENSORS:
+        yield flow
+        stored = getattr(holder, tensor)[expert]
+        flow = flow @ (stored if kind in FLIPPED else stored.T)
+        if kind == "gpt_oss":
+            flow = flow + getattr(holder, f"{tensor}_bias")[expert]
+        if tensor == TENSORS[0]:
+            flow = _gated(holder, kind, flow)
+    yield flow
+
+
 def _gated(holder: nn.Module, kind: str, flow: Tensor) -> Tensor:
     """Return what gate and up in one, [tokens, 2 d], give: [tokens, d]."""
     if kind == "gpt_oss":
@@ -125,15 +144,9 @@ def _loop(holder: nn.Module, kind: str, name: str, given: dict[str, list[Tensor]
             tokens, place = torch.where(chosen == expert)
             if not len(tokens):
                 continue
-            flow = hidden[tokens]
-            for tensor in TENSORS:
-                given[f"{name}.{tensor}.{expert}"].append(flow.double())
-                stored = getattr(holder, tensor)[expert]
-                flow = flow @ (stored if kind in FLIPPED else stored.T)
-                if kind == "gpt_oss":
-                    flow = flow + getattr(holder, f"{tensor}_bias")[expert]
-                if tensor == TENSORS[0]:
-                    flow = _gated(holder, kind, flow)
+            *inputs, flow = _steps(holder, kind, expert, hidden[tokens])
+            for tensor, value in zip(TENSORS, inputs, strict=True):
+                given[f"{name}.{tensor}.{expert}"].append(value.double())
             total[tokens] += flow * shares[tokens, place, None]
         return total
 

@@ -73,6 +73,7 @@ COLUMNS = {
     "mlp": _column("less MLP", steps.structured, ALL, "mlp"),
     "heads": _column("fewer heads", steps.structured, ALL, "heads"),
     "blocks": _column("fewer blocks", steps.structured, ALL, "blocks"),
+    "experts": _column("fewer experts", steps.experts, DECODERS),
     "pack": _column("pack", tuning_steps.pack, ALL),
     "verify": _column("verify", tuning_steps.verify, ALL),
 }

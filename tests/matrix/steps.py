@@ -14,7 +14,7 @@ from torch import nn
 
 from prunegrid.common import file_io
 from prunegrid.stages import calibration, prune
-from tests.helpers import shrunken, tiny
+from tests.helpers import masked_experts, shrunken, tiny
 from tests.helpers.pruning_jobs import SPARSEGPT, WANDA
 from tests.matrix import oracle, pruning_oracle
 from tests.matrix.checks import require, require_close, require_digest, require_equal, require_names
@@ -25,6 +25,8 @@ MAGNITUDE = {"method": "magnitude", "pattern": "2:4", "sparsity": None, "scope":
 WANDA_HALF = {**WANDA, "pattern": "unstructured", "sparsity": 0.5}
 # The share of the prunable weights that units are to take; whole units come nearest to it.
 SHARES = {"mlp": 0.2, "heads": 0.12, "blocks": 0.25}
+# Of each block's experts.
+EXPERTS = 0.25
 
 
 def check_plain(subject: Subject, folder: Path, record: dict) -> nn.Module:
@@ -185,6 +187,25 @@ def structured(subject: Subject, unit: str) -> None:
     silence(subject, full, small, gone, unit)
     for window in subject.windows()[:2]:
         expected = oracle.run_window(full, window)
+        oracle.require_same_logits("smaller model", oracle.run_window(small, window), expected)
+    prompt = [int(token) for token in subject.windows()[0, :8]]
+    if writes_alike(subject.plain(), prompt):
+        require(writes_alike(small, prompt), "the smaller model cannot write with a cache")
+
+
+@torch.no_grad()
+def experts(subject: Subject) -> None:
+    """Without the experts of the lowest REAP scores it computes what a router that cannot choose
+    them gives."""
+    settings = shrunken.settings("reap", ["experts"], EXPERTS)
+    folder, record = run_prune(subject, "fewer-experts", settings)
+    small, full = check_plain(subject, folder, record), subject.plain()
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (small, full)]
+    require(record["parameters"] == sizes[0] < sizes[1], "no expert was removed")
+    gone = masked_experts.gone_of(file_io.read_json(folder / "prune.json"))
+    for window in subject.windows()[:2]:
+        with masked_experts.masked(full, small, gone):
+            expected = oracle.run_window(full, window)
         oracle.require_same_logits("smaller model", oracle.run_window(small, window), expected)
     prompt = [int(token) for token in subject.windows()[0, :8]]
     if writes_alike(subject.plain(), prompt):

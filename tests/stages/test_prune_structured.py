@@ -14,7 +14,7 @@ from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.blocks import prunable
 from prunegrid.models.packed.packed_checkpoint import pack, unpack
 from prunegrid.stages import efficiency, finetune, predictions, prune, transform
-from tests.helpers import shrunken, tiny
+from tests.helpers import expert_models, shrunken, tiny
 
 pytestmark = pytest.mark.model
 
@@ -38,6 +38,17 @@ def parents(tmp_path):
     dense = tiny.artifact(tmp_path / "dense", "llama")
     small = shrink(tmp_path / "small", dense, update="least_squares")
     return SimpleNamespace(dense=dense, small=small, data=tiny.data(tmp_path / "data"))
+
+
+@pytest.fixture
+def mixture(tmp_path):
+    """Return the artifact of a mixture that has lost experts."""
+    dense = tmp_path / "mixture"
+    dense.mkdir()
+    model = expert_models.build("qwen3_moe")
+    saved = checkpoint.write_plain(model, tiny.tokenizer(), dense, None)
+    tiny.finish(dense, saved.record)
+    return shrink(tmp_path / "fewer", dense, 0.25, ("experts",), "reap")
 
 
 def weights_of(folder):
@@ -123,6 +134,27 @@ def test_each_step_prunes_the_tuned_model_of_the_one_before(tmp_path, parents):
     assert shares[0] == shares[1] and shares == pytest.approx([0.2, 0.2, 0.4], abs=0.005)
     dense = weights_of(parents.dense)
     assert weights_of(second)["parameters_before"] == dense["parameters"]
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_a_mixture_with_fewer_experts_is_tuned(tmp_path, mixture, strategy):
+    record, folder = tuned(tmp_path, strategy, mixture, tiny.data(tmp_path / "data"))
+    before, after = weights_of(mixture), record["weights"]
+    for key in ("removed_prunable", "removed_total", "parameters", "experts_before"):
+        assert after[key] == before[key] is not None
+    assert after["sha256"] != before["sha256"] and after["experts_before"] == 4
+    assert AutoModelForCausalLM.from_pretrained(folder).config.num_local_experts == 3
+
+
+def test_a_mixture_with_fewer_experts_is_timed_and_pruned(tmp_path, mixture):
+    (tmp_path / "timed").mkdir()
+    record = efficiency.run(TIMED, {"weights": mixture}, tmp_path / "timed", tiny.job())
+    assert record["parameters"] == weights_of(mixture)["parameters"]
+    asked = {"method": "magnitude", "pattern": "2:4", "sparsity": None, "scope": None}
+    (tmp_path / "sparse").mkdir()
+    job = shrunken.job(tmp_path / "scratch")
+    pruned = prune.run(asked, {"weights": mixture}, tmp_path / "sparse", job)
+    assert pruned["weights"]["nm_valid"] is True and pruned["weights"]["experts_before"] == 4
 
 
 def test_zeros_after_removed_units_and_before(tmp_path, parents):

@@ -41,7 +41,14 @@ def faults(grid=None, **prune):
         ({"units": None}, "needs `units`"),
         ({"units": []}, "needs `units`"),
         ({"units": ["mpl"]}, "prune.shrink.units.0 is 'mpl'; input should be 'mlp'"),
-        ({"units": ["mlp", "blocks"]}, "expected [mlp], [heads], [heads, mlp] or [blocks]"),
+        ({"units": ["mlp", "blocks"]}, "[heads, mlp], [blocks] or [experts]"),
+        ({"units": ["mlp", "experts"]}, "expected [mlp], [heads]"),
+        ({"units": ["experts"]}, "prune.shrink.units are ['experts']: taylor scores mlp, heads"),
+        ({"units": ["experts"]}, "for [experts] take magnitude or random or reap"),
+        ({"units": ["experts"], "method": "wanda"}, "take magnitude or random or reap"),
+        ({"method": "reap"}, "reap scores experts; for [mlp] take magnitude or random or taylor"),
+        ({"units": ["experts"], "method": "reap", "calibration": None}, "reap needs calibration"),
+        ({"units": ["experts"], "method": "reap", "multiple": 8}, "`multiple` is of kept neurons"),
         ({"units": ["mlp", "mlp"]}, "expected [mlp]"),
         ({"sparsity": None}, "needs `sparsity` (0 < sparsity < 1)"),
         ({"sparsity": 1.0}, "needs `sparsity` (0 < sparsity < 1)"),
@@ -50,6 +57,7 @@ def faults(grid=None, **prune):
         ({"propagation": "dense"}, "does not use ['propagation']"),
         ({"update": "sparsegpt"}, "units know none and least_squares"),
         ({"update": "least_squares", "units": ["blocks"]}, "nothing to correct"),
+        ({"update": "least_squares", "units": ["experts"], "method": "reap"}, "nothing to correct"),
         (
             {"update": "least_squares", "update_settings": {"iterations": 3}},
             "closed form and has no ['iterations']",
@@ -140,6 +148,16 @@ def test_columns_of_a_row():
     assert columns["prune"] == "taylor-heads_mlp"
     assert (columns["pattern"], columns["units"]) == ("structured", "heads+mlp")
     assert (columns["sparsity_target"], columns["scope"]) == (0.3, None)
+
+
+def test_experts_are_units_of_a_profile():
+    node = node_of(method="reap", units=["experts"])
+    assert node.roots[-1] == "prunegrid.pruning.structured.reap"
+    assert (node.settings["units"], node.settings["multiple"]) == (["experts"], 1)
+    profile = {**MLP, "method": "reap", "units": [["experts"]]}
+    made = config({"model": "smollm2-135m", "prune": [profile]})
+    (cell,) = study_plan(Graph(made, ROOT), "s", ROOT)["cells"]
+    assert (cell["columns"]["prune"], cell["columns"]["units"]) == ("reap-experts", "experts")
 
 
 def test_arms_over_rising_sparsities_take_units():

@@ -13,7 +13,7 @@ from prunegrid.artifacts import artifact_folder  # noqa: E402
 from prunegrid.common import file_io  # noqa: E402
 from prunegrid.models import checkpoint  # noqa: E402
 from prunegrid.pruning.structured import stage  # noqa: E402
-from tests.helpers import shrunken  # noqa: E402
+from tests.helpers import expert_models, shrunken  # noqa: E402
 from tests.helpers.architectures import build  # noqa: E402
 
 pytestmark = [
@@ -47,3 +47,19 @@ def test_the_same_units_go_as_on_the_cpu(tmp_path, method, name, units):
     assert gone[0] == gone[1]
     for key, value in tensors[0].items():
         assert torch.allclose(value, tensors[1][key], rtol=1e-2, atol=1e-3), key
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_experts_go_on_cuda_too(tmp_path, kind, dtype):
+    weights = shrunken.artifact(tmp_path / "model", expert_models.build(kind).to(dtype))
+    tokens = shrunken.calibration(tmp_path / "tokens", expert_models.windows())
+    asked = shrunken.settings("reap", ["experts"], 0.25)
+    job = shrunken.job(tmp_path / "scratch")
+    job.device, job.compute_dtype = "cuda:0", str(dtype).removeprefix("torch.")
+    out = tmp_path / "out"
+    out.mkdir()
+    record = stage.run(asked, {"weights": weights, "calibration": tokens}, out, job)
+    assert record["removed"] == {"experts": 1} and record["experts"] == {"unreached": {}}
+    file_io.write_json(out / artifact_folder.MANIFEST, {"record": record})
+    assert checkpoint.load(out).record == record["weights"]

@@ -227,7 +227,8 @@ def _prune(choices: Choices, data: Data) -> str:
     if choices.pattern in ("unstructured", "structured"):
         body += f", sparsity: {choices.sparsity}"
     if choices.pattern == "structured":
-        body += ", units: [mlp], multiple: 8"
+        scored = plugins.criterion_facts(choices.method)["UNITS"]
+        body += ", units: [mlp], multiple: 8" if "mlp" in scored else f", units: [{scored[0]}]"
     if not _needs_inputs(choices):
         return f"prune:\n  my-pruning: {{{body}}}"
     drawn = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 
 from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
@@ -27,7 +27,9 @@ def prune_faults(config: Config, prune: Prune) -> Iterator[Fault]:
     if scopes is not None and prune.scope is not None and prune.scope not in scopes:
         known = " or ".join(scopes)
         yield Fault(("scope",), f"is '{prune.scope}'; {prune.method} knows {known}")
-    yield from _units_faults(prune, facts.get("UNITS"))
+    known = facts.get("UNITS", prune.units or ())  # criteria of whole units have some
+    if odd := [unit for unit in prune.units or () if unit not in known]:
+        yield Fault(("units",), _unfit(prune, odd[0], known))
     own = {**facts["SETTINGS"], **(prune.model_extra or {})}
     if own.get("add_biases") and not own.get("compensate", True):
         yield Fault(("add_biases",), "is true and `compensate` false: they stay zero; remove one")
@@ -61,18 +63,16 @@ def _refined_faults(prune: Prune, facts: dict) -> Iterator[Fault]:
         yield Fault(("update",), f"{text} changes; name one (none leaves the weights as they were)")
 
 
-def _units_faults(prune: Prune, known: Collection[str] | None) -> Iterator[Fault]:
-    """Yield the fault of units that a criterion of structured pruning cannot score."""
-    units = set(prune.units or ())
-    if known is None or units <= set(known):  # methods of weights know none
-        return
-    every = plugins.files("criterion of structured pruning")
-    fits = {name: set(plugins.criterion_facts(name)["UNITS"]) for name in every}
-    fitting = ", ".join(name for name, others in fits.items() if units <= others)
-    yield Fault(
-        ("units",),
-        f"is {prune.units}; {prune.method} scores {list(known)}; take these, or one of the methods "
-        f"{fitting}",
+def _unfit(prune: Prune, unit: str, known: Iterable[str]) -> str:
+    """Return what to say of units that the criterion has no scores for."""
+    fit = [
+        name
+        for name in plugins.files("criterion of structured pruning")
+        if unit in plugins.criterion_facts(name)["UNITS"]
+    ]
+    return (
+        f"are {prune.units}: {prune.method} scores {', '.join(known)}; "
+        f"for [{unit}] take {' or '.join(fit)}"
     )
 
 

@@ -21,7 +21,8 @@ NOT_STRUCTURED = frozenset(
     )
 )
 # Units that may be removed together.
-_UNITS = ({"mlp"}, {"heads"}, {"heads", "mlp"}, {"blocks"})
+_UNITS = ({"mlp"}, {"heads"}, {"heads", "mlp"}, {"blocks"}, {"experts"})
+_UNITS_SAID = "[mlp], [heads], [heads, mlp], [blocks] or [experts]"
 
 
 class Prune(Profile):
@@ -45,7 +46,7 @@ class Prune(Profile):
     exclude: list[str] = []
     biases: bool = False
     allow_unprunable: bool = False
-    units: list[Literal["mlp", "heads", "blocks"]] | None = None
+    units: list[Literal["mlp", "heads", "blocks", "experts"]] | None = None
     multiple: Positive | None = None
 
     @field_validator("pattern", mode="before")
@@ -124,9 +125,9 @@ def _misfits_of_nm(profile: Prune, nm: tuple[int, int]) -> Iterator[str]:
 def _misfits_of_structured(profile: Prune) -> Iterator[str]:
     units = profile.units or []
     if not units:
-        yield "pattern structured needs `units`: [mlp], [heads], [heads, mlp] or [blocks]"
+        yield f"pattern structured needs `units`: {_UNITS_SAID}"
     elif set(units) not in _UNITS or len(set(units)) < len(units):
-        yield f"units is {units}; expected [mlp], [heads], [heads, mlp] or [blocks]"
+        yield f"units is {units}; expected {_UNITS_SAID}"
     if profile.sparsity is None or not 0 < profile.sparsity < 1:
         yield "pattern structured needs `sparsity` (0 < sparsity < 1)"
     idle = NOT_STRUCTURED & profile.model_fields_set
@@ -134,8 +135,8 @@ def _misfits_of_structured(profile: Prune) -> Iterator[str]:
         yield f"pattern structured does not use {sorted(idle)}; remove them"
     if profile.update not in (None, "none", "least_squares"):
         yield f"update is '{profile.update}'; units know none and least_squares"
-    if profile.update == "least_squares" and units == ["blocks"]:
-        yield "blocks leave nothing to correct; remove `update`"
+    if profile.update == "least_squares" and units in (["blocks"], ["experts"]):
+        yield f"{units[0]} leave nothing to correct; remove `update`"
     others = set(profile.update_settings) - {"dampening"}
     if others:
         yield f"the correction is in closed form and has no {sorted(others)}; remove them"

@@ -19,6 +19,8 @@ from prunegrid.models.attestation import SHARES
 from prunegrid.models.blocks import Blocks, find_blocks, is_transposed, oriented, prunable
 from prunegrid.models.experts import ExpertLinear, stored_name
 
+_SIZES = ("prunable_before", "parameters_before", "experts_before")
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -31,6 +33,7 @@ class Extent:
         biases: the biases of all prunable linears too.
         prunable_before: prunable weights of the dense model; None where no unit was removed.
         parameters_before: all of its parameters; None with it.
+        experts_before: experts of a block of the dense model; None where none was removed.
     """
 
     include: tuple[str, ...] = ()
@@ -39,12 +42,13 @@ class Extent:
     biases: bool = False
     prunable_before: int | None = None
     parameters_before: int | None = None
+    experts_before: int | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Extent:
         """Return the extent that a WEIGHTS RECORD or the settings of a step describe."""
         names = (tuple(record.get(key) or ()) for key in ("include", "exclude", "uncalled"))
-        sizes = (record.get(key) for key in ("prunable_before", "parameters_before"))
+        sizes = (record.get(key) for key in _SIZES)
         return cls(*names, bool(record.get("biases")), *sizes)
 
     def record(self) -> dict[str, Any]:
@@ -54,12 +58,13 @@ class Extent:
             fields[key] = list(fields[key])
             if not fields[key]:
                 del fields[key]
+        if self.experts_before is None:
+            del fields["experts_before"]
         return fields
 
     def after(self, record: Mapping[str, Any]) -> Extent:
         """Return this extent with the dense sizes of the parent whose WEIGHTS RECORD is given."""
-        sizes = ("prunable_before", "parameters_before")
-        return replace(self, **{size: record.get(size) for size in sizes})
+        return replace(self, **{size: record.get(size) for size in _SIZES})
 
     def blocks(self, model: nn.Module) -> Blocks:
         """Return the blocks of a model, their linears those that are prunable."""

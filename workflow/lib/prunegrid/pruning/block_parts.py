@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import first_tensor
-from prunegrid.pruning.block_calls import Call, split
+from prunegrid.pruning.block_calls import Call, split_call
 from prunegrid.pruning.input_stats import AllSeen
 from prunegrid.pruning.replay import Replay
 
@@ -94,7 +94,7 @@ def _called_once(
     def see(name: str, args: tuple, kwargs: dict, output: Any) -> None:
         ok = False
         with contextlib.suppress(PrunegridError):
-            given, taken = first_tensor(output), split(args, kwargs)[0]
+            given, taken = first_tensor(output), split_call(args, kwargs)[0]
             ok = isinstance(taken, Tensor)
             ok = ok and given.shape[:-1] == taken.shape[:-1] == hidden.shape[:-1]
         fits.setdefault(name, []).append(ok)
@@ -131,7 +131,7 @@ def call_of(module: nn.Module, forward: Callable[[], Any]) -> tuple[Tensor, Call
     found: list[tuple[Tensor, Call]] = []
 
     def see(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-        found.append(split(args, kwargs))
+        found.append(split_call(args, kwargs))
         raise AllSeen
 
     handle = module.register_forward_pre_hook(see, with_kwargs=True)

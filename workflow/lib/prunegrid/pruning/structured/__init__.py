@@ -3,9 +3,9 @@
 A criterion is one module of this package, found by its name; adding one edits no other file:
 
     FITS      tasks of the models that it can score (`prunegrid.common.model_family`)
-    NEEDS     "nothing" | "input_norms" | "gradients" | "hidden_states": what it must know beside
-              the weights
-    UNITS     the kinds of units that it can score, if not all
+    UNITS     units that it scores: "mlp", "heads", "blocks" (these by default), "experts"
+    NEEDS     "nothing" | "input_norms" | "gradients" | "hidden_states" | "expert_outputs": what it
+              must know beside the weights
     SETTINGS  its own config settings with their defaults
     DRAWS     True where it draws random numbers
     importance(weight, seen, **settings) -> float32 [d_out, d_in]
@@ -23,6 +23,11 @@ A criterion that needs hidden states scores whole blocks (UNITS is ("blocks",)).
 
 of the hidden states [tokens, d] before and after the block; the mean over all calibration tokens
 is the block's score.
+
+With NEEDS "expert_outputs" it is `importance(gates, norms, **settings)` → float32 [tokens]: of the
+router's weights and of the norms of one expert's outputs before they are weighted, both float32
+[tokens]. The expert's score is the mean over the tokens that reach it; one that none reaches has no
+score and stays.
 """
 
 from __future__ import annotations

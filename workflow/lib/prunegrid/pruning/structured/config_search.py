@@ -91,6 +91,11 @@ def _first_changes(units: Units, kept: Mapping) -> Iterator[dict[Path, Any]]:
             yield changes | {path: len(places)}
         yield changes  # the number follows from a list
         return
+    for group in units.of("experts")[:1]:  # all have as many
+        for path in _with_value(settings, group.units, ()):
+            yield {path: _like(settings[path], len(kept["experts", group.block]))}
+    if units.of("experts"):
+        return
     for changes in _fewer_heads(units, kept, settings) if units.of("heads") else [{}]:
         if not units.of("mlp"):
             yield changes

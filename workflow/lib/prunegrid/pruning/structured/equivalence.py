@@ -18,6 +18,7 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models.forward import device_of, final_states, run_window
 from prunegrid.pruning.structured import shapes
 from prunegrid.pruning.structured.config_search import smaller_config
+from prunegrid.pruning.structured.masked_experts import without_experts
 from prunegrid.pruning.structured.units import Units
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ UNSUPPORTED = (
 def silenced(units: Units, removed: Mapping) -> Iterator[None]:
     """Let units give nothing, inside the context: zeros to what reads them.
 
-    Blocks that go hand on what they are given.
+    Blocks that go hand on what they are given; experts that go are chosen by no token.
     """
 
     def hand_on(block: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -49,6 +50,8 @@ def silenced(units: Units, removed: Mapping) -> Iterator[None]:
 
     modules = dict(zip(units.blocks.names, units.blocks.modules, strict=True))
     with contextlib.ExitStack() as hooks:
+        if experts := units.of("experts"):
+            hooks.enter_context(without_experts(units.model, experts, removed))
         for group in units.groups:
             going = removed[group.kind, group.block]
             if group.kind == "blocks" and len(going):

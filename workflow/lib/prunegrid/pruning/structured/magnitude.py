@@ -13,6 +13,7 @@ from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
 CITE = ("li2017pruning",)
+UNITS = ("mlp", "heads", "blocks", "experts")
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

@@ -11,6 +11,7 @@ from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
 CITE: tuple[str, ...] = ()  # none: a control of this project
+UNITS = ("mlp", "heads", "blocks", "experts")
 NEEDS = "nothing"
 SETTINGS: dict[str, Any] = {}
 DRAWS = True

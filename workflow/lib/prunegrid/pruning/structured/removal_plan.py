@@ -17,6 +17,7 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.prunable import Extent
 from prunegrid.pruning.structured import shapes
 from prunegrid.pruning.structured.config_search import smaller_config
+from prunegrid.pruning.structured.expert_plan import experts_that_go
 from prunegrid.pruning.structured.unit_groups import Kind
 from prunegrid.pruning.structured.units import Units
 
@@ -24,8 +25,11 @@ from prunegrid.pruning.structured.units import Units
 USUAL_MULTIPLE = 64
 
 
-def removed_from(record: Mapping[str, Any]) -> Extent:
+def removed_from(record: Mapping[str, Any], experts: int | None = None) -> Extent:
     """Return the extent of weights made of those with this record by removing some.
+
+    Args:
+        experts: how many a block had before, where some of them go.
 
     Raises:
         PrunegridError: linears of it were left dense, which are no part of its prunable weights.
@@ -38,6 +42,7 @@ def removed_from(record: Mapping[str, Any]) -> Extent:
             expected="weights of which all linears are prunable",
             remedy="remove units first, and prune after that",
         )
+    extent = replace(extent, experts_before=extent.experts_before or experts)
     if extent.prunable_before is not None:
         return extent
     return replace(
@@ -59,6 +64,8 @@ def counts_for(
     Raises:
         PrunegridError: the model cannot lose so many, or so few.
     """
+    if experts := units.of("experts"):
+        return {"experts": experts_that_go(experts[0], record, settings["sparsity"], where)}
     kinds = units.kinds()
     heads = replace(units, groups=units.of("heads"))
 

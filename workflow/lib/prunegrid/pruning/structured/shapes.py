@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunegrid.models.blocks import is_transposed
 from prunegrid.pruning.offload import empty_model
+from prunegrid.pruning.structured.unit_groups import lowest
 from prunegrid.pruning.structured.units import Units
 
 
@@ -55,6 +56,8 @@ def smaller_tensors(
                 select(f"{name}.bias", rows[stay], 0)
         for name, columns in group.columns.items():
             select(f"{name}.weight", columns[stay], int(not is_transposed(modules[name])))
+        for name, dim in group.slices.items():
+            select(name, stay, dim)
     if units.of("blocks"):
         places, names = places_that_stay(units, kept), units.blocks.names
         tensors = _renumbered(tensors, names, [names[place] for place in places])
@@ -109,7 +112,11 @@ def smaller_model(units: Units, kept: Mapping, config) -> nn.Module:
 
 def first_units(units: Units, counts: Mapping[str, int]) -> dict[tuple[str, str], Tensor]:
     """Return (kind, block) → some choice of units that go, of the right number."""
-    removed = {(g.kind, g.block): torch.arange(counts[g.kind]) for g in units.groups}
+    removed = {
+        (g.kind, g.block): lowest(torch.zeros(g.units), counts[g.kind], g.parts)
+        for g in units.groups
+        if g.kind != "blocks"
+    }
     return removed | without_blocks(units, range(counts.get("blocks", 0)))
 
 

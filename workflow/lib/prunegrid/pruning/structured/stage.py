@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ from prunegrid.pruning.structured.equivalence import (
     silenced,
 )
 from prunegrid.pruning.structured.removal_plan import choose_blocks, counts_for, removed_from
+from prunegrid.pruning.structured.unit_groups import Experts
 from prunegrid.pruning.structured.unit_scores import (
     lowest_blocks_first,
     lowest_units,
@@ -81,6 +82,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         story = output_correction.correct_model(units, removed, tokens, Storage.of(job), **own)
     model.to("cpu", dtype)
     weights = _write_smaller(units, removed, parent, out, probe, job.where)
+    missed = _unreached(units.of("experts"), scores, job.where) if tokens is not None else {}
     report = {"counts": counts, "blocks": _report(units, removed, scores)}
     report |= {"corrected": story, "must_stay": must_stay}
     file_io.write_json(out / "prune.json", report)
@@ -92,6 +94,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "zeros_revived": 0,
         "dead_weights_beyond": 0,
         "fallbacks": {n: f["fallbacks"] for n, f in story.items() if f["fallbacks"]},
+        **missed,
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
         "prune_seconds": round(time.perf_counter() - began, 3),
@@ -114,7 +117,8 @@ def _chosen(
     if "blocks" not in counts:
         check(shapes.first_units(units, counts))
         scores = score_units(units, settings, tokens, job)
-        return lowest_units(counts, scores), scores, {}
+        parts = max(group.parts for group in units.groups)
+        return lowest_units(counts, scores, parts), scores, {}
     # That some choice of so many can go is known before the scores are computed.
     choose_blocks(units, range(len(units.blocks.names))[::-1], counts["blocks"], check)
     scores = score_units(units, settings, tokens, job)
@@ -148,14 +152,14 @@ def _write_smaller(
     where: str,
 ) -> dict:
     """Write the smaller model, compare it with the one whose units are zero; return its record."""
-    kept = shapes.kept_of(units, removed)
+    kept, experts = shapes.kept_of(units, removed), units.of("experts")
     saved = checkpoint.write_plain(
         shapes.smaller_model(units, kept, smaller_config(units, kept)),
         parent.tokenizer,
         out,
         parent.record["pattern"],
         parent.record["adapter"],
-        removed_from(parent.record),
+        removed_from(parent.record, experts[0].units if experts else None),
         spent=True,
     )
     if saved.record["nm_valid"] is False:
@@ -184,6 +188,18 @@ def _tell_uneven(units: Units, counts: Mapping[str, int], where: str) -> None:
             )
 
 
+def _unreached(groups: Sequence[Experts], scores: Mapping, where: str) -> dict[str, dict]:
+    """Return {experts: {unreached: linear → 0}} of experts without a token; {} without experts."""
+    missed: dict[str, int] = {}
+    for group in groups:
+        experts = scores[group.kind, group.block].isnan().nonzero().flatten().tolist()
+        if experts:
+            text = "%s: no token reached %d of %d experts of %s, so they stay: %s"
+            log.warning(text, where, len(experts), group.units, group.block, experts)
+        missed |= {name: 0 for expert in experts for name in group.members[expert]}
+    return {"experts": {"unreached": missed}} if groups else {}
+
+
 def _report(units: Units, removed: Mapping, scores: Mapping) -> dict[str, dict]:
     """Return {block: {kind: which units went and their scores}}; a block may have no units."""
     none = {"units": 0, "removed": 0, "indices": [], "score_removed": 0.0, "score": 0.0}
@@ -191,11 +207,14 @@ def _report(units: Units, removed: Mapping, scores: Mapping) -> dict[str, dict]:
     blocks = {name: {kind: none for kind in sorted(kinds)} for name in units.blocks.names}
     for group in units.groups:
         going, values = removed[group.kind, group.block], scores[group.kind, group.block]
-        blocks[group.block][group.kind] = {
+        facts = {
             "units": group.units,
             "removed": len(going),
             "indices": going.tolist(),
             "score_removed": float(values[going].sum()),
-            "score": float(values.sum()),
+            "score": float(values.nansum()),
         }
+        if group.kind == "experts":
+            facts["unreached"] = values.isnan().nonzero().flatten().tolist()
+        blocks[group.block][group.kind] = facts
     return blocks

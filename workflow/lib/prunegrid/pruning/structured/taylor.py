@@ -15,6 +15,7 @@ from torch import Tensor
 
 FITS = ("causal-lm",)
 CITE = ("molchanov2019importance", "ma2023llmpruner")
+UNITS = ("mlp", "heads", "blocks")
 NEEDS = "gradients"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

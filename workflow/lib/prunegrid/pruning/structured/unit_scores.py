@@ -21,6 +21,8 @@ from prunegrid.pruning.criteria import generator_of
 from prunegrid.pruning.dense_statistics import dense_norms
 from prunegrid.pruning.input_stats import activations_error, is_finite
 from prunegrid.pruning.structured import criterion_module
+from prunegrid.pruning.structured.expert_scores import routed_scores
+from prunegrid.pruning.structured.unit_groups import lowest
 from prunegrid.pruning.structured.units import Units
 
 
@@ -38,6 +40,9 @@ def score_units(
     own = {key: settings[key] for key in module.SETTINGS}
     if module.NEEDS == "hidden_states":
         return score_blocks(units, functools.partial(module.importance_of_block, **own), tokens)
+    if module.NEEDS == "expert_outputs":
+        importance = functools.partial(module.importance, **own)
+        return routed_scores(units.model, units.of("experts"), importance, tokens)
     if module.NEEDS == "input_norms":
         norms = dense_norms(units.model, tokens)
         # A linear that no token reaches gives nothing.
@@ -54,7 +59,7 @@ def score_units(
     scores: dict[tuple[str, str], Tensor] = {}
     for block in units.blocks.names:
         groups = [group for group in units.groups if group.block == block]
-        weights = {n: importance(n) for g in groups for n in {**g.rows, **g.columns}}
+        weights = {name: importance(name) for group in groups for name in group.linears}
         for group in groups:
             scores[group.kind, block] = group.scores(weights)
     return scores
@@ -106,18 +111,30 @@ def score_blocks(
 
 
 def lowest_units(
-    counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor]
+    counts: Mapping[str, int], scores: Mapping[tuple[str, str], Tensor], parts: int = 1
 ) -> dict[tuple[str, str], Tensor]:
     """Return (kind, block) → int64 indices of the units of the lowest scores in a block, which go.
 
     Args:
         counts: kind → how many go, of each layer; blocks are not chosen here.
+        scores: NaN where an expert was reached by no token, which has none and stays.
+        parts: see `unit_groups.Group`.
+
+    Raises:
+        PrunegridError: too few units have a score.
     """
     removed = {}
     for (kind, block), values in scores.items():
         if kind != "blocks":
-            order = values.argsort(stable=True)
-            removed[kind, block] = order[: counts[kind]].sort().values
+            removed[kind, block] = lowest(values, counts[kind], parts)
+            if values[removed[kind, block]].isnan().any():
+                raise PrunegridError(
+                    f"{int(values.isnan().sum())} of {len(values)} experts were reached by no "
+                    f"calibration token, and {counts[kind]} others are to go",
+                    where=block,
+                    expected="experts with a score, as those without one stay",
+                    remedy="use more calibration samples, or lower `sparsity`",
+                )
     return removed
 
 

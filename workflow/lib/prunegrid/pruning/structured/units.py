@@ -11,7 +11,7 @@ unit:
 
 Linears of one parent module are looked at first, then those that are called one after the other
 (BERT's MLP is spread over two modules). A block may have no units of a kind: hybrids have attention
-in some blocks only.
+in some blocks only. Experts are found otherwise (`config_experts`).
 
 Shapes do not tell whether units are independent of each other: the shrunken model is compared with
 the one in which the units give nothing (`prunegrid.pruning.structured.equivalence`).
@@ -30,6 +30,7 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.blocks import Blocks, find_blocks, oriented
 from prunegrid.models.forward import device_of, is_encoder_decoder, run_window
 from prunegrid.pruning.paired_inputs import inputs_of
+from prunegrid.pruning.structured.config_experts import experts_by_config
 from prunegrid.pruning.structured.config_heads import heads_by_config
 from prunegrid.pruning.structured.config_settings import MLP_WIDTH, setting
 from prunegrid.pruning.structured.unit_groups import Group, Kind
@@ -62,9 +63,7 @@ class Units:
         shapes = {name: oriented(linear).shape for name, linear in self.linears.items()}
         kinds = {}
         for group in self.groups:
-            weights = sum(rows.shape[1] * shapes[name][1] for name, rows in group.rows.items())
-            weights += sum(part.shape[1] * shapes[name][0] for name, part in group.columns.items())
-            kinds[group.kind] = Kind(group.units, weights, len(self.of(group.kind)))
+            kinds[group.kind] = Kind(group.units, group.weights(shapes), len(self.of(group.kind)))
         if "blocks" in kinds:  # they may differ in size
             number = kinds["blocks"].layers
             total = sum(height * width for height, width in shapes.values())
@@ -76,7 +75,7 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
     """Return the units of some kinds, of the same shapes in each block that has such units.
 
     Args:
-        kinds: of "mlp", "heads" and "blocks".
+        kinds: of "mlp", "heads", "blocks" and "experts".
         window: int64 [1, length], some tokens to run the model on.
 
     Raises:
@@ -96,14 +95,17 @@ def find_units(model: nn.Module, kinds: Iterable[str], window: Tensor) -> Units:
         window = window.to(device_of(model))
         inputs = inputs_of(linears, lambda: run_window(model, window), stop=False)
     for kind in kinds:
-        find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
-        found = [find(model, *block, inputs) for block in blocks.linears.items()]
-        of_kind = [group for group in found if group is not None]
+        if kind == "experts":
+            of_kind: list[Group] = list(experts_by_config(model, blocks, window))
+        else:
+            find = {"mlp": _mlp, "heads": _heads, "blocks": _whole}[kind]
+            found = [find(model, *block, inputs) for block in blocks.linears.items()]
+            of_kind = [group for group in found if group is not None]
         if kind == "heads" and not of_kind:
             of_kind = heads_by_config(model, blocks)
         if not of_kind:
             raise _none_found(model, kind, blocks, inputs)
-        sizes = {_size(group) for group in of_kind}
+        sizes = {group.size for group in of_kind}
         if kind != "blocks" and len(sizes) > 1:
             raise PrunegridError(
                 f"blocks differ in their {kind}: {' and '.join(sorted(sizes))}",
@@ -128,12 +130,6 @@ def _require_own_weights(where: str, blocks: Blocks) -> None:
                     expected="units with weights of their own",
                     remedy="this architecture is not supported for pattern structured",
                 )
-
-
-def _size(group: Group) -> str:
-    """Return the number of a group's units and the size of one, for comparison and for errors."""
-    parts = [str(table.shape[1]) for table in (*group.rows.values(), *group.columns.values())]
-    return f"{group.units} units of {'+'.join(parts)} rows and columns"
 
 
 def _none_found(

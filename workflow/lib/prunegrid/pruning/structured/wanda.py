@@ -13,6 +13,7 @@ from torch import Tensor
 
 FITS = ("causal-lm", "masked-lm", "encoder")
 CITE = ("sun2024simple", "an2024fluctuation")
+UNITS = ("mlp", "heads", "blocks")
 NEEDS = "input_norms"
 SETTINGS: dict[str, Any] = {}
 DRAWS = False

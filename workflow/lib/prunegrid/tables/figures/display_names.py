@@ -36,7 +36,7 @@ _METRICS = {
 }
 _METHODS = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "ria": "RIA", "taylor": "Taylor"}
 _METHODS |= {"stade": "STADE", "influence": "block influence"}
-_METHODS |= {"alps": "ALPS", "admm": "ADMM-Grad"}
+_METHODS |= {"alps": "ALPS", "admm": "ADMM-Grad", "reap": "REAP"}
 _VALUES = {
     "alpha": "AlphaPruning",
     "owl": "OWL",
