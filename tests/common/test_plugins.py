@@ -64,8 +64,8 @@ def test_a_plugin_has_the_function_of_its_kind(kind, name):
 @pytest.mark.parametrize(("kind", "name"), [one for one in NAMES if one[0] in NAMED])
 def test_a_config_takes_each_name(kind, name):
     body, key = NAMED[kind]
-    if kind == "criterion of structured pruning":
-        body = {**body, "units": [plugins.criterion_facts(name)["UNITS"][0]]}
+    if "units" in body:
+        body = body | {"units": [plugins.criterion_facts(name)["UNITS"][0]]}
     raw = shipped.config()
     for calibration in ({}, {"calibration": "c4-128x2048"}):
         tree = changed(raw, "prune", "mine", {**body, key: name, **calibration})
