@@ -71,7 +71,9 @@ def frames(world: figure_world.World) -> dict:
                 place = {name: a[name] for name in ("model", "dataset")}
                 pairs.append(row | place)
                 verdict = {"contrast": other[0], "verdict": "worse", "p_holm": 0.01}
-                contrasts.append({column.name: None for column in CONTRASTS} | row | verdict)
+                titles = {side: f"{a['model']} / {a['dataset']} / {row[side]}" for side in "ab"}
+                empty = {column.name: None for column in CONTRASTS}
+                contrasts.append(empty | row | titles | verdict)
     control = {column.name: None for column in CONTROLS} | {"role": "gaming", "study": "s"}
     control |= {n: world.long[-1][n] for n in ("name", "dataset", "split", "metric", "value")}
     control |= {"beats": True, "flagged": True, "difference": 0.1, "best": "x"}

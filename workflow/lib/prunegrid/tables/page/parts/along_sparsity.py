@@ -15,8 +15,9 @@ from prunegrid.tables.page.palette import DENSE, SERIES, SHAPES
 from prunegrid.tables.page.part import PageFacts, Part
 
 ORDER = 35
+TITLE = "Along the sparsity"
 PANELS = 8
-WIDTH, HEIGHT = 330, 230
+WIDTH, HEIGHT = 560, 240  # pixels of a panel at most
 _CAPTION = "Each line is one pruning at rising sparsity; a bar is the 95% interval of a score. "
 _DENSE = "The grey line is the untouched dense model, the grey band its interval."
 _CLIFFS = (
@@ -40,7 +41,7 @@ def part(facts: PageFacts) -> Part | None:
     more = len(lines.panels) - len(panels)
     return Part(
         "along-sparsity",
-        "Along the sparsity",
+        TITLE,
         _CAPTION + (_CLIFFS if len(cliffs) else _DENSE),
         html=f"<p>{more} more scores are in the figure beside this page.</p>" if more else "",
         charts={"along-sparsity-lines": whole.to_dict()},

@@ -13,6 +13,7 @@ from prunegrid.tables.page.tables_html import table
 from prunegrid.tables.render import flagged_sentences
 
 ORDER = 70
+TITLE = "Controls: what scores without a model"
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -25,7 +26,7 @@ def part(facts: PageFacts) -> Part | None:
     told = "".join(f'<p class="flag">{escape(text)}</p>' for text in flagged_sentences(frame))
     return Part(
         "controls",
-        "Controls: what scores without a model",
+        TITLE,
         "A control is a text that no model wrote, such as the first words of the document. A "
         "gaming control is one that no reader would take for an answer. A metric on which it beats "
         "the best model says nothing alone.",

@@ -14,6 +14,7 @@ from prunegrid.tables.page.tables_html import SCROLL, table
 from prunegrid.tables.schema import CELL, cell_key
 
 ORDER = 50
+TITLE = "Table: every model and every score"
 SCORES = 6000  # of the table of every score: about 0.7 MB
 _SEARCH = (
     '<div class="controls"><label>Search <input type="search" id="{id}-search" '
@@ -42,7 +43,7 @@ def part(facts: PageFacts) -> Part | None:
     every += 'data-search="scores-search" data-count="scores-count"></table></div>'
     return Part(
         "table",
-        "Table: every model and every score",
+        TITLE,
         "Each line is one model, with its scores and their 95% intervals over test items. A click "
         "on a heading sorts the table; the search keeps the lines that have all words.",
         html=_SEARCH.format(id="cells") + cells + (every if len(scores) else ""),
