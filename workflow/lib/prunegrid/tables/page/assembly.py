@@ -75,9 +75,8 @@ def _claims(facts: PageFacts) -> str:
     try:
         return claims_section.section(facts.results, facts.plan["study"])
     except Exception as error:  # a file of another version, or damaged
-        return (
-            claims_section.HEAD + _failed("claims", claims_section.TITLE, error).html + "</section>"
-        )
+        why = _failed("claims", claims_section.TITLE, error).html
+        return f"{claims_section.HEAD}{why}</section>"
 
 
 def _failed(anchor: str, title: str, error: Exception) -> Part:

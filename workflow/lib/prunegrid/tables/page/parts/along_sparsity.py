@@ -78,12 +78,13 @@ def _chart(number: int, panel: LinePanel, lines: LinePlot) -> altair.LayerChart:
         x = x.axis(labelAngle=0)
     else:
         x = altair.X("place:Q", scale=altair.Scale(zero=False)).title(lines.across)
+        x = x.axis(tickCount=8)
     names = [*lines.names]
     colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
-    below = altair.Legend(orient="bottom", columns=3, title=None)
-    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours), legend=below)
+    legend = altair.Legend(title=None)
+    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours), legend=legend)
     shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
-    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes), legend=below)
+    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes), legend=legend)
     forms = {"line:N": "", "value:Q": ".4g", "low:Q": ".4g", "high:Q": ".4g"}
     tooltip = [altair.Tooltip(name, format=form) if form else name for name, form in forms.items()]
     layers = [

@@ -43,6 +43,7 @@ def _line(row: dict) -> dict[str, str]:
         "value": number(row["value"], ".3f"),
         "best model": "" if pandas.isna(row["best"]) else row["best"],
         "its value": number(row["best_value"], ".3f"),
-        "difference": number(row["difference"], "+.3f") + (f" ({low} to {high})" if low else ""),
+        "difference": number(row["difference"], "+.3f")
+        + (f"\u00a0({low}\u00a0to\u00a0{high})" if low else ""),
         "beats it": beats,
     }

@@ -71,13 +71,8 @@ def _rows(
             method += f" ({cell.prune})"
         row = {"place": place, "measure": name, "cell": name_of(cell), "method": method}
         row |= {"score": display_names.measure_name(*measure.key)}
-        row |= {
-            "sparsity": sparsity,
-            "order": cell.target,
-            "ratio": None,
-            "low": None,
-            "high": None,
-        }
+        row |= {"sparsity": sparsity, "order": cell.target}
+        row |= dict.fromkeys(("ratio", "low", "high"))
         score = cells.score(cell, measure)
         if score is None:
             states = status.get(cell.key, set()) - {"ok"}
@@ -142,7 +137,7 @@ def _chart(columns: list[str]) -> dict[str, Any]:
     colour.legend = altair.Legend(format=".0%", tickCount=5)
     known = fields.transform_filter("isValid(datum.quality)")
     lost = fields.transform_filter("!isValid(datum.quality)")
-    ink = altair.condition("datum.quality > 0.5", altair.value("#000"), altair.value("#fff"))
+    ink = altair.condition("datum.quality > 0.45", altair.value("#000"), altair.value("#fff"))
     chart = altair.layer(
         known.mark_rect(cornerRadius=3).encode(color=colour, tooltip=tips),
         lost.mark_rect(cornerRadius=3, color=palette.FAILED, opacity=0.5).encode(tooltip=tips),

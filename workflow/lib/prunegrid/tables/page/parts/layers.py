@@ -223,7 +223,7 @@ def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     tooltip += [altair.Tooltip("points:Q", format="+.2f"), altair.Tooltip("weights:Q", format=",")]
     title = "Zeros of each linear against the model's mean, in percentage points"
     linears = _grid(base.encode(x=axis, color=colour, tooltip=tooltip), rows, title)
-    return altair.vconcat(blocks, linears)
+    return altair.vconcat(blocks, linears).resolve_scale(color="independent")
 
 
 def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:

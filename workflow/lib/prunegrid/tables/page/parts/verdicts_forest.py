@@ -24,7 +24,7 @@ from prunegrid.tables.schema import Row
 ORDER = 30
 TITLE = "Contrasts: what was declared beforehand, and its verdict"
 CHART = "contrasts-chart"
-WIDTH, LINE = 900, 62  # pixels: of the plot at most, of a contrast's line
+WIDTH, LINE = 900, 78  # pixels: of the plot at most, of a contrast's line
 _PLACE, _HOW = '<div id="{}"></div>', "How the verdicts are made"
 COLOURS = {"better": "#009E73", "worse": "#D55E00", "undecided": palette.DENSE}
 # Where numbers may stand on the axis of a ratio.
@@ -98,7 +98,7 @@ def _row(order: int, row: Row, sides: tuple[str, str], facts: PageFacts) -> dict
         "verdict": verdict,
         "kind": "worse" if verdict == "worse" else kind,
         "label": f"{row['contrast']}: {verdict}",
-        "sides": f"{sides[0]}  against  {sides[1]}",
+        "sides": f"{sides[0]}\nagainst {sides[1]}",
         "where": f"{measure}: {how}; {display_names.direction(better)}",
         "neutral": 1.0 if is_ratio else 0.0,
     }
@@ -116,7 +116,7 @@ def _in_words(row: Row, sides: tuple[str, str]) -> dict[str, Any]:
         "first model": sides[0],
         "second model": sides[1],
         "score": display_names.measure_name(row["split"], row["metric"]) if known else "",
-        "effect": f"{row['effect']} {value}" + (f" ({low} to {high})" if low else "")
+        "effect": f"{row['effect']} {value}" + (f"\u00a0({low}\u00a0to\u00a0{high})" if low else "")
         if value
         else "",
         "n": "" if pandas.isna(row["n"]) else row["n"],
@@ -151,14 +151,14 @@ def _panel(place: str, rows: Sequence[Row]) -> altair.LayerChart:
     text = {"align": "left", "baseline": "middle", "fontSize": 12}
     left = base.encode(x=altair.value(6))
     layers = altair.layer(
-        base.mark_tick(size=22, thickness=2, orient="vertical", color=palette.DENSE, yOffset=18)
+        base.mark_tick(size=22, thickness=2, orient="vertical", color=palette.DENSE, yOffset=26)
         .encode(x="neutral:Q"),
-        base.mark_rule(strokeWidth=2.4, yOffset=18).encode(x="low:Q", x2="high:Q", color=colour),
-        base.mark_point(filled=True, size=90, opacity=1, yOffset=18).encode(
+        base.mark_rule(strokeWidth=2.4, yOffset=26).encode(x="low:Q", x2="high:Q", color=colour),
+        base.mark_point(filled=True, size=90, opacity=1, yOffset=26).encode(
             x=across, color=colour, tooltip=tips
         ),
-        left.mark_text(dy=-19, fontWeight="bold", **text).encode(text="label:N"),
-        left.mark_text(dy=-3, **text).encode(text="sides:N"),
+        left.mark_text(dy=-28, fontWeight="bold", **text).encode(text="label:N"),
+        left.mark_text(dy=-12, lineBreak="\n", **text).encode(text="sides:N"),
     )  # fmt: skip
     title = altair.Title(place, anchor="start", fontSize=12, fontWeight="normal")
     layers = layers.transform_filter(altair.FieldEqualPredicate(field="where", equal=place))
