@@ -8,6 +8,7 @@ import pandas
 from prunegrid.artifacts import artifact_folder
 from prunegrid.artifacts.artifact_folder import sealed
 from prunegrid.common import file_io
+from prunegrid.tables.page import assembly
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 from prunegrid.tables.table_names import outputs
 from tests.helpers.runs import table
@@ -28,6 +29,8 @@ def test_the_table_is_whole(finished):
     }
     for path in outputs("tiny"):
         assert (finished.folder / path).stat().st_size > 0
+    page = (finished.folder / "results/tiny.html").read_text(encoding="utf-8")
+    assert assembly.FAILED_PART not in page
 
 
 def test_each_cell_has_a_link_to_its_weights_and_an_explanation(finished):
