@@ -33,7 +33,7 @@ def test_no_window_cuts_anything_or_scrolls_sideways(browser, pages, name, width
     root = "document.documentElement"
     assert browser.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth")
     assert browser.execute_script(CUT) == []
-    # A heatmap has fields of one size, contrasts have names, and hostile ones are long: they scroll.
+    # A heatmap has fields of one size, and names may be long: these scroll.
     scrolls = {"heatmap-chart", "contrasts-chart"} if width < 1000 else set()
     assert set(browser.execute_script(WIDE)) <= scrolls or name == "hostile"
 
