@@ -97,7 +97,7 @@ def test_controls_and_examples_stand_beside_the_cells(finished):
     page = (finished.folder / "results/tiny.examples.md").read_text()
     assert page.count("**greedy-extract** (oracle): label copied") == 4
     text = (finished.folder / "results/tiny.md").read_text()
-    assert "Flagged metrics" in text and "test rouge1 (shuffled-reference" in text
+    assert "Flagged metrics" in text and "test rouge1: shuffled-reference by" in text
     status = finished.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
     assert "done     control shuffled-reference / tiny-notes / test" in status
     assert "controls: 3 of 3 done" in status

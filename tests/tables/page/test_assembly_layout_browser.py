@@ -53,6 +53,17 @@ def test_a_wide_window_is_used_and_text_stays_readable(browser, pages):
     assert browser.execute_script(script.format("main")) <= 1500
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_row_of_a_short_table_is_hidden(browser, pages, width):
+    resized(browser, width)
+    shown(browser, pages("demo"))
+    script = """return [...document.querySelectorAll('.scroll')].filter((box) => box.clientWidth)
+        .map((box) => [box.querySelectorAll('tr').length, box.scrollHeight - box.clientHeight])"""
+    boxes = browser.execute_script(script)
+    short = [hidden for rows, hidden in boxes if rows <= 20]
+    assert len(short) >= 3 and max(short) <= 1
+
+
 def test_a_chart_follows_the_window(browser, pages):
     resized(browser, 1600)
     shown(browser, pages("demo"))

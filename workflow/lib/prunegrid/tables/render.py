@@ -173,12 +173,12 @@ def flagged_sentences(controls: pandas.DataFrame) -> list[str]:
     several = controls["dataset"].nunique() > 1
     for (data, split, metric), rows in winners.groupby(["dataset", "split", "metric"], sort=False):
         row = rows.loc[rows["difference"].abs().idxmax()]
-        bounds = f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        bounds = f"({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
         place = f"{data} {split}" if several else split
-        lines.append(f"{place} {metric} ({row['name']} {row['difference']:+.3f}, {bounds})")
+        lines.append(f"{place} {metric}: {row['name']} by {row['difference']:+.3f} {bounds}")
     if lines:
-        text = "Flagged metrics, on which a gaming control beats the best cell (by, 95% paired "
-        return [f"{text}interval); alone they say nothing: {'; '.join(lines)}."]
+        text = "Flagged metrics, on which a gaming control beats the best cell, with the paired "
+        return [f"{text}95% interval. Alone they say nothing. {'; '.join(lines)}."]
     if controls["flagged"].notna().any():
         return ["No metric is flagged: no gaming control beats the best cell on any."]
     return []

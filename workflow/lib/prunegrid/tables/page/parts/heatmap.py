@@ -134,7 +134,7 @@ def _chart(columns: list[str]) -> dict[str, Any]:
     ]
     scale = altair.Scale(scheme="cividis", domain=[0, 1], clamp=True)
     colour = altair.Color("quality:Q", scale=scale, title="Quality compared with dense")
-    colour.legend = altair.Legend(format=".0%", tickCount=5)
+    colour.legend = altair.Legend(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
     known = fields.transform_filter("isValid(datum.quality)")
     lost = fields.transform_filter("!isValid(datum.quality)")
     ink = altair.condition("datum.quality > 0.45", altair.value("#000"), altair.value("#fff"))
