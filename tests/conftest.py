@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,35 @@ def _no_own_plugins():
     """Forget a user's plugins that a test has added: their files are gone with its folder."""
     yield
     plugins.files.cache_clear()
+
+
+class _FailedParts(logging.Handler):
+    """Notes which parts of pages could not be made, which fails no table."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.titles: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == "the page has no part '%s'":
+            self.titles.append(record.args[0])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _all_failed_parts():
+    handler = _FailedParts()
+    logging.getLogger("prunegrid").addHandler(handler)
+    yield handler.titles
+    logging.getLogger("prunegrid").removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def failed_parts(_all_failed_parts: list[str]):
+    """Yield the titles of parts of pages that failed; a test that leaves any is in error."""
+    yield _all_failed_parts
+    titles = [*_all_failed_parts]
+    _all_failed_parts.clear()
+    assert titles == [], f"parts of a page could not be made: {titles}"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -112,7 +112,7 @@ def test_a_table_with_a_copied_row_is_not_complete(tmp_path, monkeypatch, second
 
 def test_the_same_texts_of_other_weights_are_noted():
     faults, (note,) = copied_rows([row("m", "1", None), row("n", "2", None)], ["wiki_ppl"])
-    assert faults == [] and "same texts" in note and "n / p / f / d / 0" in note
+    assert faults == [] and "same texts" in note and "n / p / f / d / seed 0" in note
     silent = [row("m", "1", 3.0, None), row("n", "2", 4.0, None)]
     assert copied_rows(silent, ["wiki_ppl"]) == ([], [])
 

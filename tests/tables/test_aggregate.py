@@ -145,7 +145,7 @@ def test_controls_flags_and_labels_are_shown():
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "| role | control | data | split | n | rouge1 | rep4 |" in lines
     assert "| gaming | echo | d | test | 8 | 0.500 | 0.100 |" in lines
-    assert "alone they say nothing: test rouge1 (echo, +0.100 (0.020–0.200))." in text
+    assert "Alone they say nothing. test rouge1: echo by +0.100 (0.020–0.200)." in text
     assert "| outputs of | data | seed | split | loop | none |" in lines
     assert "| m / p / f | d | | test | 0.25 | 0.75 |" in lines
     calm = rendered([row | {"beats": False, "flagged": False}])

@@ -8,6 +8,7 @@ import pandas
 from prunegrid.artifacts import artifact_folder
 from prunegrid.artifacts.artifact_folder import sealed
 from prunegrid.common import file_io
+from prunegrid.tables.page import assembly
 from prunegrid.tables.schema import COLUMNS, CONTROLS, KEYS
 from prunegrid.tables.table_names import outputs
 from tests.helpers.runs import table
@@ -28,6 +29,8 @@ def test_the_table_is_whole(finished):
     }
     for path in outputs("tiny"):
         assert (finished.folder / path).stat().st_size > 0
+    page = (finished.folder / "results/tiny.html").read_text(encoding="utf-8")
+    assert assembly.FAILED_PART not in page
 
 
 def test_each_cell_has_a_link_to_its_weights_and_an_explanation(finished):
@@ -94,7 +97,7 @@ def test_controls_and_examples_stand_beside_the_cells(finished):
     page = (finished.folder / "results/tiny.examples.md").read_text()
     assert page.count("**greedy-extract** (oracle): label copied") == 4
     text = (finished.folder / "results/tiny.md").read_text()
-    assert "Flagged metrics" in text and "test rouge1 (shuffled-reference" in text
+    assert "Flagged metrics" in text and "test rouge1: shuffled-reference by" in text
     status = finished.prunegrid("status", "tiny", "--configfile", "config.yaml").stdout
     assert "done     control shuffled-reference / tiny-notes / test" in status
     assert "controls: 3 of 3 done" in status

@@ -69,12 +69,34 @@ def test_a_study_that_is_not_finished_says_so(demo):
     assert {"failed", "missing"} <= states
 
 
-def test_a_ratio_to_dense_has_half_its_paired_interval(demo):
+def test_a_ratio_to_dense_has_its_paired_interval(demo):
     by_cell = {(r["cell"], r["measure"]): r for r in rows(demo, "relative_to_dense")}
     row = by_cell["Wanda, 50% zeros; tuned: demo-qlora", "m0"]
     assert row["ratio"] == pytest.approx(0.195 / 0.345)
-    assert row["half"] == pytest.approx(0.05 / 0.345)
-    assert row["text"] == "0.57 ± 0.14"
+    ends = [1 + (-0.15 + end) / 0.345 for end in (-0.05, 0.05)]
+    assert [row["low"], row["high"]] == pytest.approx(ends)
+    assert row["text"] == "0.57 (0.42–0.71)"
+    ratio = by_cell["Wanda, 50% zeros; tuned: demo-qlora", "m1"]  # of perplexities: itself
+    paired = 19.6 / 41.0
+    assert [ratio["low"], ratio["high"]] == pytest.approx(
+        [1 / (paired + 0.05), 1 / (paired - 0.05)]
+    )
+
+
+def test_intervals_have_one_form(demo):
+    """value (low–high): by no ± and no brackets."""
+    shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", demo, flags=re.DOTALL)
+    texts = [shown, *(row["text"] for row in rows(demo, "relative_to_dense"))]
+    for text in texts:
+        assert not re.search(r"±|\d\s?…\s?[-\d]|\[\d|\d\sto\s\d", text)
+    assert "(0.310–0.380)" in shown
+
+
+def test_a_line_does_not_end_in_the_middle_of_a_name(demo):
+    heading = re.search("<h1>(.*?)</h1>", demo)[1]
+    assert '<span class="word">SmolLM2-135M</span>' in heading
+    plain = re.sub("<.*?>", "", heading).replace("\u00a0", " ")
+    assert plain == whole_pages.demo().plan["title"]
 
 
 def test_marks_that_cannot_be_told_apart_are_hollow(demo):
@@ -108,12 +130,6 @@ def test_values_are_plain_json():
 def test_names_that_altair_counts_begin_at_one():
     text = '{"name":"view_7","params":["view_7","param_3"]}'
     assert assembly.recounted(text) == '{"name":"view_1","params":["view_1","param_2"]}'
-
-
-def test_a_page_beyond_its_budget_is_an_error(monkeypatch):
-    monkeypatch.setattr(assembly, "LARGEST", 1000)
-    with pytest.raises(PrunegridError, match="s.html.*bytes"):
-        assembly.page(whole_pages.demo())
 
 
 def test_a_census_has_a_page_that_says_what_is_missing():

@@ -3,63 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
-from prunegrid.tables.page import assembly
 from tests.helpers import whole_pages
+from tests.helpers.page_browser import shown, until
 
 pytestmark = pytest.mark.page
-FOR_EVER = 600
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--window-size=1180,1000", "--no-first-run")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Yield a Chromium whose network is cut off, with logs of what it asks for and says."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.binary_location = shutil.which("chromium")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    driver.execute_cdp_cmd("Network.enable", {})
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """Return a function that writes the page of some facts once and returns its address."""
-    folder, written = tmp_path_factory.mktemp("pages"), {}
-
-    def address(name):
-        if name not in written:
-            written[name] = folder / f"{name}.html"
-            written[name].write_text(assembly.page(getattr(whole_pages, name)()), encoding="utf-8")
-        return written[name].as_uri()
-
-    return address
-
-
-def until(driver, script):
-    """Wait until a script returns something true; return it."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(driver, FOR_EVER).until(lambda d: d.execute_script(f"return {script}"))
-
-
-def shown(driver, address):
-    """Open a page as if for the first time; return the driver when its charts are drawn."""
-    driver.get("about:blank")
-    driver.get_log("performance"), driver.get_log("browser")
-    driver.get(address)
-    until(driver, "document.documentElement.dataset.ready")
-    return driver
 
 
 def marks(driver, chart="pareto-chart"):

@@ -12,7 +12,7 @@ def test_the_sentence_names_the_best_pruned_model_and_dense():
     header = header_of(whole_pages.demo())
     assert header.verdict == (
         "Of 6 pruned models, Wanda, 50% zeros (tuned: demo-qlora) does best by ROUGE-Lsum, "
-        "test: 0.195 (95% interval 0.176 to 0.215), dense 0.345."
+        "test: 0.195 (95% interval 0.176–0.215), dense 0.345."
     )
     assert header.is_finished and header.counts == {"done": 9, "failed": 0, "missing": 0}
 

@@ -57,6 +57,21 @@ def test_the_lineage_puts_each_step_right_of_what_it_reads(tmp_path):
     assert "reads: download m, calibrate c" in columns[2]
 
 
+def test_a_step_is_not_named_twice(tmp_path):
+    model, data, drawn, prune = chain(tmp_path)
+    timed = step(tmp_path, "efficiency", "e0", label="m > prune w50 > efficiency", parents=[prune])
+    one = cell(model, prune, others=[])
+    one["ancestors"] = [model, data, drawn, prune, timed]
+    _, content = drawers_of(drawers.part(facts([one])))["cell-0"]
+    does, name = re.search(r"step-e0\"><summary><b>(.*?)</b> (.*?)</summary>", content).groups()
+    assert does and name == ""
+
+
+def test_a_row_names_its_seed(tmp_path):
+    _, content = drawers_of(drawers.part(facts([made(tmp_path)])))["cell-0"]
+    assert "<summary>m / w50 / none / d / seed 7</summary>" in content
+
+
 def test_every_step_has_its_settings_and_versions_as_text(tmp_path):
     _, content = drawers_of(drawers.part(facts([made(tmp_path)])))["step-p0"]
     assert "wanda" in content and "torch 2.0" in content

@@ -107,6 +107,13 @@ def units(removed, before):
     return {"mlp": {"units": before, "removed": removed, "indices": [], "score": 1.0}}
 
 
+def test_each_selector_has_a_name_of_its_own(tmp_path, model):
+    report = {"b.0.q": linear(5, output_error=0.125)}
+    prune = step(tmp_path, "prune", "p", {"prune.json": report})
+    html = layers.part(facts([cell(model, prune)])).html
+    assert re.findall("<label.*?>(.*?) <select", html) == ["Zeros of", "Errors of"]
+
+
 def test_units_left_count_from_before_the_first_pruning(tmp_path, model):
     first = {"blocks": {"l.0": units(2, 10), "l.1": units(4, 10)}, "counts": {}, "corrected": {}}
     second = {"blocks": {"l.0": units(3, 8), "l.1": units(1, 6)}, "counts": {}, "must_stay": {}}

@@ -43,14 +43,18 @@ def _contrast(row: Row) -> dict[str, Any]:
     }
 
 
-def tested(rows: Sequence[Row]) -> str:
-    """Return what the contrasts' numbers are, and what their n could have seen."""
+def tested(rows: Sequence[Row], sides: tuple[str, str] = ("a", "b")) -> str:
+    """Return what the contrasts' numbers are, and what their n could have seen.
+
+    Args:
+        sides: what the two sides of a contrast are called where the text stands.
+    """
     tests = len(rows) + sum(row["margin"] is not None for row in rows)
     text = (
-        "Each verdict says whether a is better or worse than b (paired sign-flip test over items, "
-        f"Holm-corrected for {tests} declared test(s), two-sided 5%). Intervals are bootstrapped "
-        "over items: they speak of other documents, not of other seeds. The spread over seeds "
-        "stands beside them."
+        f"Each verdict says whether {sides[0]} is better or worse than {sides[1]} (paired "
+        f"sign-flip test over items, Holm-corrected for {tests} declared test(s), two-sided 5%). "
+        "Intervals are bootstrapped over items: they speak of other documents, not of other seeds. "
+        "The spread over seeds stands beside them."
     )
     limits = []
     for row in (row for row in rows if row["n"] is not None):

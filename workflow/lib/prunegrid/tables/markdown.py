@@ -37,6 +37,11 @@ def between(low: str, high: str) -> str:
     return f"{low}{' to ' if '-' in low + high else '–'}{high}"
 
 
+def kept_together(text: str) -> str:
+    """Return a text whose line may not end at its spaces."""
+    return text.replace(" ", "\u00a0")
+
+
 def interval(value: str, low: str, high: str) -> str:
     """Return a value with its interval, `0.35 (0.31–0.37)`; the value alone without ends."""
     return f"{value} ({between(low, high)})" if low else value

@@ -178,11 +178,10 @@ def flagged_sentences(controls: pandas.DataFrame) -> list[str]:
         ends = (number(row[f"difference_{end}"], ".3f") for end in ("low", "high"))
         by = interval(number(row["difference"], "+.3f"), *ends)
         place = f"{data} {split}" if several else split
-        lines.append(f"{place} {metric} ({row['name']}, {by})")
+        lines.append(f"{place} {metric}: {row['name']} by {by}")
     if lines:
-        text = "Flagged metrics, on which a gaming control beats the best cell (by how much, with "
-        text += "its paired 95% interval); alone they say nothing: "
-        return [f"{text}{'; '.join(lines)}."]
+        text = "Flagged metrics, on which a gaming control beats the best cell, with the paired "
+        return [f"{text}95% interval. Alone they say nothing. {'; '.join(lines)}."]
     if controls["flagged"].notna().any():
         return ["No metric is flagged: no gaming control beats the best cell on any."]
     return []

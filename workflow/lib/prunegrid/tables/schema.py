@@ -32,7 +32,8 @@ def cell_key(row: Row) -> tuple:
 
 def cell_title(row: Row, columns: Sequence[str] = CELL) -> str:
     """Return the name of a row's cell: its values of some columns without nulls."""
-    return " / ".join(str(row[name]) for name in columns if not pandas.isna(row[name]))
+    known = ((name, row[name]) for name in columns if not pandas.isna(row[name]))
+    return " / ".join(f"seed {value}" if name == "seed" else str(value) for name, value in known)
 
 
 def _ratio(name: str, meaning: str) -> tuple[Column, ...]:

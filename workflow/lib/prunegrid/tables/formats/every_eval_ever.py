@@ -22,7 +22,7 @@ from prunegrid.common.file_io import canonical_json, json_sha256, write_json
 from prunegrid.tables.formats import Said
 from prunegrid.tables.headline import is_perplexity
 from prunegrid.tables.intervals import RESAMPLES
-from prunegrid.tables.schema import PROVENANCE, Row, cell_key, cell_title
+from prunegrid.tables.schema import PROVENANCE, Row, cell_key
 from prunegrid.tables.study_tables import StudyTables, manifest_of
 
 SCHEMA_VERSION = "0.3.0"
@@ -110,7 +110,7 @@ def model_info(tables: StudyTables, cell: Mapping[str, Any], row: Row) -> Record
     source = manifest_of(cell["chain"][0])["record"]["source"]
     of_hub = source["kind"] == "hf"
     repository = repository_of(source) if of_hub else ""
-    name = cell_title(row, ("model", "prune", "finetune", "dataset", "seed"))
+    name = " / ".join(str(value) for value in cell_key(row) if value is not None)
     own = re.sub(r"[^\w.+-]+", "-", name)
     of_source = is_published(cell) and "/" in repository
     details = {"deployment_type": "self_deployed", "base_model": told(source)}

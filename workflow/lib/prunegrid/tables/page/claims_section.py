@@ -9,11 +9,12 @@ import pandas
 from prunegrid.tables.page.tables_html import table
 
 FILE = "claims.parquet"
-_HEAD = (
-    '<section id="claims" aria-labelledby="claims-title"><h2 id="claims-title">Published '
-    'conclusions, tested</h2><p class="caption">Each conclusion is tested on all finished studies '
-    "together. The last columns count the comparisons of this study, and for how many of them it "
-    "speaks for the conclusion or against it. claims.md has the numbers.</p>"
+TITLE = "Published conclusions, tested"
+HEAD = (
+    '<section id="claims" aria-labelledby="claims-title">'
+    f'<h2 id="claims-title">{TITLE}</h2><p class="caption">Each conclusion is tested on all '
+    "finished studies together. The last columns count the comparisons of this study, and for how "
+    "many of them it speaks for the conclusion or against it. claims.md has the numbers.</p>"
 )
 
 
@@ -38,4 +39,4 @@ def section(folder: Path, study: str) -> str:
         }
         for name, rows in own.groupby("claim", sort=False)
     ]
-    return f"{_HEAD}{table(rows, 'claims-of-study')}</section>" if rows else ""
+    return f"{HEAD}{table(rows, 'claims-of-study')}</section>" if rows else ""

@@ -10,6 +10,7 @@ from prunegrid import __version__
 from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.points import Cell, Score, cells_of, scores_of
 from prunegrid.tables.headline import Measure, measures_of
+from prunegrid.tables.markdown import between
 from prunegrid.tables.page.part import PageFacts
 from prunegrid.tables.schema import CELL
 
@@ -92,7 +93,7 @@ def _sentence(
     value = display_names.number(score.value)
     if score.low is not None:
         low, high = display_names.number(score.low), display_names.number(score.high)
-        value += f" (95% interval {low} to {high})"
+        value += f" (95% interval {between(low, high)})"
     what = display_names.measure_name(*measure.key)
     text = f"Of {_models(len(pruned), 'pruned ')}, {name} does best by {what}: {value}"
     return text + (f", dense {display_names.number(dense.value)}." if dense else ".")

@@ -71,15 +71,40 @@
     }
     return text;
   };
-  const config = () => {
+  // A chart takes the width that the page has, at most that of its spec; `beside` is left for its
+  // axis. What needs more room, such as a heatmap, scrolls in its own box.
+  const BESIDE = 100, NARROWEST = 240, CHARACTER = 7.5;
+  const wrapped = (text, room) => text.split(" ").reduce((lines, word) => {
+    const last = lines[lines.length - 1];
+    if (last !== undefined && (last + " " + word).length * CHARACTER <= room) lines[lines.length - 1] += " " + word;
+    else lines.push(word);
+    return lines;
+  }, []);
+  const fit = (spec, room, beside) => {
+    if (spec.columns) spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(room / (NARROWEST + 2 * BESIDE))));
+    const free = Math.max(NARROWEST, Math.floor(room / (spec.columns || 1)) - beside);
+    const each = (view) => {
+      if (!view || typeof view !== "object") return;
+      const isView = "mark" in view || "layer" in view;
+      if (isView && typeof view.width === "number") view.width = Math.min(view.width, free);
+      if (isView && typeof view.title === "string") view.title = wrapped(view.title, free);
+      else if (view.title && typeof view.title.text === "string") view.title.text = wrapped(view.title.text, free);
+      Object.values(view).forEach(each);
+    };
+    each(spec);
+    return spec;
+  };
+  // The page's blue is too dark on a dark page.
+  const BLUE = ["#0072B2", "#3F8FE0"];
+  const config = (room) => {
     const ink = getComputedStyle(root).getPropertyValue("--ink").trim();
     const quiet = getComputedStyle(root).getPropertyValue("--quiet").trim();
     const rule = getComputedStyle(root).getPropertyValue("--rule").trim();
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: rule },
       axis: { labelColor: ink, titleColor: quiet, gridColor: rule, domainColor: rule, tickColor: rule, titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, titleLimit: 360, labelLimit: 320 },
-      legend: { symbolBaseFillColor: quiet, symbolBaseStrokeColor: quiet, labelColor: ink, titleColor: quiet, titleFontWeight: "normal", labelFontSize: 12, labelLimit: 320 },
-      header: { labelColor: ink, titleColor: quiet, labelFontSize: 12, labelLimit: 600 }, title: { color: ink }, text: { color: ink }, rule: { color: quiet },
+      legend: { symbolBaseFillColor: quiet, symbolBaseStrokeColor: quiet, labelColor: ink, titleColor: quiet, titleFontWeight: "normal", labelFontSize: 12, labelLimit: 320, orient: "top", columns: Math.max(1, Math.floor(room / 230)), gradientLength: Math.min(240, room - 80) },
+      header: { labelColor: ink, titleColor: quiet, labelFontSize: 12, labelLimit: 600 }, title: { color: ink, anchor: "start" }, text: { color: ink }, rule: { color: quiet },
     };
   };
   const used = (spec, found = new Set()) => {
@@ -89,23 +114,37 @@
     }
     return found;
   };
+  const roomOf = (place) => place.closest("section").clientWidth;
   const draw = async (id) => {
-    const spec = JSON.parse(chosen(JSON.stringify(specs[id])));
+    const place = document.getElementById(id), room = roomOf(place);
+    const text = chosen(JSON.stringify(specs[id]));
+    const spec = JSON.parse(dark() ? text.replaceAll(...BLUE) : text);
     // Of altair's config only the sizes stay: the colours are the page's, light or dark.
-    const own = spec.config || {}, ours = config();
+    const own = spec.config || {}, ours = config(room);
     spec.config = { ...own, ...ours, view: { ...own.view, ...ours.view } };
-    const section = document.getElementById(id).closest("section");
+    const section = place.closest("section");
     spec.description ||= section.querySelector("h2").textContent + ". " + section.querySelector(".caption").textContent;
     spec.datasets = { ...spec.datasets };
     for (const name of used(spec)) if (data[name]) spec.datasets[name] = data[name];
-    const place = document.getElementById(id);
     const options = { renderer: "svg", ast: true, logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } };
-    const result = await vegaEmbed(place, spec, options);
-    if (views[id]) views[id].finalize();
-    views[id] = result.view;
+    // How wide an axis is, with its names, is known once it is drawn: if it was more, once more.
+    for (let beside = BESIDE, turn = 0; turn < 2; turn++) {
+      const result = await vegaEmbed(place, fit(spec, room, beside), options);
+      if (views[id]) views[id].finalize();
+      views[id] = result.view;
+      const excess = place.querySelector("svg").getBoundingClientRect().width - room;
+      if (excess <= 0) break;
+      beside += Math.ceil(excess);
+    }
+    place.querySelector(".chart-wrapper").tabIndex = 0;  // a box that keyboards can scroll
     place.dataset.drawn = String(Number(place.dataset.drawn || 0) + 1);
   };
   const drawAll = () => Promise.all(Object.keys(specs).map(draw));
+  let width = root.clientWidth, waiting;
+  addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { if (root.clientWidth !== width) { width = root.clientWidth; drawAll(); } }, 150);
+  });
   for (const one of inputs) one.addEventListener(one.tagName === "SELECT" ? "change" : "input", () => {
     keep(one.id, one.type === "checkbox" ? (one.checked ? "1" : "") : one.value);
     for (const id of Object.keys(specs)) if (JSON.stringify(specs[id]).includes("$" + one.id)) draw(id);

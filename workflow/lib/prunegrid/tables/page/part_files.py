@@ -12,11 +12,17 @@ PACKAGE = "prunegrid.tables.page.parts"
 STATIC = ("page.html.jinja", "page.css", "page.js")
 
 
+def titles() -> dict[str, str]:
+    """Return {module of a part: its heading}, in the order of the page."""
+    files = sorted((FOLDER / "parts").glob("*.py"))
+    parts = [(literals(path), path.stem) for path in files]
+    found = [(own["ORDER"], name, own["TITLE"]) for own, name in parts if "ORDER" in own]
+    return {f"{PACKAGE}.{name}": title for _, name, title in sorted(found)}
+
+
 def modules() -> list[str]:
     """Return the modules of the parts, in the order of the page."""
-    files = sorted((FOLDER / "parts").glob("*.py"))
-    found = [(literals(path)["ORDER"], path.stem) for path in files if "ORDER" in literals(path)]
-    return [f"{PACKAGE}.{name}" for _, name in sorted(found)]
+    return [*titles()]
 
 
 def static_digest() -> str:

@@ -15,8 +15,9 @@ from prunegrid.tables.page.palette import DENSE, SERIES, SHAPES
 from prunegrid.tables.page.part import PageFacts, Part
 
 ORDER = 35
+TITLE = "Along the sparsity"
 PANELS = 8
-WIDTH, HEIGHT = 330, 230
+WIDTH, HEIGHT = 560, 240  # pixels of a panel at most
 _CAPTION = "Each line is one pruning at rising sparsity; a bar is the 95% interval of a score. "
 _DENSE = "The grey line is the untouched dense model, the grey band its interval."
 _CLIFFS = (
@@ -40,7 +41,7 @@ def part(facts: PageFacts) -> Part | None:
     more = len(lines.panels) - len(panels)
     return Part(
         "along-sparsity",
-        "Along the sparsity",
+        TITLE,
         _CAPTION + (_CLIFFS if len(cliffs) else _DENSE),
         html=f"<p>{more} more scores are in the figure beside this page.</p>" if more else "",
         charts={"along-sparsity-lines": whole.to_dict()},
@@ -77,12 +78,13 @@ def _chart(number: int, panel: LinePanel, lines: LinePlot) -> altair.LayerChart:
         x = x.axis(labelAngle=0)
     else:
         x = altair.X("place:Q", scale=altair.Scale(zero=False)).title(lines.across)
+        x = x.axis(tickCount=8)
     names = [*lines.names]
     colours = [SERIES[index % len(SERIES)] for index in range(len(names))]
-    below = altair.Legend(orient="bottom", columns=3, title=None)
-    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours), legend=below)
+    legend = altair.Legend(title=None)
+    colour = altair.Color("line:N", scale=altair.Scale(domain=names, range=colours), legend=legend)
     shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
-    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes), legend=below)
+    shape = altair.Shape("line:N", scale=altair.Scale(domain=names, range=shapes), legend=legend)
     forms = {"line:N": "", "value:Q": ".4g", "low:Q": ".4g", "high:Q": ".4g"}
     tooltip = [altair.Tooltip(name, format=form) if form else name for name, form in forms.items()]
     layers = [

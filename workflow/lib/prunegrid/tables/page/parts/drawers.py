@@ -18,6 +18,7 @@ from prunegrid.tables.page.step_reports import manifest_of, report_of
 from prunegrid.tables.schema import CELL, Row, cell_key, cell_title
 
 ORDER = 100
+TITLE = "Rows: how each came about"
 # Of all drawers. From half of it on they are without steps; beyond it steps have no settings.
 BYTES = 1_000_000
 LONGEST = 2500  # characters of a step's settings
@@ -52,7 +53,7 @@ def part(facts: PageFacts) -> Part:
         size += len(texts[-1].encode())
     return Part(
         "rows",
-        "Rows: how each came about",
+        TITLE,
         "Each row opens, here or from the table above: it says which weights were measured, which "
         "steps made them, how to make them again and how to load them.",
         html="".join(texts),
@@ -128,7 +129,7 @@ def _lineage(refs: Sequence[Mapping[str, str]], manifests: Manifests) -> str:
         if manifest is None:  # what it reads is not known, and nothing that was made reads it
             depth = 1 + max(depths.values(), default=0)
         does, name = stage_facts(ref["stage"]).does, _name(ref)
-        depths[ref["key"]], titles[ref["key"]] = depth, f"{does} {name}"
+        depths[ref["key"]], titles[ref["key"]] = depth, f"{does} {name}".strip()
         reads = ", ".join(titles[parent] for parent in parents if parent in titles)
         about = f"reads: {reads}" if reads else "" if manifest else "not made"
         columns.setdefault(depth, []).append(
@@ -140,10 +141,16 @@ def _lineage(refs: Sequence[Mapping[str, str]], manifests: Manifests) -> str:
 
 
 def _name(ref: Mapping[str, str]) -> str:
-    """Return a step's own name: the last part of its label, without the word for what it does."""
+    """Return a step's own name: the last part of its label, without the word for what it does.
+
+    A step that is named by that word alone has none.
+    """
     last = ref["label"].rpartition(" > ")[2]
     first, _, rest = last.partition(" ")
-    return rest if rest and first in (ref["stage"], stage_facts(ref["stage"]).does) else last
+    does = (ref["stage"], stage_facts(ref["stage"]).does)
+    if last in does:
+        return ""
+    return rest if rest and first in does else last
 
 
 def _again(study: str, row: Row, weights: Mapping[str, str]) -> str:

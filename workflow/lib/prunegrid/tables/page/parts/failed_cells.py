@@ -7,6 +7,7 @@ from prunegrid.tables.page.tables_html import table
 from prunegrid.tables.schema import CELL, cell_title
 
 ORDER = 90
+TITLE = "Failed and missing cells"
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -21,7 +22,7 @@ def part(facts: PageFacts) -> Part | None:
         return None
     return Part(
         "failed",
-        "Failed and missing cells",
+        TITLE,
         "These cells have no numbers. A failed cell says why; a missing one was not reached yet. "
         "Running the study again makes only what is not there.",
         html=table(rows, "failed-cells"),

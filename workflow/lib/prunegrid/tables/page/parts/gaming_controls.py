@@ -7,12 +7,13 @@ from html import escape
 import pandas
 
 from prunegrid.tables.headline import headline
-from prunegrid.tables.markdown import number
+from prunegrid.tables.markdown import interval, kept_together, number
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import table
 from prunegrid.tables.render import flagged_sentences
 
 ORDER = 70
+TITLE = "Controls: what scores without a model"
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -25,7 +26,7 @@ def part(facts: PageFacts) -> Part | None:
     told = "".join(f'<p class="flag">{escape(text)}</p>' for text in flagged_sentences(frame))
     return Part(
         "controls",
-        "Controls: what scores without a model",
+        TITLE,
         "A control is a text that no model wrote, such as the first words of the document. A "
         "gaming control is one that no reader would take for an answer. A metric on which it beats "
         "the best model says nothing alone.",
@@ -35,13 +36,13 @@ def part(facts: PageFacts) -> Part | None:
 
 def _line(row: dict) -> dict[str, str]:
     names = ("role", "name", "split", "metric")
-    low, high = (number(row[f"difference_{end}"], "+.3f") for end in ("low", "high"))
+    ends = (number(row[f"difference_{end}"], ".3f") for end in ("low", "high"))
     beats = "" if pandas.isna(row["beats"]) else "yes" if row["beats"] else "no"
     return {
         **{name: row[name] for name in names},
         "value": number(row["value"], ".3f"),
         "best model": "" if pandas.isna(row["best"]) else row["best"],
         "its value": number(row["best_value"], ".3f"),
-        "difference": number(row["difference"], "+.3f") + (f" ({low} to {high})" if low else ""),
+        "difference": kept_together(interval(number(row["difference"], "+.3f"), *ends)),
         "beats it": beats,
     }

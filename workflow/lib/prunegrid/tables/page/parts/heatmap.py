@@ -11,12 +11,14 @@ import altair
 from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.points import AXES, Cell
 from prunegrid.tables.headline import Measure
+from prunegrid.tables.markdown import interval
 from prunegrid.tables.page import palette
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.scored_cells import ScoredCells, name_of
 
 ORDER = 20
-LINE, COLUMN = 30, 92  # pixels of a cell
+TITLE = "Methods by sparsity"
+LINE, COLUMN = 30, 152  # pixels of a cell
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -41,8 +43,8 @@ def part(facts: PageFacts) -> Part | None:
     ordered = sorted(columns, key=lambda label: columns[label])
     return Part(
         "heatmap",
-        "Methods by sparsity",
-        "Each field is a model's score divided by that of the dense model, ± half the 95% interval "
+        TITLE,
+        "Each field is a model's score divided by that of the dense model, with the 95% interval "
         "of their paired difference. 1 is as good as dense. Of a perplexity more is worse. Yellow "
         "fields are near dense or better, blue ones far worse; grey ones failed or are missing.",
         html=f'<div class="controls">{cells.selectors("heatmap", rows)}</div>',
@@ -70,7 +72,8 @@ def _rows(
             method += f" ({cell.prune})"
         row = {"place": place, "measure": name, "cell": name_of(cell), "method": method}
         row |= {"score": display_names.measure_name(*measure.key)}
-        row |= {"sparsity": sparsity, "order": cell.target, "ratio": None, "half": None}
+        row |= {"sparsity": sparsity, "order": cell.target}
+        row |= dict.fromkeys(("ratio", "low", "high"))
         score = cells.score(cell, measure)
         if score is None:
             states = status.get(cell.key, set()) - {"ok"}
@@ -81,9 +84,11 @@ def _rows(
         row["quality"] = ratio if measure.higher_is_better else 1 / ratio if ratio else None
         text = f"{ratio:.2f}"
         if effect := cells.effect(cell, dense, measure):
-            scale = 1 if effect.is_ratio else abs(reference.value)
-            row["half"] = (effect.high - effect.low) / 2 / scale
-            text += f" ± {row['half']:.2f}"
+            ends = [effect.low, effect.high]
+            if not effect.is_ratio:
+                ends = sorted(1 + end / reference.value for end in ends)
+            row["low"], row["high"] = ends
+            text = interval(text, *(f"{end:.2f}" for end in ends))
         yield row | {"text": text}
 
 
@@ -129,16 +134,16 @@ def _chart(columns: list[str]) -> dict[str, Any]:
         altair.Tooltip("dense:Q", title="of dense", format=".4~g"),
     ]
     scale = altair.Scale(scheme="cividis", domain=[0, 1], clamp=True)
-    colour = altair.Color("quality:Q", scale=scale, title="quality, of dense")
-    colour.legend = altair.Legend(format=".0%", gradientLength=120)
+    colour = altair.Color("quality:Q", scale=scale, title="Quality compared with dense")
+    colour.legend = altair.Legend(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
     known = fields.transform_filter("isValid(datum.quality)")
     lost = fields.transform_filter("!isValid(datum.quality)")
-    ink = altair.condition("datum.quality > 0.5", altair.value("#000"), altair.value("#fff"))
+    ink = altair.condition("datum.quality > 0.45", altair.value("#000"), altair.value("#fff"))
     chart = altair.layer(
         known.mark_rect(cornerRadius=3).encode(color=colour, tooltip=tips),
         lost.mark_rect(cornerRadius=3, color=palette.FAILED, opacity=0.5).encode(tooltip=tips),
         known.mark_text(fontSize=12).encode(text="text:N", color=ink),
         lost.mark_text(fontSize=12, fontStyle="italic").encode(text="text:N"),
     )
-    size = {"width": COLUMN * len(columns), "height": altair.Step(LINE)}
+    size = {"width": altair.Step(COLUMN), "height": altair.Step(LINE)}
     return chart.properties(**size).to_dict(validate=False)

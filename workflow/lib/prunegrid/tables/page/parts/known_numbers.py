@@ -9,6 +9,7 @@ from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import table
 
 ORDER = 80
+TITLE = "Elsewhere: known values and published rows"
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -18,7 +19,7 @@ def part(facts: PageFacts) -> Part | None:
         return None
     return Part(
         "elsewhere",
-        "Elsewhere: known values and published rows",
+        TITLE,
         "These numbers come from others. They stand beside what was measured here.",
         html=html,
     )

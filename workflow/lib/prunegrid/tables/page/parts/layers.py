@@ -20,9 +20,10 @@ from prunegrid.tables.page.tables_html import select, table
 from prunegrid.tables.schema import CELL, Plan, Row, cell_title
 
 ORDER = 40
+TITLE = "Layers: where the weights went"
 ROWS = 8000  # of the charts' data, about 0.6 MB
 SPREAD = 5.0  # percentage points that colours span at least: rounding is no allocation
-WIDTH, LINE = 640, 18  # pixels of a chart, and of one linear's line in it
+WIDTH, LINE = 1100, 18  # pixels of a chart, and of one linear's line in it
 _PLACE = re.compile(r"(?:(?P<stack>.*?)\.)?(?P<block>\d+)(?:\.(?P<linear>.+))?")
 _EXPERT = re.compile(r"\.\d+(?=\.|$)")
 
@@ -61,7 +62,8 @@ def part(facts: PageFacts) -> Part | None:
         if data[name]:
             charts[f"layers-{name}"] = draw(data[name]).to_dict()
             cells = dict.fromkeys(row["cell"] for row in data[name])
-            chooser = select(f"layers-of-{name}", "Pruning", [(cell, cell) for cell in cells])
+            options = [(cell, cell) for cell in cells]
+            chooser = select(f"layers-of-{name}", _CHOICES[name], options)
             texts.append(f'<div class="controls">{chooser}</div><div id="layers-{name}"></div>')
     texts += [
         f"<p>{escape(note)}</p>"
@@ -69,7 +71,7 @@ def part(facts: PageFacts) -> Part | None:
     ]
     return Part(
         "layers",
-        "Layers: where the weights went",
+        TITLE,
         "Choose a pruning to see how much every block and linear of the model lost. A method with "
         "an allocation (OWL, by error) spares some layers more than others; without one all "
         "layers lose the same share. The table has what was counted on the pruned weights: the "
@@ -221,7 +223,7 @@ def _linears_chart(rows: Sequence[Row]) -> altair.VConcatChart:
     tooltip += [altair.Tooltip("points:Q", format="+.2f"), altair.Tooltip("weights:Q", format=",")]
     title = "Zeros of each linear against the model's mean, in percentage points"
     linears = _grid(base.encode(x=axis, color=colour, tooltip=tooltip), rows, title)
-    return altair.vconcat(blocks, linears)
+    return altair.vconcat(blocks, linears).resolve_scale(color="independent")
 
 
 def _units_chart(rows: Sequence[Row]) -> altair.VConcatChart:
@@ -283,4 +285,6 @@ def _grid(base: altair.Chart, rows: Sequence[Row], title: str) -> altair.Chart:
     )
 
 
+# The name of each chart's selector.
+_CHOICES = {"linears": "Zeros of", "errors": "Errors of", "units": "Units left by"}
 _CHARTS = {"linears": _linears_chart, "errors": _errors_chart, "units": _units_chart}

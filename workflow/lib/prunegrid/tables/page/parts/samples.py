@@ -9,6 +9,7 @@ from prunegrid.tables import examples
 from prunegrid.tables.page.part import PageFacts, Part
 
 ORDER = 60
+TITLE = "Samples: what the models wrote"
 OUTPUTS = 12  # side by side for one document
 LONGEST = 4000  # characters of a text: one without spaces is not cut at words
 BYTES = 500_000  # of the whole part
@@ -41,7 +42,7 @@ def part(facts: PageFacts) -> Part | None:
     notes += [f"{facts.plan['study']}.examples.md has all of them."] if notes else []
     return Part(
         "samples",
-        "Samples: what the models wrote",
+        TITLE,
         "The same few documents, drawn by the seed, with their reference and what each model "
         "wrote. A label names the first fault that a rule found; none says that no rule found one.",
         html="".join(shown) + (f"<p>{escape(' '.join(notes))}</p>" if notes else ""),

@@ -7,13 +7,14 @@ from typing import Any
 import pandas
 
 from prunegrid.tables.figures import display_names
-from prunegrid.tables.headline import headline, is_perplexity
-from prunegrid.tables.markdown import filled, number
+from prunegrid.tables.headline import headline, is_perplexity, measures_of
+from prunegrid.tables.markdown import between, filled, kept_together, number
 from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import SCROLL, table
 from prunegrid.tables.schema import CELL, cell_key
 
 ORDER = 50
+TITLE = "Table: every model and every score"
 SCORES = 6000  # of the table of every score: about 0.7 MB
 _SEARCH = (
     '<div class="controls"><label>Search <input type="search" id="{id}-search" '
@@ -43,7 +44,7 @@ def part(facts: PageFacts) -> Part | None:
     every += 'data-search="scores-search" data-count="scores-count"></table></div>'
     return Part(
         "table",
-        "Table: every model and every score",
+        TITLE,
         "Each line is one model, with its scores and their 95% intervals over test items. A click "
         "on a heading sorts the table; the search keeps the lines that have all words.",
         html=_SEARCH.format(id="cells") + cells + (every if len(scores) else ""),
@@ -55,7 +56,9 @@ def _cells(facts: PageFacts) -> list[dict[str, Any]]:
     """Return a line for every cell; columns that none fills are left out."""
     rows = facts.tall[facts.tall["kind"] == "cell"]
     scores = {(*cell_key(row), row["split"], row["metric"]): row for row in rows.to_dict("records")}
-    pairs = headline(facts.plan, rows)
+    # The scores of the figure come first: in a narrow window the last columns are out of sight.
+    first = [measure.key for measure in measures_of(facts.plan, facts.tall)]
+    pairs = list(dict.fromkeys([*first, *headline(facts.plan, rows)]))
     lines = []
     told = ["prune", "finetune", *(n for n in CELL if facts.wide[n].nunique() > 1)]
     shown = [name for name in CELL if name in told]
@@ -69,16 +72,16 @@ def _cells(facts: PageFacts) -> list[dict[str, Any]]:
         line["MB without zeros"] = number(row["bytes_packed"], ",.1f", 1e-6)
         line["decode tokens/s"] = number(row["decode_tokens_per_second"], ",.1f")
         line["training s"] = number(row["train_seconds"], ",.0f")
+        line["status"] = "" if row["status"] == "ok" else row["status"]
         line["weights"] = "" if pandas.isna(row["weights_sha256"]) else row["weights_sha256"][:8]
-        line["status"] = row["status"]
         lines.append(line)
     return filled(pandas.DataFrame(lines)).to_dict("records")
 
 
 def _score(row: dict[str, Any] | None) -> str:
-    """Return a score with its interval."""
+    """Return a score with its interval; a line may end between the two alone."""
     if row is None:
         return ""
     form = ".1f" if is_perplexity(row["metric"]) else ".3f"
     value, low, high = (number(row[name], form) for name in ("value", "low", "high"))
-    return f"{value}\u00a0({low}\u00a0to\u00a0{high})" if low else value
+    return f"{value} ({kept_together(between(low, high))})" if low else value

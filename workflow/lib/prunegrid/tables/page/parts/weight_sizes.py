@@ -10,8 +10,9 @@ from prunegrid.tables.page.part import PageFacts, Part
 from prunegrid.tables.page.tables_html import select
 
 ORDER = 20
+TITLE = "How large the weights are"
 ROWS = 5000  # of the charts' data, about 0.5 MB
-WIDTH = 640
+WIDTH = 1100  # pixels at most
 
 
 def part(facts: PageFacts) -> Part | None:
@@ -39,7 +40,7 @@ def part(facts: PageFacts) -> Part | None:
         texts.append(f"<p>{left_out} more models are not shown, to keep the page small.</p>")
     return Part(
         "weight-sizes",
-        "How large the weights are",
+        TITLE,
         "Each bar is the share of a model's weights whose size |w| lies in an interval. These are "
         "exact counts, so there is no margin of error. The lines show the same block by block.",
         html="".join(texts),
@@ -64,7 +65,7 @@ def _shares(rows: list[dict]) -> dict:
             color=_colour(rows),
             tooltip=tooltip,
         )
-        .properties(width=WIDTH, height=200, title=group)
+        .properties(width=WIDTH, height=200, title="all weights" if group == "all" else group)
         for group in groups
     ]
     return altair.vconcat(*panels).to_dict()
@@ -80,7 +81,9 @@ def _over_depth(rows: list[dict]) -> dict:
         .transform_filter("datum.share > 0")  # a logarithmic axis has no place for 0
         .mark_line(point=True)
         .encode(
-            x=altair.X("depth:Q", scale=altair.Scale(domain=[0, 1])).title("depth of the block"),
+            x=altair.X("depth:Q", scale=altair.Scale(domain=[0, 1]))
+            .title("depth of the block")
+            .axis(tickCount=10),
             y=altair.Y("share:Q", scale=altair.Scale(type="log"))
             .axis(format="~%")
             .title("share of the block's parameters"),
