@@ -73,6 +73,19 @@ LINES = (
         "prunegrid sparsegpt 2:4 sequential",
         None,
     ),
+    # Wanda's mask, refined; a SparseGPT cell may cost two thirds of it at least.
+    Line(
+        "a 2:4 cell refined by swaps, against SparseGPT, both by stored Hessians",
+        "prunegrid swaps 2:4 stored",
+        "prunegrid sparsegpt 2:4 stored",
+        1 / 1.5,
+    ),
+    Line(
+        "ALPS 2:4, against SparseGPT, both by stored Hessians",
+        "prunegrid alps 2:4 stored",
+        "prunegrid sparsegpt 2:4 stored",
+        None,
+    ),
     Line(
         "a 2:4 cell refitted by sub-module, against linear by linear",
         "prunegrid reconstruct 2:4 submodule",

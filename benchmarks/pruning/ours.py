@@ -2,7 +2,7 @@
 
     python ours.py FOLDER WORK RESULT
 
-WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians on disk), for
+WORK is "METHOD PATTERN HOW", METHOD "swaps" being Wanda's mask refined by them, with HOW a propagation, "sort", "stored" (by Hessians on disk), for
 METHOD "five" "together", or for METHOD "reconstruct" its grain.
 """
 
@@ -65,7 +65,8 @@ def job(model: nn.Module, tokens: Tensor, work: str) -> Callable[[], dict[str, T
         return _one_after_another(model, tokens, how)
     if method == "reconstruct":
         return _refitted(model, tokens, how)
-    recipe = Recipe(method, "2:4") if pattern == "2:4" else Recipe(method, **HALF)
+    criterion = {"method": "wanda", "refine": "swaps"} if method == "swaps" else {"method": method}
+    recipe = Recipe(**criterion, **({"pattern": "2:4"} if pattern == "2:4" else HALF))
     held = _hessians(model, tokens) if how == "stored" else {}
 
     def do() -> dict[str, Tensor]:
