@@ -3,8 +3,8 @@
 The Hessian is brought to a diagonal of 1, then λ = `dampening` is added. ADMM
 (`prunegrid.pruning.splitting`) runs with ρ = 1. In each of the first `growing_iterations` the mask
 is chosen anew by |W + U|, at s_t = s - s (1 - t / growing_iterations)³ of the final sparsity s
-(the cubic schedule of Zhu & Gupta, arXiv:1710.01878); in the others it stays. The result is the last
-W + U under the mask.
+(the cubic schedule of Zhu & Gupta, arXiv:1710.01878); in the others it stays. The result is the
+last W + U under the mask.
 
 N:M grows likewise: of the weights that N:M would prune, the least go first, within the matrix.
 

@@ -5,7 +5,8 @@ dense weights and their largest. Every 3 iterations the share of the kept weight
 sets the penalty: over 0.1, ρ grows by 1.3; over 0.005, by 1.2; any at all, by 1.1; none ends it.
 As long as ρ has never grown it falls to a fifth instead, and starts again if the mask has changed.
 It also ends after 33 iterations or more once that share is below 0.0003. The largest weights of the
-last solution stay (algorithm 1, with the numbers of the authors' code, mazumder-lab/ALPS). Then the weights that stay are solved for by conjugate gradients under the mask (section 3.3), which is
+last solution stay (algorithm 1, with the numbers of the authors' code, mazumder-lab/ALPS). Then
+the weights that stay are solved for by conjugate gradients under the mask (section 3.3), which is
 `prunegrid.pruning.updates.least_squares` from where ADMM ended.
 
 Deviations from the authors' code: it takes ten steps of conjugate gradients, here they go on to
