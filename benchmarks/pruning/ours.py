@@ -2,8 +2,9 @@
 
     python ours.py FOLDER WORK RESULT
 
-WORK is "METHOD PATTERN HOW", METHOD "swaps" being Wanda's mask refined by them, with HOW a propagation, "sort", "stored" (by Hessians on disk), for
-METHOD "five" "together", or for METHOD "reconstruct" its grain.
+WORK is "METHOD PATTERN HOW", with HOW a propagation, "sort", "stored" (by Hessians on disk), for
+METHOD "five" "together", or for METHOD "reconstruct" its grain. METHOD "swaps" is Wanda's mask,
+refined by them.
 """
 
 from __future__ import annotations
