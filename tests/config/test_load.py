@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from prunegrid.common import plugins
-from prunegrid.config import steps
+from prunegrid.config import finetune_step
 from prunegrid.graph.key_settings import Slices
 from tests.helpers import shipped
 from tests.helpers.shipped import changed, check, faults
@@ -269,8 +269,8 @@ def test_a_profile_that_is_wrong_is_told_once_and_no_study_of_it_is_blamed(raw, 
 
 def test_only_nf4_has_scales_to_quantize():
     with pytest.raises(ValueError, match="int8.*`double_quant`"):
-        steps.Finetune(strategy="qlora", quantization="int8", double_quant=True)
-    assert steps.Finetune(strategy="qlora", quantization="int8").quantization == "int8"
+        finetune_step.Finetune(strategy="qlora", quantization="int8", double_quant=True)
+    assert finetune_step.Finetune(strategy="qlora", quantization="int8").quantization == "int8"
 
 
 def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypatch):
@@ -280,9 +280,9 @@ def test_a_strategy_says_its_adapters_and_when_it_ends_in_plain_weights(monkeypa
     }  # fmt: skip
     monkeypatch.setattr(plugins, "strategy_facts", lambda name: said)
     with pytest.raises(ValueError, match="unmasked.*'merged'"):
-        steps.Finetune(strategy="lora", adapter="unmasked")
-    assert steps.Finetune(strategy="lora").plain
-    assert not steps.Finetune(strategy="lora", depth=2).plain
+        finetune_step.Finetune(strategy="lora", adapter="unmasked")
+    assert finetune_step.Finetune(strategy="lora").plain
+    assert not finetune_step.Finetune(strategy="lora", depth=2).plain
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from prunegrid.common.errors import PrunegridError
-from prunegrid.config.steps import Finetune
+from prunegrid.config.finetune_step import Finetune
 from prunegrid.data.sources import tiny as small
 from prunegrid.evaluation import scoring, translation
 from prunegrid.finetuning.training import loss, token_batches

@@ -7,18 +7,13 @@ REQUIRED INPUTS
 OUTPUTS
     results/{study}.parquet        one row a cell (columns: docs/reference/table.md)
     results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
-    results/{study}.pairs.parquet  cells of one seed or several compared with each other
-    results/{study}.contrasts.parquet   the contrasts that it declares, a verdict each
-    results/{study}.cliffs.parquet      scores along rising sparsities, where cliffs are sought
-    results/{study}.controls.parquet  each control against the best cell; metrics flagged
-    results/{study}.examples.parquet  one row an example: its label and scores
-    results/{study}.html              one page of all of it, to be opened in a browser
-    results/{study}.examples.md       a few documents with all that was made of them
+    results/{study}.*.parquet      pairs, contrasts, cliffs, controls, examples (docs/reference/columns.md)
+    results/{study}.html           one page of all of it, to be opened in a browser
+    results/{study}.examples.md    a few documents with all that was made of them
     results/{study}.tex            the table for a paper, with intervals and verdicts as marks
     results/{study}.csv, .md, .png, .svg, .manifest.json
     results/models/{study}/        links to the weights of its cells, by their names (no outputs)
-    of a census: one row a bin of a group (docs/reference/census.md); .csv, .md, .tex, .html, .png,
-                                  .svg, .depth.png, .depth.svg, .manifest.json
+    of a census: one row a bin of a group, and .depth.png, .depth.svg (docs/reference/census.md)
 """
 
 

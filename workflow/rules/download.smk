@@ -6,11 +6,8 @@ REQUIRED INPUTS
     parts, against  of a mixture: what is mixed, and what must not be in it
 
 OUTPUTS
-    results/artifacts/model/{key}/    a plain Hugging Face folder: config, safetensors, tokenizer
-    results/artifacts/data/{key}/     one Parquet file a split: id, document, summary (or id, text)
-    results/artifacts/rows/{key}/     one Parquet file a split: all columns of the source
-    results/artifacts/numbers/{key}/  one Parquet file a split: number names in two languages
-    results/artifacts/mixture/{key}/  one Parquet file a split: id, document (a prompt), summary, task
+    results/artifacts/model/{key}/                        a plain Hugging Face folder: config, safetensors, tokenizer
+    results/artifacts/{data,rows,numbers,mixture}/{key}/  one Parquet file a split
     manifest.json in each: what the source resolved to, digests, licence where known
 """
 

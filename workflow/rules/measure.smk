@@ -6,10 +6,9 @@ REQUIRED INPUTS
     dense    of a timing: the untouched model of its chain, where the weights are others
 
 OUTPUTS
-    results/artifacts/efficiency/{key}/efficiency.json  every turn; medians and ratios in the manifest
-    results/artifacts/passes/{key}/efficiency.json      the same of whole forward passes
-    results/artifacts/census/{key}/tensors.parquet      one row a parameter: kind, block, counts by bin
-    results/status/{study}-{key}.measured               for the time of a run on a cluster
+    results/artifacts/{efficiency,passes}/{key}/efficiency.json  every turn; medians and ratios in the manifest
+    results/artifacts/census/{key}/tensors.parquet               one row a parameter: kind, block, counts by bin
+    results/status/{study}-{key}.measured                        for the time of a run on a cluster
 """
 
 

@@ -11,12 +11,10 @@ REQUIRED INPUTS
 OUTPUTS
     results/artifacts/scores/{key}/scores.parquet            one row a document, one column a metric
     results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
-    results/artifacts/tasks/{key}/*/scores.parquet           metric, id, value: one row an item and metric
-    results/artifacts/tasks/{key}/*/samples.parquet          what was asked and answered, item by item
-    results/artifacts/distances/{key}/windows.parquet       one row a window: agreement, KL, losses
+    results/artifacts/tasks/{key}/*/*.parquet                scores, and what was asked and answered, by item
+    results/artifacts/distances/{key}/windows.parquet        one row a window: agreement, KL, losses
     results/artifacts/answers/{key}/*/samples.parquet        what was written for each item of a task
-    results/artifacts/classification/{key}/*.parquet         the same of classes of texts
-    results/artifacts/classification/{key}/head.safetensors  the head that answered
+    results/artifacts/classification/{key}/                  the same of classes of texts, and the head
 """
 
 

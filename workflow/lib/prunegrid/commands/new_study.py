@@ -7,28 +7,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from prunegrid.commands import cli_config
+from prunegrid.commands import cli_config, new_data
+from prunegrid.commands.new_data import Data
 from prunegrid.common import plugins
-from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.errors import PrunegridError
 from prunegrid.common.model_family import tasks_of
-from prunegrid.config import local_data
 from prunegrid.config.profiles import Model
 from prunegrid.config.sources import known_config, parse_source
 from prunegrid.config.validated import Config
-from prunegrid.data.sources import readers
 from prunegrid.running import model_size
 
-DEMO = {"model": "smollm2-135m", "data": "aclsum"}
-# Names of columns that are taken for what they say, the likeliest first.
-DOCUMENTS = ("document", "body", "article", "dialogue", "source", "input", "report", "text")
-SUMMARIES = ("summary", "abstract", "highlights", "target", "summaries", "headline")
-TEXTS = ("text", "content", "body", "document", "article", "sentence")
-LABELS = ("label", "labels", "class", "category")
-LEARNED, SCORED = ("train", "calibration"), ("test", "evaluation", "validation")
 WINDOW = 128
-MOST_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def _text(choices: Choices, config: Config) -> str:
     name = choices.out.stem
     schema = os.path.relpath(cli_config.ROOT / "config/schema.json", choices.out.resolve().parent)
     model, task, models = _model(choices, config)
-    data = _data(choices, config)
+    data = new_data.of(choices.data, choices.columns, config)
     parts = [
         f"# yaml-language-server: $schema={schema}\n"
         f"# A study of a model and a data set of yours. Paths start from the folder you run in.\n"
@@ -96,10 +86,10 @@ def _text(choices: Choices, config: Config) -> str:
 
 def _model(choices: Choices, config: Config) -> tuple[str, str, str]:
     """Return (name, task, section) of the model; the section is "" of a profile of the config."""
-    name = DEMO["model"] if choices.model == "demo" else choices.model
+    name = new_data.DEMO["model"] if choices.model == "demo" else choices.model
     if name in config.sections["models"]:
         return name, config.profile("models", name).task, ""
-    _require_source(name, "--model", config.sections["models"])
+    new_data.require_source(name, "--model", config.sections["models"])
     known = tasks_of(known_config(Model(source=name), Path.cwd()))
     order = ("causal-lm", "encoder", "masked-lm", "seq2seq-lm")
     task = next((each for each in order if each in known), "causal-lm")
@@ -121,101 +111,6 @@ def _size(source: str) -> str:
     if count is None:
         return "say how large it is, for estimates: parameters: 1.3e+9"
     return f"{count:,} parameters"
-
-
-def _require_source(text: str, option: str, known: Mapping[str, Any]) -> None:
-    try:
-        parse_source(text, Path.cwd())
-    except ValueError as error:
-        remedy = nearest(text, [*known, "demo"])
-        raise PrunegridError(f"{option} {text}: {error}", remedy=remedy) from error
-
-
-@dataclass(frozen=True)
-class Data:
-    """The data set of a new study.
-
-    Attributes:
-        name: of its profile; of the texts where it has labels too.
-        kind: summaries, text, or labels.
-        text: its section of the file; "" of a profile of the config.
-        learned, scored: names of splits.
-        columns: {text, label}: of labels.
-        source: as the user gave it.
-    """
-
-    name: str
-    kind: str
-    text: str
-    learned: str
-    scored: str
-    columns: Mapping[str, str]
-    source: str
-
-
-def _data(choices: Choices, config: Config) -> Data:
-    name = DEMO["data"] if choices.data == "demo" else choices.data
-    if name in config.sections["datasets"]:
-        profile = config.profile("datasets", name)
-        splits = list(profile.splits)
-        learned, scored = (
-            next((split for split in wanted if split in splits), splits[place])
-            for wanted, place in ((LEARNED, 0), (SCORED, -1))
-        )
-        if profile.kind == "rows":
-            raise PrunegridError(f"'{name}' is of kind rows", where="--data", expected="texts")
-        return Data(name, profile.kind, "", learned, scored, {}, name)
-    _require_source(name, "--data", config.sections["datasets"])
-    kind, columns = _columns(choices, name)
-    local = not name.startswith("hf:")
-    splits = '{train: "all[:80%]", test: "all[80%:]"}' if local else "{train: train, test: test}"
-    told = (
-        "of the file's rows" if local else "the hub's names of the splits: check them on its page"
-    )
-    source = f"    source: {json.dumps(name)}\n"
-    splits = f"    splits: {splits} # {told}\n"
-    if kind == "summaries":
-        named = ", ".join(f"{key}: {json.dumps(columns[key])}" for key in ("document", "summary"))
-        text = f"datasets:\n  my-data:\n{source}    columns: {{{named}}}\n{splits}"
-        text += '    prompt: "{document}\\n\\nSummary:\\n"\n'
-        text += "    max_words: 200 # longer documents are cut, the same for every tokenizer"
-        return Data("my-data", kind, text, "train", "test", columns, name)
-    named = f"    columns: {{text: {json.dumps(columns['text'])}}}\n"
-    text = f"datasets:\n  my-data:\n{source}    kind: text\n{named}{splits}".rstrip("\n")
-    if kind == "labels":
-        text += f"\n  my-labels: # the same file with all of its columns\n{source}    kind: rows\n"
-        text += splits.rstrip("\n")
-    return Data("my-data", kind, text, "train", "test", columns, name)
-
-
-def _columns(choices: Choices, source: str) -> tuple[str, dict[str, str]]:
-    """Return (kind, {role: column}) of a data set, by its columns or by what the user says.
-
-    Raises:
-        PrunegridError: the columns tell no kind.
-    """
-    given = dict(choices.columns)
-    path = Path(source).expanduser()
-    known = local_data.columns(path) if path.is_file() else []
-    for role, likely in (("summary", SUMMARIES), ("label", LABELS)):
-        found = next((name for name in likely if name in known), None)
-        if found and not given:
-            given = {role: found}
-    if "summary" in given:
-        role, likely = "document", DOCUMENTS
-    else:
-        role, likely = "text", TEXTS
-    if role not in given:
-        found = next((n for n in likely if n in known and n not in given.values()), None)
-        if found is None:
-            raise PrunegridError(
-                f"its columns ({', '.join(known) or 'unknown'}) do not tell which holds the {role}",
-                where=source,
-                remedy="say it: --columns document=NAME summary=NAME, or text=NAME [label=NAME]",
-            )
-        given[role] = found
-    kind = "summaries" if "summary" in given else "labels" if "label" in given else "text"
-    return kind, given
 
 
 def _needs_inputs(choices: Choices) -> bool:
@@ -251,17 +146,6 @@ def _finetune(choices: Choices, data: Data, task: str) -> str:
     return f"finetune: # pruned weights stay zero\n  my-tuning: {{{body}}}"
 
 
-def _labels(data: Data) -> list[str]:
-    """Return the labels of a local file in order, as texts; [] where they cannot be choices."""
-    if data.kind != "labels" or not Path(data.source).is_file():
-        return []
-    found = {row.get(data.columns["label"]) for row in readers.read(Path(data.source), None, "")}
-    numbers = set(range(len(found)))
-    if len(found) > MOST_LABELS or not (found == numbers or all(type(v) is str for v in found)):
-        return []
-    return [str(label) for label in sorted(found)]
-
-
 def _tasks(data: Data, labels: list[str]) -> str:
     """Return the section `tasks`: which of the labels a causal model finds the likeliest."""
     text, label = (json.dumps(f"{{{{{data.columns[key]}}}}}") for key in ("text", "label"))
@@ -291,7 +175,7 @@ def _evaluations(data: Data, task: str) -> str:
         texts = f"splits: [{data.scored}], rows: 64, generation: my-greedy"
         lines += f"\n  my-summaries: {{kind: texts, {texts}, metrics: [rouge, repetition]}}"
         lines = f"generation:\n  my-greedy: {{max_new_tokens: 64, batch_size: 8}}\n\n{lines}"
-    if labels := _labels(data):
+    if labels := new_data.labels(data):
         lines = _tasks(data, labels) + lines
         lines += "\n  my-questions: {kind: tasks, tasks: [my-labels], batch_size: 8}"
     return lines
@@ -301,7 +185,7 @@ def _study(name: str, model: str, choices: Choices, data: Data, task: str) -> st
     tuned = choices.finetune != "none" and task == "causal-lm"
     prunes, tunes = "[dense, my-pruning]", "[none, my-tuning]" if tuned else "none"
     asked = "[my-text, my-summaries]" if data.kind == "summaries" else "[my-text]"
-    asked = "[my-text, my-questions]" if task == "causal-lm" and _labels(data) else asked
+    asked = "[my-text, my-questions]" if task == "causal-lm" and new_data.labels(data) else asked
     asked = asked if task == "causal-lm" else "[my-classes]"
     title = f"{choices.method} {choices.pattern} on {choices.model} and {choices.data}"
     return (

@@ -15,8 +15,8 @@ from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
 from prunegrid.config.cells import Chain
 from prunegrid.config.profiles import Calibration
+from prunegrid.config.prune_step import Prune
 from prunegrid.config.sources import parse_source
-from prunegrid.config.steps import Prune
 from prunegrid.config.validated import Config
 
 SPLITS = ("train", "calibration")

@@ -14,9 +14,10 @@ from prunegrid.common.nm_pattern import parse_nm
 from prunegrid.config import default_calibration, ranges
 from prunegrid.config.cells import Cell, Chain, Step
 from prunegrid.config.fault import Fault, GridError, unknown
+from prunegrid.config.finetune_step import Finetune
 from prunegrid.config.iterate import Iterate
 from prunegrid.config.profile import message
-from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.prune_step import Prune
 from prunegrid.config.validated import Config
 
 AXES = ("model", "dataset", "prune", "finetune", "steps", "iterate", "seed")

@@ -18,9 +18,9 @@ from pydantic.json_schema import models_json_schema
 from prunegrid.common import plugins
 from prunegrid.common.source_code import literals
 from prunegrid.config import conclusions, evaluations, grid, load, profiles
+from prunegrid.config.finetune_step import Finetune
 from prunegrid.config.iterate import Iterate
 from prunegrid.config.profile import Profile
-from prunegrid.config.steps import Finetune
 
 MEANINGS = Path(__file__).with_name("meanings.yaml")
 DRAFT = "http://json-schema.org/draft-07/schema#"

@@ -13,9 +13,10 @@ from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError, nearest
 from prunegrid.config.evaluations.texts import Baseline
 from prunegrid.config.fault import Fault
+from prunegrid.config.finetune_step import Finetune
 from prunegrid.config.profiles import Metric
+from prunegrid.config.prune_step import Prune
 from prunegrid.config.renamed import successor_of_key
-from prunegrid.config.steps import Finetune, Prune
 
 
 def faults(section: str, body: Any, base: Path) -> Iterator[Fault]:

@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from prunegrid.config import conclusions
 from prunegrid.config.evaluations import kinds
+from prunegrid.config.finetune_step import Finetune
 from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
-from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.prune_step import Prune
 from prunegrid.config.studies import Census, Study
 from prunegrid.config.tasks import Mixture, Task
 

@@ -8,7 +8,8 @@ from prunegrid.common import plugins
 from prunegrid.common.errors import PrunegridError
 from prunegrid.config import default_calibration, plugin_settings
 from prunegrid.config.fault import Fault, below, unknown
-from prunegrid.config.steps import Finetune, Prune
+from prunegrid.config.finetune_step import Finetune
+from prunegrid.config.prune_step import Prune
 from prunegrid.config.validated import Config
 
 

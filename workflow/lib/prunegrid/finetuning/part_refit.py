@@ -109,11 +109,11 @@ def refit(
     train, held = budget.share_out(len(tokens), where)
     # Windows are read in random order: one at a time.
     storage = replace(storage, chunk=1)
-    for one in (model, dense):
-        one.requires_grad_(False)
-    kind = next(model.parameters()).device.type
+    model.requires_grad_(False)
+    dense.requires_grad_(False)
     # A cache of narrowed weights would outlive the steps that change them.
-    narrow = torch.autocast(kind, torch.bfloat16, enabled=autocast, cache_enabled=False)
+    kind, on = next(model.parameters()).device.type, {"enabled": autocast, "cache_enabled": False}
+    narrow = torch.autocast(kind, torch.bfloat16, **on)
     with torch.no_grad(), narrow, one_by_one(model), one_by_one(dense):
         near, far = Replay(model, ours, tokens, storage), Replay(dense, theirs, tokens, storage)
         walk = _Walk(near, far, masks, storage, budget, seed, dtype, train, held)

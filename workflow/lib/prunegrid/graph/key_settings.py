@@ -15,8 +15,8 @@ from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
 from prunegrid.config.evaluations.texts import Baseline
+from prunegrid.config.prune_step import NOT_STRUCTURED, OF_STRUCTURED
 from prunegrid.config.sources import parse_source, split_read
-from prunegrid.config.steps import NOT_STRUCTURED, OF_STRUCTURED
 from prunegrid.config.validated import Config
 
 

@@ -51,7 +51,7 @@ def prune_model(
     chosen: Chosen | None = None,
     done: Callable[[str, dict[str, Tensor]], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Prune all linears of all blocks of `model`, in place; return the report.
+    """Prune all linears of all blocks of `model`, in place; return {full linear name: report}.
 
     Args:
         tokens: calibration windows, int64 [samples, length].
@@ -63,9 +63,6 @@ def prune_model(
         chosen: what another step pruned by the same criterion; None runs the criterion.
         done: is given each block's name and its pruned tensors while the block is in memory.
 
-    Returns:
-        full linear name → {shape, zeros, sparsity, …}.
-
     Raises:
         PrunegridError: NaN in weights or activations, a pattern that does not fit a linear, a
             model that is not understood, inputs that are missing, or too much that would stay
@@ -75,19 +72,15 @@ def prune_model(
     blocks = recipe.extent.blocks(model)
     if recipe.adds_biases:
         add_biases(model, blocks, holding.whole)
-    if propagation not in PROPAGATIONS:
-        raise PrunegridError(
-            f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
-        )
     _require_weights(blocks, recipe.general_pattern)
     _require_extent(blocks, recipe, propagation, holding)
     pruner = Pruner(recipe, recipe.zeros(blocks, norms, holding.weights_of), chosen)
     if blocks.outside and recipe.needs != "nothing":
         _require_tokens(tokens, recipe)
     outside = pruned_outside(model, blocks, pruner, tokens, propagation, hessians)
+    norm_stats = functools.partial(_stats_of_norms, blocks, norms, reached or {})
+    stats_of = _known_stats(recipe.needs, norm_stats, propagation, hessians)
     with evaluating(model), outside:
-        norm_stats = functools.partial(_stats_of_norms, blocks, norms, reached or {})
-        stats_of = _known_stats(recipe.needs, norm_stats, propagation, hessians)
         if stats_of is not None:
             step = functools.partial(_prune_by, blocks, pruner, stats_of)
         else:
@@ -167,7 +160,11 @@ def _require_weights(blocks: Blocks, pattern: Pattern) -> None:
 
 
 def _require_extent(blocks: Blocks, recipe: Recipe, propagation: str, holding: Holding) -> None:
-    """Check that biases and what is outside the blocks can be pruned by this recipe."""
+    """Check the propagation, and that biases and what is outside the blocks can be pruned by it."""
+    if propagation not in PROPAGATIONS:
+        raise PrunegridError(
+            f"there is no propagation '{propagation}'", remedy=nearest(propagation, PROPAGATIONS)
+        )
     needs_inputs = recipe.needs != "nothing"
     if recipe.extent.biases and (needs_inputs or isinstance(recipe.general_pattern, NM)):
         raise PrunegridError(

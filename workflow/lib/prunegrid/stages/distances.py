@@ -74,19 +74,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     scored = sum(columns["tokens"])
     digest = hashlib.sha256(np.asarray(tokens, dtype="<i8").tobytes()).hexdigest()
     return {
-        "summary": {
-            metric: {
-                "mean": math.fsum(columns[name]) / scored,
-                "stderr": None,
-                "n": len(columns["window"]),
-                "higher_is_better": upwards,
-                "items": True,
-                "chance": None,
-                "majority": None,
-                "distance": True,
-            }
-            for metric, (name, upwards) in METRICS.items()
-        },
+        "summary": _summary(columns),
         "rows": len(columns["window"]),
         "tokens": scored,
         # Items of equal digests can be compared in pairs; losses of other weights differ.
@@ -98,6 +86,17 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         "harness": None,
         "dense_sha256": dense.record["sha256"],
         "weights": loaded.record,
+    }
+
+
+def _summary(columns: dict[str, list]) -> dict[str, dict]:
+    """Return metric → its mean over tokens, and what else the table asks of a score."""
+    scored = sum(columns["tokens"])
+    same = {"stderr": None, "n": len(columns["window"]), "items": True, "distance": True}
+    same |= {"chance": None, "majority": None}
+    return {
+        metric: {"mean": math.fsum(columns[name]) / scored, "higher_is_better": upwards, **same}
+        for metric, (name, upwards) in METRICS.items()
     }
 
 

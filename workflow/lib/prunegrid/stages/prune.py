@@ -68,11 +68,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     recipe = _recipe_of(settings, job)
     propagation = settings.get("propagation", "sequential")
     checkpoint.require_plain(parents["weights"], job.where)
-    inputs: dict[str, Any] = {"tokens": None, "norms": None, "propagation": propagation}
-    if "calibration" in parents:
-        folder = parents["calibration"]
-        inputs["tokens"] = load_file(folder / "tokens.safetensors")["tokens"]
-        inputs["norms"], inputs["reached"] = read_norms(folder / "input_norms.safetensors")
+    inputs = {"propagation": propagation, **_calibrated(parents.get("calibration"))}
     parent = offload.open_dense(parents["weights"], job)
     recipe = replace(recipe, extent=recipe.extent.after(parent.record))
     recipe = settled(parent.model, recipe, inputs["norms"], inputs["tokens"])
@@ -94,14 +90,30 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         **_facts(recipe, propagation),
         "linears": len(report),
         "left_dense": {kind: shapes for kind, shapes in dense.items() if shapes},
-        "dead_weights_beyond": sum(facts.get("dead_beyond", 0) for facts in report.values()),
-        "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
-        **_biases(report),
-        "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
+        **_of_linears(report),
         **_experts(report, job.where),
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
         "prune_seconds": round(seconds, 3),
+    }
+
+
+def _calibrated(folder: Path | None) -> dict[str, Any]:
+    """Return what a calibration knows: {tokens, norms, reached}; tokens and norms None without."""
+    if folder is None:
+        return {"tokens": None, "norms": None}
+    tokens = load_file(folder / "tokens.safetensors")["tokens"]
+    norms, reached = read_norms(folder / "input_norms.safetensors")
+    return {"tokens": tokens, "norms": norms, "reached": reached}
+
+
+def _of_linears(report: dict[str, dict]) -> dict:
+    """Return what the record says of all linears together, and of single ones that fell back."""
+    return {
+        "dead_weights_beyond": sum(facts.get("dead_beyond", 0) for facts in report.values()),
+        "zeros_revived": sum(facts.get("revived", 0) for facts in report.values()),
+        **_biases(report),
+        "fallbacks": {n: f["fallbacks"] for n, f in report.items() if f.get("fallbacks")},
     }
 
 

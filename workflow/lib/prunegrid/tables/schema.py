@@ -54,9 +54,7 @@ KEYS = (
     Column("prune", "string", "name of the prune profile(s), joined by +"),
     Column("method", "string", "pruning method of the last prune step; dense"),
     Column("pattern", "string", "unstructured, N:M (N kept of M) or structured; null for dense"),
-    Column(
-        "units", "string", "what structured pruning removes: mlp, heads, blocks, experts; or null"
-    ),
+    Column("units", "string", "what structured pruning removes, such as mlp or blocks; or null"),
     Column("sparsity_target", "Float64", "asked fraction of zeros, or removed; null for dense"),
     Column("calibration", "string", "names of the calibration profiles, joined by +; null without"),
     Column("scope", "string", "row, layer or model: weights ranked together; null without"),

@@ -107,14 +107,9 @@ def prune_linear(
     mask = keep_mask(split.sizes(scaled + split.moved), pattern).float()
     start = (dense + split.moved / spectrum.scale).mul_(mask)
     hessian = dampened(stats.hessian.clone(), facts["dampening"])
-    solution, solved = conjugate_gradients(
-        start,
-        ((dense - start) @ hessian).mul_(mask),
-        hessian,
-        mask,
-        iterations=solve_iterations,
-        tolerance=tolerance,
-    )
+    left = ((dense - start) @ hessian).mul_(mask)
+    limits = {"iterations": solve_iterations, "tolerance": tolerance}
+    solution, solved = conjugate_gradients(start, left, hessian, mask, **limits)
     return (solution * mask).to(weight.dtype), facts | solved
 
 

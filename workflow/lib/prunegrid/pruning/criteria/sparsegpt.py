@@ -73,15 +73,7 @@ def prune_linear(
     Raises:
         PrunegridError: a setting is out of range, or no dampening makes H positive definite.
     """
-    if dampening < 0 or blocksize < 1 or (mask_blocksize is not None and mask_blocksize < 1):
-        raise PrunegridError(
-            f"dampening {dampening}, blocksize {blocksize}, mask_blocksize {mask_blocksize}",
-            expected="dampening ≥ 0 and blocks of at least one column",
-        )
-    if dead_inputs not in DEAD_INPUTS:
-        raise PrunegridError(
-            f"dead_inputs is '{dead_inputs}'", expected=f"one of {', '.join(DEAD_INPUTS)}"
-        )
+    _require_in_range(dampening, blocksize, mask_blocksize, dead_inputs)
     factor, facts = factor_of(stats, dampening)
     columns = weight.t().float().contiguous()
     gone = columns == 0 if nested else None
@@ -107,6 +99,20 @@ def prune_linear(
     sweep(columns, factor, choose, choice=choice, blocksize=blocksize)
     spare = {} if taken is None else {"dead_beyond": beyond}
     return columns.t().to(weight.dtype).contiguous(), {**facts, **spare}
+
+
+def _require_in_range(
+    dampening: float, blocksize: int, mask_blocksize: int | None, dead_inputs: str
+) -> None:
+    if dampening < 0 or blocksize < 1 or (mask_blocksize is not None and mask_blocksize < 1):
+        raise PrunegridError(
+            f"dampening {dampening}, blocksize {blocksize}, mask_blocksize {mask_blocksize}",
+            expected="dampening ≥ 0 and blocks of at least one column",
+        )
+    if dead_inputs not in DEAD_INPUTS:
+        raise PrunegridError(
+            f"dead_inputs is '{dead_inputs}'", expected=f"one of {', '.join(DEAD_INPUTS)}"
+        )
 
 
 def _choose(scores: Tensor, pattern: Pattern, part: slice, width: int) -> Tensor:

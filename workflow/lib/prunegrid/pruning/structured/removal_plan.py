@@ -136,19 +136,23 @@ def removed_units(
         counts["heads"] = _heads_that_go(heads, heads.nearest(share), refusal, alone)
         left -= heads.lost(counts["heads"])
     if "mlp" in kinds:
-        mlp = kinds["mlp"]
-        multiple = multiple or usual_multiple(mlp, left)
-        counts["mlp"] = _rounded(mlp, left, multiple)
-        if not counts["mlp"] and mlp.nearest(left):
-            raise PrunegridError(
-                f"with `multiple` {multiple} all {mlp.units} neurons of a layer would stay",
-                where=where,
-                expected=f"a `multiple` that lets some of them go, as {usual_multiple(mlp, left)}",
-                remedy="lower `multiple`, leave it out, or raise `sparsity`",
-            )
+        counts["mlp"] = _neurons_that_go(kinds["mlp"], left, multiple, where)
     if not any(counts.values()):
         raise _nothing_goes(kinds, goal, prunable, where)
     return counts
+
+
+def _neurons_that_go(mlp: Kind, goal: float, multiple: int | None, where: str) -> int:
+    usual = usual_multiple(mlp, goal)
+    gone = _rounded(mlp, goal, multiple or usual)
+    if not gone and mlp.nearest(goal):
+        raise PrunegridError(
+            f"with `multiple` {multiple or usual} all {mlp.units} neurons of a layer would stay",
+            where=where,
+            expected=f"a `multiple` that lets some of them go, as {usual}",
+            remedy="lower `multiple`, leave it out, or raise `sparsity`",
+        )
+    return gone
 
 
 def _nothing_goes(
