@@ -34,7 +34,7 @@ LEFT_OUT = {
 }
 # The constants in which a file names the works that it comes from, and says what its settings and
 # columns are; no result depends on them.
-OF_READERS = ("CITE", "MEANINGS")
+OF_READERS = ("CITE", "MEANINGS", "OPERATIONS")
 # How far a definition's digest follows its references: two definitions of the same text differ if
 # they call different ones within this distance.
 _DEPTH = 2

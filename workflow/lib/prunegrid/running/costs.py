@@ -133,6 +133,10 @@ def precision_of(settings: Mapping[str, Any]) -> str | None:
     return settings.get("precision")
 
 
+# Operations a parameter to invert a Hessian and to sweep over the columns by it.
+INVERTING = 4000.0
+
+
 def _calibrated(step: Step) -> float:
     return 2.0 * step.settings["samples"] * step.settings["length"]
 
@@ -144,21 +148,25 @@ def _summed(step: Step) -> float:
 
 def _pruned(step: Step) -> float:
     # Each block runs before and after, which is less than two passes of the whole model. A
-    # Hessian's products are worth another pass, inverting one some thousand operations a parameter.
+    # Hessian's products are worth another pass.
     if not step.samples:
         return 0.0
-    return 5.0 * step.samples + 4000.0 if _needs_hessian(step) else 3.0 * step.samples
+    solving = _solving(step)
+    if step.settings.get("propagation") == "dense":  # by statistics that are there
+        return solving
+    return (5.0 if solving else 3.0) * step.samples + solving
 
 
-def _needs_hessian(step: Step) -> bool:
-    """Return whether a pruning takes Hessians or gradients; a user's own method may."""
-    settings = step.settings
+def _solving(step: Step) -> float:
+    """Return the operations a parameter of what uses Hessians or gradients, summed."""
+    settings, parts = step.settings, ("refine", "update")
     try:
         facts = [plugins.facts_for(settings["method"], settings["pattern"])]
-        facts += [plugins.update_facts(settings["update"])] if settings.get("update") else []
+        facts += [plugins.part_facts(kind, settings[kind]) for kind in parts if settings.get(kind)]
     except (PrunegridError, KeyError):
-        return True
-    return any(fact["NEEDS"] in ("hessian", "gradients") for fact in facts)
+        return INVERTING  # a user's own method may
+    needy = [one for one in facts if one["NEEDS"] in ("hessian", "gradients")]
+    return sum(one.get("OPERATIONS", INVERTING) for one in needy)
 
 
 def _tuned(step: Step) -> float:

@@ -32,6 +32,7 @@ from prunegrid.pruning.patterns import NM, Pattern
 
 CITE = ("zimmer2025sparseswaps",)
 NEEDS = "hessian"
+OPERATIONS = 45_000.0  # a parameter, for estimates of time
 SETTINGS: dict[str, Any] = {"max_swaps": 1000, "candidates": 8}
 MEANINGS = {
     "max_swaps": "The most swaps of a row.",
