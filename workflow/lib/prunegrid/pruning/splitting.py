@@ -49,7 +49,8 @@ class Splitting:
     def __post_init__(self) -> None:
         # Made once: fresh memory for each iteration would cost as much as its arithmetic.
         self.point, self._work = self.dense.clone(), torch.empty_like(self.dense)
-        self.moved, self._zero = torch.zeros_like(self.dense), self.dense.new_zeros(())
+        self.moved = torch.zeros_like(self.dense)
+        self._some_dead = bool(self.dead.any())
 
     def restart(self, mask: Tensor) -> None:
         """Go back to the dense weights, without multipliers, and to a mask of them."""
@@ -63,7 +64,7 @@ class Splitting:
         Args:
             shrinking: ρ(H̄ + ρI)⁻¹, float32 [d_in, d_in].
         """
-        target = torch.where(self.mask, self.point, self._zero, out=self._work)
+        target = self._work.copy_(self.mask).mul_(self.point)  # D
         multipliers = self.point.sub_(target).mul_(self.ratio)  # V/ρ
         target.sub_(multipliers).sub_(self.dense)
         torch.mm(target, shrinking, out=self.moved)
@@ -72,7 +73,8 @@ class Splitting:
 
     def sizes(self, values: Tensor) -> Tensor:
         """Return |values| [d_out, d_in], with -1 for the weights of dead inputs."""
-        return values.abs().masked_fill_(self.dead, -1)
+        sizes = values.abs()
+        return sizes.masked_fill_(self.dead, -1) if self._some_dead else sizes
 
 
 def shrinking_of(values: Tensor, vectors: Tensor, rho: float) -> Tensor:

@@ -82,17 +82,21 @@ def conjugate_gradients(
     scale = hessian.diagonal()
     start = residual.norm()
     reached, taken = 1.0, 0
-    direction = scaled = residual / scale
-    energy = (residual * scaled).sum(1, keepdim=True)
+    solution, residual = solution.clone(), residual.clone()
+    scaled = residual / scale
+    direction, work = scaled.clone(), torch.empty_like(scaled)
+    # In place: fresh memory for each term would cost more than its arithmetic.
+    curved = torch.empty_like(scaled)
+    energy = torch.mul(residual, scaled, out=work).sum(1, keepdim=True)
     while start > 0 and reached > tolerance and taken < iterations:
-        curved = (direction @ hessian).mul_(mask)
+        torch.mm(direction, hessian, out=curved).mul_(mask)
         # A row that is solved already stays: 0/0 is 0 here.
-        step = _ratio(energy, (direction * curved).sum(1, keepdim=True))
-        solution = solution + step * direction
-        residual = residual - step * curved
-        scaled = residual / scale
-        before, energy = energy, (residual * scaled).sum(1, keepdim=True)
-        direction = scaled + _ratio(energy, before) * direction
+        step = _ratio(energy, torch.mul(direction, curved, out=work).sum(1, keepdim=True))
+        solution += torch.mul(step, direction, out=work)
+        residual -= curved.mul_(step)
+        torch.div(residual, scale, out=scaled)
+        before, energy = energy, torch.mul(residual, scaled, out=work).sum(1, keepdim=True)
+        direction.mul_(_ratio(energy, before)).add_(scaled)
         reached, taken = float(residual.norm() / start), taken + 1
     return solution, {"iterations": taken, "residual": reached if taken else 0.0}
 
