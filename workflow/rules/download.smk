@@ -9,6 +9,8 @@ OUTPUTS
     results/artifacts/model/{key}/    a plain Hugging Face folder: config, safetensors, tokenizer
     results/artifacts/data/{key}/     one Parquet file a split: id, document, summary (or id, text)
     results/artifacts/rows/{key}/     one Parquet file a split: all columns of the source
+    results/artifacts/probes/{key}/   one Parquet file a split: items that are made here
+    results/artifacts/cloze/{key}/    one Parquet file a split: passages, and words to end them
     results/artifacts/numbers/{key}/  one Parquet file a split: number names in two languages
     results/artifacts/mixture/{key}/  one Parquet file a split: id, document (a prompt), summary, task
     manifest.json in each: what the source resolved to, digests, licence where known
@@ -28,6 +30,16 @@ use rule step as download_data with:
 use rule step as rows with:
     wildcard_constraints:
         stage="rows",
+
+
+use rule step as probes with:
+    wildcard_constraints:
+        stage="probes",
+
+
+use rule step as cloze with:
+    wildcard_constraints:
+        stage="cloze",
 
 
 use rule step as numbers with:

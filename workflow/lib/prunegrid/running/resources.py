@@ -83,7 +83,7 @@ def minutes(node: Node, attempt: int = 1) -> int:
 
 def time_limit(step: Step) -> int:
     """Return the minutes that a step is given."""
-    if step.stage in ("model", "data", "rows", "mixture"):
+    if step.stage in ("model", "data", "rows", "cloze", "mixture"):
         return DOWNLOAD_MINUTES
     return LEAST_MINUTES * step.turns + int(MARGIN * costs.seconds(step) / 60)
 

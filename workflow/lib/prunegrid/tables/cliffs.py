@@ -25,14 +25,18 @@ _LINE = ("model", "dataset", "finetune")
 DENSE = "dense"
 
 
-def cliff_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
+def cliff_rows(
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, drift: str | None = None
+) -> list[dict]:
     """Return a row for every sparsity of every line, for every score whose cliff is sought.
 
     Args:
         plan: the study's; its `cliffs` have split, metric and margin.
+        drift: why the dense model is not to be believed (`compared.drift`): then none is held.
     """
+    not_held = {"held": False, "cliff": False, "non_inferior": None, "reason": drift}
     return [
-        row
+        row | (not_held if drift else {})
         for entry in plan["cliffs"]
         for line in _lines(rows, tall, entry["split"])
         for row in _walked(plan, entry, line, rows, tall)

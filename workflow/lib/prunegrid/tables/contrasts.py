@@ -25,13 +25,18 @@ UNSEEN = "not distinguishable at this n"
 TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
 MISSING = "not measured"
+DRIFTED = "not given"
 
 
-def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
+def contrast_rows(
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, drift: str | None = None
+) -> list[dict]:
     """Return a row for every contrast that the study declares.
 
     Args:
         plan: the study's; its `contrasts` have name, a, b, split, metric and margin.
+        drift: why the dense model is not to be believed (`compared.drift`): then no contrast has a
+            verdict, and the numbers stand for themselves.
     """
     contrasts = []
     for entry in plan["contrasts"]:
@@ -46,6 +51,8 @@ def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> li
     _correct(contrasts)
     for row in contrasts:
         del row["_upwards"]
+        if drift and row["reason"] is None:
+            row |= {"verdict": DRIFTED, "non_inferior": None, "reason": drift}
     return contrasts
 
 
