@@ -1,13 +1,13 @@
 """Passages of running text, each with its last word and three other words of it.
 
-A passage is made of whole sentences, up to the last word of a sentence or a clause. That word stands
-in the passage before, and so do three others of like kind, as often: the four options. A model that
-reads has the word before it, and can choose it as well as write it. Paperno et al. (2016,
-arXiv:1606.06031) ask for last words too; theirs need not stand before, were chosen by people, and
-have no options.
+A passage begins with a sentence and ends with the last word of a sentence or a clause. That word
+stands in the passage before, and so do three others of like kind, as often: the four options. A
+model that reads has the word before it, and can choose it as well as write it. Paperno et al.
+(2016, arXiv:1606.06031) ask for last words too. Theirs need not stand before, were chosen by
+people, and have no options.
 
-The commonest words of the texts are no options. Of the other words that fit, those are taken by
-which none of CUES has told the right one more often than chance, so far.
+The commonest words of the texts are no options. Wrong options are chosen so that each of CUES tells
+the right one as often as chance does.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def items(texts: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         passages = (one for block in row["text"].split("\n\n") for one in _passages(block, common))
         for number, (question, word, words) in enumerate(passages):
             among = _like(word, words, common)[:MOST]
-            wrong = _wrong(
-                word, among, excess, {o: _values(o, words, counts) for o in [word, *among]}
-            )
+            values = {option: _values(option, words, counts) for option in (word, *among)}
+            wrong = _wrong(word, among, excess, values)
             answer = len(rows) % OPTIONS
             options = [*wrong[:answer], word, *wrong[answer:]]
             made = {"id": f"{row['id']}/{number}", "question": question, "options": options}

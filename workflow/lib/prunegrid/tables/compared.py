@@ -77,9 +77,7 @@ def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
         cells = wide
         for key, value in entry["cells"].items():
             cells = cells[cells[key].isin(value if isinstance(value, list) else [value])]
-        untouched = (cells["prune"] == WITHOUT["prune"]) & (
-            cells["finetune"] == WITHOUT["finetune"]
-        )
+        untouched = [(cells[kind] == name).all() for kind, name in WITHOUT.items()]
         chosen = cells[cells["status"] == "ok"]
         if column not in wide:
             fault = f"no column {column}; {nearest(column, wide.columns)}"
@@ -93,7 +91,7 @@ def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
         row = {"cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items())}
         row |= {"column": column, "expected": entry["value"], "source": entry["source"]}
         row |= {"found": found, "cells_found": len(chosen), "fault": fault}
-        rows.append(row | {"is_dense": len(cells) > 0 and bool(untouched.all())})
+        rows.append(row | {"is_dense": len(cells) > 0 and all(untouched)})
     return rows
 
 
@@ -107,13 +105,11 @@ def drift(known: Sequence[Row]) -> str | None:
     if not drifted:
         return None
     values = "; ".join(
-        f"{row['cells']}: {row['column']} is {number(row['found'], '.4g') or 'not known'}, expected "
-        f"{row['expected']:g} ({row['fault']})"
+        f"{row['cells']}: {row['column']}, known as {row['expected']:g}, "
+        f"was found as {number(row['found'], '.4g') or 'nothing'} ({row['fault']})"
         for row in drifted
     )
-    return (
-        f"The dense model is not where it is known to be, so no contrast has a verdict: {values}."
-    )
+    return f"The dense model has drifted, so no contrast has a verdict: {values}."
 
 
 def expected_rows(entries: Sequence[Row]) -> list[dict[str, str]]:
