@@ -50,4 +50,5 @@ class World:
         for number, entry in enumerate(made):
             entry.setdefault("name", f"c{number}")
         plan = {"study": "s", "cells": self.cells, "contrasts": made, "bootstrap_seed": 0}
-        return contrasts.contrast_rows(plan, self.rows, typed_frame(self.tall, LONG))
+        tall = typed_frame(self.tall, LONG)
+        return contrasts.contrast_rows(plan, self.rows, tall, **named)

@@ -42,11 +42,10 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     controls = typed_frame(compared, schema.CONTROLS)
     copies, alike = copied_rows(rows, _perplexities(long))
     known = known_values(plan, wide)
-    drifted = drift(known)
-    contrasts = contrast_rows(plan, rows, tall, drifted)
-    cliffs = cliff_rows(plan, rows, tall, drifted)
-    reasons = dict.fromkeys(row["reason"] for row in contrasts if row["reason"])
-    faults = [*copies, *(reason for reason in reasons if reason != drifted)]
+    has_drifted = drift(known) is not None
+    contrasts = contrast_rows(plan, rows, tall, has_drifted)
+    cliffs = cliff_rows(plan, rows, tall, has_drifted)
+    faults = [*copies, *dict.fromkeys(row["reason"] for row in contrasts if row["reason"])]
     faults += [f"{row['cells']}: {row['column']}: {row['fault']}" for row in known if row["fault"]]
     for fault in faults:
         log.error("%s", fault)

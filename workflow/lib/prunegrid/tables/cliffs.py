@@ -17,7 +17,7 @@ import pandas
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import inference
-from prunegrid.tables.contrasts import measured
+from prunegrid.tables.contrasts import DRIFTED, measured
 from prunegrid.tables.figures.points import share_gone
 from prunegrid.tables.schema import CLIFFS, Plan, Row
 
@@ -26,17 +26,17 @@ DENSE = "dense"
 
 
 def cliff_rows(
-    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, drift: str | None = None
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, has_drifted: bool = False
 ) -> list[dict]:
     """Return a row for every sparsity of every line, for every score whose cliff is sought.
 
     Args:
         plan: the study's; its `cliffs` have split, metric and margin.
-        drift: why the dense model is not to be believed (`compared.drift`): then none is held.
+        has_drifted: as of `contrasts.contrast_rows`: then no sparsity is held.
     """
-    not_held = {"held": False, "cliff": False, "non_inferior": None, "reason": drift}
+    not_held = {"held": False, "cliff": False, "non_inferior": None, "reason": DRIFTED}
     return [
-        row | (not_held if drift else {})
+        row | (not_held if has_drifted else {})
         for entry in plan["cliffs"]
         for line in _lines(rows, tall, entry["split"])
         for row in _walked(plan, entry, line, rows, tall)

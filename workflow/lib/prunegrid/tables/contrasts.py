@@ -25,18 +25,19 @@ UNSEEN = "not distinguishable at this n"
 TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
 MISSING = "not measured"
-DRIFTED = "not given"
+NOT_GIVEN = "not given"
+DRIFTED = "the dense model has drifted from its known value"
 
 
 def contrast_rows(
-    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, drift: str | None = None
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, has_drifted: bool = False
 ) -> list[dict]:
     """Return a row for every contrast that the study declares.
 
     Args:
         plan: the study's; its `contrasts` have name, a, b, split, metric and margin.
-        drift: why the dense model is not to be believed (`compared.drift`): then no contrast has a
-            verdict, and the numbers stand for themselves.
+        has_drifted: whether the dense model is not where it is known to be (`compared.drift`): then
+            no contrast has a verdict.
     """
     contrasts = []
     for entry in plan["contrasts"]:
@@ -51,8 +52,8 @@ def contrast_rows(
     _correct(contrasts)
     for row in contrasts:
         del row["_upwards"]
-        if drift and row["reason"] is None:
-            row |= {"verdict": DRIFTED, "non_inferior": None, "reason": drift}
+        if has_drifted and row["reason"] is None:
+            row |= {"verdict": NOT_GIVEN, "non_inferior": None, "reason": DRIFTED}
     return contrasts
 
 
