@@ -164,8 +164,9 @@ def _dataset(config: Config, dataset: Dataset) -> Iterator[Fault]:
 def _splits(dataset: Dataset) -> Iterator[Fault]:
     """Yield the faults of the expressions of `splits`, as far as the source's splits are known."""
     known = list(dataset.files) if isinstance(dataset.files, Mapping) else ["all"]
-    # Of items, only those splits are read that something names.
-    if (dataset.source or "").startswith("hf:") or dataset.has_items:
+    # Of kind rows, only those splits are read that something names.
+    source, is_rows = dataset.source or "", dataset.kind == "rows"
+    if source.startswith("hf:") or is_rows and not source.startswith(PROBE):
         known = None
     for name, expression in dataset.splits.items():
         split = split_read(expression)
