@@ -1,5 +1,8 @@
 """The shipped tasks of probes, asked of a tiny model: chance, options, and accuracy by length."""
 
+import contextlib
+import io
+
 import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,9 +10,10 @@ import pytest
 
 from prunegrid.data import last_words
 from prunegrid.data.probes import brackets, sums
-from tests.helpers import shipped
+from tests.helpers import ROOT, shipped
 from tests.helpers.asked_tasks import ask
 from tests.helpers.asked_tasks import weights as weights  # a fixture
+from tests.helpers.doc_pages import blocks
 
 pytestmark = pytest.mark.model
 
@@ -46,10 +50,19 @@ def test_a_probe_is_asked_and_its_chance_is_known(tmp_path, weights, monkeypatch
         assert sample["prompt"] == item["question"]
         assert list(sample["continuations"]) == [f" {option}" for option in item["options"]]
         assert int(sample["target"]) == item["answer"]
-    # Accuracy by length, as the page of tasks shows it: items are in the order of the rows.
-    lengths = pandas.read_parquet(data / "test.parquet", columns=["length"])["length"]
-    right = scores[scores["metric"] == "acc"]
-    places = right["id"].str.rpartition(":")[2].astype(int)
-    by_length = right["value"].groupby(lengths.loc[places].to_numpy()).agg(["mean", "size"])
-    assert by_length["size"].sum() == len(items)
-    assert set(by_length.index) == {item["length"] for item in items}
+    shown = {int(line.split()[0]): line.split()[1:] for line in by_length(tmp_path, data, name)}
+    right = dict(zip(scores["id"], scores["value"], strict=True))
+    for length, (mean, size) in shown.items():
+        own = [right[f"{name}:{n}"] for n, item in enumerate(items) if item["length"] == length]
+        assert float(mean) == pytest.approx(sum(own) / len(own)) and int(size) == len(own)
+    assert sum(int(size) for _, size in shown.values()) == len(items)
+
+
+def by_length(tmp_path, data, name):
+    """The lines that the page of tasks prints of a task: length, mean, size."""
+    (block,) = blocks(ROOT / "docs/reference/tasks.md", "python")
+    code = block.text.replace("0-sums", f"0-{name}")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {"pandas": pandas, "rows": data, "answers": tmp_path / "out"})
+    return printed.getvalue().splitlines()[1:]
