@@ -24,7 +24,7 @@ def test_the_shipped_probes_are_made_without_a_hub(raw):
             (data,) = (node for node in parents if node.label.startswith(f"data {name} "))
             stages[name] = data.stage
             assert data.settings["source"]["kind"] != "hf"
-    assert stages == {"sums": "probes", "brackets": "probes", "cloze": "cloze"}
+    assert stages == {"sums": "probe", "brackets": "probe", "cloze": "cloze"}
 
 
 def test_a_probe_counts_in_its_own_key_alone(raw):

@@ -10,7 +10,7 @@ import pytest
 from prunegrid.common.errors import PrunegridError
 from prunegrid.config.sources import probes as names
 from prunegrid.data.probes import brackets, sums
-from prunegrid.stages import probes
+from prunegrid.stages import probe as stage
 
 PROBES = {"sums": sums, "brackets": brackets}
 LEAST = 500
@@ -109,7 +109,7 @@ def test_neither_end_of_a_row_of_brackets_tells_the_right_one():
 def made(folder, **changes):
     settings = {"source": {"kind": "probe", "name": "sums"}, "format": None}
     settings |= {"splits": {"few": "all[:12]", "rest": "all[12:]"}} | changes
-    return probes.run(settings, {}, folder, SimpleNamespace(where="test"))
+    return stage.run(settings, {}, folder, SimpleNamespace(where="test"))
 
 
 def test_the_stage_writes_slices_of_the_items(tmp_path):

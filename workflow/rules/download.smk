@@ -9,7 +9,7 @@ OUTPUTS
     results/artifacts/model/{key}/    a plain Hugging Face folder: config, safetensors, tokenizer
     results/artifacts/data/{key}/     one Parquet file a split: id, document, summary (or id, text)
     results/artifacts/rows/{key}/     one Parquet file a split: all columns of the source
-    results/artifacts/probes/{key}/   one Parquet file a split: items that are made here
+    results/artifacts/probe/{key}/    one Parquet file a split: items that are made here
     results/artifacts/cloze/{key}/    one Parquet file a split: passages, and words to end them
     results/artifacts/numbers/{key}/  one Parquet file a split: number names in two languages
     results/artifacts/mixture/{key}/  one Parquet file a split: id, document (a prompt), summary, task
@@ -32,9 +32,9 @@ use rule step as rows with:
         stage="rows",
 
 
-use rule step as probes with:
+use rule step as probe with:
     wildcard_constraints:
-        stage="probes",
+        stage="probe",
 
 
 use rule step as cloze with:

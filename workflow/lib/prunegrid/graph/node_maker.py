@@ -128,7 +128,7 @@ class NodeMaker:
             return self.data(name)
         stage, roots, settings = profile.kind, (), self.slices.rows(name, splits)
         if profile.source.startswith(PROBE):
-            stage, roots = "probes", (f"prunegrid.data.probes.{settings['source']['name']}:items",)
+            stage, roots = "probe", (f"prunegrid.data.probes.{settings['source']['name']}:items",)
         return self.node(stage, f"data {name} {' '.join(splits)}", settings, {}, roots)
 
     def calibration(self, name: str, model: Node, seed: int | None) -> Node:

@@ -1,4 +1,4 @@
-"""Stage `probes`: a data set of items that are made here, of the source `probe:<name>`.
+"""Stage `probe`: a data set of items that are made here, of the source `probe:<name>`.
 
 It takes the place of the stage `rows`: one split, `all`, whose rows a file of `data/probes/` makes.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from prunegrid.data.sources.fetched import facts
 from prunegrid.stages.data import slice_of_all
 
 DOES = "write"
@@ -36,5 +37,4 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         table = pyarrow.Table.from_pylist(items[first:last])
         pyarrow.parquet.write_table(table, out / f"{split}.parquet", compression="zstd")
         listed[split] = {"from": expression, "rows": len(table), "columns": table.column_names}
-    source = {"kind": "probe", "name": f"probe:{name}", "rows": len(items)}
-    return {"source": source, "splits": listed}
+    return {"source": facts(settings["source"], None, None, {}), "splits": listed}
