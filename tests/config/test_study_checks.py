@@ -280,3 +280,25 @@ def test_a_model_without_a_tokenizer_is_counted_only(raw):
 def test_evaluated_rows_may_not_be_learned(raw):
     raw["datasets"]["numbers"]["mixture"]["disjoint_from"].remove("numbers-en-fr")
     fault(raw, "'numbers' is not checked against; add 'numbers-en-fr' to its `disjoint_from`")
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"prune": "dense", "model": "absent"}, ["expected.0.cells", "chooses no cell", "dense"]),
+        ({"method": "dense"}, ["expected.0.cells.method", "no column that tells cells apart"]),
+    ],
+)
+def test_a_known_value_of_no_cell_is_a_fault(raw, cells, words):
+    entry = {"cells": cells, "column": "wikipedia-512_ppl", "value": 1.0, "within": 0.1}
+    raw["studies"]["a"]["expected"] = [entry | {"source": "a paper"}]
+    fault(raw, *words)
+
+
+def test_a_study_without_the_dense_model_has_no_anchor(raw):
+    study = raw["studies"]["a"]
+    entry = {"column": "wikipedia-512_ppl", "value": 1.0, "within": 0.1, "source": "a paper"}
+    study["expected"] = [entry | {"cells": {"prune": "dense", "finetune": "none"}}]
+    assert check(raw)
+    study["exclude"] = [*study.get("exclude", []), {"prune": "dense"}]
+    fault(raw, "studies.a.expected.0.cells", "chooses no cell")

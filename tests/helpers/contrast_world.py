@@ -66,4 +66,5 @@ class World:
             entry.setdefault("name", f"c{number}")
         plan = {"study": "s", "cells": self.cells, "contrasts": made, "bootstrap_seed": 0}
         plan["means"] = {}
-        return contrasts.contrast_rows(plan, self.rows, typed_frame(self.tall, LONG))
+        tall = typed_frame(self.tall, LONG)
+        return contrasts.contrast_rows(plan, self.rows, tall, **named)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts import artifact_folder, dropped, token_probe
 from prunegrid.artifacts.job_status import read_state
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.common import file_io
@@ -177,3 +177,34 @@ def test_a_users_own_plugins_are_loaded_before_the_stage_which_is_not_told_where
     job.run_step(node)
     manifest = artifact_folder.read_manifest(tmp_path / "artifacts/pretend" / ("a" * 16))
     assert manifest["record"] == {"settings": {"seed": 3}, "fact": 7}
+
+
+def test_a_step_whose_tokenizer_gives_other_ids_says_so_and_so_do_those_behind_it(
+    tmp_path, stage, node
+):
+    def tokenizer(text, verbose):
+        return {"input_ids": [len(text)]}
+
+    parent = make_parent(tmp_path)
+    written = file_io.read_json(parent / artifact_folder.MANIFEST)
+    written["record"][token_probe.RECORDED] = "another digest"
+    file_io.write_json(parent / artifact_folder.MANIFEST, artifact_folder.sealed(written))
+    stage.run = lambda settings, parents, out, job: {
+        "told": token_probe.compare(tokenizer, parents["weights"])
+    }
+    manifests = []
+    for place, key, stage_read in ((parent, "p", "model"), (Path(node["path"]), "a", "pretend")):
+        read = {"path": str(place), "key": key * 16, "stage": stage_read}
+        name = "ab"[len(manifests)] * 16
+        folder = tmp_path / "artifacts/pretend" / name
+        job.run_step(node | {"parents": {"weights": read}, "key": name, "path": str(folder)})
+        manifests.append(artifact_folder.read_manifest(folder))
+    first, second = manifests
+    assert first["other_token_ids"] is True and "other_token_ids" not in first["lineage"][0]
+    assert [step.get("other_token_ids") for step in second["lineage"]] == [None, True]
+
+
+def test_a_step_whose_tokenizer_is_the_same_says_nothing(tmp_path, stage, node):
+    stage.run = lambda settings, parents, out, job: {}
+    job.run_step(node)
+    assert "other_token_ids" not in artifact_folder.read_manifest(Path(node["path"]))

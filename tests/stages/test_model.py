@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from prunegrid.artifacts import token_probe
 from prunegrid.common import model_files
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import model_folder as folders
@@ -60,6 +61,7 @@ def test_a_bin_becomes_a_plain_folder_with_the_same_weights(world, run_model, re
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert record[token_probe.RECORDED] == token_probe.ids_sha256(tokenizer)
 
 
 def test_bin_and_safetensors_give_the_same_weights(world, run_model):

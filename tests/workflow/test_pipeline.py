@@ -241,6 +241,11 @@ def test_a_known_value_that_has_drifted_fails_the_table(finished, tmp_path):
     assert done.returncode == 1
     assert "off by -33.3%" in done.stdout
     assert "off by -33.3%, allowed ±1.0%" in (run.folder / "results/tiny.md").read_text()
+    # It is the dense model's: the table begins with it, and no contrast has a verdict.
+    _, first, *_ = (run.folder / "results/tiny.md").read_text().split("\n\n")
+    assert first.startswith("**The dense model has drifted")
+    contrasts = pandas.read_parquet(run.folder / "results/tiny.contrasts.parquet")
+    assert len(contrasts) and set(contrasts["verdict"]) == {"not given"}
 
 
 def test_the_table_says_what_was_learned_and_cut(finished):

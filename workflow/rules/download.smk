@@ -7,7 +7,7 @@ REQUIRED INPUTS
 
 OUTPUTS
     results/artifacts/model/{key}/                        a plain Hugging Face folder: config, safetensors, tokenizer
-    results/artifacts/{data,rows,numbers,mixture}/{key}/  one Parquet file a split
+    results/artifacts/{data,rows,probe,cloze,numbers,mixture}/{key}/  one Parquet file a split
     manifest.json in each: what the source resolved to, digests, licence where known
 """
 
@@ -25,6 +25,16 @@ use rule step as download_data with:
 use rule step as rows with:
     wildcard_constraints:
         stage="rows",
+
+
+use rule step as probe with:
+    wildcard_constraints:
+        stage="probe",
+
+
+use rule step as cloze with:
+    wildcard_constraints:
+        stage="cloze",
 
 
 use rule step as numbers with:

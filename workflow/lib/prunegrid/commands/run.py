@@ -96,6 +96,7 @@ def run_study(study: str, words: Sequence[str], same: str) -> int:
         told.print(f"No table was made. After mending the cause: {same}", soft_wrap=True)
         return status or 1  # Snakemake has said why there is no table
     console.print()
+    show.print_warning(study, RESULTS, console)
     show.print_table(fields, console)
     show.print_rest(study, RESULTS, console)
     for line in ending(study, RESULTS, took, same, is_failed=bool(status)):

@@ -12,7 +12,9 @@ from rich.console import Console
 from prunegrid.commands import terminal_table
 from prunegrid.commands.study_sheet import CELL, DISTURBED, of_study
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.file_io import read_json
 from prunegrid.tables import model_links
+from prunegrid.tables.compared import drift, known_values
 from prunegrid.tables.markdown import interval, number
 from prunegrid.tables.near_dense import WORDS
 
@@ -41,6 +43,16 @@ def chosen(
     if sort:
         whole.sort(sort)
     return whole.chosen(columns)
+
+
+def print_warning(study: str, results: Path, console: Console) -> None:
+    """Print how a study's dense model drifted from its known values; nothing where it did not."""
+    manifest = results / f"{study}.manifest.json"
+    plan = read_json(manifest).get("plan", {}) if manifest.is_file() else {}
+    if plan.get("expected"):
+        known = known_values(plan, pandas.read_parquet(results / f"{study}.parquet"))
+        if drifted := drift(known):
+            console.print(drifted, style="bold", markup=False)
 
 
 def print_table(fields: Sequence[terminal_table.Field], console: Console, fit: bool = True) -> None:

@@ -31,7 +31,7 @@ def of_datasets(datasets: Mapping[str, Any], base: Path) -> Iterator[tuple[str, 
     """
     for name, profile in datasets.items():
         split = next((split for split in SPLITS if split in profile.splits), None)
-        if split and profile.kind != "rows" and _is_local(profile.source, base):
+        if split and not profile.has_items and _is_local(profile.source, base):
             yield name_of(name, split), _windows(name, split)
 
 

@@ -18,6 +18,7 @@ from prunegrid.config.evaluations import kinds
 from prunegrid.config.finetune_step import Finetune
 from prunegrid.config.profile import Name, NonNegative, Positive, Precision, Profile, Rate
 from prunegrid.config.prune_step import Prune
+from prunegrid.config.sources import PROBE
 from prunegrid.config.studies import Census, Study
 from prunegrid.config.tasks import Mixture, Task
 
@@ -47,7 +48,8 @@ class Model(Profile):
 class Dataset(Profile):
     """A data set: its source, the columns that matter, the prompt, and how inputs are cut.
 
-    Or a mixture of others. Kind `rows` has all columns as they are, for tasks and mixtures.
+    Or a mixture of others. Kind `rows` has all columns as they are, for tasks and mixtures. Kind
+    `cloze` has passages of its texts, each with four words to end it, for the same.
     """
 
     source: str | None = None
@@ -57,7 +59,7 @@ class Dataset(Profile):
     files: dict[str, str | list[str]] | str | list[str] | None = None
     sha256: dict[str, str] | str | None = None
     format: Literal["jsonl", "parquet", "csv", "text", "mediawiki"] | None = None
-    kind: Literal["summaries", "text", "rows"] = "summaries"
+    kind: Literal["summaries", "text", "rows", "cloze"] = "summaries"
     leaks: Literal["mark", "refuse"] = "mark"
     columns: dict[Literal["id", "document", "summary", "text"], str | list[str]] = {}
     splits: dict[Name, str]
@@ -81,14 +83,16 @@ class Dataset(Profile):
             if idle:
                 yield f"a `mixture` does not use {sorted(idle)}; remove them"
             return
-        wanted = {"summaries": {"document", "summary"}, "text": {"text"}, "rows": set()}[self.kind]
+        wanted = {"summaries": {"document", "summary"}, "rows": set()}.get(self.kind, {"text"})
         missing = wanted - set(self.columns)
         if missing:
             yield f"columns lacks {sorted(missing)}; kind {self.kind} needs them"
-        if self.kind == "rows" and self.leaks == "refuse":
-            yield "kind rows is compared in mixtures; set `leaks` there"
+        if self.has_items and self.leaks == "refuse":
+            yield f"kind {self.kind} is compared in mixtures; set `leaks` there"
         if self.kind == "rows" and {"document", "summary"} & set(self.columns):
             yield "kind rows keeps all columns; `columns` may name its id and text"
+        if self.source.startswith(PROBE) and self.kind != "rows":
+            yield f"a {PROBE} source has columns of its own; set kind: rows"
         if self.kind == "summaries" and self.prompt.count("{document}") != 1:
             yield "`prompt` must hold {document} exactly once (kind summaries)"
         if self.source.startswith("pypi:") and not (self.files and self.sha256):
@@ -109,8 +113,13 @@ class Dataset(Profile):
     @property
     def text_columns(self) -> str | list[str] | None:
         """Return the columns whose text identifies a row's document; None if not known."""
-        columns = {"summaries": "document", "text": "text"}
+        columns = {"summaries": "document", "text": "text", "cloze": "text"}
         return columns.get(self.kind, self.columns.get("text"))
+
+    @property
+    def has_items(self) -> bool:
+        """Return whether its rows are items with columns of their own, for tasks and mixtures."""
+        return self.kind in ("rows", "cloze")
 
     @property
     def read_column(self) -> str:

@@ -24,7 +24,7 @@ from prunegrid.config import (
 from prunegrid.config.evaluations.kind import Evaluation
 from prunegrid.config.fault import Fault, below, unknown
 from prunegrid.config.profiles import Calibration, Dataset, Metric, Model
-from prunegrid.config.sources import NUMBERS, known_config, leaving, parse_source, split_read
+from prunegrid.config.sources import NUMBERS, PROBE, known_config, leaving, parse_source, split_read
 from prunegrid.config.step_checks import finetune_faults, prune_faults
 from prunegrid.config.tasks import Task
 from prunegrid.config.validated import Config
@@ -107,7 +107,8 @@ def _source(config: Config, profile: Any) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault(("source",), f"is '{profile.source}': {error}")
         return
-    made = {"random": Model, "numbers": Dataset}.get(source["kind"], type(profile))
+    made = {"random": Model, "numbers": Dataset, "probe": Dataset}
+    made = made.get(source["kind"], type(profile))
     if not isinstance(profile, made):
         text = f"is '{profile.source}', a source of {made.__name__.lower()}s alone"
         yield Fault(("source",), f"{text}; expected another, such as hf:org/name")
@@ -152,7 +153,7 @@ def _dataset(config: Config, dataset: Dataset) -> Iterator[Fault]:
     yield from _source(config, dataset)
     yield from _files(config, dataset)
     yield from local_checks.of_dataset(config, dataset)
-    if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS)):
+    if dataset.format or dataset.source.startswith(("hf:", "random:", NUMBERS, PROBE)):
         return
     for file in dataset.named_files:
         place = config.base / dataset.source / ("" if dataset.files is None else file)
@@ -164,7 +165,8 @@ def _splits(dataset: Dataset) -> Iterator[Fault]:
     """Yield the faults of the expressions of `splits`, as far as the source's splits are known."""
     known = list(dataset.files) if isinstance(dataset.files, Mapping) else ["all"]
     # Of kind rows, only those splits are read that something names.
-    if (dataset.source or "").startswith("hf:") or dataset.kind == "rows":
+    source, is_rows = dataset.source or "", dataset.kind == "rows"
+    if source.startswith("hf:") or is_rows and not source.startswith(PROBE):
         known = None
     for name, expression in dataset.splits.items():
         split = split_read(expression)
@@ -199,7 +201,7 @@ def _calibration(config: Config, calibration: Calibration) -> Iterator[Fault]:
     if not is_default and (text := local_checks.uncalibrated(config, calibration)):
         yield Fault(("length",), text)
     dataset = config.sections["datasets"].get(calibration.dataset)
-    if dataset is None or dataset.kind == "rows" or calibration.column is None:
+    if dataset is None or dataset.has_items or calibration.column is None:
         return
     if calibration.column != dataset.read_column:
         text = f"is {calibration.column}, and '{calibration.dataset}' is of kind {dataset.kind}; "

@@ -24,9 +24,10 @@ def of_kind(config: Config, name: str, wanted: str, reader: str) -> Iterator[Fau
 
 
 def no_rows(config: Config, name: str) -> Iterator[Fault]:
-    """Yield a fault if a data set is of kind rows."""
-    if getattr(config.sections["datasets"].get(name), "kind", None) == "rows":
-        text = f"is '{name}', of kind rows, which only tasks and mixtures read"
+    """Yield a fault if the rows of a data set are items."""
+    dataset = config.sections["datasets"].get(name)
+    if dataset is not None and dataset.has_items:
+        text = f"is '{name}', of kind {dataset.kind}, which only tasks and mixtures read"
         yield Fault(("dataset",), text)
 
 

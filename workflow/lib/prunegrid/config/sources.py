@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prunegrid.common.data_formats import format_of
+from prunegrid.common.errors import nearest
+from prunegrid.common.source_code import LIBRARY
 
 _HF = re.compile(r"^hf:(?P<repo>[\w.-]+(?:/[\w.-]+)?)$")
 _PYPI = re.compile(r"^pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)$")
@@ -19,7 +22,8 @@ _REPOSITORY = re.compile(
     r"(?:https?://)?(?:huggingface\.co/(?:datasets/)?)?([\w-][\w.-]*/[\w.-]+)/?"
 )
 NUMBERS = "numbers:"  # a data set that is made here: number names in three languages
-FORMS = "hf:org/name, pypi:dist==version, random:, numbers:, or a path of a file or folder"
+PROBE = "probe:"  # before the name of a file of data/probes/: items that are made here
+FORMS = "hf:org/name, pypi:dist==version, random:, numbers:, probe:name, or a path"
 _SLICE = re.compile(r"^(?P<split>[^\[\]]+)(?:\[(?P<first>\d*)(?P<a>%?):(?P<last>\d*)(?P<b>%?)\])?$")
 # As `datasets` reads it: a split and a slice, in rows or percent, which may count from the end.
 _EXPRESSION = re.compile(r"([^\[\]]+?)\s*(\[(-?\d+%?)?:(-?\d+%?)?\])?")
@@ -29,7 +33,8 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
     """Return the parsed form of a source string; relative paths start from `base`.
 
     It is {"kind": "hf", "repo"}, {"kind": "pypi", "dist", "version"}, {"kind": "random"},
-    {"kind": "numbers"}, or {"kind": "local", "path"} with an absolute path.
+    {"kind": "numbers"}, {"kind": "probe", "name"}, or {"kind": "local", "path"} with an absolute
+    path.
 
     Raises:
         ValueError: the string has none of these forms.
@@ -40,6 +45,11 @@ def parse_source(text: str, base: Path) -> dict[str, Any]:
         return {"kind": "hf", "repo": match["repo"]}
     if match := _PYPI.fullmatch(text):
         return {"kind": "pypi", "dist": match["dist"], "version": match["version"]}
+    if text.startswith(PROBE):
+        name = text.removeprefix(PROBE)
+        if name not in probes():
+            raise ValueError(f"is no probe; {nearest(name, probes())}")
+        return {"kind": "probe", "name": name}
     if re.match(r"^(hf|pypi|random|numbers):", text) or not text.strip():
         raise ValueError(f"is not a source; expected {FORMS}")
     path = Path(text).expanduser()
@@ -66,6 +76,13 @@ def _near(path: Path) -> Path | None:
         names = []
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
     return parent / close[0] if close else None
+
+
+@functools.cache
+def probes() -> tuple[str, ...]:
+    """Return the names of all probes."""
+    files = (LIBRARY / "prunegrid/data/probes").glob("[!_]*.py")
+    return tuple(sorted(file.stem for file in files))
 
 
 def split_read(expression: str) -> str | None:

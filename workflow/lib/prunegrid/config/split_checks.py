@@ -53,8 +53,9 @@ def _untuned(dataset: str, profile: Dataset, tunings: dict) -> Iterator[Fault]:
     for name, tuning in sorted(tunings.items()):
         keys = (f"finetune ({name})",)
         text = f"'{dataset}' is of kind {profile.kind}"
-        if profile.kind == "rows":
-            yield Fault(keys, f"cannot learn '{dataset}', of kind rows; make it part of a mixture")
+        if profile.has_items:
+            fault = f"cannot learn '{dataset}', of kind {profile.kind}; make it part of a mixture"
+            yield Fault(keys, fault)
             continue
         if profile.kind == "text" and tuning.window is None:
             yield Fault(keys, f"has no window, and {text}; give the tokens of a window to learn")

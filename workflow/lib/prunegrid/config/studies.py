@@ -60,7 +60,11 @@ class Cliff(Profile):
 
 
 class Expected(Profile):
-    """A value that a study's cells are known to have; the table fails if they differ."""
+    """A value that a study's cells are known to have; the table fails if they differ.
+
+    Where the cells are the untouched model it is the study's anchor: if it differs, the table
+    begins with it, and no contrast has a verdict.
+    """
 
     cells: dict[str, Any]
     column: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from prunegrid.common.errors import nearest
 from prunegrid.common.model_family import CRITERIA, STAGES, STRATEGIES, unfit, unfit_learning
 from prunegrid.config import contrasts, default_calibration, local_checks, shown, split_checks
 from prunegrid.config.cells import Cell
@@ -52,6 +53,7 @@ def faults(config: Config, name: str, study: Study | Census) -> Iterator[Fault]:
     yield from local_checks.of_study(config, study, cells)
     yield from split_checks.faults(config, study, cells)
     yield from contrasts.faults_of_cells(config, study, cells)
+    yield from _unknown_values(study, cells)
 
 
 def _shared_splits(config: Config, study: Study | Census) -> Iterator[Fault]:
@@ -170,6 +172,20 @@ def _unfit(config: Config, study: Study, models: Sequence[str]) -> Iterator[Faul
             wanted = " or ".join(evaluation.FITS)
             text = f"names '{name}', of kind {evaluation.kind}, which asks models of the task "
             yield Fault(("evaluations",), f"{text}{wanted}; the grid has none")
+
+
+def _unknown_values(study: Study | Census, cells: Sequence[Cell]) -> Iterator[Fault]:
+    """Yield the faults of the cells whose values are said to be known."""
+    for index, entry in enumerate(study.expected):
+        keys = ("expected", index, "cells")
+        known = cells[0].facts() if cells else {}
+        others = [key for key in entry.cells if key not in known]
+        for key in others:
+            yield Fault((*keys, key), f"is no column that tells cells apart; {nearest(key, known)}")
+        if cells and not others and not any(cell.matches(entry.cells) for cell in cells):
+            wanted = ", ".join(f"{key}: {value}" for key, value in entry.cells.items())
+            text = f"chooses no cell of the grid ({wanted}), so {entry.column} has no value to "
+            yield Fault(keys, f"{text}compare; add the cell to the grid, or remove the entry")
 
 
 def _timed(config: Config, study: Study | Census, cells: Sequence[Cell]) -> Iterator[Fault]:

@@ -62,8 +62,8 @@ class Task(Profile):
         """Yield what its data set lacks, and whether an example that is shown is scored."""
         yield from unknown(config, ("dataset",), "datasets", self.dataset)
         dataset = config.sections["datasets"].get(self.dataset)
-        if dataset is not None and dataset.kind != "rows":
-            text = f"is '{self.dataset}', of kind {dataset.kind}; tasks read data of kind rows"
+        if dataset is not None and not dataset.has_items:
+            text = f"is '{self.dataset}', of kind {dataset.kind}; tasks read kind rows or cloze"
             yield Fault(("dataset",), text)
         yield from row_checks.of_splits(config, self, ("split", "shots_from"))
         yield from row_checks.apart(config, self, "shots_from")

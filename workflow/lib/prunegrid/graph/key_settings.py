@@ -84,9 +84,10 @@ class Slices:
         }
 
     def rows(self, name: str, splits: Sequence[str]) -> dict[str, Any]:
-        """Return the slice of some splits of a data set of kind rows."""
+        """Return the slice of some splits of a data set whose rows are items."""
         whole = self.data(name, splits)
-        return {key: whole[key] for key in ("source", "format", "splits")}
+        read = ("columns",) if whole["kind"] == "cloze" else ()
+        return {key: whole[key] for key in ("source", "format", "splits", *read)}
 
     def mixture(self, name: str) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Return (slice, {role: (data set, split)}) of a mixture: what is mixed, what is barred.

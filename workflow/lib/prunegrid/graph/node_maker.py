@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunegrid.artifacts import keys
 from prunegrid.common.precision import NAMED
-from prunegrid.config.sources import NUMBERS
+from prunegrid.config.sources import NUMBERS, PROBE
 from prunegrid.config.validated import Config
 from prunegrid.graph.key_settings import Slices
 from prunegrid.graph.nodes import RESULTS, WEIGHTS, Node, lineage, without_paths
@@ -119,14 +119,17 @@ class NodeMaker:
 
     @functools.cache  # noqa: B019
     def part(self, name: str, *splits: str) -> Node:
-        """Return the node of some splits of a data set; of kind rows, no other is fetched.
+        """Return the node of some splits of a data set; of items, no other is fetched.
 
         Without splits it is that of the whole data set.
         """
-        if not splits or self.config.profile("datasets", name).kind != "rows":
+        profile = self.config.profile("datasets", name)
+        if not splits or not profile.has_items:
             return self.data(name)
-        label = f"data {name} {' '.join(splits)}"
-        return self.node("rows", label, self.slices.rows(name, splits), {})
+        stage, roots, settings = profile.kind, (), self.slices.rows(name, splits)
+        if profile.source.startswith(PROBE):
+            stage, roots = "probe", (f"prunegrid.data.probes.{settings['source']['name']}:items",)
+        return self.node(stage, f"data {name} {' '.join(splits)}", settings, {}, roots)
 
     def calibration(self, name: str, model: Node, seed: int | None) -> Node:
         """Return the node of calibration samples for a dense model."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegrid.artifacts import token_probe
 from prunegrid.common import model_family, timing_guard
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.gc_pause import importing
@@ -232,7 +233,8 @@ def widened(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
 def read_tokenizer(folder: Path, model: nn.Module):
     """Return the folder's tokenizer, which refuses tokens that the model has no row for.
 
-    None is returned where the folder holds none.
+    None is returned where the folder holds none. One that gives other token ids than it did when
+    the model was imported is told (`token_probe`).
     """
     from transformers import AutoTokenizer
 
@@ -244,4 +246,5 @@ def read_tokenizer(folder: Path, model: nn.Module):
     # Saved again, it must be the same file: without the options by which it was loaded.
     for trace in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(trace, None)
+    token_probe.compare(tokenizer, Path(folder))
     return bounded_tokenizer.bounded(tokenizer, forward.embedding_rows(model), str(folder))

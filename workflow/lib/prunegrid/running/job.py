@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from prunegrid.artifacts import artifact_folder, dropped
+from prunegrid.artifacts import artifact_folder, dropped, token_probe
 from prunegrid.artifacts.lock import only_maker
 from prunegrid.artifacts.preconditions import check_code, check_pins, check_source
 from prunegrid.common import file_io, plugins
@@ -174,13 +174,16 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
     with importing(name):
         module = importlib.import_module(name)
     before = dropped.dropped(folder)
+    changed: list[str] = []
     with artifact_folder.writing(folder) as out:
         job = Job(node, scratch, devices)
-        record = module.run(settings, parents, out, job)
+        with token_probe.listening(changed.append):
+            record = module.run(settings, parents, out, job)
         check_source(node)
         seconds = time.monotonic() - started
         if before is None:
-            _write_manifest(node, out, record, manifests, devices[0], seconds)
+            facts = {"other_token_ids": True} if changed else {}
+            _write_manifest(node, out, facts | {"record": record}, manifests, devices[0], seconds)
         else:
             dropped.restore(folder, out, before, node["label"])
     shutil.rmtree(scratch, ignore_errors=True)
@@ -188,8 +191,13 @@ def make_artifact(node: Mapping[str, Any], devices: list[str]) -> None:
 
 
 def _write_manifest(
-    node: Mapping[str, Any], out: Path, record: dict, parents: dict, device: str, seconds: float
+    node: Mapping[str, Any], out: Path, made: dict, parents: dict, device: str, seconds: float
 ) -> None:
+    """Write the manifest of an artifact.
+
+    Args:
+        made: its record; and `other_token_ids`, where a tokenizer was told (`token_probe`).
+    """
     files = artifact_folder.list_files(out)
     manifest = {
         "manifest_version": artifact_folder.MANIFEST_VERSION,
@@ -214,7 +222,7 @@ def _write_manifest(
         "peak_memory_bytes": peak_memory(),
         "files": files,
         "content": artifact_folder.content_digest(files),
-        "record": record,
+        **made,
     }
     file_io.write_json(out / artifact_folder.MANIFEST, artifact_folder.sealed(manifest))
 
@@ -240,7 +248,7 @@ def _lineage(parents: Mapping[str, dict]) -> list[dict]:
         if role in parents:
             parent = parents[role]
             facts = ["stage", "key", "content", "label", "record", "seconds", "peak_memory_bytes"]
-            facts += ["adopted"] if "adopted" in parent else []
+            facts += [fact for fact in ("adopted", "other_token_ids") if fact in parent]
             return [*parent["lineage"], {fact: parent[fact] for fact in facts}]
     return []
 

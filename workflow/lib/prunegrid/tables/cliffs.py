@@ -17,7 +17,7 @@ import pandas
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.tables import inference
-from prunegrid.tables.contrasts import measured
+from prunegrid.tables.contrasts import DRIFTED, measured
 from prunegrid.tables.figures.points import share_gone
 from prunegrid.tables.schema import CLIFFS, Plan, Row
 
@@ -25,14 +25,18 @@ _LINE = ("model", "dataset", "finetune")
 DENSE = "dense"
 
 
-def cliff_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
+def cliff_rows(
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, has_drifted: bool = False
+) -> list[dict]:
     """Return a row for every sparsity of every line, for every score whose cliff is sought.
 
     Args:
         plan: the study's; its `cliffs` have split, metric and margin.
+        has_drifted: as of `contrasts.contrast_rows`: then no sparsity is held.
     """
+    not_held = {"held": False, "cliff": False, "non_inferior": None, "reason": DRIFTED}
     return [
-        row
+        row | (not_held if has_drifted else {})
         for entry in plan["cliffs"]
         for line in _lines(rows, tall, entry["split"])
         for row in _walked(plan, entry, line, rows, tall)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas
 
 from prunegrid.common.errors import nearest
+from prunegrid.config.cells import WITHOUT
 from prunegrid.tables.markdown import between, filled, interval, number, table
 from prunegrid.tables.schema import Plan, Row
 
@@ -71,14 +72,17 @@ def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
     """Return a row for every expected value: what was expected, found, how far off, and a fault.
 
     The value found is the mean over the cells that match (seeds); `fault` is None where it lies
-    within the share `within` of the one expected.
+    within the share `within` of the one expected. `is_dense` says that the cells are the untouched
+    model: its value is the anchor of the study.
     """
     rows = []
     for entry in plan["expected"]:
         column, found, fault = entry["column"], None, None
-        chosen = wide[wide["status"] == "ok"]
+        cells = wide
         for key, value in entry["cells"].items():
-            chosen = chosen[chosen[key].isin(value if isinstance(value, list) else [value])]
+            cells = cells[cells[key].isin(value if isinstance(value, list) else [value])]
+        untouched = [(cells[kind] == name).all() for kind, name in WITHOUT.items()]
+        chosen = cells[cells["status"] == "ok"]
         if column not in wide:
             fault = f"no column {column}; {nearest(column, wide.columns)}"
         elif chosen[column].isna().all():
@@ -90,8 +94,26 @@ def known_values(plan: Plan, wide: pandas.DataFrame) -> list[dict[str, Any]]:
                 fault = f"off by {off:+.1%}, allowed ±{entry['within']:.1%}"
         row = {"cells": ", ".join(f"{k}: {v}" for k, v in entry["cells"].items())}
         row |= {"column": column, "expected": entry["value"], "source": entry["source"]}
-        rows.append(row | {"found": found, "cells_found": len(chosen), "fault": fault})
+        row |= {"found": found, "cells_found": len(chosen), "fault": fault}
+        rows.append(row | {"is_dense": len(cells) > 0 and all(untouched)})
     return rows
+
+
+def drift(known: Sequence[Row]) -> str | None:
+    """Return in a sentence how the dense model's known values were not found; None if they were.
+
+    Args:
+        known: rows of `known_values`.
+    """
+    drifted = [row for row in known if row["is_dense"] and row["fault"]]
+    if not drifted:
+        return None
+    values = "; ".join(
+        f"{row['cells']}: {row['column']}, known as {row['expected']:g}, "
+        f"was found as {number(row['found'], '.4g') or 'nothing'} ({row['fault']})"
+        for row in drifted
+    )
+    return f"The dense model has drifted, so no contrast has a verdict: {values}."
 
 
 def expected_rows(entries: Sequence[Row]) -> list[dict[str, str]]:

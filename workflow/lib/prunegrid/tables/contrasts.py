@@ -27,13 +27,19 @@ TOO_FEW = "too few items for a verdict"
 CHANCE = "not ranked: at chance"
 NEAR = "not ranked: as good as dense"
 MISSING = "not measured"
+NOT_GIVEN = "not given"
+DRIFTED = "the dense model has drifted from its known value"
 
 
-def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> list[dict]:
+def contrast_rows(
+    plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame, has_drifted: bool = False
+) -> list[dict]:
     """Return a row for every contrast that the study declares.
 
     Args:
         plan: the study's; its `contrasts` have name, a, b, split, metric and margin.
+        has_drifted: whether the dense model is not where it is known to be (`compared.drift`): then
+            no contrast has a verdict.
     """
     contrasts = []
     for entry in plan["contrasts"]:
@@ -48,6 +54,8 @@ def contrast_rows(plan: Plan, rows: Sequence[Row], tall: pandas.DataFrame) -> li
     _correct(contrasts)
     for row in contrasts:
         del row["_upwards"]
+        if has_drifted and row["reason"] is None:
+            row |= {"verdict": NOT_GIVEN, "non_inferior": None, "reason": DRIFTED}
     return contrasts
 
 

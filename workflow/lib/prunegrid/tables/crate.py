@@ -25,7 +25,7 @@ USAGE = {
     "seconds": ("realTime", "MilliSEC", 1000),
     "peak_memory_bytes": ("peakRSS", "BYTE", 1),
 }
-OTHERS = ("model", "data", "rows", "mixture")  # stages whose files are the work of others
+OTHERS = ("model", "data", "rows", "cloze", "mixture")  # stages whose files are the work of others
 LARGEST = 10_000_000  # bytes of a file of a step that the crate holds
 # Facts of a manifest that say by what a step was run.
 RUN_BY = ("code", "versions", "python", "device", "threads", "compute_dtype")

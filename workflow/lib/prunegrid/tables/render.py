@@ -43,6 +43,8 @@ def render_markdown(
         doubts: what a reader should look at again.
     """
     parts = [f"# {plan['title'] or plan['study']}"]
+    if drifted := compared.drift(expected):
+        parts.append(f"**{drifted}**")
     shown = _SHOWN
     if wide["model"].nunique() == 1 and len(wide) > 1:
         parts.append(f"model: {wide['model'].dropna().iloc[0]}")

@@ -99,6 +99,7 @@ def measured_values(cell: dict[str, Any], manifests: dict[str, dict]) -> dict[st
         "versions": canonical_json(lead["versions"]),
         "lineage": canonical_json([[step["stage"], step["key"]] for step in steps]),
         "adopted": chain_columns.adopted([*lead["lineage"], *manifests.values()]),
+        "other_token_ids": other_token_ids([*lead["lineage"], *manifests.values()]),
         **chain_columns.training(tuned),
         **chain_columns.recovered(lead["lineage"]),
         **_generated(manifests),
@@ -119,6 +120,22 @@ def _leader(manifests: dict[str, dict], path: str) -> dict:
                 remedy="delete this cell's artifacts and run again",
             )
     return lead
+
+
+def other_token_ids(steps: list[dict]) -> str | None:
+    """Return the stages in which the tokenizer gave other ids than at the model's import."""
+    stages = dict.fromkeys(step["stage"] for step in steps if step.get("other_token_ids"))
+    return "+".join(stages) or None
+
+
+def retokenized(rows: list[dict]) -> list[str]:
+    """Return a sentence for each row in a step of which the tokenizer gave other token ids."""
+    return [
+        f"{cell_title(row)}: the tokenizer gave other token ids than at the model's import "
+        f"({row['other_token_ids']}), so that its scores are of other prompts than they seem"
+        for row in rows
+        if row["other_token_ids"] is not None
+    ]
 
 
 def require_counted(weights: dict, dense: dict) -> None:

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(terminal_table.csv(fields))
         return 0
     console = terminal_table.console()
+    show.print_warning(options.study, RESULTS, console)
     show.print_table(fields, console, fit=not names)
     if not names:
         show.print_rest(options.study, RESULTS, console)

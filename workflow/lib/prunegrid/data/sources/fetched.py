@@ -45,7 +45,7 @@ def describe(source: dict) -> str:
         return f"hf:{source['repo']}@{source.get('revision') or 'main'}"
     if kind == "pypi":
         return f"pypi:{source['dist']}=={source['version']}"
-    return f"{kind}:{source['path'] if kind == 'local' else ''}"
+    return f"{kind}:{source.get('path' if kind == 'local' else 'name', '')}"
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:

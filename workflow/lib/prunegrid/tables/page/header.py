@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prunegrid import __version__
+from prunegrid.tables.compared import drift
 from prunegrid.tables.figures import display_names
 from prunegrid.tables.figures.points import Cell, Score, cells_of, scores_of
 from prunegrid.tables.headline import Measure, measures_of
@@ -54,7 +55,9 @@ def _models(count: int, kind: str = "") -> str:
 
 
 def _sentences(facts: PageFacts, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield the sentence on what the study shows, and one if it is not finished."""
+    """Yield a sentence if dense drifted, that on what the study shows, one if not finished."""
+    if drifted := drift(facts.known):
+        yield drifted
     if facts.is_census:
         yield f"Exact counts of the weights of {_models(counts['done'])}."
     elif best := _best(facts):
