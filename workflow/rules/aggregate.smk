@@ -8,10 +8,8 @@ OUTPUTS
     results/{study}.parquet        one row a cell (columns: docs/reference/table.md)
     results/{study}.long.parquet   cell x split x metric, with intervals, and the controls
     results/{study}.*.parquet      pairs, contrasts, cliffs, controls, examples (docs/reference/columns.md)
-    results/{study}.html           one page of all of it, to be opened in a browser
-    results/{study}.examples.md    a few documents with all that was made of them
-    results/{study}.tex            the table for a paper, with intervals and verdicts as marks
-    results/{study}.csv, .md, .png, .svg, .manifest.json
+    results/{study}.html           one page of all of it, to be opened in a browser; .examples.md: texts
+    results/{study}.csv, .md, .tex, .png, .svg, .manifest.json
     results/models/{study}/        links to the weights of its cells, by their names (no outputs)
     of a census: one row a bin of a group, and .depth.png, .depth.svg (docs/reference/census.md)
 """

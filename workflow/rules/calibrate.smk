@@ -7,9 +7,8 @@ REQUIRED INPUTS
     calibration  of Hessians: the samples
 
 OUTPUTS
-    results/artifacts/calibration/{key}/tokens.safetensors       [samples, length]
-    results/artifacts/calibration/{key}/input_norms.safetensors  mean squared input of each linear
-    results/artifacts/hessians/{key}/<block>.safetensors         a Hessian an input, for propagation dense
+    results/artifacts/calibration/{key}/                  tokens [samples, length], and mean squared inputs
+    results/artifacts/hessians/{key}/<block>.safetensors  a Hessian an input, for propagation dense
 """
 
 

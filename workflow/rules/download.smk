@@ -1,12 +1,11 @@
 """
 Models and data sets, from a hub, a package, a local folder or a random config.
 
-REQUIRED INPUTS
-    none: the source stands in the config (models, datasets)
+REQUIRED INPUTS (none where the source stands in the config)
     parts, against  of a mixture: what is mixed, and what must not be in it
 
 OUTPUTS
-    results/artifacts/model/{key}/                        a plain Hugging Face folder: config, safetensors, tokenizer
+    results/artifacts/model/{key}/                                    a plain Hugging Face folder: config, safetensors, tokenizer
     results/artifacts/{data,rows,probe,cloze,numbers,mixture}/{key}/  one Parquet file a split
     manifest.json in each: what the source resolved to, digests, licence where known
 """

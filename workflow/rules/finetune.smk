@@ -8,10 +8,8 @@ REQUIRED INPUTS
     calibration  of a refit: results/artifacts/calibration/{key}/
 
 OUTPUTS
-    results/artifacts/finetune/{key}/                 a plain folder, or base/ and where it is not merged adapter/
-    results/artifacts/finetune/{key}/finetune.json    loss by step, tokens, share of inputs cut
-    results/artifacts/transform/{key}/                a plain folder, or base/ (packed)
-    results/artifacts/transform/{key}/transform.json  what was done, by linear
+    results/artifacts/finetune/{key}/   a plain folder, or base/ and adapter/; finetune.json: loss by step, tokens
+    results/artifacts/transform/{key}/  a plain folder, or base/ (packed); transform.json: what was done, by linear
 """
 
 

@@ -7,10 +7,8 @@ REQUIRED INPUTS
     <metric>.model  of controls: the model of a metric that has one (BERTScore)
 
 OUTPUTS
-    results/artifacts/predictions/{key}/predictions.parquet   id, reference, prediction, lengths
-    results/artifacts/translations/{key}/predictions.parquet  the same columns
-    results/artifacts/controls/{key}/*/predictions.parquet    the same columns, a folder a control
-    results/artifacts/controls/{key}/*/scores.parquet         one row a document, one column a metric
+    results/artifacts/{predictions,translations}/{key}/predictions.parquet  id, reference, prediction, lengths
+    results/artifacts/controls/{key}/*/{predictions,scores}.parquet         the same, and metrics, of each control
 """
 
 

@@ -5,10 +5,10 @@ REQUIRED INPUTS
     weights      the model, or the step before in the chain
     calibration  results/artifacts/calibration/{key}/, for methods that need it
     hessians     of the dense model, where propagation is dense and the method needs them
+    mask         a model whose mask is taken on, where another step has chosen it
 
 OUTPUTS
-    results/artifacts/prune/{key}/            config, safetensors, tokenizer
-    results/artifacts/prune/{key}/prune.json  sparsity by linear
+    results/artifacts/prune/{key}/  config, safetensors, tokenizer; prune.json: sparsity by linear
 """
 
 

@@ -12,8 +12,7 @@ OUTPUTS
     results/artifacts/scores/{key}/scores.parquet            one row a document, one column a metric
     results/artifacts/perplexity/{key}/windows.parquet       one row a window: tokens, loss
     results/artifacts/tasks/{key}/*/*.parquet                scores, and what was asked and answered, by item
-    results/artifacts/distances/{key}/windows.parquet        one row a window: agreement, KL, losses
-    results/artifacts/answers/{key}/*/samples.parquet        what was written for each item of a task
+    results/artifacts/{distances,answers}/{key}/             how a model differs from dense: by window, by item
     results/artifacts/classification/{key}/                  the same of classes of texts, and the head
 """
 

@@ -1,9 +1,8 @@
 """
 The rule that all stages share: one artifact, made by the stage's module in prunegrid/stages.
 
-Each stage's rule is this one by another name. A stage says in its module what it needs. The output is
-marked as updated, so that Snakemake does not remove it before a job that is tried again: an artifact is
-whole or absent, and a job that finds it whole has nothing to do.
+Each stage's rule is this one by another name. The output is marked as updated, so that Snakemake does not
+remove it before a job that is tried again: one that finds its artifact whole has nothing to do.
 """
 
 
