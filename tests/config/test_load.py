@@ -167,7 +167,7 @@ BLOCK_INFLUENCE |= {"calibration": "c4-128x2048"}
         (("prune", "wiki-sparsegpt-2of4", "dampening", "much"), ["one like 0.01"]),
         (
             ("prune", "x", BLOCK_INFLUENCE | {"units": ["heads", "mlp"]}),
-            ["prune.x.units", "influence scores ['blocks']", "magnitude, random, taylor, wanda"],
+            ["prune.x.units", "influence scores blocks", "magnitude or random or taylor or wanda"],
         ),
         (
             (

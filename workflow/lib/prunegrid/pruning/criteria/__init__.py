@@ -5,6 +5,7 @@ A method is one module of this package, found by its name, so that adding one ed
     NEEDS     "nothing" | "input_norms" | "input_moments" (means and variances too) | "hessian" (and
               norms): what it must know of a linear's input
     SETTINGS  its own config settings with their defaults
+    OPERATIONS  of what needs a Hessian, operations a parameter, for estimates of time (4000.0)
     SCOPE     "row" | "layer": what an unstructured pattern compares by default
     SCOPES    the scopes that it knows, ("row", "layer") where it says nothing; with "model" it has
               scores(weight) -> float32 [d_out, d_in] that compare over linears

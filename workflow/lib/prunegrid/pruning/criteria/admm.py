@@ -39,6 +39,7 @@ from prunegrid.pruning.splitting import Splitting
 
 CITE = ("boza2024fast",)
 NEEDS = "hessian"
+OPERATIONS = 30_000.0  # a parameter, for estimates of time
 SETTINGS: dict[str, Any] = {
     "dampening": 0.1,
     "rho": 1.0,

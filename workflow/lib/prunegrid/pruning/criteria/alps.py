@@ -32,6 +32,7 @@ from prunegrid.pruning.updates.least_squares import conjugate_gradients
 
 CITE = ("meng2024alps",)
 NEEDS = "hessian"
+OPERATIONS = 60_000.0  # a parameter, for estimates of time
 SETTINGS: dict[str, Any] = {
     "dampening": 0.01,
     "rho": 0.1,
