@@ -47,7 +47,8 @@ def test_a_probe_is_asked_and_its_chance_is_known(tmp_path, weights, monkeypatch
     )
     assert record["summary"]["acc"]["chance"] == 0.25 and record["rows"] == len(items) > 0
     for item, sample in zip(items, samples.to_dict("records"), strict=True):
-        assert sample["prompt"] == item["question"]
+        before, _, asked = sample["prompt"].rpartition("\n")
+        assert asked == item["question"] and bool(before) == (name == "sums")
         assert list(sample["continuations"]) == [f" {option}" for option in item["options"]]
         assert int(sample["target"]) == item["answer"]
     shown = {int(line.split()[0]): line.split()[1:] for line in by_length(tmp_path, data, name)}

@@ -48,9 +48,7 @@ def sections():
 
 @pytest.mark.parametrize(("section", "name", "profile"), sections(), ids=lambda one: str(one)[:40])
 def test_every_model_and_data_set_that_ships_has_its_works(section, name, profile):
-    if profile.source is None or profile.source.startswith(
-        MADE_HERE
-    ):  # a mixture of others, or made here
+    if profile.source is None or profile.source.startswith(MADE_HERE):  # a mixture, or made here
         return
     source = {"name": describe(parse_source(profile.source, ROOT))}
     assert citations.of_source(source), f"{section} {name}: no entry of references.bib is of it"

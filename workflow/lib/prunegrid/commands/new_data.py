@@ -73,8 +73,9 @@ def of(asked: str, given: Mapping[str, str], config: Config) -> Data:
             next((split for split in wanted if split in splits), splits[place])
             for wanted, place in ((LEARNED, 0), (SCORED, -1))
         )
-        if profile.kind == "rows":
-            raise PrunegridError(f"'{name}' is of kind rows", where="--data", expected="texts")
+        if profile.has_items:
+            what = f"'{name}' is of kind {profile.kind}"
+            raise PrunegridError(what, where="--data", expected="texts")
         return Data(name, profile.kind, "", learned, scored, {}, name)
     require_source(name, "--data", config.sections["datasets"])
     kind, columns = _columns(given, name)
