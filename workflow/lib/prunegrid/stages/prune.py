@@ -57,8 +57,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
 
     Raises:
         PrunegridError: weights or activations are not finite, a pattern does not fit a linear, a
-            calibration is missing, too much would stay dense unasked, or the counts did not come
-            out.
+            calibration is missing, too much would stay dense unasked, or counts did not come out.
     """
     if settings["pattern"] == "structured":
         loading.require_fit(parents["weights"], CRITERIA, settings["method"], job.where)
@@ -76,11 +75,10 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
     if "hessians" in parents:
         inputs["hessians"] = StoredHessians(parents["hessians"], job.device)
     if "mask" in parents:
-        linears = recipe.extent.linears(parent.model)
-        inputs["chosen"] = ChosenMasks(parents["mask"], linears)
+        inputs["chosen"] = ChosenMasks(parents["mask"], recipe.extent.linears(parent.model))
     began = time.perf_counter()
     report, weights = prune_checkpoint(parent, recipe, out, inputs)
-    seconds = time.perf_counter() - began
+    seconds = round(time.perf_counter() - began, 3)
     file_io.write_json(out / "prune.json", report)
     _require_zeros(weights, report, job.where)
     require_pattern(weights, job.where)
@@ -94,7 +92,7 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         **_experts(report, job.where),
         "samples": None if tokens is None else len(tokens),
         "length": None if tokens is None else tokens.shape[1],
-        "prune_seconds": round(seconds, 3),
+        "prune_seconds": seconds,
     }
 
 

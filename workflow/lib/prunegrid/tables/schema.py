@@ -155,9 +155,7 @@ PROVENANCE = (
     Column("versions", "string", "JSON: installed packages of the generating job"),
     Column("lineage", "string", "JSON: stage and key of each step, the model first"),
     Column("adopted", "string", "JSON: steps kept under changed code or versions, and why"),
-    Column(
-        "other_token_ids", "string", "stages whose tokenizer cut the probe text otherwise; or null"
-    ),
+    Column("other_token_ids", "string", "stages whose tokenizer gave other ids; or null"),
 )
 COLUMNS = KEYS + FACTS + PROVENANCE
 
