@@ -38,8 +38,8 @@ ENGINE = {
     "@id": "https://pypi.org/project/snakemake/",
     "@type": "SoftwareApplication",
     "name": "Snakemake",
+    "url": "https://snakemake.github.io",
 }
-ENGINE["url"] = "https://snakemake.github.io"
 README = "README.md"
 PROJECT = (MAIN, "workflow/rules/*.smk", "workflow/scripts/*.py", "envs/*", "requirements.lock")
 
