@@ -72,7 +72,8 @@ def test_brute_force_makes_the_same_swaps(pattern, seed):
     kept = keep_mask(weight.abs(), PATTERNS[pattern])
     group = int(pattern[-1]) if ":" in pattern else None
     for most in (0, 1, 2, 1000):
-        found, facts = swaps.refine_mask(weight, kept, stats, PATTERNS[pattern], max_swaps=most)
+        limits = {"max_swaps": most, "candidates": weight.shape[1]}
+        found, facts = swaps.refine_mask(weight, kept, stats, PATTERNS[pattern], **limits)
         made = 0
         for row, mask, refined in zip(weight, kept, found, strict=True):
             wanted, number = by_force(row, mask, stats.hessian, group, most)
