@@ -32,7 +32,7 @@ UNSHOWN = {"name": "x", "a": TUNED, "b": {**TUNED, "finetune": "none"}, "split":
         (("tasks", "piqa", "split", "test"), ["tasks.piqa.split", "no split of 'piqa'"]),
         (("tasks", "piqa", "datset", "piqa"), ["tasks.piqa.datset", "did you mean 'dataset'"]),
         (("tasks", "piqa", "dataset", "pica"), ["tasks.piqa.dataset", "did you mean 'piqa'"]),
-        (("tasks", "piqa", "dataset", "aclsum"), ["tasks read data of kind rows"]),
+        (("tasks", "piqa", "dataset", "aclsum"), ["tasks read kind rows or cloze"]),
         (("tasks", "piqa", "shots", 5), ["`shots` need `shots_from`"]),
         (("tasks", "piqa", "define", {"doc_to_text": "x"}), ["lacks output_type"]),
         (
