@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from prunegrid.models import blocks, prunable
-from prunegrid.pruning import dense_statistics, layerwise, recipe, replay
+from prunegrid.pruning import dense_statistics, layerwise, pruner, recipe, replay
 from prunegrid.pruning.recipe import Recipe
 from tests.helpers.architectures import (
     ARCHITECTURES,
@@ -215,7 +215,7 @@ def test_a_transposed_conv1d_is_found(monkeypatch, tokens):
     monkeypatch.setattr(blocks, "oriented", transposed)
     with pytest.raises(AssertionError):
         check_orientation(build("gpt2"), "gpt2", tokens)
-    for module in (recipe, layerwise):
+    for module in (pruner, recipe, layerwise):
         monkeypatch.setattr(module, "oriented", transposed)
     with pytest.raises(AssertionError):
         check_pruned(build("gpt2"), "gpt2", tokens, Recipe("magnitude", "2:4"), "sequential")

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io
 from prunegrid.common.errors import PrunegridError
+from prunegrid.finetuning.strategies import reconstruct
 from prunegrid.models import checkpoint, open_checkpoint
 from prunegrid.models.blocks import prunable
 from prunegrid.models.packed.packed_checkpoint import pack, unpack
@@ -187,7 +188,7 @@ def test_refitting_to_the_dense_model_is_refused(tmp_path, parents):
     out = tmp_path / "refitted"
     out.mkdir()
     tokens = shrunken.calibration(tmp_path / "tokens", shrunken.windows())
-    settings = {"strategy": "reconstruct", "dampening": 0.01, "iterations": 5, "tolerance": 1e-3}
+    settings = {"strategy": "reconstruct"} | reconstruct.SETTINGS
     asked = {"weights": parents.small, "dense": parents.dense, "calibration": tokens}
     with pytest.raises(PrunegridError, match="another architecture"):
         transform.run(settings, asked, out, tiny.job())

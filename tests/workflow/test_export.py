@@ -27,7 +27,7 @@ def test_a_tuned_model_is_checked_without_the_study(finished, tmp_path):
     scores = {(score["split"], score["metric"]) for score in about["scores"]}
     assert ("tiny-ppl", "ppl_32_nonoverlap") in scores
     card = (tmp_path / "model/README.md").read_text()
-    assert "Learned from the split `calibration` of `tiny-text`" in card
+    assert "on the split `calibration` of `tiny-text`" in card
 
 
 def test_the_command_that_is_named_makes_dropped_weights_again(finished, tmp_path):

@@ -54,7 +54,7 @@ def test_removed_timings_are_taken_again_with_their_table_and_nothing_else(finis
     said = copy.prunegrid("remeasure", "tiny", "--all", "--configfile", "config.yaml")
     assert said.returncode == 0, said.stderr
     assert "5 of 5 timings removed" in said.stdout
-    assert f"--configfile config.yaml -- {TABLE}" in said.stdout
+    assert "prunegrid run tiny -c config.yaml" in said.stdout
     assert copy.plan(TABLE) == {"efficiency": 5, "aggregate": 1}
 
 

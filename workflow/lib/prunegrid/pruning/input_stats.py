@@ -69,7 +69,7 @@ class InputStats:
         weight = oriented(linear)
         ones = torch.ones(weight.shape[1], device=weight.device)
         hessian = torch.diag(ones) if "hessian" in needs else None
-        return cls(0, ones, hessian, torch.zeros_like(ones), ones)
+        return cls(0, ones, hessian, torch.zeros_like(ones), ones.clone())
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return `make()`, which depends on these statistics alone; compute it once for a key."""
