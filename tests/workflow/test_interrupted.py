@@ -27,13 +27,17 @@ def run(tmp_path_factory) -> Run:
     return run
 
 
-def stopped(run: Run, words: list[str], number: int) -> tuple[int, str]:
-    """Return the exit status and output of a run whose whole process group gets a signal."""
+def stopped(run: Run, words: list[str], number: int, who: str = "both") -> tuple[int, str]:
+    """Return the exit status and output of a run that gets a signal while it tunes.
+
+    Args:
+        who: "both" for its whole process group; see `tests.helpers.disturbed`.
+    """
     struck(run).unlink(missing_ok=True)
     process = subprocess.Popen(
         words,
         cwd=run.folder,
-        env=run.environment(**fault(run, *SAVING, "both", number=number)),
+        env=run.environment(**fault(run, *SAVING, who, number=number)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -89,3 +93,11 @@ def test_without_a_finished_table_what_was_not_reached_is_missing(run, tmp_path)
     done = run.snakemake(TARGET)
     assert done.returncode == 0, done.stdout[-6000:]
     assert table(run, STUDY)["status"].tolist() == ["ok"]
+
+
+def test_sigterm_to_the_command_alone_ends_all_that_it_started(run):
+    before = files(run)
+    code, text = stopped(run, AGAIN, signal.SIGTERM, "run")
+    assert code == 130 and files(run) == before
+    assert "Traceback" not in text and "To go on: prunegrid run" in text
+    require_interrupted(run)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pandas
+import psutil
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -111,14 +115,15 @@ def _written(study: str) -> tuple[int, int] | None:
 
 
 def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
-    """Run a command to its end; return its exit status, and whether Ctrl-C stopped it.
+    """Run a command to its end; return its exit status, and whether Ctrl-C or SIGTERM stopped it.
 
     On a terminal what runs now stands in place of a line a step; all other lines stay. Those that
-    begin with DULL are left out.
+    begin with DULL are left out. SIGTERM is passed on to the command and all that it has started.
     """
     in_place = terminal_table.draws(console)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace")
     last, is_stopped = "starting", False
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(process.pid))
 
     def now() -> Text:
         return Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)
@@ -134,6 +139,16 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
                 return process.wait(), is_stopped
             except KeyboardInterrupt:  # Snakemake has it too, and ends its jobs
                 is_stopped, last = True, "stopping: jobs are ended"
+
+
+def _terminate(pid: int) -> NoReturn:
+    """End a process and its descendants by SIGTERM, then go on as after Ctrl-C."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+    raise KeyboardInterrupt
 
 
 def _running(results: Path) -> Iterator[str]:
