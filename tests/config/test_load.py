@@ -29,6 +29,7 @@ def test_a_file_whose_ending_does_not_tell_needs_a_format(raw, tmp_path):
 
 BLOCK_INFLUENCE = {"method": "influence", "pattern": "structured", "sparsity": 0.3}
 BLOCK_INFLUENCE |= {"calibration": "c4-128x2048"}
+NAMED_CONTRAST = {"name": "x", "a": {"prune": "dense"}, "b": {"prune": "dense"}, "split": "test"}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,10 @@ BLOCK_INFLUENCE |= {"calibration": "c4-128x2048"}
         ),
         (("training", {"checkpoint_every": 3}), ["training.checkpoint_every is not a key here"]),
         (("threads", 0), ["config.yaml: threads"]),
+        (
+            ("studies", "demo", "contrasts", [NAMED_CONTRAST] * 9),
+            ["studies.demo.contrasts is a list of 9; expected at most 8"],
+        ),
         (("generation", "greedy-96", "top_p", 0.5), ["do_sample"]),
         (("prune", "wanda-50", "sparsity", "30%"), ["prune.wanda-50.sparsity", "did you mean 0.3"]),
         (("prune", "wanda-50", "sparsity", "0.5"), ["0.5, without quotes"]),

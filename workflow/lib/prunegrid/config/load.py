@@ -29,6 +29,7 @@ from prunegrid.config.validated import Config
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A dot would make one study's table another's long table.
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+LONGEST_SHOWN = 120  # characters of a wrong value
 LONGEST_NAME = 100
 
 
@@ -213,9 +214,18 @@ def _sentence(kind: Any, item: Mapping, keys: tuple, places: Places) -> str:
     text = message(item)
     if item["type"] == "value_error":
         return f"{where}: {text}"
-    value = item.get("input")
-    shown = repr(value) if not isinstance(value, Mapping) else "a mapping"
-    return f"{where} is {shown}; {text[:1].lower()}{text[1:]}"
+    return f"{where} is {_shown(item.get('input'))}; {text[:1].lower()}{text[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """Return what was given in the config, in a few words."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    is_list = isinstance(value, list)
+    return f"a list of {len(value)}" if is_list else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _fields(kind: Any, item: Mapping) -> list[str]:

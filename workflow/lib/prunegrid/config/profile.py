@@ -62,6 +62,8 @@ class Profile(BaseModel):
 def message(item: Mapping[str, Any]) -> str:
     """Return the text of one of pydantic's error dicts, with what was probably meant."""
     text = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "too_long":
+        text = f"expected at most {item['ctx']['max_length']}"
     meant = _meant(item["type"], item.get("ctx", {}), item.get("input"))
     return f"{text}; did you mean {meant}?" if meant else text
 
