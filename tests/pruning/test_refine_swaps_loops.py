@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import NM, keep_mask, parse_pattern
 from prunegrid.pruning.refine import swaps
 
@@ -28,7 +29,8 @@ assert facts["swaps"], facts
 
 
 def run(code, **variables):
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | variables)
+    command, given = [sys.executable, "-c", code], os.environ | variables
+    return subprocess.run(command, check=True, env=given, stdout=subprocess.PIPE).stdout.decode()
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -59,12 +61,35 @@ def test_a_disk_that_cannot_be_written_needs_no_cache():
     run(REFINE.format(before=nowhere, after=""))
 
 
-def test_other_instructions_find_swaps_too():
-    """As on a CPU without vectors, and where torch has AVX2 alone."""
+def test_every_cpu_makes_the_same_swaps_of_the_same_numbers():
+    """One without vectors, played, and this one."""
+    code = """
+import torch
+from prunegrid.pruning.refine import swaps
+draw = torch.Generator().manual_seed(0)
+weight, products = (torch.randn(30, 72, generator=draw) for _ in range(2))
+gram = torch.randn(72, 72, generator=draw)
+gram, kept = gram + gram.t() + 9 * torch.eye(72), torch.rand(30, 72, generator=draw) < 0.5
+given, least = (weight, kept, products, gram), torch.zeros(30)
+for loop, setting in ((swaps._by_groups, 4), (swaps._by_rows, 8)):
+    made = torch.zeros(30, dtype=torch.int64)
+    print(loop(*given, setting, (least, 40, made)).nonzero().tolist(), made.tolist())
+"""
     plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    run(REFINE.format(before="", after=""), **plain, ATEN_CPU_CAPABILITY="default")
-    avx2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-    run(REFINE.format(before="", after=""), **avx2)
+    told, played = run(code), run(code, **plain)
+    assert told == played and "40" in told
+
+
+def test_a_transposed_weight_is_refined_like_its_copy():
+    """As GPT-2's linears hold theirs."""
+    pattern, draw = PATTERNS["2:4"], torch.Generator().manual_seed(0)
+    inputs, weight = torch.randn(90, 16, generator=draw), torch.randn(16, 8, generator=draw).t()
+    stats = InputStats(90, inputs.norm(dim=0), inputs.t() @ inputs)
+    kept = keep_mask(weight.abs(), pattern)
+    for chosen in (pattern, PATTERNS["row"]):
+        one, facts = swaps.refine_mask(weight, kept, stats, chosen)
+        other, same = swaps.refine_mask(weight.contiguous(), kept.contiguous(), stats, chosen)
+        assert torch.equal(one, other) and facts == same and facts["swaps"]
 
 
 def test_only_a_step_that_refines_imports_the_compiler():

@@ -1,9 +1,9 @@
 """The compiled loops of `refine/swaps.py`: rows of a linear, each swapped until none helps.
 
 numba compiles them at their first call, seconds, and keeps the code where it may write: beside this
-file, else in the user's folder of caches. Loops are written so that LLVM vectorises them. Its
-licence to reorder stops at what changes no value (minima), and at fused products: a mask is the
-same for any number of threads, and may differ between CPUs as rounding does.
+file, else in the user's folder of caches. Loops are written so that LLVM vectorises them without a
+licence to change values: no sum is reordered, no product fused, and minima are taken of integers in
+the order of the numbers. So a mask depends on what is given alone, not on threads or the CPU.
 
 Rows: weight float32, kept bool, products float32 (c = g G), each [rows, d_in]; gram float32
 [d_in, d_in], diagonal [d_in]; least float32 [rows] is what a swap's Δ must be below, counts int64
@@ -26,7 +26,7 @@ BLOCK = 16
 
 
 def _compiled(function: Callable) -> Any:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "contract"}}
+    options = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(function, cache=True, **options)
     except RuntimeError:  # no folder may be written: each process compiles for itself

@@ -77,11 +77,11 @@ def refine_mask(
     counts = torch.zeros(len(weight), dtype=torch.int64)
     # What a swap's Δ must be below.
     least = (-GAIN * before).float().cpu()
-    rows = [values.cpu() for values in (dense, kept, products)]
+    given = [values.cpu().contiguous() for values in (dense, kept, products, gram)]
     if isinstance(pattern, NM):
-        refined = _by_groups(*rows, gram.cpu(), pattern.group, (least, max_swaps, counts))
+        refined = _by_groups(*given, pattern.group, (least, max_swaps, counts))
     else:
-        refined = _by_rows(*rows, gram.cpu(), candidates, (least, max_swaps, counts))
+        refined = _by_rows(*given, candidates, (least, max_swaps, counts))
     refined, counts = refined.to(weight.device), counts.to(weight.device)
     after = _errors(dense, refined, gram)
     # Never worse, even by rounding.
