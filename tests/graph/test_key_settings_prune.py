@@ -31,6 +31,11 @@ def refused(*prunes, **grid):
     return str(caught.value)
 
 
+def test_only_swaps_have_their_compilers_version_in_the_key():
+    (plain,), (refined,) = pruned(WANDA), pruned(WANDA | {"refine": "swaps"})
+    assert refined.pins.keys() - plain.pins.keys() == {"numba", "llvmlite"}
+
+
 def test_what_is_left_at_its_default_is_in_no_key():
     (plain,), (said,) = pruned(WANDA), pruned(WANDA | {"exclude": [], "allow_unprunable": False})
     assert plain.key == said.key

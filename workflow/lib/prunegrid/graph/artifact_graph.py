@@ -120,7 +120,8 @@ class Graph(EvaluationNodes):
             parents["mask"] = self._prune(cell, base, model, weights)
         settings = self.slices.prune(step.profile, cell.seed)
         label = f"{weights.label} > prune {step.name}".removeprefix("model ")
-        return self.node("prune", label, settings, parents, _pruning_roots(step.profile))
+        roots, used = _pruning_roots(step.profile), _packages(step.profile)
+        return self.node("prune", label, settings, parents, roots, used)
 
     def _finetune(self, cell: Cell, step: Any, model: Node, weights: Node) -> Node:
         settings = self.slices.finetune(step.profile, cell.dataset, cell.seed)
@@ -189,6 +190,13 @@ def _reads_hessians(profile: Any) -> bool:
     if profile.pattern == "structured" or profile.propagation != "dense":
         return False
     return "hessian" in plugins.needs_of(profile)
+
+
+def _packages(profile: Any) -> tuple[str, ...]:
+    """Return the packages that the refinement of a pruning step calls."""
+    if not profile.refine:
+        return ()
+    return tuple(plugins.part_facts("refine", profile.refine).get("PACKAGES", ()))
 
 
 def _pruning_roots(profile: Any) -> tuple[str | Path, ...]:

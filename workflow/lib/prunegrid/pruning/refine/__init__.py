@@ -6,6 +6,7 @@ file:
     NEEDS     "nothing" | "input_norms" | "hessian": what it must know of a linear's input
     SETTINGS  its settings with their defaults
     OPERATIONS  of what needs a Hessian, operations a parameter, for estimates of time (4000.0)
+    PACKAGES  optional: packages that it calls, beside torch and numpy, whose pins enter the key
     refine_mask(weight, kept, stats, pattern, **settings) -> (kept, facts)
 
 `weight` [d_out, d_in] is the weight before pruning, `kept` the criterion's mask (True = kept),

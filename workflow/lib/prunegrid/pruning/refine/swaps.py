@@ -15,24 +15,28 @@ change of the error is the least, and not at all pairs of the row; a swap counts
 row's error by more than 1e-6 of what it was at the start, since smaller gains are rounding's; a
 weight that was zero before pruning is not restored; the formula of Δ is derived here, as the
 authors have published no code.
+
+The swaps themselves are compiled loops on the CPU (`pruning/swap_loops.py`), with as many threads
+as torch has. A GPU's tensors are taken there and back; errors are computed where they are.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from prunegrid.pruning.input_stats import InputStats
 from prunegrid.pruning.patterns import NM, Pattern
 
 CITE = ("zimmer2025sparseswaps",)
 NEEDS = "hessian"
-OPERATIONS = 45_000.0  # a parameter, for estimates of time
+PACKAGES = ("numba", "llvmlite")
+OPERATIONS = 8_000.0  # a parameter, for estimates of time
 SETTINGS: dict[str, Any] = {"max_swaps": 1000, "candidates": 8}
 MEANINGS = {
     "max_swaps": "The most swaps of a row.",
@@ -40,10 +44,6 @@ MEANINGS = {
 }
 # Gains below this share of a row's first error are rounding's.
 GAIN = 1e-6
-# Numbers of a row's state that are worked on at once: they fit a core's own cache.
-PART = 1 << 17
-# Rows that are done are put aside when so many of those at work are.
-DONE = 0.25
 
 
 def refine_mask(
@@ -68,17 +68,21 @@ def refine_mask(
     """
     dense, gram = weight.float(), stats.hessian
     kept = kept & (weight != 0)
-    before = _errors(dense, kept, gram)
+    gone = dense * ~kept
+    products = gone @ gram
+    before = (products * gone).sum(1, dtype=torch.float64).clamp_(min=0)
     free = kept.any(1) & (~kept & (weight != 0)).any(1)
     if not free.any():
         return kept, {"swaps": 0, "fallbacks": ["no row has both a kept and a pruned weight"]}
-    refined = kept.clone()
-    counts = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
-    pairs = _Groups(gram, pattern.group) if isinstance(pattern, NM) else _Rows(gram, candidates)
-    step = max(PART // weight.shape[1], 1)
-    for start in range(0, len(weight), step):
-        part = slice(start, start + step)
-        refined[part], counts[part] = _swapped(dense[part], kept[part], pairs, max_swaps)
+    counts = torch.zeros(len(weight), dtype=torch.int64)
+    # What a swap's Δ must be below.
+    least = (-GAIN * before).float().cpu()
+    given = [values.cpu().contiguous() for values in (dense, kept, products, gram)]
+    if isinstance(pattern, NM):
+        refined = _by_groups(*given, pattern.group, (least, max_swaps, counts))
+    else:
+        refined = _by_rows(*given, candidates, (least, max_swaps, counts))
+    refined, counts = refined.to(weight.device), counts.to(weight.device)
     after = _errors(dense, refined, gram)
     # Never worse, even by rounding.
     worse = after > before
@@ -102,168 +106,48 @@ def _share(errors: Tensor, whole: Tensor) -> float | None:
     return float(f"{float(errors.sum() / whole):.4g}") if whole > 0 else None
 
 
-def _swapped(dense: Tensor, kept: Tensor, pairs: _Pairs, most: int) -> tuple[Tensor, Tensor]:
-    """Return some rows' refined masks, and how many swaps each made, int64 [rows]."""
-    refined, order = torch.empty_like(kept), pairs.order
-    counts = torch.zeros(len(kept), dtype=torch.int64, device=kept.device)
-    rows, state = torch.arange(len(kept), device=kept.device), pairs.start(dense, kept)
-    for swap in range(most + 1):
-        gain, columns = pairs.best(state)
-        better = (gain < state.least) & (swap < most)
-        if int((~better).sum()) >= max(DONE * len(rows), 1):
-            refined[rows[~better][:, None], order] = state.kept[~better]
-            rows, columns, state = rows[better], columns[better], state.of(better)
-            better = better[better]
-        if not len(rows):
-            break
-        counts[rows[better]] += 1
-        pairs.swap(state, columns, better)
-    return refined, counts
+def _by_groups(
+    dense: Tensor, kept: Tensor, products: Tensor, gram: Tensor, size: int, ends: tuple
+) -> Tensor:
+    """Return the mask after swaps inside groups; `ends` is (least, most, counts) of the loops."""
+    from prunegrid.pruning import swap_loops
+
+    width, groups = len(gram), len(gram) // size
+    # Groups lie side by side: all first members, all second ones, …
+    places = torch.arange(width).view(-1, size).t()
+    order = places.reshape(-1)
+    first, second = torch.tensor([*itertools.combinations(range(size), 2)]).t()
+    cross = -2 * gram[places[first], places[second]]
+    moved = gram.view(groups, size, groups, size).permute(1, 0, 3, 2).reshape(width, width)
+    rows = [values[:, order] for values in (dense, kept, products)]
+    _run(swap_loops.by_groups, rows, (moved, moved.diagonal(), cross, first, second), ends)
+    refined = torch.empty_like(kept)
+    refined[:, order] = rows[1]
+    return refined
 
 
-@dataclass
-class _State:
-    """Some rows on their way, their columns in the order of `_Pairs`: float32 or bool [rows, d_in].
+def _by_rows(
+    dense: Tensor, kept: Tensor, products: Tensor, gram: Tensor, candidates: int, ends: tuple
+) -> Tensor:
+    """Return the mask after swaps of any two of a row; `ends` as of `_by_groups`."""
+    from prunegrid.pruning import swap_loops
 
-    Attributes:
-        dense, kept: their weights and mask.
-        own: w_j² G_jj.
-        change: what the error changes by where only column j goes to the other side.
-        slope: 2 w_j, and −2 w_j of pruned ones: change = own + slope · c.
-        least: what a swap's Δ must be below, [rows].
-        fixed, allowed: of groups, [rows, pairs, groups]: −2 w_i w_j G_ij of each pair, and the same
-            with infinity where both are kept, or both pruned.
-    """
-
-    dense: Tensor
-    kept: Tensor
-    own: Tensor
-    change: Tensor
-    slope: Tensor
-    least: Tensor
-    fixed: Tensor
-    allowed: Tensor
-
-    def of(self, rows: Tensor) -> _State:
-        """Return the state of some of the rows."""
-        return _State(*(value[rows] for value in vars(self).values()))
+    rows, most = [dense, kept.clone(), products], min(candidates, len(gram))
+    _run(swap_loops.by_rows, rows, (gram, gram.diagonal(), most), ends)
+    return rows[1]
 
 
-class _Pairs:
-    """The swaps that rows may make; `order` is the order of columns in which they are held."""
+def _run(loop: Callable, rows: list[Tensor], shared: tuple, ends: tuple) -> None:
+    """Run a compiled loop on parts of the rows, a thread each: no row depends on another."""
+    least, most, counts = ends
+    numbers = [v.contiguous().numpy() if isinstance(v, Tensor) else v for v in shared]
+    threads = torch.get_num_threads()
+    step = -(-len(counts) // threads)
 
-    def __init__(self, gram: Tensor, order: Tensor) -> None:
-        self.order, self.gram = order, gram[order][:, order].contiguous()
+    def run(start: int) -> None:
+        part = slice(start, start + step)
+        own = [values[part].numpy() for values in rows]
+        loop(*own, *numbers, least[part].numpy(), most, counts[part].numpy())
 
-    def start(self, dense: Tensor, kept: Tensor) -> _State:
-        """Return the state of some rows, [rows, d_in], before any swap."""
-        dense, kept = dense[:, self.order], kept[:, self.order]
-        gone = dense * ~kept
-        products = gone @ self.gram
-        own, slope = dense.square() * self.gram.diagonal(), torch.where(kept, 2 * dense, -2 * dense)
-        least = -GAIN * (gone * products).sum(1).clamp_(min=0)
-        none = dense.new_empty(len(dense), 0)
-        return _State(dense, kept, own, own + slope * products, slope, least, none, none)
-
-    def best(self, state: _State) -> tuple[Tensor, Tensor]:
-        """Return each row's least Δ [rows], and the two columns of its swap, int64 [rows, 2]."""
-        raise NotImplementedError
-
-    def swap(self, state: _State, columns: Tensor, better: Tensor) -> None:
-        """Let the rows where `better` is True swap two columns."""
-        better = better[:, None]
-        weights, kept = state.dense.gather(1, columns), state.kept.gather(1, columns)
-        # What a column's going to the other side adds to g.
-        lost = torch.where(kept, weights, -weights) * better
-        moved = functional.embedding_bag(columns, self.gram, per_sample_weights=lost, mode="sum")
-        state.change.addcmul_(state.slope, moved)
-        own, change = state.own.gather(1, columns), state.change.gather(1, columns)
-        slope = state.slope.gather(1, columns)
-        state.change.scatter_(1, columns, torch.where(better, 2 * own - change, change))
-        state.slope.scatter_(1, columns, torch.where(better, -slope, slope))
-        state.kept.scatter_(1, columns, kept ^ better)
-
-
-class _Groups(_Pairs):
-    """Swaps inside groups of M columns, held as all first members, all second ones, …"""
-
-    def __init__(self, gram: Tensor, size: int) -> None:
-        places = torch.arange(len(gram), device=gram.device).view(-1, size).t()
-        super().__init__(gram, places.reshape(-1))
-        self._groups = places.shape[1]
-        pairs = torch.tensor([*itertools.combinations(range(size), 2)], device=gram.device)
-        self._first, self._second = pairs.t()
-        self._products = -2 * gram[places[self._first], places[self._second]]
-
-    def start(self, dense: Tensor, kept: Tensor) -> _State:
-        """Return the state of some rows before any swap, that of their groups' pairs with it."""
-        state = super().start(dense, kept)
-        members, sides = self._members(state.dense), self._members(state.kept)
-        first, second = members[:, self._first], members[:, self._second]
-        usable = (first != 0) & (second != 0)
-        state.fixed = torch.where(usable, self._products * first * second, torch.inf)
-        apart = sides[:, self._first] != sides[:, self._second]
-        state.allowed = torch.where(apart, state.fixed, torch.inf)
-        return state
-
-    def _members(self, columns: Tensor) -> Tensor:
-        """Return the view [rows, M, groups] of [rows, d_in]."""
-        return columns.view(len(columns), -1, self._groups)
-
-    def best(self, state: _State) -> tuple[Tensor, Tensor]:
-        """Return each row's least Δ [rows], and the two columns of its swap, int64 [rows, 2]."""
-        change = self._members(state.change)
-        changes = (change[:, self._first] + change[:, self._second]).add_(state.allowed)
-        least, place = _least(changes.flatten(1))
-        pair, group = place // self._groups, place % self._groups
-        members = torch.stack([self._first[pair], self._second[pair]], 1)
-        return least, members * self._groups + group[:, None]
-
-    def swap(self, state: _State, columns: Tensor, better: Tensor) -> None:
-        """Let the rows where `better` is True swap two columns."""
-        super().swap(state, columns, better)
-        rows, group = (
-            torch.arange(len(columns), device=columns.device),
-            columns[:, 0] % self._groups,
-        )
-        sides = self._members(state.kept)[rows, :, group]
-        apart = sides[:, self._first] != sides[:, self._second]
-        fixed = state.fixed[rows, :, group]
-        state.allowed[rows, :, group] = torch.where(apart, fixed, torch.inf)
-
-
-class _Rows(_Pairs):
-    """Swaps of any two weights of a row, among the `candidates` of each side that promise most."""
-
-    def __init__(self, gram: Tensor, candidates: int) -> None:
-        super().__init__(gram, torch.arange(len(gram), device=gram.device))
-        self._candidates = min(candidates, len(gram))
-
-    def best(self, state: _State) -> tuple[Tensor, Tensor]:
-        """Return each row's least Δ [rows], and the two columns of its swap, int64 [rows, 2]."""
-        idle = state.dense == 0
-        out, out_change = self._most_promising(state, ~state.kept | idle)
-        back, back_change = self._most_promising(state, state.kept | idle)
-        gram = self.gram[out[:, :, None], back[:, None, :]]
-        weights = state.dense.gather(1, out)[:, :, None] * state.dense.gather(1, back)[:, None, :]
-        changes = out_change[:, :, None] + back_change[:, None, :] - 2 * weights * gram
-        least, place = _least(changes.flatten(1))
-        chosen = [out.gather(1, place[:, None] // out.shape[1])]
-        chosen.append(back.gather(1, place[:, None] % out.shape[1]))
-        return least, torch.cat(chosen, 1)
-
-    def _most_promising(self, state: _State, barred: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the columns, ascending, that change the error least by themselves, and by what."""
-        change = state.change.masked_fill(barred, torch.inf)
-        columns = (
-            change.topk(self._candidates, 1, largest=False, sorted=False).indices.sort(1).values
-        )
-        return columns, change.gather(1, columns)
-
-
-def _least(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row's least value and its first place."""
-    # On a CPU numpy finds it several times as fast.
-    on_cpu = values.is_cpu
-    place = torch.from_numpy(values.numpy().argmin(1)) if on_cpu else values.argmin(1)
-    return values.gather(1, place[:, None])[:, 0], place
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, range(0, len(counts), step)))
