@@ -9,6 +9,7 @@ from prunegrid.tables.files import typed_frame
 from prunegrid.tables.finished import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
+LOWER = ("ppl", "rep", "recognised_not")  # is better
 NAMES = {"ppl_*": "ppl_2048_nonoverlap", "acc*": "acc"}
 DENSE = {"method": "dense", "prune": "dense"} | dict.fromkeys(
     ("pattern", "sparsity_target", "allocation", "propagation")
@@ -26,8 +27,12 @@ def facts(wanted: dict) -> dict:
     if not wanted.pop("tuned", True):
         cell |= {"strategy": "none", "loss_on": None}
     dense = not wanted.pop("pruned", True)
+    if "tuned_by" in wanted:
+        cell["strategy"] = wanted.pop("tuned_by")
     cell |= wanted
     cell["prune"] = f"{cell['method']}-{cell['pattern']}-{cell['sparsity_target']}{again}"
+    for part in ("allocation", "refine", "update"):
+        cell["prune"] += f"-{wanted[part]}" if wanted.get(part) else ""
     cell |= DENSE if dense else {}
     if rounds:
         cell["strategy"] = f"{cell['strategy']}+{cell['strategy']}"
@@ -52,7 +57,7 @@ class World:
         row = {column.name: None for column in LONG} | {"study": self.study, "kind": "cell"}
         row |= {"model": place[0], "dataset": place[1], "split": split, "metric": metric}
         row |= {"prune": cell["prune"], "finetune": cell["finetune"], "n": 50, "value": 0.5}
-        row["higher_is_better"] = not metric.startswith(("ppl", "rep"))
+        row["higher_is_better"] = not metric.startswith(LOWER)
         self.long.append(row | values)
 
     def pair(self, place, a: dict, b: dict, metric: str, better: float, error: float, **more):
@@ -62,7 +67,7 @@ class World:
         for side in (a, b):
             self.score(place, side, metric, split)
         ratio = metric.startswith("ppl")
-        raw = better if not metric.startswith(("ppl", "rep")) else -better
+        raw = better if not metric.startswith(LOWER) else -better
         shown = math.exp if ratio else float
         row = {column.name: None for column in PAIRS} | {"study": self.study, "split": split}
         row |= {"model": place[0], "dataset": place[1], "metric": metric, "n": 50}
@@ -85,7 +90,7 @@ class World:
 def places(claim: Conclusion, inside: bool) -> list[tuple[str, str]]:
     """Return (model, data set) in or outside a claim's scope, two models where it has two."""
     if not inside:
-        return [("smollm2-135m", "aclsum"), ("smollm2-360m", "aclsum")]
+        return [("another", "aclsum"), ("a-fourth", "aclsum")]
     data = claim.scope.dataset[0].replace("*", "aclsum")
     return [(model, data) for model in (*claim.scope.model, claim.scope.model[0])[:2]]
 

@@ -4,6 +4,7 @@ An update is one module of this package, found by its name, so that adding one e
 
     NEEDS     "nothing" | "input_norms" | "input_moments" | "hessian": what it must know of a
               linear's input
+    OPERATIONS  of what needs a Hessian, operations a parameter, for estimates of time (4000.0)
     SETTINGS  its settings with their defaults
     update_linear(weight, kept, stats, **settings) -> (weight, facts)
 

@@ -4,8 +4,10 @@ Each row of Ŵ minimises (ŵ - w) H (ŵ - w)ᵀ over the weights that its mask k
 H = (2/n) XᵀX + λI: the error of the linear's output on the calibration tokens, and a small pull
 towards w. It is the exact counterpart of what SparseGPT's sweep approximates (arXiv:2301.00774,
 section 3.1, "exact reconstruction", eq. 2). All rows are solved together by conjugate gradients
-under the mask, preconditioned by H's diagonal (Saad, Iterative Methods for Sparse Linear Systems,
-algorithm 9.1): its cost does not grow with the number of distinct masks.
+under the mask (Saad, Iterative Methods for Sparse Linear Systems, algorithm 9.1): its cost does not
+grow with the number of distinct masks. They are preconditioned by M H⁻¹ M, where M sets to zero
+what the mask does: one inverse serves all rows, and a third of the steps is taken that H's diagonal
+would need, each of two products in place of one.
 
 It is the problem that OPTIMA (arXiv:2512.13886) states as a quadratic program for each row, with
 the Hessian that all rows share and equality constraints at the pruned places. OPTIMA solves it by
@@ -23,10 +25,11 @@ import torch
 from torch import Tensor
 
 from prunegrid.pruning.column_sweep import dampened
-from prunegrid.pruning.input_stats import InputStats
+from prunegrid.pruning.input_stats import InputStats, is_finite
 
 CITE = ("frantar2023sparsegpt",)
 NEEDS = "hessian"
+OPERATIONS = 25_000.0  # a parameter, for estimates of time
 SETTINGS: dict[str, Any] = {"dampening": 0.01, "iterations": 50, "tolerance": 1.0e-3}
 MEANINGS = {
     "dampening": "The share of H's mean diagonal that pulls towards the old weights.",
@@ -79,11 +82,11 @@ def conjugate_gradients(
         hessian: symmetric and positive definite, float32 [d_in, d_in].
         mask: 1.0 = kept, 0.0 = pruned.
     """
-    scale = hessian.diagonal()
+    inverse = _inverse(hessian)
     start = residual.norm()
     reached, taken = 1.0, 0
     solution, residual = solution.clone(), residual.clone()
-    scaled = residual / scale
+    scaled = (residual @ inverse).mul_(mask)
     direction, work = scaled.clone(), torch.empty_like(scaled)
     # In place: fresh memory for each term would cost more than its arithmetic.
     curved = torch.empty_like(scaled)
@@ -94,11 +97,19 @@ def conjugate_gradients(
         step = _ratio(energy, torch.mul(direction, curved, out=work).sum(1, keepdim=True))
         solution += torch.mul(step, direction, out=work)
         residual -= curved.mul_(step)
-        torch.div(residual, scale, out=scaled)
+        torch.mm(residual, inverse, out=scaled).mul_(mask)
         before, energy = energy, torch.mul(residual, scaled, out=work).sum(1, keepdim=True)
         direction.mul_(_ratio(energy, before)).add_(scaled)
         reached, taken = float(residual.norm() / start), taken + 1
     return solution, {"iterations": taken, "residual": reached if taken else 0.0}
+
+
+def _inverse(hessian: Tensor) -> Tensor:
+    """Return H⁻¹, or that of its diagonal where rounding leaves H without a Cholesky factor."""
+    lower, failed = torch.linalg.cholesky_ex(hessian)
+    inverse = None if int(failed) else torch.cholesky_inverse(lower)
+    usable = inverse is not None and is_finite(inverse) and (inverse.diagonal() > 0).all()
+    return inverse if usable else torch.diag(1 / hessian.diagonal())
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
