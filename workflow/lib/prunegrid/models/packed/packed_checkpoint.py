@@ -42,8 +42,8 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     _require_folder(folder)
-    tensors = _plain_tensors(folder)
-    digest, record = attestation.weights_sha256(tensors), _record(folder)
+    tensors = plain_tensors(folder)
+    digest, record = attestation.weights_sha256(tensors), weights_record(folder)
     if record.get("sha256", digest) != digest:
         raise AttestationError(
             f"its weights hash to {digest}", where=str(folder), expected=record["sha256"]
@@ -68,7 +68,7 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
     return {"weights_sha256": digest, "bytes": size, "dense_bytes": dense, "packed_as": kinds}
 
 
-def _plain_tensors(folder: Path) -> weight_files.LazyTensors:
+def plain_tensors(folder: Path) -> weight_files.LazyTensors:
     """Return the tensors of a plain model folder.
 
     Raises:
@@ -179,7 +179,7 @@ def _is_companion(name: str) -> bool:
     return kept and name.endswith(SUFFIXES)
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def weights_record(folder: Path) -> dict[str, Any]:
     """Return the WEIGHTS RECORD of an artifact's manifest, {} for another folder."""
     path = folder / artifact_folder.MANIFEST
     if not path.exists():

@@ -1,0 +1,287 @@
+"""A transformers model that runs with packed weights: `prunegrid.load_packed`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunegrid.common import malloc
+from prunegrid.common.errors import AttestationError, PrunegridError, nearest
+from prunegrid.models import attestation, blocks, loading
+from prunegrid.models.forward import embedding_rows, run_window
+from prunegrid.models.linear_use import OTHER, PART, READ, SHARED
+from prunegrid.models.packed import container, operators, packed_checkpoint, tensor_forms
+from prunegrid.models.packed.packed_linear import PackedLinear, recorded_inputs, share_inputs
+from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, packed_bytes
+
+DENSE, MASK = "dense", "mask"
+NO_KERNEL, LARGER = "there is no kernel", "packed it would take more bytes"
+PROBE_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """How one prunable linear is held in memory.
+
+    Attributes:
+        form: "mask" (packed) or "dense".
+        values: the type of its values: "float32", "bfloat16" or "int8".
+        zeros: the share of its weights that is zero.
+        reason: why it is dense; "" where it is packed.
+    """
+
+    form: str
+    values: str
+    zeros: float
+    reason: str = ""
+
+
+@dataclass
+class PackedWeights:
+    """What a packed model is made of; `load_packed` puts it into `model.packed_weights`.
+
+    Attributes:
+        values: the type of values that was asked for.
+        kernel: "avx512", "avx2" or "plain"; None where linears are dense as nothing was built.
+        sha256: of the folder's weights (`prunegrid.models.attestation.weights_sha256`).
+        forms: full name → form of every prunable linear.
+    """
+
+    values: str
+    kernel: str | None
+    sha256: str
+    forms: dict[str, LinearForm]
+    _model: nn.Module = field(repr=False)
+    _dtypes: dict[str, torch.dtype] = field(repr=False)
+
+    def resident_bytes(self) -> int:
+        """Return the bytes of all tensors that the model holds, each memory once."""
+        parts = [*self._model.parameters(), *self._model.buffers()]
+        for module in self._model.modules():
+            if isinstance(module, PackedLinear):
+                parts += module.matrix.parts()
+                together = module.together
+                if together is not None:
+                    parts += together.matrix.parts()
+                    parts += [] if together.bias is None else [together.bias]
+        storages = {part.untyped_storage().data_ptr(): part.untyped_storage() for part in parts}
+        return sum(storage.nbytes() for storage in storages.values())
+
+    def dense_sha256(self) -> str:
+        """Return the digest of the weights in memory, one after the other expanded.
+
+        It is `sha256` where values lose nothing: float32, or bfloat16 for weights stored so.
+
+        Raises:
+            PrunegridError: the model's tensors have other names than those in the files.
+        """
+        digests = {}
+        for name, dtype in self._dtypes.items():
+            digests[name] = attestation.tensor_sha256(_tensor(self._model, name).to(dtype))
+        return attestation.combined_sha256(digests)
+
+
+def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
+    """Return a model of transformers whose prunable linears stay packed in memory, in eval mode.
+
+    It computes in float32 on the CPU and works with `generate`; it cannot be trained. No dense copy
+    of a packed linear is ever in memory: weights are read and packed one by one. Without kernels
+    (no compiler) the linears are torch's own, with the same values. `model.packed_weights` says
+    what was done (`PackedWeights`).
+
+    Args:
+        folder: written by `prunegrid pack`, or a plain model folder with safetensors.
+        values: "float32" (the weights' own), "bfloat16", or "int8" with a scale for each row.
+
+    Raises:
+        PrunegridError: `values` is none of these, or the folder is no such model.
+        AttestationError: the weights are not those that the folder records.
+    """
+    folder = Path(folder)
+    if values not in VALUES:
+        raise PrunegridError(
+            f"values: '{values}'", where="load_packed", remedy=nearest(values, VALUES)
+        )
+    tensors, recorded = _open(folder)
+    kernel = operators.load()
+    read = _Reading(loading.skeleton(folder), values, kernel is not None)
+    for name, tensor in tensors:
+        read.add(name, tensor)
+    sha256 = attestation.combined_sha256(read.digests)
+    if recorded not in (None, sha256):
+        raise AttestationError(
+            f"its weights hash to {sha256}", where=str(folder), expected=f"{recorded}, as recorded"
+        )
+    model = _filled(folder, read)
+    _settle(model, read.forms)
+    malloc.trim()
+    model.packed_weights = PackedWeights(values, kernel, sha256, read.forms, model, read.dtypes)
+    return model
+
+
+def _open(folder: Path) -> tuple[Iterator[tuple[str, Tensor]], str | None]:
+    """Return a folder's (name, tensor), read one by one, and the digest that it records."""
+    if (folder / packed_checkpoint.HEADER).exists():
+        header = packed_checkpoint.read_header(folder)
+        return container.read(folder / packed_checkpoint.WEIGHTS), header["weights_sha256"]
+    tensors = packed_checkpoint.plain_tensors(folder)
+    return iter(tensors.items()), packed_checkpoint.weights_record(folder).get("sha256")
+
+
+class _Reading:
+    """The tensors of a folder as they come: packed, or as they are.
+
+    Attributes:
+        packed: full name of a linear → its weight [d_out, d_in].
+        others: name → tensor of all that from_pretrained is given; a packed linear's place is held
+            by zeros that take no memory.
+        digests, dtypes: name in the files → of the tensor.
+        forms: full name → form of each prunable linear.
+    """
+
+    def __init__(self, skeleton: nn.Module, values: str, has_kernel: bool) -> None:
+        self.skeleton = skeleton
+        self.packed: dict[str, PackedMatrix] = {}
+        self.others: dict[str, Tensor] = {}
+        self.digests: dict[str, str] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+        self.forms: dict[str, LinearForm] = {}
+        self._values, self._has_kernel = values, has_kernel
+        self._linears = blocks.prunable(skeleton)
+        self._reasons = _reasons(skeleton, self._linears)
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Take the next tensor of the files."""
+        self.digests[name] = attestation.tensor_sha256(tensor)
+        self.dtypes[name] = tensor.dtype
+        linear = name.removesuffix(".weight")
+        self.others[name] = tensor
+        for each in (n for n in self._linears if n == linear or n.rpartition(".")[0] == name):
+            self._add_linear(each, name, tensor)
+
+    def _add_linear(self, linear: str, name: str, tensor: Tensor) -> None:
+        count = tensor_forms.count(tensor)
+        zeros = 1 - count.nonzero / max(1, count.size)
+        reason = self._reasons.get(linear, "")
+        dense = LinearForm(DENSE, "float32", zeros, reason)
+        self.forms[linear] = dense
+        if reason or tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            return
+        flipped = blocks.is_transposed(self._linears[linear])
+        weight = tensor.t() if flipped else tensor
+        size = packed_bytes(*weight.shape, count.nonzero, self._values, count.signed_zeros)
+        if size >= 4 * count.size:  # what torch's float32 linear takes
+            self.forms[linear] = LinearForm(DENSE, "float32", zeros, LARGER)
+            return
+        try:
+            matrix = PackedMatrix.of(weight, self._values)
+        except PrunegridError as error:
+            facts = {"expected": error.expected, "remedy": error.remedy}
+            raise PrunegridError(error.what, where=linear, **facts) from error
+        if self._has_kernel:
+            self.packed[linear] = matrix
+            self.others[name] = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+            self.forms[linear] = LinearForm(MASK, self._values, zeros)
+        else:
+            rounded = matrix.dense()
+            self.others[name] = rounded.t().contiguous() if flipped else rounded
+            self.forms[linear] = LinearForm(DENSE, self._values, zeros, NO_KERNEL)
+
+
+def _reasons(model: nn.Module, linears: Mapping[str, Any]) -> dict[str, str]:
+    """Return linear → why it stays dense, as far as the model's structure says it."""
+    held = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    reasons = {}
+    for name, linear in linears.items():
+        if not isinstance(linear, nn.Module):
+            reasons[name] = PART
+        elif held[id(linear.weight)] > 1 or places[id(linear)] > 1:
+            reasons[name] = SHARED
+        elif type(linear) is not nn.Linear and not blocks.is_transposed(linear):
+            reasons[name] = OTHER
+    return reasons
+
+
+def _filled(folder: Path, read: _Reading) -> nn.Module:
+    """Return the folder's model with what was read.
+
+    Raises:
+        PrunegridError: that is not what its config describes.
+    """
+    from transformers import GenerationConfig
+
+    model, info = type(read.skeleton).from_pretrained(
+        None,
+        config=loading.read_config(folder),
+        state_dict=read.others,
+        dtype="auto",
+        output_loading_info=True,
+    )
+    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if info.get(fault):
+            raise PrunegridError(
+                f"{fault.replace('_', ' ')}: {sorted(map(str, info[fault]))[:3]}",
+                where=str(folder),
+                expected="the tensors that its config.json describes",
+                remedy="the folder is of another model: pack or download it again",
+            )
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    for name in list(read.packed):
+        linear = model.get_submodule(name)
+        flipped = blocks.is_transposed(linear)
+        model.set_submodule(name, PackedLinear(read.packed.pop(name), linear.bias, flipped))
+    return loading.compute_in(model.eval(), "float32").requires_grad_(False)
+
+
+def _settle(model: nn.Module, forms: dict[str, LinearForm]) -> None:
+    """Run a few tokens: join linears of one input; a weight that the model reads is dense again."""
+    names = {module: n for n, module in model.named_modules() if isinstance(module, PackedLinear)}
+    if not names:
+        return
+    window = torch.arange(1, PROBE_TOKENS + 1)[None] % embedding_rows(model)
+    with torch.no_grad(), recorded_inputs(model) as calls:
+        run_window(model, window)
+    for linear, name in names.items():
+        if linear.reads:
+            model.set_submodule(name, _dense(linear))
+            forms[name] = LinearForm(DENSE, linear.matrix.value_type, forms[name].zeros, READ)
+    share_inputs([call for call in calls if not call[0].reads])
+
+
+def _dense(linear: PackedLinear) -> nn.Module:
+    """Return torch's or transformers' own module with a packed linear's weight."""
+    weight = nn.Parameter(linear.stored().to(torch.float32), requires_grad=False)
+    if linear.transposed:
+        from transformers.pytorch_utils import Conv1D
+
+        dense = Conv1D(linear.out_features, 0)
+    else:
+        dense = nn.Linear(0, linear.out_features)
+        dense.in_features = linear.in_features
+    dense.weight, dense.bias = weight, linear.bias
+    return dense
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    """Return the tensor that a model holds under its name in the files, packed ones expanded."""
+    owner, _, leaf = name.rpartition(".")
+    try:
+        module = model.get_submodule(owner)
+        if isinstance(module, PackedLinear) and leaf == "weight":
+            return module.stored()
+        return getattr(module, leaf).detach()
+    except AttributeError as error:
+        raise PrunegridError(
+            f"the model has no tensor {name}",
+            where=type(model).__name__,
+            expected="the names of its files",
+            remedy="save the model with this version of transformers and load that folder",
+        ) from error
