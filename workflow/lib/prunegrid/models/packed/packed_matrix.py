@@ -127,7 +127,8 @@ class PackedMatrix:
     def dense(self) -> Tensor:
         """Return the weight [rows, columns] in its stored dtype, negative zeros included.
 
-        It has the bits of the weight that was packed, unless its values are narrower.
+        It has the bits of the weight that was packed, unless its values are narrower. (A NaN stays
+        a NaN; in 16 bits it may become another one.)
         """
         kept = _places(self.mask, self.columns)
         values = self.values[: int(self.starts[-1])].to(torch.float32)

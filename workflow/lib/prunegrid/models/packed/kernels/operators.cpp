@@ -147,9 +147,10 @@ Tensor linear(const Tensor& x, const Tensor& mask, const Tensor& values, const T
   Tensor y = at::empty({inputs.size(0), w.rows}, inputs.options());
   const Kernel* kernel = chosen();
   const auto type = type_of(values);
-  if (inputs.size(0) <= FEW_TOKENS) {
+  const int64_t tokens = inputs.size(0);
+  if (tokens > 0 && tokens <= FEW_TOKENS) {
     few_tokens(w, inputs, kernel->product[type], y);
-  } else {
+  } else if (tokens > 0) {
     many_tokens(w, inputs, kernel->expand[type], y);
     if (bias) y.add_(*bias);
   }
