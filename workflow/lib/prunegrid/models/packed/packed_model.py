@@ -127,6 +127,7 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
 
 def _open(folder: Path) -> tuple[Iterator[tuple[str, Tensor]], str | None]:
     """Return a folder's (name, tensor), read one by one, and the digest that it records."""
+    packed_checkpoint.require_folder(folder)
     if (folder / packed_checkpoint.HEADER).exists():
         header = packed_checkpoint.read_header(folder)
         return container.read(folder / packed_checkpoint.WEIGHTS), header["weights_sha256"]
@@ -262,9 +263,9 @@ def _dense(linear: PackedLinear) -> nn.Module:
     if linear.transposed:
         from transformers.pytorch_utils import Conv1D
 
-        dense = Conv1D(linear.out_features, 0)
+        dense = Conv1D(linear.out_features, 1)
     else:
-        dense = nn.Linear(0, linear.out_features)
+        dense = nn.Linear(1, linear.out_features)
         dense.in_features = linear.in_features
     dense.weight, dense.bias = weight, linear.bias
     return dense
