@@ -20,7 +20,7 @@ from prunegrid.models.forward import final_states, run_window
 from prunegrid.models.packed import container, operators, packed_checkpoint
 from prunegrid.models.packed.packed_linear import PackedLinear
 from prunegrid.models.packed.packed_matrix import PackedMatrix
-from tests.helpers import architectures, expert_models, tiny, tiny_translators
+from tests.helpers import architectures, doc_pages, expert_models, tiny, tiny_translators
 from tests.helpers.packed_kernels import kernel_cache as kernel_cache  # fixtures
 from tests.helpers.packed_kernels import kernels as kernels
 from tests.helpers.rounding import close
@@ -202,6 +202,16 @@ def test_without_kernels_the_linears_are_torch_s_own(kernels, tmp_path, monkeypa
     assert {(f.form, f.reason) for f in facts.forms.values()} == {("dense", "there is no kernel")}
     assert close(logits(model), expected, TERMS)
     assert (facts.dense_sha256() == facts.sha256) == (values == "float32")
+
+
+def test_the_lines_of_the_page_run(kernels, tmp_path, monkeypatch, capsys):
+    both(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {"inputs": IDS}
+    (block,) = doc_pages.blocks(doc_pages.DOCS / "how-to/run-packed.md", "python")
+    exec(block.text, names)
+    assert names["tokens"].shape == (1, IDS.shape[1] + 8)
+    assert capsys.readouterr().out.startswith(kernels)
 
 
 def test_values_of_another_name_are_told_with_the_nearest(tmp_path):

@@ -38,6 +38,7 @@ COMMON = ("-std=c++20", "-O3", "-fPIC", "-ffp-contract=off")
 FLAGS = {
     "plain": (),
     "avx2": ("-mavx2", "-mfma", "-mpopcnt"),
+    "neon": (),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi2", "-mfma", "-mpopcnt"),
 }
 # Python's name of the machine → torch's operators of these files.

@@ -1,7 +1,7 @@
 """The kernels for packed weights as operators of torch: loading them, and choosing one.
 
-The variable PRUNEGRID_KERNEL (`plain`, `avx2`, `avx512`) names the kernel; without it the fastest
-that this CPU has is taken.
+The variable PRUNEGRID_KERNEL (`plain`, `avx2`, `avx512`, `neon`) names the kernel; without it the
+fastest that this CPU has is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prunegrid.models.packed import kernel_build
 log = logging.getLogger(__name__)
 
 VARIABLE = "PRUNEGRID_KERNEL"
-KERNELS = ("plain", "avx2", "avx512")
+KERNELS = ("plain", "avx2", "avx512", "neon")
 
 
 def load() -> str | None:

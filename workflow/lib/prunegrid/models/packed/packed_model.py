@@ -48,7 +48,7 @@ class PackedWeights:
 
     Attributes:
         values: the type of values that was asked for.
-        kernel: "avx512", "avx2" or "plain"; None where linears are dense as nothing was built.
+        kernel: its name (`operators.KERNELS`); None where linears are dense as nothing was built.
         sha256: of the folder's weights (`prunegrid.models.attestation.weights_sha256`).
         forms: full name → form of every prunable linear.
     """

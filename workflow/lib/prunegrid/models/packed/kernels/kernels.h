@@ -55,5 +55,6 @@ struct Kernel {
 extern const Kernel* const plain;
 extern const Kernel* const avx2;
 extern const Kernel* const avx512;
+extern const Kernel* const neon;
 
 }  // namespace prunegrid

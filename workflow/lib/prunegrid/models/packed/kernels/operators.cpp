@@ -29,7 +29,7 @@ constexpr int64_t LEAST_WORK = 1 << 15, TILE = 1 << 20, TILE_ROWS = 192;
 const std::vector<const Kernel*>& usable() {
   static const std::vector<const Kernel*> found = [] {
     std::vector<const Kernel*> kernels;
-    for (const Kernel* kernel : {prunegrid::avx512, prunegrid::avx2, prunegrid::plain})
+    for (const Kernel* kernel : {prunegrid::avx512, prunegrid::avx2, prunegrid::neon, prunegrid::plain})
       if (kernel && kernel->runs_here()) kernels.push_back(kernel);
     return kernels;
   }();
