@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 256])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--skip", nargs="*", default=[], help="forms whose names have these words")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="Sparse CSR")
     torch.set_num_threads(options.threads)
@@ -103,6 +104,7 @@ def main() -> None:
         for zeros in options.zeros:
             for tokens in options.tokens:
                 found = works(shape, zeros, tokens)
+                found = {n: w for n, w in found.items() if not any(s in n for s in options.skip)}
                 rounds = options.rounds if tokens < 64 else PREFILL_ROUNDS
                 best = measure(found, clock, rounds)
                 print(f"\n{shape}, {zeros:.0%} zeros, tokens: {tokens}\n")

@@ -90,8 +90,8 @@ class PackedWeights:
 def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
     """Return a model of transformers whose prunable linears stay packed in memory, in eval mode.
 
-    It computes in float32 on the CPU and works with `generate`; it cannot be trained. No dense copy
-    of a packed linear is ever in memory: weights are read and packed one by one. Without kernels
+    It computes in float32 on the CPU and works with `generate`; it cannot be trained. Weights are
+    read and packed one by one, so at most one of them is dense at a time. Without kernels
     (no compiler) the linears are torch's own, with the same values. `model.packed_weights` says
     what was done (`PackedWeights`).
 
@@ -108,9 +108,28 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
         raise PrunegridError(
             f"values: '{values}'", where="load_packed", remedy=nearest(values, VALUES)
         )
-    tensors, recorded = _open(folder)
-    kernel = operators.load()
-    read = _Reading(loading.skeleton(folder), values, kernel is not None)
+    packed_checkpoint.require_folder(folder)
+    # The first import of transformers keeps the frames that it is called from for good, and what
+    # they hold: so nothing large is a variable of this function.
+    return _load(folder, values, operators.load(), *_open(folder), loading.skeleton(folder))
+
+
+def _load(
+    folder: Path,
+    values: str,
+    kernel: str | None,
+    tensors: Iterator[tuple[str, Tensor]],
+    recorded: str | None,
+    skeleton: nn.Module,
+) -> nn.Module:
+    """Return the model of a folder's tensors.
+
+    Args:
+        kernel: that multiplies packed linears; None leaves all dense.
+        recorded: the digest that the tensors must have; None for no record.
+        skeleton: the model on the meta device.
+    """
+    read = _Reading(skeleton, values, kernel is not None)
     for name, tensor in tensors:
         read.add(name, tensor)
     sha256 = attestation.combined_sha256(read.digests)
@@ -118,6 +137,7 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
         raise AttestationError(
             f"its weights hash to {sha256}", where=str(folder), expected=f"{recorded}, as recorded"
         )
+    del tensor
     model = _filled(folder, read)
     _settle(model, read.forms)
     malloc.trim()
@@ -127,7 +147,6 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
 
 def _open(folder: Path) -> tuple[Iterator[tuple[str, Tensor]], str | None]:
     """Return a folder's (name, tensor), read one by one, and the digest that it records."""
-    packed_checkpoint.require_folder(folder)
     if (folder / packed_checkpoint.HEADER).exists():
         header = packed_checkpoint.read_header(folder)
         return container.read(folder / packed_checkpoint.WEIGHTS), header["weights_sha256"]
@@ -165,6 +184,9 @@ class _Reading:
         self.others[name] = tensor
         for each in (n for n in self._linears if n == linear or n.rpartition(".")[0] == name):
             self._add_linear(each, name, tensor)
+        if self.others[name] is tensor:
+            # A copy: a tensor of a safetensors file keeps all of the file in memory.
+            self.others[name] = tensor.clone()
 
     def _add_linear(self, linear: str, name: str, tensor: Tensor) -> None:
         count = tensor_forms.count(tensor)
