@@ -8,6 +8,8 @@ import logging
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import prunegrid
@@ -17,10 +19,11 @@ from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.models import blocks, checkpoint
 from prunegrid.models.experts import ExpertLinear
 from prunegrid.models.forward import final_states, run_window
-from prunegrid.models.packed import container, operators, packed_checkpoint
+from prunegrid.models.packed import container, operators, packed_checkpoint, packed_model
 from prunegrid.models.packed.packed_linear import PackedLinear
 from prunegrid.models.packed.packed_matrix import PackedMatrix
 from tests.helpers import architectures, doc_pages, expert_models, tiny, tiny_translators
+from tests.helpers.fuzzing import fuzz
 from tests.helpers.packed_kernels import kernel_cache as kernel_cache  # fixtures
 from tests.helpers.packed_kernels import kernels as kernels
 from tests.helpers.rounding import close
@@ -251,6 +254,11 @@ def reseal(packed, parts, about=None):
         size = int.from_bytes(body[:8], "little")
         about = json.loads(body[8 : 8 + size])["__metadata__"][container.METADATA]
     save_file(parts, path, {container.METADATA: about})
+    seal(packed)
+
+
+def seal(packed):
+    """Make the header fit the files."""
     header = file_io.read_json(packed / packed_checkpoint.HEADER)
     header["files"] = {
         name: facts
@@ -279,6 +287,34 @@ def test_a_damaged_mask_is_refused(kernels, tmp_path, damage):
         assert isinstance(told.value, AttestationError) and "hash to" in str(told.value)
     else:
         assert "values; expected" in str(told.value) and "as its places say" in str(told.value)
+
+
+@fuzz(20)
+@given(st.data())
+def test_any_flipped_byte_of_weights_is_told(kernels, tmp_path, data):
+    packed = tmp_path / "packed"
+    if not packed.exists():
+        both(tmp_path)
+        (tmp_path / "whole").write_bytes((packed / packed_checkpoint.WEIGHTS).read_bytes())
+    body = bytearray((tmp_path / "whole").read_bytes())
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= 1 << data.draw(st.integers(0, 7))
+    (packed / packed_checkpoint.WEIGHTS).write_bytes(body)
+    with pytest.raises(AttestationError, match="packed.safetensors is not the one"):
+        prunegrid.load_packed(packed)
+    seal(packed)  # as a careful forger would
+    with pytest.raises(PrunegridError):
+        prunegrid.load_packed(packed)
+
+
+def test_a_model_that_cannot_run_is_told(kernels, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("an odd forward")
+
+    _, _, packed = both(tmp_path)
+    monkeypatch.setattr(packed_model, "run_window", fails)
+    with pytest.raises(PrunegridError, match="cannot run on 4 tokens.*an odd forward"):
+        prunegrid.load_packed(packed)
 
 
 def test_a_folder_that_lacks_a_tensor_is_told(kernels, tmp_path):

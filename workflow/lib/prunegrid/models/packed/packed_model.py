@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,79 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from prunegrid.common import malloc
-from prunegrid.common.errors import AttestationError, PrunegridError, nearest
+from prunegrid.common.errors import AttestationError, PrunegridError, explained, nearest
 from prunegrid.models import attestation, blocks, loading
 from prunegrid.models.forward import embedding_rows, run_window
 from prunegrid.models.linear_use import OTHER, PART, READ, SHARED
 from prunegrid.models.packed import container, operators, packed_checkpoint, tensor_forms
 from prunegrid.models.packed.packed_linear import PackedLinear, recorded_inputs, share_inputs
 from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, packed_bytes
+from prunegrid.models.packed.packed_weights import DENSE, MASK, LinearForm, PackedWeights
 
-DENSE, MASK = "dense", "mask"
 NO_KERNEL, LARGER = "there is no kernel", "packed it would take more bytes"
 PROBE_TOKENS = 4
-
-
-@dataclass(frozen=True)
-class LinearForm:
-    """How one prunable linear is held in memory.
-
-    Attributes:
-        form: "mask" (packed) or "dense".
-        values: the type of its values: "float32", "bfloat16" or "int8".
-        zeros: the share of its weights that is zero.
-        reason: why it is dense; "" where it is packed.
-    """
-
-    form: str
-    values: str
-    zeros: float
-    reason: str = ""
-
-
-@dataclass
-class PackedWeights:
-    """What a packed model is made of; `load_packed` puts it into `model.packed_weights`.
-
-    Attributes:
-        values: the type of values that was asked for.
-        kernel: its name (`operators.KERNELS`); None where linears are dense as nothing was built.
-        sha256: of the folder's weights (`prunegrid.models.attestation.weights_sha256`).
-        forms: full name → form of every prunable linear.
-    """
-
-    values: str
-    kernel: str | None
-    sha256: str
-    forms: dict[str, LinearForm]
-    _model: nn.Module = field(repr=False)
-    _dtypes: dict[str, torch.dtype] = field(repr=False)
-
-    def resident_bytes(self) -> int:
-        """Return the bytes of all tensors that the model holds, each memory once."""
-        parts = [*self._model.parameters(), *self._model.buffers()]
-        for module in self._model.modules():
-            if isinstance(module, PackedLinear):
-                parts += module.matrix.parts()
-                together = module.together
-                if together is not None:
-                    parts += together.matrix.parts()
-                    parts += [] if together.bias is None else [together.bias]
-        storages = {part.untyped_storage().data_ptr(): part.untyped_storage() for part in parts}
-        return sum(storage.nbytes() for storage in storages.values())
-
-    def dense_sha256(self) -> str:
-        """Return the digest of the weights in memory, one after the other expanded.
-
-        It is `sha256` where values lose nothing: float32, or bfloat16 for weights stored so.
-
-        Raises:
-            PrunegridError: the model's tensors have other names than those in the files.
-        """
-        digests = {}
-        for name, dtype in self._dtypes.items():
-            digests[name] = attestation.tensor_sha256(_tensor(self._model, name).to(dtype))
-        return attestation.combined_sha256(digests)
 
 
 def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
@@ -265,12 +202,21 @@ def _filled(folder: Path, read: _Reading) -> nn.Module:
 
 
 def _settle(model: nn.Module, forms: dict[str, LinearForm]) -> None:
-    """Run a few tokens: join linears of one input; a weight that the model reads is dense again."""
+    """Run a few tokens: join linears of one input; a weight that the model reads is dense again.
+
+    Raises:
+        PrunegridError: the model cannot run on them.
+    """
     names = {module: n for n, module in model.named_modules() if isinstance(module, PackedLinear)}
     if not names:
         return
     window = torch.arange(1, PROBE_TOKENS + 1)[None] % embedding_rows(model)
-    with torch.no_grad(), recorded_inputs(model) as calls:
+    stuck = PrunegridError(
+        f"the model cannot run on {PROBE_TOKENS} tokens",
+        where=type(model).__name__,
+        remedy="this architecture cannot run packed: prunegrid unpack gives its dense weights",
+    )
+    with explained(stuck), torch.no_grad(), recorded_inputs(model) as calls:
         run_window(model, window)
     for linear, name in names.items():
         if linear.reads:
@@ -291,20 +237,3 @@ def _dense(linear: PackedLinear) -> nn.Module:
         dense.in_features = linear.in_features
     dense.weight, dense.bias = weight, linear.bias
     return dense
-
-
-def _tensor(model: nn.Module, name: str) -> Tensor:
-    """Return the tensor that a model holds under its name in the files, packed ones expanded."""
-    owner, _, leaf = name.rpartition(".")
-    try:
-        module = model.get_submodule(owner)
-        if isinstance(module, PackedLinear) and leaf == "weight":
-            return module.stored()
-        return getattr(module, leaf).detach()
-    except AttributeError as error:
-        raise PrunegridError(
-            f"the model has no tensor {name}",
-            where=type(model).__name__,
-            expected="the names of its files",
-            remedy="save the model with this version of transformers and load that folder",
-        ) from error
