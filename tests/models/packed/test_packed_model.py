@@ -22,7 +22,7 @@ from prunegrid.models.forward import final_states, run_window
 from prunegrid.models.packed import container, operators, packed_checkpoint, packed_model
 from prunegrid.models.packed.packed_linear import PackedLinear
 from prunegrid.models.packed.packed_matrix import PackedMatrix
-from tests.helpers import architectures, doc_pages, expert_models, tiny, tiny_translators
+from tests.helpers import ROOT, architectures, doc_pages, expert_models, tiny, tiny_translators
 from tests.helpers.fuzzing import fuzz
 from tests.helpers.packed_kernels import kernel_cache as kernel_cache  # fixtures
 from tests.helpers.packed_kernels import kernels as kernels
@@ -211,7 +211,7 @@ def test_the_lines_of_the_page_run(kernels, tmp_path, monkeypatch, capsys):
     both(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {"inputs": IDS}
-    (block,) = doc_pages.blocks(doc_pages.DOCS / "how-to/run-packed.md", "python")
+    (block,) = doc_pages.blocks(ROOT / "docs/how-to/run-packed.md", "python")
     exec(block.text, names)
     assert names["tokens"].shape == (1, IDS.shape[1] + 8)
     assert capsys.readouterr().out.startswith(kernels)
