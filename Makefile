@@ -28,7 +28,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo docs test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format lock clean
+.PHONY: help env demo docs test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format kernels lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -124,6 +124,9 @@ plan: env ## jobs, hours, memory and disk of STUDY=demo, before anything runs
 
 gc: env ## what no study of the config needs any more; DELETE=1 removes it
 	@$(BIN)/prunegrid gc $(OVER) $(if $(DELETE),--delete)
+
+kernels: env ## build the kernels for packed weights now (a C++ compiler; load_packed does it else)
+	@$(BIN)/python -m prunegrid.models.packed.kernel_build
 
 lock: env ## write requirements.lock again from what is installed in .venv (needs uv)
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v -i -E '^(torch|pip|nvidia-.*|triton|cuda-.*)[ =@]' > requirements.frozen

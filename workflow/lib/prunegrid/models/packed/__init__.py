@@ -1,1 +1,1 @@
-"""Packed weights: files without the zeros that lose no bit, and their sizes."""
+"""Packed weights: files without the zeros that lose no bit, and models that run from them."""

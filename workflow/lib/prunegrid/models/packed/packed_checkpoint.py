@@ -41,9 +41,9 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
         AttestationError: the weights are not those of its manifest.
     """
     _require_new(out)
-    _require_folder(folder)
-    tensors = _plain_tensors(folder)
-    digest, record = attestation.weights_sha256(tensors), _record(folder)
+    require_folder(folder)
+    tensors = plain_tensors(folder)
+    digest, record = attestation.weights_sha256(tensors), weights_record(folder)
     if record.get("sha256", digest) != digest:
         raise AttestationError(
             f"its weights hash to {digest}", where=str(folder), expected=record["sha256"]
@@ -68,7 +68,7 @@ def pack(folder: Path, out: Path) -> dict[str, Any]:
     return {"weights_sha256": digest, "bytes": size, "dense_bytes": dense, "packed_as": kinds}
 
 
-def _plain_tensors(folder: Path) -> weight_files.LazyTensors:
+def plain_tensors(folder: Path) -> weight_files.LazyTensors:
     """Return the tensors of a plain model folder.
 
     Raises:
@@ -102,7 +102,7 @@ def unpack(source: Path, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     folder = source.parent if source.is_file() else source
-    _require_folder(folder)
+    require_folder(folder)
     about = read_header(folder)
     with artifact_folder.writing(out) as aside:
         tensors = dict(container.read(folder / WEIGHTS))
@@ -131,6 +131,13 @@ def read_header(folder: Path) -> dict[str, Any]:
             kind, or outside of the folder.
     """
     about, where = file_io.read_json(folder / HEADER), str(folder / HEADER)
+    if isinstance(about, dict) and about.get("version", container.VERSION) != container.VERSION:
+        raise PrunegridError(
+            f"a packed model of version {about['version']!r}",
+            where=where,
+            expected=f"{container.FORMAT}, version {container.VERSION}",
+            remedy="unpack it with the prunegrid that wrote it, and pack the weights again",
+        )
     fits = (
         isinstance(about, dict)
         and about.get("format") == container.FORMAT
@@ -179,7 +186,7 @@ def _is_companion(name: str) -> bool:
     return kept and name.endswith(SUFFIXES)
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def weights_record(folder: Path) -> dict[str, Any]:
     """Return the WEIGHTS RECORD of an artifact's manifest, {} for another folder."""
     path = folder / artifact_folder.MANIFEST
     if not path.exists():
@@ -197,6 +204,11 @@ def _require_new(out: Path) -> None:
         )
 
 
-def _require_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
+    """Check that there is such a folder.
+
+    Raises:
+        PrunegridError: there is none.
+    """
     if not folder.is_dir():
         raise PrunegridError("there is no such folder", where=str(folder))
