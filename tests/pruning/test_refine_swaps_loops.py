@@ -47,9 +47,9 @@ def test_any_number_of_threads_makes_the_same_swaps(pattern, monkeypatch):
         counts = torch.zeros(len(weight), dtype=torch.int64)
         given, ends = (weight, kept, products, gram), (least, 1000, counts)
         if isinstance(pattern, NM):
-            found.append((swaps._by_groups(*given, pattern.group, ends), counts))
+            found.append((swaps.by_groups(*given, pattern.group, ends), counts))
         else:
-            found.append((swaps._by_rows(*given, 8, ends), counts))
+            found.append((swaps.by_rows(*given, 8, ends), counts))
     mask, made = found[0]
     assert made.sum() and torch.equal(kept, keep_mask(weight.abs(), pattern))
     for other, counts in found[1:]:
@@ -71,7 +71,7 @@ weight, products = (torch.randn(30, 72, generator=draw) for _ in range(2))
 gram = torch.randn(72, 72, generator=draw)
 gram, kept = gram + gram.t() + 9 * torch.eye(72), torch.rand(30, 72, generator=draw) < 0.5
 given, least = (weight, kept, products, gram), torch.zeros(30)
-for loop, setting in ((swaps._by_groups, 4), (swaps._by_rows, 8)):
+for loop, setting in ((swaps.by_groups, 4), (swaps.by_rows, 8)):
     made = torch.zeros(30, dtype=torch.int64)
     print(loop(*given, setting, (least, 40, made)).nonzero().tolist(), made.tolist())
 """

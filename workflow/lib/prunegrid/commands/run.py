@@ -123,7 +123,8 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
     in_place = terminal_table.draws(console)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace")
     last, is_stopped = "starting", False
-    signal.signal(signal.SIGTERM, lambda *_: _terminate(process.pid))
+    with contextlib.suppress(ValueError):  # not the main thread: no signal comes here
+        signal.signal(signal.SIGTERM, lambda *_: _terminate(process.pid))
 
     def now() -> Text:
         return Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)

@@ -79,9 +79,9 @@ def refine_mask(
     least = (-GAIN * before).float().cpu()
     given = [values.cpu().contiguous() for values in (dense, kept, products, gram)]
     if isinstance(pattern, NM):
-        refined = _by_groups(*given, pattern.group, (least, max_swaps, counts))
+        refined = by_groups(*given, pattern.group, (least, max_swaps, counts))
     else:
-        refined = _by_rows(*given, candidates, (least, max_swaps, counts))
+        refined = by_rows(*given, candidates, (least, max_swaps, counts))
     refined, counts = refined.to(weight.device), counts.to(weight.device)
     after = _errors(dense, refined, gram)
     # Never worse, even by rounding.
@@ -106,7 +106,7 @@ def _share(errors: Tensor, whole: Tensor) -> float | None:
     return float(f"{float(errors.sum() / whole):.4g}") if whole > 0 else None
 
 
-def _by_groups(
+def by_groups(
     dense: Tensor, kept: Tensor, products: Tensor, gram: Tensor, size: int, ends: tuple
 ) -> Tensor:
     """Return the mask after swaps inside groups; `ends` is (least, most, counts) of the loops."""
@@ -126,10 +126,10 @@ def _by_groups(
     return refined
 
 
-def _by_rows(
+def by_rows(
     dense: Tensor, kept: Tensor, products: Tensor, gram: Tensor, candidates: int, ends: tuple
 ) -> Tensor:
-    """Return the mask after swaps of any two of a row; `ends` as of `_by_groups`."""
+    """Return the mask after swaps of any two of a row; `ends` as of `by_groups`."""
     from prunegrid.pruning import swap_loops
 
     rows, most = [dense, kept.clone(), products], min(candidates, len(gram))
