@@ -52,7 +52,7 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-demo: env ## prune, tune and score a real small model; prints the table (7 to 15 minutes, no GPU, no hub)
+demo: env ## prune, tune and score a real small model; prints the table (7 to 20 minutes, no GPU, no hub)
 	@$(BIN)/prunegrid run demo $(if $(CORES),--cores $(CORES)) $(if $(MEMORY),--memory $(MEMORY))
 
 test: env ## the tests, offline (all but those of test-page, test-faults, test-cluster and test-formats)
