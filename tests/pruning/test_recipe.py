@@ -205,6 +205,31 @@ def test_least_squares_solves_every_row(pattern, seed):
     assert facts["residual"] <= 1e-6 or facts["iterations"] == 200
 
 
+def correlated(tokens, columns=96):
+    """Return a weight, a 2:4 mask of it, and statistics of inputs of falling variance, rotated."""
+    draw = torch.Generator().manual_seed(0)
+    turn, _ = torch.linalg.qr(torch.randn(columns, columns, generator=draw))
+    sizes = 100 / torch.arange(1, columns + 1)
+    inputs = Accumulator("hessian", columns)
+    inputs.add(torch.randn(tokens, columns, generator=draw) * sizes @ turn.t(), "x")
+    weight = torch.randn(40, columns, generator=draw)
+    return weight, keep_mask(weight.abs(), NM(2, 4)), inputs.finish()
+
+
+def test_least_squares_takes_few_steps():
+    """By H's diagonal alone it would take 25."""
+    _, facts = least_squares.update_linear(*correlated(tokens=400))
+    assert facts["iterations"] <= 16 and facts["residual"] <= 1e-3
+
+
+def test_least_squares_without_a_cholesky_factor_goes_on_by_the_diagonal():
+    weight, kept, stats = correlated(tokens=20)  # fewer than columns
+    assert int(torch.linalg.cholesky_ex(stats.hessian).info) > 0
+    found, _ = least_squares.update_linear(weight, kept, stats, dampening=0.0)
+    errors = [(((w - weight) @ stats.hessian) * (w - weight)).sum() for w in (found, weight * kept)]
+    assert found.isfinite().all() and (found[~kept] == 0).all() and errors[0] < errors[1]
+
+
 @given(seed=seeds)
 @few
 def test_updates_lower_the_error_in_the_order_of_their_freedom(seed):

@@ -123,13 +123,12 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
     in_place = terminal_table.draws(console)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace")
     last, is_stopped = "starting", False
-    with contextlib.suppress(ValueError):  # not the main thread: no signal comes here
-        signal.signal(signal.SIGTERM, lambda *_: _terminate(process.pid))
 
     def now() -> Text:
         return Text("\n".join([last, *_running(RESULTS)]), overflow="ellipsis", no_wrap=True)
 
-    with Live(get_renderable=now, console=console, refresh_per_second=2, transient=True) as live:
+    view = Live(get_renderable=now, console=console, refresh_per_second=2, transient=True)
+    with _passing_on(process.pid), view as live:
         while True:
             try:
                 for line in process.stderr or ():
@@ -140,6 +139,20 @@ def follow(words: Sequence[str], console: Console) -> tuple[int, bool]:
                 return process.wait(), is_stopped
             except KeyboardInterrupt:  # Snakemake has it too, and ends its jobs
                 is_stopped, last = True, "stopping: jobs are ended"
+
+
+@contextlib.contextmanager
+def _passing_on(pid: int) -> Iterator[None]:
+    """Have SIGTERM end a process and its descendants inside the context, and not after it."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: _terminate(pid))
+    except ValueError:  # not the main thread: no signal comes here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(pid: int) -> NoReturn:

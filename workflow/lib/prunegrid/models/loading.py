@@ -7,7 +7,7 @@ the task that a profile names. It does not say how a kind is pruned.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,16 @@ def read_model(folder: Path, **options: Any) -> nn.Module:
         output_loading_info=True,
         **options,
     )
+    require_all_tensors(loading, folder)
+    return model.eval()
+
+
+def require_all_tensors(loading: Mapping[str, Any], folder: Path) -> None:
+    """Check what `from_pretrained` says of a loading (`output_loading_info`).
+
+    Raises:
+        PrunegridError: tensors are missing from the files, too many, or of another shape.
+    """
     for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if loading.get(fault):
             raise PrunegridError(
@@ -192,7 +202,6 @@ def read_model(folder: Path, **options: Any) -> nn.Module:
                 expected="exactly the tensors that its config.json describes",
                 remedy="the folder is incomplete or of another model: make or download it again",
             )
-    return model.eval()
 
 
 def compute_in(model: nn.Module, dtype: str) -> nn.Module:

@@ -184,14 +184,7 @@ def _filled(folder: Path, read: _Reading) -> nn.Module:
         dtype="auto",
         output_loading_info=True,
     )
-    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if info.get(fault):
-            raise PrunegridError(
-                f"{fault.replace('_', ' ')}: {sorted(map(str, info[fault]))[:3]}",
-                where=str(folder),
-                expected="the tensors that its config.json describes",
-                remedy="the folder is of another model: pack or download it again",
-            )
+    loading.require_all_tensors(info, folder)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     for name in list(read.packed):
