@@ -9,7 +9,8 @@ from prunegrid.tables.files import typed_frame
 from prunegrid.tables.finished import Finished, gather
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
 
-LOWER = ("ppl", "rep", "recognised_not")  # is better
+# Metrics of which less is better begin so.
+LOWER = ("ppl", "rep", "recognised_not")
 NAMES = {"ppl_*": "ppl_2048_nonoverlap", "acc*": "acc"}
 DENSE = {"method": "dense", "prune": "dense"} | dict.fromkeys(
     ("pattern", "sparsity_target", "allocation", "propagation")

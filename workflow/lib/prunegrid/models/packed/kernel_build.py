@@ -41,7 +41,7 @@ FLAGS = {
     "neon": (),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi2", "-mfma", "-mpopcnt"),
 }
-# Python's name of the machine → torch's operators of these files.
+# What Python calls an x86-64 machine.
 X86 = ("x86_64", "AMD64")
 OPERATORS = "operators"
 

@@ -5,9 +5,9 @@ H = (2/n) XᵀX + λI: the error of the linear's output on the calibration token
 towards w. It is the exact counterpart of what SparseGPT's sweep approximates (arXiv:2301.00774,
 section 3.1, "exact reconstruction", eq. 2). All rows are solved together by conjugate gradients
 under the mask (Saad, Iterative Methods for Sparse Linear Systems, algorithm 9.1): its cost does not
-grow with the number of distinct masks. They are preconditioned by M H⁻¹ M, where M sets to zero
-what the mask does: one inverse serves all rows, and a third of the steps is taken that H's diagonal
-would need, each of two products in place of one.
+grow with the number of distinct masks. The preconditioner is M H⁻¹ M, where M sets to zero what
+the mask does. One inverse serves all rows. It takes about a third of the steps that H's diagonal
+would; each step has two products where that has one.
 
 It is the problem that OPTIMA (arXiv:2512.13886) states as a quadratic program for each row, with
 the Hessian that all rows share and equality constraints at the pruned places. OPTIMA solves it by
