@@ -204,7 +204,7 @@ def test_what_modules_do_on_import_is_known():
         if ON_IMPORT in source_code.facts(path).definitions
     }
     started = {"__main__.py", "common/machine.py", "evaluation/peak_memory.py"}
-    started.add("finetuning/processes.py")
+    started |= {"finetuning/processes.py", "models/packed/kernel_build.py"}
     assert doing == started | {"data/sources/hub.py"}
 
 
