@@ -105,3 +105,26 @@ def test_what_is_packed_or_one_array_tells_no_length(inputs):
     for name in ("a.json", "b.jsonl.gz"):
         assert local_data.most_tokens([inputs / name]) is None
     assert local_data.most_rows([inputs / "r.jsonl"]) == 10
+
+
+def test_rows_are_counted_before_a_run(inputs, monkeypatch):
+    frame = pandas.DataFrame({"one": range(7)})
+    frame.to_parquet(inputs / "a.parquet")
+    frame.assign(two="line\nbreak").to_csv(inputs / "a.csv", index=False)
+    (inputs / "a.json").write_text(frame.to_json(orient="records"))
+    (inputs / "a.txt").write_text("one\n\ntwo\n")
+    with gzip.open(inputs / "a.jsonl.gz", "wt") as handle:
+        handle.write('{"one": 1}\n' * 7)
+    for name in ("a.parquet", "a.csv", "a.json", "a.jsonl.gz"):
+        assert local_data.likely_rows([inputs / name]) == 7, name
+    assert local_data.likely_rows([inputs / "a.txt", inputs / "a.json"]) == 9
+    monkeypatch.setattr(local_data, "SHORT", 60)  # two lines of the ten and a part of a third
+    about = local_data.likely_rows([inputs / "r.jsonl"])
+    assert 8 <= about <= 16
+    assert local_data.likely_rows([inputs / "a.jsonl.gz"]) is None
+    assert local_data.likely_rows([inputs / "a.json"]) is None
+    (inputs / "broken.json").write_text("[{")
+    (inputs / "a.xml").write_text("<mediawiki>")
+    for name in ("broken.json", "a.xml", "nowhere.jsonl"):
+        assert local_data.likely_rows([inputs / name]) is None
+    assert local_data.likely_rows([]) is None

@@ -71,6 +71,22 @@ def test_a_step_that_is_tried_again_is_counted_once():
     assert list(progress.waiting) == ["b"] and progress.left() == pytest.approx(10)
 
 
+def test_the_time_left_follows_the_rows_of_data_that_were_read():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.plan(3)
+    steps = {"data": ("download_data", 1.0), "a": ("generate", 900.0), "b": ("generate", 900.0)}
+    progress.expect(steps)
+    progress.revise({"data"}, lambda: {"data": 1.0, "a": 40.0, "b": 50.0})
+    progress.start(1, "generate", "a", "a")
+    clock.now = 900.0
+    progress.finish(1)
+    assert progress.waiting == {"data": 1.0, "b": 900.0}  # it told nothing new
+    progress.start(2, "download_data", "data", "data")
+    progress.finish(2)
+    assert progress.waiting == {"b": 50.0}
+
+
 def test_the_plans_seconds_are_corrected_by_what_was_seen_of_a_rule_and_else_of_all():
     clock = Clock()
     progress = Progress(clock)
@@ -148,7 +164,9 @@ def test_a_failed_step_has_one_line_and_the_plan_says_how_long_all_will_take(han
     handler.emit(record(LogEvent.RUN_INFO, stats={"prune": 2, "total": 2}))
     steps = {"a": ("prune", 60.0), "b": ("prune", 60.0)}
     about = "about 1 min, a first guess"
-    handler.emit(record(msg="2 jobs at a time", expected=steps, beside=2, about=about))
+    facts = {"expected": steps, "beside": 2, "about": about}
+    facts |= {"revised_after": {"a"}, "revised": lambda: {"a": 60.0, "b": 60.0}}
+    handler.emit(record(msg="2 jobs at a time", **facts))
     handler.emit(record(level=logging.ERROR, msg="RuleException:\nCalledProcessError in file"))
     handler.emit(record(level=logging.ERROR, msg="WorkflowError:\nAt least one job did not end"))
     lines = capsys.readouterr().err.splitlines()

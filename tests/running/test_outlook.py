@@ -59,6 +59,38 @@ def test_finished_steps_win_over_the_formula(tmp_path, monkeypatch):
     assert "guess" not in seen.text()
 
 
+def test_rows_of_a_local_file_are_counted_before_its_data_are_read(study, monkeypatch):
+    """A thousand rows were assumed: two hours for what took five minutes."""
+    writes = [n for n in pending(study.study_leaves("one")) if n.stage == "predictions"]
+    for node in writes:
+        monkeypatch.delitem(node.settings, "rows", raising=False)
+    held = resources.known_rows(writes[0].parents["data"])
+    split = writes[0].settings["split"]
+    assert 0 < held[split] < 100
+    step, _ = resources.planned_step(writes[0])
+    assert step.rows == held
+    unknown = replace(step, rows=None)
+    step, unknown = (replace(one, parameters=10**8) for one in (step, unknown))
+    share = held[split] / costs.ASSUMED["rows"]
+    assert 0 < costs.work(step) == pytest.approx(costs.work(unknown) * share, rel=0.1)
+
+
+def test_an_outlook_is_revised_by_rows_that_were_read_since(study, monkeypatch):
+    todo = pending(study.study_leaves("one"))
+    for node in todo:
+        monkeypatch.delitem(node.settings, "rows", raising=False)
+    monkeypatch.setattr(resources, "likely_parameters", lambda node: 10**8)
+    first = outlook.expected(todo, history.seen(study.results))
+    data = {n.parents["data"] for n in todo if "data" in n.parents}
+    assert first.of_data() == {node.key for node in data}
+    read = dict.fromkeys(("train", "dev", "test"), 5000)
+    monkeypatch.setattr(resources, "known_rows", lambda node: read)
+    again = first.revised()
+    assert again.seconds.keys() == first.seconds.keys()
+    longer = {n.stage for n in todo if again.seconds[n] > first.seconds[n]}
+    assert "predictions" in longer, longer
+
+
 class Step(SimpleNamespace):
     """A node that can be a key."""
 

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ class Progress:
         self.cores: int | None = None  # on which steps run side by side; None if unknown
         self.total = self.done = 0
         self.waiting: dict[str, float] = {}  # {key of a step that has not begun: its seconds}
-        self.running: dict[int, tuple[str, str, float, float]] = {}
+        self.running: dict[int, tuple[str, str, float, float, str]] = {}
         # {rule: (seconds taken, seconds expected) of each step that has ended}
         self.spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.rules: dict[str, str] = {}
+        self.revised_after: Collection[str] = ()  # keys of steps that tell more of those after them
+        self.revised: Callable[[], Mapping[str, float]] = dict
 
     def plan(self, total: int) -> None:
         """Take the number of steps."""
@@ -64,17 +66,23 @@ class Progress:
         self.rules = {key: rule for key, (rule, _) in steps.items()}
         self.waiting = {key: seconds for key, (_, seconds) in steps.items()}
 
+    def revise(self, after: Collection[str], seconds: Callable[[], Mapping[str, float]]) -> None:
+        """Ask `seconds` for {key: seconds} anew when one of the steps `after` has ended."""
+        self.revised_after, self.revised = after, seconds
+
     def start(self, job: int, rule: str, text: str, key: str = "") -> None:
         """Note that a step has begun; a step that is tried again begins anew."""
         before = self.running.get(job)
         expected = before[3] if before else self.waiting.pop(key, OTHERWISE)
-        self.running[job] = (rule, text, self.clock(), expected)
+        self.running[job] = (rule, text, self.clock(), expected, key)
 
     def finish(self, job: int) -> str | None:
         """Return the line of a step that has ended; None for one that never began."""
         if job not in self.running:
             return None
-        rule, text, began, expected = self.running.pop(job)
+        rule, text, began, expected, key = self.running.pop(job)
+        if key in self.revised_after:
+            self.waiting.update((k, s) for k, s in self.revised().items() if k in self.waiting)
         seconds = self.clock() - began
         self.spent[rule].append((seconds, expected))
         self.done += 1
@@ -89,13 +97,13 @@ class Progress:
         side as did so far, in the first minutes as there are cores.
         """
         now = self.clock()
-        under_way = [now - began for _, _, began, _ in self.running.values()]
+        under_way = [now - began for _, _, began, *_ in self.running.values()]
         spent = sum(seconds for steps in self.spent.values() for seconds, _ in steps)
         beside = self._beside(spent + sum(under_way), now - self.begun)
         todo = sum(s * self._pace(self.rules.get(key, "")) for key, s in self.waiting.items())
         unknown = self.total - self.done - len(self.running) - len(self.waiting)
         todo += max(0, unknown) * OTHERWISE
-        for (rule, _, _, expected), so_far in zip(self.running.values(), under_way, strict=True):
+        for (rule, _, _, expected, _), so_far in zip(self.running.values(), under_way, strict=True):
             todo += max(0.0, expected * self._pace(rule) - so_far)
         return todo / beside
 
@@ -142,6 +150,7 @@ class LogHandler(LogHandlerBase):
             return f"{count} step{'s' if count > 1 else ''} to do"
         if hasattr(record, "expected"):
             self.progress.expect(record.expected, record.beside)
+            self.progress.revise(record.revised_after, record.revised)
             guess = ": the time left is measured as it runs" if "guess" in record.about else ""
             return f"{record.getMessage()}; {record.about}{guess}"
         if event == LogEvent.JOB_INFO:

@@ -1,18 +1,19 @@
 """What a local source holds, as far as its first row and its sizes tell: columns, bytes, positions.
 
-Checks before a run read these. No large file is read whole.
+Checks and estimates before a run read these. No large file is read whole.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prunegrid.common import local_files
-from prunegrid.common.data_formats import format_of, is_tabbed, unpacked
+from prunegrid.common.data_formats import PACKED, format_of, is_tabbed, unpacked
 from prunegrid.common.errors import PrunegridError
 from prunegrid.common.source_code import literals
 from prunegrid.config.sources import known_config, parse_source
@@ -94,6 +95,44 @@ def most_tokens(paths: list[Path]) -> int | None:
     """
     rows = most_rows(paths)
     return None if rows is None else sum(path.stat().st_size for path in paths) + 4 * rows
+
+
+def likely_rows(paths: list[Path], form: str | None = None) -> int | None:
+    """Return about how many rows files hold; None where that cannot be told without reading them.
+
+    Those of Parquet are as its footer says. Of long files the first bytes are counted, and their
+    rows are taken to be as long as all others. Not told are long packed files and long arrays of
+    JSON, and dumps.
+
+    Args:
+        form: their format; None goes by each file's ending.
+    """
+    try:
+        counts = [_likely(path, form or format_of(path)) for path in paths]
+    except (OSError, ValueError, EOFError, csv.Error):  # told by the step that reads it
+        return None
+    return None if None in counts or not counts else sum(counts)
+
+
+def _likely(path: Path, form: str | None) -> int | None:
+    if form == "parquet":
+        import pyarrow.parquet
+
+        with unpacked(path, "rb") as handle:
+            return pyarrow.parquet.ParquetFile(handle).metadata.num_rows
+    if form not in ("jsonl", "csv", "text"):
+        return None
+    with unpacked(path) as handle:
+        head = handle.read(SHORT)
+        whole = not handle.read(1)
+    if head.lstrip().startswith("["):
+        return len(json.loads(head)) if whole else None
+    lines = csv.reader(io.StringIO(head)) if form == "csv" else map(str.strip, head.split("\n"))
+    rows = sum(map(bool, lines)) - (form == "csv")
+    if whole:
+        return max(rows, 0)
+    packed = path.suffix.lower() in PACKED
+    return None if packed else round(rows * path.stat().st_size / len(head.encode()))
 
 
 def positions(model: Any, base: Path) -> int | None:

@@ -91,6 +91,29 @@ def split_read(expression: str) -> str | None:
     return match and match[1]
 
 
+def rows_taken(expression: str, rows: int | None) -> int | None:
+    """Return how many of a split's rows an expression takes; None where that is not known.
+
+    Args:
+        rows: those of the split; None if unknown. A slice may tell without them: `train[:500]`.
+    """
+    match = _EXPRESSION.fullmatch(expression.strip())
+    if match is None:
+        return None
+    first, last = match[3] or "0", match[4] or "100%"
+    if rows is not None:
+        return max(_row(last, rows) - _row(first, rows), 0)
+    if "%" in first + last or (first[0] == "-") != (last[0] == "-"):
+        return None
+    return max(int(last) - int(first), 0)
+
+
+def _row(end: str, rows: int) -> int:
+    """Return the row that an end of a slice means, in rows or in percent of all."""
+    number = round(rows * int(end[:-1]) / 100) if end.endswith("%") else int(end)
+    return min(max(number + rows if number < 0 else number, 0), rows)
+
+
 def known_config(model: Any, base: Path) -> dict[str, Any]:
     """Return what is known of a model's config before it is fetched; {} if nothing is.
 

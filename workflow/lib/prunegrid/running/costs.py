@@ -6,7 +6,7 @@ two forward ones; Kaplan et al. 2020, section 2.1); attention's own products are
 the starts follow the CPU seconds of the study `demo` on one thread of an AMD EPYC (Zen 5) and of an
 Intel Xeon (AVX-512, AMX): by kinds of steps, estimates are 0.7 to 2.8 times those. All estimates
 prefer finished steps (`prunegrid.running.history`). ASSUMED stands for numbers that are unknown
-before data are read (rows of a split, tokens).
+before data are read (rows of a split of the hub, tokens).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Step:
         parameters: the sum over the weights that it reads, or a model's own; None if unknown, or if
             it reads none.
         samples: tokens of its calibration samples; 0 without.
-        rows: {split: rows} of its data, as far as known.
+        rows: {split: rows} of its data, as far as known (`resources.known_rows`).
         pruned: whether the weights that it reads were pruned.
         device: "cpu" or "cuda".
         threads: torch's threads, of all its processes.
@@ -253,8 +253,9 @@ def _prompt_tokens(settings: Mapping[str, Any]) -> float:
 
 def _rows(step: Step) -> int:
     """Return the rows that a step reads: those that it is limited to, or all of its split."""
-    split = step.settings.get("split")
-    return step.settings.get("rows") or (step.rows or {}).get(split, ASSUMED["rows"])
+    held = (step.rows or {}).get(step.settings.get("split"))
+    known = [rows for rows in (step.settings.get("rows"), held) if rows]
+    return min(known, default=ASSUMED["rows"])
 
 
 # Operations a parameter, COUNTING apart.

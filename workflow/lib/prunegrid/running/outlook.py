@@ -19,14 +19,24 @@ class Outlook:
     Attributes:
         seconds: {step: its seconds}.
         is_guess: whether most of these seconds come from the formula: no step alike has finished.
+        experience: what was seen of finished steps when it was made.
     """
 
     seconds: Mapping[Node, float]
     is_guess: bool
+    experience: history.Experience | None = None
 
     def together(self, cores: int | None = None) -> float:
         """Return the seconds until all are done side by side; `cores` defaults to the machine's."""
         return together(self.seconds, cores or machine.cores())
+
+    def of_data(self) -> set[str]:
+        """Return the keys of the data sets that its steps read: their rows decide the seconds."""
+        return {n.parents["data"].key for n in self.seconds if "data" in n.parents}
+
+    def revised(self) -> Outlook:
+        """Return the outlook on the same steps, by the rows of the data that were read since."""
+        return expected(self.seconds, self.experience)
 
     def text(self, cores: int | None = None) -> str:
         """Return that in words, and whether it is a guess."""
@@ -46,7 +56,7 @@ def expected(todo: Iterable[Node], experience: history.Experience) -> Outlook:
         pace = experience.pace if estimate.basis == "formula" else 1.0
         seconds[node] = estimate.seconds * pace
         guessed += seconds[node] if estimate.basis == "formula" else 0.0
-    return Outlook(seconds, is_guess=2 * guessed > sum(seconds.values()))
+    return Outlook(seconds, 2 * guessed > sum(seconds.values()), experience)
 
 
 def together(seconds: Mapping[Node, float], cores: int) -> float:

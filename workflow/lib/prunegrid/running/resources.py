@@ -12,6 +12,7 @@ times it on a retry. `prunegrid estimates` compares both with finished runs.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 from collections.abc import Callable, Mapping
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.artifacts.artifact_folder import read_sealed
-from prunegrid.common import held_weights, plugins
-from prunegrid.common.errors import AttestationError
+from prunegrid.common import held_weights, local_files, plugins
+from prunegrid.common.errors import AttestationError, PrunegridError
+from prunegrid.config import local_data
+from prunegrid.config.sources import rows_taken, split_read
 from prunegrid.graph.nodes import WEIGHTS, WEIGHTS_MADE, Node, lineage
 from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs, model_size
@@ -181,7 +184,7 @@ def step_of(node: Node, parameters: Callable[[Node], int | None] = read_paramete
         node.settings,
         count,
         drawn.settings["samples"] * drawn.settings["length"] if drawn else 0,
-        rows_of(_record(data.manifest)) if data and Path(data.manifest).exists() else None,
+        known_rows(data) if data else None,
         any(made.stage == "prune" for parent in weights for made in lineage(parent)),
         node.device,
         node.threads * node.settings.get("processes", 1),
@@ -223,10 +226,32 @@ def space(node: Mapping[str, Any], parents: Mapping[str, Mapping]) -> int:
     return costs.disk_bytes(Step(node["stage"], node["settings"], count), 2 if half else 4)
 
 
-def rows_of(record: Mapping[str, Any]) -> dict[str, int] | None:
+def rows_of(record: Mapping[str, Any]) -> dict[str, int]:
     """Return {split: rows} of a data artifact's record."""
     splits = record.get("splits") or {}
     return {name: facts["rows"] for name, facts in splits.items() if "rows" in facts}
+
+
+def known_rows(data: Node) -> dict[str, int]:
+    """Return {split: rows} of a data set, as far as known: of one that is not read yet, about."""
+    if Path(data.manifest).exists():
+        return rows_of(_record(data.manifest))
+    return _likely_rows(data)
+
+
+@functools.cache
+def _likely_rows(data: Node) -> dict[str, int]:
+    """Return {split: about its rows} as its local files and the slices of its splits tell."""
+    source, splits = data.settings.get("source") or {}, data.settings.get("splits") or {}
+    files, taken = {}, {}
+    if source.get("kind") == "local":
+        with contextlib.suppress(PrunegridError, OSError):  # told by the step that reads them
+            files = local_files.of_data(source, "")
+    for name, expression in splits.items():
+        paths = files.get(split_read(expression) or "", [])
+        rows = local_data.likely_rows(paths, data.settings.get("format"))
+        taken[name] = rows_taken(expression, rows)
+    return {name: rows for name, rows in taken.items() if rows is not None}
 
 
 # An artifact of a key does not change, so each is read once.

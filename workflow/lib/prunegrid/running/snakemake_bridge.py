@@ -139,8 +139,13 @@ def _facts(expected: Outlook | None, cores: int | None) -> dict[str, Any]:
     """Return what the first line of a run carries for `--logger prunegrid`."""
     if not expected or not expected.seconds:
         return {}
+
+    def seconds() -> dict[str, float]:
+        return {node.key: seconds for node, seconds in expected.revised().seconds.items()}
+
     steps = {n.key: (stage_facts(n.stage).rule, s) for n, s in expected.seconds.items()}
-    return {"expected": steps, "about": expected.text(cores), "beside": cores}
+    facts = {"expected": steps, "about": expected.text(cores), "beside": cores}
+    return {**facts, "revised_after": expected.of_data(), "revised": seconds}
 
 
 def _require_writable(folder: Path) -> None:
