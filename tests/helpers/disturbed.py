@@ -43,7 +43,7 @@ def start(run: Run, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
             run.command(TARGET),
             cwd=run.folder,
-            env=run.environment(**environment),
+            env=run.environment(**{"PRUNEGRID_WARM": ""} | environment),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

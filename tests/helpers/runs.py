@@ -16,7 +16,7 @@ from typing import Any
 import pandas
 import yaml
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 from tests.helpers.tiny_data import write_tiny_data
 
 TINY = ROOT / "tests/tiny/config.yaml"
@@ -109,9 +109,9 @@ class Run:
         )
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a run: no hub, the project's own library."""
-        library = str(self.project / "workflow/lib")
-        return {**os.environ, "PYTHONPATH": library, "HF_HUB_OFFLINE": "1", **more}
+        """Return the environment of a run: no hub, the project's own library, a warm start."""
+        own = warm.environment(self.project / "workflow/lib")
+        return {**os.environ, **own, "HF_HUB_OFFLINE": "1", **more}
 
     def make_artifacts(self, study: str, config: str = "config.yaml", **environment: str) -> None:
         """Make a study's artifacts in one process; a run then has but its table to make.

@@ -1,0 +1,60 @@
+"""Lets a warm process run what this Python was started for (`tests.helpers.warm`).
+
+Python imports this module by itself where its folder is on PYTHONPATH. A start that the warm
+process does not know, or whose environment is another, goes on as ever.
+"""
+
+import os
+import sys
+
+# What imported packages have read of the environment: equal in both, or this process goes on.
+READ = ("HF_", "HUGGING", "OMP_", "MKL_", "ONEDNN_", "ATEN_", "TORCH", "CUDA", "TRANSFORMERS")
+READ += ("TOKENIZERS", "NUMBA", "XDG_", "HOME", "NO_PROXY", "PYTHONHASHSEED", "LANG", "LC_")
+
+
+def read(environment):
+    """Return the part of an environment that imported packages may have read.
+
+    Snakemake gives each job its own numbers of threads; a step sets torch's by itself.
+    """
+    found = {name: value for name, value in environment.items() if name.startswith(READ)}
+    return {name: value for name, value in found.items() if not name.endswith("NUM_THREADS")}
+
+
+def is_known(words):
+    """Return whether these words after `python` start a step, Snakemake or the command."""
+    if words[:1] == ["-m"]:
+        return words[1:2] in (["snakemake"], ["prunegrid"])
+    script = words[0] if words else ""
+    return "/.snakemake/scripts/" in script and script.endswith((".step.py", ".aggregate.py"))
+
+
+def _ask(place, words):
+    """Have the warm process run the words, with this one's files and folder; end as it ended."""
+    import json
+    import signal
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
+        wire.connect(place)
+        asked = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
+        text = json.dumps(asked).encode()
+        socket.send_fds(wire, [len(text).to_bytes(8, "little")], [0, 1, 2])
+        wire.sendall(text)
+        with wire.makefile("r") as answers:
+            worker = int(answers.readline())
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda number, frame: os.kill(worker, number))
+            status = int(answers.readline())
+    if status < 0:  # a signal ended it
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+if os.environ.get("PRUNEGRID_WARM") and is_known(sys.orig_argv[1:]):
+    _place = os.environ["PRUNEGRID_WARM"]
+    with open(f"{_place}.environment") as _handle:
+        _same = _handle.read() == repr(sorted(read(os.environ).items()))
+    if _same:
+        _ask(_place, sys.orig_argv[1:])
