@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from prunegrid.artifacts.keys import LEFT_OUT
+from tests.helpers import warm
 from tests.helpers.runs import ROOT, Run
 
 # {module: (text, text in its place)}: each does its work in another way.
@@ -68,5 +69,5 @@ def test_each_module_that_is_left_out_is_changed_here():
 
 def test_changing_what_is_left_out_changes_no_key_and_no_byte(finished, library, tmp_path):
     run = Run.fresh(tmp_path / "run")
-    run.make_artifacts("tiny", PYTHONPATH=str(library))
+    run.make_artifacts("tiny", **warm.environment(library))
     assert contents(run) == contents(finished)

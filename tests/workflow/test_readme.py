@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from prunegrid.data.sources import tiny
+from tests.helpers import warm
 from tests.helpers.runs import FOR_EVER, ROOT, Run
 from tests.helpers.synthetic import sentence
 
@@ -45,7 +46,8 @@ def place(tmp_path_factory):
 
 def environment(place) -> dict[str, str]:
     """Return the environment of a run on a CPU that every machine can play."""
-    return Run(place).environment(ONEDNN_MAX_CPU_ISA="AVX2")
+    own = warm.environment(ROOT / "workflow/lib", ONEDNN_MAX_CPU_ISA="AVX2")
+    return Run(place).environment(**own)
 
 
 def test_ten_lines_a_command_and_three_lines_of_python_work(place):

@@ -6,7 +6,7 @@ import sys
 import pandas
 import pytest
 
-from tests.helpers import hub_world
+from tests.helpers import hub_world, warm
 from tests.helpers.hub_server import hub_server
 from tests.helpers.runs import FOR_EVER, ROOT, Run
 
@@ -37,6 +37,11 @@ def environment(run, hub=None):
     place = {"HF_HOME": str(run.folder / "hf"), "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
     endpoint = hub.url if hub else "http://127.0.0.1:9"
     return {**place, "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+
+
+def warm_environment(run, hub):
+    """The same, with a warm process: for a run of many steps."""
+    return warm.environment(ROOT / "workflow/lib", **environment(run, hub))
 
 
 def fresh(folder):
@@ -86,7 +91,7 @@ def test_without_a_hub_it_fails_at_once_and_says_what_to_do(tmp_path):
 def test_the_unmodified_table3_runs_end_to_end(tmp_path, hub):
     run = fresh(tmp_path / "run")
     hub.cut("pytorch_model.bin", 1)
-    table, place = "results/table3.parquet", environment(run, hub)
+    table, place = "results/table3.parquet", warm_environment(run, hub)
     done = run.snakemake(table, "--until", "finetune", **place)
     assert done.returncode == 0, done.stdout[-6000:]
     run.make_artifacts("table3", **place)  # what is scored and timed: 60 jobs in one process

@@ -10,23 +10,24 @@ import sys
 # What imported packages have read of the environment: equal in both, or this process goes on.
 READ = ("HF_", "HUGGING", "OMP_", "MKL_", "ONEDNN_", "ATEN_", "TORCH", "CUDA", "TRANSFORMERS")
 READ += ("TOKENIZERS", "NUMBA", "XDG_", "HOME", "NO_PROXY", "PYTHONHASHSEED", "LANG", "LC_")
+# But for numbers of threads, which Snakemake gives to each job and a step sets by itself, and what
+# a process of prunegrid sets for those that it starts.
+UNREAD = ("NUM_THREADS", "DISABLE_PROGRESS_BARS", "XET_HIGH_PERFORMANCE", "INDUCTOR_CACHE_DIR")
 
 
 def read(environment):
-    """Return the part of an environment that imported packages may have read.
-
-    Snakemake gives each job its own numbers of threads; a step sets torch's by itself.
-    """
+    """Return the part of an environment that imported packages may have read."""
     found = {name: value for name, value in environment.items() if name.startswith(READ)}
-    return {name: value for name, value in found.items() if not name.endswith("NUM_THREADS")}
+    return {name: value for name, value in found.items() if not name.endswith(UNREAD)}
 
 
 def is_known(words):
-    """Return whether these words after `python` start a step, Snakemake or the command."""
+    """Return whether these words after `python` start steps, Snakemake or the command."""
     if words[:1] == ["-m"]:
         return words[1:2] in (["snakemake"], ["prunegrid"])
     script = words[0] if words else ""
-    return "/.snakemake/scripts/" in script and script.endswith((".step.py", ".aggregate.py"))
+    is_job = "/.snakemake/scripts/" in script and script.endswith((".step.py", ".aggregate.py"))
+    return is_job or script.endswith("warm/make_all.py")
 
 
 def _ask(place, words):

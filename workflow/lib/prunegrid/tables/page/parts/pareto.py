@@ -165,6 +165,9 @@ def _chart(methods: list[str]) -> dict[str, Any]:
     across = altair.X(field="$pareto-cost", type="quantitative", title="$pareto-cost:label")
     across.scale = altair.Scale(zero=False, nice=True, padding=24)
     across.axis = altair.Axis(format=".3~s", grid=False, tickCount=8)
+    # No cost is negative: what is left of 0 is only room for marks that stand side by side.
+    across.axis.labelExpr = "datum.value < 0 ? '' : datum.label"
+    across.axis.tickOpacity = altair.condition("datum.value < 0", altair.value(0), altair.value(1))
     up = altair.Y("value:Q", title="$pareto-score:label ($pareto-score:better)")
     up.scale = "$pareto-score=scale"
     up.axis = altair.Axis(tickCount=8)

@@ -1,6 +1,6 @@
 """The warm process: it has imported the large packages, and forks for each start it is asked for.
 
-    python server.py <socket>
+    python warm_server.py <socket>
 
 A step of the tiny study computes for a tenth of a second, and importing torch, transformers and
 peft takes five to ten. It imports nothing of prunegrid: that is each run's own. It ends with its
@@ -14,6 +14,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -40,12 +41,13 @@ def serve(place):
         while True:
             ready, _, _ = select.select([door, sys.stdin], [], [])
             if sys.stdin in ready:
-                return
+                break
             wire, _ = door.accept()
             if os.fork() == 0:
                 door.close()
                 supervise(wire)
             wire.close()
+    shutil.rmtree(os.path.dirname(place), ignore_errors=True)
 
 
 def import_packages():
