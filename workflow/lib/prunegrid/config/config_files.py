@@ -7,6 +7,7 @@ laid over all of them, then each file of --configfile: mappings key by key, anyt
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 import sys
@@ -70,7 +71,7 @@ def read_files(files: Iterable[Path], over: Mapping[str, Any] | None = None) -> 
             raise PrunegridError(what, where=str(path), expected="sections with names")
         if faults := plain_data.faults(layer, Places([path])):
             raise ConfigError(faults)
-        update_config(merged, layer)
+        update_config(merged, copy.deepcopy(layer))
     if over is not None:
         update_config(merged, over)
     return merged
@@ -153,12 +154,17 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    """Return what a file holds, as Snakemake reads it: JSON, else YAML.
+    """Return what a file holds, as Snakemake reads it: JSON, else YAML. It must not be changed.
 
     Raises:
         ConfigError: a part of it would be dropped or misread.
     """
-    text = path.read_text(encoding="utf-8")
+    return _parsed(path, path.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, text: str) -> Any:
+    # A config is read for its values, for profiles that stand twice, and for the places of faults.
     with contextlib.suppress(json.JSONDecodeError):
         return json.loads(text, object_pairs_hook=functools.partial(_object, path)) or {}
     loader = _LOADER(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,10 +136,14 @@ def _profiles(
             yield name, profile
 
 
+# To make one takes as long as to check ten profiles by it.
+_adapter = functools.cache(TypeAdapter)
+
+
 def _parsed(kind: Any, body: Any, keys: tuple, places: Places, faults: list[str]) -> Any:
     """Return a valid profile; record all faults of another, and return None."""
     try:
-        return TypeAdapter(kind).validate_python(body)
+        return _adapter(kind).validate_python(body)
     except ValidationError as error:
         items = error.errors()
     faults += [line for item in items for line in _sentences(kind, item, keys, places)]
@@ -171,7 +176,7 @@ def _rest(kind: Any, body: Any) -> Partial | None:
     left_out: list[str] = []
     while isinstance(body, Mapping):
         try:
-            part = TypeAdapter(kind).validate_python(body, context=WITH_CONFLICTS)
+            part = _adapter(kind).validate_python(body, context=WITH_CONFLICTS)
             return Partial(part, tuple(left_out))
         except ValidationError as error:
             wrong = [key for key in _wrong_keys(kind, error.errors()) if key in body]
