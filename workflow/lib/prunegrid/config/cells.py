@@ -89,7 +89,8 @@ class Cell:
         acting = [step for step in steps if not step.idle]
         return "+".join(step.name for step in acting or steps[:1]) or WITHOUT[kind]
 
-    def facts(self) -> dict[str, Any]:
+    @functools.cached_property
+    def facts(self) -> Mapping[str, Any]:
         """Return {axis: value} of everything that a selector may name."""
         return {
             "model": self.model,
@@ -101,7 +102,7 @@ class Cell:
 
     def matches(self, wanted: Mapping[str, Any]) -> bool:
         """Return whether the cell has a wanted value (or one of a list) on each wanted axis."""
-        facts = self.facts()
+        facts = self.facts
         return all(facts[k] in (v if isinstance(v, list) else [v]) for k, v in wanted.items())
 
     def identity(self) -> tuple:

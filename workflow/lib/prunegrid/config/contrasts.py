@@ -82,7 +82,7 @@ def _but_sparsity(cell: Cell) -> tuple[str, ...]:
 
 
 def _group(cell: Cell) -> str:
-    return " / ".join(str(value) for key, value in cell.facts().items() if key != "seed")
+    return " / ".join(str(value) for key, value in cell.facts.items() if key != "seed")
 
 
 def _measure(

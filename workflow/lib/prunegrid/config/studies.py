@@ -37,7 +37,8 @@ class Side(Profile):
 
     def chosen(self, cells: Sequence[Cell]) -> list[Cell]:
         """Return the cells of this side."""
-        return [cell for cell in cells if cell.matches(self.wanted)]
+        wanted = self.wanted
+        return [cell for cell in cells if cell.matches(wanted)]
 
 
 class Contrast(Profile):

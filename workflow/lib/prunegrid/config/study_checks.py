@@ -81,7 +81,7 @@ def _rows(cells: Sequence[Cell]) -> Iterator[Fault]:
     seen: set[tuple] = set()
     for cell in cells:
         # Chains of the same steps in another order have the same key columns.
-        row = tuple(cell.facts().values())
+        row = tuple(cell.facts.values())
         if row in seen:
             yield Fault(("grid",), f"has two cells that the table could not tell apart: {row}")
         seen.add(row)
@@ -178,7 +178,7 @@ def _unknown_values(study: Study | Census, cells: Sequence[Cell]) -> Iterator[Fa
     """Yield the faults of the cells whose values are said to be known."""
     for index, entry in enumerate(study.expected):
         keys = ("expected", index, "cells")
-        known = cells[0].facts() if cells else {}
+        known = cells[0].facts if cells else {}
         others = [key for key in entry.cells if key not in known]
         for key in others:
             yield Fault((*keys, key), f"is no column that tells cells apart; {nearest(key, known)}")
