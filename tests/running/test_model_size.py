@@ -86,7 +86,7 @@ def test_a_small_model_of_ones_own_takes_a_minute_and_not_hours(graph, monkeypat
     assert outlook.expected(todo, history.Experience([])).together(2) < 120
     assert all(resources.planned_step(node)[1] for node in todo)
     monkeypatch.setattr(model_size.weight_headers, "parameters_of", lambda place: 10**9)
-    assert outlook.expected(todo, history.Experience([])).together(2) > 1200
+    assert outlook.expected(todo, history.Experience([])).together(2) > 300  # on a few rows
 
 
 def test_the_size_is_in_no_key(graph, monkeypatch):
