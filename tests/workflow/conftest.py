@@ -1,6 +1,5 @@
 """One finished run of the tiny study, made once; every test works on copies of it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from filelock import FileLock
 from tests.helpers.runs import Run
 
 HERE = Path(__file__).parent
-HOOKS = HERE / "hooks"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,12 +27,7 @@ def finished(tmp_path_factory, worker_id) -> Run:
         if (place / "whole").exists():
             return Run(place / "run")
         run = Run.fresh(place / "run")
-        imports = run.folder / "imports"  # what its jobs import, see `hooks`
-        imports.mkdir()
-        path = os.pathsep.join([str(HOOKS), run.environment()["PYTHONPATH"]])
-        done = run.snakemake(
-            "results/tiny.parquet", PYTHONPATH=path, PRUNEGRID_IMPORTS=str(imports)
-        )
+        done = run.snakemake("results/tiny.parquet")
         assert done.returncode == 0, done.stdout[-6000:]
         (place / "whole").touch()
     return run

@@ -3,9 +3,21 @@
 peft imports bitsandbytes itself, and pyarrow imports pandas where it makes a table of lists.
 """
 
+import contextlib
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+from prunegrid.commands import cli_config
+from prunegrid.graph.nodes import with_ancestors
+from tests.helpers.runs import FOR_EVER, ROOT
+
+HOOKS = Path(__file__).parent / "hooks"
 
 LARGE = {
     *("peft", "evaluate", "bitsandbytes", "bert_score", "lm_eval", "datasets", "pandas"),
@@ -35,10 +47,47 @@ CALLED = {
 }
 
 
+# Runs the script of a step as Snakemake does, with the node that standard input tells.
+STEP = """
+import json, sys, types
+node = json.load(sys.stdin)
+params = type("Params", (dict,), {"node": node})(node=node)
+snakemake = types.SimpleNamespace(params=params, log=["step.log"])
+exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"))
+"""
+
+
 @pytest.fixture(scope="module")
-def jobs(finished):
-    found = [json.loads(p.read_text()) for p in (finished.folder / "imports").glob("*.json")]
-    assert len(found) > len(CALLED)
+def jobs(finished, tmp_path_factory):
+    """What a step of each kind imports from a cold start, and the table's job."""
+    place = tmp_path_factory.mktemp("jobs")
+    run = finished.copy(place / "run")
+    (place / "imports").mkdir()
+    cold = {"PYTHONPATH": f"{HOOKS}{os.pathsep}{ROOT / 'workflow/lib'}", "PRUNEGRID_WARM": ""}
+    cold |= {"PRUNEGRID_IMPORTS": str(place / "imports")}
+    with contextlib.chdir(run.folder):
+        graph = cli_config.graph([Path("config.yaml")], (), "tiny")
+    nodes = with_ancestors(graph.study_leaves("tiny"))
+    for stage, part in CALLED:
+        node = next(n for n in nodes if n.stage == stage and part in n.label)
+        shutil.rmtree(run.folder / node.path)
+        done = subprocess.run(
+            [sys.executable, "-c", STEP, str(ROOT / "workflow/scripts/step.py")],
+            input=json.dumps(node.params()),
+            cwd=run.folder,
+            env=run.environment(**cold),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=FOR_EVER,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+    (run.folder / "results/tiny.parquet").unlink()
+    done = run.snakemake("results/tiny.parquet", **cold)
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = [json.loads(p.read_text()) for p in (place / "imports").glob("*.json")]
+    assert len(found) == len(CALLED) + 1
     return found
 
 

@@ -24,7 +24,7 @@ def read(environment):
 def is_known(words):
     """Return whether these words after `python` start steps, Snakemake or the command."""
     if words[:1] == ["-m"]:
-        return words[1:2] in (["snakemake"], ["prunegrid"])
+        return words[1] in ("snakemake", "prunegrid", "prunegrid.evaluation.peak_memory")
     script = words[0] if words else ""
     is_job = "/.snakemake/scripts/" in script and script.endswith((".step.py", ".aggregate.py"))
     return is_job or script.endswith("warm/make_all.py")

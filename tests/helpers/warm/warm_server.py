@@ -22,6 +22,13 @@ import threading
 
 from sitecustomize import read
 
+PACKAGES = (
+    *("bitsandbytes", "datasets", "peft", "pyarrow.parquet", "torch", "tokenizers"),
+    *("transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama"),
+    *("bert_score", "nltk", "rouge_score.rouge_scorer", "scipy.stats", "sklearn.metrics"),
+    *("altair", "matplotlib.pyplot", "pandas", "jsonschema"),
+    *("snakemake.cli", "snakemake.api", "snakemake.workflow", "snakemake.script", "sqlmodel"),
+)
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -52,13 +59,8 @@ def serve(place):
 
 def import_packages():
     """Import what steps, tables and Snakemake import of others."""
-    import bitsandbytes  # noqa: F401
-    import datasets  # noqa: F401
-    import pandas  # noqa: F401
-    import peft  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import torch  # noqa: F401
-    import transformers.models.auto.modeling_auto  # noqa: F401
+    for name in PACKAGES:
+        importlib.import_module(name)
 
 
 def supervise(wire):
