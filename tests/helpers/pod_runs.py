@@ -74,10 +74,13 @@ class PodRun(Run):
         return [sys.executable, "-m", "snakemake", *how, *arguments, "--configfile", CONFIG]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a run, with the plugins and the place of the pods."""
+        """Return the environment of a run, with the plugins and the place of the pods.
+
+        It starts cold: a warm Snakemake has looked for its plugins already.
+        """
         made = super().environment(**more)
         path = os.pathsep.join([made["PYTHONPATH"], str(PLUGINS)])
-        return made | {"PYTHONPATH": path, "PODS": str(self.pods)}
+        return made | {"PYTHONPATH": path, "PODS": str(self.pods), "PRUNEGRID_WARM": ""}
 
     def configure(self, change) -> None:
         """Change the folder's config: `change` gets its tree."""
