@@ -183,7 +183,7 @@ def ties(model: nn.Module) -> set[frozenset[str]]:
     """Return the groups of names that share one parameter."""
     groups: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(parameter.data_ptr(), set()).add(name)
+        groups.setdefault(id(parameter), set()).add(name)
     return {frozenset(names) for names in groups.values() if len(names) > 1}
 
 

@@ -11,10 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prunegrid.common.errors import AttestationError
 from prunegrid.models import blocks, checkpoint
+from prunegrid.models.loading import auto_class, kind_of
 from prunegrid.pruning import layerwise, offload
 from prunegrid.pruning.holding import Boundary, Storage
 from prunegrid.stages import calibration, hessians, prune
 from tests.helpers import ROOT
+from tests.helpers.architectures import ARCHITECTURES, build, ties
 from tests.helpers.pruning_jobs import (
     BY_BLOCK,
     SAMPLES,
@@ -74,6 +76,18 @@ def pruned(place, folder, calibrated, settings, memory, **more):
     job = Job(place / "scratch", memory=memory)
     sources = {"weights": folder, "calibration": calibrated, **more}
     return write_artifact(place / "out", lambda out: prune.run(settings, sources, out, job))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_empty_model_has_the_buffers_and_ties_of_a_whole_one(name):
+    config = build(name).config
+    whole, empty = auto_class(kind_of(config)).from_config(config), offload.empty_model(config)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    assert ties(empty) == ties(whole)
+    buffers = dict(empty.named_buffers())
+    assert buffers.keys() == dict(whole.named_buffers()).keys()
+    for key, buffer in whole.named_buffers():
+        torch.testing.assert_close(buffers[key], buffer, rtol=0, atol=0)
 
 
 def test_norms_are_the_same_bytes(calibrated):

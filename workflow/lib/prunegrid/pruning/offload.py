@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from prunegrid.artifacts import artifact_folder
 from prunegrid.common import file_io, malloc, precision
@@ -38,7 +39,7 @@ from prunegrid.pruning.holding import ON_DEVICE, Holding, Storage
 
 def empty_model(config) -> nn.Module:
     """Return the model of a config as plain transformers builds it, without its weights."""
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), no_init_weights():
         model = auto_class(kind_of(config)).from_config(config, dtype=config.dtype).eval()
     model.tie_weights()  # each parameter was replaced by an empty one of its own
     return model
