@@ -100,6 +100,8 @@ def run(
     names: Sequence[str], steps: Sequence[str], jobs: int, tell: Callable[[str], None]
 ) -> dict[str, Cells]:
     """Return name → step → (verdict, reason), running some models side by side."""
+    import peft  # noqa: F401 - takes seconds, here once for all models
+
     results: dict[str, Cells] = {}
     waiting, going, began = list(names), [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
