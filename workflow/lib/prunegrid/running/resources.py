@@ -23,8 +23,6 @@ from typing import Any
 from prunegrid.artifacts.artifact_folder import read_sealed
 from prunegrid.common import held_weights, local_files, plugins
 from prunegrid.common.errors import AttestationError, PrunegridError
-from prunegrid.config import local_data
-from prunegrid.config.sources import rows_taken, split_read
 from prunegrid.graph.nodes import WEIGHTS, WEIGHTS_MADE, Node, lineage
 from prunegrid.graph.stage_facts import stage_facts, stages
 from prunegrid.running import costs, model_size
@@ -242,6 +240,10 @@ def known_rows(data: Node) -> dict[str, int]:
 @functools.cache
 def _likely_rows(data: Node) -> dict[str, int]:
     """Return {split: about its rows} as its local files and the slices of its splits tell."""
+    # Steps import this module, and read no config.
+    from prunegrid.config import local_data
+    from prunegrid.config.sources import rows_taken, split_read
+
     source, splits = data.settings.get("source") or {}, data.settings.get("splits") or {}
     files, taken = {}, {}
     if source.get("kind") == "local":
