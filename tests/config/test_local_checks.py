@@ -123,6 +123,14 @@ def test_rows_are_counted_before_a_run(inputs, monkeypatch):
     assert 8 <= about <= 16
     assert local_data.likely_rows([inputs / "a.jsonl.gz"]) is None
     assert local_data.likely_rows([inputs / "a.json"]) is None
+    packed = bytearray((inputs / "a.jsonl.gz").read_bytes())
+    packed[18:22] = b"\xff" * 4  # after the header
+    (inputs / "broken.jsonl.gz").write_bytes(packed)
+    (inputs / "broken.jsonl.xz").write_bytes(b"\xfd7zXZ\0 and no more")
+    (inputs / "deep.json").write_text("[" * 10_000)
+    for name in ("broken.jsonl.gz", "broken.jsonl.xz", "deep.json"):
+        assert local_data.likely_rows([inputs / name]) is None
+        assert local_data.columns(inputs / name) == []
     (inputs / "broken.json").write_text("[{")
     (inputs / "a.xml").write_text("<mediawiki>")
     for name in ("broken.json", "a.xml", "nowhere.jsonl"):

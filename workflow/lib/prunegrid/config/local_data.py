@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import lzma
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from prunegrid.config.validated import Config
 HEAD = 1 << 24
 # Bytes of a file that is too long to be too short.
 SHORT = 1 << 24
+# What a damaged file raises; that is told by the step that reads it.
+UNREADABLE = (OSError, ValueError, EOFError, RecursionError, csv.Error, zlib.error, lzma.LZMAError)
 
 
 def files(config: Config, dataset: Any) -> dict[str, list[Path]]:
@@ -53,7 +57,7 @@ def columns(path: Path, form: str | None = None) -> list[str]:
             import pyarrow.parquet
 
             return list(pyarrow.parquet.read_schema(path).names)
-    except (OSError, ValueError, EOFError, csv.Error):  # told by the step that reads it
+    except UNREADABLE:
         return []
     return {"text": ["text"], "mediawiki": ["title", "text"]}.get(form or "", [])
 
@@ -109,7 +113,7 @@ def likely_rows(paths: list[Path], form: str | None = None) -> int | None:
     """
     try:
         counts = [_likely(path, form or format_of(path)) for path in paths]
-    except (OSError, ValueError, EOFError, csv.Error):  # told by the step that reads it
+    except UNREADABLE:
         return None
     return None if None in counts or not counts else sum(counts)
 
