@@ -36,6 +36,13 @@ def _ask(place, words):
     import signal
     import socket
 
+    worker, early = [], []  # its process; signals that came before it was known
+
+    def pass_on(number, frame=None):
+        os.kill(worker[0], number) if worker else early.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
         wire.connect(place)
         asked = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
@@ -43,9 +50,9 @@ def _ask(place, words):
         socket.send_fds(wire, [len(text).to_bytes(8, "little")], [0, 1, 2])
         wire.sendall(text)
         with wire.makefile("r") as answers:
-            worker = int(answers.readline())
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda number, frame: os.kill(worker, number))
+            worker.append(int(answers.readline()))
+            for number in early:
+                pass_on(number)
             status = int(answers.readline())
     if status < 0:  # a signal ended it
         signal.signal(-status, signal.SIG_DFL)
