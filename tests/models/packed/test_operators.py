@@ -87,13 +87,13 @@ def test_a_sum_depends_on_neither_threads_nor_the_tokens_beside_it(
 def test_the_order_of_a_sum_is_the_one_that_is_written_down(kernels):
     operators.use("plain")
     weight, x = sparse(3, 150, 0.5), inputs(1, 150)
-    lanes = torch.zeros(3, 2, 8)
+    sums = torch.zeros(3, 4, 8)
     padded, row = torch.zeros(3, 192), torch.zeros(192)
     padded[:, :150], row[:150] = weight, x[0]
     for column in range(0, 192, 8):
         part = padded[:, column : column + 8] * row[column : column + 8]
-        lanes[:, column // 8 % 2] += part
-    left = lanes[:, 0] + lanes[:, 1]
+        sums[:, column // 8 % 4] += part
+    left = (sums[:, 0] + sums[:, 1]) + (sums[:, 2] + sums[:, 3])
     while left.shape[1] > 1:
         half = left.shape[1] // 2
         left = left[:, :half] + left[:, half:]

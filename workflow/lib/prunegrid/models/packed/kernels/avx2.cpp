@@ -11,7 +11,7 @@ namespace {
 struct Lanes {
   using Vector = __m256;
   using Mask = uint8_t;
-  static constexpr int width = 8;
+  static constexpr int width = 8, tokens = 2;
 
   static __m256 zero() { return _mm256_setzero_ps(); }
   static __m256 load(const float* from) { return _mm256_loadu_ps(from); }
@@ -23,7 +23,6 @@ struct Lanes {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
-  static int64_t count(Mask mask) { return (int64_t)_mm_popcnt_u64(mask); }
 };
 
 // For float32: each lane's place among the values, as bytes (2 KiB in all, so that x stays in the

@@ -11,7 +11,7 @@ namespace {
 struct Lanes {
   using Vector = __m512;
   using Mask = uint16_t;
-  static constexpr int width = 16;
+  static constexpr int width = 16, tokens = 4;
 
   static __m512 zero() { return _mm512_setzero_ps(); }
   static __m512 load(const float* from) { return _mm512_loadu_ps(from); }
@@ -25,7 +25,6 @@ struct Lanes {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
-  static int64_t count(Mask mask) { return (int64_t)_mm_popcnt_u64(mask); }
 };
 
 // Each loads sixteen values and expands them in the register: expanding loads are slow on Zen 4.
@@ -53,13 +52,44 @@ struct Int8 {
   }
 };
 
+// Thirty-two values expanded at once; each lane then holds an even column and, above it, an odd one.
+struct TwoOfBFloat16 {
+  using Value = uint16_t;
+  using Mask = uint32_t;
+  static constexpr int vectors = 2;
+  static void read(const uint16_t* values, uint32_t mask, __m512* out) {
+    const __m512i both = _mm512_maskz_expand_epi16(mask, _mm512_loadu_si512(values));
+    out[0] = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    out[1] = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(0xFFFF0000)));
+  }
+};
+
+// Sixty-four values expanded at once, four in each lane, the first one lowest.
+struct FourOfInt8 {
+  using Value = int8_t;
+  using Mask = uint64_t;
+  static constexpr int vectors = 4;
+  template <int SHIFT>
+  static __m512 part(__m512i four) {
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(four, SHIFT), 24));
+  }
+  static void read(const int8_t* values, uint64_t mask, __m512* out) {
+    const __m512i four = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(values));
+    out[0] = part<24>(four);
+    out[1] = part<16>(four);
+    out[2] = part<8>(four);
+    out[3] = part<0>(four);
+  }
+};
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2") &&
          __builtin_cpu_supports("popcnt");
 }
 
-constexpr Kernel kernel = table<Lanes, Float32, BFloat16, Int8>("avx512", has_avx512);
+constexpr Kernel kernel =
+    table<Lanes, Float32, BFloat16, Int8, TwoOfBFloat16, FourOfInt8>("avx512", has_avx512);
 
 }  // namespace
 

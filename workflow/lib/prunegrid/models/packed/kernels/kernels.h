@@ -17,8 +17,9 @@
 namespace prunegrid {
 
 constexpr int64_t WORD = 64;         // columns of one mask word
+constexpr int SUMS = 4;              // vectors of sums: fewer wait for each other
 constexpr int64_t READ_AHEAD = 64;   // bytes that a kernel may load behind the last value
-constexpr int64_t PREFETCH = 2048;   // bytes ahead of the value in use; measured on Zen 3
+constexpr int64_t PREFETCH = 2048;   // bytes ahead of the value in use; measured on Zen 3 and a Xeon
 
 enum Values { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, VALUE_TYPES = 3 };
 
@@ -32,12 +33,14 @@ struct Packed {
 };
 
 // Write y[t * rows + r] = x[t] . weight[r] * scale[r] + bias[r] for rows first to last - 1.
-// x: [tokens, 64 words], zero beyond the last column. scratch: 64 words floats.
+// x: [tokens, 64 words] in the kernel's order, zero beyond the last column. scratch: 64 words floats.
 //
-// The order of a row's sum depends on nothing but the instruction set. A kernel has W lanes (8, or
-// 16 in AVX-512) and two vectors of sums. Columns c to c + W - 1 are added to vector (c / W) % 2 by
-// a fused multiply-add (`plain`: a product and a sum), from the first column to the last. Then the
-// two vectors are added, and the lanes are halved until one is left: lane l + lane l + W / 2.
+// The order of a row's sum depends on nothing but the instruction set and the type of values. A
+// kernel has W lanes and four vectors of sums. Columns c to c + W - 1 are added to vector (c / W) % 4
+// by a fused multiply-add (`plain`: a product and a sum), from the first column to the last. Then
+// vectors are added, (0 + 1) + (2 + 3), and lanes are halved until one is left: l + (l + W / 2).
+// Where `apart` is A > 1, x and c have another order: of W A columns first each A-th, from the first;
+// then each A-th from the second, and so on. So lanes that hold A narrow values need no shuffle.
 using Product = void (*)(const Packed&, const float* x, int64_t tokens, int64_t first, int64_t last,
                          float* y, float* scratch);
 
@@ -47,6 +50,8 @@ using Expansion = void (*)(const Packed&, int64_t first, int64_t last, float* ou
 struct Kernel {
   const char* name;
   bool (*runs_here)();  // whether this CPU has the instructions
+  int width;  // W
+  int apart[VALUE_TYPES];  // A; W A divides 64
   Product product[VALUE_TYPES];
   Expansion expand[VALUE_TYPES];
 };

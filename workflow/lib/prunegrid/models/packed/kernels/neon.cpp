@@ -15,7 +15,7 @@ struct Eight {
 struct Lanes {
   using Vector = Eight;
   using Mask = uint8_t;
-  static constexpr int width = 8;
+  static constexpr int width = 8, tokens = 2;
 
   static Eight zero() { return Eight{vdupq_n_f32(0), vdupq_n_f32(0)}; }
   static Eight load(const float* from) { return Eight{vld1q_f32(from), vld1q_f32(from + 4)}; }
@@ -34,7 +34,6 @@ struct Lanes {
     const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
   }
-  static int count(Mask mask) { return __builtin_popcount(mask); }
 };
 
 // Bytes of a shuffle that puts a value of BYTES into the top of its lane; the shuffle itself writes

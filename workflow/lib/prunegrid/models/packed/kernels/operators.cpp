@@ -107,19 +107,35 @@ void for_rows(const Packed& w, int64_t first, int64_t last, const F& work) {
   at::parallel_for(first, last, least, work);
 }
 
-void few_tokens(const Packed& w, const Tensor& x, prunegrid::Product product, Tensor& y) {
-  const int64_t padded = w.words * prunegrid::WORD;
-  Tensor inputs = x;
-  if (padded != w.columns) {
-    inputs = at::zeros({x.size(0), padded}, x.options());
+// x [tokens, columns] as a product reads it: [tokens, 64 words], in the kernel's order.
+Tensor laid_out(const Packed& w, const Tensor& x, int64_t width, int64_t apart) {
+  const int64_t padded = w.words * prunegrid::WORD, tokens = x.size(0);
+  if (padded == w.columns && apart == 1) return x;
+  Tensor inputs = at::zeros({tokens, padded}, x.options());
+  if (apart == 1) {
     inputs.narrow(1, 0, w.columns).copy_(x);
+    return inputs;
   }
+  const float* from = x.const_data_ptr<float>();
+  float* to = inputs.mutable_data_ptr<float>();
+  for (int64_t t = 0; t < tokens; ++t, from += w.columns, to += padded)
+    for (int64_t first = 0; first < w.columns; first += width * apart)
+      for (int64_t part = 0; part < apart; ++part)
+        for (int64_t lane = 0; lane < width; ++lane) {
+          const int64_t column = first + lane * apart + part;
+          if (column < w.columns) to[first + part * width + lane] = from[column];
+        }
+  return inputs;
+}
+
+void few_tokens(const Packed& w, const Tensor& x, const Kernel& kernel, int type, Tensor& y) {
+  const Tensor inputs = laid_out(w, x, kernel.width, kernel.apart[type]);
   const float* from = inputs.const_data_ptr<float>();
   float* to = y.mutable_data_ptr<float>();
   const int64_t tokens = x.size(0);
   for_rows(w, 0, w.rows, [&](int64_t first, int64_t last) {
-    std::vector<float> scratch(tokens > 1 ? padded : 0);
-    product(w, from, tokens, first, last, to, scratch.data());
+    std::vector<float> scratch(tokens > 1 ? w.words * prunegrid::WORD : 0);
+    kernel.product[type](w, from, tokens, first, last, to, scratch.data());
   });
 }
 
@@ -149,7 +165,7 @@ Tensor linear(const Tensor& x, const Tensor& mask, const Tensor& values, const T
   const auto type = type_of(values);
   const int64_t tokens = inputs.size(0);
   if (tokens > 0 && tokens <= FEW_TOKENS) {
-    few_tokens(w, inputs, kernel->product[type], y);
+    few_tokens(w, inputs, *kernel, type, y);
   } else if (tokens > 0) {
     many_tokens(w, inputs, kernel->expand[type], y);
     if (bias) y.add_(*bias);

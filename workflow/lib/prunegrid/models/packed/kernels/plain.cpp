@@ -17,7 +17,7 @@ struct Eight {
 struct Lanes {
   using Vector = Eight;
   using Mask = uint8_t;
-  static constexpr int width = 8;
+  static constexpr int width = 8, tokens = 1;
 
   static Eight zero() { return Eight{}; }
   static Eight load(const float* from) {
@@ -34,7 +34,6 @@ struct Lanes {
     const Four four = v.low + v.high;
     return (four[0] + four[2]) + (four[1] + four[3]);
   }
-  static int count(Mask mask) { return __builtin_popcount(mask); }
 };
 
 // Each lane's place among the next values, and all its bits where it is kept.

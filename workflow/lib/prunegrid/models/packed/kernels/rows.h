@@ -1,5 +1,6 @@
 // Products and expansion of rows, for any set of lanes. A file for one instruction set defines
-// `Lanes` and a reader of each value type, then fills its table by `table`.
+// `Lanes` and what expands one vector of each value type, then fills its table by `table`.
+// A reader takes the masks of one vector or several, and writes their weights to as many.
 //
 // All is in an unnamed namespace, and nothing of the standard library's templates is used: the
 // linker must not share code that was compiled for another instruction set.
@@ -9,11 +10,33 @@
 namespace prunegrid {
 namespace {
 
-template <class R>
-inline void prefetch(const typename R::Value* values) {
-  // A word of 64 columns has at most sizeof(Value) lines of 64 bytes.
+// The reader of one vector whose lanes are columns in their order.
+template <class L, class E>
+struct InOrder {
+  using Value = typename E::Value;
+  using Mask = typename L::Mask;
+  static constexpr int vectors = 1;
+  static void read(const Value* values, Mask mask, typename L::Vector* out) {
+    out[0] = E::expand(values, mask);
+  }
+};
+
+// Read one word of 64 columns, and give each vector and its number to `use`.
+template <class L, class R, class F>
+inline void read_word(const uint64_t* mask, const typename R::Value*& values, const F& use) {
+  constexpr int vectors = WORD / L::width;
+  const auto* masks = (const typename R::Mask*)mask;
+  // A word has at most sizeof(Value) lines of 64 bytes.
   for (int line = 0; line < (int)sizeof(typename R::Value); ++line)
     __builtin_prefetch((const char*)values + PREFETCH + 64 * line);
+#pragma GCC unroll 8
+  for (int group = 0; group < vectors / R::vectors; ++group) {
+    typename L::Vector out[R::vectors];
+    R::read(values, masks[group], out);
+    values += __builtin_popcountll(masks[group]);
+#pragma GCC unroll 4
+    for (int v = 0; v < R::vectors; ++v) use(group * R::vectors + v, out[v]);
+  }
 }
 
 inline float finish(const Packed& w, int64_t row, float sum) {
@@ -21,56 +44,52 @@ inline float finish(const Packed& w, int64_t row, float sum) {
   return w.bias ? sum + w.bias[row] : sum;
 }
 
+template <class L>
+inline float total(const typename L::Vector* sums) {
+  return L::sum(L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3])));
+}
+
 // One token: each vector of weights is used as soon as it is expanded.
 template <class L, class R>
 void row_times_one(const Packed& w, const float* x, int64_t row, float* y) {
   const auto* values = (const typename R::Value*)w.values + w.starts[row];
-  const auto* mask = (const typename L::Mask*)(w.mask + row * w.words);
-  auto even = L::zero(), odd = L::zero();
-  for (int64_t word = 0; word < w.words; ++word, mask += WORD / L::width, x += WORD) {
-    prefetch<R>(values);
-#pragma GCC unroll 4
-    for (int pair = 0; pair < WORD / L::width; pair += 2) {
-      even = L::fma(R::expand(values, mask[pair]), L::load(x + pair * L::width), even);
-      values += L::count(mask[pair]);
-      odd = L::fma(R::expand(values, mask[pair + 1]), L::load(x + (pair + 1) * L::width), odd);
-      values += L::count(mask[pair + 1]);
-    }
-  }
-  y[row] = finish(w, row, L::sum(L::add(even, odd)));
+  const uint64_t* mask = w.mask + row * w.words;
+  typename L::Vector sums[SUMS];
+  for (auto& sum : sums) sum = L::zero();
+  for (int64_t word = 0; word < w.words; ++word, x += WORD)
+    read_word<L, R>(mask + word, values, [&](int v, typename L::Vector weights) {
+      sums[v % SUMS] = L::fma(weights, L::load(x + v * L::width), sums[v % SUMS]);
+    });
+  y[row] = finish(w, row, total<L>(sums));
 }
 
 // Write one row without its scale, zero beyond the last column, to out [64 words].
 template <class L, class R>
 void expand_row(const Packed& w, int64_t row, float* out) {
   const auto* values = (const typename R::Value*)w.values + w.starts[row];
-  const auto* mask = (const typename L::Mask*)(w.mask + row * w.words);
-  for (int64_t word = 0; word < w.words; ++word, mask += WORD / L::width, out += WORD) {
-    prefetch<R>(values);
-#pragma GCC unroll 8
-    for (int group = 0; group < WORD / L::width; ++group) {
-      L::store(out + group * L::width, R::expand(values, mask[group]));
-      values += L::count(mask[group]);
-    }
-  }
+  const uint64_t* mask = w.mask + row * w.words;
+  for (int64_t word = 0; word < w.words; ++word, out += WORD)
+    read_word<L, R>(mask + word, values, [&](int v, typename L::Vector weights) {
+      L::store(out + v * L::width, weights);
+    });
 }
 
 // T tokens times one expanded row, each summed as by `row_times_one`.
 template <class L, int T>
 void row_times(const Packed& w, const float* weight, const float* x, int64_t row, float* y) {
   const int64_t columns = w.words * WORD;
-  typename L::Vector even[T], odd[T];
-  for (int t = 0; t < T; ++t) even[t] = odd[t] = L::zero();
-  for (int64_t c = 0; c < columns; c += 2 * L::width) {
-    const auto first = L::load(weight + c), second = L::load(weight + c + L::width);
+  typename L::Vector sums[T][SUMS];
+  for (auto& token : sums)
+    for (auto& sum : token) sum = L::zero();
+  for (int64_t c = 0; c < columns; c += SUMS * L::width)
 #pragma GCC unroll 4
-    for (int t = 0; t < T; ++t) {
-      even[t] = L::fma(first, L::load(x + t * columns + c), even[t]);
-      odd[t] = L::fma(second, L::load(x + t * columns + c + L::width), odd[t]);
+    for (int s = 0; s < SUMS; ++s) {
+      const auto weights = L::load(weight + c + s * L::width);
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t)
+        sums[t][s] = L::fma(weights, L::load(x + t * columns + c + s * L::width), sums[t][s]);
     }
-  }
-  for (int t = 0; t < T; ++t)
-    y[t * w.rows + row] = finish(w, row, L::sum(L::add(even[t], odd[t])));
+  for (int t = 0; t < T; ++t) y[t * w.rows + row] = finish(w, row, total<L>(sums[t]));
 }
 
 template <class L, class R>
@@ -82,10 +101,10 @@ void product(const Packed& w, const float* x, int64_t tokens, int64_t first, int
       continue;
     }
     expand_row<L, R>(w, row, scratch);
-    for (int64_t t = 0; t < tokens; t += 4) {
+    for (int64_t t = 0; t < tokens; t += L::tokens) {
       const float* from = x + t * w.words * WORD;
       float* to = y + t * w.rows;
-      switch (tokens - t) {
+      switch (tokens - t < L::tokens ? tokens - t : L::tokens) {
         case 1: row_times<L, 1>(w, scratch, from, row, to); break;
         case 2: row_times<L, 2>(w, scratch, from, row, to); break;
         case 3: row_times<L, 3>(w, scratch, from, row, to); break;
@@ -117,12 +136,19 @@ void expand(const Packed& w, int64_t first, int64_t last, float* out) {
   }
 }
 
-template <class L, class Float32, class BFloat16, class Int8>
+// The last two are the readers for few tokens, of several vectors at once where that is faster.
+template <class L, class Float32, class BFloat16, class Int8,
+          class FewBFloat16 = InOrder<L, BFloat16>, class FewInt8 = InOrder<L, Int8>>
 constexpr Kernel table(const char* name, bool (*runs_here)()) {
+  using InOrder32 = InOrder<L, Float32>;
+  using InOrder16 = InOrder<L, BFloat16>;
+  using InOrder8 = InOrder<L, Int8>;
   return Kernel{name,
                 runs_here,
-                {product<L, Float32>, product<L, BFloat16>, product<L, Int8>},
-                {expand<L, Float32>, expand<L, BFloat16>, expand<L, Int8>}};
+                L::width,
+                {1, FewBFloat16::vectors, FewInt8::vectors},
+                {product<L, InOrder32>, product<L, FewBFloat16>, product<L, FewInt8>},
+                {expand<L, InOrder32>, expand<L, InOrder16>, expand<L, InOrder8>}};
 }
 
 }  // namespace
