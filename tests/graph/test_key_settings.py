@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prunegrid.common import packed_kernels
 from prunegrid.config.load import validate
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.tables.table_plan import study_plan
@@ -176,3 +177,23 @@ def test_keys_cover_the_files_that_are_read_and_no_others(tmp_path, monkeypatch)
     assert after["model mine"] == before["model mine"]
     (tmp_path / "model/model.safetensors").write_text("other weights")
     assert local_keys(tmp_path, ".")["model mine"] != before["model mine"]
+
+
+def test_the_kernel_and_the_values_of_packed_weights_reach_their_timing_alone(monkeypatch):
+    def keys(kernel="plain", **form):
+        monkeypatch.setenv(packed_kernels.VARIABLE, kernel)
+
+        def change(raw):
+            raw["efficiency"]["quick"].update(form)
+            raw["studies"]["s"]["efficiency"] = "quick"
+
+        (plan,) = graph_of_texts(change).plans("s")
+        others = [node.key for node in plan.nodes() if node is not plan.efficiency]
+        return plan.efficiency.key, others
+
+    dense = keys()
+    packed = keys(form="packed")
+    assert keys("avx2") == dense
+    timings = {dense[0], packed[0], keys("avx2", form="packed")[0]}
+    assert len(timings | {keys(form="packed", values="int8")[0]}) == 4
+    assert packed[1] == dense[1]

@@ -14,6 +14,7 @@ SETTINGS = {
     "batch_size": 2,
     "cache_dequantized": False,
     "sizes": False,
+    "packed": None,
 }
 ROUNDS = {"warmup": 1, "repetitions": 6}
 STEP = {"clock": 0.0, "cpu": 0.0, "busy": 0.0, "stolen": 0.0, "throttled": 0}

@@ -27,6 +27,7 @@ SETTINGS = {
     "new_tokens": 4,
     "batch_size": 2,
     "cache_dequantized": False,
+    "packed": None,
     "sizes": True,
 }
 

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.model
 EFFICIENCY = {
     "warmup": 0, "repetitions": 1, "prompt_tokens": 4, "new_tokens": 2, "batch_size": 1,
     "cache_dequantized": False,
+    "packed": None,
 }  # fmt: skip
 
 

@@ -217,8 +217,18 @@ TIMINGS = [
 @pytest.mark.parametrize("parameters,precision,settings,measured", TIMINGS)
 def test_a_timing_asks_for_what_it_was_measured_to_take(parameters, precision, settings, measured):
     plain = {"cache_dequantized": False, "sizes": False, "batch_size": 1, "prompt_tokens": 128}
+    plain["packed"] = None
     step = resources.Step("efficiency", plain | settings, parameters, precision=precision)
     assert measured <= resources.memory(step) <= 1.3 * measured
+
+
+def test_a_packed_timing_asks_for_its_packed_model_too():
+    settings = {"cache_dequantized": False, "sizes": False, "batch_size": 1, "prompt_tokens": 128}
+    needed = [
+        resources.memory(resources.Step("efficiency", settings | {"packed": packed}, 2 * ONE))
+        for packed in (None, {"values": "int8", "kernel": "plain"})
+    ]
+    assert needed[1] - needed[0] >= 4 * ONE / 1e6
 
 
 def test_the_format_of_what_is_timed_is_that_of_the_last_step():

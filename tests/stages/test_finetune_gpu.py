@@ -70,7 +70,7 @@ def test_generates_and_is_timed(tmp_path):
     found = predictions.run(tiny.generation(), parents, tmp_path / "p", tiny.job(DEVICE))
     assert found["weights"] == record["weights"] and found["rows"] == 24
     settings = {"warmup": 1, "repetitions": 3, "prompt_tokens": 8, "new_tokens": 4, "batch_size": 2}
-    settings |= {"cache_dequantized": False, "sizes": False}
+    settings |= {"cache_dequantized": False, "sizes": False, "packed": None}
     (tmp_path / "e").mkdir()
     timed = efficiency.run(settings, {"weights": out}, tmp_path / "e", tiny.job(DEVICE))
     assert timed["peak_memory_bytes"] > 0 and timed["device"] != "cpu"

@@ -18,7 +18,7 @@ from tests.helpers.tiny_translators import weights as translator
 pytestmark = pytest.mark.model
 
 SETTINGS = {"warmup": 1, "repetitions": 3, "prompt_tokens": 7, "new_tokens": 4, "batch_size": 2}
-SETTINGS |= {"cache_dequantized": False, "sizes": True}
+SETTINGS |= {"cache_dequantized": False, "sizes": True, "packed": None}
 TOKENS = {"encoder": 2 * 7, "decoder": 2 * 7, "both": 2 * 7 + 2 * 4}
 
 

@@ -20,7 +20,7 @@ from tests.helpers import expert_models, shrunken, tiny
 pytestmark = pytest.mark.model
 
 TIMED = {"warmup": 0, "repetitions": 2, "prompt_tokens": 8, "new_tokens": 3, "batch_size": 1}
-TIMED |= {"cache_dequantized": False, "sizes": True}
+TIMED |= {"cache_dequantized": False, "sizes": True, "packed": None}
 
 
 def shrink(folder, weights, sparsity=0.4, units=("heads", "mlp"), method="taylor", **changes):

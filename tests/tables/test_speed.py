@@ -84,3 +84,19 @@ def test_an_untimed_row_shows_nothing():
     empty = {column.name: None for column in schema.COLUMNS} | {"study": "s"}
     assert set(speed.shown(empty).values()) == {""}
     assert speed.sentences(pandas.DataFrame([empty])) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"form": "packed", "values": "int8", "kernel": "avx2"}, "packed int8, avx2"),
+        ({"form": "packed", "values": "float32", "kernel": None}, "packed float32, no kernel"),
+        ({"form": "dense", "reason": None}, "dense"),
+        ({"form": "dense", "reason": "they are quantized"}, "dense: they are quantized"),
+    ],
+)
+def test_a_row_says_how_its_weights_ran(form, words):
+    found = speed.columns(record(form=form | {"resident_bytes": 7}))
+    assert (found["speed_form"], found["resident_bytes"]) == (words, 7)
+    (said,) = speed.sentences(pandas.DataFrame([row(form=form, versus={})])) or [""]
+    assert (words in said) == words.startswith("packed")

@@ -104,7 +104,7 @@ def test_generates_and_is_timed(tmp_path):
     found = predictions.run(tiny.generation(rows=4), parents, tmp_path / "p", tiny.job())
     assert found["weights"] == record["weights"]
     settings = {"warmup": 0, "repetitions": 1, "prompt_tokens": 4, "new_tokens": 2, "batch_size": 1}
-    settings |= {"cache_dequantized": True, "sizes": True}
+    settings |= {"cache_dequantized": True, "sizes": True, "packed": None}
     (tmp_path / "e").mkdir()
     timed = efficiency.run(settings, {"weights": out}, tmp_path / "e", tiny.job())
     assert timed["file_bytes"] == sum(p.stat().st_size for p in out.rglob("*.safetensors"))

@@ -207,6 +207,13 @@ class Efficiency(Profile):
     cache_dequantized: bool = False
     sizes: bool = False
     passes: bool = False  # whole forward passes, of any architecture; new_tokens are the decoder's
+    form: Literal["dense", "packed"] = "dense"  # how the cell's weights run
+    values: Literal["float32", "bfloat16", "int8"] = "float32"  # of packed weights
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield a sentence if `values` is not used."""
+        if "values" in self.model_fields_set and self.form == "dense":
+            yield "dense weights have no other `values` than their own; set form: packed"
 
 
 def _kind_of_study(body: Any) -> str:

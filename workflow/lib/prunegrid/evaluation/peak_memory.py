@@ -80,14 +80,16 @@ def _measure(task: Mapping[str, Any]) -> int:
         settle_torch(task["threads"])
         import torch
     with importing("prunegrid.evaluation.timed_work"):
-        from prunegrid.evaluation import timed_work
+        from prunegrid.evaluation import packed_form, timed_work
         from prunegrid.models import open_checkpoint
 
     settings, device, dtype = task["settings"], task["device"], task["compute_dtype"]
-    loaded = open_checkpoint.load(
-        Path(task["weights"]), device, settings["cache_dequantized"], compute_dtype=dtype
-    )
-    work = timed_work.WORKS[task["stage"]](loaded.model, settings, device, task["where"])
+    folder = Path(task["weights"])
+    model, _ = packed_form.load(folder, settings["packed"], device)
+    if model is None:
+        kept = settings["cache_dequantized"]
+        model = open_checkpoint.load(folder, device, kept, compute_dtype=dtype).model
+    work = timed_work.WORKS[task["stage"]](model, settings, device, task["where"])
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     work.run()

@@ -1,7 +1,7 @@
 """The timing of a cell beside the untouched model below it, in one process.
 
 Where the cell's weights have another format (bfloat16, int8, NF4), the untouched model in that
-format takes its turns too.
+format takes its turns too. With `form: packed` the cell runs packed, the untouched model dense.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from torch import nn
 
 from prunegrid.common.cpu_counters import Machine
 from prunegrid.common.precision import of_job
-from prunegrid.evaluation import disturbance, peak_memory, speed, speed_ratio, timed_work
+from prunegrid.evaluation import (
+    disturbance,
+    packed_form,
+    peak_memory,
+    speed,
+    speed_ratio,
+    timed_work,
+)
 from prunegrid.evaluation.speed import CELL
 from prunegrid.models import open_checkpoint
 from prunegrid.models.checkpoint import Checkpoint
@@ -44,8 +51,11 @@ def measure(
     device, kept = job.device, settings["cache_dequantized"]
     bytes_alone = peak_memory.alone(stage, parents["weights"], settings, job)
     loaded = open_checkpoint.load(parents["weights"], device, kept, compute_dtype=of_job(job))
+    packed, form = packed_form.load(parents["weights"], settings["packed"], device)
     models = _untouched(parents["dense"], loaded, job, kept) if "dense" in parents else {}
-    models[CELL] = loaded.model
+    if packed is not None:
+        models.setdefault("dense", loaded.model)  # the untouched model runs beside its packed self
+    models[CELL] = loaded.model if packed is None else packed
     works = {
         name: timed_work.WORKS[stage](model, settings, device, job.where)
         for name, model in models.items()
@@ -54,6 +64,7 @@ def measure(
     turns, method = speed.measure(works, settings, device, machine)
     own = speed.of_model(turns, CELL)
     facts = speed.summary(own, works[CELL].tokens) | {
+        "form": form,
         "energy_method": method,
         "peak_memory_bytes": bytes_alone,
         "peak_memory_is": MEMORY[device.partition(":")[0]],

@@ -46,7 +46,7 @@ def once(model: nn.Module, ids: Tensor, new_tokens: int, device: str) -> tuple[f
     cached, options = caches.are_right(model, len(ids)), caches.options(model)
     if "logits_to_keep" in forward.forward_parameters(model):
         options["logits_to_keep"] = 1
-    with torch.inference_mode():
+    with torch.no_grad():  # as `generate` does: packed linears of one input are joined under it
         synchronize(device)
         began = time.perf_counter()
         out = model(input_ids=ids, **options)
@@ -80,7 +80,7 @@ def whole_pass(model: nn.Module, settings: Mapping, device: str, where: str) -> 
     options = {"use_cache": False} if "use_cache" in forward.forward_parameters(model) else {}
 
     def run() -> dict[str, float]:
-        with torch.inference_mode():
+        with torch.no_grad():
             synchronize(device)
             began = time.perf_counter()
             model(**inputs, **options)

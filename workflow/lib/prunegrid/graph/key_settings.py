@@ -10,7 +10,7 @@ from typing import Any
 
 from prunegrid.artifacts.file_digests import source_digest
 from prunegrid.artifacts.keys import digest
-from prunegrid.common import plugins
+from prunegrid.common import packed_kernels, plugins
 from prunegrid.common.data_formats import format_of
 from prunegrid.common.precision import AUTO
 from prunegrid.config import mixtures, profiles
@@ -243,8 +243,11 @@ class Slices:
         return {"metrics": settings, **read}, models, tuple(roots), tuple(packages)
 
     def efficiency(self, name: str) -> dict[str, Any]:
-        """Return the slice of a timing."""
-        return self.config.profile("efficiency", name).model_dump(exclude={"passes"})
+        """Return the slice of a timing; packed weights have values and this CPU's kernel."""
+        profile = self.config.profile("efficiency", name)
+        settings = profile.model_dump(exclude={"passes", "form", "values"})
+        packed = {"values": profile.values, "kernel": packed_kernels.planned()}
+        return {**settings, "packed": packed if profile.form == "packed" else None}
 
     def census(self, name: str) -> dict[str, Any]:
         """Return the slice of a study's census: its edges; how they are shown is the table's."""

@@ -37,9 +37,9 @@ SCORING_MB = 200  # imports of metrics by a model
 SMALLEST_MB = min(mb for mb in (stage_facts(s).memory_mb for s in stages()) if mb is not None)
 # A timed model shares its process with the untouched model, whose parameters count too, and with
 # that model in the same format. Dequantized weights may be kept, and plain ones are written for
-# sizes on disk.
+# sizes on disk. A packed model is a third one, of float32 values without a zero at most.
 TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
-TIMED_CACHE, TIMED_SIZES = 2.8, 4.0
+TIMED_CACHE, TIMED_SIZES, TIMED_PACKED = 2.8, 4.0, 4.2
 # Of logits over all tokens of whole passes: as computed, and in float32.
 LOGITS = 2 * 4 * 49_152
 # Blocks that a stage takes by block (`memory.model`): one, its Hessians and their factors (2.7 to
@@ -126,6 +126,8 @@ def _timed_bytes(step: Step, parameters: int) -> float:
     if step.precision in ("nf4", "int8"):
         needed += TIMED_CACHE if settings["cache_dequantized"] else 0
         needed += TIMED_SIZES if settings["sizes"] else 0
+    elif settings["packed"]:
+        needed += TIMED_PACKED
     tokens = settings["batch_size"] * settings["prompt_tokens"]
     return parameters * needed + (LOGITS * tokens if step.stage == "passes" else 0)
 

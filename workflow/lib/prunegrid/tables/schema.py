@@ -123,6 +123,8 @@ FACTS = (
     Column("decode_speed_verdict", "string", "faster, slower, not distinguishable; or null"),
     *_ratio("prefill_speed_vs_dense_same_format", _SAME_FORMAT),
     *_ratio("decode_speed_vs_dense_same_format", _SAME_FORMAT),
+    Column("speed_form", "string", "how the weights ran: dense, or packed with values and kernel"),
+    Column("resident_bytes", "Int64", "of the tensors of a model that ran packed; null else"),
     Column("speed_pairs", "Int64", "pairs of turns that the ratios rest on; or null"),
     Column("speed_disturbed", "string", "why the speeds are not to be believed; null if they are"),
     Column("speed_alone", "string", "machine: no job of the run beside it; share: of a node"),

@@ -26,6 +26,8 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
     names = ("alone", "pairs")
     row = {f"speed_{name}": record.get(name) for name in names} | {"speed_disturbed": disturbed}
     row |= {name: record.get(name) for name in ("turn_seconds", "turn_cpu_seconds")}
+    form = record.get("form") or {}
+    row |= {"speed_form": _form(form), "resident_bytes": form.get("resident_bytes")}
     for name in ("prefill_tokens_per_second", "decode_tokens_per_second"):
         if record[name] is not None:
             row[name] = record[name]["median"]
@@ -37,6 +39,13 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
             if other == "dense":
                 row[f"{phase}_speed_verdict"] = None if disturbed else facts["verdict"]
     return row
+
+
+def _form(form: Mapping[str, Any]) -> str | None:
+    """Return how weights ran in words; None where a timing does not say it."""
+    if form.get("form") == "packed":
+        return f"packed {form['values']}, {form['kernel'] or 'no kernel'}"
+    return ": ".join(filter(None, (form.get("form"), form.get("reason")))) or None
 
 
 def shown(row: Row) -> dict[str, str]:
@@ -67,6 +76,13 @@ def sentences(wide: pandas.DataFrame) -> list[str]:
         texts.append(
             "`vs dense, same format` is the same beside the untouched model in the cell's weight "
             "format."
+        )
+    packed = wide["speed_form"].dropna().drop_duplicates()
+    packed = packed[packed.str.startswith("packed")]
+    if len(packed):
+        texts.append(
+            f"Cells ran from packed weights ({'; '.join(packed)}), the untouched model from dense "
+            "ones. Scores are of the weights as they are stored."
         )
     disturbed = wide["speed_disturbed"].dropna()
     if len(disturbed):

@@ -12,8 +12,6 @@ import hashlib
 import logging
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,14 +22,15 @@ from pathlib import Path
 import filelock
 import torch
 
+from prunegrid.common import packed_kernels
 from prunegrid.common.errors import PrunegridError
+from prunegrid.common.packed_kernels import COMPILERS
 
 log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "kernels"
 LIBRARY = "packed_kernels.so"
 SECONDS = 15  # that a build takes on one core, as its announcement says
-COMPILERS = ("c++", "g++", "clang++")
 # Products and sums are fused where the code says so, and nowhere else.
 COMMON = ("-std=c++20", "-O3", "-fPIC", "-ffp-contract=off")
 # What each file is compiled with beside COMMON, on x86-64; elsewhere nothing.
@@ -76,7 +75,7 @@ def cache_folder() -> Path:
 
 
 def _compiler() -> list[str]:
-    """Return the words that call the C++ compiler: CXX, or the first of COMPILERS that is there.
+    """Return the words that call the C++ compiler (`packed_kernels.compiler`).
 
     Raises:
         PrunegridError: there is none, or torch has no headers.
@@ -86,13 +85,12 @@ def _compiler() -> list[str]:
         raise PrunegridError(
             "torch was installed without its C++ headers", where=str(header.parent)
         )
-    words = shlex.split(os.environ.get("CXX", ""))
-    for name in (words[0],) if words else COMPILERS:
-        if shutil.which(name):
-            return words or [name]
+    if found := packed_kernels.compiler(os.environ):
+        return found
+    named = os.environ.get("CXX", "").partition(" ")[0]
     raise PrunegridError(
-        f"the C++ compiler {words[0]} was not found" if words else "no C++ compiler was found",
-        where="CXX" if words else "PATH",
+        f"the C++ compiler {named} was not found" if named else "no C++ compiler was found",
+        where="CXX" if named else "PATH",
         expected=f"one of {', '.join(COMPILERS)} that knows C++20",
         remedy="install one (Debian, Ubuntu: apt install g++)",
     )

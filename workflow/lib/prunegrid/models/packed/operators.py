@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.common.packed_kernels import KERNELS, VARIABLE
 from prunegrid.models.packed import kernel_build
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "PRUNEGRID_KERNEL"
-KERNELS = ("plain", "avx2", "avx512", "neon")
 
-
-def load() -> str | None:
+def load(named: str | None = None) -> str | None:
     """Return the kernel that products use from now on, built where needed.
 
     None is returned, and a line of the log says why, where kernels cannot be built or loaded.
 
+    Args:
+        named: its name; by default that of VARIABLE, or the fastest.
+
     Raises:
         PrunegridError: VARIABLE names no kernel, or one that this CPU cannot run.
     """
-    wanted = os.environ.get(VARIABLE)
+    wanted = named or os.environ.get(VARIABLE)
     if wanted and wanted not in KERNELS:
         raise PrunegridError(
             f"'{wanted}'", where=VARIABLE, expected="a kernel", remedy=nearest(wanted, KERNELS)

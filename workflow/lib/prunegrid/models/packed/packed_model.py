@@ -40,15 +40,19 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
         PrunegridError: `values` is none of these, or the folder is no such model.
         AttestationError: the weights are not those that the folder records.
     """
-    folder = Path(folder)
     if values not in VALUES:
         raise PrunegridError(
             f"values: '{values}'", where="load_packed", remedy=nearest(values, VALUES)
         )
+    return open_packed(Path(folder), values, operators.load())
+
+
+def open_packed(folder: Path, values: str, kernel: str | None) -> nn.Module:
+    """Return the model of `load_packed` by a kernel that products use; None leaves all dense."""
     packed_checkpoint.require_folder(folder)
     # The first import of transformers keeps the frames that it is called from for good, and what
     # they hold: so nothing large is a variable of this function.
-    return _load(folder, values, operators.load(), *_open(folder), loading.skeleton(folder))
+    return _load(folder, values, kernel, *_open(folder), loading.skeleton(folder))
 
 
 def _load(
