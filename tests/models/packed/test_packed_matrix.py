@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.packed.container import same_bits
-from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, packed_bytes, stacked
+from prunegrid.models.packed.packed_matrix import (
+    VALUES,
+    PackedMatrix,
+    narrowest,
+    packed_bytes,
+    stacked,
+)
 from tests.helpers.fuzzing import fuzz
 from tests.helpers.packed_kernels import sparse
 
@@ -71,11 +77,35 @@ def test_bfloat16_values_are_rounded_to_nearest():
 def test_int8_values_are_within_half_a_step_of_each_row():
     weight = sparse(6, 90, 0.5) * torch.tensor([1e-3, 1.0, 50.0, 1.0, 1.0, 0.0])[:, None]
     matrix = PackedMatrix.of(weight, "int8")
-    step = weight.abs().amax(1, keepdim=True) / 127
+    step, scale = weight.abs().amax(1) / 127, matrix.scale
+    assert (step[:5] <= scale[:5]).all() and (scale[:5] <= step[:5] * (1 + 2**-16)).all()
     epsilon = torch.finfo(torch.float32).eps
-    assert ((matrix.dense() - weight).abs() <= step * (0.5 + 128 * epsilon)).all()
+    assert ((matrix.dense() - weight).abs() <= scale[:, None] * (0.5 + 128 * epsilon)).all()
     assert matrix.values.dtype == torch.int8 and matrix.scale.shape == (6,)
     assert matrix.scale[5] == 1 and (matrix.dense()[5] == 0).all()
+
+
+@fuzz(60)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-30, 1e-3, 1.0, 3e4, 1e30]))
+def test_a_weight_of_int8_values_packs_to_itself(seed, size):
+    rounded = PackedMatrix.of(sparse(5, 70, 0.4, seed) * size, "int8").dense()
+    again = PackedMatrix.of(rounded, "int8")
+    assert same_bits(again.dense(), rounded) and narrowest(rounded) == "int8"
+    assert torch.equal(rounded.double(), again.dense().double())
+
+
+def test_the_narrowest_values_lose_nothing():
+    weight = sparse(40, 70, 0.5)
+    assert narrowest(weight) == "float32"
+    assert narrowest(weight.bfloat16()) == narrowest(weight.bfloat16().float()) == "bfloat16"
+    # int8 values that only rounding to 16 bits makes equal are others than the kernels multiply by.
+    assert narrowest(PackedMatrix.of(weight, "int8").dense().bfloat16()) == "bfloat16"
+    weight[-1, -1] = torch.nan
+    assert narrowest(weight) == "float32"
+    last = PackedMatrix.of(sparse(40, 70, 0.5), "int8").dense()
+    last[-1, -1] = 1e-9
+    assert narrowest(last) == "float32"
+    assert narrowest(torch.zeros(3, 70)) == "int8"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

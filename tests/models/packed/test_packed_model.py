@@ -85,6 +85,22 @@ def test_values_take_the_place_of_the_weights(kernels, tmp_path, values, dtype):
     assert {form.values for form in facts.forms.values()} == {values}
 
 
+@pytest.mark.parametrize("values", ["float32", "bfloat16", "int8"])
+def test_exact_values_are_the_narrowest_of_each_linear(kernels, tmp_path, values):
+    model = tiny.model("llama")
+    tiny.prune_(model, "unstructured")
+    names = list(blocks.prunable(model))
+    for name, linear in blocks.prunable(model).items():
+        if name != names[0]:
+            linear.weight.data = PackedMatrix.of(linear.weight.data, values).dense()
+    model.save_pretrained(tmp_path / "plain")
+    facts = prunegrid.load_packed(tmp_path / "plain").packed_weights
+    assert facts.values == "exact" and facts.dense_sha256() == facts.sha256
+    assert {n: form.values for n, form in facts.forms.items()} == {
+        n: "float32" if n == names[0] else values for n in names
+    }
+
+
 def test_no_dense_weight_stays_in_memory(kernels, tmp_path):
     loaded, _, packed = both(tmp_path)
     sizes = {v: prunegrid.load_packed(packed, v).packed_weights.resident_bytes() for v in

@@ -208,7 +208,7 @@ class Efficiency(Profile):
     sizes: bool = False
     passes: bool = False  # whole forward passes, of any architecture; new_tokens are the decoder's
     form: Literal["dense", "packed"] = "dense"  # how the cell's weights run
-    values: Literal["float32", "bfloat16", "int8"] = "float32"  # of packed weights
+    values: Literal["exact", "float32", "bfloat16", "int8"] = "exact"  # of packed weights
 
     def conflicts(self) -> Iterator[str]:
         """Yield a sentence if `values` is not used."""

@@ -13,6 +13,7 @@ from prunegrid.models import checkpoint
 
 IN_PARTS = "the weights are quantized, or have an adapter beside them"
 ON_GPU = "packed weights run on the CPU alone"
+LOSSLESS = ("exact", "float32")
 DENSE = {"form": "dense", "values": None, "kernel": None, "reason": None}
 
 
@@ -21,8 +22,9 @@ def load(
 ) -> tuple[nn.Module | None, dict[str, Any]]:
     """Return (the packed model or None, facts of the form in which the weights run).
 
-    Facts are form, values, kernel (None where no kernel could be built: linears are dense then),
-    reason (why nothing is packed), and of a packed model linears, linears_dense, resident_bytes.
+    Facts are form, values (of packed linears, joined by '+'; None where none gains by it), kernel
+    (None where none could be built: linears are dense then), reason (why the form is dense), and of
+    a packed model linears, linears_dense, resident_bytes.
 
     Args:
         folder: a weights artifact.
@@ -43,14 +45,15 @@ def load(
     kernel = packed["kernel"] and operators.load(packed["kernel"])
     model = packed_model.open_packed(folder, packed["values"], kernel)
     held = model.packed_weights
-    if held.values == "float32" and held.dense_sha256() != held.sha256:
+    if held.values in LOSSLESS and held.dense_sha256() != held.sha256:
         raise AttestationError(
             "the packed weights in memory are not those of the folder", where=str(folder)
         )
     forms = [one.form for one in held.forms.values()]
+    values = {one.values for one in held.forms.values() if one.form == "mask"}
     return model, {
         "form": "packed",
-        "values": held.values,
+        "values": "+".join(sorted(values)) or None,
         "kernel": kernel,
         "reason": None,
         "linears": forms.count("mask"),

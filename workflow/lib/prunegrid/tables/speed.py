@@ -44,7 +44,7 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
 def _form(form: Mapping[str, Any]) -> str | None:
     """Return how weights ran in words; None where a timing does not say it."""
     if form.get("form") == "packed":
-        return f"packed {form['values']}, {form['kernel'] or 'no kernel'}"
+        return f"packed {form['values'] or 'nothing'}, {form['kernel'] or 'no kernel'}"
     return ": ".join(filter(None, (form.get("form"), form.get("reason")))) or None
 
 

@@ -19,6 +19,8 @@ from prunegrid.common.errors import PrunegridError
 from prunegrid.models.packed.bits import BITS, bits_of, sign_bit, typed
 
 VALUES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+# Rows that refuse nearly all types of values that a weight would lose bits in.
+FIRST_ROWS = 16
 # Columns of a mask word, and bytes behind the last value that a kernel may load (kernels.h).
 WORD, READ_AHEAD = 64, 64
 
@@ -77,7 +79,8 @@ class PackedMatrix:
             weight: [rows, columns] on the CPU, a float of at most 32 bits; NaN and infinity are
                 values as any other, but not for int8.
             values: "float32" (loses nothing), "bfloat16" (rounds to nearest), or "int8" (rounds
-                w / s to nearest, where the scale s of a row is its largest magnitude / 127).
+                w / s to nearest, where the scale s of a row is its largest magnitude / 127, rounded
+                up to 17 bits). 127 s is a float32 then, so the rounded weight packs to itself.
 
         Raises:
             PrunegridError: int8 cannot hold the weight.
@@ -197,6 +200,23 @@ def packed_bytes(rows: int, columns: int, kept: int, values: str, signed: bool) 
     return masks + scales + 8 * (rows + 1) + (kept + _spare(dtype)) * dtype.itemsize
 
 
+def narrowest(weight: Tensor) -> str:
+    """Return the type of values that takes the fewest bytes and loses no bit of a weight."""
+    wide = weight.to(torch.float32)  # as it is computed with
+    for values in ("int8", "bfloat16"):
+        if all(_is_exact(part, values) for part in (wide[:FIRST_ROWS], wide)):
+            return values
+    return "float32"
+
+
+def _is_exact(weight: Tensor, values: str) -> bool:
+    try:
+        found = PackedMatrix.of(weight, values).dense()
+    except PrunegridError:
+        return False
+    return np.array_equal(bits_of(found), bits_of(weight))
+
+
 def _words(columns: int) -> int:
     return -(-columns // WORD)
 
@@ -234,4 +254,5 @@ def _scales(values: Tensor, counts: np.ndarray) -> Tensor:
         )
     rows = torch.arange(len(counts)).repeat_interleave(torch.from_numpy(counts))
     largest = torch.zeros(len(counts)).scatter_reduce(0, rows, values.abs(), "amax")
-    return torch.where(largest > 0, largest / 127, 1.0)
+    scales = torch.where(largest > 0, largest / 127, 1.0)
+    return ((scales.view(torch.int32) + 127) & ~127).view(torch.float32)

@@ -17,14 +17,15 @@ from prunegrid.models.forward import embedding_rows, run_window
 from prunegrid.models.linear_use import OTHER, PART, READ, SHARED
 from prunegrid.models.packed import container, operators, packed_checkpoint, tensor_forms
 from prunegrid.models.packed.packed_linear import PackedLinear, recorded_inputs, share_inputs
-from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, packed_bytes
+from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, narrowest, packed_bytes
 from prunegrid.models.packed.packed_weights import DENSE, MASK, LinearForm, PackedWeights
 
 NO_KERNEL, LARGER = "there is no kernel", "packed it would take more bytes"
+EXACT = "exact"
 PROBE_TOKENS = 4
 
 
-def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
+def load_packed(folder: str | Path, values: str = EXACT) -> nn.Module:
     """Return a model of transformers whose prunable linears stay packed in memory, in eval mode.
 
     It computes in float32 on the CPU and works with `generate`; it cannot be trained. Weights are
@@ -34,16 +35,16 @@ def load_packed(folder: str | Path, values: str = "float32") -> nn.Module:
 
     Args:
         folder: written by `prunegrid pack`, or a plain model folder with safetensors.
-        values: "float32" (the weights' own), "bfloat16", or "int8" with a scale for each row.
+        values: "exact" (of each linear the narrowest that loses no bit), "float32", "bfloat16", or
+            "int8" with a scale for each row.
 
     Raises:
         PrunegridError: `values` is none of these, or the folder is no such model.
         AttestationError: the weights are not those that the folder records.
     """
-    if values not in VALUES:
-        raise PrunegridError(
-            f"values: '{values}'", where="load_packed", remedy=nearest(values, VALUES)
-        )
+    if values not in (EXACT, *VALUES):
+        hint = nearest(values, (EXACT, *VALUES))
+        raise PrunegridError(f"values: '{values}'", where="load_packed", remedy=hint)
     return open_packed(Path(folder), values, operators.load())
 
 
@@ -139,23 +140,24 @@ class _Reading:
             return
         flipped = blocks.is_transposed(self._linears[linear])
         weight = tensor.t() if flipped else tensor
-        size = packed_bytes(*weight.shape, count.nonzero, self._values, count.signed_zeros)
+        values = narrowest(weight) if self._values == EXACT else self._values
+        size = packed_bytes(*weight.shape, count.nonzero, values, count.signed_zeros)
         if size >= 4 * count.size:  # what torch's float32 linear takes
             self.forms[linear] = LinearForm(DENSE, "float32", zeros, LARGER)
             return
         try:
-            matrix = PackedMatrix.of(weight, self._values)
+            matrix = PackedMatrix.of(weight, values)
         except PrunegridError as error:
             facts = {"expected": error.expected, "remedy": error.remedy}
             raise PrunegridError(error.what, where=linear, **facts) from error
         if self._has_kernel:
             self.packed[linear] = matrix
             self.others[name] = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-            self.forms[linear] = LinearForm(MASK, self._values, zeros)
+            self.forms[linear] = LinearForm(MASK, values, zeros)
         else:
             rounded = matrix.dense()
             self.others[name] = rounded.t().contiguous() if flipped else rounded
-            self.forms[linear] = LinearForm(DENSE, self._values, zeros, NO_KERNEL)
+            self.forms[linear] = LinearForm(DENSE, values, zeros, NO_KERNEL)
 
 
 def _reasons(model: nn.Module, linears: Mapping[str, Any]) -> dict[str, str]:

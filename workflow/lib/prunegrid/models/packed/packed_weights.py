@@ -65,7 +65,7 @@ class PackedWeights:
     def dense_sha256(self) -> str:
         """Return the digest of the weights in memory, one after the other expanded.
 
-        It is `sha256` where values lose nothing: float32, or bfloat16 for weights stored so.
+        It is `sha256` where values lose nothing: exact, float32, or bfloat16 for weights stored so.
 
         Raises:
             PrunegridError: the model's tensors have other names than those in the files.
