@@ -56,7 +56,7 @@ class Finetune(Profile):
     targets: Literal["all-linear"] | list[str] = "all-linear"
     quantization: Literal["nf4", "int8"] = "nf4"
     double_quant: bool = True
-    precision: Literal["nf4", "int8", "bfloat16", "float32"] | None = None
+    precision: Literal["nf4", "int8", "int8_values", "bfloat16", "float32"] | None = None
     calibration: str | None = None
 
     @field_validator("strategy")

@@ -38,7 +38,7 @@ SMALLEST_MB = min(mb for mb in (stage_facts(s).memory_mb for s in stages()) if m
 # A timed model shares its process with the untouched model, whose parameters count too, and with
 # that model in the same format. Dequantized weights may be kept, and plain ones are written for
 # sizes on disk. A packed model is a third one, of float32 values without a zero at most.
-TIMED = {None: 5.0, "float32": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
+TIMED = {None: 5.0, "float32": 5.0, "int8_values": 5.0, "bfloat16": 5.5, "nf4": 6.2, "int8": 6.2}
 TIMED_CACHE, TIMED_SIZES, TIMED_PACKED = 2.8, 4.0, 4.2
 # Of logits over all tokens of whole passes: as computed, and in float32.
 LOGITS = 2 * 4 * 49_152
