@@ -178,7 +178,7 @@ HOSTILE = {
         lambda p: header(p, lambda h: h["tensors"].update(x={"form": "dense"})),
         "missing or not named",
     ),
-    "another version": (lambda p: header(p, lambda h: h.update(version=2)), "version 2"),
+    "another version": (lambda p: header(p, lambda h: h.update(version=3)), "version 3"),
     "not packed": (
         lambda p: save_file({"x": torch.ones(2)}, p / packed_checkpoint.WEIGHTS),
         "header cannot be read",

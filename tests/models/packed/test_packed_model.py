@@ -257,7 +257,7 @@ def test_a_folder_of_another_version_says_which(tmp_path):
     _, _, packed = both(tmp_path)
     header = file_io.read_json(packed / packed_checkpoint.HEADER) | {"version": 7}
     file_io.write_json(packed / packed_checkpoint.HEADER, header)
-    with pytest.raises(PrunegridError, match="version 7; expected .*version 1.*pack the weights"):
+    with pytest.raises(PrunegridError, match="version 7; expected .*version 2.*pack the weights"):
         prunegrid.load_packed(packed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models.packed import byte_groups, container, tensor_forms
+from prunegrid.models.packed.packed_matrix import PackedMatrix
 from prunegrid.models.packed.tensor_forms import Form, patterns_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -106,6 +109,32 @@ def test_groups_round_trip(rows, width, pattern, density, dtype, transposed, sig
     assert counted.groups and counted.groups[0][:2] == pattern
     if "signs" in parts or not counted.signed_zeros:
         assert size_of(parts) == counted.bytes_of(form)
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("shape", ["rows", "columns", "experts"])
+def test_int8_values_take_a_byte_each_and_a_scale_a_row(shape, signed, pattern):
+    """Of rows [d_out, d_in], of a Conv1D [d_in, d_out], of experts one below the other."""
+    weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(1))
+    weight = to_pattern(weight, *(pattern or (4, 8)), seed=3)
+    tensor = PackedMatrix.of(weight, "int8").dense()
+    tensor[5] = 0
+    if signed:
+        tensor = torch.where(tensor == 0, -torch.zeros(()), tensor)
+    tensor = {"rows": tensor, "columns": tensor.t(), "experts": tensor.reshape(3, 8, 64)}[shape]
+    counted = tensor_forms.count(tensor, ((2, 4),))
+    form = tensor_forms.choose(counted)
+    axis = 0 if shape == "columns" else 1
+    pattern = None if signed else pattern  # a short group may keep a negative zero
+    assert form == Form("nm" if pattern else "mask", *(pattern or (0, 0)), axis, int8=True)
+    parts = round_trip(tensor, form)
+    assert size_of(parts) == counted.bytes_of(form)
+    assert parts["values"].dtype == torch.int8 and parts["scales"].shape == (24,)
+    assert 8 * size_of(parts) >= counted.bound_bits()
+    # One value beside the steps of its row, and all are float32.
+    tensor[..., -1, -1] = 1e-5
+    assert not tensor_forms.choose(tensor_forms.count(tensor, ((2, 4),))).int8
 
 
 @settings(max_examples=60)
@@ -219,6 +248,46 @@ def drop_value(parts):
 def test_parts_that_do_not_fit_are_refused(kind, change, match):
     with pytest.raises(PrunegridError, match=match):
         lie(kind, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda p: p.update(values=p["values"].float()), "one row of int8"),
+        (lambda p: p.update(scales=p["scales"][:-1]), r"expected float32 \[8\]"),
+        (lambda p: p.update(scales=p["scales"].double()), r"expected float32 \[8\]"),
+        (drop_value, "values; expected"),
+    ],
+)
+def test_int8_parts_that_do_not_fit_are_refused(change, match):
+    tensor = PackedMatrix.of(to_pattern(torch.ones(8, 32), 2, 4, 0), "int8").dense()
+    form = Form("mask", axis=1, int8=True)
+    parts = tensor_forms.encode(tensor, form)
+    change(parts)
+    with pytest.raises(PrunegridError, match=match):
+        tensor_forms.decode(form, [8, 32], parts)
+
+
+@pytest.mark.parametrize(
+    "change", [{"values": "int4"}, {"values": []}, {"axis": 2}, {"axis": True}, {"shape": [256]}]
+)
+def test_entries_of_int8_values_that_describe_no_tensor_are_refused(change):
+    entry = Form("mask", axis=1, int8=True).entry([8, 32])
+    assert container.read_entry("x", entry)[0].int8
+    with pytest.raises(ValueError, match="x: "):
+        container.read_entry("x", entry | change)
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path):
+    tensors = {"x": to_pattern(torch.ones(64, 64), 2, 4, 0) * torch.rand(64, 64)}
+    container.write(tmp_path / "new", tensors, ((2, 4),))
+    with safe_open(tmp_path / "new", "pt") as file:
+        parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()[container.METADATA])
+    assert about["version"] == 2 and about["tensors"]["x"]["form"] == "nm"
+    old = {container.METADATA: json.dumps(about | {"version": 1})}
+    container.save(parts, tmp_path / "old", old)
+    container.require_same(container.read(tmp_path / "old"), tensors, "old")
 
 
 def test_bits_beyond_the_last_are_refused():

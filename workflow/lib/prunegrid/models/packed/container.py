@@ -1,8 +1,9 @@
 """Files of packed tensors: safetensors, each tensor in the smallest form that loses no bit.
 
 The file holds a dense tensor `x` as `x`, others by their parts `x#mask`, `x#codes`, `x#values`,
-`x#signs` (see `prunegrid.models.packed.tensor_forms`). Its metadata `prunegrid` is JSON that says
-which: `{"format": "prunegrid-packed", "version": 1, "tensors": {name: {form, shape, …}}}`.
+`x#scales`, `x#signs` (see `prunegrid.models.packed.tensor_forms`). Its metadata `prunegrid` (JSON)
+says which: `{"format": "prunegrid-packed", "version": 2, "tensors": {name: {form, shape, …}}}`.
+Version 1, which has no int8 values, is read too.
 
 Anyone may have written a file: reading allocates nothing before the size fits the parts that are
 there, and every fault is one PrunegridError.
@@ -29,7 +30,8 @@ from prunegrid.models.packed.tensor_forms import Form
 from prunegrid.models.weight_files import open_safetensors
 
 FORMAT = "prunegrid-packed"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 METADATA = "prunegrid"
 _MARK = "#"
 _KEYS = {
@@ -168,7 +170,7 @@ def _entries(
         about = json.loads((metadata or {}).get(METADATA, "null"))
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ValueError("not of this format")
-        if about.get("version") != VERSION:
+        if about.get("version") not in READABLE:
             raise ValueError(f"version {about.get('version')!r}")
         if not isinstance(about.get("tensors"), dict):
             raise ValueError("no tensors")
@@ -190,6 +192,9 @@ def read_entry(name: str, entry: Any) -> tuple[Form, list[int] | None]:
     """
     kind = entry.get("form") if isinstance(entry, dict) else None
     known = _KEYS.get(kind) if isinstance(kind, str) else None
+    int8 = isinstance(entry, dict) and kind in ("mask", "nm") and "values" in entry
+    if known is not None and int8:
+        known = known | {"axis", "values"}
     if _MARK in name or known is None or set(entry) != known:
         raise ValueError(f"{name}: {entry!r}"[:200])
     if kind == "dense":
@@ -197,16 +202,21 @@ def read_entry(name: str, entry: Any) -> tuple[Form, list[int] | None]:
     shape = entry["shape"]
     if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
         raise ValueError(f"{name}: shape {shape}")
-    if kind == "mask":
-        return Form("mask"), shape
-    keep, group, axis = (entry[key] for key in ("keep", "group", "axis"))
-    if not (_is_count(keep) and _is_count(group) and keep < group <= byte_groups.LARGEST_GROUP):
-        raise ValueError(f"{name}: keeps {keep} of {group}")
+    axis = entry.get("axis", 1)
     if type(axis) is not int or axis not in (0, 1):
         raise ValueError(f"{name}: axis {axis}")
-    if len(shape) not in (2, 3) or shape[axis - 2] % group or math.prod(shape) > 2**62:
+    if int8 and (entry["values"] != tensor_forms.INT8 or len(shape) not in (2, 3)):
+        raise ValueError(f"{name}: values {entry['values']} in the shape {shape}")
+    if math.prod(shape) > 2**62:
+        raise ValueError(f"{name}: shape {shape}")
+    if kind == "mask":
+        return Form("mask", axis=axis, int8=int8), shape
+    keep, group = entry["keep"], entry["group"]
+    if not (_is_count(keep) and _is_count(group) and keep < group <= byte_groups.LARGEST_GROUP):
+        raise ValueError(f"{name}: keeps {keep} of {group}")
+    if len(shape) not in (2, 3) or shape[axis - 2] % group:
         raise ValueError(f"{name}: groups of {group} in the shape {shape}")
-    return Form("nm", keep, group, axis), shape
+    return Form("nm", keep, group, axis, int8), shape
 
 
 def _is_count(value: Any) -> bool:

@@ -131,7 +131,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             kind, or outside of the folder.
     """
     about, where = file_io.read_json(folder / HEADER), str(folder / HEADER)
-    if isinstance(about, dict) and about.get("version", container.VERSION) != container.VERSION:
+    if isinstance(about, dict) and about.get("version", 1) not in container.READABLE:
         raise PrunegridError(
             f"a packed model of version {about['version']!r}",
             where=where,
@@ -141,7 +141,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     fits = (
         isinstance(about, dict)
         and about.get("format") == container.FORMAT
-        and about.get("version") == container.VERSION
+        and about.get("version") in container.READABLE
         and isinstance(about.get("weights_sha256"), str)
         and isinstance(about.get("files"), dict)
     )

@@ -93,7 +93,7 @@ class PackedMatrix:
         chosen = typed(bits[kept], weight.dtype).to(torch.float32)
         scale = None
         if values == "int8":
-            scale = _scales(chosen, counts)
+            scale = row_scales(weight)
             each = scale.repeat_interleave(torch.from_numpy(counts))
             chosen = (chosen / each).round_().clamp_(-127, 127)
         spare = torch.zeros(_spare(VALUES[values]), dtype=VALUES[values])
@@ -240,19 +240,18 @@ def _places(mask: Tensor, columns: int) -> np.ndarray:
     return np.unpackbits(octets, axis=1, bitorder="little")[:, :columns].view(bool)
 
 
-def _scales(values: Tensor, counts: np.ndarray) -> Tensor:
+def row_scales(weight: Tensor) -> Tensor:
     """Return the scale of each row's int8 values, float32 [rows]; 1 where a row has none.
 
     Raises:
         PrunegridError: a value is not finite.
     """
-    if not torch.isfinite(values).all():
+    if not torch.isfinite(weight).all():
         raise PrunegridError(
             "it holds NaN or infinite weights",
             expected="finite weights for int8 values",
             remedy="take values: float32",
         )
-    rows = torch.arange(len(counts)).repeat_interleave(torch.from_numpy(counts))
-    largest = torch.zeros(len(counts)).scatter_reduce(0, rows, values.abs(), "amax")
+    largest = weight.to(torch.float32).abs().amax(1) if weight.numel() else torch.zeros(len(weight))
     scales = torch.where(largest > 0, largest / 127, 1.0)
     return ((scales.view(torch.int32) + 127) & ~127).view(torch.float32)

@@ -8,6 +8,9 @@ Three forms, of which the smallest is taken tensor by tensor:
   a group, and which N of the M they are (`prunegrid.models.packed.byte_groups`). Groups with fewer
   non-zeros keep zeros as values.
 
+The values of a float32 tensor that are int8 values times a scale for each row (`packed_matrix`) are
+written so: a byte each, and the scales.
+
 A zero may be negative (a weight times a mask is), and its sign is part of the weights' digest:
 where a tensor drops negative zeros, one further bit for each dropped weight says so.
 
@@ -17,7 +20,7 @@ Everything is counted in exact integers on the tensors' bits, on the CPU.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +40,11 @@ from prunegrid.models.packed.bits import (
     typed,
     unpacked,
 )
+from prunegrid.models.packed.packed_matrix import narrowest, row_scales
 
 # What the names and shapes of a packed tensor's parts add to a file's header, rounded up.
 HEADER_BYTES = 320
+INT8 = "int8"
 # Of a folder that does not say what it was pruned to.
 USUAL_PATTERNS = ((2, 4), (4, 8))
 
@@ -54,12 +59,14 @@ class Form:
         group: M of N:M.
         axis: along which groups lie in a matrix, or in each of several [n, rows, columns]: 1, or 0
             where the weight is stored as [d_in, d_out].
+        int8: values are int8, and each row along the axis has a scale.
     """
 
     kind: str = "dense"
     keep: int = 0
     group: int = 0
     axis: int = 1
+    int8: bool = False
 
     def entry(self, shape: list[int]) -> dict[str, Any]:
         """Return what a reader must know, for JSON; a dense tensor says it all itself."""
@@ -67,8 +74,10 @@ class Form:
             return {"form": "dense"}
         entry: dict[str, Any] = {"form": self.kind, "shape": shape}
         if self.kind == "nm":
-            entry |= {"keep": self.keep, "group": self.group, "axis": self.axis}
-        return entry
+            entry |= {"keep": self.keep, "group": self.group}
+        if self.kind == "nm" or self.int8:
+            entry["axis"] = self.axis
+        return entry | ({"values": INT8} if self.int8 else {})
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Count:
         value_bytes: of one weight.
         signed_zeros: some zero is negative.
         groups: (N, M, axis) of every pattern that it keeps to.
+        scaled: (rows, axis) whose values are int8 times a scale; None without.
     """
 
     size: int
@@ -88,6 +98,7 @@ class Count:
     value_bytes: int
     signed_zeros: bool
     groups: tuple[tuple[int, int, int], ...]
+    scaled: tuple[int, int] | None = None
 
     @property
     def dense_bytes(self) -> int:
@@ -105,21 +116,36 @@ class Count:
             kept = number * form.keep
             places = groups.code_bits(form.keep, form.group) * byte_count(number)
         signs = byte_count(self.size - kept) if self.signed_zeros else 0
-        return places + kept * self.value_bytes + signs
+        values = kept + 4 * self.scaled[0] if form.int8 else kept * self.value_bytes
+        return places + values + signs
+
+    def forms(self) -> list[Form]:
+        """Return the forms without zeros that lose nothing of it."""
+        found = [Form("mask"), *(Form("nm", *place) for place in self.groups)]
+        if self.scaled is None:
+            return found
+        axis = self.scaled[1]
+        narrow = [Form("mask", axis=axis, int8=True)]
+        if not self.signed_zeros:  # a group of fewer than N keeps zeros, and int8 has one zero
+            narrow += [replace(form, int8=True) for form in found[1:] if form.axis == axis]
+        return found + narrow
 
     def bound_bits(self) -> float:
         """Return the fewest bits that a code of places and values takes.
 
         With s the share of zeros: n H(s) bits of places, H(s) = -s log2 s - (1-s) log2 (1-s), the
         entropy of n independent places; log2 C(M, N) a group where the tensor keeps to N:M and that
-        is less; beside them the bits of the values as they are. Never more than the dense tensor's.
+        is less; beside them the bits of the values as they are (int8 ones with their scales). Never
+        more than the dense tensor's.
         """
         places = [self.size * binary_entropy(self.nonzero / self.size)] if self.size else [0.0]
         places += [
             self.size // group * math.log2(math.comb(group, keep)) for keep, group, _ in self.groups
         ]
-        value_bits = 8 * self.value_bytes
-        return min(self.size * value_bits, min(places) + self.nonzero * value_bits)
+        value_bits = 8 * (self.value_bytes if self.scaled is None else 1)
+        scales = 0 if self.scaled is None else 32 * self.scaled[0]
+        packed = min(places) + self.nonzero * value_bits + scales
+        return min(8 * self.dense_bytes, packed)
 
 
 def binary_entropy(share: float) -> float:
@@ -147,7 +173,19 @@ def count(tensor: Tensor, patterns: tuple[tuple[int, int], ...] = ()) -> Count:
         if axis is not None:
             found.append((keep, group, axis))
     signed = bool((bits == sign).any())
-    return Count(tensor.numel(), nonzero, value_bytes, signed, tuple(found))
+    scaled = _scaled(tensor) if nonzero else None
+    return Count(tensor.numel(), nonzero, value_bytes, signed, tuple(found), scaled)
+
+
+def _scaled(tensor: Tensor) -> tuple[int, int] | None:
+    """Return (rows, axis) of a float32 matrix of int8 values times a scale for each row."""
+    if tensor.dtype != torch.float32 or tensor.dim() not in (2, 3):
+        return None
+    for axis in (1, 0):
+        weight = _matrix(tensor, axis)
+        if narrowest(weight) == INT8:
+            return len(weight), axis
+    return None
 
 
 def _axis_of(tensor: Tensor, keep: int, group: int) -> int | None:
@@ -174,26 +212,28 @@ def _matrix(tensor: Tensor, axis: int) -> Tensor:
 
 def choose(counted: Count) -> Form:
     """Return the smallest form; dense where another would save less than its header takes."""
-    packed = [Form("mask"), *(Form("nm", *place) for place in counted.groups)]
-    best = min(packed, key=counted.bytes_of)
+    best = min(counted.forms(), key=counted.bytes_of)
     gains = counted.bytes_of(best) + HEADER_BYTES < counted.dense_bytes
     return best if gains else Form()
 
 
 def parts_of(form: Form) -> tuple[str, ...]:
     """Return the names of a form's parts; `signs` only where there are negative zeros."""
-    return {"dense": ("",), "mask": ("mask", "values"), "nm": ("codes", "values")}[form.kind]
+    names = {"dense": ("",), "mask": ("mask", "values"), "nm": ("codes", "values")}[form.kind]
+    return (*names, "scales") if form.int8 else names
 
 
 def encode(tensor: Tensor, form: Form) -> dict[str, Tensor]:
     """Return the parts of a tensor by name: its own, contiguous, for `dense`.
 
-    `mask` uint8 [⌈n/8⌉], `codes` uint8 [bits, ⌈groups/8⌉], `values` [kept] in the tensor's dtype,
-    `signs` uint8 [⌈dropped/8⌉].
+    `mask` uint8 [⌈n/8⌉], `codes` uint8 [bits, ⌈groups/8⌉], `values` [kept] in the tensor's dtype or
+    int8, then `scales` float32 [rows], `signs` uint8 [⌈dropped/8⌉]. All are in the order of the
+    matrix whose rows lie along the form's axis.
     """
     if form.kind == "dense":
         return {"": tensor.contiguous()}
-    bits = bits_of(tensor if form.axis else _matrix(tensor, 0))
+    matrix = tensor if form.axis else _matrix(tensor, 0)
+    bits = bits_of(matrix)
     sign = sign_bit(bits)
     kept = (bits & ~sign) != 0
     parts = {}
@@ -201,7 +241,13 @@ def encode(tensor: Tensor, form: Form) -> dict[str, Tensor]:
         parts["codes"], kept = groups.encoded(kept, form.keep, form.group)
     else:
         parts["mask"] = torch.from_numpy(np.packbits(kept))
-    parts["values"] = typed(bits[np.flatnonzero(kept)], tensor.dtype)
+    if form.int8:
+        rows = matrix.reshape(-1, matrix.shape[-1])
+        parts["scales"] = row_scales(rows)
+        steps = (rows / parts["scales"][:, None]).round_().to(torch.int8).reshape(-1)
+        parts["values"] = steps[torch.from_numpy(np.flatnonzero(kept))]
+    else:
+        parts["values"] = typed(bits[np.flatnonzero(kept)], tensor.dtype)
     if (bits == sign).any():
         signs = bits[~kept] != 0
         if signs.any():
@@ -216,8 +262,10 @@ def decode(form: Form, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
         PrunegridError: the parts do not fit each other, the form or the shape.
     """
     size, values = math.prod(shape), parts["values"]
-    if values.dtype not in BITS or values.dim() != 1:
-        raise misfit("values", values, "one row of floating-point values")
+    dtypes = (torch.int8,) if form.int8 else BITS
+    if values.dtype not in dtypes or values.dim() != 1:
+        kind = "int8" if form.int8 else "floating-point"
+        raise misfit("values", values, f"one row of {kind} values")
     if form.kind == "nm":
         kept = groups.kept_places(form.keep, form.group, size, parts["codes"])
     else:
@@ -227,6 +275,9 @@ def decode(form: Form, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
         raise PrunegridError(
             f"{values.numel()} values", expected=f"{len(places)}, as its places say"
         )
+    if form.int8:
+        rows = size // shape[-1] if form.axis else shape[-1]
+        values = _times_scales(values, parts["scales"], places, rows, size)
     bits = np.zeros(size, BITS[values.dtype][1])
     bits[places] = bits_of(values)
     if "signs" in parts:
@@ -236,6 +287,15 @@ def decode(form: Form, shape: list[int], parts: dict[str, Tensor]) -> Tensor:
     if form.axis:
         return tensor.reshape(shape)
     return tensor.reshape(shape[-1], -1).t().reshape(shape).contiguous()
+
+
+def _times_scales(
+    values: Tensor, scales: Tensor, places: np.ndarray, rows: int, size: int
+) -> Tensor:
+    """Return int8 values at some places of a matrix [rows, …], times the scales of their rows."""
+    if scales.dtype != torch.float32 or scales.shape != (rows,):
+        raise misfit("scales", scales, f"float32 [{rows}]")
+    return values.to(torch.float32) * scales[torch.from_numpy(places // (size // rows))]
 
 
 def patterns_of(pattern: str | None) -> tuple[tuple[int, int], ...]:
