@@ -77,6 +77,11 @@ def test_flips_are_those_of_the_two_artifacts(world, tmp_path):
         assert summary["flips_right_wrong"]["mean"] == ((dense == 1) & (own == 0)).mean()
         assert summary["flips_wrong_right"]["mean"] == ((dense == 0) & (own == 1)).mean()
         assert summary["recognised"]["mean"] == own.mean()
+        asked = file_io.read_json(world["other"]["answers"] / MANIFEST)["record"]["parts"][folder]
+        chance = asked["summary"][metric]["chance"]
+        assert chance and {m: one["chance"] for m, one in summary.items()} == dict.fromkeys(
+            summary
+        ) | {"recognised": chance, "produced": chance}
         assert {one["n"] for one in summary.values()} == {len(own)}
         scores = read[folder][0]
         means = scores.groupby("metric")["value"].mean()

@@ -108,8 +108,9 @@ def run(settings: dict, parents: dict[str, Path], out: Path, job) -> dict:
         frame["right"] = _right(own / folder, metric, frame["id"])
         frame["written_right"] = list(map(written_answers.is_right, texts, frame["right_options"]))
         (out / folder).mkdir()
-        parts[folder] = _write(frame, out / folder) | {
-            **{name: asked["parts"][folder][name] for name in OF_TASK},
+        of_task = asked["parts"][folder]
+        parts[folder] = _write(frame, out / folder, of_task["summary"][metric]["chance"]) | {
+            **{name: of_task[name] for name in OF_TASK},
             "right_by": metric,
             "contexts_cut": cut,
         }
@@ -150,11 +151,12 @@ def _right(folder: Path, metric: str, ids: pandas.Series) -> list[bool]:
     return (scores[scores["metric"] == metric].set_index("id")["value"][ids] == 1).tolist()
 
 
-def _write(frame: pandas.DataFrame, out: Path) -> dict[str, Any]:
+def _write(frame: pandas.DataFrame, out: Path, chance: float | None) -> dict[str, Any]:
     """Write the files of a task; return {summary, rows, written_sha256}.
 
     Args:
         frame: `samples.parquet`.
+        chance: of choosing a right option: the least that recognising and writing it must exceed.
     """
     pq.write_table(pa.Table.from_pandas(frame, SAMPLES), out / "samples.parquet")
     before, after, written = frame["dense_right"], frame["right"], frame["written_right"]
@@ -173,6 +175,8 @@ def _write(frame: pandas.DataFrame, out: Path) -> dict[str, Any]:
     table = pa.Table.from_pandas(pandas.concat(rows), SCORES, preserve_index=False)
     pq.write_table(table, out / "scores.parquet")
     summary = {metric: _summary(values[metric], upwards) for metric, upwards in METRICS.items()}
+    for metric in ("recognised", "produced"):
+        summary[metric]["chance"] = chance
     digest = json_sha256(frame[["id", "written"]].values.tolist())
     return {"summary": summary, "rows": len(frame), "written_sha256": digest}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prunegrid.artifacts.artifact_folder import MANIFEST, contents
 from prunegrid.common.errors import PrunegridError
-from prunegrid.tables import examples, schema
+from prunegrid.tables import dense_at_chance, examples, schema
 from prunegrid.tables.cliffs import cliff_rows, rising
 from prunegrid.tables.compared import drift, known_values
 from prunegrid.tables.contrasts import contrast_rows
@@ -35,6 +35,7 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
         ValueError: two cells have the same key columns.
     """
     rows, long = _cells(plan)
+    unranked = dense_at_chance.mark(long)
     control_scores, whole, notes = _controls(plan)
     long += control_scores
     groups = collect(plan, rows)
@@ -52,7 +53,7 @@ def aggregate(plan: Plan, folder: Path = Path("results")) -> bool:
         log.error("%s", fault)
     complete = not faults and not notes and all(row["status"] == "ok" for row in rows)
     scored = examples.collect({**plan, "baselines": whole}, rows)
-    doubts = copies + alike + rising(cliffs) + retokenized(rows)
+    doubts = unranked + copies + alike + rising(cliffs) + retokenized(rows)
     declared = {"expected": known, "contrasts": contrasts, "cliffs": cliffs, "controls": controls}
     text = render_markdown(plan, wide, tall, groups=groups, notes=notes, doubts=doubts, **declared)
     frames = {
