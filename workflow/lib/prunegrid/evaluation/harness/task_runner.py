@@ -18,8 +18,10 @@ from lm_eval.api.registry import get_metric, metric_registry
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from tqdm.auto import tqdm
 
 from prunegrid.common.errors import PrunegridError, nearest
+from prunegrid.evaluation.harness import shared_contexts
 from prunegrid.evaluation.harness.task_definitions import Benchmark
 from prunegrid.evaluation.harness.task_scores import (
     RESAMPLES,
@@ -28,6 +30,8 @@ from prunegrid.evaluation.harness.task_scores import (
     require_metrics,
 )
 from prunegrid.models.padding import sees_padding
+
+log = logging.getLogger(__name__)
 
 # What the harness raises where a definition does not fit: a generation without room, too.
 _FAULTS = (LookupError, TypeError, ValueError, AttributeError, TemplateError, AssertionError)
@@ -79,7 +83,27 @@ class Model(HFLM):
         self.cut += sum(
             len(context) + len(ids) > self.max_length + 1 for _, context, ids in requests
         )
-        return super()._loglikelihood_tokens(requests, **named)
+        shared = self._shared(requests, named)
+        rest = [request for place, request in enumerate(requests) if place not in shared]
+        others = iter(super()._loglikelihood_tokens(rest, **named) if rest else ())
+        return [shared.get(place) or next(others) for place in range(len(requests))]
+
+    def _shared(self, requests: list, named: dict[str, Any]) -> dict[int, shared_contexts.Answer]:
+        """Return {place: answer} of requests whose context is read once for all its options."""
+        found: dict[int, shared_contexts.Answer] = {}
+        batches = list(shared_contexts.batches(requests, self.max_length, self.batch_size_per_gpu))
+        quiet = named.get("disable_tqdm", False)
+        for batch in tqdm(batches, disable=quiet, desc="Running contexts"):
+            items = [[requests[place] for place in item] for item in batch]
+            answers = shared_contexts.answers(self.model, items)
+            if not found:
+                own = super()._loglikelihood_tokens(items[0], **(named | {"disable_tqdm": True}))
+                if answers is None or not shared_contexts.agree(self.model, answers[0], own):
+                    log.info("contexts are read once for each option: the cache cannot be shared")
+                    return {}
+            for item, scored in zip(batch, answers or (), strict=True):
+                found |= zip(item, scored, strict=True)
+        return found
 
 
 def run(
