@@ -203,6 +203,15 @@ def multitask(figure) -> None:
     right.set_xlim(0, None)
 
 
+def three_stages(figure) -> None:
+    """Draw the perplexity of each criterion after each stage, at 2:4 and at 70%."""
+    at_2of4, _, at_70, *_ = tables("three-stages")
+    left, right = figure.subplots(1, 2)
+    dots(left, at_2of4, at_2of4[0][1:], line=17.68, label="perplexity at 2:4")
+    dots(right, at_70, at_70[0][1:], line=17.68, label="perplexity at 70%")
+    right.get_legend().remove()
+
+
 FIGURES = {
     "criteria": (criteria, 2.6),
     "weight-updates": (weight_updates, 2.2),
@@ -213,6 +222,7 @@ FIGURES = {
     "architectures": (architectures, 3.6),
     "census": (census, 3.0),
     "multitask": (multitask, 2.2),
+    "three-stages": (three_stages, 3.0),
 }
 
 
