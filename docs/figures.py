@@ -212,6 +212,12 @@ def three_stages(figure) -> None:
     right.get_legend().remove()
 
 
+def recover_small(figure) -> None:
+    """Draw the perplexity of each recovery."""
+    rows = tables("recover-small")[0]
+    dots(figure.subplots(), rows, ["perplexity"], line=17.37, log=False)
+
+
 FIGURES = {
     "criteria": (criteria, 2.6),
     "weight-updates": (weight_updates, 2.2),
@@ -223,6 +229,7 @@ FIGURES = {
     "census": (census, 3.0),
     "multitask": (multitask, 2.2),
     "three-stages": (three_stages, 3.0),
+    "recover-small": (recover_small, 2.2),
 }
 
 
