@@ -87,6 +87,8 @@ def supervise(wire):
 def run(asked):
     """Return the exit status of a start: as `python <words>` would run it."""
     words = asked["words"]
+    # Who started the tests in a shell's background has it ignored, and hands that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
