@@ -108,6 +108,20 @@ def test_a_cache_that_gives_other_sums_is_left_to_the_harness(monkeypatch):
     assert found == own
 
 
+def test_a_model_that_cannot_go_on_from_its_cache_is_left_to_the_harness(monkeypatch):
+    model = tiny.model("llama")
+    real = model.forward
+
+    def forward(*args, past_key_values=None, **named):
+        if past_key_values is not None:
+            raise RuntimeError("an odd cache")
+        return real(*args, **named)
+
+    monkeypatch.setattr(model, "forward", forward)
+    found, own, _ = compared(model, requests())
+    assert found == own
+
+
 def places(asked, positions, size=2):
     return list(shared_contexts.batches(asked, positions, size))
 

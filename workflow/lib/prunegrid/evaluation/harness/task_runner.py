@@ -29,6 +29,7 @@ from prunegrid.evaluation.harness.task_scores import (
     metric_name,
     require_metrics,
 )
+from prunegrid.models import caches
 from prunegrid.models.padding import sees_padding
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,8 @@ class Model(HFLM):
         quiet = named.get("disable_tqdm", False)
         for batch in tqdm(batches, disable=quiet, desc="Running contexts"):
             items = [[requests[place] for place in item] for item in batch]
+            if not found and not caches.are_right(self.model, 2):
+                return {}  # some cannot go on from what they keep
             answers = shared_contexts.answers(self.model, items)
             if not found:
                 own = super()._loglikelihood_tokens(items[0], **(named | {"disable_tqdm": True}))
