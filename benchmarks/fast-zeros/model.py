@@ -1,15 +1,18 @@
-"""A whole model of SmolLM2-135M's shape, half of it zeros: memory, and time of a token.
+"""A whole model, half of it zeros: memory, and time of a token in `generate`.
 
     python benchmarks/fast-zeros/model.py
+    python benchmarks/fast-zeros/model.py --shape llama-1.1b --threads 2
 
-The weights are random and pruned to 50% by magnitude. Each line is a process of its own, with one
-thread, measured in CPU time: the fewest seconds of `--rounds` generations, of a token after the
-first one.
+The weights are random and pruned by magnitude. Each line is a process of its own. A token's time is
+that of decoding alone: the fewest seconds of `--rounds` long generations less those of short ones;
+CPU time with one thread, wall time with more. `--compile` adds those of a static cache, without and
+with `torch.compile`.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 import tempfile
@@ -22,9 +25,21 @@ sys.path.insert(0, str(ROOT / "workflow/lib"))
 DENSE = "dense float32"
 FORMS = (DENSE, "float32", "bfloat16", "int8")
 FEW, MANY = 8, 40  # new tokens of two generations; the difference is what decoding takes
+SHAPES = {
+    "smollm2-135m": {
+        "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
+    "llama-1.1b": {
+        "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632,
+        "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+    },
+}  # fmt: skip
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, shape: str, zeros: float) -> None:
     """Write the model as a plain folder, and packed beside it."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
@@ -33,20 +48,16 @@ def write(folder: Path) -> None:
     from prunegrid.models import checkpoint
     from prunegrid.models.packed import packed_checkpoint
 
-    config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-        num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=2048,
-        tie_word_embeddings=True,
-    )  # fmt: skip
     torch.manual_seed(0)
+    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048)
     model = AutoModelForCausalLM.from_config(config).eval()
-    prune(model, method="magnitude", pattern="unstructured", sparsity=0.5)
+    prune(model, method="magnitude", pattern="unstructured", sparsity=zeros)
     (folder / "plain").mkdir()
     checkpoint.write_plain(model, None, folder / "plain", "unstructured")
     packed_checkpoint.pack(folder / "plain", folder / "packed")
 
 
-def one(folder: Path, form: str, rounds: int) -> None:
+def one(folder: Path, form: str, options: argparse.Namespace) -> None:
     """Print the line of one form."""
     import psutil
     import torch
@@ -54,7 +65,7 @@ def one(folder: Path, form: str, rounds: int) -> None:
     from prunegrid import load_packed
     from prunegrid.models import checkpoint
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if form == DENSE:
         model = checkpoint.read_plain(folder / "plain", "cpu", None, "none").model
         tensors = sum(p.nbytes for p in model.parameters())
@@ -62,34 +73,56 @@ def one(folder: Path, form: str, rounds: int) -> None:
         model = load_packed(folder / "packed", form)
         tensors = model.packed_weights.resident_bytes()
     resident = psutil.Process().memory_info().rss
+    milliseconds = [token(model, options)]
+    if options.compile:
+        logging.disable(logging.WARNING)  # each length of a cache is compiled once
+        milliseconds.append(token(model, options, "static"))
+        model.forward = torch.compile(model.forward)
+        milliseconds.append(token(model, options, "static"))
+    shown = " | ".join(f"{each:.1f}" for each in milliseconds)
+    print(f"| {form} | {tensors / 1e6:.0f} | {resident / 1e6:.0f} | {shown} |", flush=True)
+
+
+def token(model, options: argparse.Namespace, cache: str | None = None) -> float:
+    """Return the milliseconds of a token."""
+    import torch
+
+    clock = time.thread_time if options.threads == 1 else time.perf_counter
     prompt = torch.arange(1, 65)[None]
+    asked = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
     seconds = {FEW: float("inf"), MANY: float("inf")}
-    for _ in range(rounds):
+    for _ in range(1 + options.rounds):  # the first round compiles
         for count in seconds:
-            began = time.thread_time()
+            began = clock()
             model.generate(
-                prompt, do_sample=False, min_new_tokens=count, max_new_tokens=count, pad_token_id=0
-            )
-            seconds[count] = min(seconds[count], time.thread_time() - began)
-    token = 1e3 * (seconds[MANY] - seconds[FEW]) / (MANY - FEW)
-    print(f"| {form} | {tensors / 1e6:.0f} | {resident / 1e6:.0f} | {token:.1f} |", flush=True)
+                prompt, min_new_tokens=count, max_new_tokens=count, cache_implementation=cache,
+                **asked,
+            )  # fmt: skip
+            seconds[count] = min(seconds[count], clock() - began)
+    return 1e3 * (seconds[MANY] - seconds[FEW]) / (MANY - FEW)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    parser.add_argument("--zeros", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "FORM"), help="one line alone")
     options = parser.parse_args()
     if options.one:
-        one(Path(options.one[0]), options.one[1], options.rounds)
+        one(Path(options.one[0]), options.one[1], options)
         return
+    times = ["ms a token", "static cache", "and compiled"][: 3 if options.compile else 1]
     with tempfile.TemporaryDirectory() as place:
-        write(Path(place))
-        print("| linears | tensors, MB | process, MB | ms a token |\n| --- | --- | --- | --- |")
+        write(Path(place), options.shape, options.zeros)
+        print(f"| linears | tensors, MB | process, MB | {' | '.join(times)} |")
+        print("| --- " * (3 + len(times)) + "|", flush=True)
         for form in FORMS:
-            command = [sys.executable, __file__, "--rounds", str(options.rounds)]
-            subprocess.run([*command, "--one", place, form], check=True, stderr=subprocess.DEVNULL)
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", place, form]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

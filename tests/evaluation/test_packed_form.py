@@ -44,7 +44,8 @@ def test_the_packed_cell_takes_turns_with_the_dense_untouched_model(
     form = record["form"]
     own = "float32" if values == "exact" else values
     assert (form["form"], form["values"], form["kernel"]) == ("packed", own, "plain")
-    assert form["linears"] > 0 and form["linears"] + form["linears_dense"] == 14
+    head = 0 if values == "exact" else 1  # narrow values make it smaller
+    assert form["linears"] > 0 and form["linears"] + form["linears_dense"] == 14 + head
     weights = record["weights"]
     assert (
         weights["sha256"]

@@ -65,6 +65,7 @@ def test_it_is_the_model_that_was_evaluated(kernels, tmp_path, kind, pattern):
         assert torch.equal(model.generate(IDS, **asked), loaded.model.generate(IDS, **asked))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("values", ["float32", "bfloat16", "int8"])
 def test_values_take_the_place_of_the_weights(kernels, tmp_path, values, dtype):
@@ -78,6 +79,7 @@ def test_values_take_the_place_of_the_weights(kernels, tmp_path, values, dtype):
         linear.weight.data = PackedMatrix.of(stored.float(), values).dense()
         found = model.get_submodule(name)
         assert found.matrix.value_type == values
+    dense.lm_head.weight.copy_(PackedMatrix.of(dense.lm_head.weight, values).dense())
     assert close(logits(model), logits(dense), TERMS)
     lossless = values == "float32" or (values == "bfloat16" and dtype == torch.bfloat16)
     assert facts.sha256 == loaded.record["sha256"]
@@ -348,3 +350,13 @@ def test_nothing_is_said_where_all_is_well(kernels, tmp_path, caplog):
         caplog.clear()
         prunegrid.load_packed(packed)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("values", ["float32", "int8"])
+def test_a_compiled_model_computes_the_same(kernels, tmp_path, values):
+    """One graph of the forward pass: no operator of ours breaks it."""
+    _, _, packed = both(tmp_path)
+    model = prunegrid.load_packed(packed, values)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for ids in (IDS, IDS[:, :1], MANY):
+        assert close(logits(compiled, ids), logits(model, ids), TERMS)

@@ -128,8 +128,9 @@ def embedding_rows(model: nn.Module) -> int | None:
         table = inner(model).get_input_embeddings()
     except NotImplementedError:
         return None
-    weight = getattr(table, "weight", None)
-    return None if weight is None else weight.shape[0]
+    rows = getattr(table, "num_embeddings", None)
+    weight = None if rows else getattr(table, "weight", None)
+    return rows if weight is None else weight.shape[0]
 
 
 def start_token(model: nn.Module) -> int:

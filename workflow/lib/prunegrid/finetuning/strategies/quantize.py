@@ -3,8 +3,9 @@
 So precision is an axis of its own: dense and pruned, tuned or not, each in each precision. NF4 and
 int8 (bitsandbytes) pack only the linears of the blocks and end the chain; the floats are plain
 weights of all tensors. `int8_values` are plain float32 weights of which each row of a prunable
-linear has 255 steps: those that packed weights hold in a byte each (`packed_matrix`). All keep the
-zeros of the mask exactly; a code may add some (`sparsity_prunable`).
+linear and of the head has 255 steps: those that packed weights hold in a byte each
+(`packed_matrix`). All keep the zeros of the mask exactly; a code may add some
+(`sparsity_prunable`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from prunegrid.models import blocks, checkpoint, quantized, split_checkpoint
+from prunegrid.models.packed import packed_head
 from prunegrid.models.packed.packed_matrix import PackedMatrix
 
 if TYPE_CHECKING:
@@ -49,9 +51,11 @@ def transform(context: Context, settings: dict) -> checkpoint.Checkpoint:
 
 
 def _in_steps(context: Context) -> nn.Module:
-    """Return the model in float32 with the int8 values of its prunable linears, times scales."""
+    """Return the model in float32 with int8 values, times scales, of prunable linears and head."""
     model = context.checkpoint.model.float()
-    for linear in context.destination["extent"].linears(model).values():
+    head = packed_head.find(model)
+    linears = context.destination["extent"].linears(model).values()
+    for linear in (*linears, *([head.linear] if head else [])):
         weight = blocks.oriented(linear)
         weight.copy_(PackedMatrix.of(weight.cpu(), "int8").dense())
     return model

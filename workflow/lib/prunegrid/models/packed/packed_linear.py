@@ -48,7 +48,9 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ + b, [..., d_out], in the dtype of x [..., d_in]."""
         few = x.numel() <= FEW_TOKENS * self.in_features
-        if self.together is not None and few and not x.is_inference():
+        # A compiled graph cannot ask whether a tensor is the one of the call before.
+        alone = x.is_inference() or torch.compiler.is_compiling()
+        if self.together is not None and few and not alone:
             return self.together.product(x, self.place)
         return self.matrix.times(x, self.bias)
 

@@ -156,6 +156,21 @@ class PackedMatrix:
         parts = (self.mask, self.values, self.starts, self.scale)
         return torch.ops.prunegrid.packed_linear(x, *parts, bias)
 
+    def taken(self, rows: Tensor) -> Tensor:
+        """Return the weights of rows (int64 [n], any order), float32 [n, columns].
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        first, last = self.starts[:-1][rows], self.starts[1:][rows]
+        starts = torch.cat([self.starts[:1], (last - first).cumsum(0)])
+        moved = (first - starts[:-1]).repeat_interleave(last - first)
+        values = self.values[torch.arange(len(moved)) + moved]
+        spare = values.new_zeros(_spare(values.dtype))
+        scale = None if self.scale is None else self.scale[rows]
+        parts = (self.mask[rows], torch.cat([values, spare]), starts, scale)
+        return torch.ops.prunegrid.packed_expand(*parts, self.columns)
+
     def slice(self, first: int, last: int) -> PackedMatrix:
         """Return rows `first` to `last` - 1; masks, values and scales are views of this one's."""
         starts = self.starts[first : last + 1]

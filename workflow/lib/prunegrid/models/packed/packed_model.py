@@ -15,7 +15,13 @@ from prunegrid.common.errors import AttestationError, PrunegridError, explained,
 from prunegrid.models import attestation, blocks, loading
 from prunegrid.models.forward import embedding_rows, run_window
 from prunegrid.models.linear_use import OTHER, PART, READ, SHARED
-from prunegrid.models.packed import container, operators, packed_checkpoint, tensor_forms
+from prunegrid.models.packed import (
+    container,
+    operators,
+    packed_checkpoint,
+    packed_head,
+    tensor_forms,
+)
 from prunegrid.models.packed.packed_linear import PackedLinear, recorded_inputs, share_inputs
 from prunegrid.models.packed.packed_matrix import VALUES, PackedMatrix, narrowest, packed_bytes
 from prunegrid.models.packed.packed_weights import DENSE, MASK, LinearForm, PackedWeights
@@ -26,7 +32,9 @@ PROBE_TOKENS = 4
 
 
 def load_packed(folder: str | Path, values: str = EXACT) -> nn.Module:
-    """Return a model of transformers whose prunable linears stay packed in memory, in eval mode.
+    """Return a model of transformers whose linears stay packed in memory, in eval mode.
+
+    Those are the prunable ones, and the head where narrow values make it smaller.
 
     It computes in float32 on the CPU and works with `generate`; it cannot be trained. Weights are
     read and packed one by one, so at most one of them is dense at a time. Without kernels
@@ -74,6 +82,7 @@ def _load(
     read = _Reading(skeleton, values, kernel is not None)
     for name, tensor in tensors:
         read.add(name, tensor)
+    read.leave_out_dense_head()
     sha256 = attestation.combined_sha256(read.digests)
     if recorded not in (None, sha256):
         raise AttestationError(
@@ -100,11 +109,12 @@ class _Reading:
     """The tensors of a folder as they come: packed, or as they are.
 
     Attributes:
+        head: the head, where it can be packed.
         packed: full name of a linear → its weight [d_out, d_in].
         others: name → tensor of all that from_pretrained is given; a packed linear's place is held
             by zeros that take no memory.
         digests, dtypes: name in the files → of the tensor.
-        forms: full name → form of each prunable linear.
+        forms: full name → form of each prunable linear, and of a head in narrow values.
     """
 
     def __init__(self, skeleton: nn.Module, values: str, has_kernel: bool) -> None:
@@ -115,8 +125,11 @@ class _Reading:
         self.dtypes: dict[str, torch.dtype] = {}
         self.forms: dict[str, LinearForm] = {}
         self._values, self._has_kernel = values, has_kernel
-        self._linears = blocks.prunable(skeleton)
+        self._linears = dict(blocks.prunable(skeleton))
         self._reasons = _reasons(skeleton, self._linears)
+        self.head = packed_head.find(skeleton)
+        if self.head:
+            self._linears[self.head.name] = self.head.linear
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Take the next tensor of the files."""
@@ -124,11 +137,19 @@ class _Reading:
         self.dtypes[name] = tensor.dtype
         linear = name.removesuffix(".weight")
         self.others[name] = tensor
+        if self.head and linear == self.head.embedding:
+            linear = self.head.name
         for each in (n for n in self._linears if n == linear or n.rpartition(".")[0] == name):
             self._add_linear(each, name, tensor)
         if self.others[name] is tensor:
             # A copy: a tensor of a safetensors file keeps all of the file in memory.
             self.others[name] = tensor.clone()
+
+    def leave_out_dense_head(self) -> None:
+        """Drop the head's form if it is torch's own float32 linear, as in any model."""
+        form = self.forms.get(self.head.name) if self.head else None
+        if form and form.form == DENSE and form.values == "float32":
+            del self.forms[self.head.name]
 
     def _add_linear(self, linear: str, name: str, tensor: Tensor) -> None:
         count = tensor_forms.count(tensor)
@@ -193,6 +214,9 @@ def _filled(folder: Path, read: _Reading) -> nn.Module:
     loading.require_all_tensors(info, folder)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    if read.head and read.head.embedding and read.head.name in read.packed:
+        embedding = packed_head.PackedEmbedding(read.packed[read.head.name])
+        model.set_submodule(read.head.embedding, embedding)
     for name in list(read.packed):
         linear = model.get_submodule(name)
         flipped = blocks.is_transposed(linear)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from prunegrid.common.errors import PrunegridError
 from prunegrid.models import attestation
+from prunegrid.models.packed.packed_head import PackedEmbedding
 from prunegrid.models.packed.packed_linear import PackedLinear
 
 DENSE, MASK = "dense", "mask"
@@ -16,7 +17,7 @@ DENSE, MASK = "dense", "mask"
 
 @dataclass(frozen=True)
 class LinearForm:
-    """How one prunable linear is held in memory.
+    """How one prunable linear, or the head, is held in memory.
 
     Attributes:
         form: "mask" (packed) or "dense".
@@ -39,7 +40,7 @@ class PackedWeights:
         values: the type of values that was asked for.
         kernel: its name (`operators.KERNELS`); None where linears are dense as nothing was built.
         sha256: of the folder's weights (`prunegrid.models.attestation.weights_sha256`).
-        forms: full name → form of every prunable linear.
+        forms: full name → form of every prunable linear, and of a head in narrow values.
     """
 
     values: str
@@ -53,12 +54,12 @@ class PackedWeights:
         """Return the bytes of all tensors that the model holds, each memory once."""
         parts = [*self._model.parameters(), *self._model.buffers()]
         for module in self._model.modules():
-            if isinstance(module, PackedLinear):
+            if isinstance(module, (PackedLinear, PackedEmbedding)):
                 parts += module.matrix.parts()
-                together = module.together
-                if together is not None:
-                    parts += together.matrix.parts()
-                    parts += [] if together.bias is None else [together.bias]
+            together = getattr(module, "together", None)
+            if together is not None:
+                parts += together.matrix.parts()
+                parts += [] if together.bias is None else [together.bias]
         storages = {part.untyped_storage().data_ptr(): part.untyped_storage() for part in parts}
         return sum(storage.nbytes() for storage in storages.values())
 
@@ -81,7 +82,7 @@ def _tensor(model: nn.Module, name: str) -> Tensor:
     owner, _, leaf = name.rpartition(".")
     try:
         module = model.get_submodule(owner)
-        if isinstance(module, PackedLinear) and leaf == "weight":
+        if isinstance(module, (PackedLinear, PackedEmbedding)) and leaf == "weight":
             return module.stored()
         return getattr(module, leaf).detach()
     except AttributeError as error:
