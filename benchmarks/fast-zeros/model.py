@@ -5,19 +5,23 @@
 
 The weights are random and pruned by magnitude. Each line is a process of its own. A token's time is
 that of decoding alone: the fewest seconds of `--rounds` long generations less those of short ones;
-CPU time with one thread, wall time with more. `--compile` adds those of a static cache, without and
-with `torch.compile`.
+CPU time with one thread, wall time with more. `--compile` adds those of a loop of one's own over a
+static cache, without and with `torch.compile`.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import StaticCache
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow/lib"))
@@ -25,6 +29,7 @@ sys.path.insert(0, str(ROOT / "workflow/lib"))
 DENSE = "dense float32"
 FORMS = (DENSE, "float32", "bfloat16", "int8")
 FEW, MANY = 8, 40  # new tokens of two generations; the difference is what decoding takes
+LONGEST = 128  # positions of a static cache
 SHAPES = {
     "smollm2-135m": {
         "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
@@ -41,7 +46,6 @@ SHAPES = {
 
 def write(folder: Path, shape: str, zeros: float) -> None:
     """Write the model as a plain folder, and packed beside it."""
-    import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from prunegrid import prune
@@ -60,7 +64,6 @@ def write(folder: Path, shape: str, zeros: float) -> None:
 def one(folder: Path, form: str, options: argparse.Namespace) -> None:
     """Print the line of one form."""
     import psutil
-    import torch
 
     from prunegrid import load_packed
     from prunegrid.models import checkpoint
@@ -73,33 +76,50 @@ def one(folder: Path, form: str, options: argparse.Namespace) -> None:
         model = load_packed(folder / "packed", form)
         tensors = model.packed_weights.resident_bytes()
     resident = psutil.Process().memory_info().rss
-    milliseconds = [token(model, options)]
+    works = [lambda count: generate(model, count)]
     if options.compile:
-        logging.disable(logging.WARNING)  # each length of a cache is compiled once
-        milliseconds.append(token(model, options, "static"))
-        model.forward = torch.compile(model.forward)
-        milliseconds.append(token(model, options, "static"))
+        works.append(lambda count: loop(model, model.forward, count))
+        step = torch.compile(model.forward)
+        works.append(lambda count: loop(model, step, count))
+    milliseconds = [token(work, options) for work in works]
     shown = " | ".join(f"{each:.1f}" for each in milliseconds)
     print(f"| {form} | {tensors / 1e6:.0f} | {resident / 1e6:.0f} | {shown} |", flush=True)
 
 
-def token(model, options: argparse.Namespace, cache: str | None = None) -> float:
-    """Return the milliseconds of a token."""
-    import torch
-
+def token(work: Callable[[int], None], options: argparse.Namespace) -> float:
+    """Return the milliseconds of a token of work, which writes so many."""
     clock = time.thread_time if options.threads == 1 else time.perf_counter
-    prompt = torch.arange(1, 65)[None]
-    asked = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
     seconds = {FEW: float("inf"), MANY: float("inf")}
     for _ in range(1 + options.rounds):  # the first round compiles
         for count in seconds:
             began = clock()
-            model.generate(
-                prompt, min_new_tokens=count, max_new_tokens=count, cache_implementation=cache,
-                **asked,
-            )  # fmt: skip
+            work(count)
             seconds[count] = min(seconds[count], clock() - began)
     return 1e3 * (seconds[MANY] - seconds[FEW]) / (MANY - FEW)
+
+
+def generate(model: nn.Module, count: int) -> None:
+    """Write so many tokens by transformers' own loop."""
+    ids = prompt()
+    model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
+        min_new_tokens=count, max_new_tokens=count,
+    )  # fmt: skip
+
+
+def loop(model: nn.Module, step: Callable, count: int) -> None:
+    """Write so many tokens with a cache of one size, so that each token is the same graph."""
+    options = {"past_key_values": StaticCache(config=model.config, max_cache_len=LONGEST)}
+    options |= {"use_cache": True, "logits_to_keep": 1}
+    with torch.no_grad():
+        ids = model(input_ids=prompt(), **options).logits.argmax(-1)
+        for _ in range(count - 1):
+            ids = step(input_ids=ids, **options).logits.argmax(-1)
+
+
+def prompt() -> Tensor:
+    """Return 64 tokens."""
+    return torch.arange(1, 65)[None]
 
 
 def main() -> None:
@@ -115,7 +135,7 @@ def main() -> None:
     if options.one:
         one(Path(options.one[0]), options.one[1], options)
         return
-    times = ["ms a token", "static cache", "and compiled"][: 3 if options.compile else 1]
+    times = ["ms a token", "own loop, static cache", "and compiled"][: 3 if options.compile else 1]
     with tempfile.TemporaryDirectory() as place:
         write(Path(place), options.shape, options.zeros)
         print(f"| linears | tensors, MB | process, MB | {' | '.join(times)} |")

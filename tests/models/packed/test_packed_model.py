@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers import StaticCache
 
 import prunegrid
 from prunegrid.artifacts import artifact_folder
@@ -353,10 +354,15 @@ def test_nothing_is_said_where_all_is_well(kernels, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("values", ["float32", "int8"])
-def test_a_compiled_model_computes_the_same(kernels, tmp_path, values):
-    """One graph of the forward pass: no operator of ours breaks it."""
+def test_a_compiled_step_is_one_graph_and_computes_the_same(kernels, tmp_path, monkeypatch, values):
     _, _, packed = both(tmp_path)
     model = prunegrid.load_packed(packed, values)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    for ids in (IDS, IDS[:, :1], MANY):
-        assert close(logits(compiled, ids), logits(model, ids), TERMS)
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")  # conftest sets it
+    compiled = torch.compile(model.forward, backend="aot_eager", fullgraph=True)
+    caches = [StaticCache(config=model.config, max_cache_len=16) for _ in range(2)]
+    for ids in (IDS, IDS[:, 3:4], IDS[:, 2:3]):
+        options = {"use_cache": True, "input_ids": ids}
+        with torch.no_grad():
+            found = compiled(past_key_values=caches[0], **options).logits
+            expected = model(past_key_values=caches[1], **options).logits
+        assert close(found, expected, TERMS)

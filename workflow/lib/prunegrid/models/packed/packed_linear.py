@@ -49,7 +49,7 @@ class PackedLinear(nn.Module):
         """Return x Wᵀ + b, [..., d_out], in the dtype of x [..., d_in]."""
         few = x.numel() <= FEW_TOKENS * self.in_features
         # A compiled graph cannot ask whether a tensor is the one of the call before.
-        alone = x.is_inference() or torch.compiler.is_compiling()
+        alone = torch.compiler.is_compiling() or x.is_inference()
         if self.together is not None and few and not alone:
             return self.together.product(x, self.place)
         return self.matrix.times(x, self.bias)
