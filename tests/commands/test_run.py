@@ -106,6 +106,16 @@ def test_disturbed_timings_name_the_command_that_takes_them_again(folder):
     assert "2 timings" in text and "prunegrid remeasure mine -c a.yaml" in text
 
 
+def test_the_fastest_packed_cell_is_told(folder):
+    frame = pandas.read_parquet("results/mine.parquet").head(1)
+    speeds = {"decode_speed_vs_dense": 1.7, "speed_form": "packed float32, avx2"}
+    speeds |= {f"decode_speed_vs_dense_{end}": 1.7 for end in ("low", "high")}
+    frame = frame.assign(**speeds, resident_bytes=341e6, speed_disturbed=None)
+    frame.to_parquet("results/mine.parquet")
+    lines = [*run.ending("mine", Path("results"), "8 s", "prunegrid run mine", is_failed=False)]
+    assert any("packed" in line and "1.70" in line and "341 MB" in line for line in lines)
+
+
 def test_the_next_command_says_about_how_long_it_takes(folder):
     Path("scores").mkdir()
     Path("scores/manifest.json").write_text('{"seconds": 40.0}')

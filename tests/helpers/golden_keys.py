@@ -6,7 +6,10 @@ A commit that changes this file makes results anew: it says so in the CHANGELOG.
 from __future__ import annotations
 
 import json
+import os
+from unittest import mock
 
+from prunegrid.common.packed_kernels import VARIABLE
 from prunegrid.graph.artifact_graph import Graph
 from prunegrid.graph.nodes import with_ancestors
 from tests.helpers import ROOT, shipped
@@ -16,7 +19,12 @@ STUDIES = ("demo", "table3")
 
 
 def keys() -> dict[str, dict[str, str]]:
-    """Return {study: {stage and key of each node: its label}}; computed in float32 anywhere."""
+    """Return {study: {stage and key of each node: its label}}; in float32, by one kernel."""
+    with mock.patch.dict(os.environ, {VARIABLE: "plain"}):
+        return _keys()
+
+
+def _keys() -> dict[str, dict[str, str]]:
     config = shipped.check(shipped.config() | {"compute_dtype": "float32"})
     graph = Graph(config, ROOT)
     return {

@@ -3,7 +3,7 @@
 import pandas
 import pytest
 
-from prunegrid.tables import schema, speed
+from prunegrid.tables import finished, schema, speed
 
 
 def record(**changes):
@@ -100,3 +100,33 @@ def test_a_row_says_how_its_weights_ran(form, words):
     assert (found["speed_form"], found["resident_bytes"]) == (words, 7)
     (said,) = speed.sentences(pandas.DataFrame([row(form=form, versus={})])) or [""]
     assert (words in said) == words.startswith("packed")
+
+
+def packed(name, times, kernel="avx2", **changes):
+    form = {"form": "packed", "values": kernel and "int8", "kernel": kernel}
+    versus = {"dense": {"decode": record()["versus"]["dense"]["decode"] | {"value": times}}}
+    made = row(form=form | {"resident_bytes": 102_000_000}, versus=versus, **changes)
+    return made | {"prune": name, "finetune": "none", "method": "wanda", "strategy": "none"}
+
+
+def test_the_last_line_names_the_fastest_packed_cell():
+    dense = row() | {"prune": "dense", "finetune": "none"}
+    rows = [dense, packed("a", 1.2), packed("b", 1.9), packed("c", 3.0, disturbed=["others ran"])]
+    line = speed.packed_line(pandas.DataFrame(rows))
+    assert "b / none" in line and "1.90 (1.20–1.80) times" in line and "102 MB" in line
+    assert speed.packed_line(pandas.DataFrame([dense])) is None
+    assert speed.packed_line(pandas.DataFrame([dense, rows[-1]])) is None
+
+
+def test_without_a_kernel_the_last_line_says_what_is_missing():
+    rows = [row() | {"prune": "dense", "finetune": "none"}, packed("a", 1.0, kernel=None)]
+    line = speed.packed_line(pandas.DataFrame(rows))
+    assert "compiler" in line and "docs/how-to/run-packed.md" in line and "\n" not in line
+
+
+def test_the_untouched_model_keeps_the_speed_of_its_packed_self():
+    """As dense weights it is once as fast as itself; packed it is timed beside them."""
+    rows = [packed("dense", 1.3) | {"method": "dense"}, row(versus={}) | {"method": "dense"}]
+    rows[1] |= {"strategy": "none"}
+    found = finished.undisturbed(pandas.DataFrame(rows))["decode_speed_vs_dense"]
+    assert list(found) == [1.3, 1.0]

@@ -29,6 +29,7 @@ from prunegrid.common.durations import duration
 from prunegrid.common.errors import AttestationError, PrunegridError
 from prunegrid.common.file_io import read_json
 from prunegrid.common.source_code import LIBRARY
+from prunegrid.tables.speed import packed_line
 
 SNAKEFILE = LIBRARY.parent.parent / "Snakefile"
 RESULTS = Path("results")
@@ -176,7 +177,7 @@ def _running(results: Path) -> Iterator[str]:
 
 
 def ending(study: str, results: Path, took: str, same: str, is_failed: bool) -> Iterator[str]:
-    """Yield the last lines of a run: the time, disturbed timings, what to type next.
+    """Yield the last lines of a run: the time, packed speed, disturbed timings, what to type next.
 
     Args:
         took: the elapsed time in words.
@@ -185,6 +186,9 @@ def ending(study: str, results: Path, took: str, same: str, is_failed: bool) -> 
     yield f"took {took}"
     table = results / f"{study}.parquet"
     frame = pandas.read_parquet(table)
+    packed = packed_line(frame) if "speed_form" in frame else None
+    if packed:
+        yield packed
     count = int(frame["speed_disturbed"].notna().sum()) if "speed_disturbed" in frame else 0
     if count:
         again = same.replace("prunegrid run", "prunegrid remeasure", 1)

@@ -15,6 +15,7 @@ from prunegrid.common.file_io import read_json
 from prunegrid.tables.files import read_parquet
 from prunegrid.tables.inference import Z
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
+from prunegrid.tables.speed import ran_packed
 
 # Facts of a cell beside its columns: pruned or tuned at all, pruned in more than one step, and its
 # strategies, each once (rounds repeat theirs).
@@ -48,7 +49,7 @@ class Finished:
 
 def gather(wide: pandas.DataFrame, long: pandas.DataFrame, pairs: pandas.DataFrame) -> Finished:
     """Return tables (of any number of studies) with the facts of their cells."""
-    wide = _undisturbed(_with_cells(wide[wide["status"] == "ok"]))
+    wide = undisturbed(_with_cells(wide[wide["status"] == "ok"]))
     long = _with_cells(long[long["kind"] == "cell"])
     first = wide.drop_duplicates("cell")
     first = first.assign(
@@ -74,12 +75,12 @@ def _with_cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     return rows.assign(cell=list(keys))
 
 
-def _undisturbed(wide: pandas.DataFrame) -> pandas.DataFrame:
+def undisturbed(wide: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows without speeds that something disturbed.
 
-    The untouched model, where it was timed, is once as fast as itself.
+    The untouched model, where it was timed as it is, is once as fast as itself.
     """
-    untouched = (wide["method"] == "dense") & (wide["strategy"] == "none")
+    untouched = (wide["method"] == "dense") & (wide["strategy"] == "none") & ~ran_packed(wide)
     timed, disturbed = untouched & wide["turn_seconds"].notna(), wide["speed_disturbed"].notna()
     names = [name for name in wide if name.endswith("_speed_vs_dense")]
     return wide.assign(**{name: wide[name].mask(timed, 1.0).mask(disturbed) for name in names})

@@ -14,6 +14,9 @@ import pandas
 from prunegrid.tables.markdown import number, ratio
 from prunegrid.tables.schema import Row
 
+# Beginning of `speed_form` of packed weights, and its end where none of them could run.
+PACKED, NO_KERNEL = "packed", "no kernel"
+
 
 def columns(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of speed of a row.
@@ -44,8 +47,33 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
 def _form(form: Mapping[str, Any]) -> str | None:
     """Return how weights ran in words; None where a timing does not say it."""
     if form.get("form") == "packed":
-        return f"packed {form['values'] or 'nothing'}, {form['kernel'] or 'no kernel'}"
+        return f"{PACKED} {form['values'] or 'nothing'}, {form['kernel'] or NO_KERNEL}"
     return ": ".join(filter(None, (form.get("form"), form.get("reason")))) or None
+
+
+def ran_packed(wide: pandas.DataFrame) -> pandas.Series:
+    """Return bool for each row: its cell was timed from packed weights."""
+    return wide["speed_form"].astype("string").str.startswith(PACKED).fillna(False).astype(bool)
+
+
+def packed_line(wide: pandas.DataFrame) -> str | None:
+    """Return the fastest packed cell in a line, or what its speed would need; None without any."""
+    rows = wide[ran_packed(wide)]
+    rows = rows[rows["speed_disturbed"].isna() & rows["decode_speed_vs_dense"].notna()]
+    kernels = rows[~rows["speed_form"].astype("string").str.endswith(NO_KERNEL)]
+    if rows.empty:
+        return None
+    if kernels.empty:
+        return (
+            "no C++ compiler here, so packed weights ran as dense ones: with one (apt install g++) "
+            "run it again (docs/how-to/run-packed.md)"
+        )
+    row = kernels.loc[kernels["decode_speed_vs_dense"].astype(float).idxmax()]
+    times, memory = ratio(row, "decode_speed_vs_dense"), number(row["resident_bytes"] / 1e6, ".0f")
+    return (
+        f"packed, {row['prune']} / {row['finetune']} writes {times} times as many tokens a second "
+        f"as the untouched model, from {memory} MB of memory (docs/how-to/run-packed.md)"
+    )
 
 
 def shown(row: Row) -> dict[str, str]:
@@ -77,8 +105,7 @@ def sentences(wide: pandas.DataFrame) -> list[str]:
             "`vs dense, same format` is the same beside the untouched model in the cell's weight "
             "format."
         )
-    packed = wide["speed_form"].dropna().drop_duplicates()
-    packed = packed[packed.str.startswith("packed")]
+    packed = wide["speed_form"][ran_packed(wide)].drop_duplicates()
     if len(packed):
         texts.append(
             f"Cells ran from packed weights ({'; '.join(packed)}), the untouched model from dense "
