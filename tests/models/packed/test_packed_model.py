@@ -151,12 +151,13 @@ def test_linears_that_read_one_input_are_one_product(kernels, tmp_path):
     assert layer.self_attn.o_proj.together is None and layer.mlp.down_proj.together is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # the head too in bfloat16
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_all_architectures_compute_as_with_dense_weights(kernels, tmp_path, name):
-    made = architectures.build(name)
+def test_all_architectures_compute_as_with_dense_weights(kernels, tmp_path, name, dtype):
+    made = architectures.build(name).to(dtype)
     tiny.prune_(made, "unstructured")
     record = checkpoint.write_plain(made, None, tmp_path, "unstructured").record
-    dense, model = checkpoint.read_plain(tmp_path, "cpu", None, "none").model, None
+    dense = checkpoint.read_plain(tmp_path, "cpu", None, "none").model.float()
     model = prunegrid.load_packed(tmp_path)
     facts = model.packed_weights
     assert facts.dense_sha256() == record["sha256"]
