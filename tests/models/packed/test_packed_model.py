@@ -229,10 +229,12 @@ def test_without_kernels_the_linears_are_torch_s_own(kernels, tmp_path, monkeypa
 def test_the_lines_of_the_page_run(kernels, tmp_path, monkeypatch, capsys):
     both(tmp_path)
     monkeypatch.chdir(tmp_path)
-    names = {"inputs": IDS}
-    (block,) = doc_pages.blocks(ROOT / "docs/how-to/run-packed.md", "python")
-    exec(block.text, names)
+    names = {"inputs": IDS, "prompt": IDS}
+    for block in doc_pages.blocks(ROOT / "docs/how-to/run-packed.md", "python"):
+        exec(block.text, names)
     assert names["tokens"].shape == (1, IDS.shape[1] + 8)
+    long = names["model"].generate(IDS, max_new_tokens=65, min_new_tokens=65, do_sample=False)
+    assert names["ids"].item() == long[0, -1]
     assert capsys.readouterr().out.startswith(kernels)
 
 
