@@ -218,6 +218,13 @@ def recover_small(figure) -> None:
     dots(figure.subplots(), rows, ["perplexity"], line=17.37, log=False)
 
 
+def illusion(figure) -> None:
+    """Draw the share of cloze items that each model chooses, and that it writes."""
+    rows = tables("illusion")[0]
+    label = "share of cloze items"
+    dots(figure.subplots(), rows, rows[0][1:3], line=0.496, log=False, label=label)
+
+
 FIGURES = {
     "criteria": (criteria, 2.6),
     "weight-updates": (weight_updates, 2.2),
@@ -230,6 +237,7 @@ FIGURES = {
     "multitask": (multitask, 2.2),
     "three-stages": (three_stages, 3.0),
     "recover-small": (recover_small, 2.2),
+    "illusion": (illusion, 3.0),
 }
 
 
