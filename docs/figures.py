@@ -225,6 +225,40 @@ def illusion(figure) -> None:
     dots(figure.subplots(), rows, rows[0][1:3], line=0.496, log=False, label=label)
 
 
+def fast_zeros(figure) -> None:
+    """Draw the lowest perplexity of each share of zeros against its speed, and its megabytes."""
+    costs, perplexities, *_ = tables("fast-zeros")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axis, name in ((left, "tokens a second"), (right, "MB in memory")):
+        points = []
+        for index, kind in enumerate(("float32", "bfloat16", "int8")):
+            lowest: dict[str, float] = {}
+            for row, (_, found) in zip(perplexities[1:], column(perplexities, kind), strict=True):
+                lowest[row[1]] = min(found[0], lowest.get(row[1], float("inf")))
+            rows = [costs[0], *(row for row in costs[1:] if row[1] == kind)]
+            found = [(cost[0], lowest[zeros], zeros) for zeros, cost in column(rows, name)]
+            xs, ys, _ = zip(*found, strict=True)
+            axis.plot(xs, ys, MARKERS[index], ms=5, color=COLORS[index], label=kind)
+            for x, y, zeros in found:
+                axis.annotate(zeros, (x, y), (4, 3), textcoords="offset points", fontsize=7)
+            points += found
+        front(axis, [point[:2] for point in points], more=name == "tokens a second")
+        axis.set_xlabel(name)
+        axis.grid(lw=0.4, alpha=0.5)
+    log_axis(left.yaxis)
+    left.set_ylabel("perplexity")
+    left.legend(frameon=False, fontsize=8)
+
+
+def front(axis, points, *, more: bool) -> None:
+    """Draw a dotted line through the points that none beats: less of y, and more or less of x."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (-point[0] if more else point[0], point[1])):
+        if not kept or y < kept[-1][1]:
+            kept.append((x, y))
+    axis.plot(*zip(*kept, strict=True), ":", color="#555555", lw=1, zorder=0)
+
+
 FIGURES = {
     "criteria": (criteria, 2.6),
     "weight-updates": (weight_updates, 2.2),
@@ -238,6 +272,7 @@ FIGURES = {
     "three-stages": (three_stages, 3.0),
     "recover-small": (recover_small, 2.2),
     "illusion": (illusion, 3.0),
+    "fast-zeros": (fast_zeros, 3.4),
 }
 
 

@@ -261,3 +261,41 @@ def test_a_disturbed_timing_is_no_evidence_and_the_untouched_model_is_as_fast_as
         world.cell(place, seen | {"prune": "dense", "method": "dense"})
         found = comparisons.measure(claim, world.tables())
         assert [one["value"] for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "speaks"), [(1.8, 2.2, True), (1.0, 4.0, False), (None, None, True)]
+)
+def test_a_ratio_of_timings_speaks_outside_of_their_interval_only(low, high, speaks):
+    """Twice as fast, where ten percent is the bound; a count has no interval."""
+    claim = CLAIMS["zeros-save-no-time"]
+    (column,) = claim.scope.metric
+    place, seen = ("opt-125m", "billsum"), {"prune": "x", "finetune": "none", "strategy": "none"}
+    half = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.5}
+    half |= {"allocation": "uniform", "propagation": "sequential", "zeros_promised": None}
+    world = World()
+    ends = {f"{column}_low": low, f"{column}_high": high}
+    world.cell(place, seen | half | ends | {column: 2.0, "turn_seconds": 2.0})
+    world.cell(place, seen | {"prune": "dense", "method": "dense", "turn_seconds": 2.0})
+    (one,) = comparisons.measure(claim, world.tables())
+    assert (one["p"] < 0.05) is speaks and bool(one["note"]) is not speaks
+
+
+def test_intervals_of_both_sides_count():
+    """2.3 [2.1, 2.6] beside 2.1 [1.6, 2.8] is no evidence that the first is faster."""
+    claim = CLAIMS["zeros-beside-int8"]
+    (column,) = claim.scope.metric
+    place = ("smollm2-135m", "wikipedia")
+    base = {"finetune": "int8-values", "strategy": "quantize", "turn_seconds": 2.0}
+    half = {"method": "wanda", "pattern": "unstructured", "sparsity_target": 0.6}
+    half |= {"allocation": "uniform", "propagation": "sequential", "zeros_promised": None}
+    wide, narrow = (2.1, 2.56), (2.28, 2.36)
+    cases = ((wide, (1.6, 2.8), False), (wide, (2.12, 2.16), False), (narrow, (2.12, 2.16), True))
+    for own, ends, speaks in cases:
+        world = World()
+        for cell, value, (low, high) in ((half, 2.32, own), (None, 2.14, ends)):
+            named = cell or {"method": "dense"}
+            named |= {"prune": "wanda-0.6" if cell else "dense", column: value}
+            world.cell(place, base | named | {f"{column}_low": low, f"{column}_high": high})
+        (one,) = comparisons.measure(claim, world.tables())
+        assert (one["p"] < 0.05) is speaks, ends

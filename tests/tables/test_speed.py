@@ -130,3 +130,10 @@ def test_the_untouched_model_keeps_the_speed_of_its_packed_self():
     rows[1] |= {"strategy": "none"}
     found = finished.undisturbed(pandas.DataFrame(rows))["decode_speed_vs_dense"]
     assert list(found) == [1.3, 1.0]
+
+
+def test_the_untouched_model_with_nothing_packed_is_once_as_fast_as_itself():
+    rows = [packed("dense", 0.97) | {"method": "dense"}, packed("dense", 1.3) | {"method": "dense"}]
+    rows[0] |= {"speed_form": "packed nothing, avx512"}
+    found = finished.undisturbed(pandas.DataFrame(rows))["decode_speed_vs_dense"]
+    assert list(found) == [1.0, 1.3]

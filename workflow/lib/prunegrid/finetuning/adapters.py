@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MASKED = ("merged", "unmerged")
 BESIDE = ("unmerged", "unmasked")
 # Tuning rows whose loss is measured before and after a merge.
-MERGE_ROWS = 64
+MERGE_ROWS = 16
 
 
 def train(

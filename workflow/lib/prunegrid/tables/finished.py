@@ -15,7 +15,7 @@ from prunegrid.common.file_io import read_json
 from prunegrid.tables.files import read_parquet
 from prunegrid.tables.inference import Z
 from prunegrid.tables.schema import COLUMNS, LONG, PAIRS
-from prunegrid.tables.speed import ran_packed
+from prunegrid.tables.speed import ran_as_stored
 
 # Facts of a cell beside its columns: pruned or tuned at all, pruned in more than one step, and its
 # strategies, each once (rounds repeat theirs).
@@ -80,7 +80,7 @@ def undisturbed(wide: pandas.DataFrame) -> pandas.DataFrame:
 
     The untouched model, where it was timed as it is, is once as fast as itself.
     """
-    untouched = (wide["method"] == "dense") & (wide["strategy"] == "none") & ~ran_packed(wide)
+    untouched = (wide["method"] == "dense") & (wide["strategy"] == "none") & ran_as_stored(wide)
     timed, disturbed = untouched & wide["turn_seconds"].notna(), wide["speed_disturbed"].notna()
     names = [name for name in wide if name.endswith("_speed_vs_dense")]
     return wide.assign(**{name: wide[name].mask(timed, 1.0).mask(disturbed) for name in names})

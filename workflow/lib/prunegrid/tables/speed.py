@@ -14,8 +14,9 @@ import pandas
 from prunegrid.tables.markdown import number, ratio
 from prunegrid.tables.schema import Row
 
-# Beginning of `speed_form` of packed weights, and its end where none of them could run.
-PACKED, NO_KERNEL = "packed", "no kernel"
+# `speed_form` of packed weights: its beginning, what follows where all stayed dense, and the end
+# where none could run.
+PACKED, NOTHING, NO_KERNEL = "packed", "nothing", "no kernel"
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,13 +48,22 @@ def columns(record: Mapping[str, Any]) -> dict[str, Any]:
 def _form(form: Mapping[str, Any]) -> str | None:
     """Return how weights ran in words; None where a timing does not say it."""
     if form.get("form") == "packed":
-        return f"{PACKED} {form['values'] or 'nothing'}, {form['kernel'] or NO_KERNEL}"
+        return f"{PACKED} {form['values'] or NOTHING}, {form['kernel'] or NO_KERNEL}"
     return ": ".join(filter(None, (form.get("form"), form.get("reason")))) or None
 
 
 def ran_packed(wide: pandas.DataFrame) -> pandas.Series:
     """Return bool for each row: its cell was timed from packed weights."""
-    return wide["speed_form"].astype("string").str.startswith(PACKED).fillna(False).astype(bool)
+    return _form_begins(wide, PACKED)
+
+
+def ran_as_stored(wide: pandas.DataFrame) -> pandas.Series:
+    """Return bool for each row: none of its linears was packed when it was timed."""
+    return ~ran_packed(wide) | _form_begins(wide, f"{PACKED} {NOTHING}")
+
+
+def _form_begins(wide: pandas.DataFrame, words: str) -> pandas.Series:
+    return wide["speed_form"].astype("string").str.startswith(words).fillna(False).astype(bool)
 
 
 def packed_line(wide: pandas.DataFrame) -> str | None:

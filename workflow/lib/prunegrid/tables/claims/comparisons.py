@@ -3,7 +3,8 @@
 Sides are chosen by the columns of a cell. What a conclusion does not name is plain: pruned in one
 round, uniformly, sequentially, without an update beside the method's own.
 
-Measured times have no error: what lies within a `tolerance` of the bound decides nothing.
+A measured ratio decides nothing within a `tolerance` of the bound, nor within the interval that its
+timings have.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import NormalDist
 from typing import Any
+
+import numpy
+import pandas
 
 from prunegrid.config.conclusions import Chance, Conclusion, Measure, Scores, Sensitivity
 from prunegrid.tables.finished import Finished, standard_error
@@ -124,14 +128,28 @@ def measure(claim: Measure, tables: Finished) -> Iterator[Row]:
     (column,) = claim.scope.metric
     values = tables.wide[column].dropna().groupby(tables.wide["cell"], sort=False)
     medians, seeds = values.median().astype(float), values.size()
+    errors = _timing_errors(tables.wide, column)
     for a, b in itertools.permutations(medians.index, 2):
         if a[:3] == b[:3] and _fits(claim, tables, a, b) and min(medians[a], medians[b]) > 0:
             ratio = medians[a] / medians[b]
             share = claim.at_most / ratio if claim.at_most else ratio / claim.at_least
             row = _place(a, "", column) | {"b": b[3], "effect": "ratio", "value": ratio}
             row |= {"support": math.log(share), "seeds": min(seeds[a], seeds[b]), "note": ""}
-            decides = abs(math.log(share)) > math.log1p(claim.tolerance)
+            error = math.hypot(errors[a], errors[b])
+            if math.log1p(claim.tolerance) < abs(math.log(share)) <= error:
+                row["note"] = "within the 99.9% intervals of the timings"
+            decides = abs(math.log(share)) > max(error, math.log1p(claim.tolerance))
             yield row | {"p": 0.0 if decides else 1.0}
+
+
+def _timing_errors(wide: pandas.DataFrame, column: str) -> pandas.Series:
+    """Return cell → half the width of its ratio's interval in logarithms; 0 where it has none."""
+    if f"{column}_low" not in wide:
+        return wide.groupby("cell", sort=False).size() * 0.0
+    low, high = (wide[f"{column}_{end}"].astype(float) for end in ("low", "high"))
+    # Seeds are timed alike: the widest counts for all.
+    widths = numpy.log(high / low).where(wide[column] != 1.0, 0.0) / 2
+    return widths.groupby(wide["cell"], sort=False).max().fillna(0.0)
 
 
 def _place(cell: tuple, split: str, metric: str) -> Row:
