@@ -28,7 +28,7 @@ else
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help env demo docs test test-page test-faults test-cluster test-formats audit bench gpu-check matrix lint status plan gc format kernels lock clean
+.PHONY: help env demo docs test test-page test-faults test-cluster test-formats test-matrix audit bench gpu-check matrix lint status plan gc format kernels lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,8 +55,8 @@ endif
 demo: env ## prune, tune and score a real small model; prints the table (7 to 20 minutes, no GPU, no hub)
 	@$(BIN)/prunegrid run demo $(if $(CORES),--cores $(CORES)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env ## the tests, offline (all but those of test-page, test-faults, test-cluster and test-formats)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not page and not faults and not cluster and not formats" tests
+test: env ## the tests, offline (all but those of the test- targets below)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 -m "not page and not faults and not cluster and not formats and not matrix" tests
 
 test-page: env ## the page of a study in a real browser, offline (Debian's chromium and chromium-driver)
 	$(INSTALL) --require-hashes --no-deps -r envs/page.lock
@@ -89,6 +89,9 @@ gpu-check: ## check pruning and tuning on one NVIDIA GPU, in 8 minutes at most (
 
 matrix: env ## try every step on every small config, and write its page again (half an hour on two cores)
 	$(BIN)/python -m tests.matrix --jobs $(JOBS) --write
+
+test-matrix: env ## a tenth of the matrix, which the commit chooses: every step as its page says
+	$(BIN)/python -m pytest -m matrix tests/matrix
 
 DOCS ?= $(VENV)/docs
 

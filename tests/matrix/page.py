@@ -22,7 +22,8 @@ HEAD = """\
 # The matrix: which architecture passes which step
 
 Each row is a small model of one config of transformers, with random weights. Each column is a step
-of the pipeline. `make matrix` writes this page again; the tests run a tenth of it for each commit.
+of the pipeline. `make matrix` writes this page again; for each commit
+`make test-matrix` runs a tenth of it.
 
 | mark | meaning |
 |---|---|

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from prunegrid.common import machine
 from prunegrid.pruning import prune_weight
 from tests.matrix import oracle, packing_oracle, page, pruning_oracle, runner
 from tests.matrix.checks import Mismatch, require_close
@@ -23,8 +24,7 @@ LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128}
 LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
-@pytest.mark.model
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_a_tenth_is_as_the_page_says(capsys):
     names = list(read_models())
     commit = commit_hash(page.ROOT, names)
@@ -32,7 +32,7 @@ def test_a_tenth_is_as_the_page_says(capsys):
     with capsys.disabled():
         print(f"\nmatrix: commit {commit[:12]} chooses {', '.join(chosen)}")
     recorded = page.read_results()
-    found = runner.run(chosen, list(COLUMNS), 1, lambda line: None)
+    found = runner.run(chosen, list(COLUMNS), machine.cores(), lambda line: None)
     changed = [
         f"{name} {step}: {cell[0]} ({cell[1]}), and the page says {recorded[name][step][0]}"
         for name, cells in found.items()
